@@ -1,0 +1,42 @@
+"""What a user sets of the acquisition."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fkal.core.kernels import R_ZG
+from fkal.core.pseudo_labels import PSEUDO_LABELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcquisitionConfig:
+    """The method and its settings.
+
+    `budget` is the paper's P (images labeled an iteration), `rounds` its B. `taps` are module
+    names of the model whose outputs become descriptors; `batch_size` images are described at
+    once. `combine` and `pseudo_label` matter to `pfk` alone.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    name: str = "pfk"
+    budget: int = 125
+    rounds: int = 10
+    taps: tuple[str, ...] = ("conv1", "conv2", "fc1")
+    pseudo_label: str = "joint"
+    combine: str = "product"
+    batch_size: int = 1000
+
+    def __post_init__(self) -> None:
+        for key in ("budget", "rounds", "batch_size"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} = {getattr(self, key)}; give at least 1")
+        if not self.taps or len(set(self.taps)) != len(self.taps):
+            raise ValueError(f"taps = {list(self.taps)}; name at least one layer, each once")
+        _one_of("pseudo_label", self.pseudo_label, PSEUDO_LABELS)
+        _one_of("combine", self.combine, R_ZG)
+
+
+def _one_of(key: str, value: str, known: object) -> None:
+    names = list(known)  # type: ignore[call-overload]
+    if value not in names:
+        raise ValueError(f"{key} = {value!r}; give one of {', '.join(names)}")

@@ -1,0 +1,281 @@
+"""The configuration: one tree, composed of the dataclasses that live beside the code that reads them.
+
+Layers, the later over the earlier: a params file or preset, environment variables
+(`FKAL_TRAIN__LR=0.1`), `--set train.lr=0.1`. Both spell the same dotted keys and read their
+values as YAML.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fkal.acquisition.settings import AcquisitionConfig
+from fkal.data.config import BiasConfig, DataConfig
+from fkal.engine.pretraining import PretrainConfig
+from fkal.engine.training import TrainConfig
+from fkal.models.registry import ModelConfig
+
+ENVIRONMENT = "FKAL_"
+DATA_ROOT = "FKAL_DATA_ROOT"
+NOT_CONFIGURATION = frozenset({DATA_ROOT})
+
+
+class ConfigError(ValueError):
+    """One line a problem: the key, the value, what is allowed."""
+
+
+class Config(BaseModel):
+    """One experiment. What does not change its result (`data.root`, `data.workers`) has no part
+    in its digest; `threads` has, since sums on the CPU depend on how they are shared out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: DataConfig = DataConfig()
+    bias: BiasConfig = BiasConfig()
+    model: ModelConfig = ModelConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    train: TrainConfig = TrainConfig()
+    acquisition: AcquisitionConfig = AcquisitionConfig()
+    protocol: Literal["last", "paper"] = "last"
+    seed: int = Field(default=0, ge=0)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    threads: int | None = Field(default=None, ge=1)
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """Plain nested values, as YAML and JSON hold them."""
+        return self.model_dump(mode="json")
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """Dotted keys; lists and mappings as compact JSON."""
+        return dict(_flattened(self.tree))
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits of everything that bears on the result."""
+        tree = self.tree
+        return digest_of({**tree, "data": about_data(tree)})
+
+
+def about_data(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of `data` that bears on the result; where the files lie does not."""
+    return {k: v for k, v in tree["data"].items() if k not in ("root", "folder", "workers")}
+
+
+def digest_of(value: Any) -> str:
+    """32 hexadecimal digits of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Some values and where they stand, for messages."""
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+def presets() -> dict[str, Path]:
+    """The packaged params files by name."""
+    folder = Path(str(files("fkal") / "presets"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def preset(name: str) -> Path:
+    """The params file of a preset. Raises ConfigError for an unknown name."""
+    known = presets()
+    if name not in known:
+        raise ConfigError(f"preset {name!r} is unknown; {_hint(name, known)}presets: {', '.join(known)}")
+    return known[name]
+
+
+def load(
+    path: Path,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    assignments: Sequence[str] = (),
+    origin: str | None = None,
+) -> Config:
+    """The configuration of a params file under the environment and `key=value` assignments.
+
+    Raises FileNotFoundError if there is no such file, ConfigError for anything wrong in it.
+    """
+    return merged(
+        [
+            from_file(path, origin or str(path)),
+            from_environment(environment),
+            from_assignments(assignments),
+        ]
+    )
+
+
+def merged(layers: Iterable[Layer]) -> Config:
+    """The configuration of some layers, later ones over earlier ones, key by key."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        _update(values, layer.values, origins, layer.origin, ())
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_problem(e, values, origins) for e in error.errors())) from None
+
+
+def from_file(path: Path, origin: str) -> Layer:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{origin}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{origin}: holds {type(values).__name__}; give a mapping of sections")
+    return Layer(origin, values)
+
+
+def from_environment(environment: Mapping[str, str]) -> Layer:
+    """`FKAL_SECTION__KEY` variables; `FKAL_DATA_ROOT` is short for `FKAL_DATA__ROOT`."""
+    values: dict[str, Any] = {}
+    if DATA_ROOT in environment:
+        _assign(values, ["data", "root"], environment[DATA_ROOT])
+    for name in sorted(configuring(environment)):
+        path = name.removeprefix(ENVIRONMENT).lower().split("__")
+        _assign(values, path, _yaml_value(environment[name], name))
+    return Layer("environment", values)
+
+
+def configuring(environment: Mapping[str, str]) -> list[str]:
+    """Names of the variables that set a key of the tree."""
+    return [
+        name
+        for name in environment
+        if name.startswith(ENVIRONMENT)
+        and name not in NOT_CONFIGURATION
+        and name.removeprefix(ENVIRONMENT).lower().split("__")[0] in Config.model_fields
+    ]
+
+
+def strangers(environment: Mapping[str, str]) -> list[str]:
+    """Names of `FKAL_` variables that mean nothing, most likely misspelt."""
+    known = {*configuring(environment), *NOT_CONFIGURATION}
+    return sorted(n for n in environment if n.startswith(ENVIRONMENT) and n not in known)
+
+
+def from_assignments(assignments: Sequence[str]) -> Layer:
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {assignment!r}: give path.to.key=value, say train.lr=0.1")
+        _assign(values, key.strip().split("."), _yaml_value(text, f"--set {key}"))
+    return Layer("--set", values)
+
+
+def method_layer(spec: str) -> Layer:
+    """A method by its short name: `random`, `pcc@conv2`, `pfk_joint@conv1+conv2+fc1`.
+
+    After `pfk_` stands the pseudo-label, after `@` the taps; what is not said stays as
+    configured.
+    """
+    method, at, taps = spec.partition("@")
+    values: dict[str, Any] = {}
+    name, _, pseudo_label = method.partition("_") if method.startswith("pfk_") else (method, "", "")
+    values["name"] = name
+    if pseudo_label:
+        values["pseudo_label"] = pseudo_label
+    if at:
+        values["taps"] = taps.split("+")
+    return Layer(f"--method {spec}", {"acquisition": values})
+
+
+def _yaml_value(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: {text!r} is not a YAML value: {error}") from None
+
+
+def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for key in path[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{'.'.join(path)}: {key} has a value already; set one or the other")
+    values[path[-1]] = value
+
+
+def _update(
+    values: dict[str, Any],
+    over: Mapping[str, Any],
+    origins: dict[str, str],
+    origin: str,
+    path: tuple[str, ...],
+) -> None:
+    for key, value in over.items():
+        here = (*path, str(key))
+        origins[".".join(here)] = origin
+        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
+            _update(values[key], value, origins, origin, here)
+        elif isinstance(value, Mapping) and len(here) == 1:
+            values[key] = {}
+            _update(values[key], value, origins, origin, here)
+        else:
+            values[key] = value
+
+
+def _problem(error: Any, values: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    """One line: the key, the value, what is allowed, where it was given."""
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path) or "configuration"
+    origin = next((origins[k] for k in _ancestors(path) if k in origins), None)
+    where = f" (in {origin})" if origin else ""
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _keys_at(path[:-1])
+        return f"{key}: unknown key; {_hint(path[-1], known)}known here: {', '.join(known)}{where}"
+    if error["type"] == "value_error":
+        section = f"{key}." if path else ""
+        return f"{section}{error['ctx']['error']}{_origin_of(str(error['ctx']['error']), key, origins) or where}"
+    return f"{key} = {error['input']!r}: {error['msg'].lower()}{where}"
+
+
+def _origin_of(message: str, section: str, origins: Mapping[str, str]) -> str:
+    """A dataclass's own message starts with its key; where that was given is known more closely."""
+    key = message.replace(":", " ").split(" ")[0]
+    origin = origins.get(f"{section}.{key}")
+    return f" (in {origin})" if origin else ""
+
+
+def _ancestors(path: Sequence[str]) -> list[str]:
+    return [".".join(path[:n]) for n in range(len(path), 0, -1)]
+
+
+def _keys_at(path: Sequence[str]) -> list[str]:
+    if not path:
+        return list(Config.model_fields)
+    section = Config.model_fields[path[0]].annotation
+    return [field.name for field in fields(section)] if is_dataclass(section) else []
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and not prefix:
+            yield from _flattened(value, f"{key}.")
+        elif isinstance(value, list | dict):
+            yield prefix + key, json.dumps(value, separators=(",", ":"))
+        elif value is None:
+            yield prefix + key, "none"
+        else:
+            yield prefix + key, value

@@ -1,0 +1,94 @@
+"""Descriptors: phi turns a feature map into a row, standardising turns rows into Pearson factors."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Blocks = Mapping[str, Tensor]
+"""One `(n l_j)` tensor a tap."""
+
+ROUNDING = 8.0
+"""A centred row this many machine epsilons above zero (relative to its largest entry) is constant."""
+
+
+def pooled(features: Float[Tensor, "n *shape"]) -> Float[Tensor, "n l"]:
+    """phi: global average pooling of `(n c h w)` to `(n c)`; a fully connected output stays as it is.
+
+    Token features `(n t c)` are averaged over tokens. Raises ValueError for any other rank.
+    """
+    match features.dim():
+        case 2:
+            return features
+        case 3:
+            return features.mean(dim=1)
+        case 4:
+            return features.mean(dim=(2, 3))
+    raise ValueError(
+        f"a tapped layer returned a tensor of shape {tuple(features.shape)}; "
+        "tap a layer that returns (n, l), (n, tokens, l) or (n, channels, height, width)"
+    )
+
+
+def standardised(block: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+    """Rows with zero mean and unit length: their dot products are Pearson correlations (eq. 6).
+
+    A constant row has no correlation; it becomes zeros, similar to nothing. Rows are scaled by
+    their largest entry before squaring, so that gradients of 1e-30 keep their direction.
+    """
+    largest = block.abs().amax(dim=1, keepdim=True)
+    centred = block - block.mean(dim=1, keepdim=True)
+    spread = centred.abs().amax(dim=1, keepdim=True)
+    constant = spread <= ROUNDING * torch.finfo(block.dtype).eps * largest
+    scaled = centred / torch.where(constant, 1.0, spread)
+    length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+    return torch.where(constant, 0.0, scaled / torch.where(constant, 1.0, length))
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """Standardised rows of n images: features `z` and, where they were gathered, gradients `g`.
+
+    Both map a tap's name to an `(n l_j)` tensor; every tensor has the same n.
+    """
+
+    z: Blocks
+    g: Blocks = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sizes = {len(block) for block in (*self.z.values(), *self.g.values())}
+        if len(sizes) != 1:
+            raise ValueError(f"blocks of {sorted(sizes)} rows; give every tap one row an image")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.z.values())))
+
+    def __getitem__(self, rows: Int[Tensor, " r"] | slice) -> "Descriptors":
+        return Descriptors(
+            {tap: block[rows] for tap, block in self.z.items()},
+            {tap: block[rows] for tap, block in self.g.items()},
+        )
+
+    def blocks(self, size: int) -> Iterator[tuple[int, "Descriptors"]]:
+        """(first row, rows) for consecutive runs of `size` rows."""
+        for first in range(0, len(self), size):
+            yield first, self[first : first + size]
+
+    @staticmethod
+    def of(z: Blocks, g: Blocks | None = None) -> "Descriptors":
+        """Standardise pooled features and gradients, tap by tap."""
+        return Descriptors(
+            {tap: standardised(block) for tap, block in z.items()},
+            {tap: standardised(block) for tap, block in (g or {}).items()},
+        )
+
+    @staticmethod
+    def concatenated(parts: Iterable["Descriptors"]) -> "Descriptors":
+        """One record of all rows of `parts`, in order."""
+        parts = list(parts)
+        return Descriptors(
+            {tap: torch.cat([part.z[tap] for part in parts]) for tap in parts[0].z},
+            {tap: torch.cat([part.g[tap] for part in parts]) for tap in parts[0].g},
+        )

@@ -1,0 +1,126 @@
+"""Kernels between target images (rows) and pool images (columns): R_z (eq. 6), R_zg (eq. 12).
+
+Each is a function of two `Descriptors` that returns an `(m n)` block. `top_matches` streams a
+kernel over the pool and keeps each target's k best, so memory grows with m k + n l, never m n.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fkal.core.descriptors import Blocks, Descriptors
+
+Kernel = Callable[[Descriptors, Descriptors], Tensor]
+
+BLOCK_ENTRIES = 1 << 22
+"""Kernel entries held at once while streaming: 16 MiB of float32, which stays near the caches."""
+
+
+def r_z(targets: Descriptors, pool: Descriptors) -> Float[Tensor, "m n"]:
+    """R_z = sum_j (Z_v^j)^T Z^j (eq. 6)."""
+    return _sum_of_correlations(targets.z, pool.z)
+
+
+def r_g(targets: Descriptors, pool: Descriptors) -> Float[Tensor, "m n"]:
+    """R_g = sum_j (G_v^j)^T G^j, the gradient factor of eq. 12."""
+    return _sum_of_correlations(targets.g, pool.g)
+
+
+def r_zg_product(targets: Descriptors, pool: Descriptors) -> Float[Tensor, "m n"]:
+    """R_zg = sum_j R_z^j o R_g^j: eq. 12 read tap by tap.
+
+    For one fully connected tap this is the exact Gram matrix of per-sample weight gradients
+    (of the standardised factors), since <z g^T, z' g'^T> = <z, z'> <g, g'>.
+    """
+    return sum(
+        (targets.z[tap] @ pool.z[tap].T) * (targets.g[tap] @ pool.g[tap].T) for tap in targets.z
+    )
+
+
+def r_zg_product_of_sums(targets: Descriptors, pool: Descriptors) -> Float[Tensor, "m n"]:
+    """R_zg = R_z o R_g: eq. 12 as printed, each factor summed over taps first."""
+    return r_z(targets, pool) * r_g(targets, pool)
+
+
+def r_zg_sum(targets: Descriptors, pool: Descriptors) -> Float[Tensor, "m n"]:
+    """R_z + R_g: what the authors' program computes."""
+    return r_z(targets, pool) + r_g(targets, pool)
+
+
+R_ZG: Mapping[str, Kernel] = MappingProxyType(
+    {
+        "product": r_zg_product,
+        "product_of_sums": r_zg_product_of_sums,
+        "sum": r_zg_sum,
+    }
+)
+"""How R_z and R_g meet, by the name that `acquisition.combine` takes (decision 001)."""
+
+
+class Matches(NamedTuple):
+    """Each target's k best pool images, best first; equal scores go to the smaller position."""
+
+    scores: Float[Tensor, "m k"]
+    positions: Int[Tensor, "m k"]
+
+
+def top_matches(
+    targets: Descriptors,
+    pool: Descriptors,
+    k: int,
+    *,
+    kernel: Kernel,
+    block_entries: int = BLOCK_ENTRIES,
+) -> Matches:
+    """The k largest kernel values of each target over the whole pool, streamed in pool blocks.
+
+    Equals a sort of the full matrix. Raises ValueError if k exceeds the pool or the kernel
+    returns NaN.
+    """
+    if not 1 <= k <= len(pool):
+        raise ValueError(f"k = {k} matches of a pool of {len(pool)}; ask for 1 to {len(pool)}")
+    best: Tensor | None = None
+    for first, block in pool.blocks(max(1, block_entries // len(targets))):
+        keys = _ranking_keys(kernel(targets, block), first)
+        keys = keys.topk(min(k, keys.shape[1]), dim=1).values
+        best = keys if best is None else torch.cat([best, keys], dim=1)
+        best = best.topk(min(k, best.shape[1]), dim=1).values
+    assert best is not None
+    return _unpacked(best)
+
+
+def nearest(queries: Descriptors, references: Descriptors, *, kernel: Kernel) -> Int[Tensor, " q"]:
+    """For each query the row of the most similar reference, the smaller row where equal."""
+    return top_matches(queries, references, 1, kernel=kernel).positions[:, 0]
+
+
+def _sum_of_correlations(rows: Blocks, columns: Blocks) -> Tensor:
+    return torch.cat(list(rows.values()), 1) @ torch.cat([columns[tap] for tap in rows], 1).T
+
+
+_LOW = 0xFFFFFFFF
+
+
+def _ranking_keys(scores: Float[Tensor, "m n"], first: int) -> Int[Tensor, "m n"]:
+    """One int64 per entry whose order is (score, then smaller position first).
+
+    The float32 pattern becomes an int32 of the same order (negative numbers have their
+    magnitude bits flipped) in the high half; the low half counts positions down. Keys are
+    distinct, so top-k has one answer on every device, which torch does not promise for ties.
+    """
+    if scores.isnan().any():
+        raise ValueError("the kernel returned NaN; check the descriptors for infinite values")
+    bits = (scores.float() + 0.0).view(torch.int32)  # + 0.0 makes -0.0 and 0.0 one value
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
+    countdown = _LOW - torch.arange(first, first + scores.shape[1], device=scores.device)
+    return (ordered << 32) | countdown
+
+
+def _unpacked(keys: Int[Tensor, "m k"]) -> Matches:
+    ordered = (keys >> 32).int()
+    bits = torch.where(ordered < 0, ordered ^ 0x7FFFFFFF, ordered)
+    return Matches(bits.view(torch.float32), _LOW - (keys & _LOW))

@@ -1,0 +1,67 @@
+"""From each target's best matches to p distinct pool images (Algorithm 1, line 8)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fkal.core.descriptors import Descriptors
+from fkal.core.kernels import Kernel, Matches, top_matches
+
+FIRST_WIDTH = 32
+"""Matches kept of each target at the first try, as in the authors' program."""
+
+
+@dataclass(frozen=True)
+class Picks:
+    """p distinct pool positions in the order of picking and, for kernel methods, why.
+
+    `ranks` counts from 0 (a best match); `targets` is the row of the matched target.
+    """
+
+    positions: Int[Tensor, " p"]
+    ranks: Int[Tensor, " p"] | None = None
+    scores: Float[Tensor, " p"] | None = None
+    targets: Int[Tensor, " p"] | None = None
+
+
+def distinct(matches: Matches, p: int) -> Picks:
+    """Up to p distinct positions: all best matches first, then all second-best, and so on.
+
+    Within a rank stronger matches come first; of equals the smaller target row.
+    """
+    m, k = matches.scores.shape
+    by_strength = matches.scores.T.argsort(dim=1, descending=True, stable=True)  # (k m)
+    positions = matches.positions.T.gather(1, by_strength).flatten()  # (k m), rank-major
+    first = _first_occurrences(positions)[:p]
+    ranks = first // m
+    targets = by_strength.flatten()[first]
+    return Picks(positions[first], ranks, matches.scores[targets, ranks], targets)
+
+
+def best_distinct(
+    targets: Descriptors, pool: Descriptors, p: int, *, kernel: Kernel, width: int = FIRST_WIDTH
+) -> Picks:
+    """p distinct pool positions that maximise the kernel, rank by rank over the targets.
+
+    Keeps `width` matches a target and doubles that until p distinct ones are found; the picks
+    are the same as from the full matrix, since a rank is read only after all ranks before it.
+    Raises ValueError if p exceeds the pool.
+    """
+    if not 1 <= p <= len(pool):
+        raise ValueError(f"{p} picks of a pool of {len(pool)}; ask for 1 to {len(pool)}")
+    k = min(max(width, -(-p // len(targets))), len(pool))
+    while True:
+        picks = distinct(top_matches(targets, pool, k, kernel=kernel), p)
+        if len(picks.positions) == p:
+            return picks
+        k = min(2 * k, len(pool))
+
+
+def _first_occurrences(values: Int[Tensor, " n"]) -> Int[Tensor, " u"]:
+    """Where each distinct value stands first, in the order of standing."""
+    grouped, origin = values.sort(stable=True)
+    is_first = torch.ones_like(grouped, dtype=torch.bool)
+    is_first[1:] = grouped[1:] != grouped[:-1]
+    return origin[is_first].sort().values

@@ -1,0 +1,97 @@
+"""Settings of a dataset and of its bias; plain dataclasses, so that loading them costs no heavy import."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, from where, how large, and how many of each class validate."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    name: str = "digits"
+    root: str = "data"
+    folder: str | None = None  # the ImageFolder tree of name="folder", relative to root unless absolute
+    image_size: int | None = None  # None: the dataset's own
+    validation_per_class: int = 30
+    mean: tuple[float, ...] | None = None  # of pixels in [0, 1], a value a channel; None: the dataset's own
+    std: tuple[float, ...] | None = None
+    workers: int = 2  # that decode image files; 0: in this process
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("name: '': it names a dataset; say, for example, digits")
+        if not self.root:
+            raise ValueError("root: '': it is the folder that holds datasets; say '.' for this one")
+        _refuse_unless_folder_fits(self.name, self.folder)
+        _refuse_below("validation_per_class", self.validation_per_class, 1)
+        _refuse_below("workers", self.workers, 0)
+        if self.image_size is not None:
+            _refuse_below("image_size", self.image_size, 1)
+        if self.std is not None and not all(math.isfinite(s) and s > 0 for s in self.std):
+            raise ValueError(f"std: {list(self.std)}: pixels are divided by it; give positive numbers")
+        if self.mean is not None and not all(math.isfinite(m) for m in self.mean):
+            raise ValueError(f"mean: {list(self.mean)}: it is subtracted from pixels; give finite numbers")
+
+
+@dataclass(frozen=True)
+class BiasConfig:
+    """How the pool's class distribution is bent: by an imbalance ratio, a long tail, or by hand."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    kind: Literal["imbalance", "long_tail", "by_hand"] = "imbalance"
+    ratio: float = 1.0  # the protocol's ir; of a long tail, head to tail
+    cut: tuple[int, ...] | None = None  # classes that lose images; None: the dataset's rule
+    fractions: dict[int, float] | None = None  # class -> the part that stays, of kind="by_hand"
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("imbalance", "long_tail", "by_hand"):
+            raise ValueError(f"kind: {self.kind!r}: not a bias; choose imbalance, long_tail or by_hand")
+        if not (math.isfinite(self.ratio) and self.ratio >= 1):
+            raise ValueError(
+                f"ratio: {self.ratio}: it is (images of kept classes) : (images of cut ones); give 1 or more"
+            )
+        _refuse_unless_fractions_fit(self.kind, self.ratio, self.fractions)
+        _refuse_unless_cut_fits(self.kind, self.cut)
+
+
+def _refuse_below(field: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{field}: {value}: too small; give {least} or more")
+
+
+def _refuse_unless_folder_fits(name: str, folder: str | None) -> None:
+    if name == "folder" and not folder:
+        raise ValueError("folder: not set: name=folder reads an image tree; give the tree's path as folder")
+    if name != "folder" and folder is not None:
+        raise ValueError(f"folder: {folder!r}: only name=folder reads it, not name={name}; set name=folder")
+
+
+def _refuse_unless_fractions_fit(kind: str, ratio: float, fractions: dict[int, float] | None) -> None:
+    if kind == "by_hand" and not fractions:
+        raise ValueError("fractions: not set: kind=by_hand needs them; give, for example, {5: 0.1, 6: 0.1}")
+    if kind == "by_hand" and ratio != 1:
+        raise ValueError(f"ratio: {ratio}: kind=by_hand goes by fractions alone; leave ratio at 1")
+    if kind != "by_hand" and fractions is not None:
+        raise ValueError(f"fractions: {fractions}: only kind=by_hand reads them; set kind=by_hand")
+    for label, fraction in (fractions or {}).items():
+        if label < 0:
+            raise ValueError(f"fractions: class {label}: classes count from 0; name them so")
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fractions: {fraction} of class {label}: it is the part that stays; give 0 to 1")
+
+
+def _refuse_unless_cut_fits(kind: str, cut: tuple[int, ...] | None) -> None:
+    if cut is None:
+        return
+    if kind != "imbalance":
+        raise ValueError(f"cut: {list(cut)}: only kind=imbalance cuts listed classes; leave cut unset")
+    if not cut:
+        raise ValueError("cut: []: an imbalance needs classes to cut; list them or leave cut unset")
+    if len(set(cut)) < len(cut) or min(cut) < 0:
+        raise ValueError(f"cut: {list(cut)}: classes count from 0, each named once; list them so")

@@ -1,0 +1,292 @@
+"""Sets of labeled images that give normalised batches on a device; the caller cannot tell tensors from files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from PIL import Image
+from torch import Tensor
+
+from fkal.data.augmentation import child_seed, crop_flip, random_resized_crop
+from fkal.data.decoding import decoded, evaluation_view, pixels_of
+from fkal.data.digest import files_digest, pixels_digest
+from fkal.data.errors import CorruptImage
+from fkal.data.files import ImageFiles
+from fkal.data.loading import in_processes, in_threads
+
+Augmentation = Literal["none", "crop_flip"]
+
+
+@runtime_checkable
+class ImageSet(Protocol):
+    """Images by index, with their labels."""
+
+    @property
+    def labels(self) -> Int64[Tensor, " n"]:
+        """On the CPU."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The label's name at the label's place."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one image in a batch."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """By index, what a person calls the image: its file, or train/123."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits of the content."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batches(
+        self, batches: Iterable[Tensor], *, device: torch.device | str, augment: torch.Generator | None = None
+    ) -> Iterator[Float[Tensor, "b c h w"]]:
+        """One normalised batch on `device` an index tensor; random training views where `augment` is given."""
+        ...
+
+    def pixels(self, indices: Tensor) -> UInt8[Tensor, "b c h w"]:
+        """For people to look at, on the CPU."""
+        ...
+
+
+class TensorImages:
+    """Images in one uint8 tensor, which moves to a device once and is normalised there, a batch at a time."""
+
+    def __init__(
+        self,
+        pixels: UInt8[Tensor, "n c h w"],
+        labels: Int64[Tensor, " n"],
+        classes: Sequence[str],
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        names: Sequence[str] | str = "image",
+        augmentation: Augmentation = "none",
+        digest: str | None = None,
+    ) -> None:
+        """`names` is a list, or the word before the index; `digest`, where known, is of the files behind the pixels."""
+        _refuse_unless_labeled(len(pixels), labels, classes)
+        if augmentation not in AUGMENTATIONS:
+            raise ValueError(f"augmentation {augmentation!r}: not known; choose one of {', '.join(AUGMENTATIONS)}")
+        self.labels = labels
+        self.classes = tuple(classes)
+        self.shape: tuple[int, int, int] = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
+        self.names: Sequence[str] = NumberedNames(names, len(pixels)) if isinstance(names, str) else names
+        self._normalise = Normalisation(mean, std, channels=self.shape[0])
+        self._augmented = AUGMENTATIONS[augmentation]
+        self._digest = digest
+        self._on: dict[torch.device, Tensor] = {torch.device("cpu"): pixels.contiguous()}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def digest(self) -> str:
+        return self._digest or pixels_digest(self._on[torch.device("cpu")], self.labels, self.classes)
+
+    def to(self, device: torch.device | str) -> UInt8[Tensor, "n c h w"]:
+        """All pixels on the device, copied there by the first call."""
+        device = _numbered(torch.device(device))
+        if device not in self._on:
+            self._on[device] = self._on[torch.device("cpu")].to(device)
+        return self._on[device]
+
+    def batches(
+        self, batches: Iterable[Tensor], *, device: torch.device | str, augment: torch.Generator | None = None
+    ) -> Iterator[Float[Tensor, "b c h w"]]:
+        """`augment` matters only where the set was made with an augmentation."""
+        everything = self.to(device)
+        views = None if augment is None else torch.Generator().manual_seed(child_seed(augment))
+        for indices in batches:
+            _refuse_outside(indices, len(self))
+            pixels = everything[indices.to(everything.device)]
+            if views is not None:
+                pixels = self._augmented(pixels, views)
+            yield self._normalise(pixels)
+
+    def pixels(self, indices: Tensor) -> UInt8[Tensor, "b c h w"]:
+        _refuse_outside(indices, len(self))
+        return self._on[torch.device("cpu")][indices.cpu()]
+
+
+class FolderImages:
+    """Image files, decoded as they are needed by worker processes."""
+
+    def __init__(
+        self, files: ImageFiles, *, mean: Sequence[float], std: Sequence[float], size: int = 224, workers: int = 2
+    ) -> None:
+        _refuse_unless_labeled(len(files), files.labels, files.classes)
+        self.labels = files.labels
+        self.classes = files.classes
+        self.shape: tuple[int, int, int] = (3, size, size)
+        self.names: Sequence[str] = files.names
+        self._files = files
+        self._workers = workers
+        self._normalise = Normalisation(mean, std, channels=3)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the bytes of all files, which are read once for it."""
+        hashes = in_threads(self._file_hash, len(self), self._workers)
+        return files_digest(hashes, self.shape, self.labels, self.classes)
+
+    def batches(
+        self, batches: Iterable[Tensor], *, device: torch.device | str, augment: torch.Generator | None = None
+    ) -> Iterator[Float[Tensor, "b c h w"]]:
+        """Each batch is made whole by one worker from a seed of its own, so their number changes nothing."""
+        device = torch.device(device)
+        on_gpu = device.type == "cuda"
+        requests = _Requests(batches, len(self), augment)
+        answers = _WholeBatches(self._files, self.shape[1])
+        loader = in_processes(answers, requests, workers=self._workers, pin_memory=on_gpu)
+        for pixels in loader:
+            if isinstance(pixels, CorruptImage):
+                raise pixels
+            yield self._normalise(pixels.to(device, non_blocking=on_gpu))
+
+    def pixels(self, indices: Tensor) -> UInt8[Tensor, "b c h w"]:
+        _refuse_outside(indices, len(self))
+        return _views(self._files, indices.tolist(), self.shape[1], None)
+
+    def corrupt(self) -> list[str]:
+        """The files that cannot be decoded; reads them all."""
+        flaws = in_threads(self._is_corrupt, len(self), self._workers)
+        return [self._files.path(index) for index, flawed in enumerate(flaws) if flawed]
+
+    def _file_hash(self, index: int) -> bytes:
+        return hashlib.sha256(self._files.bytes_of(index)).digest()
+
+    def _is_corrupt(self, index: int) -> bool:
+        try:
+            _decoded_file(self._files, index)
+        except CorruptImage:
+            return True
+        return False
+
+
+class Normalisation:
+    """(pixels / 255 - mean) / std, a channel at a time."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], *, channels: int) -> None:
+        means, stds = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
+        factors = (1 / (255 * stds)).float(), (-means / stds).float()
+        self._on: dict[torch.device, tuple[Tensor, Tensor]] = {torch.device("cpu"): factors}  # each (1 c 1 1)
+
+    def __call__(self, pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        if pixels.device not in self._on:
+            scale, shift = self._on[torch.device("cpu")]
+            self._on[pixels.device] = scale.to(pixels.device), shift.to(pixels.device)
+        scale, shift = self._on[pixels.device]
+        return pixels.to(torch.float32).mul_(scale).add_(shift)
+
+
+class NumberedNames(Sequence[str]):
+    """train/0, train/1, ... without holding them."""
+
+    def __init__(self, word: str, n: int) -> None:
+        self._word, self._range = word, range(n)
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = self._range[index]
+        return f"{self._word}/{chosen}" if isinstance(chosen, int) else [f"{self._word}/{i}" for i in chosen]
+
+
+class _WholeBatches:
+    """For the loader: a request (indices, seed) -> its pixels, or what was wrong with them."""
+
+    def __init__(self, files: ImageFiles, size: int) -> None:
+        self._files, self._size = files, size
+
+    def __getitem__(self, request: tuple[list[int], int | None]) -> UInt8[Tensor, "b c h w"] | CorruptImage:
+        indices, seed = request
+        try:
+            return _views(self._files, indices, self._size, seed)
+        except CorruptImage as error:
+            return error  # raised in a worker it would come out wrapped in a traceback
+
+
+class _Requests:
+    """For the loader: the batches, each with a seed of its own."""
+
+    def __init__(self, batches: Iterable[Tensor], n: int, augment: torch.Generator | None) -> None:
+        self._batches, self._n, self._augment = batches, n, augment
+
+    def __iter__(self) -> Iterator[tuple[list[int], int | None]]:
+        seeds = None if self._augment is None else torch.Generator().manual_seed(child_seed(self._augment))
+        for indices in self._batches:
+            _refuse_outside(indices, self._n)
+            yield indices.tolist(), None if seeds is None else child_seed(seeds)
+
+
+def _views(files: ImageFiles, indices: list[int], size: int, seed: int | None) -> UInt8[Tensor, "b 3 s s"]:
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    views = torch.empty(len(indices), 3, size, size, dtype=torch.uint8)
+    for row, index in enumerate(indices):
+        image = _decoded_file(files, index).convert("RGB")
+        view = evaluation_view(image, size) if generator is None else random_resized_crop(image, size, generator)
+        views[row] = pixels_of(view)
+    return views
+
+
+def _decoded_file(files: ImageFiles, index: int) -> Image.Image:
+    return decoded(files.bytes_of(index), files.path(index))
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """cuda and cuda:0 are one device."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
+def _per_channel(field: str, values: Sequence[float], channels: int) -> Tensor:
+    if len(values) not in (1, channels):
+        raise ValueError(f"{field}: {list(values)}: the images have {channels} channels; give one value or {channels}")
+    return torch.tensor(list(values), dtype=torch.float64).expand(channels).reshape(1, channels, 1, 1)
+
+
+def _refuse_unless_labeled(n: int, labels: Tensor, classes: Sequence[str]) -> None:
+    if labels.dtype != torch.int64 or labels.shape != (n,):
+        raise ValueError(
+            f"labels {tuple(labels.shape)} of {labels.dtype}: {n} images need {n} int64 labels; give those"
+        )
+    if n and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
+        raise ValueError(
+            f"labels {int(labels.min())} to {int(labels.max())}: there are {len(classes)} classes; "
+            f"use 0 to {len(classes) - 1}"
+        )
+
+
+def _refuse_outside(indices: Tensor, n: int) -> None:
+    if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < n:
+        raise ValueError(
+            f"indices {int(indices.min())} to {int(indices.max())}: there are {n} images; use 0 to {n - 1}"
+        )
+
+
+def _unchanged(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    return pixels
+
+
+AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {"none": _unchanged, "crop_flip": crop_flip}

@@ -1,0 +1,227 @@
+"""Datasets in their publishers' own formats: the digits of scikit-learn, MNIST, SVHN and CIFAR-10 of torchvision."""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+from torch.nn import functional
+from torchvision.datasets import CIFAR10, MNIST, SVHN
+from torchvision.datasets.mnist import read_image_file, read_label_file
+from torchvision.datasets.utils import check_integrity
+
+from fkal.data.config import DataConfig
+from fkal.data.errors import CorruptData, MissingData
+from fkal.data.images import ImageSet, TensorImages
+
+Parts = tuple[ImageSet, ImageSet]  # train, test
+Labeled = tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, " n"]]
+
+DIGIT_NAMES = tuple("0123456789")
+DIGITS_TRAIN = 1297  # of 1,797; the last 500 test
+PATIENCE = 20.0  # seconds without a byte before a download is given up
+AT_ONCE = 4096  # images; bounds the float copies of a resize
+MNIST_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
+MNIST_FILES = {"train": "train", "test": "t10k"}
+SVHN_PARTS = {"train": ("train", "extra"), "test": ("test",)}
+CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def digits(config: DataConfig, *, download: bool) -> Parts:
+    """1,797 handwritten digits of 8x8 that come with scikit-learn."""
+    from sklearn.datasets import load_digits  # half a second, for this dataset alone
+
+    bunch = load_digits()
+    pixels = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    train = pixels[:DIGITS_TRAIN], labels[:DIGITS_TRAIN]
+    return _parts(config, train, (pixels[DIGITS_TRAIN:], labels[DIGITS_TRAIN:]), DIGIT_NAMES)
+
+
+def mnist(config: DataConfig, *, download: bool) -> Parts:
+    """root/MNIST/raw, as torchvision lays it out."""
+    root = Path(config.root)
+    if not all(path.exists() for path in mnist_files(root)):
+        _bring(lambda: MNIST(root, download=True), download)
+    return _parts(config, _mnist_part(root, "train"), _mnist_part(root, "test"), DIGIT_NAMES)
+
+
+def svhn(config: DataConfig, *, download: bool) -> Parts:
+    """root/svhn or root itself; `train` and `extra` together make the train part, in this order."""
+    root = svhn_root(Path(config.root))
+    for part in ("train", "extra", "test"):
+        if not (root / svhn_file(part)).exists():
+            _bring(lambda part=part: SVHN(root, part, download=True), download)  # type: ignore[misc]
+    return _parts(config, _svhn_part(root, "train"), _svhn_part(root, "test"), DIGIT_NAMES)
+
+
+def cifar10_batches(config: DataConfig) -> Parts:
+    """root/cifar-10-batches-py; unpickled by torchvision, and only if the files are the published ones."""
+    root = Path(config.root)
+    for name, md5 in CIFAR10.train_list + CIFAR10.test_list + [[CIFAR10.meta["filename"], CIFAR10.meta["md5"]]]:
+        path = root / CIFAR10.base_folder / name
+        if not check_integrity(path, md5):
+            raise CorruptData(
+                f"{path}: not the published file (md5 {md5}), and pickles of others are not opened; "
+                f"remove {path.parent} and run again to download it"
+            )
+    return _parts(config, _cifar_part(root, train=True), _cifar_part(root, train=False), CIFAR_CLASSES)
+
+
+def bring_cifar10(config: DataConfig, *, download: bool) -> None:
+    """Download root/cifar-10-batches-py."""
+    _bring(lambda: CIFAR10(config.root, download=True), download)
+
+
+def mnist_files(root: Path) -> list[Path]:
+    """The four files of MNIST."""
+    return [root / "MNIST" / "raw" / f"{word}-{kind}" for word in MNIST_FILES.values() for kind in MNIST_KINDS]
+
+
+def svhn_file(part: str) -> str:
+    """The published name."""
+    return f"{part}_32x32.mat"
+
+
+def svhn_root(root: Path) -> Path:
+    """`root` where torchvision's own layout is in use, else root/svhn."""
+    return root if (root / svhn_file("train")).exists() else root / "svhn"
+
+
+def resized(pixels: UInt8[Tensor, "n c h w"], size: int | None) -> UInt8[Tensor, "n c h2 w2"]:
+    """Every image scaled to size x size, antialiased."""
+    if size is None or pixels.shape[2:] == (size, size):
+        return pixels
+    chunks = [_scaled(pixels[start : start + AT_ONCE], size) for start in range(0, len(pixels), AT_ONCE)]
+    return torch.cat(chunks)
+
+
+def _scaled(pixels: UInt8[Tensor, "b c h w"], size: int) -> UInt8[Tensor, "b c s s"]:
+    scaled = functional.interpolate(pixels.float(), (size, size), mode="bilinear", antialias=True)
+    return scaled.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _parts(config: DataConfig, train: Labeled, test: Labeled, classes: tuple[str, ...]) -> Parts:
+    assert config.mean is not None and config.std is not None, "load() fills them in"
+    return (
+        TensorImages(
+            resized(train[0], config.image_size), train[1], classes, mean=config.mean, std=config.std, names="train"
+        ),
+        TensorImages(
+            resized(test[0], config.image_size), test[1], classes, mean=config.mean, std=config.std, names="test"
+        ),
+    )
+
+
+def _mnist_part(root: Path, part: str) -> Labeled:
+    images_path, labels_path = (root / "MNIST" / "raw" / f"{MNIST_FILES[part]}-{kind}" for kind in MNIST_KINDS)
+    _refuse_unless_idx(images_path, dims=3)
+    _refuse_unless_idx(labels_path, dims=1)
+    pixels, labels = read_image_file(str(images_path))[:, None], read_label_file(str(labels_path))
+    _refuse_unless_digits(labels, len(pixels), labels_path)
+    return pixels, labels
+
+
+def _refuse_unless_idx(path: Path, *, dims: int) -> None:
+    """An idx file of bytes is as long as its header says; torchvision does not look."""
+    with path.open("rb") as file:
+        head = file.read(4 + 4 * dims)
+    size = path.stat().st_size
+    sides = [int.from_bytes(head[4 * i : 4 * i + 4], "big") for i in range(1, dims + 1)]
+    if head[:4] != bytes([0, 0, 8, dims]):
+        raise CorruptData(
+            f"{path}: not an idx file of {dims}-dimensional bytes; remove it and run again to download it"
+        )
+    if size != len(head) + math.prod(sides):
+        raise CorruptData(
+            f"{path}: {size} bytes where its header says {len(head) + math.prod(sides)}; "
+            "remove it and run again to download it"
+        )
+
+
+def _svhn_part(root: Path, part: str) -> Labeled:
+    pieces = [_svhn_piece(root, piece) for piece in SVHN_PARTS[part]]
+    pixels, labels = zip(*pieces, strict=True)
+    return torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(np.concatenate(labels))
+
+
+def _svhn_piece(root: Path, piece: str) -> tuple[np.ndarray, np.ndarray]:
+    """By torchvision where the file is the published one; a file of the same format but other content is taken
+    as it is after a look at its structure, since the data digest records what was used."""
+    try:
+        published = SVHN(root, piece)
+    except RuntimeError:  # another md5
+        return _mat_piece(root / svhn_file(piece))
+    return published.data, published.labels
+
+
+def _mat_piece(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """X (32 32 3 n) of bytes and y (n 1), where 10 stands for the digit 0."""
+    from scipy.io import loadmat
+
+    try:
+        mat = loadmat(path)
+    except Exception as error:  # scipy's reader raises many kinds at broken input
+        raise CorruptData(
+            f"{path}: not a whole MATLAB file ({error}); remove it and run again to download it"
+        ) from error
+    pixels, labels = mat.get("X"), mat.get("y")
+    if not (_is_array(pixels, np.uint8, (32, 32, 3)) and labels is not None and labels.size == pixels.shape[3]):
+        raise CorruptData(
+            f"{path}: has no X (32, 32, 3, n) of bytes with a y of n labels, as SVHN has; "
+            "remove it and run again to download it"
+        )
+    labels = labels.astype(np.int64).reshape(-1)
+    labels[labels == 10] = 0
+    _refuse_unless_digits(torch.from_numpy(labels), pixels.shape[3], path)
+    return pixels.transpose(3, 2, 0, 1), labels
+
+
+def _is_array(value: object, dtype: type, leading: tuple[int, ...]) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == dtype and value.ndim == 4 and value.shape[:3] == leading
+
+
+def _refuse_unless_digits(labels: Tensor, n: int, path: Path) -> None:
+    if len(labels) != n:
+        raise CorruptData(f"{path}: {len(labels)} labels for {n} images; remove it and run again to download it")
+    if n and not 0 <= int(labels.min()) <= int(labels.max()) <= 9:
+        raise CorruptData(f"{path}: labels beyond 0 to 9; remove it and run again to download it")
+
+
+def _cifar_part(root: Path, *, train: bool) -> Labeled:
+    part = CIFAR10(root, train=train)
+    return torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)
+
+
+def _bring(download_it: Callable[[], object], allowed: bool) -> None:
+    if not allowed:
+        raise MissingData("downloads are off")
+    with _patience():
+        try:
+            download_it()
+        except (URLError, HTTPException, RuntimeError, OSError) as error:
+            raise MissingData(f"the download failed: {_last_line(error)}") from error
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """torchvision opens its connections without a time limit of their own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

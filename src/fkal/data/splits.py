@@ -1,0 +1,226 @@
+"""Splits: which images are pool, validation and test, drawn once and written down."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from fkal.core.randomness import stream
+from fkal.data.bias import biased_pool, cut_classes, rank_in_class, rare_classes
+from fkal.data.config import BiasConfig, DataConfig
+from fkal.data.datasets import Dataset
+from fkal.data.digest import DIGEST_LENGTH, bytes_digest
+from fkal.data.errors import CorruptSplit, ForeignSplit
+
+__all__ = ["CorruptSplit", "ForeignSplit", "Split", "check_split", "draw_split", "read_split", "write_split"]
+
+FORMAT = "fkal-split-1"
+PARTS = ("pool", "validation", "test")
+RECIPE: dict[str, type | tuple[type, ...]] = {
+    "dataset": str,
+    "kind": str,
+    "ratio": float,
+    "cut": list,
+    "fractions": (dict, type(None)),
+    "seed": int,
+    "validation_per_class": int,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Sorted indices: of pool and validation into dataset.train, of test into dataset.test."""
+
+    pool: Int64[Tensor, " n"]
+    validation: Int64[Tensor, " m"]
+    test: Int64[Tensor, " t"]
+    recipe: Mapping[str, Any]  # as JSON holds it: the keys of RECIPE
+    cut: tuple[int, ...]  # under-represented classes
+    data_digest: str
+    class_counts: Mapping[str, list[int]]  # of each part
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the file's bytes; equal recipes on equal data have equal ones."""
+        return bytes_digest([split_bytes(self)])
+
+
+def draw_split(dataset: Dataset, data: DataConfig, bias: BiasConfig, seed: int) -> Split:
+    """A function of (dataset, settings, seed) alone; validation is drawn before the bias and does not know it."""
+    labels, n_classes = dataset.train.labels, len(dataset.classes)
+    cut = bias.cut if bias.cut is not None else cut_classes(n_classes, dataset.cut_rule, stream(seed, "split", "cut"))
+    validation = _balanced(labels, dataset.classes, data.validation_per_class, stream(seed, "split", "validation"))
+    rest = _complement(validation, len(labels))
+    kept = biased_pool(labels[rest], bias, cut, stream(seed, "split", "pool"), n_classes=n_classes)
+    parts = {"pool": rest[kept], "validation": validation, "test": torch.arange(len(dataset.test))}
+    return Split(
+        **parts,
+        recipe=_recipe(dataset.name, data, bias, cut, seed),
+        cut=rare_classes(n_classes, bias, cut),
+        data_digest=dataset.digest,
+        class_counts=_class_counts(parts, dataset),
+    )
+
+
+def split_bytes(split: Split) -> bytes:
+    """The file: JSON with sorted keys, one line an entry."""
+    entries = {
+        "format": FORMAT,
+        "recipe": dict(split.recipe),
+        "cut": list(split.cut),
+        "data_digest": split.data_digest,
+        "class_counts": dict(split.class_counts),
+        **{part: getattr(split, part).tolist() for part in PARTS},
+    }
+    lines = (f"{json.dumps(key)}: {json.dumps(entries[key], sort_keys=True)}" for key in sorted(entries))
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def write_split(split: Split, path: Path | str) -> None:
+    """Whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_bytes(split_bytes(split))
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def read_split(path: Path | str) -> Split:
+    """A split file, every field of it checked."""
+    path = Path(path)
+    try:
+        return _split_of(json.loads(path.read_bytes()))
+    except (CorruptSplit, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CorruptSplit(f"{path}: {error}; draw the split again") from error
+
+
+def check_split(split: Split, dataset: Dataset) -> None:
+    """Raises ForeignSplit unless the split was drawn from these very images."""
+    if split.data_digest != dataset.digest:
+        raise ForeignSplit(
+            f"split of {split.recipe['dataset']} with data digest {split.data_digest}: the images of {dataset.name} "
+            f"here have {dataset.digest}; draw the split again from them, or bring the images it was drawn from"
+        )
+    parts = {part: getattr(split, part) for part in PARTS}
+    bounds = {"pool": len(dataset.train), "validation": len(dataset.train), "test": len(dataset.test)}
+    for part, indices in parts.items():
+        if len(indices) and int(indices[-1]) >= bounds[part]:
+            raise ForeignSplit(
+                f"split's {part} index {int(indices[-1])}: there are {bounds[part]} images; draw the split again"
+            )
+    if _class_counts(parts, dataset) != dict(split.class_counts):
+        raise ForeignSplit("split's class counts differ from its images' labels; draw the split again")
+
+
+def _balanced(
+    labels: Int64[Tensor, " n"], classes: tuple[str, ...], per_class: int, generator: torch.Generator
+) -> Int64[Tensor, " m"]:
+    counts = labels.bincount(minlength=len(classes))
+    rarest = int(counts.argmin())
+    if int(counts[rarest]) < per_class:
+        raise ValueError(
+            f"validation_per_class: {per_class}: class {classes[rarest]!r} has only {int(counts[rarest])} images; "
+            f"give {int(counts[rarest])} or less"
+        )
+    order = torch.randperm(len(labels), generator=generator)
+    return order[rank_in_class(labels[order]) < per_class].sort().values
+
+
+def _complement(indices: Int64[Tensor, " m"], n: int) -> Int64[Tensor, " r"]:
+    left = torch.ones(n, dtype=torch.bool)
+    left[indices] = False
+    return left.nonzero().flatten()
+
+
+def _recipe(name: str, data: DataConfig, bias: BiasConfig, cut: tuple[int, ...], seed: int) -> dict[str, Any]:
+    fractions = bias.fractions
+    return {
+        "dataset": name,
+        "kind": bias.kind,
+        "ratio": float(bias.ratio),
+        "cut": sorted(cut) if bias.kind == "imbalance" else [],
+        "fractions": None if fractions is None else {str(c): float(fractions[c]) for c in sorted(fractions)},
+        "seed": seed,
+        "validation_per_class": data.validation_per_class,
+    }
+
+
+def _class_counts(parts: Mapping[str, Tensor], dataset: Dataset) -> dict[str, list[int]]:
+    labels = {"pool": dataset.train.labels, "validation": dataset.train.labels, "test": dataset.test.labels}
+    return {
+        part: labels[part][indices].bincount(minlength=len(dataset.classes)).tolist() for part, indices in parts.items()
+    }
+
+
+def _split_of(entries: Any) -> Split:
+    if not isinstance(entries, dict) or entries.get("format") != FORMAT:
+        raise CorruptSplit(f"not a split file of format {FORMAT}")
+    wanted = {"format", "recipe", "cut", "data_digest", "class_counts", *PARTS}
+    if set(entries) != wanted:
+        raise CorruptSplit(f"entries {sorted(set(entries) ^ wanted)} are absent or not known")
+    _refuse_recipe(entries["recipe"])
+    _refuse_digest(entries["data_digest"])
+    parts = {part: _indices(part, entries[part]) for part in PARTS}
+    if torch.isin(parts["pool"], parts["validation"]).any():
+        raise CorruptSplit("pool and validation share images")
+    n_classes = _refuse_counts(entries["class_counts"], parts)
+    cut = _indices("cut", entries["cut"]).tolist()
+    if cut and cut[-1] >= n_classes:
+        raise CorruptSplit(f"cut names class {cut[-1]}; there are {n_classes}")
+    return Split(
+        **parts,
+        recipe=entries["recipe"],
+        cut=tuple(cut),
+        data_digest=entries["data_digest"],
+        class_counts=entries["class_counts"],
+    )
+
+
+def _indices(field: str, values: Any) -> Int64[Tensor, " n"]:
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        raise CorruptSplit(f"{field} is not a list of whole numbers")
+    if values and not 0 <= min(values) <= max(values) < 2**63:
+        raise CorruptSplit(f"{field} has numbers below 0 or beyond 2^63")
+    indices = torch.tensor(values, dtype=torch.int64)
+    if not (indices[1:] > indices[:-1]).all():
+        raise CorruptSplit(f"{field} is not sorted or has numbers twice")
+    return indices
+
+
+def _refuse_recipe(recipe: Any) -> None:
+    if not isinstance(recipe, dict) or set(recipe) != set(RECIPE):
+        raise CorruptSplit(f"recipe does not have just {', '.join(RECIPE)}")
+    for key, kind in RECIPE.items():
+        if not isinstance(recipe[key], kind) or isinstance(recipe[key], bool):
+            raise CorruptSplit(f"recipe's {key} is {recipe[key]!r}")
+
+
+def _refuse_digest(digest: Any) -> None:
+    if not isinstance(digest, str) or len(digest) != DIGEST_LENGTH or set(digest) - set("0123456789abcdef"):
+        raise CorruptSplit(f"data_digest {digest!r} is not {DIGEST_LENGTH} hexadecimal digits")
+
+
+def _refuse_counts(counts: Any, parts: Mapping[str, Tensor]) -> int:
+    """The number of classes."""
+    if not isinstance(counts, dict) or set(counts) != set(PARTS):
+        raise CorruptSplit(f"class_counts does not have just {', '.join(PARTS)}")
+    for part, values in counts.items():
+        if not isinstance(values, list) or not all(type(v) is int and v >= 0 for v in values):
+            raise CorruptSplit(f"class_counts of {part} are not whole numbers")
+        if sum(values) != len(parts[part]):
+            raise CorruptSplit(f"class_counts of {part} add up to {sum(values)}, not {len(parts[part])}")
+    if len({len(values) for values in counts.values()}) != 1:
+        raise CorruptSplit("class_counts differ in their number of classes")
+    return len(counts["pool"])

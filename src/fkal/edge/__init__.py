@@ -1,0 +1,1 @@
+"""Where the outside is: the command line, the tracking store, files, figures."""

@@ -1,0 +1,151 @@
+"""Budget curves: accuracy against labels used, as a table, as single numbers, as a figure."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from fkal.engine.rounds import Round
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ACCURACY = "test/accuracy"
+PAPER_TITLE = 'epoch chosen on the TEST set (authors\' rule)'
+REACHED = 0.9
+
+# Okabe and Ito, Color universal design, 2008
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#767676"
+
+STYLES: Mapping[str, tuple[str, str]] = {
+    "random": (GREY, "o"),
+    "pcc": (SKY, "s"),
+    "pfk_joint": (VERMILION, "D"),
+    "pfk_true": (BLACK, "*"),
+    "varr": (BLUE, "^"),
+    "entropy": (GREEN, "v"),
+    "bald": (PURPLE, "P"),
+    "vaal": (ORANGE, "X"),
+}
+"""A method's colour and marker wherever it appears."""
+
+OTHERS = tuple(zip((BLUE, GREEN, PURPLE, ORANGE, SKY, BLACK), ("<", ">", "p", "h", "d", "H"), strict=True))
+
+
+def curve_frame(rounds: Sequence[Round]) -> pd.DataFrame:
+    """One row an iteration: b, labels_used and the metrics by name."""
+    rows = [{"b": r.b, "labels_used": r.labels_used, **dict(sorted(r.metrics.items()))} for r in rounds]
+    return pd.DataFrame(rows, columns=None if rows else ["b", "labels_used"])
+
+
+def area_under_budget_curve(labels: Sequence[int], accuracies: Sequence[float]) -> float:
+    """The mean accuracy over the budget: the trapezoid area over labels used / the range of labels used.
+
+    With a single iteration it is that one's accuracy. Comparable between runs of one schedule of labels.
+    """
+    if len(labels) == 1:
+        return float(accuracies[0])
+    points = list(zip(labels, accuracies, strict=True))
+    area = sum((n1 - n0) * (a0 + a1) / 2 for (n0, a0), (n1, a1) in zip(points, points[1:], strict=False))
+    return float(area / (labels[-1] - labels[0]))
+
+
+def labels_to_reach(accuracy: float, labels: Sequence[int], accuracies: Sequence[float]) -> float | None:
+    """The fewest labels with this accuracy, interpolated between iterations; None if it is never reached."""
+    points = list(zip(labels, accuracies, strict=True))
+    if points and points[0][1] >= accuracy:
+        return float(points[0][0])
+    for (n0, a0), (n1, a1) in zip(points, points[1:], strict=False):
+        if a1 >= accuracy:
+            return n0 + (n1 - n0) * (accuracy - a0) / (a1 - a0)
+    return None
+
+
+def curve_figure(
+    curves: Mapping[str, Sequence[pd.DataFrame]],
+    title: str,
+    *,
+    metric: str = ACCURACY,
+    label: str = "test accuracy, %",
+    baseline: float | None = None,
+) -> "Figure":
+    """Each method's mean over its seeds, with a band of one standard deviation where there are several.
+
+    `baseline` is the accuracy with every label of the pool, a dotted line.
+    """
+    figure, axes = _panel(title, label)
+    styles = _styles(curves)
+    for method, frames in curves.items():
+        colour, marker = styles[method]
+        by_seed = pd.concat([f.set_index("labels_used")[metric].rename(i) for i, f in enumerate(frames)], axis=1) * 100
+        mean = by_seed.mean(axis=1)
+        name = f"{method} ({len(frames)} seeds)" if len(frames) > 1 else method
+        axes.plot(mean.index, mean, color=colour, marker=marker, markersize=6, label=name)
+        if len(frames) > 1:
+            spread = by_seed.std(axis=1)
+            axes.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+    if baseline is not None:
+        axes.axhline(100 * baseline, color=BLACK, linestyle=":", linewidth=1.2, label="all labels of the pool")
+    _finish(axes, bands=any(len(frames) > 1 for frames in curves.values()))
+    return figure
+
+
+def save_curve_png(
+    path: Path,
+    curves: Mapping[str, Sequence[pd.DataFrame]],
+    title: str,
+    *,
+    metric: str = ACCURACY,
+    label: str = "test accuracy, %",
+    baseline: float | None = None,
+) -> None:
+    curve_figure(curves, title, metric=metric, label=label, baseline=baseline).savefig(path)
+
+
+def save_run_png(path: Path, frame: pd.DataFrame, title: str, method: str) -> None:
+    """One run: accuracy on test and validation."""
+    figure, axes = _panel(title, "accuracy, %")
+    colour, marker = _styles([method])[method]
+    parts = {ACCURACY: ("test", colour, marker, "-"), "val/accuracy": ("validation", GREY, ".", "--")}
+    for metric, (name, line_colour, line_marker, line) in parts.items():
+        if metric in frame:
+            axes.plot(
+                frame["labels_used"], 100 * frame[metric], color=line_colour, marker=line_marker, linestyle=line, label=name
+            )
+    _finish(axes, bands=False)
+    figure.savefig(path)
+
+
+def _panel(title: str, label: str) -> tuple["Figure", "Axes"]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel("labels used")
+    axes.set_ylabel(label)
+    axes.grid(color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _finish(axes: "Axes", *, bands: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda labels, _: f"{labels:,.0f}"))
+    if axes.get_legend_handles_labels()[0]:
+        title = "mean, band of ±1 standard deviation" if bands else None
+        axes.legend(frameon=False, fontsize=9, title=title, title_fontsize=8, loc="best")
+
+
+def _styles(methods: Sequence[str] | Mapping[str, object]) -> dict[str, tuple[str, str]]:
+    """The fixed ones, and the rest in the order of their names."""
+    unknown = sorted(set(methods) - set(STYLES))
+    return {**STYLES, **{name: OTHERS[i % len(OTHERS)] for i, name in enumerate(unknown)}}

@@ -1,0 +1,128 @@
+"""What is told of an experiment, as names and values: pure functions that know no tracking store."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from fkal.engine.rounds import Round
+
+PARENT_METRICS = (
+    "test/accuracy",
+    "test/macro_accuracy",
+    "test/worst_class_accuracy",
+    "test/minority_accuracy",
+    "val/accuracy",
+    "select/minority_fraction",
+    "pseudo/accuracy",
+    "pseudo/minority_precision",
+    "pseudo/minority_recall",
+)
+FEW_CLASSES = 20  # up to so many, what was selected is tracked class by class
+PAPER_NOTE = (
+    "**Protocol `paper`: each iteration's epoch was chosen on the TEST set** (the authors' rule). "
+    "These accuracies are optimistic; compare them with the published curves and with nothing else."
+)
+
+
+class Point(NamedTuple):
+    """One value of one metric."""
+
+    key: str
+    value: float
+    step: int
+
+
+def parent_points(finished: Round) -> list[Point]:
+    """The curves; their step is the number of labels used."""
+    known = [name for name in PARENT_METRICS if name in finished.metrics]
+    return [Point(name, finished.metrics[name], finished.labels_used) for name in known]
+
+
+def child_points(finished: Round) -> list[Point]:
+    """Everything of one iteration; the loss has a value an epoch."""
+    losses = [Point("train/loss", loss, epoch) for epoch, loss in enumerate(finished.train_loss, 1)]
+    once = {
+        **finished.metrics,
+        "labels_used": finished.labels_used,
+        "train/epoch": finished.epoch,
+        **dict(_costs(finished)),
+        **{f"select/class_{k}": n for k, n in enumerate(selected_counts(finished)) if _few_classes(finished)},
+    }
+    return [*(Point(name, float(value), finished.labels_used) for name, value in once.items()), *losses]
+
+
+def selected_counts(finished: Round) -> list[int]:
+    """How many of this iteration's picks each class has."""
+    return finished.selection.labels.bincount(minlength=len(finished.labeled_counts)).tolist()
+
+
+def summary(finished: Round) -> dict[str, Any]:
+    """One iteration as JSON holds it."""
+    return {
+        "b": finished.b,
+        "labels_used": finished.labels_used,
+        "epoch": finished.epoch,
+        "metrics": dict(finished.metrics),
+        "selected_counts": selected_counts(finished),
+        "labeled_counts": list(finished.labeled_counts),
+        "confusion": finished.confusion.tolist(),
+        "forward_images": dict(finished.forward_images),
+        "backward_images": dict(finished.backward_images),
+        "seconds": dict(finished.seconds),
+        "train_loss": list(finished.train_loss),
+    }
+
+
+def round_digest(finished: Round) -> str:
+    """16 hexadecimal digits of the picks and the figures (not of times): the same iteration, or another."""
+    selection = finished.selection
+    content = [selection.indices.tolist(), selection.labels.tolist(), dict(finished.metrics), finished.train_loss]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def param_text(value: Any) -> str:
+    """As YAML would read it again: true, null, 0.1, text."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return str(value)
+
+
+def nested(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as a tree; lists and mappings that stand as JSON are read."""
+    tree: dict[str, Any] = {}
+    for key, value in params.items():
+        *sections, name = key.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = _read_json(value)
+    return tree
+
+
+def _read_json(value: Any) -> Any:
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _costs(finished: Round) -> Iterator[tuple[str, float]]:
+    for direction, by_phase in (("forward", finished.forward_images), ("backward", finished.backward_images)):
+        yield f"cost/{direction}_images", sum(by_phase.values())
+        for phase, images in by_phase.items():
+            yield f"cost/{phase}_{direction}_images", images
+    yield "time/total_s", sum(finished.seconds.values())
+    for phase, seconds in finished.seconds.items():
+        yield f"time/{phase}_s", seconds
+        images = finished.forward_images.get(phase, 0)
+        if images and seconds > 0:
+            yield f"perf/{phase}_img_per_s", images / seconds
+    if finished.peak_memory_mb is not None:
+        yield "gpu/max_mem_allocated_mb", finished.peak_memory_mb
+
+
+def _few_classes(finished: Round) -> bool:
+    return len(finished.labeled_counts) <= FEW_CLASSES

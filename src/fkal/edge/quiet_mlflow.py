@@ -1,0 +1,22 @@
+"""Import this before mlflow, which reads its settings while it is imported.
+
+Sends nothing home, prints no links, logs no news of what went well.
+"""
+
+import logging
+import os
+
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",  # the parent run has its own monitor
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+for _name, _value in SETTINGS.items():
+    os.environ.setdefault(_name, _value)
+logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -1,0 +1,141 @@
+"""The scratch directory of one experiment: what is finished, so that a killed run goes on from there."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+from fkal.edge.files import TEMPORARY, write_whole
+from fkal.edge.round_files import UnusableRound, round_bytes, round_of
+from fkal.engine.rounds import Round
+
+Say = Callable[[str], None]
+
+LOCK_SECONDS = 2.0
+ROUND_FILE = re.compile(r"round-(\d+)\.(safetensors|json)")
+UNUSABLE = ".unusable"
+
+
+class StateInUse(ValueError):
+    """Another process works on the same experiment."""
+
+
+class StateDirectory:
+    """Holds `<out>/state/<fingerprint>/`, for itself alone while open.
+
+    An iteration is `round-03.safetensors` and `round-03.json`, the latter written last: it is
+    the mark that the iteration is finished. `notes.json` keeps the run ids of the tracking store.
+    """
+
+    def __init__(self, out: Path, fingerprint: str) -> None:
+        self.path = Path(out) / "state" / fingerprint
+        self._lock = FileLock(self.path / "lock", timeout=LOCK_SECONDS)
+
+    def __enter__(self) -> Self:
+        """Raises StateInUse if another process has it open."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise StateInUse(
+                f"{self._lock.lock_file} is held by another process: one process at a time works on an "
+                "experiment; wait for it or end it (the lock goes with its process)"
+            ) from None
+        for leftover in self.path.glob(f".*{TEMPORARY}"):
+            leftover.unlink()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def rounds(self, say: Say) -> list[Round]:
+        """The finished iterations 1, 2, ... n.
+
+        One whose files are not whole is reported, and it and the later ones are set aside.
+        """
+        self._check_open()
+        finished: list[Round] = []
+        for b in range(1, self._last_marked() + 1):
+            try:
+                finished.append(self._read(b))
+            except UnusableRound as flaw:
+                say(f"{self._file(b, 'json')}: iteration {b} is unusable, {flaw}; it and later ones are run again")
+                break
+        self._set_aside_after(len(finished))
+        return finished
+
+    def add(self, finished: Round) -> None:
+        """Raises ValueError for a figure that is not finite."""
+        self._check_open()
+        tensors, facts = round_bytes(finished)
+        write_whole(self._file(finished.b, "safetensors"), tensors)
+        write_whole(self._file(finished.b, "json"), facts)
+
+    def run_ids(self) -> dict[str, str]:
+        """Run ids in the tracking store by name: `parent`, `b03`."""
+        ids = self._notes().get("run_ids")
+        return dict(ids) if isinstance(ids, dict) else {}
+
+    def remember(self, parent: str, children: Mapping[int, str] | None = None) -> None:
+        """A new parent makes the old one's children forgotten."""
+        known = self.run_ids()
+        kept = known if known.get("parent") == parent else {}
+        new = {f"b{b:02d}": run_id for b, run_id in (children or {}).items()}
+        self._note(run_ids={**kept, "parent": parent, **new})
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether `finish` was called: nothing is left to run or to track."""
+        return self._notes().get("finished") is True
+
+    def finish(self) -> None:
+        self._note(finished=True)
+
+    def _read(self, b: int) -> Round:
+        tensors, facts = self._file(b, "safetensors"), self._file(b, "json")
+        missing = [path.name for path in (tensors, facts) if not path.exists()]
+        if missing:
+            raise UnusableRound(f"{' and '.join(missing)} is missing")
+        finished = round_of(tensors.read_bytes(), facts.read_bytes())
+        if finished.b != b:
+            raise UnusableRound(f"its files are those of iteration {finished.b}")
+        return finished
+
+    def _set_aside_after(self, last: int) -> None:
+        """Files of later iterations no longer count; a tensors file alone is what a kill leaves."""
+        for path in list(self.path.iterdir()):
+            match = ROUND_FILE.fullmatch(path.name)
+            if match and int(match[1]) > last:
+                os.replace(path, path.with_name(path.name + UNUSABLE))
+                if self.is_finished:
+                    self._note(finished=False)
+
+    def _last_marked(self) -> int:
+        matches = (ROUND_FILE.fullmatch(path.name) for path in self.path.iterdir())
+        return max((int(match[1]) for match in matches if match and match[2] == "json"), default=0)
+
+    def _file(self, b: int, kind: str) -> Path:
+        return self.path / f"round-{b:02d}.{kind}"
+
+    def _notes(self) -> dict[str, Any]:
+        """What cannot be read is forgotten: the store knows its runs by tag as well."""
+        try:
+            notes = json.loads((self.path / "notes.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return notes if isinstance(notes, dict) else {}
+
+    def _note(self, **entries: Any) -> None:
+        self._check_open()
+        content = json.dumps({**self._notes(), **entries}, indent=1) + "\n"
+        write_whole(self.path / "notes.json", content.encode())
+
+    def _check_open(self) -> None:
+        assert self._lock.is_locked, "the state directory is used outside of its with block"

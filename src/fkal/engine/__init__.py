@@ -1,0 +1,1 @@
+"""Training, pretraining, gathering evidence and the loop: every forward and backward pass."""

@@ -1,0 +1,54 @@
+"""Evaluation: a confusion matrix, and what is read off it."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from fkal.data.images import ImageSet
+from fkal.engine.gathering import inference
+from fkal.engine.metering import Meter
+
+
+@torch.no_grad()
+def confusion_matrix(
+    model: nn.Module,
+    images: ImageSet,
+    indices: Int[Tensor, " n"],
+    *,
+    batch_size: int,
+    meter: Meter,
+) -> Int[Tensor, "d d"]:
+    """Counts by (true class, predicted class), on the CPU."""
+    d = len(images.classes)
+    cells = torch.zeros(d * d, dtype=torch.long)
+    batches = indices.split(batch_size)
+    with inference(model):
+        stream = images.batches(batches, device=meter.device)
+        for batch, x in zip(batches, stream, strict=True):
+            y_hat = model(x).argmax(dim=1).cpu()
+            meter.forward(len(x))
+            cells += torch.bincount(images.labels[batch] * d + y_hat, minlength=d * d)
+    return cells.view(d, d)
+
+
+def accuracies(
+    confusion: Int[Tensor, "d d"], minority: Sequence[int], *, prefix: str
+) -> dict[str, float]:
+    """Fractions in [0, 1]: over all images, mean and least over classes, over minority classes.
+
+    A class without images counts in none of them. `minority_accuracy` is left out where no
+    class is under-represented.
+    """
+    right, present = confusion.diagonal().double(), confusion.sum(dim=1).double()
+    by_class = (right / present)[present > 0]
+    scores = {
+        "accuracy": right.sum() / present.sum(),
+        "macro_accuracy": by_class.mean(),
+        "worst_class_accuracy": by_class.min(),
+    }
+    rare = list(minority)
+    if rare and present[rare].sum() > 0:
+        scores["minority_accuracy"] = right[rare].sum() / present[rare].sum()
+    return {f"{prefix}/{name}": float(score) for name, score in scores.items()}

@@ -1,0 +1,261 @@
+"""Algorithm 1 as a generator: one `Round` an iteration, `Progress` in between.
+
+Whoever wants to track, store or draw iterates; the loop knows nothing of them.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from fkal.core.evidence import Evidence, Features, FisherScores
+from fkal.core.picks import Picks
+from fkal.core.pool import Pool
+from fkal.core.pseudo_labels import Estimate
+from fkal.core.randomness import stream
+from fkal.data.images import ImageSet
+from fkal.engine.evaluation import accuracies, confusion_matrix
+from fkal.engine.gathering import Describer, gather
+from fkal.engine.metering import Meter, Progress
+from fkal.engine.rounds import Round, Selection
+from fkal.engine.training import TrainConfig, fit
+
+Weights = Mapping[str, Tensor]
+Select = Callable[[Evidence, int, torch.Generator], Picks]
+Oracle = Callable[[Tensor], Tensor]
+Protocol = Literal["last", "paper"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The data of one experiment: which images are pool, validation and test.
+
+    `pool` and `validation` index `train`, `test` indexes `test_images`; `minority` names the
+    under-represented classes.
+    """
+
+    train: ImageSet
+    test_images: ImageSet
+    pool: Int[Tensor, " n"]
+    validation: Int[Tensor, " m"]
+    test: Int[Tensor, " t"]
+    minority: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to pick: the evidence it needs and how it selects from that."""
+
+    needs: type[Evidence]
+    select: Select
+    estimate: Estimate
+    taps: tuple[str, ...]
+    describe_batch: int
+    budget: int
+    rounds: int
+
+
+@dataclass(frozen=True)
+class ActiveLearning:
+    """Algorithm 1 for one problem, method and seed.
+
+    `protocol` `last` keeps each iteration's last epoch. `paper` is the authors' rule: the epoch
+    with the best *test* accuracy is kept, reported and gone on from; it exists to compare with
+    the published curves and for nothing else.
+    """
+
+    problem: Problem
+    method: Method
+    model: nn.Module
+    theta_0: Weights
+    oracle: Oracle
+    training: TrainConfig
+    protocol: Protocol
+    seed: int
+    device: torch.device
+
+    def rounds(self, finished: Sequence[Round] = ()) -> Generator[Progress | Round]:
+        """The iterations after the `finished` ones, exactly as if those had just been run."""
+        pool = Pool.unlabeled(self.problem.pool)
+        for past in finished:
+            pool = pool.label(past.selection.indices)
+        weights = finished[-1].weights if finished else self.theta_0
+        for b in range(len(finished) + 1, self.method.rounds + 1):
+            this = yield from self._round(b, pool, weights)
+            pool, weights = pool.label(this.selection.indices), this.weights
+            yield this
+
+    def _round(self, b: int, pool: Pool, weights: Weights) -> Generator[Progress, None, Round]:
+        meter = Meter(self.device)
+        _reset_peak_memory(self.device)
+        self.model.load_state_dict(weights)
+        selection, about_selection = yield from self._select(b, pool, meter)
+        pool = pool.label(selection.indices)
+        losses, epoch = yield from self._train(b, pool, meter)
+        confusion, scores = self._evaluate(meter)
+        counts = torch.bincount(self.oracle(pool.labeled), minlength=len(confusion))
+        return Round(
+            b=b,
+            labels_used=len(pool.labeled),
+            selection=selection,
+            metrics={**scores, **about_selection},
+            train_loss=tuple(losses),
+            epoch=epoch,
+            confusion=confusion,
+            labeled_counts=tuple(counts.tolist()),
+            forward_images=dict(meter.forward_images),
+            backward_images=dict(meter.backward_images),
+            seconds=dict(meter.seconds),
+            peak_memory_mb=_peak_memory_mb(self.device),
+            weights=_snapshot(self.model),
+        )
+
+    def _select(
+        self, b: int, pool: Pool, meter: Meter
+    ) -> Generator[Progress, None, tuple[Selection, dict[str, float]]]:
+        method = self.method
+        describer = Describer(
+            self.model, self.problem.train, method.taps, method.describe_batch, meter
+        )
+        with meter.phase("descriptors"):
+            evidence, rows = yield from gather(
+                describer,
+                method.needs,
+                open_pool=pool.open,
+                validation=self.problem.validation,
+                estimate=method.estimate,
+            )
+        with meter.phase("select"):
+            picks = method.select(evidence, method.budget, stream(self.seed, "select", b))
+        selection = self._labeled(picks, pool.open, rows, evidence)
+        return selection, self._about(selection, evidence, pool.open)
+
+    def _labeled(self, picks: Picks, open_pool: Tensor, rows: Tensor, evidence: Evidence) -> Selection:
+        """The picks in dataset indices, with what the oracle says of them."""
+        positions = picks.positions.cpu()
+        indices = open_pool[positions]
+        pseudo_labels = None
+        if isinstance(evidence, FisherScores):
+            pseudo_labels = evidence.pseudo_labels.cpu()[positions]
+        return Selection(
+            indices=indices,
+            labels=self.oracle(indices),
+            ranks=None if picks.ranks is None else picks.ranks.cpu(),
+            scores=None if picks.scores is None else picks.scores.float().cpu(),
+            matches=None
+            if picks.targets is None
+            else self.problem.validation[rows[picks.targets.cpu()]],
+            pseudo_labels=pseudo_labels,
+        )
+
+    def _about(
+        self, selection: Selection, evidence: Evidence, open_pool: Tensor
+    ) -> dict[str, float]:
+        """What there is to say of a selection once the truth is known."""
+        rare = torch.tensor(self.problem.minority, dtype=torch.long)
+        about = {}
+        if len(rare):
+            about["select/minority_fraction"] = _fraction(torch.isin(selection.labels, rare))
+        if isinstance(evidence, Features):
+            about["select/targets"] = float(len(evidence.targets))
+        if isinstance(evidence, FisherScores):
+            s, y = evidence.pseudo_labels.cpu(), self.oracle(open_pool)
+            about["pseudo/accuracy"] = _fraction(s == y)
+            called, is_rare = torch.isin(s, rare), torch.isin(y, rare)
+            if called.any():
+                about["pseudo/minority_precision"] = _fraction(is_rare[called])
+            if is_rare.any():
+                about["pseudo/minority_recall"] = _fraction(called[is_rare])
+        return about
+
+    def _train(
+        self, b: int, pool: Pool, meter: Meter
+    ) -> Generator[Progress, None, tuple[list[float], int]]:
+        """Train on all labels so far; leaves the kept weights in the model."""
+        if self.training.start == "theta_0":
+            self.model.load_state_dict(self.theta_0)
+        config, losses, kept = self.training, [], _BestEpoch()
+        indices = pool.labeled
+        epochs = fit(
+            self.model,
+            self.problem.train,
+            indices,
+            self.oracle(indices),
+            config=config,
+            generator=stream(self.seed, "train", b),
+            meter=meter,
+        )
+        while True:
+            with meter.phase("train"):
+                loss = next(epochs, None)
+            if loss is None:
+                break
+            losses.append(loss)
+            if self.protocol == "paper":
+                kept = kept.or_better(len(losses), self._test_accuracy(meter), self.model)
+            yield Progress(f"training b = {b}", len(losses), config.epochs, "epochs")
+        if kept.weights is not None:
+            self.model.load_state_dict(kept.weights)
+            return losses, kept.epoch
+        return losses, len(losses)
+
+    def _evaluate(self, meter: Meter) -> tuple[Tensor, dict[str, float]]:
+        problem, batch = self.problem, self.method.describe_batch
+        with meter.phase("evaluate"):
+            confusion = confusion_matrix(
+                self.model, problem.test_images, problem.test, batch_size=batch, meter=meter
+            )
+            on_validation = confusion_matrix(
+                self.model, problem.train, problem.validation, batch_size=batch, meter=meter
+            )
+        return confusion, {
+            **accuracies(confusion, problem.minority, prefix="test"),
+            **accuracies(on_validation, problem.minority, prefix="val"),
+        }
+
+    def _test_accuracy(self, meter: Meter) -> float:
+        with meter.phase("evaluate"):
+            confusion = confusion_matrix(
+                self.model,
+                self.problem.test_images,
+                self.problem.test,
+                batch_size=self.method.describe_batch,
+                meter=meter,
+            )
+        return float(confusion.trace() / confusion.sum())
+
+
+@dataclass(frozen=True)
+class _BestEpoch:
+    """The authors' rule: the earliest epoch with the best test accuracy."""
+
+    epoch: int = 0
+    accuracy: float = -1.0
+    weights: Weights | None = None
+
+    def or_better(self, epoch: int, accuracy: float, model: nn.Module) -> "_BestEpoch":
+        if accuracy <= self.accuracy:
+            return self
+        return _BestEpoch(epoch, accuracy, _snapshot(model))
+
+
+def _fraction(flags: Tensor) -> float:
+    return float(flags.double().mean())
+
+
+def _snapshot(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def _reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_memory_mb(device: torch.device) -> float | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return None

@@ -1,0 +1,52 @@
+"""What a run costs: passes counted as they happen, and seconds, by phase."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+
+class Progress(NamedTuple):
+    """How far a phase is, for whoever draws bars: `done` of `total` units."""
+
+    phase: str
+    done: int
+    total: int
+    unit: str
+
+
+@dataclass
+class Meter:
+    """Counts images through forward and backward passes, and seconds, of the phase that is open."""
+
+    device: torch.device
+    forward_images: Counter[str] = field(default_factory=Counter)
+    backward_images: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    _phase: str = "setup"
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        outer, self._phase = self._phase, name
+        self._synchronize()
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._synchronize()
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            self._phase = outer
+
+    def forward(self, images: int) -> None:
+        self.forward_images[self._phase] += images
+
+    def backward(self, images: int) -> None:
+        self.backward_images[self._phase] += images
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

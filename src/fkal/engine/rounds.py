@@ -1,0 +1,51 @@
+"""Round: everything that one iteration of Algorithm 1 leaves behind."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The p images that an iteration had labeled, in the order of picking. Tensors on the CPU.
+
+    `indices` count within the training part of the dataset, and so do `matches`, the validation
+    images that the picks were matched with. What a method does not know is None.
+    """
+
+    indices: Int[Tensor, " p"]
+    labels: Int[Tensor, " p"]
+    ranks: Int[Tensor, " p"] | None = None
+    scores: Float[Tensor, " p"] | None = None
+    matches: Int[Tensor, " p"] | None = None
+    pseudo_labels: Int[Tensor, " p"] | None = None
+
+
+@dataclass(frozen=True)
+class Round:
+    """One finished iteration.
+
+    `b` counts from 1; `labels_used` includes this iteration's. `metrics` has the tracked names
+    (`test/accuracy`, `select/minority_fraction`, ...), fractions in [0, 1]. `train_loss` is the
+    mean loss (nats) of each epoch. `confusion` is that of the test set, (true, predicted).
+    `labeled_counts` counts the labeled set by class. `forward_images`, `backward_images` and
+    `seconds` go by phase (`descriptors`, `select`, `train`, `evaluate`). `weights` is the
+    model's state after training, on the CPU. `epoch` is the one the weights stem from, counted
+    from 1: the last, unless the authors' rule is asked for.
+    """
+
+    b: int
+    labels_used: int
+    selection: Selection
+    metrics: Mapping[str, float]
+    train_loss: tuple[float, ...]
+    epoch: int
+    confusion: Int[Tensor, "d d"]
+    labeled_counts: tuple[int, ...]
+    forward_images: Mapping[str, int]
+    backward_images: Mapping[str, int]
+    seconds: Mapping[str, float]
+    peak_memory_mb: float | None
+    weights: Mapping[str, Tensor]

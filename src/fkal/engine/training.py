@@ -1,0 +1,123 @@
+"""Supervised training on the labels so far: cross-entropy, SGD, step decay."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from fkal.data.images import ImageSet
+from fkal.engine.metering import Meter
+
+
+@dataclass(frozen=True, kw_only=True)
+class SgdConfig:
+    """Stochastic gradient descent with step decay.
+
+    The learning rate is `lr`, times `decay` from each epoch of `decay_epochs` on (counted from
+    0), after a linear rise over `warmup_epochs`.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    epochs: int = 50
+    batch_size: int = 25
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    decay: float = 0.1
+    decay_epochs: tuple[int, ...] = (15, 30, 45)
+    warmup_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        for key, least in (("epochs", 1), ("batch_size", 1), ("warmup_epochs", 0)):
+            if getattr(self, key) < least:
+                raise ValueError(f"{key} = {getattr(self, key)}; give at least {least}")
+        if not self.lr > 0:
+            raise ValueError(f"lr = {self.lr}; give a learning rate above 0")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum = {self.momentum}; give a value in [0, 1)")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay = {self.weight_decay}; give 0 or more")
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"decay = {self.decay}; give a factor in (0, 1]")
+
+    def factor(self, epoch: int) -> float:
+        """What `lr` is multiplied by in this epoch."""
+        if epoch < self.warmup_epochs:
+            return (epoch + 1) / self.warmup_epochs
+        return self.decay ** sum(epoch >= mark for mark in self.decay_epochs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(SgdConfig):
+    """Training of the task model in each iteration.
+
+    `start` is where an iteration's training begins: `warm` from the previous iteration's
+    weights (as the authors' program), `theta_0` from the weights before the first label.
+    """
+
+    start: Literal["warm", "theta_0"] = "warm"
+
+
+def optimizer(model: nn.Module, config: SgdConfig) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def fit(
+    model: nn.Module,
+    images: ImageSet,
+    indices: Int[Tensor, " n"],
+    labels: Int[Tensor, " n"],
+    *,
+    config: SgdConfig,
+    generator: torch.Generator,
+    meter: Meter,
+) -> Iterator[float]:
+    """Train the model in place; yields each epoch's mean loss (nats) when the epoch is over.
+
+    Raises FloatingPointError as soon as an epoch's loss is not finite.
+    """
+    device = meter.device
+    sgd = optimizer(model, config)
+    schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)
+    for epoch in range(config.epochs):
+        model.train()
+        rows = shuffled_batches(len(indices), config.batch_size, generator)
+        total = torch.zeros((), device=device)
+        stream = images.batches([indices[r] for r in rows], device=device, augment=generator)
+        for r, x in zip(rows, stream, strict=True):
+            loss = F.cross_entropy(model(x), labels[r].to(device))
+            sgd.zero_grad(set_to_none=True)
+            loss.backward()
+            sgd.step()
+            total += loss.detach() * len(r)
+            meter.forward(len(r))
+            meter.backward(len(r))
+        schedule.step()
+        mean = float(total) / len(indices)
+        if not torch.isfinite(total):
+            raise FloatingPointError(
+                f"the training loss is {mean} after epoch {epoch + 1}; lower train.lr = {config.lr}"
+            )
+        yield mean
+
+
+def shuffled_batches(n: int, size: int, generator: torch.Generator) -> list[Int[Tensor, " b"]]:
+    """A random order of 0..n-1 in batches; a last batch of one joins the one before it.
+
+    Batch normalisation has no variance of a single image.
+    """
+    batches = list(torch.randperm(n, generator=generator).split(size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches

@@ -1,0 +1,16 @@
+"""Models by name, each an `nn.Module` whose layers can be tapped by module name."""
+
+from fkal.models.dropout import MonteCarloDropout, monte_carlo_dropout
+from fkal.models.registry import MODELS, ModelConfig, build, head_name
+from fkal.models.taps import Taps, tap_widths
+
+__all__ = [
+    "MODELS",
+    "ModelConfig",
+    "MonteCarloDropout",
+    "Taps",
+    "build",
+    "head_name",
+    "monte_carlo_dropout",
+    "tap_widths",
+]

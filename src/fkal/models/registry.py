@@ -1,0 +1,143 @@
+"""Builders by name. Input channels and class count follow the data."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import ClassVar
+
+import torchvision
+from torch import nn
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from fkal.models.dropout import MonteCarloDropout
+from fkal.models.lenet import LeNet
+
+Shape = tuple[int, int, int]
+Builder = Callable[[Shape, int], nn.Module]
+
+BLOCK_DROPOUT = 0.25
+"""Monte Carlo dropout after both ReLUs of a residual block (protocol of the paper)."""
+
+HEAD_DROPOUT = 0.5
+"""Monte Carlo dropout before the head of a torchvision model that has no dropout of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The model by name: one of `fkal list models` or any torchvision classification model."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    name: str = "lenet"
+
+
+def lenet(shape: Shape, n_classes: int) -> nn.Module:
+    return LeNet(*shape, n_classes)
+
+
+def resnet10(shape: Shape, n_classes: int) -> nn.Module:
+    return _residual((1, 1, 1, 1), shape, n_classes)
+
+
+def resnet18(shape: Shape, n_classes: int) -> nn.Module:
+    return _residual((2, 2, 2, 2), shape, n_classes)
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A builder, what it builds in one line, and the taps that the paper uses."""
+
+    build: Builder
+    summary: str
+    taps: tuple[str, ...]
+
+
+MODELS: Mapping[str, ModelEntry] = MappingProxyType(
+    {
+        "lenet": ModelEntry(
+            lenet, "conv 10, conv 20, fc 50 (paper: MNIST)", ("conv1", "conv2", "fc1")
+        ),
+        "resnet10": ModelEntry(
+            resnet10, "ResNet, one basic block a stage (paper: SVHN)", ("layer3", "layer4")
+        ),
+        "resnet18": ModelEntry(
+            resnet18, "ResNet, two basic blocks a stage (paper: ImageNet)", ("layer3", "layer4")
+        ),
+    }
+)
+
+
+def build(name: str, shape: Shape, n_classes: int) -> nn.Module:
+    """The model for images of `shape` (c, h, w), randomly initialised from torch's global seed.
+
+    Looks in `MODELS`, then in the entry-point group `fkal.models`, then among torchvision's
+    classification models. Raises ValueError for an unknown name or a model that cannot take
+    the images.
+    """
+    if name in MODELS:
+        return MODELS[name].build(shape, n_classes)
+    plugins = {point.name: point for point in entry_points(group="fkal.models")}
+    if name in plugins:
+        return plugins[name].load().build(shape, n_classes)
+    classifiers = torchvision.models.list_models(module=torchvision.models)
+    if name not in classifiers:
+        known = [*MODELS, *plugins, *classifiers]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"unknown model {name!r}; {hint}see `fkal list models`")
+    return _from_torchvision(name, shape, n_classes)
+
+
+def head_name(model: nn.Module) -> str:
+    """Dotted name of the last linear layer, the one that rotation pretraining leaves random."""
+    linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise ValueError(f"{type(model).__name__} has no linear layer to serve as its head")
+    return linear[-1]
+
+
+def _residual(depths: tuple[int, ...], shape: Shape, n_classes: int) -> nn.Module:
+    """A ResNet of basic blocks with the ImageNet stem."""
+    model = ResNet(BasicBlock, list(depths), num_classes=n_classes)
+    _accept_channels(model, shape[0])
+    for layer in model.modules():
+        if isinstance(layer, BasicBlock):
+            layer.relu = nn.Sequential(nn.ReLU(), MonteCarloDropout(BLOCK_DROPOUT))
+    return model
+
+
+def _from_torchvision(name: str, shape: Shape, n_classes: int) -> nn.Module:
+    auxiliary = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    model = torchvision.models.get_model(name, weights=None, num_classes=n_classes, **auxiliary)
+    _accept_channels(model, shape[0])
+    for parent in list(model.modules()):
+        for child_name, child in list(parent.named_children()):
+            if isinstance(child, nn.Dropout):
+                setattr(parent, child_name, nn.Sequential(child, MonteCarloDropout(child.p)))
+    if not any(isinstance(layer, MonteCarloDropout) for layer in model.modules()):
+        head = head_name(model)
+        dropout = nn.Sequential(MonteCarloDropout(HEAD_DROPOUT), model.get_submodule(head))
+        model.set_submodule(head, dropout)
+    return model
+
+
+def _accept_channels(model: nn.Module, channels: int) -> None:
+    """Replace the first convolution by one that takes the data's channels."""
+    name, stem = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    if stem.in_channels == channels:
+        return
+    if stem.groups != 1:
+        raise ValueError(f"the first layer {name} is grouped; it cannot take {channels} channels")
+    model.set_submodule(
+        name,
+        nn.Conv2d(
+            channels,
+            stem.out_channels,
+            stem.kernel_size,  # type: ignore[arg-type]
+            stem.stride,  # type: ignore[arg-type]
+            stem.padding,  # type: ignore[arg-type]
+            bias=stem.bias is not None,
+        ),
+    )

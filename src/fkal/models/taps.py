@@ -1,0 +1,82 @@
+"""Taps: the outputs of named layers, caught during a forward pass."""
+
+import difflib
+from collections.abc import Sequence
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+
+from fkal.core.descriptors import pooled
+
+
+class Taps:
+    """Catches the outputs of the named layers while the `with` block lasts.
+
+    With `with_grad` each caught output can be differentiated with respect to: the first one
+    reached becomes the root of the graph, so a backward pass goes as deep as the earliest tap
+    and no deeper (the model's own parameters must not require gradients).
+    Raises ValueError for a name that the model does not have.
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str], *, with_grad: bool = False) -> None:
+        self.outputs: dict[str, Tensor] = {}
+        self._layers = {name: _layer(model, name) for name in names}
+        self._with_grad = with_grad
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> "Taps":
+        for name, layer in self._layers.items():
+            self._handles.append(layer.register_forward_hook(self._catcher(name)))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _catcher(self, name: str):  # type: ignore[no-untyped-def]
+        def catch(layer: nn.Module, inputs: object, output: Tensor) -> Tensor | None:
+            if not isinstance(output, Tensor):
+                raise ValueError(f"layer {name} returns a {type(output).__name__}; tap a tensor")
+            if not self._with_grad:
+                self.outputs[name] = output.clone()  # a later layer may work in place
+                return None
+            if not output.requires_grad:
+                output.requires_grad_()
+            self.outputs[name] = output
+            return output.clone()
+
+        return catch
+
+
+@torch.no_grad()
+def tap_widths(model: nn.Module, names: Sequence[str], shape: tuple[int, int, int]) -> dict[str, int]:
+    """Descriptor length l_j of each tap for images of `shape` (c, h, w).
+
+    One forward pass of a blank image. Raises ValueError if a tap does not exist, is not
+    reached, or returns something that cannot be pooled.
+    """
+    was_training = model.training
+    with Taps(model.eval(), names) as taps:
+        device = next(model.parameters()).device
+        model(torch.zeros(1, *shape, device=device))
+    model.train(was_training)
+    missing = [name for name in names if name not in taps.outputs]
+    if missing:
+        raise ValueError(f"taps {missing} are not reached by a forward pass; tap other layers")
+    return {name: pooled(taps.outputs[name]).shape[1] for name in names}
+
+
+def _layer(model: nn.Module, name: str) -> nn.Module:
+    layers = {known: layer for known, layer in model.named_modules() if known}
+    if name in layers:
+        return layers[name]
+    close = difflib.get_close_matches(name, layers, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    top = [known for known in layers if "." not in known]
+    raise ValueError(f"the model has no layer {name!r} to tap; {hint}layers: {', '.join(top)}")

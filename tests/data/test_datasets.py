@@ -1,0 +1,370 @@
+import gzip
+import hashlib
+import os
+import shutil
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import CIFAR10, MNIST, SVHN
+
+from fkal.data import trees
+from fkal.data.config import DataConfig
+from fkal.data.datasets import DATASETS, CorruptData, CorruptImage, Dataset, DatasetEntry, MissingData, entry_of, load
+from fkal.data.images import FolderImages, TensorImages
+
+MNIST_COUNTS = {"train": 5, "t10k": 3}
+
+
+def config(name, root, **settings):
+    return DataConfig(name=name, root=str(root), **settings)
+
+
+def folder_config(tree, **settings):
+    return config("folder", tree.parent, folder=tree.name, **settings)
+
+
+def write_mnist(root):
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for word, n in MNIST_COUNTS.items():
+        pixels = np.full((n, 28, 28), n, np.uint8)
+        sides = np.array([n, 28, 28], ">i4").tobytes()
+        (raw / f"{word}-images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3]) + sides + pixels.tobytes())
+        (raw / f"{word}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, n]) + bytes(range(n)))
+    return raw
+
+
+def test_digits_need_no_files():
+    dataset = load(DataConfig())
+    assert (len(dataset.train), len(dataset.test)) == (1297, 500)
+    assert (dataset.channels, dataset.train.shape, len(dataset.digest)) == (1, (1, 8, 8), 32)
+    assert dataset.train.pixels(torch.arange(9)).max() == 255
+    assert dataset.train.labels.bincount().min() > 100
+    batch = next(dataset.train.batches([torch.arange(1297)], device="cpu"))
+    assert abs(batch.mean()) < 0.05 and abs(batch.std() - 1) < 0.05
+
+
+def test_tensors_take_another_size_and_normalisation():
+    dataset = load(DataConfig(image_size=12, mean=(0.0,), std=(1.0,)))
+    assert dataset.train.shape == (1, 12, 12)
+    batch = next(dataset.train.batches([torch.arange(50)], device="cpu"))
+    assert 0 <= batch.min() < batch.max() <= 1
+    assert dataset.digest != load(DataConfig()).digest
+
+
+def test_real_mnist_is_read_whole(real_root):
+    dataset = load(config("mnist", real_root), download=False)
+    assert (len(dataset.train), len(dataset.test), dataset.cut_rule) == (60_000, 10_000, "second_half")
+    assert dataset.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    batch = next(dataset.train.batches([torch.arange(5000)], device="cpu"))
+    assert abs(batch.mean()) < 0.02 and abs(batch.std() - 1) < 0.02
+
+
+def test_small_files_of_mnists_format_are_read(tmp_path):
+    write_mnist(tmp_path)
+    dataset = load(config("mnist", tmp_path), download=False)
+    assert dataset.train.labels.tolist() == [0, 1, 2, 3, 4]
+    assert dataset.test.pixels(torch.tensor([0])).unique().tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("file", "spoil", "message"),
+    [
+        ("train-images-idx3-ubyte", lambda data: data[:-1], "3935 bytes where its header says 3936"),
+        ("train-images-idx3-ubyte", lambda data: b"", "not an idx file"),
+        ("t10k-labels-idx1-ubyte", lambda data: b"<html>" + data, "not an idx file"),
+        ("t10k-labels-idx1-ubyte", lambda data: data[:-1] + b"\x63", "beyond 0 to 9"),
+        ("t10k-labels-idx1-ubyte", lambda data: bytes([0, 0, 8, 1, 0, 0, 0, 2, 0, 1]), "2 labels for 3 images"),
+    ],
+)
+def test_a_spoilt_mnist_file_is_named(tmp_path, file, spoil, message):
+    path = write_mnist(tmp_path) / file
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(CorruptData, match=f"{file}: .*{message}"):
+        load(config("mnist", tmp_path), download=False)
+
+
+def test_missing_files_are_listed_with_their_origin(tmp_path):
+    raw = write_mnist(tmp_path)
+    (raw / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(MissingData) as raised:
+        load(config("mnist", tmp_path), download=False)
+    message = str(raised.value)
+    assert "MNIST/raw/t10k-labels-idx1-ubyte" in message and "train-images" not in message
+    assert "https://ossci-datasets" in message and "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["mnist", "svhn", "cifar10"])
+@pytest.mark.usefixtures("no_network")
+def test_no_network_ends_in_a_message_that_says_what_to_put_where(tmp_path, name):
+    with pytest.raises(MissingData, match=r"the download failed.*put there: .*, from http"):
+        load(config(name, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["imagenet", "tinyimagenet"])
+def test_what_cannot_be_downloaded_says_what_to_put_where(tmp_path, name):
+    with pytest.raises(MissingData, match=r"put there: .*train.*val.*, from http"):
+        load(config(name, tmp_path))
+
+
+def test_a_download_that_fails_in_any_way_is_missing_data(tmp_path, monkeypatch):
+    for error in (URLError("no host"), RuntimeError("Error downloading\nno mirror"), TimeoutError("timed out")):
+
+        def fails(*args, error=error, **kwargs):
+            raise error
+
+        monkeypatch.setattr(MNIST, "download", fails)
+        with pytest.raises(MissingData, match="no host|no mirror|timed out"):
+            load(config("mnist", tmp_path))
+
+
+def test_a_download_lands_where_it_is_read(tmp_path, monkeypatch):
+    source = write_mnist(tmp_path / "mirror")
+    resources = []
+    for path in sorted(source.iterdir()):
+        packed = source.parent / f"{path.name}.gz"
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        resources.append((packed.name, hashlib.md5(packed.read_bytes()).hexdigest()))
+    monkeypatch.setattr(MNIST, "mirrors", [f"{source.parent.as_uri()}/"])
+    monkeypatch.setattr(MNIST, "resources", resources)
+    assert len(load(config("mnist", tmp_path / "new")).train) == 5
+    assert len(load(config("mnist", tmp_path / "new"), download=False).test) == 3
+
+
+def test_an_unknown_name_gets_a_hint():
+    with pytest.raises(ValueError, match="did you mean mnist"):
+        load(DataConfig(name="mnits"))
+
+
+def test_a_third_partys_entry_point_is_found(monkeypatch):
+    class Point:
+        name, value = "ours", "ours:entry"
+
+        def load(self):
+            return DATASETS["digits"]
+
+    monkeypatch.setattr("fkal.data.datasets.entry_points", lambda group: [Point()])
+    assert load(DataConfig(name="ours")).name == "ours"
+    monkeypatch.setattr(Point, "load", lambda self: "something else")
+    with pytest.raises(ValueError, match="no DatasetEntry"):
+        entry_of("ours")
+
+
+@pytest.mark.parametrize("subfolder", ["svhn", "."])
+def test_svhn_files_of_other_content_are_read_by_their_format(tmp_path, write_svhn, subfolder):
+    labels = write_svhn(tmp_path / subfolder)
+    dataset = load(config("svhn", tmp_path), download=False)
+    expected = np.concatenate([labels["train"], labels["extra"]]).ravel() % 10
+    assert dataset.train.labels.tolist() == expected.tolist()
+    assert (len(dataset.train), len(dataset.test), dataset.train.shape) == (25, 14, (3, 32, 32))
+
+
+def test_published_svhn_files_are_read_by_torchvision_and_alike(tmp_path, write_svhn, monkeypatch):
+    write_svhn(tmp_path)
+    by_format = load(config("svhn", tmp_path), download=False)
+    published = {
+        part: [url, file, hashlib.md5((tmp_path / file).read_bytes()).hexdigest()]
+        for part, (url, file, _) in SVHN.split_list.items()
+    }
+    monkeypatch.setattr(SVHN, "split_list", published)
+    monkeypatch.setattr("fkal.data.published._mat_piece", None)
+    assert load(config("svhn", tmp_path), download=False).digest == by_format.digest
+
+
+def test_svhn_pixels_stand_upright(tmp_path, write_svhn):
+    from scipy.io import savemat
+
+    write_svhn(tmp_path)
+    pixels = np.zeros((32, 32, 3, 2), np.uint8)
+    pixels[4, 7, 1, 1] = 200  # row, column, channel, image
+    savemat(tmp_path / "test_32x32.mat", {"X": pixels, "y": np.array([[1], [2]], np.uint8)})
+    test = load(config("svhn", tmp_path), download=False).test
+    assert test.pixels(torch.tensor([1]))[0].nonzero().tolist() == [[1, 4, 7]]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:500]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("<html>not found</html>" * 50),
+        lambda path: __import__("scipy.io").io.savemat(path, {"Z": np.zeros(3)}),
+        lambda path: __import__("scipy.io").io.savemat(
+            path, {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([[1]])}
+        ),
+    ],
+)
+def test_a_spoilt_svhn_file_is_named(tmp_path, write_svhn, spoil):
+    write_svhn(tmp_path)
+    spoil(tmp_path / "extra_32x32.mat")
+    with pytest.raises(CorruptData, match=r"extra_32x32\.mat: "):
+        load(config("svhn", tmp_path), download=False)
+
+
+def test_cifar10_pickles_of_others_are_never_opened(tmp_path, monkeypatch):
+    def opened(*args, **kwargs):
+        raise AssertionError("unpickled")
+
+    monkeypatch.setattr("pickle.load", opened)
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(CorruptData, match="data_batch_1: not the published file"):
+        load(config("cifar10", tmp_path))
+
+
+def test_published_cifar10_batches_are_read(tmp_path, monkeypatch):
+    import pickle
+
+    batches = tmp_path / "cifar-10-batches-py"
+    batches.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3072), dtype=np.uint8)
+    for name in ("data_batch_1", "test_batch"):
+        (batches / name).write_bytes(pickle.dumps({"data": pixels, "labels": [0, 1, 2, 9]}))
+    (batches / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+    md5 = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in batches.iterdir()}
+    monkeypatch.setattr(CIFAR10, "train_list", [["data_batch_1", md5["data_batch_1"]]])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5["batches.meta"]})
+    dataset = load(config("cifar10", tmp_path), download=False)
+    assert torch.equal(dataset.train.pixels(torch.tensor([2])), torch.from_numpy(pixels[2]).reshape(1, 3, 32, 32))
+    assert dataset.train.labels.tolist() == [0, 1, 2, 9] and dataset.classes[9] == "truck"
+
+
+def test_a_tar_and_its_tree_hold_the_same_images(tmp_path, write_tree, tar_of):
+    (tmp_path / "tar").mkdir()
+    tree = write_tree(tmp_path / "cifar10")
+    tar_of(tree, tmp_path / "tar" / "cifar10-imagefolder.tar")
+    from_tree, from_tar = (load(config("cifar10", tmp_path / part), download=False) for part in ("", "tar"))
+    assert isinstance(from_tar.train, TensorImages)
+    assert from_tree.digest == from_tar.digest
+    assert list(from_tree.train.names) == list(from_tar.train.names)
+    assert torch.equal(from_tree.train.pixels(torch.arange(12)), from_tar.train.pixels(torch.arange(12)))
+    assert os.listdir(tmp_path / "tar") == ["cifar10-imagefolder.tar"]
+
+
+def test_tiny_imagenet_tests_on_val(tmp_path, write_tree, tar_of):
+    tar_of(write_tree(tmp_path / "tinyimagenet100", test="val"), tmp_path / "tinyimagenet100-imagefolder.tar")
+    shutil.rmtree(tmp_path / "tinyimagenet100")
+    dataset = load(config("tinyimagenet", tmp_path))
+    assert dataset.test.names[0] == "val/cat/0000.jpg" and dataset.cut_rule == "random_half"
+
+
+@pytest.mark.parametrize("end", [-10240, 5000, 513, 0])
+def test_a_truncated_tar_is_named(tmp_path, write_tree, tar_of, end):
+    tar = tar_of(write_tree(tmp_path / "cifar10"), tmp_path / "cifar10-imagefolder.tar")
+    shutil.rmtree(tmp_path / "cifar10")
+    tar.write_bytes(tar.read_bytes().rstrip(b"\0")[:end])
+    with pytest.raises(CorruptData, match=r"cifar10-imagefolder\.tar: "):
+        load(config("cifar10", tmp_path))
+
+
+def test_workers_decode_what_this_process_decodes(tmp_path, write_tree, monkeypatch):
+    tree = write_tree(tmp_path / "pets")
+    alone = load(folder_config(tree, workers=0))
+    monkeypatch.setattr(trees, "WORTH_WORKERS", 1)
+    monkeypatch.setattr(trees, "CHUNK_BYTES", 3000)
+    together = load(folder_config(tree, workers=2))
+    assert alone.digest == together.digest
+    assert torch.equal(alone.train.pixels(torch.arange(12)), together.train.pixels(torch.arange(12)))
+
+
+def test_imagenet_streams_from_its_tree(tmp_path, write_tree):
+    write_tree(tmp_path / "imagenet", test="val", classes=("n01440764", "n01443537"), per_class=2)
+    dataset = load(config("imagenet", tmp_path, workers=0))
+    assert isinstance(dataset.train, FolderImages)
+    assert (dataset.train.shape, dataset.cut_rule) == ((3, 224, 224), "random_half")
+    assert next(dataset.test.batches([torch.arange(3)], device="cpu")).shape == (3, 3, 224, 224)
+
+
+def test_a_folder_takes_the_size_of_its_first_image(tmp_path, write_tree):
+    dataset = load(folder_config(write_tree(tmp_path / "pets")))
+    assert isinstance(dataset.train, TensorImages)
+    assert (dataset.train.shape, dataset.classes, dataset.cut_rule) == ((3, 16, 20), ("cat", "dog"), "second_half")
+
+
+def test_a_folder_of_grey_images_has_one_channel(tmp_path, write_tree):
+    tree = write_tree(tmp_path / "scans", channels=1)
+    assert load(folder_config(tree, image_size=8)).train.shape == (1, 8, 8)
+    Image.new("RGB", (9, 9)).save(tree / "train" / "cat" / "0001.jpg")
+    assert load(folder_config(tree, image_size=8)).train.shape == (3, 8, 8)
+
+
+def test_a_folder_tests_on_val_where_there_is_no_test(tmp_path, write_tree):
+    assert load(folder_config(write_tree(tmp_path / "pets", test="val"))).test.names[0].startswith("val/")
+
+
+def test_a_large_folder_is_streamed(tmp_path, write_tree, monkeypatch):
+    tree = write_tree(tmp_path / "pets")
+    monkeypatch.setattr(trees, "IN_MEMORY", 1000)
+    dataset = load(folder_config(tree, image_size=10))
+    assert isinstance(dataset.train, FolderImages) and dataset.train.shape == (3, 10, 10)
+
+
+def test_a_folder_may_lie_outside_the_root(tmp_path, write_tree):
+    tree = write_tree(tmp_path / "pets")
+    assert len(load(DataConfig(name="folder", root="elsewhere", folder=str(tree))).train) == 12
+
+
+def test_a_folder_of_many_classes_cuts_a_random_half(tmp_path, write_tree):
+    tree = write_tree(tmp_path / "pets", classes=tuple("abcdefghijk"), per_class=1)
+    assert load(folder_config(tree)).cut_rule == "random_half"
+
+
+def test_a_folder_that_is_not_there_is_missing(tmp_path):
+    with pytest.raises(MissingData, match="nothing/train/CLASS"):
+        load(config("folder", tmp_path, folder="nothing"))
+
+
+def test_an_empty_class_is_named(tmp_path, write_tree):
+    tree = write_tree(tmp_path / "pets")
+    (tree / "train" / "eel").mkdir()
+    with pytest.raises(MissingData, match="eel"):
+        load(folder_config(tree))
+
+
+def test_parts_with_other_classes_are_refused(tmp_path, write_tree):
+    tree = write_tree(tmp_path / "pets")
+    (tree / "test" / "dog").rename(tree / "test" / "eel")
+    with pytest.raises(CorruptData, match=r"train/dog, test/eel .*same class folders"):
+        load(folder_config(tree))
+
+
+def test_all_corrupt_images_are_named(tmp_path, write_tree):
+    tree = write_tree(tmp_path / "pets")
+    (tree / "train" / "cat" / "0003.jpg").write_bytes(b"\xff\xd8\xff")
+    (tree / "train" / "dog" / "0004.jpg").write_bytes(b"")
+    with pytest.raises(CorruptImage, match=r"cat/0003\.jpg, .*dog/0004\.jpg.*replace them"):
+        load(folder_config(tree))
+
+
+def test_sixteen_bit_images_are_refused_rather_than_clipped(tmp_path, write_tree):
+    tree = write_tree(tmp_path / "pets")
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tree / "train" / "cat" / "0000.png")
+    with pytest.raises(CorruptImage, match=r"0000\.png"):
+        load(folder_config(tree, image_size=8))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "CMYK"])
+def test_eight_bit_images_of_any_mode_are_read(tmp_path, write_tree, mode):
+    tree = write_tree(tmp_path / "pets")
+    Image.new("RGB", (20, 16), (10, 200, 30)).convert(mode).save(tree / "train" / "cat" / "0000.tiff")
+    assert load(folder_config(tree)).train.shape == (3, 16, 20)
+
+
+@pytest.mark.slow
+def test_the_real_cifar10_tar_is_read_whole(real_root):
+    dataset = load(config("cifar10", real_root), download=False)
+    assert isinstance(dataset, Dataset)
+    assert dataset.train.labels.bincount().tolist() == [5000] * 10
+    assert dataset.test.labels.bincount().tolist() == [1000] * 10
+    batch = next(dataset.train.batches([torch.arange(0, 50_000, 10)], device="cpu"))
+    assert batch.mean().abs() < 0.05 and (batch.std() - 1).abs() < 0.05
+
+
+def test_every_entry_says_what_it_is_and_where_it_comes_from():
+    for entry in DATASETS.values():
+        assert isinstance(entry, DatasetEntry)
+        assert entry.about and entry.origin

@@ -1,0 +1,207 @@
+import json
+
+import pytest
+import torch
+
+from fkal.data.config import BiasConfig, DataConfig
+from fkal.data.datasets import Dataset, load
+from fkal.data.splits import CorruptSplit, ForeignSplit, check_split, draw_split, read_split, write_split
+
+DATA = DataConfig(validation_per_class=2)
+
+
+@pytest.fixture
+def dataset(tiny_images):
+    return Dataset("tiny", tiny_images(80), tiny_images(20), "second_half")
+
+
+@pytest.fixture
+def split(dataset):
+    return draw_split(dataset, DATA, BiasConfig(ratio=4), 0)
+
+
+@pytest.fixture
+def written(split, tmp_path):
+    write_split(split, tmp_path / "split.json")
+    return tmp_path / "split.json"
+
+
+def test_a_split_is_a_function_of_data_settings_and_seed(dataset, split, tmp_path):
+    again = draw_split(dataset, DATA, BiasConfig(ratio=4.0), 0)
+    for name, drawn in (("a", split), ("b", again)):
+        write_split(drawn, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert split.digest == again.digest != draw_split(dataset, DATA, BiasConfig(ratio=4), 1).digest
+
+
+def test_pool_and_validation_are_apart_sorted_and_as_large_as_said(dataset, split):
+    assert split.validation.tolist() == sorted(set(split.validation.tolist()))
+    assert not set(split.pool.tolist()) & set(split.validation.tolist())
+    assert split.class_counts == {"pool": [18, 18, 5, 4], "validation": [2] * 4, "test": [5] * 4}
+    assert dataset.train.labels[split.pool].bincount().tolist() == [18, 18, 5, 4]
+    assert split.test.tolist() == list(range(20))
+
+
+def test_validation_does_not_know_the_bias(dataset, split):
+    for bias in (BiasConfig(), BiasConfig(kind="long_tail", ratio=9), BiasConfig(kind="by_hand", fractions={0: 0.5})):
+        assert torch.equal(draw_split(dataset, DATA, bias, 0).validation, split.validation)
+
+
+def test_rare_classes_are_the_ones_that_would_be_cut_at_ratio_1(dataset):
+    whole = draw_split(dataset, DATA, BiasConfig(), 0)
+    assert whole.cut == (2, 3)
+    assert whole.class_counts["pool"] == [18] * 4
+
+
+def test_cut_classes_may_be_listed(dataset):
+    assert draw_split(dataset, DATA, BiasConfig(ratio=4, cut=(0,)), 0).class_counts["pool"] == [13, 18, 18, 18]
+
+
+def test_a_random_half_is_the_same_for_all_ratios_of_a_seed(tiny_images):
+    dataset = Dataset("tiny", tiny_images(80), tiny_images(20), "random_half")
+    assert draw_split(dataset, DATA, BiasConfig(), 3).cut == draw_split(dataset, DATA, BiasConfig(ratio=9), 3).cut
+
+
+def test_a_class_too_small_for_validation_is_named(dataset):
+    with pytest.raises(ValueError, match=r"class 'a' has only 20 images; give 20 or less"):
+        draw_split(dataset, DataConfig(validation_per_class=21), BiasConfig(), 0)
+
+
+def test_a_pool_without_the_last_class_keeps_its_tail(dataset):
+    labels = dataset.train.labels
+    labels[labels == 3] = torch.tensor([3] * 2 + [0] * 18)
+    counts = draw_split(dataset, DATA, BiasConfig(kind="long_tail", ratio=8), 0).class_counts["pool"]
+    assert counts == [36, 9, 4, 0]
+
+
+def test_what_is_written_is_read_back(split, written):
+    back = read_split(written)
+    assert back.digest == split.digest
+    assert (back.recipe, back.cut, back.class_counts) == (split.recipe, split.cut, split.class_counts)
+    assert torch.equal(back.pool, split.pool)
+
+
+def test_by_hand_fractions_are_read_back(dataset, tmp_path):
+    split = draw_split(dataset, DATA, BiasConfig(kind="by_hand", fractions={3: 0.5, 1: 1}), 0)
+    write_split(split, tmp_path / "split.json")
+    assert read_split(tmp_path / "split.json").recipe["fractions"] == {"1": 1.0, "3": 0.5}
+    assert split.cut == (3,)
+
+
+def test_every_index_list_has_a_line_of_its_own(written):
+    starts = [line.split(":")[0] for line in written.read_text().splitlines()]
+    assert starts == [
+        "{", '"class_counts"', '"cut"', '"data_digest"', '"format"', '"pool"', '"recipe"', '"test"', '"validation"', "}"
+    ]  # fmt: skip
+
+
+def test_nothing_is_left_beside_a_written_split(written):
+    assert [path.name for path in written.parent.iterdir()] == ["split.json"]
+
+
+def test_a_failed_write_leaves_the_old_file(split, written, monkeypatch):
+    def fails(*args):
+        raise OSError("disk full")
+
+    before = written.read_bytes()
+    monkeypatch.setattr("os.replace", fails)
+    with pytest.raises(OSError, match="disk full"):
+        write_split(split, written)
+    assert [path.name for path in written.parent.iterdir()] == ["split.json"]
+    assert written.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("format", "fkal-split-9", "format"),
+        ("pool", [3, 2], "sorted"),
+        ("pool", [2, 2], "twice"),
+        ("pool", [-1], "below 0"),
+        ("pool", [1.5], "whole numbers"),
+        ("pool", [True], "whole numbers"),
+        ("pool", "1,2", "whole numbers"),
+        ("pool", [2**70], "beyond"),
+        ("pool", [1], "add up"),
+        ("cut", [9], "class 9"),
+        ("data_digest", "abc", "hexadecimal"),
+        ("data_digest", "Z" * 32, "hexadecimal"),
+        ("data_digest", None, "hexadecimal"),
+        ("recipe", {}, "recipe"),
+        ("recipe", [], "recipe"),
+        ("class_counts", {}, "class_counts"),
+        ("class_counts", {"pool": [-1], "validation": [1], "test": [1]}, "whole numbers"),
+        ("more", 1, "more"),
+    ],
+)
+def test_a_spoilt_entry_is_reported_with_the_files_name(written, entry, value, message):
+    entries = json.loads(written.read_text())
+    entries[entry] = value
+    written.write_text(json.dumps(entries))
+    with pytest.raises(CorruptSplit, match=rf"split\.json: .*{message}.*; draw the split again"):
+        read_split(written)
+
+
+@pytest.mark.parametrize("seed", ["0", True, None])
+def test_a_spoilt_recipe_is_reported(written, seed):
+    entries = json.loads(written.read_text())
+    entries["recipe"]["seed"] = seed
+    written.write_text(json.dumps(entries))
+    with pytest.raises(CorruptSplit, match="recipe's seed"):
+        read_split(written)
+
+
+def test_an_absent_entry_is_reported(written):
+    entries = json.loads(written.read_text())
+    del entries["test"]
+    written.write_text(json.dumps(entries))
+    with pytest.raises(CorruptSplit, match="test"):
+        read_split(written)
+
+
+def test_shared_images_are_reported(written):
+    entries = json.loads(written.read_text())
+    entries["pool"][0] = entries["validation"][0]
+    entries["pool"].sort()
+    written.write_text(json.dumps(entries))
+    with pytest.raises(CorruptSplit, match="share images"):
+        read_split(written)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
+def test_files_that_are_no_splits_are_reported(tmp_path, content):
+    (tmp_path / "split.json").write_bytes(content)
+    with pytest.raises(CorruptSplit, match="draw the split again"):
+        read_split(tmp_path / "split.json")
+
+
+def test_a_split_of_other_images_is_refused(dataset, split, tiny_images):
+    check_split(split, dataset)
+    with pytest.raises(ForeignSplit, match="data digest"):
+        check_split(split, Dataset("tiny", tiny_images(81), tiny_images(20), "second_half"))
+
+
+def test_a_split_whose_counts_were_edited_is_refused(dataset, written):
+    entries = json.loads(written.read_text())
+    entries["class_counts"]["pool"] = entries["class_counts"]["pool"][::-1]
+    written.write_text(json.dumps(entries))
+    with pytest.raises(ForeignSplit, match="class counts"):
+        check_split(read_split(written), dataset)
+
+
+def test_a_split_that_points_beyond_the_images_is_refused(dataset, written):
+    entries = json.loads(written.read_text())
+    entries["pool"][-1] = 80
+    written.write_text(json.dumps(entries))
+    with pytest.raises(ForeignSplit, match="80"):
+        check_split(read_split(written), dataset)
+
+
+@pytest.mark.parametrize(("ratio", "pool"), [(1, (50_000, 0)), (100, (25_596, 255))])
+def test_mnist_splits_have_the_protocols_sizes(real_root, ratio, pool):
+    data = DataConfig(name="mnist", root=str(real_root), validation_per_class=1000)
+    split = draw_split(load(data, download=False), data, BiasConfig(ratio=ratio), 0)
+    counts = split.class_counts["pool"]
+    assert (sum(counts[:5]), sum(counts[5:])) == pool if ratio > 1 else len(split.pool) == pool[0]
+    assert (len(split.validation), len(split.test)) == (10_000, 10_000)
+    assert split.cut == (5, 6, 7, 8, 9)
