@@ -21,13 +21,13 @@ def kept(counts: list[int], bias: BiasConfig, cut: tuple[int, ...] = ()) -> list
 
 
 def test_mnist_at_ratio_100_keeps_25596_and_255():
-    counts = kept(MNIST_POOL, BiasConfig(ratio=100), (5, 6, 7, 8, 9))
+    counts = kept(MNIST_POOL, BiasConfig(ratio=100.0), (5, 6, 7, 8, 9))
     assert counts[:5] == MNIST_POOL[:5]
     assert (sum(counts[:5]), sum(counts[5:])) == (25_596, 255)
 
 
 def test_svhn_at_ratio_100_keeps_315402_and_3154():
-    counts = kept(SVHN_KEPT + SVHN_CUT, BiasConfig(ratio=100), (5, 6, 7, 8, 9))
+    counts = kept(SVHN_KEPT + SVHN_CUT, BiasConfig(ratio=100.0), (5, 6, 7, 8, 9))
     assert (sum(counts[:5]), sum(counts[5:])) == (315_402, 3_154)
 
 
@@ -36,7 +36,7 @@ def test_a_ratio_of_1_leaves_the_pool_as_it_is():
 
 
 def test_a_cut_half_that_is_small_already_stays():
-    assert kept([1000, 3], BiasConfig(ratio=2), (1,)) == [1000, 3]
+    assert kept([1000, 3], BiasConfig(ratio=2.0), (1,)) == [1000, 3]
 
 
 def test_shares_go_by_largest_remainder_and_ties_to_the_lower_class():
@@ -50,7 +50,7 @@ def test_every_cut_class_keeps_an_image_where_there_are_enough():
 
 
 def test_a_long_tail_falls_by_the_ratio_from_head_to_tail():
-    assert kept([1000, 1000, 1000], BiasConfig(kind="long_tail", ratio=100)) == [1000, 100, 10]
+    assert kept([1000, 1000, 1000], BiasConfig(kind="long_tail", ratio=100.0)) == [1000, 100, 10]
 
 
 def test_by_hand_keeps_the_written_fraction_exactly():
@@ -102,13 +102,13 @@ def test_an_unknown_cut_rule_is_refused():
 
 def test_rare_classes_are_named_also_where_nothing_is_cut():
     assert rare_classes(4, BiasConfig(), (2, 3)) == (2, 3)
-    assert rare_classes(5, BiasConfig(kind="long_tail", ratio=10), ()) == (3, 4)
+    assert rare_classes(5, BiasConfig(kind="long_tail", ratio=10.0), ()) == (3, 4)
     assert rare_classes(4, BiasConfig(kind="by_hand", fractions={0: 0.5, 1: 1.0}), ()) == (0,)
 
 
 def test_a_pool_holds_what_the_counts_say_in_order_and_by_seed():
     labels = torch.arange(100) % 10
-    bias, cut = BiasConfig(ratio=10), (5, 6, 7, 8, 9)
+    bias, cut = BiasConfig(ratio=10.0), (5, 6, 7, 8, 9)
     pool = biased_pool(labels, bias, cut, seeded())
     assert labels[pool].bincount(minlength=10).tolist() == [10] * 5 + [1] * 5
     assert torch.equal(pool, pool.unique())
@@ -118,7 +118,7 @@ def test_a_pool_holds_what_the_counts_say_in_order_and_by_seed():
 
 def test_a_pool_of_a_higher_ratio_lies_within_that_of_a_lower():
     labels = torch.arange(1000) % 10
-    mild, strong = (biased_pool(labels, BiasConfig(ratio=r), (5, 6, 7), seeded()) for r in (5, 50))
+    mild, strong = (biased_pool(labels, BiasConfig(ratio=r), (5, 6, 7), seeded()) for r in (5.0, 50.0))
     assert set(strong.tolist()) < set(mild.tolist())
 
 

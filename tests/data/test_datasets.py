@@ -2,6 +2,10 @@ import gzip
 import hashlib
 import os
 import shutil
+import socket
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from urllib.error import URLError
 
 import numpy as np
@@ -117,21 +121,52 @@ def test_a_download_that_fails_in_any_way_is_missing_data(tmp_path, monkeypatch)
             raise error
 
         monkeypatch.setattr(MNIST, "download", fails)
-        with pytest.raises(MissingData, match="no host|no mirror|timed out"):
+        with pytest.raises(MissingData, match=r"no host|no mirror|timed out"):
             load(config("mnist", tmp_path))
 
 
-def test_a_download_lands_where_it_is_read(tmp_path, monkeypatch):
-    source = write_mnist(tmp_path / "mirror")
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A server on this machine that offers MNIST's files, packed as published; yields its folder."""
+    raw = write_mnist(tmp_path / "mirror")
     resources = []
-    for path in sorted(source.iterdir()):
-        packed = source.parent / f"{path.name}.gz"
+    for path in sorted(raw.iterdir()):
+        packed = path.with_name(f"{path.name}.gz")
         packed.write_bytes(gzip.compress(path.read_bytes()))
         resources.append((packed.name, hashlib.md5(packed.read_bytes()).hexdigest()))
-    monkeypatch.setattr(MNIST, "mirrors", [f"{source.parent.as_uri()}/"])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(raw)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
     monkeypatch.setattr(MNIST, "resources", resources)
+    yield raw
+    server.shutdown()
+    server.server_close()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.usefixtures("mirror")
+def test_a_download_lands_where_it_is_read(tmp_path):
     assert len(load(config("mnist", tmp_path / "new")).train) == 5
     assert len(load(config("mnist", tmp_path / "new"), download=False).test) == 3
+
+
+def test_a_download_of_other_content_is_refused(tmp_path, mirror):
+    (mirror / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"something else"))
+    with pytest.raises(MissingData, match=r"the download failed.*put there: MNIST/raw/train-images"):
+        load(config("mnist", tmp_path / "new"))
+
+
+def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("fkal.data.published.PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{silent.getsockname()[1]}/"])
+        with pytest.raises(MissingData, match="timed out"):
+            load(config("mnist", tmp_path))
+    assert socket.getdefaulttimeout() is None
 
 
 def test_an_unknown_name_gets_a_hint():

@@ -137,7 +137,7 @@ def test_labels_that_do_not_fit_are_refused():
 
 def test_normalisation_of_other_channels_is_refused():
     pixels = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="std.*one value or 3"):
+    with pytest.raises(ValueError, match=r"std.*one value or 3"):
         TensorImages(pixels, torch.tensor([0]), "a", mean=(0.5,), std=(0.5, 0.5))
 
 

@@ -17,7 +17,7 @@ def dataset(tiny_images):
 
 @pytest.fixture
 def split(dataset):
-    return draw_split(dataset, DATA, BiasConfig(ratio=4), 0)
+    return draw_split(dataset, DATA, BiasConfig(ratio=4.0), 0)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_a_split_is_a_function_of_data_settings_and_seed(dataset, split, tmp_pat
     for name, drawn in (("a", split), ("b", again)):
         write_split(drawn, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert split.digest == again.digest != draw_split(dataset, DATA, BiasConfig(ratio=4), 1).digest
+    assert split.digest == again.digest != draw_split(dataset, DATA, BiasConfig(ratio=4.0), 1).digest
 
 
 def test_pool_and_validation_are_apart_sorted_and_as_large_as_said(dataset, split):
@@ -43,7 +43,7 @@ def test_pool_and_validation_are_apart_sorted_and_as_large_as_said(dataset, spli
 
 
 def test_validation_does_not_know_the_bias(dataset, split):
-    for bias in (BiasConfig(), BiasConfig(kind="long_tail", ratio=9), BiasConfig(kind="by_hand", fractions={0: 0.5})):
+    for bias in (BiasConfig(), BiasConfig(kind="long_tail", ratio=9.0), BiasConfig(kind="by_hand", fractions={0: 0.5})):
         assert torch.equal(draw_split(dataset, DATA, bias, 0).validation, split.validation)
 
 
@@ -54,12 +54,12 @@ def test_rare_classes_are_the_ones_that_would_be_cut_at_ratio_1(dataset):
 
 
 def test_cut_classes_may_be_listed(dataset):
-    assert draw_split(dataset, DATA, BiasConfig(ratio=4, cut=(0,)), 0).class_counts["pool"] == [13, 18, 18, 18]
+    assert draw_split(dataset, DATA, BiasConfig(ratio=4.0, cut=(0,)), 0).class_counts["pool"] == [13, 18, 18, 18]
 
 
 def test_a_random_half_is_the_same_for_all_ratios_of_a_seed(tiny_images):
     dataset = Dataset("tiny", tiny_images(80), tiny_images(20), "random_half")
-    assert draw_split(dataset, DATA, BiasConfig(), 3).cut == draw_split(dataset, DATA, BiasConfig(ratio=9), 3).cut
+    assert draw_split(dataset, DATA, BiasConfig(), 3).cut == draw_split(dataset, DATA, BiasConfig(ratio=9.0), 3).cut
 
 
 def test_a_class_too_small_for_validation_is_named(dataset):
@@ -70,7 +70,7 @@ def test_a_class_too_small_for_validation_is_named(dataset):
 def test_a_pool_without_the_last_class_keeps_its_tail(dataset):
     labels = dataset.train.labels
     labels[labels == 3] = torch.tensor([3] * 2 + [0] * 18)
-    counts = draw_split(dataset, DATA, BiasConfig(kind="long_tail", ratio=8), 0).class_counts["pool"]
+    counts = draw_split(dataset, DATA, BiasConfig(kind="long_tail", ratio=8.0), 0).class_counts["pool"]
     assert counts == [36, 9, 4, 0]
 
 
@@ -82,7 +82,7 @@ def test_what_is_written_is_read_back(split, written):
 
 
 def test_by_hand_fractions_are_read_back(dataset, tmp_path):
-    split = draw_split(dataset, DATA, BiasConfig(kind="by_hand", fractions={3: 0.5, 1: 1}), 0)
+    split = draw_split(dataset, DATA, BiasConfig(kind="by_hand", fractions={3: 0.5, 1: 1.0}), 0)
     write_split(split, tmp_path / "split.json")
     assert read_split(tmp_path / "split.json").recipe["fractions"] == {"1": 1.0, "3": 0.5}
     assert split.cut == (3,)
@@ -197,7 +197,7 @@ def test_a_split_that_points_beyond_the_images_is_refused(dataset, written):
         check_split(read_split(written), dataset)
 
 
-@pytest.mark.parametrize(("ratio", "pool"), [(1, (50_000, 0)), (100, (25_596, 255))])
+@pytest.mark.parametrize(("ratio", "pool"), [(1.0, (50_000, 0)), (100.0, (25_596, 255))])
 def test_mnist_splits_have_the_protocols_sizes(real_root, ratio, pool):
     data = DataConfig(name="mnist", root=str(real_root), validation_per_class=1000)
     split = draw_split(load(data, download=False), data, BiasConfig(ratio=ratio), 0)

@@ -93,9 +93,26 @@ def top_matches(
     return _unpacked(best)
 
 
-def nearest(queries: Descriptors, references: Descriptors, *, kernel: Kernel) -> Int[Tensor, " q"]:
-    """For each query the row of the most similar reference, the smaller row where equal."""
-    return top_matches(queries, references, 1, kernel=kernel).positions[:, 0]
+def nearest(
+    queries: Descriptors,
+    references: Descriptors,
+    *,
+    kernel: Kernel,
+    block_entries: int = BLOCK_ENTRIES,
+) -> Int[Tensor, " q"]:
+    """For each query the row of the most similar reference, the smaller row where equal.
+
+    `top_matches` with k = 1, without its sortable keys: torch's max over a dimension promises
+    the first of equals.
+    """
+    scores, rows = [], []
+    size = max(1, block_entries // len(queries))
+    for _, block in references.blocks(size):
+        best = kernel(queries, block).max(dim=1)
+        scores.append(best.values)
+        rows.append(best.indices)
+    winner = torch.stack(scores, dim=1).max(dim=1, keepdim=True).indices  # (q 1)
+    return (torch.stack(rows, dim=1).gather(1, winner) + size * winner)[:, 0]
 
 
 def _sum_of_correlations(rows: Blocks, columns: Blocks) -> Tensor:

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 
@@ -23,6 +23,7 @@ ENTRY_POINTS = "fkal.datasets"
 FEW_CLASSES = 10  # up to so many, an imbalance cuts the second half of them; of more, a random half
 
 
+@runtime_checkable
 class Loader(Protocol):
     """Reads the train and the test part; what is absent raises MissingData with the reason alone."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -18,8 +18,6 @@ from fkal.data.digest import files_digest, pixels_digest
 from fkal.data.errors import CorruptImage
 from fkal.data.files import ImageFiles
 from fkal.data.loading import in_processes, in_threads
-
-Augmentation = Literal["none", "crop_flip"]
 
 
 @runtime_checkable
@@ -70,13 +68,13 @@ class TensorImages:
     def __init__(
         self,
         pixels: UInt8[Tensor, "n c h w"],
-        labels: Int64[Tensor, " n"],
+        labels: Tensor,
         classes: Sequence[str],
         *,
         mean: Sequence[float],
         std: Sequence[float],
         names: Sequence[str] | str = "image",
-        augmentation: Augmentation = "none",
+        augmentation: str = "none",
         digest: str | None = None,
     ) -> None:
         """`names` is a list, or the word before the index; `digest`, where known, is of the files behind the pixels."""

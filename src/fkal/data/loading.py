@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch.utils.data import DataLoader
 
@@ -14,6 +14,7 @@ T = TypeVar("T")
 ITEMS_A_JOB = 256  # one job an item would cost more than a small file's hash
 
 
+@runtime_checkable
 class Answers(Protocol):
     """Picklable; the answer to one request."""
 

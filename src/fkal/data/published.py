@@ -43,8 +43,10 @@ def digits(config: DataConfig, *, download: bool) -> Parts:
     bunch = load_digits()
     pixels = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))
-    train = pixels[:DIGITS_TRAIN], labels[:DIGITS_TRAIN]
-    return _parts(config, train, (pixels[DIGITS_TRAIN:], labels[DIGITS_TRAIN:]), DIGIT_NAMES)
+    return (
+        _images(config, (pixels[:DIGITS_TRAIN], labels[:DIGITS_TRAIN]), DIGIT_NAMES, "train"),
+        _images(config, (pixels[DIGITS_TRAIN:], labels[DIGITS_TRAIN:]), DIGIT_NAMES, "test"),
+    )
 
 
 def mnist(config: DataConfig, *, download: bool) -> Parts:
@@ -52,7 +54,10 @@ def mnist(config: DataConfig, *, download: bool) -> Parts:
     root = Path(config.root)
     if not all(path.exists() for path in mnist_files(root)):
         _bring(lambda: MNIST(root, download=True), download)
-    return _parts(config, _mnist_part(root, "train"), _mnist_part(root, "test"), DIGIT_NAMES)
+    return (
+        _images(config, _mnist_part(root, "train"), DIGIT_NAMES, "train"),
+        _images(config, _mnist_part(root, "test"), DIGIT_NAMES, "test"),
+    )
 
 
 def svhn(config: DataConfig, *, download: bool) -> Parts:
@@ -61,7 +66,10 @@ def svhn(config: DataConfig, *, download: bool) -> Parts:
     for part in ("train", "extra", "test"):
         if not (root / svhn_file(part)).exists():
             _bring(lambda part=part: SVHN(root, part, download=True), download)  # type: ignore[misc]
-    return _parts(config, _svhn_part(root, "train"), _svhn_part(root, "test"), DIGIT_NAMES)
+    return (
+        _images(config, _svhn_part(root, "train"), DIGIT_NAMES, "train"),
+        _images(config, _svhn_part(root, "test"), DIGIT_NAMES, "test"),
+    )
 
 
 def cifar10_batches(config: DataConfig) -> Parts:
@@ -74,7 +82,10 @@ def cifar10_batches(config: DataConfig) -> Parts:
                 f"{path}: not the published file (md5 {md5}), and pickles of others are not opened; "
                 f"remove {path.parent} and run again to download it"
             )
-    return _parts(config, _cifar_part(root, train=True), _cifar_part(root, train=False), CIFAR_CLASSES)
+    return (
+        _images(config, _cifar_part(root, train=True), CIFAR_CLASSES, "train"),
+        _images(config, _cifar_part(root, train=False), CIFAR_CLASSES, "test"),
+    )
 
 
 def bring_cifar10(config: DataConfig, *, download: bool) -> None:
@@ -110,15 +121,11 @@ def _scaled(pixels: UInt8[Tensor, "b c h w"], size: int) -> UInt8[Tensor, "b c s
     return scaled.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _parts(config: DataConfig, train: Labeled, test: Labeled, classes: tuple[str, ...]) -> Parts:
+def _images(config: DataConfig, labeled: Labeled, classes: tuple[str, ...], part: str) -> TensorImages:
     assert config.mean is not None and config.std is not None, "load() fills them in"
-    return (
-        TensorImages(
-            resized(train[0], config.image_size), train[1], classes, mean=config.mean, std=config.std, names="train"
-        ),
-        TensorImages(
-            resized(test[0], config.image_size), test[1], classes, mean=config.mean, std=config.std, names="test"
-        ),
+    pixels, labels = labeled
+    return TensorImages(
+        resized(pixels, config.image_size), labels, classes, mean=config.mean, std=config.std, names=part
     )
 
 

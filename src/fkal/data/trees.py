@@ -120,9 +120,7 @@ def _decoded_files(files: ImageFiles, height: int, width: int, workers: int) -> 
     """All files, each scaled to cover height x width and cropped around its centre."""
     step = max(1, CHUNK_BYTES // (3 * height * width))
     chunks = [range(start, min(start + step, len(files))) for start in range(0, len(files), step)]
-    loader = in_processes(
-        _Chunks(files, height, width), chunks, workers=workers if len(files) >= WORTH_WORKERS else 0
-    )
+    loader = in_processes(_Chunks(files, height, width), chunks, workers=workers if len(files) >= WORTH_WORKERS else 0)
     pixels = torch.empty(len(files), 3, height, width, dtype=torch.uint8)
     facts: list[tuple[bytes, bool] | str] = []
     for chunk, (part, part_facts) in zip(chunks, loader, strict=True):

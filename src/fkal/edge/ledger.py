@@ -1,24 +1,22 @@
 """One run of the store, written append-only: metrics cannot be rewritten, so only what it lacks is logged."""
 
 import time
-from collections.abc import Iterable, Mapping
-from itertools import batched
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, TypeVar
 
 import fkal.edge.quiet_mlflow
 
 # isort: split
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.utils.validation import (
-    MAX_METRICS_PER_BATCH,
-    MAX_PARAM_VAL_LENGTH,
-    MAX_PARAMS_TAGS_PER_BATCH,
-)
+from mlflow.utils.validation import MAX_ENTITIES_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
 
 from fkal.edge.facts import Point, param_text
 
 MAX_TAG_LENGTH = 5000
+MAX_TEXTS = MAX_PARAMS_TAGS_PER_BATCH
+T = TypeVar("T")
 
 
 class Ledger:
@@ -48,12 +46,13 @@ class Ledger:
         metrics = [Metric(point.key, point.value, now, point.step) for point in new]
         texts = [Param(key, _fitted(param_text(value), MAX_PARAM_VAL_LENGTH)) for key, value in lacking.items()]
         labels = [RunTag(key, _fitted(value, MAX_TAG_LENGTH)) for key, value in (tags or {}).items()]
-        for some in batched(texts, MAX_PARAMS_TAGS_PER_BATCH):
-            self._client.log_batch(self.run_id, params=list(some), synchronous=True)
-        for some in batched(labels, MAX_PARAMS_TAGS_PER_BATCH):
-            self._client.log_batch(self.run_id, tags=list(some), synchronous=True)
-        for some in batched(metrics, MAX_METRICS_PER_BATCH):
-            self._client.log_batch(self.run_id, metrics=list(some), synchronous=True)
+        chunks = (
+            _chunks(metrics, MAX_ENTITIES_PER_BATCH - 2 * MAX_TEXTS),
+            _chunks(texts, MAX_TEXTS),
+            _chunks(labels, MAX_TEXTS),
+        )
+        for some_metrics, some_params, some_tags in zip_longest(*chunks, fillvalue=()):
+            self._client.log_batch(self.run_id, some_metrics, some_params, some_tags, synchronous=True)
         self._params |= set(lacking)
         for point in new:
             self._known_steps(point.key).add(point.step)
@@ -65,6 +64,10 @@ class Ledger:
             history = self._client.get_metric_history(self.run_id, key) if has_any else ()
             self._steps[key] = {metric.step for metric in history}
         return self._steps[key]
+
+
+def _chunks(values: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [values[start : start + size] for start in range(0, len(values), size)]
 
 
 def _fitted(text: str, limit: int) -> str:

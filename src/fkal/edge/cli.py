@@ -1,0 +1,161 @@
+"""The command line: options and help. What a command does stands in the module it imports."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fkal.edge.answers import answered
+from fkal.version import __version__
+
+app = typer.Typer(
+    name="fkal",
+    help="Find the images worth labeling when the unlabeled pool is biased.",
+    epilog="Start with:  fkal run --preset digits --method random,pfk",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+)
+
+Preset = Annotated[str | None, typer.Option(help="Packaged settings: digits, mnist, svhn, imagenet.")]
+Params = Annotated[Path | None, typer.Option(help="A params file instead of ./params.yaml.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, say train.lr=0.1. Repeatable."),
+]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder that holds the datasets. [default: $FKAL_DATA_ROOT or data]")
+]
+Method = Annotated[
+    str | None,
+    typer.Option(help="Methods, comma-separated: random, pcc, pfk_joint; taps after @: pcc@conv2."),
+]
+Seeds = Annotated[str | None, typer.Option(help="Seeds: 3, 0-4 or 0-2,7. [default: the configured one]")]
+Out = Annotated[Path, typer.Option(help="Folder for splits, weights, finished iterations and curves.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"fkal {__version__}")
+        raise typer.Exit
+
+
+@app.command(
+    epilog="Examples:\n\n    fkal run\n\n"
+    "    fkal run --preset mnist --method random,pfk_joint --seeds 0-4\n\n"
+    "    fkal run --preset mnist --set bias.ratio=1 --set acquisition.combine=sum"
+)
+def run(
+    preset: Preset = None,
+    params: Params = None,
+    assignments: Set = None,
+    data_root: DataRoot = None,
+    method: Method = None,
+    seeds: Seeds = None,
+    out: Out = Path("runs"),
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI or ./mlflow.db]")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run active-learning experiments, each iteration a tracked MLflow run.
+
+    One experiment for each method and seed. Finished iterations are kept under --out: the same
+    command goes on where it was stopped, and does nothing once all is done.
+    """
+    with answered(debug):
+        from fkal.edge import configuring, running
+
+        configs = configuring.experiments(
+            configuring.Sources(preset, params, data_root, assignments or []), method, seeds
+        )
+        running.run(configs, out=out, tracking=tracking_uri, dry_run=dry_run, as_json=as_json)
+
+
+@app.command(epilog="Example:\n\n    fkal split --preset mnist --seeds 0-4 --set bias.ratio=100")
+def split(
+    preset: Preset = None,
+    params: Params = None,
+    assignments: Set = None,
+    data_root: DataRoot = None,
+    seeds: Seeds = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Draw biased splits and write them as files that `fkal run` uses."""
+    with answered(debug):
+        from fkal.edge import configuring, preparing
+
+        configs = configuring.experiments(
+            configuring.Sources(preset, params, data_root, assignments or []), None, seeds
+        )
+        preparing.split(configs, out=out, as_json=as_json)
+
+
+@app.command(epilog="Example:\n\n    fkal pretrain --preset mnist --seeds 0-4")
+def pretrain(
+    preset: Preset = None,
+    params: Params = None,
+    assignments: Set = None,
+    data_root: DataRoot = None,
+    seeds: Seeds = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Pretrain theta^0 by rotation on the biased pool, for every method of `fkal run` to share."""
+    with answered(debug):
+        from fkal.edge import configuring, preparing
+
+        configs = configuring.experiments(
+            configuring.Sources(preset, params, data_root, assignments or []), None, seeds
+        )
+        preparing.pretrain(configs, out=out, as_json=as_json)
+
+
+@app.command(epilog="Example:\n\n    fkal config --preset svhn --set train.lr=0.05")
+def config(
+    preset: Preset = None,
+    params: Params = None,
+    assignments: Set = None,
+    data_root: DataRoot = None,
+    method: Method = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print the resolved configuration and its digest."""
+    with answered(debug):
+        from fkal.edge import configuring
+
+        configs = configuring.experiments(
+            configuring.Sources(preset, params, data_root, assignments or []), method, None
+        )
+        for each in configs:
+            typer.echo(configuring.shown(each, as_json=as_json), nl=False)
+
+
+@app.command("list", epilog="Example:\n\n    fkal list acquisitions")
+def list_(
+    what: Annotated[str, typer.Argument(help="datasets, models, acquisitions, pseudo-labels or presets")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List what can be named in a configuration."""
+    with answered(debug):
+        from fkal.edge import listing
+
+        listing.show(what, as_json=as_json)
+
+
+if __name__ == "__main__":
+    app()

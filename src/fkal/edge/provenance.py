@@ -1,0 +1,100 @@
+"""Where a run comes from: the tags by which it is found, grouped and traced back."""
+
+import subprocess
+from collections.abc import Mapping
+from functools import lru_cache
+from getpass import getuser
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from fkal.data.splits import Split
+from fkal.edge.facts import PAPER_NOTE
+from fkal.version import __version__
+
+KEY = "fkal.key"
+ROUND_DIGEST = "fkal.round_digest"
+SUPERSEDED = "fkal.superseded_key"
+PARENT = "mlflow.parentRunId"
+
+
+class Traced(Protocol):
+    """What the tags tell of an experiment."""
+
+    @property
+    def cell(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def split(self) -> Split: ...
+    @property
+    def device(self) -> torch.device: ...
+
+
+def parent_tags(experiment: Traced) -> dict[str, str]:
+    note = {"mlflow.note.content": PAPER_NOTE} if experiment.protocol == "paper" else {}
+    return {**_tags(experiment), "fkal.kind": "experiment", KEY: experiment.fingerprint, **note}
+
+
+def child_tags(experiment: Traced, b: int, *, parent: str, digest: str) -> dict[str, str]:
+    return {
+        **_tags(experiment),
+        "fkal.kind": "iteration",
+        KEY: child_key(experiment.fingerprint, b),
+        ROUND_DIGEST: digest,
+        PARENT: parent,
+    }
+
+
+def child_key(fingerprint: str, b: int) -> str:
+    return f"{fingerprint}/b{b:02d}"
+
+
+def git_commit(directory: Path) -> str | None:
+    """The commit that is checked out there, with `-dirty` if files differ from it; None outside of git."""
+    command = ["git", "-C", str(directory), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+def _tags(experiment: Traced) -> dict[str, str]:
+    return {
+        **{f"fkal.{name}": value for name, value in experiment.tags.items()},
+        "fkal.fingerprint": experiment.fingerprint,
+        "fkal.cell": experiment.cell,
+        "fkal.seed": str(experiment.seed),
+        "fkal.protocol": experiment.protocol,
+        "fkal.split_digest": experiment.split.digest,
+        "fkal.version": __version__,
+        **_here(experiment.device, Path.cwd()),
+    }
+
+
+@lru_cache(maxsize=8)
+def _here(device: torch.device, directory: Path) -> dict[str, str]:
+    """Asked once a process; the code in memory does not change either."""
+    commit = git_commit(directory)
+    named = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return {
+        "fkal.device": f"{device} ({named})" if named else str(device),
+        "mlflow.source.name": "fkal",
+        "mlflow.user": _user(),
+        **({"fkal.git_commit": commit} if commit else {}),
+    }
+
+
+def _user() -> str:
+    try:
+        return getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return "unknown"

@@ -1,0 +1,173 @@
+"""`fkal run`: experiments one after another, each kept, tracked and, at the end, put side by side."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from fkal.config import Config
+from fkal.edge.answers import SomeFailed
+from fkal.edge.progress import Bars, say
+from fkal.edge.state import StateDirectory, StateInUse
+from fkal.edge.store import tracking_uri
+from fkal.edge.ui import ui_command
+from fkal.edge.tables import accuracy_table, by_cell, plan_table
+from fkal.engine.rounds import Round
+from fkal.experiment import Experiment, prepare
+
+if TYPE_CHECKING:
+    from fkal.edge.tracking import TrackedRun
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An experiment that is finished, its iterations, and where it is tracked."""
+
+    experiment: Experiment
+    rounds: tuple[Round, ...]
+    run_id: str
+    tracking_uri: str
+
+
+def run(
+    configs: Sequence[Config], *, out: Path, tracking: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Run what is not finished yet, then print accuracy by iteration and draw the curves.
+
+    Everything is checked before anything runs. Raises SomeFailed when one of several fails.
+    """
+    experiments = [prepare(config, out, say) for config in configs]
+    if dry_run:
+        _show_plan(experiments, out, as_json)
+        return
+    outcomes, failures = [], []
+    for experiment in experiments:
+        try:
+            outcomes.append(run_one(experiment, out, tracking))
+        except (StateInUse, FloatingPointError, RuntimeError, OSError) as error:
+            if len(experiments) == 1:
+                raise
+            failures.append(f"{experiment.name}: {error}")
+            say(f"failed: {failures[-1]}")
+    if outcomes:
+        _show(outcomes, out, as_json)
+    if failures:
+        raise SomeFailed(
+            f"{len(failures)} of {len(experiments)} experiments failed; the same command tries them again:\n"
+            + "\n".join(failures)
+        )
+
+
+def run_one(experiment: Experiment, out: Path, tracking: str | None) -> Outcome:
+    """Bring one experiment to its end, from wherever it stands.
+
+    An iteration is on disk before it is tracked; what a kill kept from the store is logged
+    first thing next time.
+    """
+    from fkal.edge.tracking import TrackedRun
+
+    with StateDirectory(out, experiment.fingerprint) as state:
+        rounds = state.rounds(say)
+        was_finished = state.is_finished
+        with TrackedRun.open(experiment, state, uri=tracking, say=say, monitor=not was_finished) as tracked:
+            tracked.replay(rounds)
+            if len(rounds) < experiment.rounds:
+                if rounds:
+                    say(f"{experiment.name}: going on after iteration {len(rounds)} of {experiment.rounds}")
+                rounds += _worked(experiment, rounds, state, tracked)
+            tracked.finish()
+            state.finish()
+        if was_finished:
+            say(f"{experiment.name}: finished before, nothing to do")
+        return Outcome(experiment, tuple(rounds), tracked.run_id, tracking_uri(tracking, Path.cwd()))
+
+
+def _worked(
+    experiment: Experiment, finished: Sequence[Round], state: StateDirectory, tracked: "TrackedRun"
+) -> list[Round]:
+    new = []
+    with Bars(experiment.name, iterations=experiment.rounds, done=len(finished)) as bars:
+        for event in experiment.events(finished):
+            if isinstance(event, Round):
+                state.add(event)
+                tracked.log(event)
+                new.append(event)
+                bars.advance()
+            else:
+                bars.show(event)
+    return new
+
+
+def _show(outcomes: Sequence[Outcome], out: Path, as_json: bool) -> None:
+    from fkal.edge.curves import PAPER_TITLE, curve_frame, save_curve_png
+
+    figures = []
+    for group, members in by_cell(outcomes).items():
+        curves: dict[str, list] = {}
+        for outcome in members:
+            curves.setdefault(outcome.experiment.method, []).append(curve_frame(outcome.rounds))
+        path = out / "curves" / f"{group.slug}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        title = f"{group.dataset}, {group.bias}"
+        save_curve_png(path, curves, f"{title}\n{PAPER_TITLE}" if group.protocol == "paper" else title)
+        figures.append(str(path))
+    command = ui_command(outcomes[0].tracking_uri)
+    if as_json:
+        answer = {"experiments": [_as_json(o) for o in outcomes], "figures": figures, "ui": command}
+        typer.echo(json.dumps(answer))
+        return
+    console = Console(width=None if os.isatty(1) else 160)
+    for group, members in by_cell(outcomes).items():
+        console.print(accuracy_table(group, members))
+    for figure in figures:
+        typer.echo(f"curve: {figure}")
+    typer.echo(f"look at the runs: {command}")
+
+
+def _as_json(outcome: Outcome) -> dict[str, object]:
+    experiment = outcome.experiment
+    return {
+        "name": experiment.name,
+        "dataset": experiment.config.data.name,
+        "bias": experiment.bias,
+        "method": experiment.method,
+        "seed": experiment.seed,
+        "protocol": experiment.protocol,
+        "fingerprint": experiment.fingerprint,
+        "split_digest": experiment.split.digest,
+        "run_id": outcome.run_id,
+        "tracking_uri": outcome.tracking_uri,
+        "rounds": [
+            {"b": r.b, "labels_used": r.labels_used, "selected": r.selection.indices.tolist(), **r.metrics}
+            for r in outcome.rounds
+        ],
+    }
+
+
+def _show_plan(experiments: Sequence[Experiment], out: Path, as_json: bool) -> None:
+    plans = []
+    for experiment in experiments:
+        with StateDirectory(out, experiment.fingerprint) as state:
+            done = len(state.rounds(say))
+        plans.append(
+            {
+                "name": experiment.name,
+                "fingerprint": experiment.fingerprint,
+                "iterations": experiment.rounds,
+                "finished": done,
+                "labels": experiment.config.acquisition.budget * experiment.rounds,
+                "config": experiment.config.tree,
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps({"plan": plans}))
+        return
+    import yaml
+
+    typer.echo(yaml.safe_dump(plans[0]["config"], sort_keys=False))
+    Console().print(plan_table(plans))

@@ -1,0 +1,270 @@
+"""An experiment as MLflow runs: a parent with its curves, a child an iteration; what is there is not logged twice."""
+
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import fkal.edge.quiet_mlflow
+
+# isort: split
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage, Run
+from mlflow.exceptions import MlflowException
+from torch import nn
+
+from fkal.data.datasets import Dataset
+from fkal.edge import curves
+from fkal.edge.artifacts import write_round_files
+from fkal.edge.facts import Point, child_points, nested, param_text, parent_points, round_digest
+from fkal.edge.ledger import Ledger
+from fkal.edge.logged_model import EXAMPLES, has_model, log_model
+from fkal.edge.meters import ENERGY, Meters
+from fkal.edge.parts import dataset_inputs
+from fkal.edge.provenance import KEY, PARENT, ROUND_DIGEST, SUPERSEDED, Traced, child_key, child_tags, parent_tags
+from fkal.edge.state import Say, StateDirectory
+from fkal.edge.store import experiment_id, prepare_store, tracking_uri
+from fkal.engine.rounds import Round
+
+
+class Tracked(Traced, Protocol):
+    """What tracking reads of an experiment."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def params(self) -> Mapping[str, Any]: ...
+    @property
+    def dataset(self) -> Dataset: ...
+    @property
+    def split_path(self) -> Path: ...
+    @property
+    def model(self) -> nn.Module: ...
+
+
+class TrackedRun:
+    """Holds the parent run of one experiment while it is worked on.
+
+        with TrackedRun.open(experiment, state, uri=None, say=print) as run:
+            run.replay(finished)
+            run.log(finished_now)
+            run.finish()
+
+    It is found again by its tag `fkal.key`. A process that is killed leaves it RUNNING, an
+    exception makes it FAILED (KILLED for an interrupt); either is taken up again next time.
+    """
+
+    def __init__(
+        self, experiment: Tracked, state: StateDirectory, client: MlflowClient, *, say: Say, monitor: bool
+    ) -> None:
+        self._experiment = experiment
+        self._state = state
+        self._client = client
+        self._say = say
+        self._experiment_id = experiment_id(client, experiment.dataset.name)
+        self._rounds: list[Round] = []
+        self._energy: list[float | None] = []
+        self._logged_some = False
+        self._take_up(self._found() or self._created())
+        self._meters = Meters(experiment.device, client.tracking_uri) if monitor else None
+
+    @classmethod
+    def open(
+        cls, experiment: Tracked, state: StateDirectory, *, uri: str | None = None, say: Say, monitor: bool = True
+    ) -> Self:
+        """The experiment's run in the store at `uri` (default: see `tracking_uri`), or a new one.
+
+        `monitor` false leaves out system metrics and GPU figures, say to rebuild a store from
+        finished iterations. Raises ValueError if the store cannot be reached.
+        """
+        client = prepare_store(tracking_uri(uri, Path.cwd()))
+        return cls(experiment, state, client, say=say, monitor=monitor)
+
+    @property
+    def run_id(self) -> str:
+        return self._parent.run_id
+
+    def __enter__(self) -> Self:
+        if self._meters and not self._is_finished:
+            self._meters.start(self.run_id)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._meters:
+            self._meters.stop()
+        if kind is not None and not self._is_finished:
+            with suppress(MlflowException):  # what went wrong first is what matters
+                self._client.set_terminated(self.run_id, "FAILED" if issubclass(kind, Exception) else "KILLED")
+
+    def replay(self, finished: Iterable[Round]) -> None:
+        """Iterations of an earlier process: what the store lacks of them is logged."""
+        for past in finished:
+            self._record(past, {})
+        if self._meters:
+            self._meters.lap()
+
+    def log(self, finished: Round) -> None:
+        """An iteration that was finished just now."""
+        self._record(finished, self._meters.lap() if self._meters else {})
+
+    def finish(self, *, model: bool = True) -> None:
+        """The summary, the curve, with `model` a loadable model; then the run is FINISHED."""
+        assert self._rounds, "finish() comes after the last iteration's log()"
+        wrote = self._parent.write(self._summary())
+        if self._is_finished and not wrote and not self._logged_some:
+            return
+        self._log_curve()
+        if model and not has_model(self._parent.run):
+            self._log_model()
+        if self._meters:
+            self._meters.stop()
+        self._client.set_terminated(self.run_id, "FINISHED")
+        self._is_finished = True
+
+    def _found(self) -> Run | None:
+        """The run of an earlier process; one that was deleted does not count."""
+        remembered = self._state.run_ids().get("parent")
+        run = self._remembered(remembered) if remembered else None
+        if run is None:
+            found = self._client.search_runs(
+                [self._experiment_id], f"tags.`{KEY}` = '{self._experiment.fingerprint}'", max_results=1
+            )
+            run = found[0] if found else None
+        if run is None and remembered:
+            self._say(f"MLflow run {remembered} is not in {self._client.tracking_uri} any more: a new run is made")
+        return run
+
+    def _remembered(self, run_id: str) -> Run | None:
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        same = run.data.tags.get(KEY) == self._experiment.fingerprint
+        return run if same and run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+
+    def _created(self) -> Run:
+        tags = parent_tags(self._experiment)
+        return self._client.create_run(self._experiment_id, tags=tags, run_name=self._experiment.name)
+
+    def _take_up(self, run: Run) -> None:
+        self._is_finished = run.info.status == "FINISHED"
+        self._parent = Ledger(self._client, run)
+        self._children = self._found_children() if run.data.params else {}
+        if not run.data.params:  # they are logged last: without them, the rest may lack as well
+            self._client.log_inputs(self.run_id, dataset_inputs(self._experiment))
+            self._log_given_files()
+        if run.info.status not in ("RUNNING", "FINISHED"):
+            self._client.update_run(self.run_id, status="RUNNING")
+        if not self._is_finished:
+            self._parent.write(params=self._experiment.params, tags=parent_tags(self._experiment))
+        self._state.remember(self.run_id)
+
+    def _found_children(self) -> dict[str, Ledger]:
+        """By key."""
+        query = f"tags.`{PARENT}` = '{self.run_id}'"
+        runs = self._client.search_runs([self._experiment_id], query, max_results=1000)
+        return {run.data.tags.get(KEY, ""): Ledger(self._client, run) for run in runs}
+
+    def _record(self, finished: Round, figures: Mapping[str, float]) -> None:
+        key, digest = child_key(self._experiment.fingerprint, finished.b), round_digest(finished)
+        child = self._children.get(key)
+        if child is not None and child.run.data.tags.get(ROUND_DIGEST) != digest:
+            self._supersede(finished.b)
+            child = None
+        if child is None:
+            child = self._children[key] = self._new_child(finished, digest)
+        if child.run.info.status != "FINISHED":
+            self._complete_child(child, finished, figures)
+        wrote = self._parent.write(parent_points(finished))
+        self._logged_some |= wrote
+        self._energy.append(child.run.data.metrics.get(ENERGY, figures.get(ENERGY)))
+        self._rounds.append(finished)
+
+    def _new_child(self, finished: Round, digest: str) -> Ledger:
+        tags = child_tags(self._experiment, finished.b, parent=self.run_id, digest=digest)
+        began = int((time.time() - sum(finished.seconds.values())) * 1000)
+        name = self._child_name(finished.b)
+        run = self._client.create_run(self._experiment_id, start_time=began, tags=tags, run_name=name)
+        self._state.remember(self.run_id, {finished.b: run.info.run_id})
+        return Ledger(self._client, run)
+
+    def _child_name(self, b: int) -> str:
+        return f"{self._experiment.name}-b{b:02d}"
+
+    def _complete_child(self, child: Ledger, finished: Round, figures: Mapping[str, float]) -> None:
+        title = f"{self._child_name(finished.b)}, {finished.labels_used} labels used"
+        with tempfile.TemporaryDirectory() as folder:
+            write_round_files(Path(folder), finished, self._experiment.dataset.train, title)
+            self._client.log_artifacts(child.run_id, folder)
+        points = [*child_points(finished), *(Point(k, v, finished.labels_used) for k, v in figures.items())]
+        child.write(points, params={**self._experiment.params, "b": finished.b})
+        self._client.set_terminated(child.run_id, "FINISHED")
+
+    def _supersede(self, b: int) -> None:
+        """Metrics cannot be rewritten, so an iteration that came out otherwise needs a run of its own."""
+        self._say(
+            f"iteration {b} came out otherwise than the one in MLflow run {self.run_id}: "
+            "that run is kept as it is, marked fkal.superseded_key, and a new run is made"
+        )
+        self._client.set_tag(self.run_id, SUPERSEDED, self._experiment.fingerprint)
+        self._client.delete_tag(self.run_id, KEY)
+        if not self._is_finished:
+            self._client.set_terminated(self.run_id, "KILLED")
+        earlier, self._rounds, self._energy = self._rounds, [], []
+        self._take_up(self._created())
+        if self._meters:
+            self._meters.stop()
+            self._meters.start(self.run_id)
+        for past in earlier:
+            self._record(past, {})
+
+    def _summary(self) -> list[Point]:
+        labels = [past.labels_used for past in self._rounds]
+        accuracies = [past.metrics[curves.ACCURACY] for past in self._rounds]
+        figures = {
+            "summary/aubc": curves.area_under_budget_curve(labels, accuracies),
+            "summary/final_accuracy": accuracies[-1],
+            "summary/labels_to_90pct": curves.labels_to_reach(curves.REACHED, labels, accuracies),
+            "summary/energy_wh": None if None in self._energy else sum(e for e in self._energy if e is not None),
+        }
+        return [Point(name, value, labels[-1]) for name, value in figures.items() if value is not None]
+
+    def _log_given_files(self) -> None:
+        self._client.log_artifact(self.run_id, str(self._experiment.split_path))
+        text = yaml.safe_dump(nested(self._experiment.params), sort_keys=False, allow_unicode=True)
+        self._client.log_text(self.run_id, text, "params.yaml")
+
+    def _log_curve(self) -> None:
+        frame = curves.curve_frame(self._rounds)
+        paper = f"\n{curves.PAPER_TITLE}" if self._experiment.protocol == "paper" else ""
+        with tempfile.TemporaryDirectory() as folder:
+            frame.to_csv(Path(folder) / "curve.csv", index=False)
+            curves.save_run_png(
+                Path(folder) / "curve.png",
+                frame,
+                f"{self._experiment.name}{paper}",
+                self._experiment.tags.get("method", ""),
+            )
+            self._client.log_artifacts(self.run_id, folder)
+
+    def _log_model(self) -> None:
+        experiment, last = self._experiment, self._rounds[-1]
+        some = experiment.split.test[:EXAMPLES].repeat(EXAMPLES)[:EXAMPLES]
+        (examples,) = experiment.dataset.test.batches([some], device="cpu")
+        log_model(
+            self._client,
+            self._parent.run,
+            model=experiment.model,
+            weights=last.weights,
+            examples=examples,
+            step=last.labels_used,
+            params={key: param_text(value) for key, value in experiment.params.items()},
+        )

@@ -1,0 +1,104 @@
+"""Hand-made experiments and rounds for the tests of the edge: tiny tensors, nothing is trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fkal.data.config import BiasConfig, DataConfig
+from fkal.data.datasets import Dataset
+from fkal.data.images import TensorImages
+from fkal.data.splits import Split, draw_split, write_split
+from fkal.engine.rounds import Round, Selection
+from fkal.models.lenet import LeNet
+
+CLASSES = ("cat", "dog", "owl")
+BUDGET = 6
+
+
+def ignore(message: str) -> None:
+    """For those who do not listen."""
+
+
+def tiny_dataset(side: int = 8) -> Dataset:
+    def part(word: str, n: int, seed: int) -> TensorImages:
+        generator = torch.Generator().manual_seed(seed)
+        pixels = torch.randint(256, (n, 1, side, side), dtype=torch.uint8, generator=generator)
+        return TensorImages(pixels, torch.arange(n) % 3, CLASSES, mean=(0.5,), std=(0.5,), names=word)
+
+    return Dataset("tiny", part("train", 90, 0), part("test", 12, 1), "second_half")
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What tracking reads of an experiment."""
+
+    split_path: Path
+    split: Split
+    dataset: Dataset = field(default_factory=tiny_dataset)
+    name: str = "tiny-ir2-pfk_joint-s0"
+    cell: str = "tiny-ir2-pfk_joint"
+    fingerprint: str = "0123456789abcdef0123456789abcdef"
+    seed: int = 0
+    params: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "data.name": "tiny",
+            "train.lr": 0.1,
+            "train.nesterov": True,
+            "acquisition.taps": '["conv1","fc1"]',
+            "acquisition.budget": BUDGET,
+        }
+    )
+    tags: Mapping[str, str] = field(
+        default_factory=lambda: {"dataset": "tiny", "bias": "ir2", "method": "pfk_joint", "protocol": "last"}
+    )
+    protocol: str = "last"
+    model: nn.Module = field(default_factory=lambda: LeNet(1, 8, 8, 3))
+    rounds: int = 3
+    device: torch.device = torch.device("cpu")
+
+
+def stand_in(folder: Path, **changes: Any) -> StandIn:
+    dataset = tiny_dataset()
+    split = draw_split(dataset, DataConfig(name="tiny", validation_per_class=3), BiasConfig(ratio=2.0), seed=0)
+    path = folder / "tiny-ir2-s0.json"
+    write_split(split, path)
+    return replace(StandIn(path, split, dataset), **changes)
+
+
+def tiny_round(experiment: StandIn, b: int, *, accuracy: float | None = None) -> Round:
+    """Iteration b; equal calls give equal rounds."""
+    generator = torch.Generator().manual_seed(b)
+    indices = experiment.split.pool[(b - 1) * BUDGET : b * BUDGET]
+    labels = experiment.dataset.train.labels[indices]
+    matches = experiment.split.validation[torch.randint(9, (BUDGET,), generator=generator)]
+    return Round(
+        b=b,
+        labels_used=b * BUDGET,
+        selection=Selection(
+            indices=indices,
+            labels=labels,
+            ranks=torch.arange(BUDGET),
+            scores=torch.rand(BUDGET, generator=generator),
+            matches=matches,
+            pseudo_labels=(labels + (torch.arange(BUDGET) == 1)) % 3,
+        ),
+        metrics={
+            "test/accuracy": 0.1 + 0.2 * b + 1 / 3e9 if accuracy is None else accuracy,
+            "val/accuracy": 0.15 * b,
+            "select/minority_fraction": 1 / 3,
+            "select/targets": 9.0,
+        },
+        train_loss=(1 / 3, 0.1 * b),
+        epoch=2,
+        confusion=torch.arange(9).reshape(3, 3),
+        labeled_counts=(2 * b, 2 * b, 2 * b),
+        forward_images={"descriptors": 90, "train": 12 * b},
+        backward_images={"descriptors": 90, "train": 12 * b},
+        seconds={"descriptors": 0.25, "train": 0.5},
+        peak_memory_mb=None,
+        weights={k: torch.randn(v.shape, generator=generator) for k, v in experiment.model.state_dict().items()},
+    )
