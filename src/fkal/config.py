@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.resources import files
@@ -129,7 +130,7 @@ def merged(layers: Iterable[Layer]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_problem(e, values, origins) for e in error.errors())) from None
+        raise ConfigError("\n".join(_problem(e, origins) for e in error.errors())) from None
 
 
 def from_file(path: Path, origin: str) -> Layer:
@@ -180,20 +181,21 @@ def from_assignments(assignments: Sequence[str]) -> Layer:
     return Layer("--set", values)
 
 
-def method_layer(spec: str) -> Layer:
-    """A method by its short name: `random`, `pcc@conv2`, `pfk_joint@conv1+conv2+fc1`.
+METHOD = re.compile(r"(?P<name>pfk(?=_)|[^:@]+)(_(?P<pseudo_label>[^:@]+))?(:(?P<combine>[^@]+))?(@(?P<taps>.+))?")
 
-    After `pfk_` stands the pseudo-label, after `@` the taps; what is not said stays as
-    configured.
+
+def method_layer(spec: str) -> Layer:
+    """A method by its short name: `random`, `pcc@conv2`, `pfk_joint:sum@conv1+conv2`.
+
+    After `pfk_` stands the pseudo-label, after `:` how R_z and R_g meet, after `@` the taps;
+    what is not said stays as configured. Raises ConfigError for what is not of this form.
     """
-    method, at, taps = spec.partition("@")
-    values: dict[str, Any] = {}
-    name, _, pseudo_label = method.partition("_") if method.startswith("pfk_") else (method, "", "")
-    values["name"] = name
-    if pseudo_label:
-        values["pseudo_label"] = pseudo_label
-    if at:
-        values["taps"] = taps.split("+")
+    match = METHOD.fullmatch(spec)
+    if match is None:
+        raise ConfigError(f"--method {spec!r}: give NAME[_PSEUDO-LABEL][:COMBINE][@TAP+TAP], say pfk_joint@conv2")
+    values = {key: value for key, value in match.groupdict().items() if value is not None}
+    if "taps" in values:
+        values["taps"] = values["taps"].split("+")
     return Layer(f"--method {spec}", {"acquisition": values})
 
 
@@ -231,7 +233,7 @@ def _update(
             values[key] = value
 
 
-def _problem(error: Any, values: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+def _problem(error: Any, origins: Mapping[str, str]) -> str:
     """One line: the key, the value, what is allowed, where it was given."""
     path = [str(part) for part in error["loc"]]
     key = ".".join(path) or "configuration"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fkal.acquisition import Acquisition, AcquisitionConfig, acquisition
 from fkal.algorithm import ALGO_VERSION
 from fkal.config import Config, ConfigError, about_data, digest_of
-from fkal.core.evidence import Features, FisherScores, Nothing
+from fkal.core.evidence import FisherScores, Nothing
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.core.randomness import stream
 from fkal.data.config import BiasConfig, DataConfig
@@ -60,7 +60,8 @@ class Experiment:
 
     @property
     def cell(self) -> str:
-        return f"{self.config.data.name}-{self.bias}-{self.method}"
+        paper = "-paper_protocol" if self.protocol == "paper" else ""
+        return f"{self.config.data.name}-{self.bias}-{self.method}{paper}"
 
     @property
     def name(self) -> str:
@@ -106,9 +107,7 @@ class Experiment:
         expected = {k: v for k, v in first.items() if not k.startswith(f"{head_name(self.model)}.")}
 
         def fits(weights: Mapping[str, Tensor]) -> bool:
-            return {k: v.shape for k, v in weights.items()} == {
-                k: v.shape for k, v in expected.items()
-            }
+            return {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in expected.items()}
 
         body = yield from shared_weights(self.weights_path, self._pretrain, fits, self.say)
         return {**first, **body}
@@ -222,13 +221,18 @@ def bias_name(bias: BiasConfig) -> str:
 
 
 def method_name(config: Config) -> str:
-    """`random`, `pcc`, `pfk_joint`; with `@conv2` where the taps are not the model's usual ones."""
-    chosen = config.acquisition
-    needs = acquisition(chosen.name).needs
-    name = f"{chosen.name}_{chosen.pseudo_label}" if needs is FisherScores else chosen.name
+    """`random`, `pcc`, `pfk_joint`, as `--method` takes it.
+
+    With `:sum` where the kernel is not the usual product, `@conv2` where the taps are not the
+    model's usual ones.
+    """
+    chosen, needs = config.acquisition, acquisition(config.acquisition.name).needs
+    name = chosen.name
+    if needs is FisherScores:
+        name += f"_{chosen.pseudo_label}"
+        name += "" if chosen.combine == AcquisitionConfig.combine else f":{chosen.combine}"
     usual = MODELS[config.model.name].taps if config.model.name in MODELS else ()
-    taps = "" if needs is Nothing or chosen.taps == usual else f"@{'+'.join(chosen.taps)}"
-    return name + taps
+    return name if needs is Nothing or chosen.taps == usual else f"{name}@{'+'.join(chosen.taps)}"
 
 
 def device_named(name: str) -> torch.device:
@@ -328,4 +332,3 @@ def _fingerprint(config: Config, entry: Acquisition, split: Split, device: torch
     for key in unread:
         tree["acquisition"].pop(key)
     return digest_of({**tree, "split": split.digest, "device": device.type, "algorithm": ALGO_VERSION})
-

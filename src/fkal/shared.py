@@ -26,9 +26,7 @@ def split_path(out: Path, name: str, seed: int, digest: str) -> Path:
     return out / "splits" / f"{name}-s{seed}-{digest[:8]}.json"
 
 
-def shared_split(
-    path: Path, dataset: Dataset, data: DataConfig, bias: BiasConfig, seed: int, say: Say
-) -> Split:
+def shared_split(path: Path, dataset: Dataset, data: DataConfig, bias: BiasConfig, seed: int, say: Say) -> Split:
     """The split of this recipe: the file at `path` if it is right, else drawn and written there.
 
     A file that is corrupt is reported and drawn again, which gives the same split.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,21 +14,13 @@ from PIL import Image
 
 from fkal.data.images import TensorImages
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
 
 @pytest.fixture
-def real_root() -> Path:
+def real_root(data_root: Path) -> Path:
     """The folder of real datasets."""
-    root = Path(os.environ.get("FKAL_DATA_ROOT", REPOSITORY.parent / "shared" / "datasets"))
-    if not (root / "MNIST").is_dir():
-        pytest.skip(f"no real datasets under {root}; set FKAL_DATA_ROOT")
-    return root
+    if not (data_root / "MNIST").is_dir():
+        pytest.skip(f"no real datasets under {data_root}; set FKAL_DATA_ROOT")
+    return data_root
 
 
 @pytest.fixture

@@ -19,9 +19,7 @@ def select_pcc(evidence: Features, p: int, generator: torch.Generator) -> Picks:
     return _select(evidence, p, generator, r_z)
 
 
-def select_pfk(
-    evidence: FisherScores, p: int, generator: torch.Generator, *, combine: str
-) -> Picks:
+def select_pfk(evidence: FisherScores, p: int, generator: torch.Generator, *, combine: str) -> Picks:
     """Largest Fisher kernel, R_zg (eq. 12); `combine` says how R_z and R_g meet."""
     return _select(evidence, p, generator, R_ZG[combine])
 

@@ -29,12 +29,8 @@ class Acquisition:
 
 ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
     {
-        "random": Acquisition(
-            random.select, Nothing, "uniform draw from the open pool", "the baseline"
-        ),
-        "pcc": Acquisition(
-            fisher.select_pcc, Features, "feature similarity R_z", f"{PAPER}, eq. 6"
-        ),
+        "random": Acquisition(random.select, Nothing, "uniform draw from the open pool", "the baseline"),
+        "pcc": Acquisition(fisher.select_pcc, Features, "feature similarity R_z", f"{PAPER}, eq. 6"),
         "pfk": Acquisition(
             fisher.select_pfk,
             FisherScores,

@@ -8,9 +8,7 @@ from fkal.core.descriptors import Descriptors
 from fkal.core.kernels import Kernel
 
 
-def k_center(
-    targets: Descriptors, p: int, *, kernel: Kernel, generator: torch.Generator
-) -> Int[Tensor, " p"]:
+def k_center(targets: Descriptors, p: int, *, kernel: Kernel, generator: torch.Generator) -> Int[Tensor, " p"]:
     """Rows of p targets, each the one least similar to those before; the first drawn at random.
 
     O(p m l) time, O(m) memory beside the descriptors; of equals the smaller row is taken.

@@ -14,7 +14,7 @@ ROUNDING = 8.0
 """A centred row this many machine epsilons above zero (relative to its largest entry) is constant."""
 
 
-def pooled(features: Float[Tensor, "n *shape"]) -> Float[Tensor, "n l"]:
+def pooled(features: Float[Tensor, "n ..."]) -> Float[Tensor, "n l"]:
     """phi: global average pooling of `(n c h w)` to `(n c)`; a fully connected output stays as it is.
 
     Token features `(n t c)` are averaged over tokens. Raises ValueError for any other rank.

@@ -5,6 +5,7 @@ kernel over the pool and keeps each target's k best, so memory grows with m k + 
 """
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -36,9 +37,8 @@ def r_zg_product(targets: Descriptors, pool: Descriptors) -> Float[Tensor, "m n"
     For one fully connected tap this is the exact Gram matrix of per-sample weight gradients
     (of the standardised factors), since <z g^T, z' g'^T> = <z, z'> <g, g'>.
     """
-    return sum(
-        (targets.z[tap] @ pool.z[tap].T) * (targets.g[tap] @ pool.g[tap].T) for tap in targets.z
-    )
+    by_tap = ((targets.z[tap] @ pool.z[tap].T) * (targets.g[tap] @ pool.g[tap].T) for tap in targets.z)
+    return reduce(torch.add, by_tap)
 
 
 def r_zg_product_of_sums(targets: Descriptors, pool: Descriptors) -> Float[Tensor, "m n"]:

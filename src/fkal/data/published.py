@@ -122,7 +122,8 @@ def _scaled(pixels: UInt8[Tensor, "b c h w"], size: int) -> UInt8[Tensor, "b c s
 
 
 def _images(config: DataConfig, labeled: Labeled, classes: tuple[str, ...], part: str) -> TensorImages:
-    assert config.mean is not None and config.std is not None, "load() fills them in"
+    assert config.mean is not None, "load() fills it in"
+    assert config.std is not None, "load() fills it in"
     pixels, labels = labeled
     return TensorImages(
         resized(pixels, config.image_size), labels, classes, mean=config.mean, std=config.std, names=part

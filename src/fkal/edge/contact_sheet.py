@@ -13,6 +13,7 @@ from fkal.engine.rounds import Selection
 
 MOST = 100  # picks on a sheet
 SIDE = 64  # pixels of a thumbnail, about
+NARROWEST = 84  # pixels of a cell, so that its caption has room
 CAPTION, MARGIN, GAP = 16, 10, 3
 WHITE, INK, WRONG = (255, 255, 255), (51, 51, 51), (192, 57, 0)
 
@@ -28,7 +29,8 @@ def contact_sheet(images: ImageSet, selection: Selection, title: str) -> Image.I
     """The first picks in their order; a caption is red where the pseudo-label was wrong."""
     shown = min(len(selection.indices), MOST)
     cells = _cells(images, selection, shown)
-    width = max(sum(i.width for i in c.images) + GAP * (len(c.images) - 1) for c in cells) if cells else SIDE
+    width = max((sum(i.width for i in c.images) + GAP * (len(c.images) - 1) for c in cells), default=SIDE)
+    width = max(width, NARROWEST)
     height = max((c.images[0].height for c in cells), default=SIDE)
     lines = [title, *_legend(selection, shown)]
     columns = max(1, min(len(cells), 10 if selection.matches is None else 8))
@@ -70,7 +72,7 @@ def _legend(selection: Selection, shown: int) -> list[str]:
 
 def _thumbnails(images: ImageSet, indices: Int[Tensor, " n"]) -> list[Image.Image]:
     """Equal indices are read once."""
-    unique, place = indices.unique(return_inverse=True)
+    unique, place = torch.unique(indices, return_inverse=True)
     if not len(unique):
         return []
     thumbnails = [_thumbnail(pixels) for pixels in images.pixels(unique)]
@@ -91,9 +93,7 @@ def _thumbnail(pixels: UInt8[Tensor, "c h w"]) -> Image.Image:
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def _draw_cell(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, corner: tuple[int, int], width: int
-) -> None:
+def _draw_cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, corner: tuple[int, int], width: int) -> None:
     x, y = corner
     for image in cell.images:
         sheet.paste(image, (x, y))

@@ -1,6 +1,7 @@
 """Budget curves: accuracy against labels used, as a table, as single numbers, as a figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,26 +14,32 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACCURACY = "test/accuracy"
-PAPER_TITLE = 'epoch chosen on the TEST set (authors\' rule)'
+PAPER_TITLE = "epoch chosen on the TEST set (authors' rule)"
 REACHED = 0.9
 
 # Okabe and Ito, Color universal design, 2008
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#767676"
 
-STYLES: Mapping[str, tuple[str, str]] = {
-    "random": (GREY, "o"),
-    "pcc": (SKY, "s"),
-    "pfk_joint": (VERMILION, "D"),
-    "pfk_true": (BLACK, "*"),
-    "varr": (BLUE, "^"),
-    "entropy": (GREEN, "v"),
-    "bald": (PURPLE, "P"),
-    "vaal": (ORANGE, "X"),
-}
-"""A method's colour and marker wherever it appears."""
+Style = tuple[str, str, str]  # colour, marker, line
 
-OTHERS = tuple(zip((BLUE, GREEN, PURPLE, ORANGE, SKY, BLACK), ("<", ">", "p", "h", "d", "H"), strict=True))
+STYLES: Mapping[str, Style] = {
+    "random": (GREY, "o", "-"),
+    "pcc": (SKY, "s", "-"),
+    "pfk_joint": (VERMILION, "D", "-"),
+    "pfk_predicted": (ORANGE, "p", "-"),
+    "pfk_true": (BLACK, "*", "-"),
+    "varr": (BLUE, "^", "--"),
+    "entropy": (GREEN, "v", "--"),
+    "bald": (PURPLE, "P", "--"),
+    "mean_std": (SKY, "<", "--"),
+    "vaal": (ORANGE, "X", "--"),
+}
+"""How a method is drawn wherever it appears."""
+
+OTHERS: Sequence[Style] = tuple(
+    zip((GREEN, BLUE, PURPLE, ORANGE, SKY, BLACK), (">", "h", "d", "H", "8", "p"), ("-.",) * 6, strict=True)
+)
 
 
 def curve_frame(rounds: Sequence[Round]) -> pd.DataFrame:
@@ -49,7 +56,7 @@ def area_under_budget_curve(labels: Sequence[int], accuracies: Sequence[float]) 
     if len(labels) == 1:
         return float(accuracies[0])
     points = list(zip(labels, accuracies, strict=True))
-    area = sum((n1 - n0) * (a0 + a1) / 2 for (n0, a0), (n1, a1) in zip(points, points[1:], strict=False))
+    area = sum((n1 - n0) * (a0 + a1) / 2 for (n0, a0), (n1, a1) in pairwise(points))
     return float(area / (labels[-1] - labels[0]))
 
 
@@ -58,7 +65,7 @@ def labels_to_reach(accuracy: float, labels: Sequence[int], accuracies: Sequence
     points = list(zip(labels, accuracies, strict=True))
     if points and points[0][1] >= accuracy:
         return float(points[0][0])
-    for (n0, a0), (n1, a1) in zip(points, points[1:], strict=False):
+    for (n0, a0), (n1, a1) in pairwise(points):
         if a1 >= accuracy:
             return n0 + (n1 - n0) * (accuracy - a0) / (a1 - a0)
     return None
@@ -79,11 +86,11 @@ def curve_figure(
     figure, axes = _panel(title, label)
     styles = _styles(curves)
     for method, frames in curves.items():
-        colour, marker = styles[method]
+        colour, marker, line = styles[method]
         by_seed = pd.concat([f.set_index("labels_used")[metric].rename(i) for i, f in enumerate(frames)], axis=1) * 100
         mean = by_seed.mean(axis=1)
         name = f"{method} ({len(frames)} seeds)" if len(frames) > 1 else method
-        axes.plot(mean.index, mean, color=colour, marker=marker, markersize=6, label=name)
+        axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=line, label=name)
         if len(frames) > 1:
             spread = by_seed.std(axis=1)
             axes.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
@@ -108,13 +115,11 @@ def save_curve_png(
 def save_run_png(path: Path, frame: pd.DataFrame, title: str, method: str) -> None:
     """One run: accuracy on test and validation."""
     figure, axes = _panel(title, "accuracy, %")
-    colour, marker = _styles([method])[method]
-    parts = {ACCURACY: ("test", colour, marker, "-"), "val/accuracy": ("validation", GREY, ".", "--")}
-    for metric, (name, line_colour, line_marker, line) in parts.items():
+    parts = {ACCURACY: ("test", _styles([method])[method]), "val/accuracy": ("validation", (GREY, ".", ":"))}
+    for metric, (name, (colour, marker, line)) in parts.items():
         if metric in frame:
-            axes.plot(
-                frame["labels_used"], 100 * frame[metric], color=line_colour, marker=line_marker, linestyle=line, label=name
-            )
+            labels, accuracy = frame["labels_used"], 100 * frame[metric]
+            axes.plot(labels, accuracy, color=colour, marker=marker, linestyle=line, label=name)
     _finish(axes, bands=False)
     figure.savefig(path)
 
@@ -145,7 +150,10 @@ def _finish(axes: "Axes", *, bands: bool) -> None:
         axes.legend(frameon=False, fontsize=9, title=title, title_fontsize=8, loc="best")
 
 
-def _styles(methods: Sequence[str] | Mapping[str, object]) -> dict[str, tuple[str, str]]:
-    """The fixed ones, and the rest in the order of their names."""
-    unknown = sorted(set(methods) - set(STYLES))
-    return {**STYLES, **{name: OTHERS[i % len(OTHERS)] for i, name in enumerate(unknown)}}
+def _styles(methods: Iterable[str]) -> dict[str, Style]:
+    """The fixed ones; the rest in the order of their names, first in colours that the figure has not."""
+    named = sorted(methods)
+    taken = {STYLES[name][0] for name in named if name in STYLES}
+    free = sorted(OTHERS, key=lambda style: style[0] in taken)
+    unknown = [name for name in named if name not in STYLES]
+    return {**STYLES, **{name: free[i % len(free)] for i, name in enumerate(unknown)}}

@@ -5,9 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, TypeVar
 
-import fkal.edge.quiet_mlflow
-
-# isort: split
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.validation import MAX_ENTITIES_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
@@ -37,7 +34,10 @@ class Ledger:
         return [point for point in points if point.step not in self._known_steps(point.key)]
 
     def write(
-        self, points: Iterable[Point] = (), params: Mapping[str, Any] | None = None, tags: Mapping[str, str] | None = None
+        self,
+        points: Iterable[Point] = (),
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> bool:
         """Log what the run lacks, in as few batches as MLflow takes; tags are set anew. Whether it lacked any."""
         new = self.lacks(points)

@@ -27,8 +27,7 @@ def _datasets() -> list[Row]:
 
 def _models() -> list[Row]:
     rows = [
-        {"name": name, "what": entry.summary, "usual taps": ", ".join(entry.taps)}
-        for name, entry in MODELS.items()
+        {"name": name, "what": entry.summary, "usual taps": ", ".join(entry.taps)} for name, entry in MODELS.items()
     ]
     any_other = {"name": "...", "what": "any torchvision classification model by its name", "usual taps": "yours"}
     return [*rows, any_other]

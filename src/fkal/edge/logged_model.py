@@ -9,9 +9,6 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-import fkal.edge.quiet_mlflow
-
-# isort: split
 import mlflow.pytorch
 import torch
 from mlflow import MlflowClient

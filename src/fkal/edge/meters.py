@@ -1,8 +1,7 @@
 """What the machine does meanwhile: MLflow's own system metrics on the parent run, GPU figures an iteration."""
 
-import fkal.edge.quiet_mlflow
+from typing import Any
 
-# isort: split
 import torch
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
@@ -19,12 +18,12 @@ class Meters:
         self._device = device
         self._tracking_uri = tracking_uri
         self._gpu: GpuMeter | None = None
-        self._system: SystemMetricsMonitor | None = None
+        self._system: Any = None
 
     def start(self, run_id: str) -> None:
         """Goes on after the last step that the run has."""
         self._gpu = GpuMeter.of(self._device)
-        self._system = SystemMetricsMonitor(
+        self._system = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
             run_id,
             sampling_interval=SYSTEM_SECONDS,
             samples_before_logging=1,

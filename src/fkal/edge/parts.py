@@ -1,11 +1,8 @@
 """The parts of an experiment's data as MLflow dataset inputs."""
 
 import json
-from typing import Protocol
+from typing import Any, Protocol
 
-import fkal.edge.quiet_mlflow
-
-# isort: split
 import torch
 from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import DatasetInput, InputTag
@@ -47,7 +44,7 @@ def _input(experiment: HasData, part: str) -> DatasetInput:
         "data_digest": images.digest,
         "split_digest": split.digest,
     }
-    profile = {"num_rows": len(indices), "classes": len(counts)}
+    profile: dict[str, Any] = {"num_rows": len(indices), "classes": len(counts)}
     if len(counts) <= COUNTED:
         profile["class_counts"] = dict(zip(dataset.classes, counts, strict=True))
     return DatasetInput(

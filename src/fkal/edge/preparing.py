@@ -35,8 +35,7 @@ def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
         return
     for answer in answers:
         typer.echo(
-            f"{answer['dataset']} {answer['bias']} seed {answer['seed']}: "
-            f"{answer['path']} (digest {answer['digest']})"
+            f"{answer['dataset']} {answer['bias']} seed {answer['seed']}: {answer['path']} (digest {answer['digest']})"
         )
         Console().print(_counts_table(answer["class_counts"]))
 

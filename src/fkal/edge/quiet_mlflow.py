@@ -1,6 +1,6 @@
-"""Import this before mlflow, which reads its settings while it is imported.
+"""MLflow's settings, made by the package's import, since MLflow reads them while it is imported itself.
 
-Sends nothing home, prints no links, logs no news of what went well.
+It sends nothing home, prints no links, logs no news of what went well.
 """
 
 import logging

@@ -15,8 +15,8 @@ from fkal.edge.answers import SomeFailed
 from fkal.edge.progress import Bars, say
 from fkal.edge.state import StateDirectory, StateInUse
 from fkal.edge.store import tracking_uri
-from fkal.edge.ui import ui_command
 from fkal.edge.tables import accuracy_table, by_cell, plan_table
+from fkal.edge.ui import ui_command
 from fkal.engine.rounds import Round
 from fkal.experiment import Experiment, prepare
 
@@ -34,9 +34,7 @@ class Outcome:
     tracking_uri: str
 
 
-def run(
-    configs: Sequence[Config], *, out: Path, tracking: str | None, dry_run: bool, as_json: bool
-) -> None:
+def run(configs: Sequence[Config], *, out: Path, tracking: str | None, dry_run: bool, as_json: bool) -> None:
     """Run what is not finished yet, then print accuracy by iteration and draw the curves.
 
     Everything is checked before anything runs. Raises SomeFailed when one of several fails.

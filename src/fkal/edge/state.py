@@ -1,7 +1,6 @@
 """The scratch directory of one experiment: what is finished, so that a killed run goes on from there."""
 
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -113,7 +112,7 @@ class StateDirectory:
         for path in list(self.path.iterdir()):
             match = ROUND_FILE.fullmatch(path.name)
             if match and int(match[1]) > last:
-                os.replace(path, path.with_name(path.name + UNUSABLE))
+                path.replace(path.with_name(path.name + UNUSABLE))
                 if self.is_finished:
                     self._note(finished=False)
 

@@ -1,21 +1,20 @@
-"""The MLflow store: where it is, made once, reached or refused in words that help."""
+"""The MLflow store: where it is, made once, reached or refused in words that help.
+
+mlflow is imported where it is needed: to know the address takes none of its seconds.
+"""
 
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import fkal.edge.quiet_mlflow
-
-# isort: split
-import sqlalchemy
 from filelock import FileLock, Timeout
-from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage
-from mlflow.exceptions import MlflowException
-from mlflow.store.db import utils as mlflow_db
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
 DATABASES = ("postgresql", "mysql", "mssql")
@@ -44,12 +43,16 @@ def tracking_uri(given: str | None, cwd: Path) -> str:
     return uri
 
 
-def prepare_store(uri: str) -> MlflowClient:
+def prepare_store(uri: str) -> "MlflowClient":
     """A client of the store, which exists, has its tables and answers. Call it before all else of MLflow.
 
     Of several processes that call it at once for a new sqlite file, one creates it; the others wait.
     Raises ValueError if the store cannot be reached.
     """
+    import sqlalchemy
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
     try:
         if uri.startswith(SQLITE):
             _prepare_sqlite(uri)
@@ -66,8 +69,11 @@ def prepare_store(uri: str) -> MlflowClient:
     return client
 
 
-def experiment_id(client: MlflowClient, dataset: str) -> str:
+def experiment_id(client: "MlflowClient", dataset: str) -> str:
     """Of the experiment `fkal/<dataset>`, created where absent; side by side this may happen twice and gives one."""
+    from mlflow.entities import LifecycleStage
+    from mlflow.exceptions import MlflowException
+
     name = f"fkal/{dataset}"
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -107,21 +113,24 @@ def _prepare_sqlite(uri: str) -> None:
 
 
 def _create_or_migrate(uri: str, path: Path) -> None:
-    """All tables at the installed MLflow's version, write-ahead log on; a file of an older version is kept as a copy."""
+    """All tables as the installed MLflow has them, write-ahead log on; of an older file a copy is kept."""
+    import mlflow.store.db.utils
+
+    tables: Any = mlflow.store.db.utils  # untyped
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         revision = _revision(database)
-        if revision == mlflow_db._get_latest_schema_revision():
+        if revision == tables._get_latest_schema_revision():
             return
         if revision is not None:
             with closing(sqlite3.connect(f"{path}.{revision}")) as copy:
                 database.backup(copy)
-    engine = mlflow_db.create_sqlalchemy_engine(uri)
+    engine = tables.create_sqlalchemy_engine(uri)
     try:
         if revision is None:
-            mlflow_db._initialize_tables(engine)
+            tables._initialize_tables(engine)
         else:
-            mlflow_db._upgrade_db(engine)
+            tables._upgrade_db(engine)
     finally:
         engine.dispose()
 
@@ -141,6 +150,8 @@ def _revision(database: sqlite3.Connection) -> str | None:
 
 def _reach_database(uri: str) -> None:
     """One attempt; MLflow would make ten, over minutes."""
+    import sqlalchemy
+
     patience = {} if uri.startswith("mssql") else {"connect_timeout": REACH_SECONDS}
     engine = sqlalchemy.create_engine(uri, connect_args=patience)
     try:

@@ -8,9 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import fkal.edge.quiet_mlflow
-
-# isort: split
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run
@@ -69,6 +66,9 @@ class TrackedRun:
         self._rounds: list[Round] = []
         self._energy: list[float | None] = []
         self._logged_some = False
+        self._parent: Ledger
+        self._children: dict[str, Ledger]
+        self._is_finished: bool
         self._take_up(self._found() or self._created())
         self._meters = Meters(experiment.device, client.tracking_uri) if monitor else None
 

@@ -33,9 +33,7 @@ def confusion_matrix(
     return cells.view(d, d)
 
 
-def accuracies(
-    confusion: Int[Tensor, "d d"], minority: Sequence[int], *, prefix: str
-) -> dict[str, float]:
+def accuracies(confusion: Int[Tensor, "d d"], minority: Sequence[int], *, prefix: str) -> dict[str, float]:
     """Fractions in [0, 1]: over all images, mean and least over classes, over minority classes.
 
     A class without images counts in none of them. `minority_accuracy` is left out where no

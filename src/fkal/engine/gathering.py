@@ -1,8 +1,7 @@
 """Gathering evidence: the expensive half of an acquisition, one pass over validation and pool."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -61,9 +60,7 @@ class Describer:
             torch.cat([part.y for part in parts]),
         )
 
-    def _describe_batch(
-        self, batch: Tensor, x: Tensor, labeler: Labeler, with_grad: bool
-    ) -> Described:
+    def _describe_batch(self, batch: Tensor, x: Tensor, labeler: Labeler, with_grad: bool) -> Described:
         with (
             torch.set_grad_enabled(with_grad),
             Taps(self.model, self.taps, with_grad=with_grad) as taps,
@@ -105,9 +102,7 @@ def gather(
     def true_labels(logits: Tensor, z: Descriptors, indices: Tensor) -> Tensor:
         return labels[indices].to(device)
 
-    known = yield from describer.describe(
-        validation, true_labels, with_grad=with_grad, what="validation"
-    )
+    known = yield from describer.describe(validation, true_labels, with_grad=with_grad, what="validation")
     reference = Reference(known.descriptors, known.y)
 
     def pseudo_labels(logits: Tensor, z: Descriptors, indices: Tensor) -> Tensor:
@@ -115,9 +110,7 @@ def gather(
             return logits.argmax(dim=1)
         return estimate(PoolBatch(logits, z, labels[indices].to(device)), reference)
 
-    pool = yield from describer.describe(
-        open_pool, pseudo_labels, with_grad=with_grad, what="pool"
-    )
+    pool = yield from describer.describe(open_pool, pseudo_labels, with_grad=with_grad, what="pool")
     rows = target_rows(known.y_hat, known.y)
     targets = known.descriptors[rows]
     if with_grad:

@@ -117,9 +117,7 @@ class ActiveLearning:
         self, b: int, pool: Pool, meter: Meter
     ) -> Generator[Progress, None, tuple[Selection, dict[str, float]]]:
         method = self.method
-        describer = Describer(
-            self.model, self.problem.train, method.taps, method.describe_batch, meter
-        )
+        describer = Describer(self.model, self.problem.train, method.taps, method.describe_batch, meter)
         with meter.phase("descriptors"):
             evidence, rows = yield from gather(
                 describer,
@@ -145,15 +143,11 @@ class ActiveLearning:
             labels=self.oracle(indices),
             ranks=None if picks.ranks is None else picks.ranks.cpu(),
             scores=None if picks.scores is None else picks.scores.float().cpu(),
-            matches=None
-            if picks.targets is None
-            else self.problem.validation[rows[picks.targets.cpu()]],
+            matches=None if picks.targets is None else self.problem.validation[rows[picks.targets.cpu()]],
             pseudo_labels=pseudo_labels,
         )
 
-    def _about(
-        self, selection: Selection, evidence: Evidence, open_pool: Tensor
-    ) -> dict[str, float]:
+    def _about(self, selection: Selection, evidence: Evidence, open_pool: Tensor) -> dict[str, float]:
         """What there is to say of a selection once the truth is known."""
         rare = torch.tensor(self.problem.minority, dtype=torch.long)
         about = {}
@@ -171,9 +165,7 @@ class ActiveLearning:
                 about["pseudo/minority_recall"] = _fraction(called[is_rare])
         return about
 
-    def _train(
-        self, b: int, pool: Pool, meter: Meter
-    ) -> Generator[Progress, None, tuple[list[float], int]]:
+    def _train(self, b: int, pool: Pool, meter: Meter) -> Generator[Progress, None, tuple[list[float], int]]:
         """Train on all labels so far; leaves the kept weights in the model."""
         if self.training.start == "theta_0":
             self.model.load_state_dict(self.theta_0)
@@ -205,9 +197,7 @@ class ActiveLearning:
     def _evaluate(self, meter: Meter) -> tuple[Tensor, dict[str, float]]:
         problem, batch = self.problem, self.method.describe_batch
         with meter.phase("evaluate"):
-            confusion = confusion_matrix(
-                self.model, problem.test_images, problem.test, batch_size=batch, meter=meter
-            )
+            confusion = confusion_matrix(self.model, problem.test_images, problem.test, batch_size=batch, meter=meter)
             on_validation = confusion_matrix(
                 self.model, problem.train, problem.validation, batch_size=batch, meter=meter
             )

@@ -55,9 +55,7 @@ def pretrain(
     """
     _, height, width = images.shape
     if height != width:
-        raise ValueError(
-            f"images of {height}x{width} cannot be turned by 90 degrees; set data.image_size"
-        )
+        raise ValueError(f"images of {height}x{width} cannot be turned by 90 degrees; set data.image_size")
     network = _with_rotation_head(model, generator).to(meter.device)
     sgd = optimizer(network, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)

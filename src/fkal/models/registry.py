@@ -56,15 +56,9 @@ class ModelEntry:
 
 MODELS: Mapping[str, ModelEntry] = MappingProxyType(
     {
-        "lenet": ModelEntry(
-            lenet, "conv 10, conv 20, fc 50 (paper: MNIST)", ("conv1", "conv2", "fc1")
-        ),
-        "resnet10": ModelEntry(
-            resnet10, "ResNet, one basic block a stage (paper: SVHN)", ("layer3", "layer4")
-        ),
-        "resnet18": ModelEntry(
-            resnet18, "ResNet, two basic blocks a stage (paper: ImageNet)", ("layer3", "layer4")
-        ),
+        "lenet": ModelEntry(lenet, "conv 10, conv 20, fc 50 (paper: MNIST)", ("conv1", "conv2", "fc1")),
+        "resnet10": ModelEntry(resnet10, "ResNet, one basic block a stage (paper: SVHN)", ("layer3", "layer4")),
+        "resnet18": ModelEntry(resnet18, "ResNet, two basic blocks a stage (paper: ImageNet)", ("layer3", "layer4")),
     }
 )
 

@@ -1,10 +1,12 @@
-"""Hand-made experiments and rounds for the tests of the edge: tiny tensors, nothing is trained."""
+"""Hand-made experiments and rounds, and an empty MLflow store: tiny tensors, nothing is trained."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -12,15 +14,12 @@ from fkal.data.config import BiasConfig, DataConfig
 from fkal.data.datasets import Dataset
 from fkal.data.images import TensorImages
 from fkal.data.splits import Split, draw_split, write_split
+from fkal.edge.state import StateDirectory
 from fkal.engine.rounds import Round, Selection
 from fkal.models.lenet import LeNet
 
 CLASSES = ("cat", "dog", "owl")
 BUDGET = 6
-
-
-def ignore(message: str) -> None:
-    """For those who do not listen."""
 
 
 def tiny_dataset(side: int = 8) -> Dataset:
@@ -58,10 +57,10 @@ class StandIn:
     protocol: str = "last"
     model: nn.Module = field(default_factory=lambda: LeNet(1, 8, 8, 3))
     rounds: int = 3
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
-def stand_in(folder: Path, **changes: Any) -> StandIn:
+def make_stand_in(folder: Path, **changes: Any) -> StandIn:
     dataset = tiny_dataset()
     split = draw_split(dataset, DataConfig(name="tiny", validation_per_class=3), BiasConfig(ratio=2.0), seed=0)
     path = folder / "tiny-ir2-s0.json"
@@ -69,7 +68,7 @@ def stand_in(folder: Path, **changes: Any) -> StandIn:
     return replace(StandIn(path, split, dataset), **changes)
 
 
-def tiny_round(experiment: StandIn, b: int, *, accuracy: float | None = None) -> Round:
+def make_round(experiment: StandIn, b: int, *, accuracy: float | None = None) -> Round:
     """Iteration b; equal calls give equal rounds."""
     generator = torch.Generator().manual_seed(b)
     indices = experiment.split.pool[(b - 1) * BUDGET : b * BUDGET]
@@ -102,3 +101,47 @@ def tiny_round(experiment: StandIn, b: int, *, accuracy: float | None = None) ->
         peak_memory_mb=None,
         weights={k: torch.randn(v.shape, generator=generator) for k, v in experiment.model.state_dict().items()},
     )
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> StandIn:
+    return make_stand_in(tmp_path)
+
+
+@pytest.fixture
+def tiny_round() -> Callable[..., Round]:
+    return make_round
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What is told to the user: pass `said.append`."""
+    return []
+
+
+@pytest.fixture
+def state(tmp_path: Path, experiment: StandIn):
+    with StateDirectory(tmp_path / "out", experiment.fingerprint) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once, since its tables take a second; copied by `store`."""
+    from fkal.edge.store import prepare_store
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    prepare_store(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_store: Path) -> str:
+    """The address of a store of its own."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"

@@ -1,0 +1,38 @@
+# make demo   see it work: installs, runs the quickstart, says how to look at it
+# make test   the tests;  make lint: style, types, layers;  make check: what CI runs
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FKAL_DATA_ROOT ?= $(firstword $(wildcard ../shared/datasets) data)
+export FKAL_DATA_ROOT
+# compiled modules make each later start several times faster
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: install demo test lint check clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "fkal needs Python 3.11 or newer; say which: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/fkal run --method random,pfk --seeds 0-2
+
+lint: install
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: install
+	$(BIN)/python -m pytest
+
+check: lint test
+
+clean:
+	rm -rf $(VENV) runs mlflow.db* mlartifacts

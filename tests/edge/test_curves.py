@@ -1,0 +1,70 @@
+"""Budget curves."""
+
+from itertools import pairwise
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fkal.edge.curves import (
+    STYLES,
+    area_under_budget_curve,
+    curve_figure,
+    curve_frame,
+    labels_to_reach,
+    save_curve_png,
+)
+
+
+def frame(*accuracies: float) -> pd.DataFrame:
+    return pd.DataFrame({"labels_used": [10 * (i + 1) for i in range(len(accuracies))], "test/accuracy": accuracies})
+
+
+def test_the_area_is_the_mean_accuracy_over_the_budget():
+    assert area_under_budget_curve([10, 20, 40], [0.5, 0.7, 0.9]) == pytest.approx((6 + 16) / 30)
+    assert area_under_budget_curve([10, 30], [0.8, 0.8]) == pytest.approx(0.8)
+    assert area_under_budget_curve([10], [0.4]) == 0.4
+
+
+def test_labels_to_reach_lie_between_two_iterations():
+    assert labels_to_reach(0.9, [10, 20], [0.8, 1.0]) == pytest.approx(15)
+    assert labels_to_reach(0.9, [10, 20], [0.95, 1.0]) == 10
+    assert labels_to_reach(0.9, [10, 20], [0.5, 0.89]) is None
+    assert labels_to_reach(0.9, [10, 20, 30], [0.5, 0.9, 0.2]) == pytest.approx(20)
+
+
+def test_a_curve_has_a_row_an_iteration(experiment, tiny_round):
+    table = curve_frame([tiny_round(experiment, b) for b in (1, 2)])
+    assert table["b"].tolist() == [1, 2]
+    assert table["labels_used"].tolist() == [6, 12]
+    assert table["test/accuracy"].tolist() == [tiny_round(experiment, b).metrics["test/accuracy"] for b in (1, 2)]
+    assert curve_frame([]).empty
+
+
+def test_methods_look_the_same_in_every_figure_and_unlike_each_other():
+    first = curve_figure({"random": [frame(0.1, 0.2)], "own": [frame(0.1, 0.3)], "pcc": [frame(0.2, 0.3)]}, "a")
+    second = curve_figure({"pcc": [frame(0.2, 0.3)]}, "b")
+    lines = {line.get_label(): line for line in first.axes[0].lines}
+    assert lines["pcc"].get_color() == second.axes[0].lines[0].get_color() == STYLES["pcc"][0]
+    looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines.values()]
+    assert len(set(looks)) == 3
+    assert len(set(STYLES.values())) == len(STYLES)
+
+
+def test_several_seeds_have_a_band_and_one_has_none():
+    figure = curve_figure({"pcc": [frame(0.1, 0.2), frame(0.3, 0.4)], "random": [frame(0.1, 0.2)]}, "t", baseline=0.9)
+    axes = figure.axes[0]
+    assert len(axes.collections) == 1
+    assert axes.lines[0].get_ydata() == pytest.approx([20, 30])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("labels used", "test accuracy, %")
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["pcc (2 seeds)", "random", "all labels of the pool"]
+
+
+def test_a_figure_is_a_png_with_nothing_cut_off(tmp_path):
+    save_curve_png(tmp_path / "curve.png", {"pcc": [frame(0.5)]}, "one iteration")
+    with Image.open(tmp_path / "curve.png") as image:
+        assert image.format == "PNG"
+        assert min(image.size) > 400
+    ticks = curve_figure({"pcc": [frame(0.5, 0.6)]}, "t").axes[0].get_xticks()
+    assert all(b > a for a, b in pairwise(ticks))

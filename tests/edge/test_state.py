@@ -1,0 +1,156 @@
+"""The scratch directory of one experiment."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fkal.edge.state import StateDirectory, StateInUse
+
+
+def assert_same(first, second):
+    """Equal, tensors bit by bit."""
+    if isinstance(first, torch.Tensor):
+        assert first.dtype == second.dtype
+        assert torch.equal(first, second)
+    elif isinstance(first, Mapping):
+        assert list(first) == list(second)
+        for name in first:
+            assert_same(first[name], second[name])
+    elif is_dataclass(first):
+        for field in fields(first):
+            assert_same(getattr(first, field.name), getattr(second, field.name))
+    else:
+        assert (type(first), first) == (type(second), second)
+
+
+def reopened(state):
+    state.__exit__(None, None, None)
+    return state.__enter__()
+
+
+def test_rounds_come_back_bit_by_bit_and_in_order(state, experiment, tiny_round, said):
+    rounds = [tiny_round(experiment, b) for b in (1, 2, 3)]
+    for finished in rounds:
+        state.add(finished)
+    for kept, finished in zip(reopened(state).rounds(said.append), rounds, strict=True):
+        assert_same(finished, kept)
+    assert said == []
+
+
+def test_what_a_method_does_not_know_comes_back_as_none(state, experiment, tiny_round, said):
+    finished = tiny_round(experiment, 1)
+    bare = replace(finished.selection, ranks=None, scores=None, matches=None, pseudo_labels=None)
+    finished = replace(finished, selection=bare, peak_memory_mb=1 / 3)
+    state.add(finished)
+    assert_same(finished, state.rounds(said.append)[0])
+
+
+def test_odd_tensors_come_back(state, experiment, tiny_round, said):
+    shared = torch.arange(6.0).reshape(2, 3)
+    weights = {"z": shared.T, "a": shared, "count": torch.tensor(7), "half": torch.ones(2, dtype=torch.bfloat16)}
+    finished = replace(tiny_round(experiment, 1), weights=weights)
+    state.add(finished)
+    assert_same(finished, state.rounds(said.append)[0])
+
+
+@pytest.mark.parametrize("kind", ["json", "safetensors"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "another's", "garbage"])
+def test_a_damaged_iteration_and_the_later_ones_are_run_again(state, experiment, tiny_round, said, kind, damage):
+    for b in (1, 2, 3):
+        state.add(tiny_round(experiment, b))
+    path = state.path / f"round-02.{kind}"
+    whole = path.read_bytes()
+    match damage:
+        case "truncated":
+            path.write_bytes(whole[: len(whole) // 2])
+        case "empty":
+            path.write_bytes(b"")
+        case "missing":
+            path.unlink()
+        case "another's":
+            path.write_bytes((state.path / f"round-03.{kind}").read_bytes())
+        case "garbage":
+            path.write_bytes(b"\xff[1, 2]" * 40)
+
+    kept = reopened(state).rounds(said.append)
+
+    assert [finished.b for finished in kept] == [1]
+    assert len(said) == 1
+    assert "round-02.json" in said[0]
+    assert "run again" in said[0]
+    state.add(tiny_round(experiment, 2))
+    assert [finished.b for finished in state.rounds(said.append)] == [1, 2]
+    assert len(said) == 1
+
+
+def test_json_of_another_shape_is_damage_too(state, experiment, tiny_round, said):
+    state.add(tiny_round(experiment, 1))
+    for content in ("null", "[]", "{}", '{"format": "fkal-round-1"}', '{"format": "fkal-round-0"}'):
+        (state.path / "round-01.json").write_text(content)
+        assert state.rounds(said.append) == []
+        state.add(tiny_round(experiment, 1))
+    assert len(said) == 5
+
+
+def test_a_kill_between_the_two_files_is_no_damage(state, experiment, tiny_round, said):
+    for b in (1, 2):
+        state.add(tiny_round(experiment, b))
+    (state.path / "round-02.json").unlink()
+    (state.path / ".round-02.json.77.tmp").write_text("{")
+    assert [finished.b for finished in reopened(state).rounds(said.append)] == [1]
+    assert said == []
+    assert not list(state.path.glob(".*.tmp"))
+
+
+def test_a_figure_that_is_not_finite_is_refused(state, experiment, tiny_round):
+    finished = tiny_round(experiment, 1)
+    for change in ({"metrics": {"test/accuracy": float("nan")}}, {"train_loss": (0.1, float("inf"))}):
+        with pytest.raises(ValueError, match=r"(test/accuracy|epoch 2) of iteration 1 is (nan|inf)"):
+            state.add(replace(finished, **change))
+    assert not list(state.path.glob("round-*"))
+
+
+def test_run_ids_are_remembered_and_forgotten_with_their_parent(state):
+    assert state.run_ids() == {}
+    state.remember("one")
+    state.remember("one", {3: "child"})
+    assert reopened(state).run_ids() == {"parent": "one", "b03": "child"}
+    state.remember("two")
+    assert state.run_ids() == {"parent": "two"}
+    (state.path / "notes.json").write_text("{")
+    assert state.run_ids() == {}
+
+
+def test_finished_stays_so_until_an_iteration_is_lost(state, experiment, tiny_round, said):
+    state.add(tiny_round(experiment, 1))
+    assert not state.is_finished
+    state.finish()
+    assert reopened(state).is_finished
+    (state.path / "round-01.safetensors").unlink()
+    state.rounds(said.append)
+    assert not state.is_finished
+
+
+def test_a_second_process_is_told_which_lock_and_what_to_do(tmp_path: Path):
+    program = (
+        "import sys; from pathlib import Path; from fkal.edge.state import StateDirectory\n"
+        f"with StateDirectory(Path({str(tmp_path)!r}), 'f'):\n"
+        "    print('open', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "open\n"
+        began = time.monotonic()
+        with pytest.raises(StateInUse, match=r"state/f/lock is held by another process.*wait for it or end it"):
+            StateDirectory(tmp_path, "f").__enter__()
+        assert time.monotonic() - began < 10
+        holder.kill()
+    with StateDirectory(tmp_path, "f") as state:
+        assert state.run_ids() == {}
