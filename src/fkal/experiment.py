@@ -205,7 +205,7 @@ def prepare_split(config: Config, out: Path, say: Say) -> tuple[Split, Path]:
     try:
         split = shared_split(path, dataset, config.data, config.bias, config.seed, say)
     except ValueError as error:
-        raise ConfigError(f"data or bias: {error}") from error
+        raise ConfigError(f"split of {name}: {error}") from error
     return split, path
 
 

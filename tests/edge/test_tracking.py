@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -43,7 +44,7 @@ def points(client, run_id):
 
 
 def artifact(client, run, name):
-    return client.download_artifacts(run.info.run_id, name)
+    return Path(client.download_artifacts(run.info.run_id, name))
 
 
 def test_a_whole_experiment_is_a_parent_and_a_child_an_iteration(open_run, client, experiment, tiny_round, said):
@@ -106,7 +107,7 @@ def test_the_selection_can_be_read_again(open_run, client, experiment, tiny_roun
     csv = pd.read_csv(artifact(client, child, "selected.csv"))
     assert csv.columns.tolist() == table.columns.tolist()
     assert csv["index"].tolist() == table["index"].tolist()
-    told = json.loads(open(artifact(client, child, "summary.json")).read())  # noqa: PTH123, SIM115
+    told = json.loads(artifact(client, child, "summary.json").read_text())
     assert told["confusion"] == finished.confusion.tolist()
     weights = load_file(artifact(client, child, "weights.safetensors"))
     assert all(torch.equal(weights[name], finished.weights[name]) for name in finished.weights)
@@ -131,12 +132,11 @@ def test_the_parent_has_its_data_its_configuration_and_its_curve(open_run, clien
     assert set(inputs) == {"pool", "validation", "test"}
     assert json.loads(inputs["validation"].profile)["class_counts"] == {"cat": 3, "dog": 3, "owl": 3}
     assert all(len(data.digest) <= 36 for data in inputs.values())
-    with open(artifact(client, parent, "params.yaml")) as file:  # noqa: PTH123
-        assert yaml.safe_load(file)["acquisition"] == {"taps": ["conv1", "fc1"], "budget": 6}
-    with open(artifact(client, parent, experiment.split_path.name), "rb") as file:  # noqa: PTH123
-        assert file.read() == experiment.split_path.read_bytes()
+    params = yaml.safe_load(artifact(client, parent, "params.yaml").read_text())
+    assert params["acquisition"] == {"taps": ["conv1", "fc1"], "budget": 6}
+    assert artifact(client, parent, experiment.split_path.name).read_bytes() == experiment.split_path.read_bytes()
     assert pd.read_csv(artifact(client, parent, "curve.csv"))["labels_used"].tolist() == [6]
-    assert artifact(client, parent, "curve.png")
+    assert artifact(client, parent, "curve.png").exists()
 
 
 def test_a_killed_run_is_found_again_and_nothing_is_logged_twice(open_run, client, experiment, tiny_round):
@@ -194,7 +194,7 @@ def test_a_child_that_a_kill_left_half_logged_is_completed(
     assert child.info.status == "FINISHED"
     assert child.data.params["b"] == "1"
     assert set(points(client, child.info.run_id).values()) == {1}
-    assert artifact(client, child, "selected.parquet")
+    assert artifact(client, child, "selected.parquet").exists()
 
 
 def test_a_finished_experiment_is_left_as_it_is(open_run, client, experiment, tiny_round):
@@ -313,6 +313,22 @@ def test_the_model_can_be_loaded_and_is_the_last_iterations(
     torch.testing.assert_close(loaded(x), experiment.model.eval()(x))
     served = mlflow.pyfunc.load_model(f"models:/{output.model_id}").predict(x[:3].numpy())
     torch.testing.assert_close(torch.as_tensor(served), loaded(x[:3]))
+
+
+class Fickle(torch.nn.Module):
+    """What a traced graph cannot hold."""
+
+    def forward(self, x):
+        return x.flatten(1) if x.sum().item() > 0 else -x.flatten(1)
+
+
+def test_a_model_that_cannot_be_traced_is_reported_and_spoils_nothing(open_run, client, experiment, tiny_round, said):
+    fickle = replace(experiment, model=Fickle())
+    with open_run(fickle) as run:
+        run.log(tiny_round(fickle, 1))
+        run.finish()
+    assert "cannot trace it (Fickle: " in said[0]
+    assert client.get_run(run.run_id).info.status == "FINISHED"
 
 
 def test_many_metrics_and_long_params_fit(open_run, client, experiment, tiny_round):

@@ -27,7 +27,8 @@ def rare_classes(n_classes: int, bias: BiasConfig, cut: Sequence[int]) -> tuple[
 
 def keep_counts(counts: Int64[Tensor, " d"], bias: BiasConfig, cut: Sequence[int]) -> Int64[Tensor, " d"]:
     """How many images of each class stay."""
-    _refuse_unknown_classes([*cut, *(bias.fractions or {})], len(counts))
+    _refuse_unknown_classes("cut", cut, len(counts))
+    _refuse_unknown_classes("fractions", list(bias.fractions or {}), len(counts))
     kept = KEPT[bias.kind](counts.tolist(), bias, cut)
     return torch.tensor(kept, dtype=torch.int64)
 
@@ -136,10 +137,10 @@ def _thinned(n_classes: int, bias: BiasConfig, cut: Sequence[int]) -> tuple[int,
     return tuple(sorted(c for c, fraction in (bias.fractions or {}).items() if fraction < 1))
 
 
-def _refuse_unknown_classes(named: Sequence[int], n_classes: int) -> None:
+def _refuse_unknown_classes(field: str, named: Sequence[int], n_classes: int) -> None:
     unknown = sorted({c for c in named if not 0 <= c < n_classes})
     if unknown:
-        raise ValueError(f"classes {unknown}: the dataset has {n_classes}; name classes 0 to {n_classes - 1}")
+        raise ValueError(f"{field}: classes {unknown}: the dataset has {n_classes}; name classes 0 to {n_classes - 1}")
 
 
 CUT_RULES: dict[str, Callable[[int, torch.Generator], tuple[int, ...]]] = {

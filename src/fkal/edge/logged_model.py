@@ -21,6 +21,10 @@ REQUIREMENTS = ("torch", "torchvision", "numpy", "mlflow")
 MODEL_NAME = "model"
 
 
+class NotTraceable(ValueError):
+    """torch.export cannot make a graph of the model."""
+
+
 def has_model(run: Run) -> bool:
     """A model is linked to its run when it is whole."""
     return bool(run.outputs and run.outputs.model_outputs)
@@ -38,7 +42,7 @@ def log_model(
 ) -> str:
     """The new model's id; `mlflow.pytorch.load_model(f"models:/{id}")` gives it back.
 
-    `examples` is a normalised batch of two or more images on the CPU.
+    `examples` is a normalised batch of two or more images on the CPU. Raises NotTraceable.
     """
     logged = client.create_logged_model(
         run.info.experiment_id, name=MODEL_NAME, source_run_id=run.info.run_id, params=dict(params)
@@ -62,15 +66,21 @@ def save_model(path: Path, meta: Model, model: nn.Module, weights: Mapping[str, 
     still = copy.deepcopy(model).cpu().eval()
     still.load_state_dict(dict(weights))
     with torch.no_grad(), _silent():
-        mlflow.pytorch.save_model(
-            still,
-            path,
-            mlflow_model=meta,
-            signature=infer_signature(examples.numpy(), still(examples).numpy()),
-            input_example=examples.numpy(),
-            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
-            serialization_format="pt2",
-        )
+        try:
+            mlflow.pytorch.save_model(
+                still,
+                path,
+                mlflow_model=meta,
+                signature=infer_signature(examples.numpy(), still(examples).numpy()),
+                input_example=examples.numpy(),
+                pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+                serialization_format="pt2",
+            )
+        except OSError:
+            raise
+        except Exception as error:  # torch.export's have no common class
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise NotTraceable(f"{type(model).__name__}: {reason}") from error
 
 
 @contextmanager

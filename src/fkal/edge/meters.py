@@ -23,7 +23,7 @@ class Meters:
     def start(self, run_id: str) -> None:
         """Goes on after the last step that the run has."""
         self._gpu = GpuMeter.of(self._device)
-        self._system = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
+        self._system = SystemMetricsMonitor(
             run_id,
             sampling_interval=SYSTEM_SECONDS,
             samples_before_logging=1,

@@ -61,7 +61,12 @@ def prepare_store(uri: str) -> "MlflowClient":
         client = MlflowClient(tracking_uri=uri)
         with _impatient():
             client.search_experiments(max_results=1)
-    except (MlflowException, OSError, ImportError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
+    except ImportError as error:
+        raise ValueError(
+            f"the MLflow store {_without_password(uri)} needs a driver ({error}); "
+            "install it (PostgreSQL: pip install 'psycopg[binary]', address postgresql+psycopg://...)"
+        ) from error
+    except (MlflowException, OSError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
         raise ValueError(
             f"the MLflow store {_without_password(uri)} cannot be used ({_first_line(error)}); "
             "start its server, or name another one by --tracking-uri or MLFLOW_TRACKING_URI"

@@ -19,7 +19,7 @@ from fkal.edge import curves
 from fkal.edge.artifacts import write_round_files
 from fkal.edge.facts import Point, child_points, nested, param_text, parent_points, round_digest
 from fkal.edge.ledger import Ledger
-from fkal.edge.logged_model import EXAMPLES, has_model, log_model
+from fkal.edge.logged_model import EXAMPLES, NotTraceable, has_model, log_model
 from fkal.edge.meters import ENERGY, Meters
 from fkal.edge.parts import dataset_inputs
 from fkal.edge.provenance import KEY, PARENT, ROUND_DIGEST, SUPERSEDED, Traced, child_key, child_tags, parent_tags
@@ -259,12 +259,18 @@ class TrackedRun:
         experiment, last = self._experiment, self._rounds[-1]
         some = experiment.split.test[:EXAMPLES].repeat(EXAMPLES)[:EXAMPLES]
         (examples,) = experiment.dataset.test.batches([some], device="cpu")
-        log_model(
-            self._client,
-            self._parent.run,
-            model=experiment.model,
-            weights=last.weights,
-            examples=examples,
-            step=last.labels_used,
-            params={key: param_text(value) for key, value in experiment.params.items()},
-        )
+        try:
+            log_model(
+                self._client,
+                self._parent.run,
+                model=experiment.model,
+                weights=last.weights,
+                examples=examples,
+                step=last.labels_used,
+                params={key: param_text(value) for key, value in experiment.params.items()},
+            )
+        except NotTraceable as error:
+            self._say(
+                f"no loadable model in MLflow, as torch.export cannot trace it ({error}); "
+                f"its weights are weights.safetensors of run {self._child_name(last.b)}"
+            )

@@ -1,0 +1,86 @@
+"""Pools in which the right picks are known by construction."""
+
+import pytest
+import torch
+
+from fkal.acquisition.fisher import select_pcc, select_pfk
+from fkal.core.descriptors import Descriptors
+from fkal.core.evidence import Features, FisherScores
+from fkal.core.kernels import R_ZG
+
+D = 8
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def described(z: list[int], g: list[int] | None = None) -> Descriptors:
+    """Rows whose features (and gradients) point along the axes named; different axes are dissimilar."""
+    axes = torch.eye(D)
+    return Descriptors.of({"fc": axes[z]}, None if g is None else {"fc": axes[g]})
+
+
+def scores(pool: Descriptors, targets: Descriptors) -> FisherScores:
+    return FisherScores(pool, targets, torch.zeros(len(pool), dtype=torch.long))
+
+
+@pytest.mark.parametrize("combine", list(R_ZG))
+def test_each_target_gets_the_pool_image_that_is_like_it(combine):
+    axes = [5, 2, 7, 0, 3, 6, 1, 4]
+    pool, targets = described(axes, axes), described([0, 1, 2], [0, 1, 2])
+    picks = select_pfk(scores(pool, targets), 3, seeded(), combine=combine)
+    assert {int(t): int(i) for t, i in zip(picks.targets, picks.positions, strict=True)} == {
+        t: axes.index(t) for t in (0, 1, 2)
+    }
+    assert picks.ranks.tolist() == [0, 0, 0]
+
+
+def test_features_alone_find_them_too():
+    axes = [5, 2, 7, 0, 3, 6, 1, 4]
+    picks = select_pcc(Features(described(axes), described([0, 1, 2])), 3, seeded())
+    assert sorted(picks.positions.tolist()) == sorted(axes.index(t) for t in (0, 1, 2))
+    torch.testing.assert_close(picks.scores, torch.ones(3))
+
+
+@pytest.mark.parametrize("combine", list(R_ZG))
+def test_gradients_tell_images_of_equal_features_apart(combine):
+    pool = described([0, 0, 1, 1, 2, 2], [3, 4, 3, 4, 3, 4])
+    targets = described([0, 1, 2], [4, 3, 4])
+    assert sorted(select_pfk(scores(pool, targets), 3, seeded(), combine=combine).positions.tolist()) == [1, 2, 5]
+    assert sorted(select_pcc(Features(pool, targets), 3, seeded()).positions.tolist()) == [0, 2, 4]
+
+
+def test_fewer_targets_than_picks_take_second_best_matches_after_all_best_ones():
+    pool, targets = described([0, 1, 0, 1, 0, 2]), described([0, 1])
+    picks = select_pcc(Features(pool, targets), 4, seeded())
+    assert picks.positions.tolist() == [0, 1, 2, 3]
+    assert picks.ranks.tolist() == [0, 0, 1, 1]
+
+
+def test_a_single_target_takes_its_matches_in_order():
+    z = torch.tensor([[0.0, 1.0, 0.0], [0.1, 0.9, 0.3], [1.0, 0.0, 0.0], [0.0, 1.0, 0.2]])
+    pool, target = Descriptors.of({"fc": z}), Descriptors.of({"fc": torch.tensor([[0.0, 1.0, 0.0]])})
+    picks = select_pcc(Features(pool, target), 4, seeded())
+    assert picks.positions.tolist() == [0, 3, 1, 2]
+    assert picks.ranks.tolist() == [0, 1, 2, 3]
+    assert picks.targets.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("combine", list(R_ZG))
+def test_more_targets_than_picks_are_thinned_to_unlike_centers(combine, seed):
+    clusters = [0, 1, 2] * 4
+    axes = [5, 2, 7, 0, 3, 6, 1, 4]
+    pool, targets = described(axes, axes), described(clusters, clusters)
+    picks = select_pfk(scores(pool, targets), 3, seeded(seed), combine=combine)
+    assert sorted(picks.positions.tolist()) == sorted(axes.index(axis) for axis in (0, 1, 2))
+    for position, target in zip(picks.positions.tolist(), picks.targets.tolist(), strict=True):
+        assert clusters[target] == axes[position]  # `targets` are rows of all targets, not of the centers
+
+
+def test_as_many_targets_as_picks_need_no_generator():
+    pool, targets = described([0, 1, 2, 3, 4]), described([4, 0, 2])
+    draws, untouched = seeded(3), seeded(3)
+    select_pcc(Features(pool, targets), 3, draws)
+    assert torch.equal(draws.get_state(), untouched.get_state())

@@ -1,0 +1,29 @@
+import pytest
+
+from fkal.acquisition import AcquisitionConfig
+from fkal.core.kernels import R_ZG
+from fkal.core.pseudo_labels import PSEUDO_LABELS
+
+
+@pytest.mark.parametrize("combine", list(R_ZG))
+@pytest.mark.parametrize("pseudo_label", list(PSEUDO_LABELS))
+def test_every_reading_and_estimator_can_be_set(combine, pseudo_label):
+    config = AcquisitionConfig(combine=combine, pseudo_label=pseudo_label, taps=("conv2",))
+    assert (config.combine, config.pseudo_label, config.taps) == (combine, pseudo_label, ("conv2",))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"budget": 0}, "budget = 0; give at least 1"),
+        ({"rounds": 0}, "rounds = 0; give at least 1"),
+        ({"batch_size": -1}, "batch_size = -1; give at least 1"),
+        ({"taps": ()}, r"taps = \[\]; name at least one layer, each once"),
+        ({"taps": ("conv1", "conv1")}, r"taps = \['conv1', 'conv1'\]; name at least one layer, each once"),
+        ({"combine": "mean"}, "combine = 'mean'; give one of product, product_of_sums, sum"),
+        ({"pseudo_label": "best"}, "pseudo_label = 'best'; give one of joint, predicted, true"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_the_way_out(setting, message):
+    with pytest.raises(ValueError, match=message):
+        AcquisitionConfig(**setting)

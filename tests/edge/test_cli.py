@@ -1,0 +1,302 @@
+"""The command line as a user holds it, on the digits; most of it in one process, for speed."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from typer.testing import CliRunner
+
+from fkal.edge.cli import app
+from fkal.version import __version__
+
+QUICK = [
+    "--preset", "digits",
+    "--set", "pretrain.epochs=1",
+    "--set", "train.epochs=4",
+    "--set", "acquisition.rounds=3",
+]  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fkal(*arguments: str, code: int = 0):
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == code, result.output
+    return result
+
+
+def answer(*arguments: str) -> dict:
+    return json.loads(fkal(*arguments, "--json").stdout)
+
+
+def runs(folder: Path, kind: str):
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("fkal/digits")
+    return client, client.search_runs([experiment.experiment_id], f"tags.`fkal.kind` = '{kind}'")
+
+
+def results(told: dict) -> list:
+    """What must be equal, whatever happened on the way."""
+    return [(e["name"], e["fingerprint"], e["rounds"]) for e in told["experiments"]]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict:
+    """What an uninterrupted run of `pfk` answers."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return {"folder": folder, "told": answer("run", *QUICK, "--method", "pfk")}
+
+
+def test_the_version_and_help_come_without_torch():
+    program = (
+        "import sys; from typer.testing import CliRunner; from fkal.edge.cli import app;"
+        "print(CliRunner().invoke(app, ['--version']).output, CliRunner().invoke(app, ['run', '--help']).output);"
+        "print([m for m in ('torch', 'mlflow', 'pandas', 'yaml') if m in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert f"fkal {__version__}" in told
+    assert "Examples" in told
+    assert told.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["run", "split", "pretrain", "config", "list"])
+def test_every_command_has_help_with_an_example(command):
+    assert "Example" in fkal(command, "--help").stdout
+
+
+def test_config_prints_what_it_reads_again(here):
+    Path("params.yaml").write_text(fkal("config", "--preset", "mnist", "--set", "train.lr=0.2").stdout)
+    again = answer("config")
+    assert again["config"]["train"]["lr"] == 0.2
+    assert f"# digest: {again['digest']}" in Path("params.yaml").read_text()
+
+
+@pytest.mark.parametrize("what", ["datasets", "models", "acquisitions", "pseudo-labels", "presets"])
+def test_lists_have_names_and_explanations(what):
+    rows = answer("list", what)[what]
+    assert all(row["name"] and row["what"] for row in rows)
+    assert rows[0]["name"] in fkal("list", what).stdout
+
+
+def test_splits_are_files_with_their_counts(here):
+    (told,) = answer("split", "--preset", "digits", "--seeds", "3")["splits"]
+    counts = told["class_counts"]["pool"]
+    assert sum(counts[5:]) == sum(counts[:5]) // 20
+    before = Path(told["path"]).read_bytes()
+    assert told["digest"] in fkal("split", "--preset", "digits", "--seeds", "3").stdout
+    assert Path(told["path"]).read_bytes() == before
+
+
+def test_a_corrupt_split_is_named_and_drawn_again(here):
+    (told,) = answer("split", "--preset", "digits")["splits"]
+    path = Path(told["path"])
+    before = path.read_bytes()
+    path.write_bytes(before[:100])
+    result = fkal("split", "--preset", "digits", "--json")
+    assert str(path) in result.stderr
+    assert path.read_bytes() == before
+
+
+def test_pretraining_is_made_once_and_a_truncated_file_again(here):
+    (made,) = answer("pretrain", *QUICK)["pretrained"]
+    (found,) = answer("pretrain", *QUICK)["pretrained"]
+    assert (made["was_there"], found["was_there"]) == (False, True)
+    path = Path(made["path"])
+    before = path.read_bytes()
+    path.write_bytes(before[:50])
+    assert str(path) in fkal("pretrain", *QUICK).stderr
+    assert path.read_bytes() == before
+
+
+def test_a_run_tracks_a_parent_and_a_child_an_iteration(whole):
+    (told,) = whole["told"]["experiments"]
+    client, (parent,) = runs(whole["folder"], "experiment")
+    assert parent.info.run_id == told["run_id"]
+    assert parent.info.status == "FINISHED"
+    curve = client.get_metric_history(parent.info.run_id, "test/accuracy")
+    assert [point.step for point in curve] == [20, 40, 60]
+    assert [point.value for point in curve] == [r["test/accuracy"] for r in told["rounds"]]
+    _, children = runs(whole["folder"], "iteration")
+    assert sorted(child.info.run_name for child in children) == [f"{told['name']}-b0{b}" for b in (1, 2, 3)]
+    for child in children:
+        assert child.data.params == {**parent.data.params, "b": child.data.params["b"]}
+        path = client.download_artifacts(child.info.run_id, "selected.parquet", str(whole["folder"]))
+        b = int(child.data.params["b"])
+        assert pd.read_parquet(path)["index"].tolist() == told["rounds"][b - 1]["selected"]
+
+
+def test_no_image_is_labeled_twice_and_all_are_of_the_pool(whole):
+    (told,) = whole["told"]["experiments"]
+    picked = [index for r in told["rounds"] for index in r["selected"]]
+    (path,) = (whole["folder"] / "runs" / "splits").glob("*.json")
+    assert len(set(picked)) == 60
+    assert set(picked) <= set(json.loads(path.read_text())["pool"])
+
+
+def test_asked_again_it_says_so_and_does_nothing(whole, monkeypatch):
+    monkeypatch.chdir(whole["folder"])
+    result = fkal("run", *QUICK, "--method", "pfk", "--json")
+    assert "nothing to do" in result.stderr
+    assert results(json.loads(result.stdout)) == results(whole["told"])
+    assert len(runs(whole["folder"], "iteration")[1]) == 3
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, here):
+    told = answer("run", *QUICK, "--method", "pfk,random", "--seeds", "0-1")
+    first, other, *_ = results(told)
+    assert [first] == results(whole["told"])
+    assert first[2] != other[2]
+    table = fkal("run", *QUICK, "--method", "pfk,random", "--seeds", "0-1").stdout
+    assert "pfk_joint" in table
+    assert "random" in table
+    assert "±" in table
+    assert "mlflow ui" in table
+    assert Path(told["figures"][0]).exists()
+
+
+class Killed(BaseException):
+    """What no one catches, as a kill is."""
+
+
+@pytest.mark.parametrize("b", [1, 2, 3])
+@pytest.mark.parametrize("moment", ["before the state is written", "before it is tracked", "in the middle of tracking"])
+def test_a_killed_run_goes_on_to_the_same_end(b, moment, whole, here, monkeypatch):
+    from fkal.edge import tracking
+    from fkal.edge.state import StateDirectory
+
+    def killed_at(original, is_now):
+        def method(self, *arguments, **keywords):
+            if is_now(arguments):
+                raise Killed
+            return original(self, *arguments, **keywords)
+
+        return method
+
+    at_b = lambda arguments: arguments[0].b == b  # noqa: E731
+    with monkeypatch.context() as patch:
+        match moment:
+            case "before the state is written":
+                patch.setattr(StateDirectory, "add", killed_at(StateDirectory.add, at_b))
+            case "before it is tracked":
+                patch.setattr(tracking.TrackedRun, "log", killed_at(tracking.TrackedRun.log, at_b))
+            case _:
+                ends = MlflowClient.set_terminated
+                patch.setattr(MlflowClient, "set_terminated", killed_at(ends, lambda _: True))
+        with pytest.raises(Killed):
+            CliRunner().invoke(app, ["run", *QUICK, "--method", "pfk"], catch_exceptions=False)
+    told = answer("run", *QUICK, "--method", "pfk")
+    assert results(told) == results(whole["told"])
+    client, parents = runs(here, "experiment")
+    _, children = runs(here, "iteration")
+    assert len(parents) == 1
+    assert parents[0].info.status == "FINISHED"
+    assert len(children) == 3
+    assert len(client.get_metric_history(parents[0].info.run_id, "test/accuracy")) == 3
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_process_that_is_killed_for_good_is_gone_on_from(after, whole, here):
+    command = [sys.executable, "-m", "fkal.edge.cli", "run", *QUICK, "--method", "pfk"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    mark = f"state/*/round-0{after}.json" if after else "pretrained/*.lock"
+    while not list((here / "runs").glob(mark)) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    told = answer("run", *QUICK, "--method", "pfk")
+    assert results(told) == results(whole["told"])
+    assert len(runs(here, "experiment")[1]) == 1
+    assert len(runs(here, "iteration")[1]) == 3
+
+
+def test_an_interrupted_run_ends_with_130_and_no_traceback(here, monkeypatch):
+    from fkal.edge.tracking import TrackedRun
+
+    def interrupted(self, finished):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrackedRun, "log", interrupted)
+    result = fkal("run", *QUICK, "--method", "random", code=130)
+    assert "goes on" in result.stderr
+
+
+def test_one_failed_run_of_several_ends_with_3_after_the_others(here):
+    told = CliRunner().invoke(
+        app, ["run", *QUICK, "--method", "random", "--seeds", "0-1", "--set", "train.lr=1e20", "--json"]
+    )
+    assert told.exit_code == 3
+    assert "train.lr" in told.stderr
+    assert fkal("run", *QUICK, "--method", "random", "--set", "train.lr=1e20", code=1).stderr.count("\n") == 1
+
+
+def test_the_authors_rule_says_so_everywhere(here):
+    told = answer("run", *QUICK, "--method", "random", "--set", "protocol=paper")
+    (experiment,) = told["experiments"]
+    assert "paper" in experiment["name"]
+    assert "paper" in told["figures"][0]
+    _, (parent,) = runs(here, "experiment")
+    assert parent.data.tags["fkal.protocol"] == "paper"
+    assert parent.data.params["protocol"] == "paper"
+    table = fkal("run", *QUICK, "--method", "random", "--set", "protocol=paper").stdout
+    assert "ON THE TEST SET" in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "parts"),
+    [
+        (["--set", "acquisition.budget=1000"], 2, ["acquisition.budget = 1000", "at most"]),
+        (["--set", "acquisition.rounds=100"], 2, ["acquisition.rounds = 100", "at most"]),
+        (["--set", "acquisition.taps=[conv3]"], 2, ["acquisition.taps", "conv3", "did you mean 'conv2'"]),
+        (["--set", "bias.ratio=0.1"], 2, ["bias.ratio", "0.1", "1 or more"]),
+        (["--set", "model.name=lenett"], 2, ["model.name", "did you mean 'lenet'"]),
+        (["--set", "data.name=digitz"], 2, ["digitz", "did you mean digits"]),
+        (["--set", "data.validation_per_class=900"], 2, ["validation_per_class", "900", "or less"]),
+        (["--set", "device=cuda:63"], 2, ["device = 'cuda:63'"]),
+        (["--set", "bias.cut=[77]"], 2, ["cut", "77"]),
+        (["--method", "randon"], 2, ["randon", "did you mean 'random'"]),
+        (["--seeds", "4-1"], 2, ["--seeds '4-1'", "0-4"]),
+        (["--params", "x.yaml"], 2, ["--preset and --params"]),
+        (["--tracking-uri", "http://127.0.0.1:9"], 2, ["127.0.0.1:9"]),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_work(arguments, code, parts, here):
+    result = fkal("run", *QUICK, *arguments, code=code)
+    for part in parts:
+        assert part in result.stderr
+    assert "Traceback" not in result.output
+    assert not list(here.glob("runs/state/*/round-*"))
+    assert not list(here.glob("runs/pretrained/*.safetensors"))
+
+
+def test_a_missing_params_file_ends_with_4_and_says_what_to_do(here):
+    assert "--preset digits" in fkal("run", code=4).stderr
+
+
+def test_missing_data_ends_with_4_and_names_the_files(here):
+    result = fkal("run", "--preset", "imagenet", code=4)
+    assert "imagenet/train" in result.stderr
+
+
+def test_a_misspelt_variable_is_a_warning(here, monkeypatch):
+    monkeypatch.setenv("FKAL_TRIAN__LR", "1")
+    assert "FKAL_TRIAN__LR" in fkal("config", "--preset", "digits").stderr
+
+
+def test_a_dry_run_plans_and_does_nothing(here):
+    told = answer("run", *QUICK, "--method", "random,pfk", "--dry-run")
+    assert [plan["iterations"] for plan in told["plan"]] == [3, 3]
+    assert not (here / "mlflow.db").exists()
+    shown = fkal("run", *QUICK, "--method", "random,pfk", "--dry-run").stdout
+    assert "budget: 20" in shown

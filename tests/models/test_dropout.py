@@ -1,0 +1,91 @@
+import pytest
+import torch
+from torch import nn
+
+from fkal.models import MonteCarloDropout, build, monte_carlo_dropout
+
+SHAPE = (1, 8, 8)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def some_input(n: int = 4) -> torch.Tensor:
+    return torch.randn(n, *SHAPE, generator=seeded(0))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_without_the_context_it_is_the_identity(training):
+    layer, x = MonteCarloDropout(0.5).train(training), some_input()
+    assert torch.equal(layer(x), x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_within_the_context_entries_are_dropped_and_the_rest_scaled(training):
+    layer = MonteCarloDropout(0.25).train(training)
+    with monte_carlo_dropout(layer, seeded(1)):
+        y = layer(torch.ones(1000))
+    assert set(y.tolist()) == {0.0, float(torch.tensor(1.0) / 0.75)}
+    # binomial with n = 1000 and p = 0.25 has standard deviation 13.7
+    assert abs(int((y == 0).sum()) - 250) < 5 * 13.7
+
+
+def test_the_mean_is_preserved():
+    layer = MonteCarloDropout(0.5)
+    x = torch.rand(8, generator=seeded(2)) + 1
+    with monte_carlo_dropout(layer, seeded(3)):
+        mean = torch.stack([layer(x) for _ in range(4000)]).mean(dim=0)
+    torch.testing.assert_close(mean, x, rtol=5 / 4000**0.5, atol=0.0)  # a draw's relative deviation is 1
+
+
+@pytest.mark.parametrize("name", ["lenet", "resnet10"])
+def test_the_same_generator_seed_gives_the_same_masks_and_draws_go_on(name):
+    shape = SHAPE if name == "lenet" else (1, 32, 32)
+    model, x = build(name, shape, 3).eval(), torch.randn(2, *shape, generator=seeded(0))
+    with torch.no_grad():
+        plain = model(x)
+        with monte_carlo_dropout(model, seeded(4)):
+            first, second = model(x), model(x)
+        with monte_carlo_dropout(model, seeded(4)):
+            again = model(x)
+        assert torch.equal(first, again)
+        assert not torch.equal(first, second)
+        assert not torch.equal(first, plain)
+        assert torch.equal(model(x), plain)
+
+
+def test_each_image_has_a_mask_of_its_own():
+    model, x = build("lenet", SHAPE, 3).eval(), some_input(1).repeat(4, 1, 1, 1)
+    with torch.no_grad(), monte_carlo_dropout(model, seeded(5)):
+        assert len(model(x).unique(dim=0)) == 4
+
+
+def test_an_error_within_the_context_switches_dropout_off_too():
+    model, x = build("lenet", SHAPE, 3).eval(), some_input()
+    before = model(x)
+    with pytest.raises(RuntimeError, match="on the way"), monte_carlo_dropout(model, seeded(6)):
+        raise RuntimeError("on the way")
+    assert torch.equal(model(x), before)
+
+
+def test_sampling_leaves_the_state_dict_and_the_global_generator_alone():
+    model = build("lenet", SHAPE, 3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    with monte_carlo_dropout(model, seeded(7)):
+        model(some_input())
+        assert list(model.state_dict()) == list(before)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, float("nan")])
+def test_a_probability_outside_0_to_1_is_refused(p):
+    with pytest.raises(ValueError, match=r"give a value in \[0, 1\)"):
+        MonteCarloDropout(p)
+
+
+def test_a_model_without_the_layer_is_refused():
+    with pytest.raises(ValueError, match="no MonteCarloDropout layer"), monte_carlo_dropout(nn.Linear(2, 2), seeded(0)):
+        pass

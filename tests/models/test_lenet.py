@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from fkal.models import build, tap_widths
+from fkal.models.lenet import LeNet
+
+
+def test_on_28x28_it_is_the_papers_lenet():
+    model = LeNet(1, 28, 28, 10)
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    assert shapes == {
+        "conv1.0.weight": (10, 1, 5, 5),
+        "conv1.0.bias": (10,),
+        "conv2.0.weight": (20, 10, 5, 5),
+        "conv2.0.bias": (20,),
+        "fc1.0.weight": (50, 320),
+        "fc1.0.bias": (50,),
+        "fc2.weight": (10, 50),
+        "fc2.bias": (10,),
+    }
+    assert sum(p.numel() for p in model.parameters()) == 21_840
+
+
+def test_the_output_is_that_of_the_layers_one_after_the_other():
+    model = LeNet(1, 28, 28, 10)
+    x = torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    f = torch.nn.functional
+    h = f.max_pool2d(f.relu(f.conv2d(x, model.conv1[0].weight, model.conv1[0].bias)), 2)
+    h = f.max_pool2d(f.relu(f.conv2d(h, model.conv2[0].weight, model.conv2[0].bias)), 2)
+    assert h.shape == (3, 20, 4, 4)
+    h = f.relu(h.flatten(1) @ model.fc1[0].weight.T + model.fc1[0].bias)
+    torch.testing.assert_close(model(x), h @ model.fc2.weight.T + model.fc2.bias, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (1, 8, 8), (3, 32, 32), (3, 4, 4), (1, 16, 16), (1, 15, 40)])
+def test_it_takes_images_of_any_size_from_4x4_on(shape):
+    model = build("lenet", shape, 7)
+    assert model(torch.zeros(2, *shape)).shape == (2, 7)
+    assert tap_widths(model, ("conv1", "conv2", "fc1"), shape) == {"conv1": 10, "conv2": 20, "fc1": 50}
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 8), (8, 3), (1, 1)])
+def test_smaller_images_are_refused(height, width):
+    with pytest.raises(ValueError, match=f"images of {height}x{width} are too small for LeNet; give 4x4 or more"):
+        LeNet(1, height, width, 10)

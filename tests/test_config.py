@@ -1,0 +1,167 @@
+import json
+from dataclasses import fields
+from importlib.resources import files
+
+import pytest
+import yaml
+
+from fkal import config as C
+from fkal.config import Config, ConfigError, Layer
+
+
+def layered(*assignments: str) -> Config:
+    return C.merged([C.from_assignments(assignments)])
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "svhn", "imagenet"])
+def test_a_preset_states_every_value(name):
+    stated = yaml.safe_load(C.preset(name).read_text())
+    assert set(stated) == set(Config.model_fields)
+    for section, values in stated.items():
+        if isinstance(values, dict):
+            kind = Config.model_fields[section].annotation
+            assert set(values) == {field.name for field in fields(kind)}
+    assert C.load(C.preset(name), environment={}).data.name == name
+
+
+def test_the_mnist_preset_has_the_papers_settings():
+    config = C.load(C.preset("mnist"), environment={})
+    assert (config.acquisition.budget, config.acquisition.rounds, config.data.validation_per_class) == (125, 10, 1000)
+    assert (config.train.epochs, config.train.batch_size, config.train.lr) == (50, 25, 0.05)
+    assert (config.train.momentum, config.train.decay_epochs) == (0.5, (15, 30, 45))
+    assert (config.pretrain.epochs, config.pretrain.decay_epochs) == (8, (3, 6))
+    assert config.protocol == "last"
+
+
+def test_params_yaml_is_the_quickstart(request):
+    params = C.load(request.config.rootpath / "params.yaml", environment={})
+    assert params == C.load(C.preset("digits"), environment={})
+
+
+def test_later_layers_win_key_by_key(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("train: {lr: 0.1, epochs: 3}\nseed: 5\n")
+    config = C.load(path, environment={"FKAL_TRAIN__LR": "0.2", "FKAL_SEED": "6"}, assignments=["seed=7"])
+    assert (config.train.lr, config.train.epochs, config.seed) == (0.2, 3, 7)
+
+
+def test_environment_and_set_read_values_as_yaml():
+    config = C.merged([C.from_environment({"FKAL_ACQUISITION__TAPS": "[conv2]", "FKAL_DATA_ROOT": "0123"})])
+    assert config.acquisition.taps == ("conv2",)
+    assert config.data.root == "0123"
+    assert layered("bias.kind=by_hand", "bias.fractions={5: 0.1, 7: 0}").bias.fractions == {5: 0.1, 7: 0.0}
+
+
+def test_variables_that_set_nothing_are_named():
+    environment = {"FKAL_TRIAN__LR": "1", "FKAL_TRAIN__LR": "1", "FKAL_DATA_ROOT": "x", "HOME": "y"}
+    assert C.strangers(environment) == ["FKAL_TRIAN__LR"]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "parts"),
+    [
+        ("train.lrr=1", ["train.lrr", "unknown key", "did you mean 'lr'", "--set"]),
+        ("trian.lr=1", ["trian", "unknown key", "did you mean 'train'"]),
+        ("train.epochs=many", ["train.epochs", "'many'", "integer"]),
+        ("train.epochs=2.5", ["train.epochs", "2.5", "integer"]),
+        ("train.epochs=0", ["train.epochs", "0", "at least 1"]),
+        ("train.lr=-1", ["train.lr", "-1", "above 0"]),
+        ("train.momentum=1", ["train.momentum", "[0, 1)"]),
+        ("train.decay=0", ["train.decay", "(0, 1]"]),
+        ("train.start=cold", ["train.start", "'cold'", "warm"]),
+        ("bias.ratio=0.5", ["bias.ratio", "0.5", "1 or more"]),
+        ("bias.kind=odd", ["bias.kind", "'odd'", "imbalance"]),
+        ("acquisition.budget=0", ["acquisition.budget", "0", "at least 1"]),
+        ("acquisition.taps=[]", ["acquisition.taps", "at least one"]),
+        ("acquisition.taps=[conv1, conv1]", ["acquisition.taps", "each once"]),
+        ("acquisition.combine=times", ["acquisition.combine", "'times'", "product_of_sums"]),
+        ("acquisition.pseudo_label=guess", ["acquisition.pseudo_label", "'guess'", "joint"]),
+        ("pretrain.task=colour", ["pretrain.task", "'colour'", "rotation"]),
+        ("protocol=best", ["protocol", "'best'", "paper"]),
+        ("device=gpu", ["device", "'gpu'"]),
+        ("seed=-1", ["seed", "-1"]),
+        ("threads=0", ["threads", "0"]),
+        ("data.validation_per_class=0", ["data.validation_per_class", "0", "1 or more"]),
+        ("train=3", ["train", "3"]),
+    ],
+)
+def test_a_refusal_names_key_value_and_what_is_allowed(assignment, parts):
+    with pytest.raises(ConfigError) as refusal:
+        layered(assignment)
+    message = str(refusal.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_every_problem_has_a_line_of_its_own():
+    with pytest.raises(ConfigError) as refusal:
+        layered("train.lr=x", "seed=-3", "bias.ratoi=2")
+    assert len(str(refusal.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("assignment", ["train.lr", "=3", "train.lr=[1"])
+def test_an_assignment_that_is_none_is_refused(assignment):
+    with pytest.raises(ConfigError, match="--set"):
+        layered(assignment)
+
+
+def test_a_params_file_that_is_not_yaml_is_named(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("train: [")
+    with pytest.raises(ConfigError, match=r"params\.yaml: not valid YAML"):
+        C.load(path, environment={})
+    path.write_text("!!python/object/apply:os.getcwd []")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        C.load(path, environment={})
+    path.write_text("- 3")
+    with pytest.raises(ConfigError, match="mapping"):
+        C.load(path, environment={})
+
+
+def test_an_unknown_preset_is_refused_with_a_hint():
+    with pytest.raises(ConfigError, match="did you mean 'mnist'"):
+        C.preset("minst")
+
+
+def test_the_digest_knows_values_and_not_places():
+    assert layered("data.root=/a", "data.workers=0").digest == layered().digest
+    assert layered("train.lr=0.2").digest != layered().digest
+    assert layered("seed=1").digest != layered().digest
+
+
+def test_the_flat_tree_has_dotted_keys_and_plain_values():
+    flat = layered("bias.kind=by_hand", "bias.fractions={5: 0.1}").flat
+    assert flat["train.lr"] == 0.05
+    assert json.loads(flat["acquisition.taps"]) == ["conv1", "conv2", "fc1"]
+    assert json.loads(flat["bias.fractions"]) == {"5": 0.1}
+    assert flat["threads"] == "none"
+    assert all("." in key or key in ("protocol", "seed", "device", "threads") for key in flat)
+
+
+@pytest.mark.parametrize(
+    ("spec", "values"),
+    [
+        ("random", {"name": "random"}),
+        ("pcc@conv2", {"name": "pcc", "taps": ["conv2"]}),
+        ("pfk", {"name": "pfk"}),
+        ("pfk_true", {"name": "pfk", "pseudo_label": "true"}),
+        (
+            "pfk_joint:sum@conv1+fc1",
+            {"name": "pfk", "pseudo_label": "joint", "combine": "sum", "taps": ["conv1", "fc1"]},
+        ),
+        ("my_own", {"name": "my_own"}),
+    ],
+)
+def test_a_method_is_named_in_short(spec, values):
+    assert C.method_layer(spec) == Layer(f"--method {spec}", {"acquisition": values})
+
+
+def test_a_method_without_a_name_is_refused():
+    with pytest.raises(ConfigError, match="--method '@conv2'"):
+        C.method_layer("@conv2")
+
+
+def test_presets_are_shipped_with_the_package():
+    assert {path.stem for path in C.presets().values()} >= {"digits", "mnist", "svhn", "imagenet"}
+    assert (files("fkal") / "presets" / "mnist.yaml").is_file()
