@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich import box
@@ -16,7 +17,7 @@ from fkal.experiment import bias_name, deterministic, prepare, prepare_split
 
 def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
     """Draw the splits and say what is in them."""
-    answers = []
+    answers: list[dict[str, Any]] = []
     for config in configs:
         drawn, path = prepare_split(config, out, say)
         answers.append(

@@ -21,6 +21,8 @@ from fkal.engine.rounds import Round
 from fkal.experiment import Experiment, prepare
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fkal.edge.tracking import TrackedRun
 
 
@@ -106,7 +108,7 @@ def _show(outcomes: Sequence[Outcome], out: Path, as_json: bool) -> None:
 
     figures = []
     for group, members in by_cell(outcomes).items():
-        curves: dict[str, list] = {}
+        curves: dict[str, list[pd.DataFrame]] = {}
         for outcome in members:
             curves.setdefault(outcome.experiment.method, []).append(curve_frame(outcome.rounds))
         path = out / "curves" / f"{group.slug}.png"
