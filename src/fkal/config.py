@@ -58,7 +58,7 @@ class Config(BaseModel):
 
     @property
     def flat(self) -> dict[str, Any]:
-        """Dotted keys; lists and mappings as compact JSON."""
+        """Dotted keys with plain values or None; lists and mappings as compact JSON."""
         return dict(_flattened(self.tree))
 
     @property
@@ -277,7 +277,5 @@ def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str,
             yield from _flattened(value, f"{key}.")
         elif isinstance(value, list | dict):
             yield prefix + key, json.dumps(value, separators=(",", ":"))
-        elif value is None:
-            yield prefix + key, "none"
         else:
             yield prefix + key, value

@@ -137,6 +137,14 @@ def test_a_run_tracks_a_parent_and_a_child_an_iteration(whole):
         assert pd.read_parquet(path)["index"].tolist() == told["rounds"][b - 1]["selected"]
 
 
+def test_the_tracked_params_file_runs_the_same_experiment_again(whole, here):
+    (told,) = whole["told"]["experiments"]
+    client, (parent,) = runs(whole["folder"], "experiment")
+    path = client.download_artifacts(parent.info.run_id, "params.yaml", str(here))
+    (plan,) = answer("run", "--params", path, "--dry-run")["plan"]
+    assert plan["fingerprint"] == told["fingerprint"]
+
+
 def test_no_image_is_labeled_twice_and_all_are_of_the_pool(whole):
     (told,) = whole["told"]["experiments"]
     picked = [index for r in told["rounds"] for index in r["selected"]]
@@ -163,7 +171,10 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, here):
     assert "random" in table
     assert "±" in table
     assert "mlflow ui" in table
-    assert Path(told["figures"][0]).exists()
+    (figure,) = told["figures"]
+    numbers = pd.read_csv(Path(figure).with_suffix(".csv"))
+    assert numbers.groupby(["method", "seed"]).size().tolist() == [3] * 4
+    assert Path(figure).exists()
 
 
 class Killed(BaseException):

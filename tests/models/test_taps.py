@@ -100,12 +100,19 @@ def test_asking_for_widths_leaves_the_model_as_it_was(training):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_layer_that_returns_no_tensor_is_refused_and_leaves_the_model_as_it_was():
-    model = Branching().train()
+def test_a_layer_that_returns_no_tensor_is_refused():
     with pytest.raises(ValueError, match="layer attention returns a tuple; tap a tensor"):
+        tap_widths(Branching(), ("attention",), (1, 2, 2))
+
+
+def test_a_refused_tap_leaves_the_model_as_it_was():
+    model = Branching().train()
+    with pytest.raises(ValueError, match="attention"):
         tap_widths(model, ("attention",), (1, 2, 2))
-    assert model.training
-    assert model(torch.zeros(1, 1, 2, 2)).shape == (1, 3)
+    assert all(layer.training for layer in model.modules())
+    with Taps(model, ("stem",)) as taps:
+        model(torch.zeros(1, 1, 2, 2))  # no hook of the refused tap is left
+    assert set(taps.outputs) == {"stem"}
 
 
 def test_a_layer_that_no_forward_pass_reaches_is_refused():

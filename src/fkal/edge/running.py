@@ -15,14 +15,12 @@ from fkal.edge.answers import SomeFailed
 from fkal.edge.progress import Bars, say
 from fkal.edge.state import StateDirectory, StateInUse
 from fkal.edge.store import tracking_uri
-from fkal.edge.tables import accuracy_table, by_cell, plan_table
+from fkal.edge.tables import Group, accuracy_table, by_cell, plan_table
 from fkal.edge.ui import ui_command
 from fkal.engine.rounds import Round
 from fkal.experiment import Experiment, prepare
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from fkal.edge.tracking import TrackedRun
 
 
@@ -104,29 +102,39 @@ def _worked(
 
 
 def _show(outcomes: Sequence[Outcome], out: Path, as_json: bool) -> None:
-    from fkal.edge.curves import PAPER_TITLE, curve_frame, save_curve_png
-
-    figures = []
-    for group, members in by_cell(outcomes).items():
-        curves: dict[str, list[pd.DataFrame]] = {}
-        for outcome in members:
-            curves.setdefault(outcome.experiment.method, []).append(curve_frame(outcome.rounds))
-        path = out / "curves" / f"{group.slug}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        title = f"{group.dataset}, {group.bias}"
-        save_curve_png(path, curves, f"{title}\n{PAPER_TITLE}" if group.protocol == "paper" else title)
-        figures.append(str(path))
+    groups = by_cell(outcomes)
+    figures = [str(_draw(group, members, out)) for group, members in groups.items()]
     command = ui_command(outcomes[0].tracking_uri)
     if as_json:
         answer = {"experiments": [_as_json(o) for o in outcomes], "figures": figures, "ui": command}
         typer.echo(json.dumps(answer))
         return
     console = Console(width=None if os.isatty(1) else 160)
-    for group, members in by_cell(outcomes).items():
+    for (group, members), figure in zip(groups.items(), figures, strict=True):
         console.print(accuracy_table(group, members))
-    for figure in figures:
-        typer.echo(f"curve: {figure}")
+        typer.echo(f"curve: {figure} (numbers beside it as .csv)")
     typer.echo(f"look at the runs: {command}")
+
+
+def _draw(group: Group, members: Sequence[Outcome], out: Path) -> Path:
+    """The curves of this call's experiments as a figure, and beside it their numbers as CSV."""
+    import pandas as pd
+
+    from fkal.edge.curves import PAPER_TITLE, curve_frame, save_curve_png
+
+    path = out / "curves" / f"{group.slug}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    curves: dict[str, list[pd.DataFrame]] = {}
+    for outcome in members:
+        frame = curve_frame(outcome.rounds)
+        frame.insert(0, "seed", outcome.experiment.seed)
+        curves.setdefault(outcome.experiment.method, []).append(frame)
+    numbers = pd.concat([f.assign(method=method) for method, frames in curves.items() for f in frames])
+    numbers.insert(0, "method", numbers.pop("method"))
+    numbers.to_csv(path.with_suffix(".csv"), index=False)
+    title = f"{group.dataset}, {group.bias}"
+    save_curve_png(path, curves, f"{title}\n{PAPER_TITLE}" if group.protocol == "paper" else title)
+    return path
 
 
 def _as_json(outcome: Outcome) -> dict[str, object]:
