@@ -171,6 +171,8 @@ def prepare(config: Config, out: Path, say: Say) -> Experiment:
         lambda name: _seeded_model(name, dataset, config.seed),
         config.model.name,
     )
+    if config.pretrain.task != "none":
+        _configured("model.name", lambda name: head_name(model), config.model.name)
     if entry.needs is not Nothing:
         widths = _configured(
             "acquisition.taps",

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from fkal.core.descriptors import Descriptors, pooled, standardised
+from fkal.core.descriptors import Descriptors, loss_gradient, pooled, standardised
 
 
 def rows(n: int, width: int, *, seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -136,3 +138,17 @@ def test_indexing_takes_the_rows_of_every_tap_in_the_order_asked_for(raw):
     for tap in whole.z:
         assert torch.equal(chosen.z[tap], torch.stack([whole.z[tap][row] for row in (4, 0, 4)]))
         assert torch.equal(chosen.g[tap], torch.stack([whole.g[tap][row] for row in (4, 0, 4)]))
+
+
+@pytest.mark.parametrize("gap", [0.0, 3.0, 20.0, 60.0, 600.0])
+def test_the_loss_gradient_keeps_its_direction_however_certain_the_model(gap):
+    logits = torch.tensor([[gap, 0.0, 1.0], [0.0, gap, 1.0]])
+    y = torch.tensor([0, 0])
+    for row, told in zip(logits.tolist(), loss_gradient(logits, y), strict=True):
+        p = [math.exp(v - max(row)) / sum(math.exp(w - max(row)) for w in row) for v in row]
+        paper = [-(p[1] + p[2]), p[1], p[2]]
+        assert_close(told.double(), torch.tensor([v / max(map(abs, paper)) for v in paper]).double())
+
+
+def test_a_row_whose_gradient_is_gone_is_zero():
+    assert torch.equal(loss_gradient(torch.tensor([[1000.0, 0.0]]), torch.tensor([0])), torch.zeros(1, 2))

@@ -9,8 +9,8 @@ from torch.testing import assert_close
 from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import Features, FisherScores, Nothing
 from fkal.core.pseudo_labels import PSEUDO_LABELS
-from fkal.engine.gathering import Describer, gather, inference, target_rows
-from fkal.models import build
+from fkal.engine.gathering import Describer, gather, target_rows
+from fkal.models import build, evaluating
 
 LENET = ("conv1", "conv2", "fc1")
 
@@ -319,9 +319,9 @@ def test_target_rows_are_those_where_prediction_and_truth_differ():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_inference_freezes_the_model_only_within_its_block(model, training):
+def test_evaluating_freezes_the_model_only_within_its_block(model, training):
     network = model("with norm", seed=0).train(training)
-    with inference(network):
+    with evaluating(network):
         assert not network.training
         assert not any(p.requires_grad for p in network.parameters())
     assert network.training is training

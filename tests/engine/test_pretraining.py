@@ -121,7 +121,7 @@ def test_labels_play_no_part(outcome, images, model, meter):
 def test_progress_counts_epochs_and_every_rotation_is_a_pass(images, model, meter):
     with meter.phase("pretrain"):
         steps = list(run(model("lenet", seed=9), images(7, seed=9), meter, epochs=3))
-    assert steps == [Progress("pretrain", epoch, 3, "epochs") for epoch in (1, 2, 3)]
+    assert steps == [Progress("pretraining", epoch, 3, "epochs") for epoch in (1, 2, 3)]
     assert dict(meter.forward_images) == dict(meter.backward_images) == {"pretrain": 3 * 4 * 7}
 
 

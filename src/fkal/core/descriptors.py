@@ -47,6 +47,23 @@ def standardised(block: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
     return torch.where(constant, 0.0, scaled / torch.where(constant, 1.0, length))
 
 
+def loss_gradient(logits: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+    """Gradient of each row's cross-entropy with respect to its logits, softmax(logits) - 1_y,
+    scaled to a largest entry of 1.
+
+    Taken as it stands, p_y - 1 is rounding noise as soon as the model is almost certain, and the
+    whole row is lost to underflow later; but its direction is all that Pearson correlation sees.
+    So the label's entry is minus the sum of the others, in float64 where the device has it. A row
+    without any gradient left stays zero.
+    """
+    p = (logits if logits.device.type == "mps" else logits.double()).softmax(dim=1)
+    rows = torch.arange(len(y), device=y.device)
+    p[rows, y] = 0
+    p[rows, y] = -p.sum(dim=1)
+    largest = p.abs().amax(dim=1, keepdim=True)
+    return (p / torch.where(largest == 0, 1, largest)).to(logits.dtype)
+
+
 @dataclass(frozen=True)
 class Descriptors:
     """Standardised rows of n images: features `z` and, where they were gathered, gradients `g`.

@@ -7,8 +7,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from fkal.data.images import ImageSet
-from fkal.engine.gathering import inference
 from fkal.engine.metering import Meter
+from fkal.models import evaluating
 
 
 @torch.no_grad()
@@ -24,7 +24,7 @@ def confusion_matrix(
     d = len(images.classes)
     cells = torch.zeros(d * d, dtype=torch.long)
     batches = indices.split(batch_size)
-    with inference(model):
+    with evaluating(model):
         stream = images.batches(batches, device=meter.device)
         for batch, x in zip(batches, stream, strict=True):
             y_hat = model(x).argmax(dim=1).cpu()

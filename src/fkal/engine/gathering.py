@@ -1,20 +1,18 @@
 """Gathering evidence: the expensive half of an acquisition, one pass over validation and pool."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from fkal.core.descriptors import Descriptors, pooled
+from fkal.core.descriptors import Descriptors, loss_gradient, pooled
 from fkal.core.evidence import Evidence, Features, FisherScores, Nothing
 from fkal.core.pseudo_labels import Estimate, PoolBatch, Reference
 from fkal.data.images import ImageSet
 from fkal.engine.metering import Meter, Progress
-from fkal.models import Taps
+from fkal.models import Taps, evaluating
 
 Labeler = Callable[[Tensor, Descriptors, Tensor], Tensor]
 """(logits, standardised z, dataset indices) of a batch -> the labels whose loss gives g."""
@@ -45,11 +43,12 @@ class Describer:
         """z, and g if asked for, of the images in one forward and one backward pass each.
 
         g is the gradient of each image's own cross-entropy under the labels that `labeler`
-        returns, with respect to the tapped tensors, pooled like z (section 3.2).
+        returns, with respect to the tapped tensors, pooled like z (section 3.2); its length is lost
+        in standardising.
         """
         parts: list[Described] = []
         batches = indices.split(self.batch_size)
-        with inference(self.model):
+        with evaluating(self.model):
             stream = self.images.batches(batches, device=self.meter.device)
             for done, (batch, x) in enumerate(zip(batches, stream, strict=True), start=1):
                 parts.append(self._describe_batch(batch, x, labeler, with_grad))
@@ -72,8 +71,8 @@ class Describer:
         descriptors = Descriptors.of(z)
         y = labeler(logits.detach(), descriptors, batch)
         if with_grad:
-            loss = F.cross_entropy(logits, y, reduction="sum")
-            gradients = torch.autograd.grad(loss, list(outputs.values()))
+            at_logits = loss_gradient(logits.detach(), y)
+            gradients = torch.autograd.grad(logits, list(outputs.values()), at_logits)
             self.meter.backward(len(x))
             g = {tap: pooled(grad) for tap, grad in zip(outputs, gradients, strict=True)}
             descriptors = Descriptors.of(z, g)
@@ -122,19 +121,3 @@ def target_rows(y_hat: Int[Tensor, " m"], y: Int[Tensor, " m"]) -> Int[Tensor, "
     """Rows of the misclassified images; all rows if there is none."""
     rows = (y_hat != y).nonzero()[:, 0]
     return rows if len(rows) else torch.arange(len(y), device=y.device)
-
-
-@contextmanager
-def inference(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, parameters frozen; both as they were afterwards."""
-    was_training = model.training
-    frozen = [p for p in model.parameters() if p.requires_grad]
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-        for parameter in frozen:
-            parameter.requires_grad_()

@@ -4,19 +4,19 @@ Gidaris, Singh, Komodakis: Unsupervised Representation Learning by Predicting Im
 ICLR 2018. All four rotations of every image stand in one batch.
 """
 
+import math
 from collections.abc import Generator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fkal.data.images import ImageSet
 from fkal.engine.metering import Meter, Progress
-from fkal.engine.training import SgdConfig, optimizer, shuffled_batches
+from fkal.engine.training import SgdConfig, optimizer, shuffled_batches, train_epoch
 from fkal.models import head_name
 
 ROTATIONS = 4
@@ -60,21 +60,24 @@ def pretrain(
     sgd = optimizer(network, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)
     for epoch in range(config.epochs):
-        network.train()
-        batches = [pool[r] for r in shuffled_batches(len(pool), config.batch_size, generator)]
-        for x in images.batches(batches, device=meter.device, augment=generator):
-            turns = torch.arange(ROTATIONS, device=meter.device).repeat_interleave(len(x))
-            loss = F.cross_entropy(network(rotated(x)), turns)
-            sgd.zero_grad(set_to_none=True)
-            loss.backward()
-            sgd.step()
-            meter.forward(ROTATIONS * len(x))
-            meter.backward(ROTATIONS * len(x))
+        order = [pool[r] for r in shuffled_batches(len(pool), config.batch_size, generator)]
+        stream = images.batches(order, device=meter.device, augment=generator)
+        batches = ((rotated(x), _turns(len(x), meter.device)) for x in stream)
+        mean = train_epoch(network, batches, sgd, meter, seed=generator.initial_seed() + epoch)
         schedule.step()
-        yield Progress("pretrain", epoch + 1, config.epochs, "epochs")
+        if not math.isfinite(mean):
+            raise FloatingPointError(
+                f"the pretraining loss is {mean} after epoch {epoch + 1}; lower pretrain.lr = {config.lr}"
+            )
+        yield Progress("pretraining", epoch + 1, config.epochs, "epochs")
     head = head_name(network)
     state = {name: value.cpu() for name, value in network.state_dict().items()}
     return {name: value for name, value in state.items() if not name.startswith(f"{head}.")}
+
+
+def _turns(n: int, device: torch.device) -> Int[Tensor, " four_n"]:
+    """The labels of `rotated`: n times each turn."""
+    return torch.arange(ROTATIONS, device=device).repeat_interleave(n)
 
 
 def _with_rotation_head(model: nn.Module, generator: torch.Generator) -> nn.Module:
@@ -82,7 +85,7 @@ def _with_rotation_head(model: nn.Module, generator: torch.Generator) -> nn.Modu
     network = deepcopy(model)
     name = head_name(network)
     old = network.get_submodule(name)
-    head = nn.Linear(old.in_features, ROTATIONS)  # type: ignore[arg-type]
+    head = nn.utils.skip_init(nn.Linear, old.in_features, ROTATIONS)
     bound = head.in_features**-0.5
     with torch.no_grad():
         head.weight.uniform_(-bound, bound, generator=generator)

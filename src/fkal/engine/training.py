@@ -1,6 +1,7 @@
 """Supervised training on the labels so far: cross-entropy, SGD, step decay."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -91,25 +92,45 @@ def fit(
     sgd = optimizer(model, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)
     for epoch in range(config.epochs):
-        model.train()
         rows = shuffled_batches(len(indices), config.batch_size, generator)
-        total = torch.zeros((), device=device)
         stream = images.batches([indices[r] for r in rows], device=device, augment=generator)
-        for r, x in zip(rows, stream, strict=True):
-            loss = F.cross_entropy(model(x), labels[r].to(device))
-            sgd.zero_grad(set_to_none=True)
-            loss.backward()
-            sgd.step()
-            total += loss.detach() * len(r)
-            meter.forward(len(r))
-            meter.backward(len(r))
+        batches = ((x, labels[r].to(device)) for r, x in zip(rows, stream, strict=True))
+        mean = train_epoch(model, batches, sgd, meter, seed=generator.initial_seed() + epoch)
         schedule.step()
-        mean = float(total) / len(indices)
-        if not torch.isfinite(total):
+        if not math.isfinite(mean):
             raise FloatingPointError(
                 f"the training loss is {mean} after epoch {epoch + 1}; lower train.lr = {config.lr}"
             )
         yield mean
+
+
+def train_epoch(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    sgd: torch.optim.Optimizer,
+    meter: Meter,
+    *,
+    seed: int,
+) -> float:
+    """One pass over (images, labels) batches; returns the mean loss (nats).
+
+    Layers that draw, such as a model's own dropout, know only torch's global generators; these
+    are set to `seed` meanwhile and afterwards are as they were.
+    """
+    model.train()
+    total, n = torch.zeros((), device=meter.device), 0
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for x, y in batches:
+            loss = F.cross_entropy(model(x), y)
+            sgd.zero_grad(set_to_none=True)
+            loss.backward()
+            sgd.step()
+            total += loss.detach() * len(y)
+            n += len(y)
+            meter.forward(len(y))
+            meter.backward(len(y))
+    return float(total) / n
 
 
 def shuffled_batches(n: int, size: int, generator: torch.Generator) -> list[Int[Tensor, " b"]]:

@@ -1,6 +1,7 @@
 """Models by name, each an `nn.Module` whose layers can be tapped by module name."""
 
 from fkal.models.dropout import MonteCarloDropout, monte_carlo_dropout
+from fkal.models.modes import evaluating
 from fkal.models.registry import MODELS, ModelConfig, build, head_name
 from fkal.models.taps import Taps, tap_widths
 
@@ -10,6 +11,7 @@ __all__ = [
     "MonteCarloDropout",
     "Taps",
     "build",
+    "evaluating",
     "head_name",
     "monte_carlo_dropout",
     "tap_widths",

@@ -7,12 +7,14 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import ClassVar
 
+import torch
 import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from fkal.models.dropout import MonteCarloDropout
 from fkal.models.lenet import LeNet
+from fkal.models.modes import evaluating
 
 Shape = tuple[int, int, int]
 Builder = Callable[[Shape, int], nn.Module]
@@ -106,6 +108,7 @@ def _from_torchvision(name: str, shape: Shape, n_classes: int) -> nn.Module:
     auxiliary = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     model = torchvision.models.get_model(name, weights=None, num_classes=n_classes, **auxiliary)
     _accept_channels(model, shape[0])
+    _refuse_unless_it_takes(shape, model, name)
     for parent in list(model.modules()):
         for child_name, child in list(parent.named_children()):
             if isinstance(child, nn.Dropout):
@@ -115,6 +118,16 @@ def _from_torchvision(name: str, shape: Shape, n_classes: int) -> nn.Module:
         dropout = nn.Sequential(MonteCarloDropout(HEAD_DROPOUT), model.get_submodule(head))
         model.set_submodule(head, dropout)
     return model
+
+
+def _refuse_unless_it_takes(shape: Shape, model: nn.Module, name: str) -> None:
+    try:
+        with torch.no_grad(), evaluating(model):
+            model(torch.zeros(1, *shape))
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"{name} cannot take images of {shape[1]}x{shape[2]} ({error}); set data.image_size to what it is made for"
+        ) from error
 
 
 def _accept_channels(model: nn.Module, channels: int) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fkal.core.descriptors import pooled
+from fkal.models.modes import evaluating
 
 
 class Taps:
@@ -40,7 +41,7 @@ class Taps:
             handle.remove()
 
     def _catcher(self, name: str):  # type: ignore[no-untyped-def]
-        def catch(layer: nn.Module, inputs: object, output: Tensor) -> Tensor | None:
+        def catch(layer: nn.Module, inputs: object, output: object) -> Tensor | None:
             if not isinstance(output, Tensor):
                 raise ValueError(f"layer {name} returns a {type(output).__name__}; tap a tensor")
             if not self._with_grad:
@@ -61,11 +62,9 @@ def tap_widths(model: nn.Module, names: Sequence[str], shape: tuple[int, int, in
     One forward pass of a blank image. Raises ValueError if a tap does not exist, is not
     reached, or returns something that cannot be pooled.
     """
-    was_training = model.training
-    with Taps(model.eval(), names) as taps:
-        device = next(model.parameters()).device
+    device = next(model.parameters()).device
+    with evaluating(model), Taps(model, names) as taps:
         model(torch.zeros(1, *shape, device=device))
-    model.train(was_training)
     missing = [name for name in names if name not in taps.outputs]
     if missing:
         raise ValueError(f"taps {missing} are not reached by a forward pass; tap other layers")

@@ -1,0 +1,22 @@
+"""Modes of a model that last for a block and then are as they were before."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, parameters frozen; training mode again afterwards if the model was in it."""
+    was_training = model.training
+    frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+        for parameter in frozen:
+            parameter.requires_grad_()
