@@ -52,6 +52,10 @@ def test_environment_and_set_read_values_as_yaml():
     assert layered("bias.kind=by_hand", "bias.fractions={5: 0.1, 7: 0}").bias.fractions == {5: 0.1, 7: 0.0}
 
 
+def test_the_pseudo_label_true_is_a_name_and_no_boolean():
+    assert layered("acquisition.pseudo_label=true").acquisition.pseudo_label == "true"
+
+
 def test_variables_that_set_nothing_are_named():
     environment = {"FKAL_TRIAN__LR": "1", "FKAL_TRAIN__LR": "1", "FKAL_DATA_ROOT": "x", "HOME": "y"}
     assert C.strangers(environment) == ["FKAL_TRIAN__LR"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fkal.acquisition.settings import AcquisitionConfig
 from fkal.data.config import BiasConfig, DataConfig
@@ -50,6 +50,15 @@ class Config(BaseModel):
     seed: int = Field(default=0, ge=0)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     threads: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_a_name(cls, values: Any) -> Any:
+        """YAML reads the pseudo-label `true` as a boolean."""
+        section = values.get("acquisition") if isinstance(values, dict) else None
+        if isinstance(section, dict) and section.get("pseudo_label") is True:
+            return {**values, "acquisition": {**section, "pseudo_label": "true"}}
+        return values
 
     @property
     def tree(self) -> dict[str, Any]:
