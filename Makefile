@@ -3,8 +3,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FKAL_DATA_ROOT ?= $(firstword $(wildcard ../shared/datasets) data)
-export FKAL_DATA_ROOT
 # compiled modules make each later start several times faster
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -86,7 +86,14 @@ def test_variables_that_set_nothing_are_named():
         ("seed=-1", ["seed", "-1"]),
         ("threads=0", ["threads", "0"]),
         ("data.validation_per_class=0", ["data.validation_per_class", "0", "1 or more"]),
-        ("train=3", ["train", "3"]),
+        ("train=3", ["train", "3", "section"]),
+        ("seed=true", ["seed", "flag"]),
+        ("train.epochs=no", ["train.epochs", "flag"]),
+        ("acquisition.taps=conv2", ["acquisition.taps", "'conv2'", "list"]),
+        ("train.lr=.inf", ["train.lr", "inf"]),
+        ("train.decay_epochs=[-3]", ["train.decay_epochs", "-3"]),
+        ("threads=100000000000", ["threads", "1024"]),
+        ("data.image_size=40000", ["data.image_size", "40000", "4096"]),
     ],
 )
 def test_a_refusal_names_key_value_and_what_is_allowed(assignment, parts):
@@ -117,6 +124,9 @@ def test_a_params_file_that_is_not_yaml_is_named(tmp_path):
         C.load(path, environment={})
     path.write_text("!!python/object/apply:os.getcwd []")
     with pytest.raises(ConfigError, match="not valid YAML"):
+        C.load(path, environment={})
+    path.write_text("seed: 0\nseed: 1\n")
+    with pytest.raises(ConfigError, match="'seed' stands twice"):
         C.load(path, environment={})
     path.write_text("- 3")
     with pytest.raises(ConfigError, match="mapping"):

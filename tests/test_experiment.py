@@ -10,7 +10,8 @@ from fkal.config import Config, ConfigError
 from fkal.core.randomness import stream
 from fkal.engine.metering import Progress
 from fkal.engine.rounds import Round
-from fkal.experiment import bias_name, device_named, method_name, prepare
+from fkal.experiment import device_named, prepare
+from fkal.identity import bias_name, method_name
 from fkal.models import head_name
 
 QUICK = ("pretrain.epochs=1", "train.epochs=2", "acquisition.rounds=2")
@@ -39,6 +40,14 @@ def test_two_runs_of_one_seed_are_equal_to_the_bit(tmp_path):
         assert first.train_loss == second.train_loss
         assert torch.equal(first.selection.indices, second.selection.indices)
         assert all(torch.equal(value, second.weights[name]) for name, value in first.weights.items())
+
+
+@pytest.mark.parametrize("task", ["none", "rotation"])
+def test_one_experiment_can_be_run_again(task, tmp_path):
+    experiment = prepare(digits(f"pretrain.task={task}"), tmp_path, quiet)
+    once, again = ([e for e in experiment.events() if isinstance(e, Round)] for _ in range(2))
+    assert [r.metrics for r in once] == [r.metrics for r in again]
+    assert torch.equal(once[-1].selection.indices, again[-1].selection.indices)
 
 
 def test_what_was_drawn_elsewhere_before_has_no_influence(tmp_path):
@@ -113,6 +122,8 @@ def test_a_model_without_a_head_to_leave_random_is_refused(tmp_path):
     ("assignments", "name"),
     [
         (("bias.ratio=100",), "ir100"),
+        (("bias.ratio=1000001",), "ir1000001"),
+        (("bias.cut=[0]",), "ir20-cut"),
         (("bias.kind=long_tail", "bias.ratio=2.5"), "longtail2.5"),
         (("bias.kind=by_hand", "bias.ratio=1", "bias.fractions={3: 0.5}"), "byhand-"),
     ],

@@ -5,7 +5,6 @@ Layers, the later over the earlier: a params file or preset, environment variabl
 values as YAML.
 """
 
-import difflib
 import hashlib
 import json
 import os
@@ -24,10 +23,20 @@ from fkal.data.config import BiasConfig, DataConfig
 from fkal.engine.pretraining import PretrainConfig
 from fkal.engine.training import TrainConfig
 from fkal.models.registry import ModelConfig
+from fkal.spelling import did_you_mean
 
 ENVIRONMENT = "FKAL_"
 DATA_ROOT = "FKAL_DATA_ROOT"
+PSEUDO_LABEL = "acquisition.pseudo_label"
 NOT_CONFIGURATION = frozenset({DATA_ROOT})
+
+
+RULES = {
+    "dataclass_type": "give a section, keys with values",
+    "tuple_type": "give a list, say [conv1, conv2]",
+    "dict_type": "give a mapping, say {5: 0.1}",
+}
+"""What is wanted, where pydantic would speak of Python's types."""
 
 
 class ConfigError(ValueError):
@@ -49,7 +58,7 @@ class Config(BaseModel):
     protocol: Literal["last", "paper"] = "last"
     seed: int = Field(default=0, ge=0)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=1024)
 
     @model_validator(mode="before")
     @classmethod
@@ -106,7 +115,7 @@ def preset(name: str) -> Path:
     """The params file of a preset. Raises ConfigError for an unknown name."""
     known = presets()
     if name not in known:
-        raise ConfigError(f"preset {name!r} is unknown; {_hint(name, known)}presets: {', '.join(known)}")
+        raise ConfigError(f"preset {name!r} is unknown; {did_you_mean(name, known)}presets: {', '.join(known)}")
     return known[name]
 
 
@@ -136,6 +145,11 @@ def merged(layers: Iterable[Layer]) -> Config:
     origins: dict[str, str] = {}
     for layer in layers:
         _update(values, layer.values, origins, layer.origin, ())
+    flags = [key for key, value in _flattened(values) if isinstance(value, bool) and key != PSEUDO_LABEL]
+    if flags:
+        raise ConfigError(
+            "\n".join(f"{key}: true or false; no setting is a flag, give a number or a name" for key in flags)
+        )
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -144,9 +158,11 @@ def merged(layers: Iterable[Layer]) -> Config:
 
 def from_file(path: Path, origin: str) -> Layer:
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(), Loader=_SafeLoader)
+    except OSError as error:
+        raise ConfigError(f"{origin}: cannot be read: {error.strerror}; name a params file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{origin}: not valid YAML: {error}") from None
+        raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{origin}: holds {type(values).__name__}; give a mapping of sections")
     return Layer(origin, values)
@@ -210,9 +226,20 @@ def method_layer(spec: str) -> Layer:
 
 def _yaml_value(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_SafeLoader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: {text!r} is not a YAML value: {error}") from None
+        raise ConfigError(f"{where}: {text!r} is not a YAML value: {' '.join(str(error).split())}") from None
+
+
+class _SafeLoader(yaml.SafeLoader):
+    """Plain values only, and no key twice: of two the safe loader silently takes the latter."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = sorted({key for key in keys if isinstance(key, str) and keys.count(key) > 1})
+        if twice:
+            raise yaml.YAMLError(f"key {twice[0]!r} stands twice; give it once{node.start_mark}")
+        return super().construct_mapping(node, deep)
 
 
 def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
@@ -250,11 +277,12 @@ def _problem(error: Any, origins: Mapping[str, str]) -> str:
     where = f" (in {origin})" if origin else ""
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _keys_at(path[:-1])
-        return f"{key}: unknown key; {_hint(path[-1], known)}known here: {', '.join(known)}{where}"
+        return f"{key}: unknown key; {did_you_mean(path[-1], known)}known here: {', '.join(known)}{where}"
     if error["type"] == "value_error":
         section = f"{key}." if path else ""
         return f"{section}{error['ctx']['error']}{_origin_of(str(error['ctx']['error']), key, origins) or where}"
-    return f"{key} = {error['input']!r}: {error['msg'].lower()}{where}"
+    rule = RULES.get(error["type"]) or error["msg"].lower()
+    return f"{key} = {error['input']!r}: {rule}{where}"
 
 
 def _origin_of(message: str, section: str, origins: Mapping[str, str]) -> str:
@@ -273,11 +301,6 @@ def _keys_at(path: Sequence[str]) -> list[str]:
         return list(Config.model_fields)
     section = Config.model_fields[path[0]].annotation
     return [field.name for field in fields(section)] if is_dataclass(section) else []
-
-
-def _hint(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

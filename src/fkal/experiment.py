@@ -5,7 +5,7 @@
 """
 
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,21 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fkal.acquisition import Acquisition, AcquisitionConfig, acquisition
-from fkal.algorithm import ALGO_VERSION
-from fkal.config import Config, ConfigError, about_data, digest_of
-from fkal.core.evidence import FisherScores, Nothing
+from fkal.acquisition import acquisition
+from fkal.config import Config, ConfigError
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.core.randomness import stream
-from fkal.data.config import BiasConfig, DataConfig
+from fkal.data.config import DataConfig
 from fkal.data.datasets import Dataset, load
-from fkal.data.splits import Split
+from fkal.data.splits import Split, draw_split
 from fkal.engine.loop import ActiveLearning, Method, Problem, Weights
 from fkal.engine.metering import Meter, Progress
 from fkal.engine.pretraining import pretrain
 from fkal.engine.rounds import Round
-from fkal.models import MODELS, build, head_name, tap_widths
-from fkal.shared import Say, shared_split, shared_weights, split_path
+from fkal.feasibility import configured, refuse_infeasible
+from fkal.identity import bias_name, fingerprint, method_name, pretraining_key, split_key
+from fkal.made_once import Say, shared_weights, written_split
+from fkal.models import build
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Experiment:
     """One (dataset, bias, method, seed), checked and ready to run.
 
     `name` is for people (`mnist-ir100-pfk_joint-s0`), `fingerprint` for finding it again: the
-    digest of configuration, data, split and algorithm version. `model` is the task model with
-    its random head; it is worked on in place.
+    digest of configuration, data, split and algorithm version. `model` is the task model, worked
+    on in place; `first_weights` are those that it was built with.
     """
 
     config: Config
@@ -46,6 +46,7 @@ class Experiment:
     split_path: Path
     weights_path: Path
     model: nn.Module
+    first_weights: Weights
     device: torch.device
     fingerprint: str
     say: Say
@@ -101,16 +102,11 @@ class Experiment:
 
     def theta_0(self) -> Generator[Progress, None, Weights]:
         """The weights before the first label: pretrained by rotation, the head random."""
-        first = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         if self.config.pretrain.task == "none":
-            return first
-        expected = {k: v for k, v in first.items() if not k.startswith(f"{head_name(self.model)}.")}
-
-        def fits(weights: Mapping[str, Tensor]) -> bool:
-            return {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in expected.items()}
-
-        body = yield from shared_weights(self.weights_path, self._pretrain, fits, self.say)
-        return {**first, **body}
+            return self.first_weights
+        self.model.load_state_dict(self.first_weights)
+        body = yield from shared_weights(self.weights_path, self._pretrain, self.say)
+        return {**self.first_weights, **body}
 
     def _pretrain(self) -> Generator[Progress, None, dict[str, Tensor]]:
         return pretrain(
@@ -161,80 +157,38 @@ def prepare(config: Config, out: Path, say: Say) -> Experiment:
     Raises ConfigError for what cannot work (P beyond the pool, a tap that the model lacks, no
     such device), MissingData if the dataset is not there.
     """
-    entry = _configured("acquisition.name", acquisition, config.acquisition.name)
+    configured("acquisition.name", acquisition, config.acquisition.name)
     device = device_named(config.device)
+    set_threads(config.threads)
     dataset = _dataset(config.data, device)
     split, path = prepare_split(config, out, say)
-    _refuse_beyond_pool(config.acquisition, len(split.pool))
-    model = _configured(
-        "model.name",
-        lambda name: _seeded_model(name, dataset, config.seed),
-        config.model.name,
-    )
-    if config.pretrain.task != "none":
-        _configured("model.name", lambda name: head_name(model), config.model.name)
-    if entry.needs is not Nothing:
-        widths = _configured(
-            "acquisition.taps",
-            lambda taps: tap_widths(model, taps, dataset.train.shape),
-            config.acquisition.taps,
-        )
-        _refuse_narrow(widths)
+    model = configured("model.name", lambda name: _seeded_model(name, dataset, config.seed), config.model.name)
+    refuse_infeasible(config, dataset, split, model)
     return Experiment(
         config=config,
         dataset=dataset,
         split=split,
         split_path=path,
-        weights_path=out / "pretrained" / f"{_pretrain_key(config, split, device)}.safetensors",
+        weights_path=out / "pretrained" / f"{pretraining_key(config, split, device)}.safetensors",
         model=model,
+        first_weights={name: value.detach().clone() for name, value in model.state_dict().items()},
         device=device,
-        fingerprint=_fingerprint(config, entry, split, device),
+        fingerprint=fingerprint(config, split, device),
         say=say,
     )
 
 
 def prepare_split(config: Config, out: Path, say: Say) -> tuple[Split, Path]:
-    """The split of a configuration and the file that holds it."""
+    """The split of a configuration and the file `<out>/splits/mnist-ir100-s0-1a2b3c4d.json` that holds it."""
     dataset = _dataset(config.data, device_named(config.device))
-    tree = config.tree
-    recipe = {
-        "bias": tree["bias"],
-        "validation_per_class": config.data.validation_per_class,
-        "data": dataset.digest,
-    }
-    name = f"{config.data.name}-{bias_name(config.bias)}"
-    path = split_path(out, name, config.seed, digest_of(recipe))
+    name = f"{config.data.name}-{bias_name(config.bias)}-s{config.seed}"
     try:
-        split = shared_split(path, dataset, config.data, config.bias, config.seed, say)
+        split = draw_split(dataset, config.data, config.bias, config.seed)
     except ValueError as error:
-        raise ConfigError(f"split of {name}: {error}") from error
+        raise ConfigError(f"split {name}: {error}") from error
+    path = out / "splits" / f"{name}-{split_key(config, dataset.digest)[:8]}.json"
+    written_split(path, split, say)
     return split, path
-
-
-def bias_name(bias: BiasConfig) -> str:
-    """`ir100`, `longtail100`, or `byhand-` and a digest of the fractions."""
-    match bias.kind:
-        case "imbalance":
-            return f"ir{bias.ratio:g}"
-        case "long_tail":
-            return f"longtail{bias.ratio:g}"
-    fractions = {str(k): v for k, v in sorted((bias.fractions or {}).items())}
-    return f"byhand-{digest_of(fractions)[:6]}"
-
-
-def method_name(config: Config) -> str:
-    """`random`, `pcc`, `pfk_joint`, as `--method` takes it.
-
-    With `:sum` where the kernel is not the usual product, `@conv2` where the taps are not the
-    model's usual ones.
-    """
-    chosen, needs = config.acquisition, acquisition(config.acquisition.name).needs
-    name = chosen.name
-    if needs is FisherScores:
-        name += f"_{chosen.pseudo_label}"
-        name += "" if chosen.combine == AcquisitionConfig.combine else f":{chosen.combine}"
-    usual = MODELS[config.model.name].taps if config.model.name in MODELS else ()
-    return name if needs is Nothing or chosen.taps == usual else f"{name}@{'+'.join(chosen.taps)}"
 
 
 def device_named(name: str) -> torch.device:
@@ -253,11 +207,15 @@ def device_named(name: str) -> torch.device:
 
 def deterministic(threads: int | None) -> None:
     """Set torch up so that the same seed gives the same numbers on the same machine."""
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def set_threads(threads: int | None) -> None:
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 @lru_cache(maxsize=2)
@@ -276,61 +234,3 @@ def _seeded_model(name: str, dataset: Dataset, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(seed, "init").initial_seed())
         return build(name, dataset.train.shape, len(dataset.classes))
-
-
-def _configured(key: str, make: Any, value: Any) -> Any:
-    """`make(value)`, its refusal being one of the configuration's `key`."""
-    try:
-        return make(value)
-    except ValueError as error:
-        shown = list(value) if isinstance(value, tuple) else value
-        raise ConfigError(f"{key} = {shown!r}: {error}") from error
-
-
-def _refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:
-    asked = config.budget * config.rounds
-    if config.budget > pool:
-        raise ConfigError(f"acquisition.budget = {config.budget}: the pool has {pool} images; give at most {pool}")
-    if asked > pool:
-        raise ConfigError(
-            f"acquisition.rounds = {config.rounds}: {config.rounds} x budget {config.budget} = {asked} labels, "
-            f"but the pool has {pool} images; give at most {pool // config.budget} rounds"
-        )
-
-
-def _refuse_narrow(widths: Mapping[str, int]) -> None:
-    narrow = [tap for tap, width in widths.items() if width < 2]
-    if narrow:
-        raise ConfigError(f"acquisition.taps: {narrow} return a single number, which has no correlation; tap others")
-
-
-def _pretrain_key(config: Config, split: Split, device: torch.device) -> str:
-    """What pretrained weights depend on: data, pool, model, settings, seed, where it is computed."""
-    tree = config.tree
-    return digest_of(
-        {
-            "pretrain": tree["pretrain"],
-            "model": tree["model"],
-            "data": about_data(tree),
-            "split": split.digest,
-            "seed": config.seed,
-            "device": device.type,
-            "threads": config.threads,
-            "algorithm": ALGO_VERSION,
-        }
-    )
-
-
-def _fingerprint(config: Config, entry: Acquisition, split: Split, device: torch.device) -> str:
-    """Digest of what the result depends on; settings that the method does not read have no part."""
-    tree = config.tree
-    tree["data"] = about_data(tree)
-    unread: set[str] = set()
-    if entry.needs is not FisherScores:
-        unread |= {"pseudo_label"}
-    if entry.needs is Nothing:
-        unread |= {"taps"}
-    unread |= {"combine"} - set(entry.options)
-    for key in unread:
-        tree["acquisition"].pop(key)
-    return digest_of({**tree, "split": split.digest, "device": device.type, "algorithm": ALGO_VERSION})

@@ -34,7 +34,7 @@ def test_data_settings_that_make_no_sense_are_refused_with_a_way_out(settings, m
         ({"ratio": float("inf")}, "give 1 or more"),
         ({"kind": "by_hand"}, "fractions: not set"),
         ({"kind": "by_hand", "fractions": {}}, "fractions: not set"),
-        ({"kind": "by_hand", "fractions": {1: 0.5}, "ratio": 10.0}, "leave ratio at 1"),
+        ({"kind": "by_hand", "fractions": {1: 0.5}, "ratio": 10.0}, r"set bias\.ratio=1"),
         ({"kind": "by_hand", "fractions": {1: 1.5}}, "0 to 1"),
         ({"kind": "by_hand", "fractions": {-1: 0.5}}, "count from 0"),
         ({"fractions": {1: 0.5}}, "set kind=by_hand"),

@@ -170,7 +170,7 @@ def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
 
 
 def test_an_unknown_name_gets_a_hint():
-    with pytest.raises(ValueError, match="did you mean mnist"):
+    with pytest.raises(ValueError, match="did you mean 'mnist'"):
         load(DataConfig(name="mnits"))
 
 

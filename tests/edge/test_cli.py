@@ -1,6 +1,7 @@
 """The command line as a user holds it, on the digits; most of it in one process, for speed."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 from typer.testing import CliRunner
 
 from fkal.edge.cli import app
+from fkal.edge.state import StateDirectory
 from fkal.version import __version__
 
 QUICK = [
@@ -109,15 +112,26 @@ def test_a_corrupt_split_is_named_and_drawn_again(here):
     assert path.read_bytes() == before
 
 
+def test_a_split_of_another_recipe_under_this_name_is_replaced(here):
+    zero, one = (Path(s["path"]) for s in answer("split", "--preset", "digits", "--seeds", "0-1")["splits"])
+    before = zero.read_bytes()
+    zero.write_bytes(one.read_bytes())
+    assert str(zero) in fkal("split", "--preset", "digits").stderr
+    assert zero.read_bytes() == before
+
+
 def test_pretraining_is_made_once_and_a_truncated_file_again(here):
     (made,) = answer("pretrain", *QUICK)["pretrained"]
     (found,) = answer("pretrain", *QUICK)["pretrained"]
     assert (made["was_there"], found["was_there"]) == (False, True)
     path = Path(made["path"])
     before = path.read_bytes()
-    path.write_bytes(before[:50])
-    assert str(path) in fkal("pretrain", *QUICK).stderr
-    assert path.read_bytes() == before
+    flipped = bytearray(before)
+    flipped[-9] ^= 1
+    for damaged in (before[:50], bytes(flipped), b""):
+        path.write_bytes(damaged)
+        assert str(path) in fkal("pretrain", *QUICK).stderr
+        assert path.read_bytes() == before
 
 
 def test_a_run_tracks_a_parent_and_a_child_an_iteration(whole):
@@ -185,7 +199,6 @@ class Killed(BaseException):
 @pytest.mark.parametrize("moment", ["before the state is written", "before it is tracked", "in the middle of tracking"])
 def test_a_killed_run_goes_on_to_the_same_end(b, moment, whole, here, monkeypatch):
     from fkal.edge import tracking
-    from fkal.edge.state import StateDirectory
 
     def killed_at(original, is_now):
         def method(self, *arguments, **keywords):
@@ -272,7 +285,7 @@ def test_the_authors_rule_says_so_everywhere(here):
         (["--set", "acquisition.taps=[conv3]"], 2, ["acquisition.taps", "conv3", "did you mean 'conv2'"]),
         (["--set", "bias.ratio=0.1"], 2, ["bias.ratio", "0.1", "1 or more"]),
         (["--set", "model.name=lenett"], 2, ["model.name", "did you mean 'lenet'"]),
-        (["--set", "data.name=digitz"], 2, ["digitz", "did you mean digits"]),
+        (["--set", "data.name=digitz"], 2, ["digitz", "did you mean 'digits'"]),
         (["--set", "data.validation_per_class=900"], 2, ["validation_per_class", "900", "or less"]),
         (["--set", "device=cuda:63"], 2, ["device = 'cuda:63'"]),
         (["--set", "bias.cut=[77]"], 2, ["cut", "77"]),
@@ -280,6 +293,25 @@ def test_the_authors_rule_says_so_everywhere(here):
         (["--seeds", "4-1"], 2, ["--seeds '4-1'", "0-4"]),
         (["--params", "x.yaml"], 2, ["--preset and --params"]),
         (["--tracking-uri", "http://127.0.0.1:9"], 2, ["127.0.0.1:9"]),
+        (["--out", "/dev/null/x"], 2, ["--out /dev/null/x", "another folder"]),
+        (["--method", "random:sum"], 2, ["random:sum", "one kernel"]),
+        (["--method", "random@conv2"], 2, ["random@conv2", "no layer"]),
+        (["--seeds", "0-5000000"], 2, ["--seeds", "fewer"]),
+        (["--seeds", "²"], 2, ["--seeds", "0-4"]),
+        (
+            [
+                "--set",
+                "model.name=resnet10",
+                "--set",
+                "data.image_size=32",
+                "--set",
+                "acquisition.taps=[layer3]",
+                "--set",
+                "acquisition.budget=1",
+            ],
+            2,
+            ["acquisition.budget = 1", "at least 2"],
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(arguments, code, parts, here):
@@ -289,6 +321,60 @@ def test_what_cannot_work_is_refused_before_any_work(arguments, code, parts, her
     assert "Traceback" not in result.output
     assert not list(here.glob("runs/state/*/round-*"))
     assert not list(here.glob("runs/pretrained/*.safetensors"))
+
+
+def test_a_params_path_that_is_a_folder_is_refused(here):
+    assert "cannot be read" in fkal("run", "--params", str(here), code=2).stderr
+
+
+def test_images_that_cannot_be_turned_are_refused_before_any_work(here):
+    for part in ("train", "test"):
+        for label, shade in (("dark", 30), ("light", 220)):
+            folder = here / "data" / "mine" / part / label
+            folder.mkdir(parents=True)
+            for i in range(12):
+                Image.new("L", (12, 8), shade + i).save(folder / f"{i}.png")
+    mine = ("data.name=folder", "data.folder=mine", "data.validation_per_class=3", "bias.ratio=2", "acquisition.budget=2")
+    settings = [*QUICK, *(word for assignment in mine for word in ("--set", assignment))]
+    assert "90 degrees" in fkal("run", *settings, "--dry-run", code=2).stderr
+    told = answer("run", *settings, "--set", "pretrain.task=none", "--method", "random,pfk")
+    assert [len(e["rounds"]) for e in told["experiments"]] == [3, 3]
+
+
+def test_two_names_of_one_experiment_are_run_once(here):
+    result = fkal("run", *QUICK, "--method", "pfk,pfk_joint", "--json")
+    assert "named twice" in result.stderr
+    assert len(json.loads(result.stdout)["experiments"]) == 1
+
+
+def test_another_call_keeps_the_figure_of_this_one(here):
+    (first,) = answer("run", *QUICK, "--method", "random")["figures"]
+    (second,) = answer("run", *QUICK, "--method", "random,pfk")["figures"]
+    assert first != second
+    assert Path(first).exists()
+
+
+def test_a_dry_run_needs_no_lock(here):
+    (plan,) = answer("run", *QUICK, "--method", "random", "--dry-run")["plan"]
+    with StateDirectory(here / "runs", plan["fingerprint"]):
+        assert answer("run", *QUICK, "--method", "random", "--dry-run")["plan"] == [plan]
+        assert "another process" in fkal("run", *QUICK, "--method", "random", code=1).stderr
+
+
+def test_there_is_nothing_to_pretrain_without_a_task(here):
+    assert "nothing to pretrain" in fkal("pretrain", *QUICK, "--set", "pretrain.task=none", code=2).stderr
+
+
+def test_a_configuration_has_one_method(here):
+    assert "2 methods" in fkal("config", "--preset", "digits", "--method", "random,pfk", code=2).stderr
+
+
+def test_the_command_for_the_ui_can_be_pasted(here, monkeypatch):
+    folder = here / "a b#c"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    command = answer("run", *QUICK, "--method", "random")["ui"]
+    assert shlex.split(command)[-1] == f"sqlite:///{folder / 'mlflow.db'}"
 
 
 def test_a_missing_params_file_ends_with_4_and_says_what_to_do(here):

@@ -4,7 +4,7 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from fkal.models import MODELS, MonteCarloDropout, build, head_name, tap_widths
+from fkal.models import MODELS, MonteCarloDropout, build, head_name, monte_carlo_dropout, tap_widths
 
 SMALL = (1, 32, 32)
 
@@ -86,6 +86,17 @@ def test_an_unknown_model_is_refused_with_the_closest_name():
         build("resnet81", SMALL, 3)
     with pytest.raises(ValueError, match="unknown model 'zzzzzzzz'; see"):
         build("zzzzzzzz", SMALL, 3)
+
+
+def test_a_transformer_has_monte_carlo_dropout_and_taps_with_channels_first_alone():
+    """Swin brings nn.Dropout(0.0) along, which drops nothing, and keeps its channels last."""
+    network = build("swin_t", (3, 64, 64), 3).eval()
+    x = torch.ones(1, 3, 64, 64)
+    with torch.no_grad(), monte_carlo_dropout(network, torch.Generator().manual_seed(0)):
+        assert not torch.equal(network(x), network(x))
+    assert tap_widths(network, ("permute",), (3, 64, 64)) == {"permute": 768}
+    with pytest.raises(ValueError, match=r"features\.7.*channels last; tap 'permute'"):
+        tap_widths(network, ("features.7",), (3, 64, 64))
 
 
 @pytest.mark.parametrize(("name", "shape"), [("alexnet", (1, 8, 8)), ("vit_b_32", (3, 32, 32))])

@@ -1,6 +1,5 @@
 """The registry of acquisitions: what a method selects with, and what it needs to see."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -9,6 +8,7 @@ from types import MappingProxyType
 from fkal.acquisition import fisher, random
 from fkal.core.evidence import Evidence, Features, FisherScores, Nothing
 from fkal.core.picks import Picks
+from fkal.spelling import did_you_mean
 
 PAPER = "Gudovskiy et al., CVPR 2020"
 
@@ -53,6 +53,4 @@ def acquisition(name: str) -> Acquisition:
     if name in plugins:
         return plugins[name].load()
     known = [*ACQUISITIONS, *plugins]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(f"unknown acquisition {name!r}; {hint}known: {', '.join(known)}")
+    raise ValueError(f"unknown acquisition {name!r}; {did_you_mean(name, known)}known: {', '.join(known)}")

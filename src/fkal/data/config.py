@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+LARGEST = 4096
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -32,6 +34,8 @@ class DataConfig:
         _refuse_below("workers", self.workers, 0)
         if self.image_size is not None:
             _refuse_below("image_size", self.image_size, 1)
+            if self.image_size > LARGEST:
+                raise ValueError(f"image_size: {self.image_size}: too large; give {LARGEST} pixels or less")
         if self.std is not None and not all(math.isfinite(s) and s > 0 for s in self.std):
             raise ValueError(f"std: {list(self.std)}: pixels are divided by it; give positive numbers")
         if self.mean is not None and not all(math.isfinite(m) for m in self.mean):
@@ -76,7 +80,7 @@ def _refuse_unless_fractions_fit(kind: str, ratio: float, fractions: dict[int, f
     if kind == "by_hand" and not fractions:
         raise ValueError("fractions: not set: kind=by_hand needs them; give, for example, {5: 0.1, 6: 0.1}")
     if kind == "by_hand" and ratio != 1:
-        raise ValueError(f"ratio: {ratio}: kind=by_hand goes by fractions alone; leave ratio at 1")
+        raise ValueError(f"ratio: {ratio}: kind=by_hand goes by fractions alone; set bias.ratio=1")
     if kind != "by_hand" and fractions is not None:
         raise ValueError(f"fractions: {fractions}: only kind=by_hand reads them; set kind=by_hand")
     for label, fraction in (fractions or {}).items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,6 +14,7 @@ from fkal.data.config import DataConfig
 from fkal.data.digest import bytes_digest
 from fkal.data.errors import CorruptData, CorruptImage, MissingData
 from fkal.data.images import ImageSet, TensorImages
+from fkal.spelling import did_you_mean
 
 __all__ = ["DATASETS", "CorruptData", "CorruptImage", "Dataset", "DatasetEntry", "MissingData", "entry_of", "load"]
 
@@ -105,9 +105,7 @@ def _cut_rule(n_classes: int) -> CutRule:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"dataset {name!r}: not known; {hint}choose one of {', '.join(sorted(known))}"
+    return f"dataset {name!r}: not known; {did_you_mean(name, known)}choose one of {', '.join(sorted(known))}"
 
 
 def _missing(config: DataConfig, entry: DatasetEntry, reason: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from fkal.data.config import BiasConfig, DataConfig
 from fkal.data.datasets import Dataset
 from fkal.data.digest import DIGEST_LENGTH, bytes_digest
 from fkal.data.errors import CorruptSplit, ForeignSplit
+from fkal.files import write_whole
 
 __all__ = ["CorruptSplit", "ForeignSplit", "Split", "check_split", "draw_split", "read_split", "write_split"]
 
@@ -89,12 +89,7 @@ def write_split(split: Split, path: Path | str) -> None:
     """Whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        scratch.write_bytes(split_bytes(split))
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(path, split_bytes(split))
 
 
 def read_split(path: Path | str) -> Split:

@@ -12,12 +12,16 @@ class SomeFailed(RuntimeError):
     """Some runs of a grid failed while others finished."""
 
 
+class MissingSettings(FileNotFoundError):
+    """There is no params file, and no preset was named."""
+
+
 @contextmanager
 def answered(debug: bool) -> Iterator[None]:
     """Turns an exception into its message and exit code; with `debug` it is raised as it is.
 
-    2: usage, configuration or data that is wrong; 4: data that is missing; 3: some runs of
-    several failed; 1: a run failed; 130: interrupted.
+    2: usage, configuration, data or a store that is wrong; 4: data or settings that are missing;
+    3: some runs of several failed; 1: a run failed; 130: interrupted.
     """
     try:
         yield
@@ -27,22 +31,32 @@ def answered(debug: bool) -> Iterator[None]:
         if debug:
             raise
         _end(INTERRUPTED, "interrupted; the same command goes on from the last finished iteration")
-    except FileNotFoundError as error:
-        if debug:
-            raise
-        _end(MISSING, str(error))
-    except SomeFailed as error:
-        if debug:
-            raise
-        _end(SOME_FAILED, str(error))
-    except ValueError as error:
-        if debug:
-            raise
-        _end(WRONG, str(error))
     except Exception as error:
         if debug:
             raise
-        _end(FAILED, f"{type(error).__name__}: {error} (--debug shows where)")
+        _end(*_answer(error))
+
+
+def is_wrong(error: Exception) -> bool:
+    """Whether the user has to set something right first: every further run would fail of it, too."""
+    from fkal.config import ConfigError
+    from fkal.data.errors import CorruptSplit, ForeignSplit, MissingData
+    from fkal.edge.store import StoreError
+
+    return isinstance(error, ConfigError | CorruptSplit | ForeignSplit | MissingData | MissingSettings | StoreError)
+
+
+def _answer(error: Exception) -> tuple[int, str]:
+    from fkal.data.errors import CorruptData, MissingData
+
+    if isinstance(error, MissingData | MissingSettings):
+        return MISSING, str(error)
+    if isinstance(error, SomeFailed):
+        return SOME_FAILED, str(error)
+    if is_wrong(error) or isinstance(error, CorruptData):
+        return WRONG, str(error)
+    kind = "" if isinstance(error, ValueError | FloatingPointError) else f"{type(error).__name__}: "
+    return FAILED, f"{kind}{' '.join(str(error).split())} (--debug shows where)"
 
 
 def _end(code: int, message: str) -> None:

@@ -140,8 +140,7 @@ def config(
         configs = configuring.experiments(
             configuring.Sources(preset, params, data_root, assignments or []), method, None
         )
-        for each in configs:
-            typer.echo(configuring.shown(each, as_json=as_json), nl=False)
+        typer.echo(configuring.shown(configs, as_json=as_json), nl=False)
 
 
 @app.command("list", epilog="Example:\n\n    fkal list acquisitions")

@@ -10,9 +10,14 @@ import typer
 import yaml
 
 from fkal import config as configuration
+from fkal.acquisition import acquisition
 from fkal.config import Config, ConfigError, Layer
+from fkal.core.evidence import Nothing
+from fkal.edge.answers import MissingSettings
+from fkal.feasibility import configured
 
 PARAMS = Path("params.yaml")
+MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Sources:
     assignments: Sequence[str]
 
     def layers(self) -> list[Layer]:
-        """The file, the environment, the options. Raises FileNotFoundError without a file."""
+        """The file, the environment, the options. Raises MissingSettings without a file."""
         for name in configuration.strangers(os.environ):
             typer.secho(f"warning: {name} sets nothing; is it misspelt?", err=True, fg="yellow")
         options = configuration.from_assignments(self.assignments)
@@ -44,7 +49,7 @@ class Sources:
             return configuration.from_file(configuration.preset(self.preset), f"preset {self.preset}")
         path = self.params or PARAMS
         if not path.exists():
-            raise FileNotFoundError(
+            raise MissingSettings(
                 f"no {path} here; name a preset, say --preset digits, or write one: "
                 f"fkal config --preset digits > {path}"
             )
@@ -61,8 +66,21 @@ def experiments(sources: Sources, methods: str | None, seeds: str | None) -> lis
         chosen = [] if spec is None else [configuration.method_layer(spec)]
         for number in numbers:
             seed = [] if number is None else [Layer("--seeds", {"seed": number})]
-            configs.append(configuration.merged([*layers, *chosen, *seed]))
+            config = configuration.merged([*layers, *chosen, *seed])
+            _refuse_unread(spec, config)
+            configs.append(config)
     return configs
+
+
+def _refuse_unread(spec: str | None, config: Config) -> None:
+    """Raises ConfigError where a method's short name sets what that method does not read."""
+    entry = configured("acquisition.name", acquisition, config.acquisition.name)
+    if spec is None:
+        return
+    if ":" in spec and "combine" not in entry.options:
+        raise ConfigError(f"--method {spec!r}: {config.acquisition.name} has one kernel; leave out what follows ':'")
+    if "@" in spec and entry.needs is Nothing:
+        raise ConfigError(f"--method {spec!r}: {config.acquisition.name} reads no layer; leave out what follows '@'")
 
 
 def seed_numbers(text: str) -> list[int]:
@@ -70,14 +88,23 @@ def seed_numbers(text: str) -> list[int]:
     numbers: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+        ends = [first, last] if dash else [first]
+        if not all(end.isascii() and end.isdigit() and len(end) <= 9 for end in ends) or int(ends[-1]) < int(first):
             raise ConfigError(f"--seeds {text!r}: {part!r} is neither a seed nor a range; say 0-4 or 0,2,5")
-        numbers += range(int(first), int(last if dash else first) + 1)
+        if int(ends[-1]) - int(first) >= MOST_SEEDS:
+            raise ConfigError(f"--seeds {text!r}: {part!r} are more than {MOST_SEEDS} seeds; give fewer")
+        numbers += range(int(first), int(ends[-1]) + 1)
     return list(dict.fromkeys(numbers))
 
 
-def shown(config: Config, *, as_json: bool) -> str:
-    """The resolved tree and its digest, as YAML that `--params` reads, or as JSON."""
+def shown(configs: Sequence[Config], *, as_json: bool) -> str:
+    """The resolved tree and its digest, as YAML that `--params` reads, or as JSON.
+
+    Raises ConfigError for several: a params file holds one.
+    """
+    if len(configs) > 1:
+        raise ConfigError(f"--method names {len(configs)} methods; a configuration has one")
+    (config,) = configs
     if as_json:
         return json.dumps({"digest": config.digest, "config": config.tree}) + "\n"
     return f"# digest: {config.digest}\n" + yaml.safe_dump(config.tree, sort_keys=False)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pandas as pd
 
@@ -101,7 +101,7 @@ def curve_figure(
 
 
 def save_curve_png(
-    path: Path,
+    target: Path | IO[bytes],
     curves: Mapping[str, Sequence[pd.DataFrame]],
     title: str,
     *,
@@ -109,7 +109,7 @@ def save_curve_png(
     label: str = "test accuracy, %",
     baseline: float | None = None,
 ) -> None:
-    curve_figure(curves, title, metric=metric, label=label, baseline=baseline).savefig(path)
+    curve_figure(curves, title, metric=metric, label=label, baseline=baseline).savefig(target)
 
 
 def save_run_png(path: Path, frame: pd.DataFrame, title: str, method: str) -> None:

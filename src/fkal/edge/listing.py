@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from types import MappingProxyType
+from typing import TypeVar
 
 import typer
 from rich import box
@@ -16,18 +18,25 @@ from fkal.data.datasets import DATASETS
 from fkal.models import MODELS
 
 Row = dict[str, str]
+T = TypeVar("T")
+
+
+def _offered(known: Mapping[str, T], group: str) -> dict[str, T]:
+    """What is built in, and what other packages offer as entry points of the group."""
+    return {**known, **{point.name: point.load() for point in entry_points(group=group)}}
 
 
 def _datasets() -> list[Row]:
     return [
         {"name": name, "what": entry.about, "files under the data root": "\n".join(entry.needs) or "none"}
-        for name, entry in DATASETS.items()
+        for name, entry in _offered(DATASETS, "fkal.datasets").items()
     ]
 
 
 def _models() -> list[Row]:
     rows = [
-        {"name": name, "what": entry.summary, "usual taps": ", ".join(entry.taps)} for name, entry in MODELS.items()
+        {"name": name, "what": entry.summary, "usual taps": ", ".join(entry.taps)}
+        for name, entry in _offered(MODELS, "fkal.models").items()
     ]
     any_other = {"name": "...", "what": "any torchvision classification model by its name", "usual taps": "yours"}
     return [*rows, any_other]
@@ -42,7 +51,7 @@ def _acquisitions() -> list[Row]:
             "options": ", ".join(entry.options) or "none",
             "reference": entry.reference,
         }
-        for name, entry in ACQUISITIONS.items()
+        for name, entry in _offered(ACQUISITIONS, "fkal.acquisitions").items()
     ]
 
 

@@ -1,6 +1,7 @@
 """`fkal split` and `fkal pretrain`: the files that experiments share, made ahead."""
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,27 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fkal.config import Config
+from fkal.config import Config, ConfigError
 from fkal.edge.progress import Bars, say
-from fkal.experiment import bias_name, deterministic, prepare, prepare_split
+from fkal.experiment import deterministic, prepare, prepare_split
+from fkal.identity import bias_name
+
+
+def refuse_unusable(out: Path) -> None:
+    """Raises ConfigError unless files can be written under --out."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out}: nothing can be written there ({error.strerror}); name another folder"
+        ) from error
 
 
 def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
     """Draw the splits and say what is in them."""
+    refuse_unusable(out)
     answers: list[dict[str, Any]] = []
     for config in configs:
         drawn, path = prepare_split(config, out, say)
@@ -43,21 +58,25 @@ def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
 
 def pretrain(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
     """Pretrain each theta^0 that is not there yet."""
+    refuse_unusable(out)
     answers = []
     for config in configs:
+        if config.pretrain.task == "none":
+            raise ConfigError("pretrain.task = 'none': there is nothing to pretrain; set pretrain.task=rotation")
         experiment = prepare(config, out, say)
-        was_there = experiment.weights_path.exists()
         deterministic(config.threads)
-        with Bars(experiment.name) as bars:
+        epochs = 0
+        with Bars(f"{config.data.name} seed {config.seed}") as bars:
             for progress in experiment.theta_0():
                 bars.show(progress)
+                epochs += 1
         answers.append(
             {
                 "dataset": config.data.name,
                 "seed": config.seed,
                 "task": config.pretrain.task,
                 "path": str(experiment.weights_path),
-                "was_there": was_there,
+                "was_there": epochs == 0,
             }
         )
     if as_json:

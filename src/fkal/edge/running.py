@@ -1,8 +1,9 @@
 """`fkal run`: experiments one after another, each kept, tracked and, at the end, put side by side."""
 
+import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,18 +11,24 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from fkal.config import Config
-from fkal.edge.answers import SomeFailed
+from fkal.config import Config, digest_of
+from fkal.edge.answers import SomeFailed, is_wrong
+from fkal.edge.preparing import refuse_unusable
 from fkal.edge.progress import Bars, say
-from fkal.edge.state import StateDirectory, StateInUse
-from fkal.edge.store import tracking_uri
+from fkal.edge.state import StateDirectory
+from fkal.edge.store import prepare_store, tracking_uri
 from fkal.edge.tables import Group, accuracy_table, by_cell, plan_table
 from fkal.edge.ui import ui_command
 from fkal.engine.rounds import Round
 from fkal.experiment import Experiment, prepare
+from fkal.files import write_whole
 
 if TYPE_CHECKING:
     from fkal.edge.tracking import TrackedRun
+
+
+WIDTH = 160
+"""Columns of a table that goes to a file or a pipe."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +44,21 @@ class Outcome:
 def run(configs: Sequence[Config], *, out: Path, tracking: str | None, dry_run: bool, as_json: bool) -> None:
     """Run what is not finished yet, then print accuracy by iteration and draw the curves.
 
-    Everything is checked before anything runs. Raises SomeFailed when one of several fails.
+    Everything that can be is checked before anything runs. Raises SomeFailed when one of several
+    fails while running.
     """
-    experiments = [prepare(config, out, say) for config in configs]
+    refuse_unusable(out)
+    experiments = _distinct(prepare(config, out, say) for config in configs)
     if dry_run:
         _show_plan(experiments, out, as_json)
         return
+    prepare_store(tracking_uri(tracking, Path.cwd()))
     outcomes, failures = [], []
     for experiment in experiments:
         try:
             outcomes.append(run_one(experiment, out, tracking))
-        except (StateInUse, FloatingPointError, RuntimeError, OSError) as error:
-            if len(experiments) == 1:
+        except Exception as error:
+            if len(experiments) == 1 or is_wrong(error):
                 raise
             failures.append(f"{experiment.name}: {error}")
             say(f"failed: {failures[-1]}")
@@ -59,6 +69,16 @@ def run(configs: Sequence[Config], *, out: Path, tracking: str | None, dry_run: 
             f"{len(failures)} of {len(experiments)} experiments failed; the same command tries them again:\n"
             + "\n".join(failures)
         )
+
+
+def _distinct(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """Each once: two names may mean the same experiment, as `pfk` and `pfk_joint` do."""
+    known: dict[str, Experiment] = {}
+    for experiment in experiments:
+        if experiment.fingerprint in known:
+            say(f"{experiment.name}: named twice, run once")
+        known.setdefault(experiment.fingerprint, experiment)
+    return list(known.values())
 
 
 def run_one(experiment: Experiment, out: Path, tracking: str | None) -> Outcome:
@@ -109,7 +129,7 @@ def _show(outcomes: Sequence[Outcome], out: Path, as_json: bool) -> None:
         answer = {"experiments": [_as_json(o) for o in outcomes], "figures": figures, "ui": command}
         typer.echo(json.dumps(answer))
         return
-    console = Console(width=None if os.isatty(1) else 160)
+    console = Console(width=None if os.isatty(1) else WIDTH)
     for (group, members), figure in zip(groups.items(), figures, strict=True):
         console.print(accuracy_table(group, members))
         typer.echo(f"curve: {figure} (numbers beside it as .csv)")
@@ -117,12 +137,16 @@ def _show(outcomes: Sequence[Outcome], out: Path, as_json: bool) -> None:
 
 
 def _draw(group: Group, members: Sequence[Outcome], out: Path) -> Path:
-    """The curves of this call's experiments as a figure, and beside it their numbers as CSV."""
+    """The curves of this call's experiments as a figure, and beside it their numbers as CSV.
+
+    The end of the name stands for the set of experiments, so that another call keeps its own.
+    """
     import pandas as pd
 
     from fkal.edge.curves import PAPER_TITLE, curve_frame, save_curve_png
 
-    path = out / "curves" / f"{group.slug}.png"
+    same = digest_of(sorted(outcome.experiment.fingerprint for outcome in members))[:6]
+    path = out / "curves" / f"{group.slug}-{same}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     curves: dict[str, list[pd.DataFrame]] = {}
     for outcome in members:
@@ -131,9 +155,11 @@ def _draw(group: Group, members: Sequence[Outcome], out: Path) -> Path:
         curves.setdefault(outcome.experiment.method, []).append(frame)
     numbers = pd.concat([f.assign(method=method) for method, frames in curves.items() for f in frames])
     numbers.insert(0, "method", numbers.pop("method"))
-    numbers.to_csv(path.with_suffix(".csv"), index=False)
+    write_whole(path.with_suffix(".csv"), numbers.to_csv(index=False).encode())
     title = f"{group.dataset}, {group.bias}"
-    save_curve_png(path, curves, f"{title}\n{PAPER_TITLE}" if group.protocol == "paper" else title)
+    drawn = io.BytesIO()
+    save_curve_png(drawn, curves, f"{title}\n{PAPER_TITLE}" if group.protocol == "paper" else title)
+    write_whole(path, drawn.getvalue())
     return path
 
 
@@ -160,8 +186,7 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
 def _show_plan(experiments: Sequence[Experiment], out: Path, as_json: bool) -> None:
     plans = []
     for experiment in experiments:
-        with StateDirectory(out, experiment.fingerprint) as state:
-            done = len(state.rounds(say))
+        done = StateDirectory(out, experiment.fingerprint).finished_count
         plans.append(
             {
                 "name": experiment.name,
@@ -178,4 +203,4 @@ def _show_plan(experiments: Sequence[Experiment], out: Path, as_json: bool) -> N
     import yaml
 
     typer.echo(yaml.safe_dump(plans[0]["config"], sort_keys=False))
-    Console().print(plan_table(plans))
+    Console(width=None if os.isatty(1) else WIDTH).print(plan_table(plans))

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from fkal.edge.files import TEMPORARY, write_whole
 from fkal.edge.round_files import UnusableRound, round_bytes, round_of
 from fkal.engine.rounds import Round
+from fkal.files import TEMPORARY, write_whole
 
 Say = Callable[[str], None]
 
@@ -88,6 +88,11 @@ class StateDirectory:
         kept = known if known.get("parent") == parent else {}
         new = {f"b{b:02d}": run_id for b, run_id in (children or {}).items()}
         self._note(run_ids={**kept, "parent": parent, **new})
+
+    @property
+    def finished_count(self) -> int:
+        """How many iterations are marked as finished; needs no lock and checks no file."""
+        return self._last_marked() if self.path.is_dir() else 0
 
     @property
     def is_finished(self) -> bool:

@@ -26,17 +26,21 @@ REACH_SECONDS = 5
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 
+class StoreError(ValueError):
+    """The tracking store is not one, or does not answer."""
+
+
 def tracking_uri(given: str | None, cwd: Path) -> str:
     """The address given, else MLFLOW_TRACKING_URI, else `mlflow.db` in `cwd`; sqlite paths made absolute.
 
-    Raises ValueError for an address that no store can have.
+    Raises StoreError for an address that no store can have.
     """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{STORE_FILE}"
     if uri.startswith(SQLITE):
         return f"{SQLITE}{(cwd / uri.removeprefix(SQLITE)).absolute()}"
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme not in (*DATABASES, *SERVERS) and uri != "databricks":
-        raise ValueError(
+        raise StoreError(
             f"tracking address {uri!r}: MLflow keeps runs in a database or on a server; "
             f"give {SQLITE}{STORE_FILE}, postgresql://... or http://host:5000"
         )
@@ -47,7 +51,7 @@ def prepare_store(uri: str) -> "MlflowClient":
     """A client of the store, which exists, has its tables and answers. Call it before all else of MLflow.
 
     Of several processes that call it at once for a new sqlite file, one creates it; the others wait.
-    Raises ValueError if the store cannot be reached.
+    Raises StoreError if the store cannot be reached.
     """
     import sqlalchemy
     from mlflow import MlflowClient
@@ -62,12 +66,12 @@ def prepare_store(uri: str) -> "MlflowClient":
         with _impatient():
             client.search_experiments(max_results=1)
     except ImportError as error:
-        raise ValueError(
+        raise StoreError(
             f"the MLflow store {_without_password(uri)} needs a driver ({error}); "
             "install it (PostgreSQL: pip install 'psycopg[binary]', address postgresql+psycopg://...)"
         ) from error
     except (MlflowException, OSError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
-        raise ValueError(
+        raise StoreError(
             f"the MLflow store {_without_password(uri)} cannot be used ({_first_line(error)}); "
             "start its server, or name another one by --tracking-uri or MLFLOW_TRACKING_URI"
         ) from error
@@ -90,7 +94,7 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
         found = client.get_experiment_by_name(name)
         assert found is not None, name
     if found.lifecycle_stage != LifecycleStage.ACTIVE:
-        raise ValueError(
+        raise StoreError(
             f"MLflow experiment {name!r} was deleted: runs go to an active one; "
             f"bring it back with `mlflow experiments restore -x {found.experiment_id}`, or remove it with `mlflow gc`"
         )

@@ -56,7 +56,9 @@ def accuracy_table(group: Group, outcomes: Sequence["Outcome"]) -> Table:
 
 
 def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("experiment", "fingerprint", "iterations", "finished", "labels", box=box.SIMPLE)
+    table = Table(box=box.SIMPLE)
+    for title in ("experiment", "fingerprint", "iterations", "finished", "labels"):
+        table.add_column(title, no_wrap=True)
     for plan in plans:
         keys = ("name", "fingerprint", "iterations", "finished", "labels")
         table.add_row(*(str(plan[key]) for key in keys))

@@ -13,4 +13,6 @@ def ui_command(uri: str) -> str:
     if uri.startswith("http"):
         return uri
     mlflow = Path(sys.executable).with_name("mlflow")
-    return f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {shlex.quote(str(mlflow))} ui --backend-store-uri {uri}"
+    return (
+        f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {shlex.quote(str(mlflow))} ui --backend-store-uri {shlex.quote(uri)}"
+    )

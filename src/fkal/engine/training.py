@@ -37,11 +37,13 @@ class SgdConfig:
         for key, least in (("epochs", 1), ("batch_size", 1), ("warmup_epochs", 0)):
             if getattr(self, key) < least:
                 raise ValueError(f"{key} = {getattr(self, key)}; give at least {least}")
-        if not self.lr > 0:
+        if not 0 < self.lr < math.inf:
             raise ValueError(f"lr = {self.lr}; give a learning rate above 0")
+        if min(self.decay_epochs, default=0) < 0:
+            raise ValueError(f"decay_epochs = {list(self.decay_epochs)}; epochs count from 0")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum = {self.momentum}; give a value in [0, 1)")
-        if not self.weight_decay >= 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay = {self.weight_decay}; give 0 or more")
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay = {self.decay}; give a factor in (0, 1]")

@@ -1,6 +1,5 @@
 """Builders by name. Input channels and class count follow the data."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -15,6 +14,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from fkal.models.dropout import MonteCarloDropout
 from fkal.models.lenet import LeNet
 from fkal.models.modes import evaluating
+from fkal.spelling import did_you_mean
 
 Shape = tuple[int, int, int]
 Builder = Callable[[Shape, int], nn.Module]
@@ -80,9 +80,7 @@ def build(name: str, shape: Shape, n_classes: int) -> nn.Module:
     classifiers = torchvision.models.list_models(module=torchvision.models)
     if name not in classifiers:
         known = [*MODELS, *plugins, *classifiers]
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"unknown model {name!r}; {hint}see `fkal list models`")
+        raise ValueError(f"unknown model {name!r}; {did_you_mean(name, known)}see `fkal list models`")
     return _from_torchvision(name, shape, n_classes)
 
 
@@ -111,7 +109,7 @@ def _from_torchvision(name: str, shape: Shape, n_classes: int) -> nn.Module:
     _refuse_unless_it_takes(shape, model, name)
     for parent in list(model.modules()):
         for child_name, child in list(parent.named_children()):
-            if isinstance(child, nn.Dropout):
+            if isinstance(child, nn.Dropout) and child.p > 0:
                 setattr(parent, child_name, nn.Sequential(child, MonteCarloDropout(child.p)))
     if not any(isinstance(layer, MonteCarloDropout) for layer in model.modules()):
         head = head_name(model)

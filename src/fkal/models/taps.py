@@ -1,14 +1,15 @@
 """Taps: the outputs of named layers, caught during a forward pass."""
 
-import difflib
 from collections.abc import Sequence
 from types import TracebackType
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import SwinTransformer
 
 from fkal.core.descriptors import pooled
 from fkal.models.modes import evaluating
+from fkal.spelling import did_you_mean
 
 
 class Taps:
@@ -62,6 +63,7 @@ def tap_widths(model: nn.Module, names: Sequence[str], shape: tuple[int, int, in
     One forward pass of a blank image. Raises ValueError if a tap does not exist, is not
     reached, or returns something that cannot be pooled.
     """
+    _refuse_channels_last(model, names)
     device = next(model.parameters()).device
     with evaluating(model), Taps(model, names) as taps:
         model(torch.zeros(1, *shape, device=device))
@@ -71,11 +73,17 @@ def tap_widths(model: nn.Module, names: Sequence[str], shape: tuple[int, int, in
     return {name: pooled(taps.outputs[name]).shape[1] for name in names}
 
 
+def _refuse_channels_last(model: nn.Module, names: Sequence[str]) -> None:
+    """A shape alone does not tell (n, h, w, c) from (n, c, h, w); of torchvision's only Swin has the former."""
+    channels_last = [name for name in names if name != "permute" and name.partition(".")[0] in ("features", "norm")]
+    if isinstance(model, SwinTransformer) and channels_last:
+        raise ValueError(f"taps {channels_last} of a Swin transformer have their channels last; tap 'permute' instead")
+
+
 def _layer(model: nn.Module, name: str) -> nn.Module:
     layers = {known: layer for known, layer in model.named_modules() if known}
     if name in layers:
         return layers[name]
-    close = difflib.get_close_matches(name, layers, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = did_you_mean(name, layers)
     top = [known for known in layers if "." not in known]
     raise ValueError(f"the model has no layer {name!r} to tap; {hint}layers: {', '.join(top)}")

@@ -1,0 +1,83 @@
+"""Files that experiments share: splits and pretrained weights, made once, used by all.
+
+Two processes that want the same file at once make it once: the second waits for the first.
+"""
+
+import hashlib
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from fkal.data.splits import Split, split_bytes, write_split
+from fkal.files import write_whole
+
+P = TypeVar("P")
+Say = Callable[[str], None]
+CHECKSUM = "sha256"
+
+
+def written_split(path: Path, split: Split, say: Say) -> None:
+    """Leaves the split at `path`; a file there that holds anything else is reported and replaced."""
+    with _locked(path, say):
+        if path.exists():
+            if path.read_bytes() == split_bytes(split):
+                return
+            say(f"{path}: corrupt, or not the split of this recipe; it is drawn again")
+        write_split(split, path)
+
+
+def shared_weights(
+    path: Path, make: Callable[[], Generator[P, None, dict[str, Tensor]]], say: Say
+) -> Generator[P, None, dict[str, Tensor]]:
+    """The weights at `path`, or else made by `make` (whose progress is passed on) and kept there.
+
+    A file that is not what was once written there is reported and made again.
+    """
+    with _locked(path, say):
+        if path.exists():
+            try:
+                return _checked(path)
+            except (SafetensorError, ValueError, OSError) as error:
+                say(f"{path}: not the weights that were kept there ({error}); pretraining again")
+        weights = yield from make()
+        write_whole(path, save(weights, metadata={CHECKSUM: _checksum(weights)}))
+    return weights
+
+
+def _checked(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        told = (file.metadata() or {}).get(CHECKSUM)
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+    if told != _checksum(weights):
+        raise ValueError("its checksum does not fit its tensors")
+    return weights
+
+
+def _checksum(weights: Mapping[str, Tensor]) -> str:
+    content = hashlib.sha256()
+    for name in sorted(weights):
+        content.update(f"{name} {weights[name].dtype} {tuple(weights[name].shape)}\n".encode())
+        content.update(weights[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()
+
+
+@contextmanager
+def _locked(path: Path, say: Say) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=0.5)
+    except Timeout:
+        say(f"waiting for another process that makes {path}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
