@@ -334,8 +334,8 @@ def test_images_that_cannot_be_turned_are_refused_before_any_work(here):
             folder.mkdir(parents=True)
             for i in range(12):
                 Image.new("L", (12, 8), shade + i).save(folder / f"{i}.png")
-    mine = ("data.name=folder", "data.folder=mine", "data.validation_per_class=3", "bias.ratio=2", "acquisition.budget=2")
-    settings = [*QUICK, *(word for assignment in mine for word in ("--set", assignment))]
+    data = ("data.name=folder", "data.folder=mine", "data.validation_per_class=3", "bias.ratio=2")
+    settings = [*QUICK, *(word for item in (*data, "acquisition.budget=2") for word in ("--set", item))]
     assert "90 degrees" in fkal("run", *settings, "--dry-run", code=2).stderr
     told = answer("run", *settings, "--set", "pretrain.task=none", "--method", "random,pfk")
     assert [len(e["rounds"]) for e in told["experiments"]] == [3, 3]
