@@ -4,7 +4,6 @@ import io
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +12,12 @@ from rich.console import Console
 
 from fkal.config import Config, digest_of
 from fkal.edge.answers import SomeFailed, is_wrong
+from fkal.edge.outcomes import Group, Outcome, by_cell
 from fkal.edge.preparing import refuse_unusable
 from fkal.edge.progress import Bars, say
 from fkal.edge.state import StateDirectory
 from fkal.edge.store import prepare_store, tracking_uri
-from fkal.edge.tables import Group, accuracy_table, by_cell, plan_table
+from fkal.edge.tables import accuracy_table, plan_table
 from fkal.edge.ui import ui_command
 from fkal.engine.rounds import Round
 from fkal.experiment import Experiment, prepare
@@ -29,16 +29,6 @@ if TYPE_CHECKING:
 
 WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """An experiment that is finished, its iterations, and where it is tracked."""
-
-    experiment: Experiment
-    rounds: tuple[Round, ...]
-    run_id: str
-    tracking_uri: str
 
 
 def run(configs: Sequence[Config], *, out: Path, tracking: str | None, dry_run: bool, as_json: bool) -> None:

@@ -2,39 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from rich import box
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from fkal.edge.running import Outcome
+from fkal.edge.outcomes import Group, Outcome
 
 
-class Group(NamedTuple):
-    """Experiments that may be compared: the same images, bias, protocol and labels an iteration."""
-
-    dataset: str
-    bias: str
-    protocol: str
-    budget: int
-
-    @property
-    def slug(self) -> str:
-        paper = "-paper-protocol" if self.protocol == "paper" else ""
-        return f"{self.dataset}-{self.bias}{paper}"
-
-
-def by_cell(outcomes: Sequence["Outcome"]) -> dict[Group, list["Outcome"]]:
-    groups: dict[Group, list[Outcome]] = {}
-    for outcome in outcomes:
-        config, experiment = outcome.experiment.config, outcome.experiment
-        key = Group(config.data.name, experiment.bias, config.protocol, config.acquisition.budget)
-        groups.setdefault(key, []).append(outcome)
-    return groups
-
-
-def accuracy_table(group: Group, outcomes: Sequence["Outcome"]) -> Table:
+def accuracy_table(group: Group, outcomes: Sequence[Outcome]) -> Table:
     """Test accuracy, %: a row a method, a column an iteration."""
     rounds = max(len(outcome.rounds) for outcome in outcomes)
     epoch = "of the last epoch" if group.protocol == "last" else "of the epoch that is best ON THE TEST SET"
@@ -65,7 +41,7 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _by_method(outcomes: Sequence["Outcome"]) -> dict[str, list["Outcome"]]:
+def _by_method(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     methods: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         methods.setdefault(outcome.experiment.method, []).append(outcome)
