@@ -26,7 +26,15 @@ from fkal.engine.metering import Meter, Progress
 from fkal.engine.pretraining import pretrain
 from fkal.engine.rounds import Round
 from fkal.feasibility import configured, refuse_infeasible
-from fkal.identity import bias_name, fingerprint, method_name, pretraining_key, split_key
+from fkal.identity import (
+    bias_name,
+    cell_name,
+    experiment_name,
+    fingerprint,
+    method_name,
+    pretraining_key,
+    split_key,
+)
 from fkal.made_once import Say, shared_weights, written_split
 from fkal.models import build
 
@@ -61,12 +69,11 @@ class Experiment:
 
     @property
     def cell(self) -> str:
-        paper = "-paper_protocol" if self.protocol == "paper" else ""
-        return f"{self.config.data.name}-{self.bias}-{self.method}{paper}"
+        return cell_name(self.config)
 
     @property
     def name(self) -> str:
-        return f"{self.cell}-s{self.config.seed}"
+        return experiment_name(self.config)
 
     @property
     def seed(self) -> int:

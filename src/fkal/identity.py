@@ -41,6 +41,17 @@ def method_name(config: Config) -> str:
     return name if needs is Nothing or chosen.taps == usual else f"{name}@{'+'.join(chosen.taps)}"
 
 
+def cell_name(config: Config) -> str:
+    """`mnist-ir100-pfk_joint`: dataset, bias and method, which experiments of several seeds share."""
+    paper = "-paper_protocol" if config.protocol == "paper" else ""
+    return f"{config.data.name}-{bias_name(config.bias)}-{method_name(config)}{paper}"
+
+
+def experiment_name(config: Config) -> str:
+    """`mnist-ir100-pfk_joint-s0`."""
+    return f"{cell_name(config)}-s{config.seed}"
+
+
 def fingerprint(config: Config, split: Split, device: torch.device) -> str:
     """Digest of all that the result depends on; settings that the method does not read have no part."""
     entry = acquisition(config.acquisition.name)

@@ -4,18 +4,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from fkal.config import Config
 from fkal.engine.rounds import Round
-from fkal.experiment import Experiment
+from fkal.identity import bias_name, experiment_name, method_name
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """An experiment that is finished, its iterations, and where it is tracked."""
+    """A finished experiment: its iterations (without weights, which stay on disk) and where it is tracked."""
 
-    experiment: Experiment
+    config: Config
+    fingerprint: str
+    split_digest: str
     rounds: tuple[Round, ...]
     run_id: str
     tracking_uri: str
+
+    @property
+    def name(self) -> str:
+        return experiment_name(self.config)
+
+    @property
+    def method(self) -> str:
+        return method_name(self.config)
 
 
 class Group(NamedTuple):
@@ -35,7 +46,7 @@ class Group(NamedTuple):
 def by_cell(outcomes: Sequence[Outcome]) -> dict[Group, list[Outcome]]:
     groups: dict[Group, list[Outcome]] = {}
     for outcome in outcomes:
-        config, experiment = outcome.experiment.config, outcome.experiment
-        key = Group(config.data.name, experiment.bias, config.protocol, config.acquisition.budget)
+        config = outcome.config
+        key = Group(config.data.name, bias_name(config.bias), config.protocol, config.acquisition.budget)
         groups.setdefault(key, []).append(outcome)
     return groups

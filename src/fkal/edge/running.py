@@ -3,7 +3,8 @@
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from fkal.edge.ui import ui_command
 from fkal.engine.rounds import Round
 from fkal.experiment import Experiment, prepare
 from fkal.files import write_whole
+from fkal.identity import bias_name, experiment_name
 
 if TYPE_CHECKING:
     from fkal.edge.tracking import TrackedRun
@@ -38,37 +40,38 @@ def run(configs: Sequence[Config], *, out: Path, tracking: str | None, dry_run: 
     fails while running.
     """
     refuse_unusable(out)
-    experiments = _distinct(prepare(config, out, say) for config in configs)
+    distinct = _distinct(configs, out)
     if dry_run:
-        _show_plan(experiments, out, as_json)
+        _show_plan(distinct, out, as_json)
         return
     prepare_store(tracking_uri(tracking, Path.cwd()))
     outcomes, failures = [], []
-    for experiment in experiments:
+    for config in distinct.values():
         try:
-            outcomes.append(run_one(experiment, out, tracking))
+            outcomes.append(run_one(prepare(config, out, say), out, tracking))
         except Exception as error:
-            if len(experiments) == 1 or is_wrong(error):
+            if len(distinct) == 1 or is_wrong(error):
                 raise
-            failures.append(f"{experiment.name}: {error}")
+            failures.append(f"{experiment_name(config)}: {error}")
             say(f"failed: {failures[-1]}")
     if outcomes:
         _show(outcomes, out, as_json)
     if failures:
         raise SomeFailed(
-            f"{len(failures)} of {len(experiments)} experiments failed; the same command tries them again:\n"
+            f"{len(failures)} of {len(distinct)} experiments failed; the same command tries them again:\n"
             + "\n".join(failures)
         )
 
 
-def _distinct(experiments: Iterable[Experiment]) -> list[Experiment]:
-    """Each once: two names may mean the same experiment, as `pfk` and `pfk_joint` do."""
-    known: dict[str, Experiment] = {}
-    for experiment in experiments:
-        if experiment.fingerprint in known:
-            say(f"{experiment.name}: named twice, run once")
-        known.setdefault(experiment.fingerprint, experiment)
-    return list(known.values())
+def _distinct(configs: Iterable[Config], out: Path) -> dict[str, Config]:
+    """By fingerprint: each checked, and each once, since `pfk` and `pfk_joint` may mean the same experiment."""
+    known: dict[str, Config] = {}
+    for config in configs:
+        fingerprint = prepare(config, out, say).fingerprint
+        if fingerprint in known:
+            say(f"{experiment_name(config)}: named twice, run once")
+        known.setdefault(fingerprint, config)
+    return known
 
 
 def run_one(experiment: Experiment, out: Path, tracking: str | None) -> Outcome:
@@ -92,7 +95,14 @@ def run_one(experiment: Experiment, out: Path, tracking: str | None) -> Outcome:
             state.finish()
         if was_finished:
             say(f"{experiment.name}: finished before, nothing to do")
-        return Outcome(experiment, tuple(rounds), tracked.run_id, tracking_uri(tracking, Path.cwd()))
+        return Outcome(
+            config=experiment.config,
+            fingerprint=experiment.fingerprint,
+            split_digest=experiment.split.digest,
+            rounds=tuple(replace(each, weights={}) for each in rounds),
+            run_id=tracked.run_id,
+            tracking_uri=tracking_uri(tracking, Path.cwd()),
+        )
 
 
 def _worked(
@@ -135,14 +145,14 @@ def _draw(group: Group, members: Sequence[Outcome], out: Path) -> Path:
 
     from fkal.edge.curves import PAPER_TITLE, curve_frame, save_curve_png
 
-    same = digest_of(sorted(outcome.experiment.fingerprint for outcome in members))[:6]
+    same = digest_of(sorted(outcome.fingerprint for outcome in members))[:6]
     path = out / "curves" / f"{group.slug}-{same}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     curves: dict[str, list[pd.DataFrame]] = {}
     for outcome in members:
         frame = curve_frame(outcome.rounds)
-        frame.insert(0, "seed", outcome.experiment.seed)
-        curves.setdefault(outcome.experiment.method, []).append(frame)
+        frame.insert(0, "seed", outcome.config.seed)
+        curves.setdefault(outcome.method, []).append(frame)
     numbers = pd.concat([f.assign(method=method) for method, frames in curves.items() for f in frames])
     numbers.insert(0, "method", numbers.pop("method"))
     write_whole(path.with_suffix(".csv"), numbers.to_csv(index=False).encode())
@@ -154,16 +164,15 @@ def _draw(group: Group, members: Sequence[Outcome], out: Path) -> Path:
 
 
 def _as_json(outcome: Outcome) -> dict[str, object]:
-    experiment = outcome.experiment
     return {
-        "name": experiment.name,
-        "dataset": experiment.config.data.name,
-        "bias": experiment.bias,
-        "method": experiment.method,
-        "seed": experiment.seed,
-        "protocol": experiment.protocol,
-        "fingerprint": experiment.fingerprint,
-        "split_digest": experiment.split.digest,
+        "name": outcome.name,
+        "dataset": outcome.config.data.name,
+        "bias": bias_name(outcome.config.bias),
+        "method": outcome.method,
+        "seed": outcome.config.seed,
+        "protocol": outcome.config.protocol,
+        "fingerprint": outcome.fingerprint,
+        "split_digest": outcome.split_digest,
         "run_id": outcome.run_id,
         "tracking_uri": outcome.tracking_uri,
         "rounds": [
@@ -173,20 +182,18 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _show_plan(experiments: Sequence[Experiment], out: Path, as_json: bool) -> None:
-    plans = []
-    for experiment in experiments:
-        done = StateDirectory(out, experiment.fingerprint).finished_count
-        plans.append(
-            {
-                "name": experiment.name,
-                "fingerprint": experiment.fingerprint,
-                "iterations": experiment.rounds,
-                "finished": done,
-                "labels": experiment.config.acquisition.budget * experiment.rounds,
-                "config": experiment.config.tree,
-            }
-        )
+def _show_plan(distinct: Mapping[str, Config], out: Path, as_json: bool) -> None:
+    plans = [
+        {
+            "name": experiment_name(config),
+            "fingerprint": fingerprint,
+            "iterations": config.acquisition.rounds,
+            "finished": StateDirectory(out, fingerprint).finished_count,
+            "labels": config.acquisition.budget * config.acquisition.rounds,
+            "config": config.tree,
+        }
+        for fingerprint, config in distinct.items()
+    ]
     if as_json:
         typer.echo(json.dumps({"plan": plans}))
         return

@@ -44,7 +44,7 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
 def _by_method(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     methods: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        methods.setdefault(outcome.experiment.method, []).append(outcome)
+        methods.setdefault(outcome.method, []).append(outcome)
     return methods
 
 
