@@ -142,7 +142,7 @@ class Experiment:
             method=Method(
                 needs=entry.needs,
                 select=partial(entry.select, **options),
-                estimate=PSEUDO_LABELS[config.pseudo_label].estimate,
+                pseudo_label=PSEUDO_LABELS[config.pseudo_label],
                 taps=config.taps,
                 describe_batch=config.batch_size,
                 budget=config.budget,

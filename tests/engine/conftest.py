@@ -109,7 +109,7 @@ def learning(problem) -> Callable[..., ActiveLearning]:
             method=Method(
                 needs=entry.needs,
                 select=partial(entry.select, **options),
-                estimate=PSEUDO_LABELS[pseudo_label].estimate,
+                pseudo_label=PSEUDO_LABELS[pseudo_label],
                 taps=tuple(taps or TAPS[kind]),
                 describe_batch=5,
                 budget=budget,

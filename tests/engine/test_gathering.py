@@ -233,7 +233,7 @@ def gathered(outcome, network, pictures, needs, meter, *, pseudo_label="joint"):
             needs,
             open_pool=torch.tensor([1, 4, 8, 10, 3]),
             validation=torch.tensor([0, 2, 5, 6, 7, 9, 11]),
-            estimate=PSEUDO_LABELS[pseudo_label].estimate,
+            pseudo_label=PSEUDO_LABELS[pseudo_label],
         )
     )
 
@@ -285,6 +285,20 @@ def test_g_of_the_pool_is_that_of_the_pseudo_labels(outcome, images, model, mete
     expected = {"true": pictures.labels, "predicted": torch.tensor(own_predictions(network, pictures))}
     if name in expected:
         assert torch.equal(evidence.pseudo_labels, expected[name][pool])
+
+
+@pytest.mark.parametrize("name", list(PSEUDO_LABELS))
+def test_g_of_the_targets_is_that_of_their_true_labels_but_of_the_predicted_ones_for_predicted(
+    outcome, images, model, meter, name
+):
+    """Decision 006: then pool and validation are compared under one rule."""
+    pictures, network = images(12, seed=19), model("lenet", seed=19)
+    evidence, rows = gathered(outcome, network, pictures, FisherScores, meter, pseudo_label=name)
+    targets = torch.tensor([0, 2, 5, 6, 7, 9, 11])[rows]
+    labels = torch.tensor(own_predictions(network, pictures)) if name == "predicted" else pictures.labels
+    alone = described(outcome, network, pictures, targets, labels, LENET, meter).descriptors
+    for tap in LENET:
+        assert_close(evidence.targets.g[tap], alone.g[tap], rtol=1e-3, atol=1e-5)
 
 
 def test_joint_looks_at_all_validation_images_not_at_the_misclassified_alone(outcome, images, model, meter):

@@ -55,17 +55,22 @@ def joint(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """An estimator, what it is in one line, and whether it is an ablation that reads true labels."""
+    """An estimator, what it is in one line, and whether it is an ablation that reads true labels.
+
+    With `predicted_g_v` the validation gradients, too, are those of the predicted labels, and not
+    of y_v: pool and validation are then compared under one rule (decision 006).
+    """
 
     estimate: Estimate
     summary: str
     sees_oracle: bool = False
+    predicted_g_v: bool = False
 
 
 PSEUDO_LABELS: Mapping[str, PseudoLabel] = MappingProxyType(
     {
         "joint": PseudoLabel(joint, "label of the most similar validation image by R_z"),
-        "predicted": PseudoLabel(predicted, "the model's own arg max"),
+        "predicted": PseudoLabel(predicted, "the model's own arg max", predicted_g_v=True),
         "true": PseudoLabel(true, "the true label: an upper limit, not a method", sees_oracle=True),
     }
 )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fkal.core.descriptors import Descriptors, loss_gradient, pooled
 from fkal.core.evidence import Evidence, Features, FisherScores, Nothing
-from fkal.core.pseudo_labels import Estimate, PoolBatch, Reference
+from fkal.core.pseudo_labels import PoolBatch, PseudoLabel, Reference
 from fkal.data.images import ImageSet
 from fkal.engine.metering import Meter, Progress
 from fkal.models import Taps, evaluating
@@ -85,7 +85,7 @@ def gather(
     *,
     open_pool: Int[Tensor, " n"],
     validation: Int[Tensor, " m"],
-    estimate: Estimate,
+    pseudo_label: PseudoLabel,
 ) -> Generator[Progress, None, tuple[Evidence, Int[Tensor, " t"]]]:
     """The evidence that a method needs, and the validation rows that are its targets.
 
@@ -98,19 +98,20 @@ def gather(
     device = describer.meter.device
     labels = describer.images.labels
 
-    def true_labels(logits: Tensor, z: Descriptors, indices: Tensor) -> Tensor:
-        return labels[indices].to(device)
+    def validation_labels(logits: Tensor, z: Descriptors, indices: Tensor) -> Tensor:
+        return logits.argmax(dim=1) if pseudo_label.predicted_g_v else labels[indices].to(device)
 
-    known = yield from describer.describe(validation, true_labels, with_grad=with_grad, what="validation")
-    reference = Reference(known.descriptors, known.y)
+    known = yield from describer.describe(validation, validation_labels, with_grad=with_grad, what="validation")
+    y_v = labels[validation].to(device)
+    reference = Reference(known.descriptors, y_v)
 
     def pseudo_labels(logits: Tensor, z: Descriptors, indices: Tensor) -> Tensor:
         if not with_grad:
             return logits.argmax(dim=1)
-        return estimate(PoolBatch(logits, z, labels[indices].to(device)), reference)
+        return pseudo_label.estimate(PoolBatch(logits, z, labels[indices].to(device)), reference)
 
     pool = yield from describer.describe(open_pool, pseudo_labels, with_grad=with_grad, what="pool")
-    rows = target_rows(known.y_hat, known.y)
+    rows = target_rows(known.y_hat, y_v)
     targets = known.descriptors[rows]
     if with_grad:
         return FisherScores(pool.descriptors, targets, pool.y), rows.cpu()

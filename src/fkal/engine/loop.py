@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fkal.core.evidence import Evidence, Features, FisherScores
 from fkal.core.picks import Picks
 from fkal.core.pool import Pool
-from fkal.core.pseudo_labels import Estimate
+from fkal.core.pseudo_labels import PseudoLabel
 from fkal.core.randomness import stream
 from fkal.data.images import ImageSet
 from fkal.engine.evaluation import accuracies, confusion_matrix
@@ -51,7 +51,7 @@ class Method:
 
     needs: type[Evidence]
     select: Select
-    estimate: Estimate
+    pseudo_label: PseudoLabel
     taps: tuple[str, ...]
     describe_batch: int
     budget: int
@@ -124,7 +124,7 @@ class ActiveLearning:
                 method.needs,
                 open_pool=pool.open,
                 validation=self.problem.validation,
-                estimate=method.estimate,
+                pseudo_label=method.pseudo_label,
             )
         with meter.phase("select"):
             picks = method.select(evidence, method.budget, stream(self.seed, "select", b))
