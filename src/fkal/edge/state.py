@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,8 +12,7 @@ from filelock import FileLock, Timeout
 from fkal.edge.round_files import UnusableRound, round_bytes, round_of
 from fkal.engine.rounds import Round
 from fkal.files import TEMPORARY, write_whole
-
-Say = Callable[[str], None]
+from fkal.made_once import Say
 
 LOCK_SECONDS = 2.0
 ROUND_FILE = re.compile(r"round-(\d+)\.(safetensors|json)")

@@ -23,9 +23,10 @@ from fkal.edge.logged_model import EXAMPLES, NotTraceable, has_model, log_model
 from fkal.edge.meters import ENERGY, Meters
 from fkal.edge.parts import dataset_inputs
 from fkal.edge.provenance import KEY, PARENT, ROUND_DIGEST, SUPERSEDED, Traced, child_key, child_tags, parent_tags
-from fkal.edge.state import Say, StateDirectory
+from fkal.edge.state import StateDirectory
 from fkal.edge.store import experiment_id, prepare_store, tracking_uri
 from fkal.engine.rounds import Round
+from fkal.made_once import Say
 
 
 class Tracked(Traced, Protocol):
