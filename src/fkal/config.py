@@ -19,9 +19,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fkal.acquisition.settings import AcquisitionConfig
+from fkal.core.kernels import R_ZG
 from fkal.data.config import BiasConfig, DataConfig
 from fkal.engine.pretraining import PretrainConfig
 from fkal.engine.training import TrainConfig
+from fkal.engine.vaal import VaalConfig
 from fkal.models.registry import ModelConfig
 from fkal.spelling import did_you_mean
 
@@ -55,6 +57,7 @@ class Config(BaseModel):
     pretrain: PretrainConfig = PretrainConfig()
     train: TrainConfig = TrainConfig()
     acquisition: AcquisitionConfig = AcquisitionConfig()
+    vaal: VaalConfig = VaalConfig()
     protocol: Literal["last", "paper"] = "last"
     seed: int = Field(default=0, ge=0)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
@@ -206,22 +209,48 @@ def from_assignments(assignments: Sequence[str]) -> Layer:
     return Layer("--set", values)
 
 
-METHOD = re.compile(r"(?P<name>pfk(?=_)|[^:@]+)(_(?P<pseudo_label>[^:@]+))?(:(?P<combine>[^@]+))?(@(?P<taps>.+))?")
+METHOD = re.compile(r"(?P<name>pfk(?=_)|[^:@]+)(_(?P<pseudo_label>[^:@]+))?(?P<marks>(:[^:@]+)*)(@(?P<taps>.+))?")
+COUNT = re.compile(r"(?P<letter>[ek])(?P<count>\d+)")
+COUNTS = {"e": "ensemble", "k": "samples"}
+RANDOM_THETA_0 = "random_theta_0"
+HEAD_ONLY = "head_only"
 
 
 def method_layer(spec: str) -> Layer:
-    """A method by its short name: `random`, `pcc@conv2`, `pfk_joint:sum@conv1+conv2`.
+    """A method by its short name: `random`, `varr:e4:k32`, `pcc@conv2`, `pfk_joint:sum@conv1+conv2`.
 
-    After `pfk_` stands the pseudo-label, after `:` how R_z and R_g meet, after `@` the taps;
-    what is not said stays as configured. Raises ConfigError for what is not of this form.
+    After `pfk_` stands the pseudo-label; after each `:` how R_z and R_g meet, `e4` for an ensemble of 4,
+    `k32` for 32 Monte Carlo passes or views, `random_theta_0` for no pretraining, `head_only` for
+    retraining the last layer alone; after `@` the taps. What is not said stays as configured.
+    Raises ConfigError for what is not of this form.
     """
     match = METHOD.fullmatch(spec)
     if match is None:
-        raise ConfigError(f"--method {spec!r}: give NAME[_PSEUDO-LABEL][:COMBINE][@TAP+TAP], say pfk_joint@conv2")
-    values = {key: value for key, value in match.groupdict().items() if value is not None}
-    if "taps" in values:
-        values["taps"] = values["taps"].split("+")
-    return Layer(f"--method {spec}", {"acquisition": values})
+        raise ConfigError(f"--method {spec!r}: give NAME[_PSEUDO-LABEL][:MARK...][@TAP+TAP], say pfk_joint@conv2")
+    chosen: dict[str, Any] = {key: match[key] for key in ("name", "pseudo_label") if match[key] is not None}
+    if match["taps"]:
+        chosen["taps"] = match["taps"].split("+")
+    values: dict[str, Any] = {"acquisition": chosen}
+    for mark in match["marks"].split(":")[1:]:
+        _update(values, _marked(spec, mark), {}, "", ())
+    return Layer(f"--method {spec}", values)
+
+
+def _marked(spec: str, mark: str) -> dict[str, Any]:
+    """The settings that one mark of a method's short name stands for."""
+    count = COUNT.fullmatch(mark)
+    if count:
+        return {"acquisition": {COUNTS[count["letter"]]: int(count["count"])}}
+    if mark in R_ZG:
+        return {"acquisition": {"combine": mark}}
+    if mark == RANDOM_THETA_0:
+        return {"pretrain": {"task": "none"}}
+    if mark == HEAD_ONLY:
+        return {"train": {"layers": "head"}}
+    known = [*R_ZG, RANDOM_THETA_0, HEAD_ONLY]
+    raise ConfigError(
+        f"--method {spec!r}: {mark!r} is unknown; {did_you_mean(mark, known)}known: {', '.join(known)}, e4, k32"
+    )
 
 
 def _yaml_value(text: str, where: str) -> Any:

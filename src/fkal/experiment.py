@@ -14,14 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fkal.acquisition import acquisition
+from fkal.acquisition import Acquisition, acquisition
 from fkal.config import Config, ConfigError
+from fkal.core.kernels import R_ZG
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.core.randomness import stream
 from fkal.data.config import DataConfig
 from fkal.data.datasets import Dataset, load
 from fkal.data.splits import Split, draw_split
-from fkal.engine.loop import ActiveLearning, Method, Problem, Weights
+from fkal.engine.gathering import Gathering
+from fkal.engine.loop import ActiveLearning, Method, Problem, Weights, member_name
 from fkal.engine.metering import Meter, Progress
 from fkal.engine.pretraining import pretrain
 from fkal.engine.rounds import Round
@@ -36,7 +38,7 @@ from fkal.identity import (
     split_key,
 )
 from fkal.made_once import Say, shared_weights, written_split
-from fkal.models import build
+from fkal.models import Ensemble, build, members_of
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,16 @@ class Experiment:
     """One (dataset, bias, method, seed), checked and ready to run.
 
     `name` is for people (`mnist-ir100-pfk_joint-s0`), `fingerprint` for finding it again: the
-    digest of configuration, data, split and algorithm version. `model` is the task model, worked
-    on in place; `first_weights` are those that it was built with.
+    digest of configuration, data, split and algorithm version. `model` is the task model (or the
+    ensemble), worked on in place; `first_weights` are those that it was built with. `weights_paths`
+    has the file of pretrained weights of each member.
     """
 
     config: Config
     dataset: Dataset
     split: Split
     split_path: Path
-    weights_path: Path
+    weights_paths: tuple[Path, ...]
     model: nn.Module
     first_weights: Weights
     device: torch.device
@@ -85,7 +88,16 @@ class Experiment:
 
     @property
     def rounds(self) -> int:
-        return self.config.acquisition.rounds
+        return 1 if self._acquisition.whole_pool else self.config.acquisition.rounds
+
+    @property
+    def budget(self) -> int:
+        """Images labeled an iteration."""
+        return len(self.split.pool) if self._acquisition.whole_pool else self.config.acquisition.budget
+
+    @property
+    def _acquisition(self) -> Acquisition:
+        return acquisition(self.config.acquisition.name)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -108,26 +120,27 @@ class Experiment:
         yield from self._learning(theta_0).rounds(finished)
 
     def theta_0(self) -> Generator[Progress, None, Weights]:
-        """The weights before the first label: pretrained by rotation, the head random."""
+        """The weights before the first label: pretrained by rotation, the head random; each member has its own."""
         if self.config.pretrain.task == "none":
             return self.first_weights
         self.model.load_state_dict(self.first_weights)
-        body = yield from shared_weights(self.weights_path, self._pretrain, self.say)
-        return {**self.first_weights, **body}
+        for e, member in enumerate(members_of(self.model)):
+            body = yield from shared_weights(self.weights_paths[e], partial(self._pretrain, e, member), self.say)
+            member.load_state_dict({**member.state_dict(), **body})
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
-    def _pretrain(self) -> Generator[Progress, None, dict[str, Tensor]]:
+    def _pretrain(self, e: int, member: nn.Module) -> Generator[Progress, None, dict[str, Tensor]]:
         return pretrain(
-            self.model,
+            member,
             self.dataset.train,
             self.split.pool,
             config=self.config.pretrain,
-            generator=stream(self.seed, "pretrain"),
+            generator=stream(self.seed, "pretrain", *member_name(e)),
             meter=Meter(self.device),
         )
 
     def _learning(self, theta_0: Weights) -> ActiveLearning:
-        config = self.config.acquisition
-        entry = acquisition(config.name)
+        config, entry = self.config.acquisition, self._acquisition
         options = {name: getattr(config, name) for name in entry.options}
         labels = self.dataset.train.labels
         return ActiveLearning(
@@ -142,11 +155,19 @@ class Experiment:
             method=Method(
                 needs=entry.needs,
                 select=partial(entry.select, **options),
-                pseudo_label=PSEUDO_LABELS[config.pseudo_label],
-                taps=config.taps,
-                describe_batch=config.batch_size,
-                budget=config.budget,
-                rounds=config.rounds,
+                gathering=Gathering(
+                    taps=config.taps,
+                    batch_size=config.batch_size,
+                    pseudo_label=PSEUDO_LABELS[config.pseudo_label],
+                    kernel=R_ZG[config.combine],
+                    samples=config.samples,
+                    view_degrees=config.view_degrees,
+                    view_noise=config.view_noise,
+                    vaal=self.config.vaal,
+                ),
+                budget=self.budget,
+                rounds=self.rounds,
+                random_first=entry.random_first,
             ),
             model=self.model.to(self.device),
             theta_0=theta_0,
@@ -169,14 +190,17 @@ def prepare(config: Config, out: Path, say: Say) -> Experiment:
     set_threads(config.threads)
     dataset = _dataset(config.data, device)
     split, path = prepare_split(config, out, say)
-    model = configured("model.name", lambda name: _seeded_model(name, dataset, config.seed), config.model.name)
+    n_members = ensemble_size(config)
+    model = configured("model.name", lambda _: _seeded_model(config, dataset, n_members), config.model.name)
     refuse_infeasible(config, dataset, split, model)
     return Experiment(
         config=config,
         dataset=dataset,
         split=split,
         split_path=path,
-        weights_path=out / "pretrained" / f"{pretraining_key(config, split, device)}.safetensors",
+        weights_paths=tuple(
+            out / "pretrained" / f"{pretraining_key(config, split, device, e)}.safetensors" for e in range(n_members)
+        ),
         model=model,
         first_weights={name: value.detach().clone() for name, value in model.state_dict().items()},
         device=device,
@@ -236,8 +260,17 @@ def _dataset(data: DataConfig, device: torch.device) -> Dataset:
         raise ConfigError(f"data: {error}") from error
 
 
-def _seeded_model(name: str, dataset: Dataset, seed: int) -> nn.Module:
+def ensemble_size(config: Config) -> int:
+    """The paper's E for a method that samples an ensemble, else 1."""
+    chosen = config.acquisition
+    return chosen.ensemble if "ensemble" in acquisition(chosen.name).reads(chosen.pseudo_label) else 1
+
+
+def _seeded_model(config: Config, dataset: Dataset, n_members: int) -> nn.Module:
     """Weights from the stream `init`; torch's initialisers know only the global generator."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream(seed, "init").initial_seed())
-        return build(name, dataset.train.shape, len(dataset.classes))
+    members = []
+    for e in range(n_members):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(config.seed, "init", *member_name(e)).initial_seed())
+            members.append(build(config.model.name, dataset.train.shape, len(dataset.classes)))
+    return members[0] if n_members == 1 else Ensemble(members)

@@ -1,16 +1,20 @@
 """Impossible combinations, refused before any work: the key, the value, what is allowed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from torch import nn
 
 from fkal.acquisition import AcquisitionConfig, acquisition
 from fkal.config import Config, ConfigError
-from fkal.core.evidence import Nothing
+from fkal.core.evidence import Uncertainty
 from fkal.data.datasets import Dataset
 from fkal.data.splits import Split
-from fkal.models import head_name, tap_widths
+from fkal.models import MonteCarloDropout, head_name, tap_widths
+from fkal.models.vaal import Vae
+
+MOMENT_BYTES = 8 << 30
+"""What the full moments of one batch may take."""
 
 V = TypeVar("V")
 R = TypeVar("R")
@@ -18,15 +22,24 @@ R = TypeVar("R")
 
 def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.Module) -> None:
     """Raises ConfigError for what one of the values alone does not show to be wrong."""
-    _refuse_beyond_pool(config.acquisition, len(split.pool))
+    entry = acquisition(config.acquisition.name)
+    reads = entry.reads(config.acquisition.pseudo_label)
+    if not entry.whole_pool:
+        _refuse_beyond_pool(config.acquisition, len(split.pool))
     _refuse_lonely_images(config, model)
     if config.pretrain.task == "rotation":
         configured("model.name", lambda _: head_name(model), config.model.name, "; or set pretrain.task=none")
         _refuse_oblong(dataset.train.shape)
-    if acquisition(config.acquisition.name).needs is not Nothing:
+    if entry.needs is Uncertainty:
+        _refuse_unsampled(config.acquisition, model)
+    if "vaal" in reads:
+        configured("vaal", lambda vaal: Vae(dataset.train.shape, vaal.latent, vaal.width), config.vaal)
+    if "taps" in reads:
         widths = configured(
             "acquisition.taps", lambda taps: tap_widths(model, taps, dataset.train.shape), config.acquisition.taps
         )
+        if "pseudo_label" in reads:
+            _refuse_boundless_moments(config.acquisition, widths, len(dataset.classes))
         narrow = [tap for tap, width in widths.items() if width < 2]
         if narrow:
             raise ConfigError(
@@ -51,6 +64,32 @@ def _refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:
         raise ConfigError(
             f"acquisition.rounds = {config.rounds}: {config.rounds} x budget {config.budget} = {asked} labels, "
             f"but the pool has {pool} images; give at most {pool // config.budget} rounds"
+        )
+
+
+def _refuse_unsampled(config: AcquisitionConfig, model: nn.Module) -> None:
+    """Uncertainty needs passes that differ."""
+    if config.samples * config.ensemble < 2:
+        raise ConfigError("acquisition.samples = 1: one pass agrees with itself; give at least 2, or an ensemble")
+    if config.samples > 1 and not any(isinstance(layer, MonteCarloDropout) for layer in model.modules()):
+        raise ConfigError(
+            f"acquisition.name = {config.name!r}: the model has no MonteCarloDropout layer to sample; "
+            "give it one (fkal.models), or set acquisition.samples=1 with an ensemble"
+        )
+
+
+def _refuse_boundless_moments(config: AcquisitionConfig, widths: Mapping[str, int], n_classes: int) -> None:
+    """Mutual information needs views that differ, and in full holds an l x l moment of each image and class."""
+    if not config.pseudo_label.startswith("mutual_information"):
+        return
+    if config.samples < 2:
+        raise ConfigError(f"acquisition.samples = {config.samples}: one view has no covariance; give at least 2")
+    size = 8 * config.batch_size * 2 * n_classes * max(widths.values()) ** 2
+    if config.pseudo_label == "mutual_information" and size > MOMENT_BYTES:
+        raise ConfigError(
+            f"acquisition.pseudo_label = 'mutual_information': its moments of {config.batch_size} images, {n_classes} "
+            f"classes and taps of {max(widths.values())} take {size / 2**30:.0f} GiB, more than {MOMENT_BYTES >> 30}; "
+            "lower acquisition.batch_size, tap narrower layers or take mutual_information_diagonal"
         )
 
 

@@ -7,8 +7,7 @@ import torch
 
 from fkal.acquisition import AcquisitionConfig, acquisition
 from fkal.algorithm import ALGO_VERSION
-from fkal.config import Config, about_data, digest_of
-from fkal.core.evidence import FisherScores, Nothing
+from fkal.config import HEAD_ONLY, RANDOM_THETA_0, Config, about_data, digest_of
 from fkal.data.config import BiasConfig
 from fkal.data.splits import Split
 from fkal.models import MODELS
@@ -29,16 +28,22 @@ def bias_name(bias: BiasConfig) -> str:
 def method_name(config: Config) -> str:
     """`random`, `pcc`, `pfk_joint`, as `--method` takes it.
 
-    With `:sum` where the kernel is not the usual product, `@conv2` where the taps are not the
-    model's usual ones.
+    What is not usual is said: `:sum` of the kernel, `:e4` and `:k32` of an ensemble and of Monte Carlo
+    passes, `:random_theta_0`, `:head_only`, `@conv2` of the taps.
     """
-    chosen, needs = config.acquisition, acquisition(config.acquisition.name).needs
-    name = chosen.name
-    if needs is FisherScores:
-        name += f"_{chosen.pseudo_label}"
-        name += "" if chosen.combine == AcquisitionConfig.combine else f":{chosen.combine}"
+    chosen = config.acquisition
+    reads = acquisition(chosen.name).reads(chosen.pseudo_label)
+    name = f"{chosen.name}_{chosen.pseudo_label}" if "pseudo_label" in reads else chosen.name
+    marks = {
+        chosen.combine: "combine" in reads and chosen.combine != AcquisitionConfig.combine,
+        f"e{chosen.ensemble}": "ensemble" in reads and chosen.ensemble != AcquisitionConfig.ensemble,
+        f"k{chosen.samples}": "samples" in reads and chosen.samples != AcquisitionConfig.samples,
+        RANDOM_THETA_0: config.pretrain.task == "none",
+        HEAD_ONLY: config.train.layers == "head",
+    }
+    name = ":".join([name, *(mark for mark, is_unusual in marks.items() if is_unusual)])
     usual = MODELS[config.model.name].taps if config.model.name in MODELS else ()
-    return name if needs is Nothing or chosen.taps == usual else f"{name}@{'+'.join(chosen.taps)}"
+    return f"{name}@{'+'.join(chosen.taps)}" if "taps" in reads and chosen.taps != usual else name
 
 
 def cell_name(config: Config) -> str:
@@ -52,23 +57,32 @@ def experiment_name(config: Config) -> str:
     return f"{cell_name(config)}-s{config.seed}"
 
 
+METHOD_SETTINGS = frozenset({"combine", "pseudo_label", "taps", "samples", "ensemble", "view_degrees", "view_noise"})
+"""Settings of the acquisition that only some methods read."""
+
+
 def fingerprint(config: Config, split: Split, device: torch.device) -> str:
     """Digest of all that the result depends on; settings that the method does not read have no part."""
-    entry = acquisition(config.acquisition.name)
-    unread = {"combine"} - set(entry.options)
-    if entry.needs is not FisherScores:
-        unread |= {"pseudo_label"}
-    if entry.needs is Nothing:
-        unread |= {"taps"}
+    chosen = config.acquisition
+    entry = acquisition(chosen.name)
+    reads = entry.reads(chosen.pseudo_label)
+    unread = METHOD_SETTINGS - reads | ({"budget", "rounds"} if entry.whole_pool else set())
     tree = _computed(config, split, device)
     tree["acquisition"] = {k: v for k, v in tree["acquisition"].items() if k not in unread}
+    if "vaal" not in reads:
+        del tree["vaal"]
+    if config.train.layers == "all":  # a setting that came later: left as it was, it changes no digest
+        tree["train"] = {k: v for k, v in tree["train"].items() if k != "layers"}
     return digest_of(tree)
 
 
-def pretraining_key(config: Config, split: Split, device: torch.device) -> str:
+PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bias"})
+
+
+def pretraining_key(config: Config, split: Split, device: torch.device, member: int = 0) -> str:
     """Digest of what pretrained weights depend on, which methods and their training do not touch."""
-    tree = _computed(config, split, device)
-    return digest_of({k: v for k, v in tree.items() if k not in ("acquisition", "train", "protocol", "bias")})
+    tree = {k: v for k, v in _computed(config, split, device).items() if k not in PRETRAINING_IGNORES}
+    return digest_of({**tree, "member": member} if member else tree)
 
 
 def split_key(config: Config, data_digest: str) -> str:

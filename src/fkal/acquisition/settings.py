@@ -1,5 +1,6 @@
 """What a user sets of the acquisition."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +14,9 @@ class AcquisitionConfig:
 
     `budget` is the paper's P (images labeled an iteration), `rounds` its B. `taps` are module
     names of the model whose outputs become descriptors; `batch_size` images are described at
-    once. `combine` and `pseudo_label` matter to `pfk` alone.
+    once. `combine` and `pseudo_label` matter to `pfk` alone. `samples` (K) are Monte Carlo passes or
+    views, `ensemble` (E) the models of uncertainty methods; views are turned by up to
+    `view_degrees` and get noise of `view_noise` (standard deviation, on normalised inputs).
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -25,11 +28,18 @@ class AcquisitionConfig:
     pseudo_label: str = "joint"
     combine: str = "product"
     batch_size: int = 1000
+    samples: int = 128
+    ensemble: int = 1
+    view_degrees: float = 5.0
+    view_noise: float = 0.01
 
     def __post_init__(self) -> None:
-        for key in ("budget", "rounds", "batch_size"):
+        for key in ("budget", "rounds", "batch_size", "samples", "ensemble"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} = {getattr(self, key)}; give at least 1")
+        for key, most in (("view_degrees", 180.0), ("view_noise", math.inf)):
+            if not 0 <= getattr(self, key) <= most:
+                raise ValueError(f"{key} = {getattr(self, key)}; give 0 to {most:g}")
         if not self.taps or len(set(self.taps)) != len(self.taps):
             raise ValueError(f"taps = {list(self.taps)}; name at least one layer, each once")
         _one_of("pseudo_label", self.pseudo_label, PSEUDO_LABELS)

@@ -1,11 +1,11 @@
-"""Greedy k-center: p targets that differ from one another (Algorithm 1, line 5)."""
+"""Greedy k-center: by similarity among targets (Algorithm 1, line 5), by distance over a pool (core-set)."""
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fkal.core.descriptors import Descriptors
-from fkal.core.kernels import Kernel
+from fkal.core.kernels import BLOCK_ENTRIES, Kernel
 
 
 def k_center(targets: Descriptors, p: int, *, kernel: Kernel, generator: torch.Generator) -> Int[Tensor, " p"]:
@@ -26,3 +26,33 @@ def k_center(targets: Descriptors, p: int, *, kernel: Kernel, generator: torch.G
         closest[chosen] = torch.inf
         rows[i] = closest.argmin()
     return rows
+
+
+def farthest_first(
+    pool: Float[Tensor, "n l"],
+    labeled: Float[Tensor, "m l"],
+    p: int,
+    *,
+    generator: torch.Generator,
+    block_entries: int = BLOCK_ENTRIES,
+) -> tuple[Int[Tensor, " p"], Float[Tensor, " p"]]:
+    """p pool positions, each the farthest (Euclidean) from all that is labeled or chosen by then, and how far.
+
+    With nothing labeled the first is drawn at random, at distance infinity. O((m + p) n l) time, in
+    blocks of the pool; of equals the smaller position is taken. Raises ValueError if p exceeds the pool.
+    """
+    if not 1 <= p <= len(pool):
+        raise ValueError(f"{p} picks of a pool of {len(pool)}; ask for 1 to {len(pool)}")
+    gap = torch.full((len(pool),), torch.inf, dtype=pool.dtype, device=pool.device)
+    if len(labeled):
+        size = max(1, block_entries // len(labeled))
+        gap = torch.cat([torch.cdist(rows, labeled).amin(dim=1) for rows in pool.split(size)])
+    positions = torch.empty(p, dtype=torch.long, device=pool.device)
+    distances = torch.empty(p, dtype=pool.dtype, device=pool.device)
+    for i in range(p):
+        at_random = i == 0 and len(labeled) == 0
+        farthest = torch.randint(len(pool), (), generator=generator) if at_random else gap.argmax()
+        positions[i], distances[i] = farthest, gap[farthest]
+        gap = torch.minimum(gap, torch.linalg.vector_norm(pool - pool[farthest], dim=1))
+        gap[positions[: i + 1]] = -1  # below every distance: never again
+    return positions, distances

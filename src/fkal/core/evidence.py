@@ -1,12 +1,13 @@
 """Evidence: what an acquisition may see. Frozen records; the engine gathers them.
 
-Each names its own cost: a method that asks for `Nothing` pays no pass, `Features` one forward
-pass an image of pool and validation, `FisherScores` one forward and one backward pass.
+Each names its own cost. A method that asks for `Nothing` pays no pass, `Features` one forward pass
+an image of pool and validation, `FisherScores` one forward and one backward pass, `Uncertainty` E K
+forward passes a pool image, `Coverage` one a pool image, `Discrimination` the training of VAAL's networks.
 """
 
 from dataclasses import dataclass
 
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fkal.core.descriptors import Descriptors
@@ -38,4 +39,41 @@ class FisherScores(Features):
     pseudo_labels: Int[Tensor, " n"]
 
 
-Evidence = Nothing | Features | FisherScores
+@dataclass(frozen=True)
+class Uncertainty:
+    """How unsure Monte Carlo passes are of each open pool image, in four measures (`fkal.core.uncertainty`)."""
+
+    variation_ratio: Float[Tensor, " n"]
+    entropy: Float[Tensor, " n"]
+    mutual_information: Float[Tensor, " n"]
+    mean_std: Float[Tensor, " n"]
+
+    @property
+    def n(self) -> int:
+        return len(self.entropy)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Pooled task features, not standardised, of the open pool images and of the labeled ones."""
+
+    pool: Float[Tensor, "n l"]
+    labeled: Float[Tensor, "m l"]
+
+    @property
+    def n(self) -> int:
+        return len(self.pool)
+
+
+@dataclass(frozen=True)
+class Discrimination:
+    """The probability that VAAL's discriminator gives each open pool image of being labeled already."""
+
+    labeled_probability: Float[Tensor, " n"]
+
+    @property
+    def n(self) -> int:
+        return len(self.labeled_probability)
+
+
+Evidence = Nothing | Features | FisherScores | Uncertainty | Coverage | Discrimination

@@ -93,14 +93,21 @@ def top_matches(
     return _unpacked(best)
 
 
-def nearest(
+class Closest(NamedTuple):
+    """Each query's largest kernel value, and the reference row that has it (the smallest where equal)."""
+
+    scores: Float[Tensor, " q"]
+    rows: Int[Tensor, " q"]
+
+
+def closest(
     queries: Descriptors,
     references: Descriptors,
     *,
     kernel: Kernel,
     block_entries: int = BLOCK_ENTRIES,
-) -> Int[Tensor, " q"]:
-    """For each query the row of the most similar reference, the smaller row where equal.
+) -> Closest:
+    """For each query the most similar reference.
 
     `top_matches` with k = 1, without its sortable keys: torch's max over a dimension promises
     the first of equals.
@@ -111,8 +118,8 @@ def nearest(
         best = kernel(queries, block).max(dim=1)
         scores.append(best.values)
         rows.append(best.indices)
-    winner = torch.stack(scores, dim=1).max(dim=1, keepdim=True).indices  # (q 1)
-    return (torch.stack(rows, dim=1).gather(1, winner) + size * winner)[:, 0]
+    top, winner = torch.stack(scores, dim=1).max(dim=1, keepdim=True)  # (q 1)
+    return Closest(top[:, 0], (torch.stack(rows, dim=1).gather(1, winner) + size * winner)[:, 0])
 
 
 def _sum_of_correlations(rows: Blocks, columns: Blocks) -> Tensor:

@@ -15,15 +15,31 @@ FIRST_WIDTH = 32
 
 @dataclass(frozen=True)
 class Picks:
-    """p distinct pool positions in the order of picking and, for kernel methods, why.
+    """p distinct pool positions in the order of picking and, where the method knows, why.
 
-    `ranks` counts from 0 (a best match); `targets` is the row of the matched target.
+    `scores` are what was maximised. Of kernel methods alone, `ranks` counts from 0 (a best match)
+    and `targets` is the row of the matched target.
     """
 
     positions: Int[Tensor, " p"]
     ranks: Int[Tensor, " p"] | None = None
     scores: Float[Tensor, " p"] | None = None
     targets: Int[Tensor, " p"] | None = None
+
+
+def largest(scores: Float[Tensor, " n"], p: int, generator: torch.Generator) -> Picks:
+    """The p positions with the largest scores, best first; of equals a random one first.
+
+    Scores such as vote shares have many equals, and a pool is often sorted by class, so the order
+    of the pool must not decide. Raises ValueError if p exceeds the pool or a score is NaN.
+    """
+    if not 1 <= p <= len(scores):
+        raise ValueError(f"{p} picks of a pool of {len(scores)}; ask for 1 to {len(scores)}")
+    if scores.isnan().any():
+        raise ValueError("a score is NaN; check the model's outputs for infinite values")
+    order = torch.randperm(len(scores), generator=generator).to(scores.device)
+    positions = order[scores[order].argsort(descending=True, stable=True)[:p]]
+    return Picks(positions, scores=scores[positions])
 
 
 def distinct(matches: Matches, p: int) -> Picks:

@@ -4,35 +4,53 @@ An estimator is a pure function of one pool batch and of the validation set; the
 them as `acquisition.pseudo_label` does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial, reduce
 from types import MappingProxyType
+from typing import Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from fkal.core.descriptors import Descriptors
-from fkal.core.kernels import nearest, r_z
+from fkal.core.kernels import R_ZG, Kernel, closest, r_z
+from fkal.core.views import View
+
+RIDGE = 1e-8
+"""Added to a covariance's diagonal, relative to its mean: Cholesky in float64 stays defined where the views are
+fewer than the dimensions or a unit never fires, and a correlation of 1 tells a finite amount."""
+
+CONSTANT = 1e-6
+"""A variance below this part of the squared mean is taken for none: centring in float64 leaves an error of 1e-16
+of the squared mean, which has to stay below the ridge."""
 
 
 @dataclass(frozen=True)
 class PoolBatch:
     """What is known of some pool images after their forward pass.
 
-    `y` holds their true labels. Only estimators marked `sees_oracle` may read it.
+    `y` holds their true labels. Only estimators marked `sees_oracle` may read it. `views` are made
+    as they are asked for, of the kind that the estimator names.
     """
 
     logits: Float[Tensor, "n d"]
     z: Descriptors
     y: Int[Tensor, " n"]
+    views: Iterable[View] = ()
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The whole labeled validation set D_v under the same weights."""
+    """The whole labeled validation set D_v under the same weights, and the kernel that compares it with the pool.
+
+    `z` holds gradients g_v (under y_v) too, where the method has gathered them.
+    """
 
     z: Descriptors
     y: Int[Tensor, " m"]
+    kernel: Kernel = R_ZG["product"]
 
 
 Estimate = Callable[[PoolBatch, Reference], Tensor]
@@ -50,27 +68,172 @@ def predicted(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
 
 def joint(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
     """S = y_v of the validation image with the largest R_z: p^(y, z) by its nearest neighbour."""
-    return validation.y[nearest(pool.z, validation.z, kernel=r_z)]
+    return validation.y[closest(pool.z, validation.z, kernel=r_z).rows]
+
+
+def joint_zg(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
+    """S = y_v of the validation image with the largest R_zg, p^(y, z, g) by its nearest neighbour.
+
+    g of a pool image exists under a label alone, so each validation image is compared with the
+    pool image's g under that validation image's own label: d backward passes a pool image.
+    """
+    (view,) = pool.views
+    scores = torch.full_like(view.p, -torch.inf)
+    scores_of = {tap: view.fisher_scores(tap).to(z.dtype) for tap, z in view.z.items()}
+    for d in validation.y.unique().tolist():
+        # the sign of a loss gradient, as those of the validation images have it
+        under_d = Descriptors.of(view.z, {tap: -scores_of[tap][d] for tap in view.z})
+        alike = validation.z[(validation.y == d).nonzero()[:, 0]]
+        scores[:, d] = closest(under_d, alike, kernel=validation.kernel).scores
+    return scores.argmax(dim=1)
+
+
+def trace(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
+    """S = arg max over d of tr(C_zg(d)): sum over taps j and views k of z_k . g_k(d) (section 3.3).
+
+    With g as the Fisher score, the gradient of the log-likelihood (decision 007).
+    """
+    return reduce(torch.add, (_trace_of(view) for view in pool.views)).argmax(dim=0)
+
+
+def mutual_information(pool: PoolBatch, validation: Reference, *, diagonal: bool = False) -> Int[Tensor, " n"]:
+    """S = arg max over d of I(z; g(d)) under a Gaussian model, taps being independent (section 3.3).
+
+    I = 0.5 log(|C_zz| |C_gg| / |C_zg,zg|) with the covariances over the views (decision 007);
+    `diagonal` keeps the diagonals of C_zz, C_gg and C_zg alone.
+    """
+    return information(pool.views, diagonal=diagonal).argmax(dim=0)
+
+
+def information(views: Iterable[View], *, diagonal: bool) -> Float[Tensor, "d n"]:
+    """I(z; g(d)) in nats, summed over taps, from at least two views. float64; memory does not grow with the views."""
+    sums: dict[str, _Sums] = {}
+    for view in views:
+        for tap in view.z:
+            of_view = _Sums.of(view.z[tap].double(), view.fisher_scores(tap), diagonal=diagonal)
+            sums[tap] = of_view if tap not in sums else sums[tap].plus(of_view)
+    measure = _diagonal_information if diagonal else _full_information
+    return reduce(torch.add, (measure(*each.covariances()) for each in sums.values()))
+
+
+def _trace_of(view: View) -> Float[Tensor, "d n"]:
+    by_tap = (torch.einsum("nl,dnl->dn", view.z[tap].double(), view.fisher_scores(tap)) for tap in view.z)
+    return reduce(torch.add, by_tap)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over k views of z `(n l)`, g `(d n l)` and their products: full `(... l l)`, or diagonals `(... l)`."""
+
+    k: int
+    z: Tensor
+    g: Tensor
+    zz: Tensor
+    gg: Tensor
+    zg: Tensor
+    diagonal: bool
+
+    @staticmethod
+    def of(z: Float[Tensor, "n l"], g: Float[Tensor, "d n l"], *, diagonal: bool) -> "_Sums":
+        product = torch.mul if diagonal else _outer
+        return _Sums(1, z, g, product(z, z), product(g, g), product(z.expand_as(g), g), diagonal)
+
+    def plus(self, other: "_Sums") -> "_Sums":
+        return _Sums(
+            self.k + other.k,
+            self.z + other.z,
+            self.g + other.g,
+            self.zz + other.zz,
+            self.gg + other.gg,
+            self.zg + other.zg,
+            self.diagonal,
+        )
+
+    def covariances(self) -> tuple[Tensor, Tensor, Tensor]:
+        """C_zz, C_gg and C_zg, scaled so that the first two have a mean diagonal of 1, which I does not feel.
+
+        A ridge then means the same for every image and class, however small its gradients are.
+        """
+        product = torch.mul if self.diagonal else _outer
+        z, g = self.z / self.k, self.g / self.k
+        zz, gg = self.zz / self.k - product(z, z), self.gg / self.k - product(g, g)
+        zg = self.zg / self.k - product(z.expand_as(g), g)
+        z_scale, g_scale = self._scale(zz, z), self._scale(gg, g)
+        return zz / z_scale, gg / g_scale, zg / (z_scale * g_scale).sqrt()
+
+    def _scale(self, c: Tensor, mean: Tensor) -> Tensor:
+        """Mean variance, 1 where it is nothing but rounding."""
+        if self.diagonal:
+            variance, size = c.mean(dim=-1, keepdim=True), (mean**2).mean(dim=-1, keepdim=True)
+        else:
+            variance = c.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[..., None, None]
+            size = (mean**2).mean(dim=-1)[..., None, None]
+        return torch.where(variance > CONSTANT * size, variance, 1.0)
+
+
+def _outer(a: Float[Tensor, "... l"], b: Float[Tensor, "... l"]) -> Float[Tensor, "... l l"]:
+    return a[..., :, None] * b[..., None, :]
+
+
+def _full_information(
+    zz: Float[Tensor, "n l l"], gg: Float[Tensor, "d n l l"], zg: Float[Tensor, "d n l l"]
+) -> Float[Tensor, "d n"]:
+    """0.5 (log|C_zz| + log|C_gg| - log|C_zg,zg|) by Cholesky, one class at a time."""
+    zz = _ridged(zz)
+    log_zz = _log_determinant(zz)
+    found = []
+    for c_gg, c_zg in zip(gg, zg, strict=True):
+        c_gg = _ridged(c_gg)
+        both = torch.cat([torch.cat([zz, c_zg], dim=2), torch.cat([c_zg.mT, c_gg], dim=2)], dim=1)  # (n 2l 2l)
+        found.append(0.5 * (log_zz + _log_determinant(c_gg) - _log_determinant(both)))
+    return torch.stack(found)
+
+
+def _diagonal_information(
+    zz: Float[Tensor, "n l"], gg: Float[Tensor, "d n l"], zg: Float[Tensor, "d n l"]
+) -> Float[Tensor, "d n"]:
+    """-0.5 sum_i log(1 - rho_i^2): the taps' units taken one by one."""
+    rho_squared = zg**2 / ((zz + RIDGE) * (gg + RIDGE))
+    return -0.5 * torch.log1p(-rho_squared.clamp(max=1 - RIDGE)).sum(dim=-1)
+
+
+def _ridged(c: Float[Tensor, "n l l"]) -> Float[Tensor, "n l l"]:
+    return c + RIDGE * torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
+
+
+def _log_determinant(c: Float[Tensor, "n l l"]) -> Float[Tensor, " n"]:
+    return 2 * torch.linalg.cholesky(c).diagonal(dim1=1, dim2=2).log().sum(dim=1)
 
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """An estimator, what it is in one line, and whether it is an ablation that reads true labels.
+    """An estimator, what it is in one line, and what it asks of the engine.
 
-    With `predicted_g_v` the validation gradients, too, are those of the predicted labels, and not
-    of y_v: pool and validation are then compared under one rule (decision 006).
+    `sees_oracle` marks an ablation that reads true labels. With `predicted_g_v` the validation
+    gradients, too, are those of the predicted labels, and not of y_v: pool and validation are then
+    compared under one rule (decision 006). `views` says what a pool batch has to offer: `none`, the
+    images as they `clean` are (one view), or k `perturbed` ones.
     """
 
     estimate: Estimate
     summary: str
     sees_oracle: bool = False
     predicted_g_v: bool = False
+    views: Literal["none", "clean", "perturbed"] = "none"
 
 
 PSEUDO_LABELS: Mapping[str, PseudoLabel] = MappingProxyType(
     {
         "joint": PseudoLabel(joint, "label of the most similar validation image by R_z"),
+        "joint_zg": PseudoLabel(joint_zg, "label of the most similar validation image by R_zg", views="clean"),
         "predicted": PseudoLabel(predicted, "the model's own arg max", predicted_g_v=True),
+        "trace": PseudoLabel(trace, "class with the largest tr(C_zg) over K Monte Carlo views", views="perturbed"),
+        "mutual_information": PseudoLabel(
+            mutual_information, "class with the largest I(z; g) over K Monte Carlo views", views="perturbed"
+        ),
+        "mutual_information_diagonal": PseudoLabel(
+            partial(mutual_information, diagonal=True), "the same from the diagonals alone", views="perturbed"
+        ),
         "true": PseudoLabel(true, "the true label: an upper limit, not a method", sees_oracle=True),
     }
 )

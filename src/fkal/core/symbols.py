@@ -18,6 +18,11 @@ Rows are samples everywhere (the paper writes samples as columns).
 | R_zg | r_zg | (m n) | Fisher kernel, eq. 12 |
 | S | pseudo_label | (n,) | label assumed for a pool image, so that its g exists |
 | y, y_v, y^ | y, y_v, y_hat | (n,) | true label of pool, of validation; the model's arg max |
+| K | samples | k | Monte Carlo passes of a model, or views of an image |
+| E | ensemble | scalar | models of an ensemble |
+| C_zg(d) | View, trace, information | (d n ...) | moments of z and g over the views, under class d |
+| N^b, N_b | open_pool, labeled | (n,), (l,) | unlabeled and labeled pool images of iteration b |
+| I | epochs | scalar | epochs of a training |
 | ir | ratio | scalar | images of the kept half : images of the cut half |
 | theta^0 | theta_0 | state dict | weights before the first label |
 

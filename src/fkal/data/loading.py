@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import torch
 from torch.utils.data import DataLoader
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ def in_processes(
         collate_fn=_as_it_is,
         num_workers=workers,
         pin_memory=pin_memory,
+        generator=torch.Generator(),  # else the loader draws from torch's global one
     )
 
 

@@ -12,7 +12,6 @@ import yaml
 from fkal import config as configuration
 from fkal.acquisition import acquisition
 from fkal.config import Config, ConfigError, Layer
-from fkal.core.evidence import Nothing
 from fkal.edge.answers import MissingSettings
 from fkal.feasibility import configured
 
@@ -72,15 +71,25 @@ def experiments(sources: Sources, methods: str | None, seeds: str | None) -> lis
     return configs
 
 
+UNREAD = {
+    "combine": "has no two kernels to combine; leave {mark} out",
+    "taps": "reads no layer; leave out what follows '@'",
+    "ensemble": "asks one model alone; leave {mark} out",
+    "samples": "draws no Monte Carlo samples; leave {mark} out",
+}
+
+
 def _refuse_unread(spec: str | None, config: Config) -> None:
     """Raises ConfigError where a method's short name sets what that method does not read."""
     entry = configured("acquisition.name", acquisition, config.acquisition.name)
     if spec is None:
         return
-    if ":" in spec and "combine" not in entry.options:
-        raise ConfigError(f"--method {spec!r}: {config.acquisition.name} has one kernel; leave out what follows ':'")
-    if "@" in spec and entry.needs is Nothing:
-        raise ConfigError(f"--method {spec!r}: {config.acquisition.name} reads no layer; leave out what follows '@'")
+    said = configuration.method_layer(spec).values["acquisition"]
+    reads = entry.reads(config.acquisition.pseudo_label)
+    for key, why in UNREAD.items():
+        if key in said and key not in reads:
+            mark = {"ensemble": ":e", "samples": ":k"}.get(key, ":") + str(said[key])
+            raise ConfigError(f"--method {spec!r}: {config.acquisition.name} {why.format(mark=repr(mark))}")
 
 
 def seed_numbers(text: str) -> list[int]:

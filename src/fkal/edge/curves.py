@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING
 
 import pandas as pd
 
+from fkal.edge.facts import FEW_CLASSES
 from fkal.engine.rounds import Round
 
 if TYPE_CHECKING:
@@ -43,9 +44,21 @@ OTHERS: Sequence[Style] = tuple(
 
 
 def curve_frame(rounds: Sequence[Round]) -> pd.DataFrame:
-    """One row an iteration: b, labels_used and the metrics by name."""
-    rows = [{"b": r.b, "labels_used": r.labels_used, **dict(sorted(r.metrics.items()))} for r in rounds]
+    """One row an iteration: b, labels_used, the metrics by name and, of few classes, the test accuracy of each."""
+    rows = [
+        {"b": r.b, "labels_used": r.labels_used, **dict(sorted(r.metrics.items())), **class_accuracies(r)}
+        for r in rounds
+    ]
     return pd.DataFrame(rows, columns=None if rows else ["b", "labels_used"])
+
+
+def class_accuracies(finished: Round) -> dict[str, float]:
+    """`test/class_0`, ... where there are few classes; one without test images is left out."""
+    counts = finished.confusion.sum(dim=1).tolist()
+    if len(counts) > FEW_CLASSES:
+        return {}
+    right = finished.confusion.diagonal().tolist()
+    return {f"test/class_{k}": hits / n for k, (hits, n) in enumerate(zip(right, counts, strict=True)) if n}
 
 
 def area_under_budget_curve(labels: Sequence[int], accuracies: Sequence[float]) -> float:

@@ -18,7 +18,7 @@ PARENT_METRICS = (
     "pseudo/minority_precision",
     "pseudo/minority_recall",
 )
-FEW_CLASSES = 20  # up to so many, what was selected is tracked class by class
+FEW_CLASSES = 20  # up to so many, things are told class by class
 PAPER_NOTE = (
     "**Protocol `paper`: each iteration's epoch was chosen on the TEST set** (the authors' rule). "
     "These accuracies are optimistic; compare them with the published curves and with nothing else."

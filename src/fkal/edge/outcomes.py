@@ -47,6 +47,6 @@ def by_cell(outcomes: Sequence[Outcome]) -> dict[Group, list[Outcome]]:
     groups: dict[Group, list[Outcome]] = {}
     for outcome in outcomes:
         config = outcome.config
-        key = Group(config.data.name, bias_name(config.bias), config.protocol, config.acquisition.budget)
+        key = Group(config.data.name, bias_name(config.bias), config.protocol, outcome.rounds[0].labels_used)
         groups.setdefault(key, []).append(outcome)
     return groups

@@ -75,7 +75,7 @@ def pretrain(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
                 "dataset": config.data.name,
                 "seed": config.seed,
                 "task": config.pretrain.task,
-                "path": str(experiment.weights_path),
+                "path": str(experiment.weights_paths[0]),
                 "was_there": epochs == 0,
             }
         )

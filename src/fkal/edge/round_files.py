@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -21,6 +21,14 @@ CONFUSION = "confusion"
 
 class UnusableRound(ValueError):
     """What is on disk is not a whole Round."""
+
+
+class Counted(NamedTuple):
+    """What an iteration's JSON tells of its cost: images by phase."""
+
+    b: int
+    forward_images: Mapping[str, int]
+    backward_images: Mapping[str, int]
 
 
 def round_bytes(finished: Round) -> tuple[bytes, bytes]:
@@ -50,9 +58,7 @@ def round_bytes(finished: Round) -> tuple[bytes, bytes]:
 def round_of(tensor_bytes: bytes, json_bytes: bytes) -> Round:
     """The Round of two files' content. Raises UnusableRound if they are not what was written."""
     try:
-        facts = json.loads(json_bytes)
-        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-            raise UnusableRound(f"its JSON file is not of format {FORMAT}")
+        facts = _facts(json_bytes)
         if hashlib.sha256(tensor_bytes).hexdigest() != facts["sha256"]:
             raise UnusableRound("its safetensors file is not the one that was written with its JSON file")
         return _assembled(load(tensor_bytes), facts)
@@ -60,6 +66,25 @@ def round_of(tensor_bytes: bytes, json_bytes: bytes) -> Round:
         if isinstance(error, UnusableRound):
             raise
         raise UnusableRound(f"its files are corrupt ({error})") from error
+
+
+def counted_of(json_bytes: bytes) -> Counted:
+    """The passes of an iteration by its JSON file alone. Raises UnusableRound if it has none."""
+    try:
+        facts = _facts(json_bytes)
+        by_phase = [{str(k): int(v) for k, v in facts[f"{way}_images"].items()} for way in ("forward", "backward")]
+        return Counted(facts["b"], *by_phase)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UnusableRound):
+            raise
+        raise UnusableRound(f"its JSON file is corrupt ({error})") from error
+
+
+def _facts(json_bytes: bytes) -> Mapping[str, Any]:
+    facts = json.loads(json_bytes)
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise UnusableRound(f"its JSON file is not of format {FORMAT}")
+    return facts
 
 
 def _tensors(finished: Round) -> dict[str, Tensor]:

@@ -3,10 +3,10 @@
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 from rich.console import Console
@@ -40,13 +40,14 @@ def run(configs: Sequence[Config], *, out: Path, tracking: str | None, dry_run: 
     fails while running.
     """
     refuse_unusable(out)
-    distinct = _distinct(configs, out)
+    planned = _distinct(configs, out)
     if dry_run:
-        _show_plan(distinct, out, as_json)
+        _show_plan(planned, out, as_json)
         return
+    distinct = [plan.config for plan in planned]
     prepare_store(tracking_uri(tracking, Path.cwd()))
     outcomes, failures = [], []
-    for config in distinct.values():
+    for config in distinct:
         try:
             outcomes.append(run_one(prepare(config, out, say), out, tracking))
         except Exception as error:
@@ -63,15 +64,25 @@ def run(configs: Sequence[Config], *, out: Path, tracking: str | None, dry_run: 
         )
 
 
-def _distinct(configs: Iterable[Config], out: Path) -> dict[str, Config]:
-    """By fingerprint: each checked, and each once, since `pfk` and `pfk_joint` may mean the same experiment."""
-    known: dict[str, Config] = {}
+class _Plan(NamedTuple):
+    """An experiment that was checked, without its data and model."""
+
+    config: Config
+    fingerprint: str
+    rounds: int
+    budget: int
+
+
+def _distinct(configs: Iterable[Config], out: Path) -> list[_Plan]:
+    """Each checked, and each once, since `pfk` and `pfk_joint` may mean the same experiment."""
+    known: dict[str, _Plan] = {}
     for config in configs:
-        fingerprint = prepare(config, out, say).fingerprint
-        if fingerprint in known:
+        experiment = prepare(config, out, say)
+        if experiment.fingerprint in known:
             say(f"{experiment_name(config)}: named twice, run once")
-        known.setdefault(fingerprint, config)
-    return known
+        plan = _Plan(config, experiment.fingerprint, experiment.rounds, experiment.budget)
+        known.setdefault(experiment.fingerprint, plan)
+    return list(known.values())
 
 
 def run_one(experiment: Experiment, out: Path, tracking: str | None) -> Outcome:
@@ -155,6 +166,9 @@ def _draw(group: Group, members: Sequence[Outcome], out: Path) -> Path:
         curves.setdefault(outcome.method, []).append(frame)
     numbers = pd.concat([f.assign(method=method) for method, frames in curves.items() for f in frames])
     numbers.insert(0, "method", numbers.pop("method"))
+    about = {"dataset": group.dataset, "bias": group.bias, "protocol": group.protocol}
+    for place, (name, value) in enumerate(about.items()):
+        numbers.insert(place, name, value)
     write_whole(path.with_suffix(".csv"), numbers.to_csv(index=False).encode())
     title = f"{group.dataset}, {group.bias}"
     drawn = io.BytesIO()
@@ -182,17 +196,17 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _show_plan(distinct: Mapping[str, Config], out: Path, as_json: bool) -> None:
+def _show_plan(planned: Sequence[_Plan], out: Path, as_json: bool) -> None:
     plans = [
         {
-            "name": experiment_name(config),
-            "fingerprint": fingerprint,
-            "iterations": config.acquisition.rounds,
-            "finished": StateDirectory(out, fingerprint).finished_count,
-            "labels": config.acquisition.budget * config.acquisition.rounds,
-            "config": config.tree,
+            "name": experiment_name(plan.config),
+            "fingerprint": plan.fingerprint,
+            "iterations": plan.rounds,
+            "finished": StateDirectory(out, plan.fingerprint).finished_count,
+            "labels": plan.budget * plan.rounds,
+            "config": plan.config.tree,
         }
-        for fingerprint, config in distinct.items()
+        for plan in planned
     ]
     if as_json:
         typer.echo(json.dumps({"plan": plans}))

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from fkal.edge.round_files import UnusableRound, round_bytes, round_of
+from fkal.edge.round_files import Counted, UnusableRound, counted_of, round_bytes, round_of
 from fkal.engine.rounds import Round
 from fkal.files import TEMPORARY, write_whole
 from fkal.made_once import Say
@@ -93,6 +93,17 @@ class StateDirectory:
         """How many iterations are marked as finished; needs no lock and checks no file."""
         return self._last_marked() if self.path.is_dir() else 0
 
+    def counted(self, say: Say) -> list[Counted]:
+        """The passes of the finished iterations 1, 2, ... n; needs no lock and changes nothing."""
+        counted: list[Counted] = []
+        for b in range(1, self.finished_count + 1):
+            try:
+                counted.append(self._counted(b))
+            except (UnusableRound, OSError) as flaw:
+                say(f"{self._file(b, 'json')}: iteration {b} is unusable, {flaw}; it and later ones are left out")
+                break
+        return counted
+
     @property
     def is_finished(self) -> bool:
         """Whether `finish` was called: nothing is left to run or to track."""
@@ -110,6 +121,12 @@ class StateDirectory:
         if finished.b != b:
             raise UnusableRound(f"its files are those of iteration {finished.b}")
         return finished
+
+    def _counted(self, b: int) -> Counted:
+        counted = counted_of(self._file(b, "json").read_bytes())
+        if counted.b != b:
+            raise UnusableRound(f"its file is that of iteration {counted.b}")
+        return counted
 
     def _set_aside_after(self, last: int) -> None:
         """Files of later iterations no longer count; a tensors file alone is what a kill leaves."""

@@ -7,6 +7,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from fkal.acquisition.cost import Passes
+from fkal.edge.bills import Bill, Figures
 from fkal.edge.outcomes import Group, Outcome
 
 
@@ -39,6 +41,61 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
         keys = ("name", "fingerprint", "iterations", "finished", "labels")
         table.add_row(*(str(plan[key]) for key in keys))
     return table
+
+
+def cost_table(bill: Bill) -> Table:
+    """Passes, forward and backward together: a row an iteration, and their sum; ratios are counted to Table 1."""
+    table = Table(box=box.SIMPLE)
+    for title in ("b", "N^b", "N_b", *COST_COLUMNS):
+        table.add_column(title, justify="right", no_wrap=True)
+    for each in bill.iterations:
+        sizes = each.sizes
+        table.add_row(str(each.b), f"{sizes.unlabeled:,}", f"{sizes.labeled:,}", *_cost_cells(each.figures))
+    table.add_section()
+    if bill.so_far:
+        table.add_row("so far", "", "", *_cost_cells(bill.so_far))
+    table.add_row("total", "", "", *_cost_cells(bill.total))
+    return table
+
+
+COST_COLUMNS = (
+    "acquisition\nTable 1",
+    "\nexpected",
+    "\ncounted",
+    "\nratio",
+    "training\nTable 1",
+    "\ncounted",
+    "\nratio",
+    "evaluation\nexpected",
+    "\ncounted",
+)
+
+
+def _cost_cells(figures: Figures) -> list[str]:
+    acquisition, training, evaluation = (figures[phase] for phase in ("acquisition", "training", "evaluation"))
+    return [
+        _whole(acquisition.table_1),
+        _whole(acquisition.expected.total),
+        _total(acquisition.counted),
+        _ratio(acquisition.ratio),
+        _whole(training.table_1),
+        _total(training.counted),
+        _ratio(training.ratio),
+        _whole(evaluation.expected.total),
+        _total(evaluation.counted),
+    ]
+
+
+def _whole(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _total(passes: Passes | None) -> str:
+    return _whole(passes and passes.total)
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _by_method(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:

@@ -1,124 +1,198 @@
-"""Gathering evidence: the expensive half of an acquisition, one pass over validation and pool."""
+"""Gathering evidence: the expensive half of an acquisition, all of whose passes happen and are counted here."""
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from fkal.core.descriptors import Descriptors, loss_gradient, pooled
-from fkal.core.evidence import Evidence, Features, FisherScores, Nothing
-from fkal.core.pseudo_labels import PoolBatch, PseudoLabel, Reference
+from fkal.core.evidence import Coverage, Discrimination, Evidence, Features, FisherScores, Nothing, Uncertainty
+from fkal.core.kernels import R_ZG, Kernel
+from fkal.core.pseudo_labels import PSEUDO_LABELS, PoolBatch, PseudoLabel, Reference
+from fkal.core.views import View
 from fkal.data.images import ImageSet
+from fkal.engine.describing import Batch, Described, Describer
 from fkal.engine.metering import Meter, Progress
-from fkal.models import Taps, evaluating
+from fkal.engine.sampling import sampled_uncertainty
+from fkal.engine.vaal import VaalConfig, discriminate
+from fkal.engine.views import Perturbation, perturbations, perturbed_views, view_of
 
-Labeler = Callable[[Tensor, Descriptors, Tensor], Tensor]
-"""(logits, standardised z, dataset indices) of a batch -> the labels whose loss gives g."""
-
-
-@dataclass(frozen=True)
-class Described:
-    """What one pass over some images leaves: descriptors, arg max, and the labels behind g."""
-
-    descriptors: Descriptors
-    y_hat: Int[Tensor, " n"]
-    y: Int[Tensor, " n"]
+Found = tuple[Evidence, Int[Tensor, " t"]]
+"""The evidence, and the validation rows that are its targets (none for a method that has no targets)."""
 
 
-@dataclass(frozen=True)
-class Describer:
-    """Describes images by a model's tapped layers, a batch of `batch_size` at a time."""
+@dataclass(frozen=True, kw_only=True)
+class Gathering:
+    """How evidence is gathered; a method reads what its evidence needs of it.
 
-    model: nn.Module
-    images: ImageSet
-    taps: Sequence[str]
+    `samples` is the paper's K: Monte Carlo passes of each model, and views an image.
+    """
+
+    taps: tuple[str, ...]
     batch_size: int
+    pseudo_label: PseudoLabel = PSEUDO_LABELS["joint"]
+    kernel: Kernel = R_ZG["product"]
+    samples: int = 128
+    view_degrees: float = 5.0
+    view_noise: float = 0.01
+    vaal: VaalConfig = field(default_factory=VaalConfig)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What an iteration gathers from: its models, and which images are open, labeled, validation.
+
+    `members` are the models of an ensemble; what needs one model uses the first. Every draw comes
+    from `generator`.
+    """
+
+    members: Sequence[nn.Module]
+    images: ImageSet
+    open_pool: Int[Tensor, " n"]
+    labeled: Int[Tensor, " l"]
+    validation: Int[Tensor, " m"]
+    settings: Gathering
+    generator: torch.Generator
     meter: Meter
 
-    def describe(
-        self, indices: Int[Tensor, " n"], labeler: Labeler, *, with_grad: bool, what: str
-    ) -> Generator[Progress, None, Described]:
-        """z, and g if asked for, of the images in one forward and one backward pass each.
-
-        g is the gradient of each image's own cross-entropy under the labels that `labeler`
-        returns, with respect to the tapped tensors, pooled like z (section 3.2); its length is lost
-        in standardising.
-        """
-        parts: list[Described] = []
-        batches = indices.split(self.batch_size)
-        with evaluating(self.model):
-            stream = self.images.batches(batches, device=self.meter.device)
-            for done, (batch, x) in enumerate(zip(batches, stream, strict=True), start=1):
-                parts.append(self._describe_batch(batch, x, labeler, with_grad))
-                yield Progress(f"descriptors of {what}", done, len(batches), "batches")
-        return Described(
-            Descriptors.concatenated(part.descriptors for part in parts),
-            torch.cat([part.y_hat for part in parts]),
-            torch.cat([part.y for part in parts]),
-        )
-
-    def _describe_batch(self, batch: Tensor, x: Tensor, labeler: Labeler, with_grad: bool) -> Described:
-        with (
-            torch.set_grad_enabled(with_grad),
-            Taps(self.model, self.taps, with_grad=with_grad) as taps,
-        ):
-            logits = self.model(x)
-        self.meter.forward(len(x))
-        outputs = {tap: taps.outputs[tap] for tap in self.taps}
-        z = {tap: pooled(output.detach()) for tap, output in outputs.items()}
-        descriptors = Descriptors.of(z)
-        y = labeler(logits.detach(), descriptors, batch)
-        if with_grad:
-            at_logits = loss_gradient(logits.detach(), y)
-            gradients = torch.autograd.grad(logits, list(outputs.values()), at_logits)
-            self.meter.backward(len(x))
-            g = {tap: pooled(grad) for tap, grad in zip(outputs, gradients, strict=True)}
-            descriptors = Descriptors.of(z, g)
-        return Described(descriptors, logits.detach().argmax(dim=1), y)
+    @property
+    def describer(self) -> Describer:
+        return Describer(self.members[0], self.images, self.settings.taps, self.settings.batch_size, self.meter)
 
 
-def gather(
-    describer: Describer,
-    needs: type[Evidence],
-    *,
-    open_pool: Int[Tensor, " n"],
-    validation: Int[Tensor, " m"],
-    pseudo_label: PseudoLabel,
-) -> Generator[Progress, None, tuple[Evidence, Int[Tensor, " t"]]]:
-    """The evidence that a method needs, and the validation rows that are its targets.
-
-    The targets are the misclassified validation images. Where the model makes no mistake on
-    the validation set, all of it is the target: nothing says which part of it is far.
-    """
-    if needs is Nothing:
-        return Nothing(len(open_pool)), torch.empty(0, dtype=torch.long)
-    with_grad = needs is FisherScores
-    device = describer.meter.device
-    labels = describer.images.labels
-
-    def validation_labels(logits: Tensor, z: Descriptors, indices: Tensor) -> Tensor:
-        return logits.argmax(dim=1) if pseudo_label.predicted_g_v else labels[indices].to(device)
-
-    known = yield from describer.describe(validation, validation_labels, with_grad=with_grad, what="validation")
-    y_v = labels[validation].to(device)
-    reference = Reference(known.descriptors, y_v)
-
-    def pseudo_labels(logits: Tensor, z: Descriptors, indices: Tensor) -> Tensor:
-        if not with_grad:
-            return logits.argmax(dim=1)
-        return pseudo_label.estimate(PoolBatch(logits, z, labels[indices].to(device)), reference)
-
-    pool = yield from describer.describe(open_pool, pseudo_labels, with_grad=with_grad, what="pool")
-    rows = target_rows(known.y_hat, y_v)
-    targets = known.descriptors[rows]
-    if with_grad:
-        return FisherScores(pool.descriptors, targets, pool.y), rows.cpu()
-    return Features(pool.descriptors, targets), rows.cpu()
+def gather(scene: Scene, needs: type[Evidence]) -> Generator[Progress, None, Found]:
+    """The evidence that a method needs, and the validation rows that are its targets."""
+    return GATHERERS[needs](scene)
 
 
 def target_rows(y_hat: Int[Tensor, " m"], y: Int[Tensor, " m"]) -> Int[Tensor, " t"]:
-    """Rows of the misclassified images; all rows if there is none."""
+    """Rows of the misclassified images; all rows if there is none.
+
+    Where the model makes no mistake on the validation set, nothing says which part of it is far.
+    """
     rows = (y_hat != y).nonzero()[:, 0]
     return rows if len(rows) else torch.arange(len(y), device=y.device)
+
+
+def _nothing(scene: Scene) -> Generator[Progress, None, Found]:
+    yield from ()
+    return Nothing(len(scene.open_pool)), _no_targets()
+
+
+def _features(scene: Scene) -> Generator[Progress, None, Found]:
+    known, y_v = yield from _validation(scene, with_grad=False)
+    pool = yield from scene.describer.describe(scene.open_pool, _arg_max, with_grad=False, what="pool")
+    rows = target_rows(known.y_hat, y_v)
+    return Features(pool.descriptors, known.descriptors[rows]), rows.cpu()
+
+
+def _fisher_scores(scene: Scene) -> Generator[Progress, None, Found]:
+    known, y_v = yield from _validation(scene, with_grad=True)
+    estimator = _Estimator(scene, Reference(known.descriptors, y_v, scene.settings.kernel))
+    pool = yield from scene.describer.describe(scene.open_pool, estimator, with_grad=True, what="pool")
+    rows = target_rows(known.y_hat, y_v)
+    return FisherScores(pool.descriptors, known.descriptors[rows], pool.y), rows.cpu()
+
+
+def _uncertainty(scene: Scene) -> Generator[Progress, None, Found]:
+    evidence = yield from sampled_uncertainty(
+        scene.members,
+        scene.images,
+        scene.open_pool,
+        k=scene.settings.samples,
+        batch_size=scene.settings.batch_size,
+        generator=scene.generator,
+        meter=scene.meter,
+    )
+    return evidence, _no_targets()
+
+
+def _coverage(scene: Scene) -> Generator[Progress, None, Found]:
+    pool = yield from scene.describer.features(scene.open_pool, what="pool")
+    if not len(scene.labeled):
+        return Coverage(pool, pool[:0]), _no_targets()
+    labeled = yield from scene.describer.features(scene.labeled, what="labeled images")
+    return Coverage(pool, labeled), _no_targets()
+
+
+def _discrimination(scene: Scene) -> Generator[Progress, None, Found]:
+    evidence = yield from discriminate(
+        scene.images,
+        labeled=scene.labeled,
+        open_pool=scene.open_pool,
+        config=scene.settings.vaal,
+        batch_size=scene.settings.batch_size,
+        generator=scene.generator,
+        meter=scene.meter,
+    )
+    return evidence, _no_targets()
+
+
+GATHERERS: Mapping[type[Evidence], Callable[[Scene], Generator[Progress, None, Found]]] = MappingProxyType(
+    {
+        Nothing: _nothing,
+        Features: _features,
+        FisherScores: _fisher_scores,
+        Uncertainty: _uncertainty,
+        Coverage: _coverage,
+        Discrimination: _discrimination,
+    }
+)
+
+
+def _validation(scene: Scene, *, with_grad: bool) -> Generator[Progress, None, tuple[Described, Tensor]]:
+    """The whole validation set described, and its labels on the device."""
+    y_v = scene.images.labels[scene.validation].to(scene.meter.device)
+    labels = scene.images.labels
+
+    def labeler(batch: Batch) -> Tensor:
+        predicted = scene.settings.pseudo_label.predicted_g_v
+        return batch.logits.argmax(dim=1) if predicted else labels[batch.indices].to(scene.meter.device)
+
+    known = yield from scene.describer.describe(scene.validation, labeler, with_grad=with_grad, what="validation")
+    return known, y_v
+
+
+class _Estimator:
+    """The labeler of the pool: its method's pseudo-label, from the views that the estimator asks for."""
+
+    def __init__(self, scene: Scene, reference: Reference) -> None:
+        self._scene = scene
+        self._reference = reference
+        self._pseudo_label = scene.settings.pseudo_label
+        self._drawn = _drawn_views(scene) if self._pseudo_label.views == "perturbed" else ()
+
+    def __call__(self, batch: Batch) -> Tensor:
+        y = self._scene.images.labels[batch.indices].to(batch.logits.device)
+        known = PoolBatch(batch.logits, batch.z, y, self._views(batch.x))
+        return self._pseudo_label.estimate(known, self._reference)
+
+    def _views(self, x: Tensor) -> "Sequence[View] | Generator[View]":
+        model, taps, meter = self._scene.members[0], self._scene.settings.taps, self._scene.meter
+        match self._pseudo_label.views:
+            case "clean":
+                return (view_of(model, x, taps, meter),)
+            case "perturbed":
+                return perturbed_views(model, x, taps, self._drawn, meter)
+        return ()
+
+
+def _drawn_views(scene: Scene) -> list[Perturbation]:
+    settings = scene.settings
+    return perturbations(
+        settings.samples,
+        scene.images.shape,
+        degrees=settings.view_degrees,
+        noise=settings.view_noise,
+        generator=scene.generator,
+    )
+
+
+def _arg_max(batch: Batch) -> Tensor:
+    return batch.logits.argmax(dim=1)
+
+
+def _no_targets() -> Int[Tensor, " t"]:
+    return torch.empty(0, dtype=torch.long)

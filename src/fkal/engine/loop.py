@@ -11,17 +11,18 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from fkal.core.evidence import Evidence, Features, FisherScores
+from fkal.acquisition import random
+from fkal.core.evidence import Evidence, Features, FisherScores, Nothing
 from fkal.core.picks import Picks
 from fkal.core.pool import Pool
-from fkal.core.pseudo_labels import PseudoLabel
 from fkal.core.randomness import stream
 from fkal.data.images import ImageSet
 from fkal.engine.evaluation import accuracies, confusion_matrix
-from fkal.engine.gathering import Describer, gather
+from fkal.engine.gathering import Gathering, Scene, gather
 from fkal.engine.metering import Meter, Progress
 from fkal.engine.rounds import Round, Selection
 from fkal.engine.training import TrainConfig, fit
+from fkal.models import members_of
 
 Weights = Mapping[str, Tensor]
 Select = Callable[[Evidence, int, torch.Generator], Picks]
@@ -47,20 +48,25 @@ class Problem:
 
 @dataclass(frozen=True)
 class Method:
-    """One way to pick: the evidence it needs and how it selects from that."""
+    """One way to pick: the evidence it needs, how that is gathered, and how it selects from it.
+
+    With `random_first` the first iteration, before any label, picks at random.
+    """
 
     needs: type[Evidence]
     select: Select
-    pseudo_label: PseudoLabel
-    taps: tuple[str, ...]
-    describe_batch: int
+    gathering: Gathering
     budget: int
     rounds: int
+    random_first: bool = False
 
 
 @dataclass(frozen=True)
 class ActiveLearning:
     """Algorithm 1 for one problem, method and seed.
+
+    Of an `Ensemble` each member is trained by itself, from its own weights and in an order of its
+    own; what is measured is the mean over members, and what needs one model asks the first.
 
     `protocol` `last` keeps each iteration's last epoch. `paper` is the authors' rule: the epoch
     with the best *test* accuracy is kept, reported and gone on from; it exists to compare with
@@ -117,17 +123,21 @@ class ActiveLearning:
         self, b: int, pool: Pool, meter: Meter
     ) -> Generator[Progress, None, tuple[Selection, dict[str, float]]]:
         method = self.method
-        describer = Describer(self.model, self.problem.train, method.taps, method.describe_batch, meter)
+        needs, select = (Nothing, _at_random) if method.random_first and b == 1 else (method.needs, method.select)
+        scene = Scene(
+            members=members_of(self.model),
+            images=self.problem.train,
+            open_pool=pool.open,
+            labeled=pool.labeled,
+            validation=self.problem.validation,
+            settings=method.gathering,
+            generator=stream(self.seed, "gather", b),
+            meter=meter,
+        )
         with meter.phase("descriptors"):
-            evidence, rows = yield from gather(
-                describer,
-                method.needs,
-                open_pool=pool.open,
-                validation=self.problem.validation,
-                pseudo_label=method.pseudo_label,
-            )
+            evidence, rows = yield from gather(scene, needs)
         with meter.phase("select"):
-            picks = method.select(evidence, method.budget, stream(self.seed, "select", b))
+            picks = select(evidence, method.budget, stream(self.seed, "select", b))
         selection = self._labeled(picks, pool.open, rows, evidence)
         return selection, self._about(selection, evidence, pool.open)
 
@@ -166,18 +176,27 @@ class ActiveLearning:
         return about
 
     def _train(self, b: int, pool: Pool, meter: Meter) -> Generator[Progress, None, tuple[list[float], int]]:
-        """Train on all labels so far; leaves the kept weights in the model."""
+        """Train on all labels so far; leaves the kept weights in the model. The loss is the members' mean."""
         if self.training.start == "theta_0":
             self.model.load_state_dict(self.theta_0)
+        by_member, epoch = [], 0
+        for e, member in enumerate(members_of(self.model)):
+            losses, epoch = yield from self._train_member(b, e, member, pool, meter)
+            by_member.append(losses)
+        return [sum(epoch_losses) / len(by_member) for epoch_losses in zip(*by_member, strict=True)], epoch
+
+    def _train_member(
+        self, b: int, e: int, member: nn.Module, pool: Pool, meter: Meter
+    ) -> Generator[Progress, None, tuple[list[float], int]]:
         config, losses, kept = self.training, [], _BestEpoch()
         indices = pool.labeled
         epochs = fit(
-            self.model,
+            member,
             self.problem.train,
             indices,
             self.oracle(indices),
             config=config,
-            generator=stream(self.seed, "train", b),
+            generator=stream(self.seed, "train", b, *member_name(e)),
             meter=meter,
         )
         while True:
@@ -187,35 +206,41 @@ class ActiveLearning:
                 break
             losses.append(loss)
             if self.protocol == "paper":
-                kept = kept.or_better(len(losses), self._test_accuracy(meter), self.model)
+                kept = kept.or_better(len(losses), self._test_accuracy(member, meter), member)
             yield Progress(f"training b = {b}", len(losses), config.epochs, "epochs")
         if kept.weights is not None:
-            self.model.load_state_dict(kept.weights)
+            member.load_state_dict(kept.weights)
             return losses, kept.epoch
         return losses, len(losses)
 
     def _evaluate(self, meter: Meter) -> tuple[Tensor, dict[str, float]]:
-        problem, batch = self.problem, self.method.describe_batch
+        """Of an ensemble, the members' counts together: its accuracy is then their mean, as the authors report."""
+        members = members_of(self.model)
         with meter.phase("evaluate"):
-            confusion = confusion_matrix(self.model, problem.test_images, problem.test, batch_size=batch, meter=meter)
-            on_validation = confusion_matrix(
-                self.model, problem.train, problem.validation, batch_size=batch, meter=meter
-            )
+            confusion = torch.stack([self._on_test(member, meter) for member in members]).sum(dim=0)
+            on_validation = torch.stack([self._on_validation(member, meter) for member in members]).sum(dim=0)
         return confusion, {
-            **accuracies(confusion, problem.minority, prefix="test"),
-            **accuracies(on_validation, problem.minority, prefix="val"),
+            **accuracies(confusion, self.problem.minority, prefix="test"),
+            **accuracies(on_validation, self.problem.minority, prefix="val"),
         }
 
-    def _test_accuracy(self, meter: Meter) -> float:
+    def _on_test(self, member: nn.Module, meter: Meter) -> Tensor:
+        batch = self.method.gathering.batch_size
+        return confusion_matrix(member, self.problem.test_images, self.problem.test, batch_size=batch, meter=meter)
+
+    def _on_validation(self, member: nn.Module, meter: Meter) -> Tensor:
+        batch = self.method.gathering.batch_size
+        return confusion_matrix(member, self.problem.train, self.problem.validation, batch_size=batch, meter=meter)
+
+    def _test_accuracy(self, member: nn.Module, meter: Meter) -> float:
         with meter.phase("evaluate"):
-            confusion = confusion_matrix(
-                self.model,
-                self.problem.test_images,
-                self.problem.test,
-                batch_size=self.method.describe_batch,
-                meter=meter,
-            )
+            confusion = self._on_test(member, meter)
         return float(confusion.trace() / confusion.sum())
+
+
+def member_name(e: int) -> tuple[str | int, ...]:
+    """What streams of an ensemble's member add to their names; the first adds nothing: it is the model without E."""
+    return ("member", e) if e else ()
 
 
 @dataclass(frozen=True)
@@ -230,6 +255,10 @@ class _BestEpoch:
         if accuracy <= self.accuracy:
             return self
         return _BestEpoch(epoch, accuracy, _snapshot(model))
+
+
+def _at_random(evidence: Evidence, p: int, generator: torch.Generator) -> Picks:
+    return random.select(Nothing(evidence.n), p, generator)
 
 
 def _fraction(flags: Tensor) -> float:

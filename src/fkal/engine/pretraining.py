@@ -56,7 +56,7 @@ def pretrain(
     _, height, width = images.shape
     if height != width:
         raise ValueError(f"images of {height}x{width} cannot be turned by 90 degrees; set data.image_size")
-    network = _with_rotation_head(model, generator).to(meter.device)
+    network = _with_rotation_head(model, generator).to(meter.device).train()
     sgd = optimizer(network, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)
     for epoch in range(config.epochs):

@@ -31,9 +31,10 @@ class Round:
     (`test/accuracy`, `select/minority_fraction`, ...), fractions in [0, 1]. `train_loss` is the
     mean loss (nats) of each epoch. `confusion` is that of the test set, (true, predicted).
     `labeled_counts` counts the labeled set by class. `forward_images`, `backward_images` and
-    `seconds` go by phase (`descriptors`, `select`, `train`, `evaluate`). `weights` is the
-    model's state after training, on the CPU. `epoch` is the one the weights stem from, counted
-    from 1: the last, unless the authors' rule is asked for.
+    `seconds` go by phase (`descriptors`, `select`, `train`, `evaluate`). `weights` is the model's
+    state after training, on the CPU. `epoch` is the one the weights stem from, counted from 1: the
+    last, unless the authors' rule is asked for. Of an ensemble, `confusion` is the sum over members,
+    `weights` holds theirs under `members.0.`, `members.1.`, and `epoch` is the last member's.
     """
 
     b: int

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fkal.data.images import ImageSet
 from fkal.engine.metering import Meter
+from fkal.models import head_name, learning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +61,12 @@ class TrainConfig(SgdConfig):
     """Training of the task model in each iteration.
 
     `start` is where an iteration's training begins: `warm` from the previous iteration's
-    weights (as the authors' program), `theta_0` from the weights before the first label.
+    weights (as the authors' program), `theta_0` from the weights before the first label. `layers`
+    are those that learn: `all`, or the `head` (the last linear layer) alone, a baseline.
     """
 
     start: Literal["warm", "theta_0"] = "warm"
+    layers: Literal["all", "head"] = "all"
 
 
 def optimizer(model: nn.Module, config: SgdConfig) -> torch.optim.SGD:
@@ -82,28 +85,32 @@ def fit(
     indices: Int[Tensor, " n"],
     labels: Int[Tensor, " n"],
     *,
-    config: SgdConfig,
+    config: TrainConfig,
     generator: torch.Generator,
     meter: Meter,
 ) -> Iterator[float]:
     """Train the model in place; yields each epoch's mean loss (nats) when the epoch is over.
 
+    Where the head alone learns, the body stays in evaluation mode: its normalisation, too, is as it was.
+
     Raises FloatingPointError as soon as an epoch's loss is not finite.
     """
     device = meter.device
-    sgd = optimizer(model, config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)
-    for epoch in range(config.epochs):
-        rows = shuffled_batches(len(indices), config.batch_size, generator)
-        stream = images.batches([indices[r] for r in rows], device=device, augment=generator)
-        batches = ((x, labels[r].to(device)) for r, x in zip(rows, stream, strict=True))
-        mean = train_epoch(model, batches, sgd, meter, seed=generator.initial_seed() + epoch)
-        schedule.step()
-        if not math.isfinite(mean):
-            raise FloatingPointError(
-                f"the training loss is {mean} after epoch {epoch + 1}; lower train.lr = {config.lr}"
-            )
-        yield mean
+    learner = model.get_submodule(head_name(model)) if config.layers == "head" else model
+    with learning(model, learner):
+        sgd = optimizer(learner, config)
+        schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)
+        for epoch in range(config.epochs):
+            rows = shuffled_batches(len(indices), config.batch_size, generator)
+            stream = images.batches([indices[r] for r in rows], device=device, augment=generator)
+            batches = ((x, labels[r].to(device)) for r, x in zip(rows, stream, strict=True))
+            mean = train_epoch(model, batches, sgd, meter, seed=generator.initial_seed() + epoch)
+            schedule.step()
+            if not math.isfinite(mean):
+                raise FloatingPointError(
+                    f"the training loss is {mean} after epoch {epoch + 1}; lower train.lr = {config.lr}"
+                )
+            yield mean
 
 
 def train_epoch(
@@ -119,7 +126,6 @@ def train_epoch(
     Layers that draw, such as a model's own dropout, know only torch's global generators; these
     are set to `seed` meanwhile and afterwards are as they were.
     """
-    model.train()
     total, n = torch.zeros((), device=meter.device), 0
     with torch.random.fork_rng():
         torch.manual_seed(seed)

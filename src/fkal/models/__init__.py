@@ -1,18 +1,22 @@
 """Models by name, each an `nn.Module` whose layers can be tapped by module name."""
 
 from fkal.models.dropout import MonteCarloDropout, monte_carlo_dropout
-from fkal.models.modes import evaluating
+from fkal.models.ensemble import Ensemble, members_of
+from fkal.models.modes import evaluating, learning
 from fkal.models.registry import MODELS, ModelConfig, build, head_name
 from fkal.models.taps import Taps, tap_widths
 
 __all__ = [
     "MODELS",
+    "Ensemble",
     "ModelConfig",
     "MonteCarloDropout",
     "Taps",
     "build",
     "evaluating",
     "head_name",
+    "learning",
+    "members_of",
     "monte_carlo_dropout",
     "tap_widths",
 ]

@@ -14,7 +14,7 @@ class LeNet(nn.Module):
     """conv 10@5x5, pool, conv 20@5x5, pool, fc 50, fc d; ReLU after each but the last.
 
     Taps: `conv1` (10), `conv2` (20) and `fc1` (50), each after its ReLU. Monte Carlo dropout
-    0.25, 0.25, 0.5 after them (protocol of the paper).
+    0.25, 0.25 after the poolings and 0.5 after fc1 (protocol of the paper).
     """
 
     def __init__(self, channels: int, height: int, width: int, n_classes: int) -> None:
@@ -32,8 +32,8 @@ class LeNet(nn.Module):
         self.drop3 = MonteCarloDropout(0.5)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        x = F.max_pool2d(self.drop1(self.conv1(x)), 2)
-        x = F.max_pool2d(self.drop2(self.conv2(x)), 2)
+        x = self.drop1(F.max_pool2d(self.conv1(x), 2))
+        x = self.drop2(F.max_pool2d(self.conv2(x), 2))
         return self.fc2(self.drop3(self.fc1(x.flatten(1))))
 
 

@@ -1,0 +1,139 @@
+"""Monte Carlo dropout: k stochastic passes of each model of an ensemble.
+
+Gal and Ghahramani, Dropout as a Bayesian Approximation, ICML 2016.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, fx, nn
+
+from fkal.core.evidence import Uncertainty
+from fkal.core.uncertainty import uncertainty
+from fkal.data.images import ImageSet
+from fkal.engine.metering import Meter, Progress
+from fkal.models import MonteCarloDropout, evaluating, monte_carlo_dropout
+
+Prefix = Callable[[Tensor], tuple[Tensor, ...]]
+Suffix = Callable[..., Tensor]
+
+
+def sampled_uncertainty(
+    members: Sequence[nn.Module],
+    images: ImageSet,
+    indices: Int[Tensor, " n"],
+    *,
+    k: int,
+    batch_size: int,
+    generator: torch.Generator,
+    meter: Meter,
+) -> Generator[Progress, None, Uncertainty]:
+    """How unsure k passes of each of the members are of the images, `batch_size` at a time."""
+    draws = torch.Generator(meter.device).manual_seed(generator.initial_seed())
+    batches = indices.split(batch_size)
+    samplers = [Sampler(member, meter) for member in members]
+    parts: list[Uncertainty] = []
+    for done, x in enumerate(images.batches(batches, device=meter.device), start=1):
+        parts.append(uncertainty(torch.cat([sampler(x, k, draws) for sampler in samplers])))
+        yield Progress("Monte Carlo passes", done, len(batches), "batches")
+    return Uncertainty(*(torch.cat(column) for column in zip(*map(_columns, parts), strict=True)))
+
+
+class Sampler:
+    """Draws class probabilities of a model under dropout.
+
+    What precedes the first dropout is computed once an image, not k times. Each of the k passes
+    counts as one forward pass, as in Table 1.
+    """
+
+    def __init__(self, model: nn.Module, meter: Meter) -> None:
+        self._model = model
+        self._meter = meter
+        with evaluating(model):
+            self._prefix, self._suffix = split_at_dropout(model)
+
+    @torch.no_grad()
+    def __call__(self, x: Float[Tensor, "n c h w"], k: int, generator: torch.Generator) -> Float[Tensor, "k n d"]:
+        with evaluating(self._model), monte_carlo_dropout(self._model, generator):
+            known = [_channels_last(value) for value in self._prefix(x)]
+            p = []
+            for _ in range(k):
+                p.append(self._suffix(*known).softmax(dim=1))
+                self._meter.forward(len(x))
+        return torch.stack(p)
+
+
+def split_at_dropout(model: nn.Module) -> tuple[Prefix, Suffix]:
+    """Two functions: what no dropout touches, and the rest, which takes what the first returns.
+
+    `suffix(*prefix(x))` is `model(x)`; both share the model's modules. A model whose forward pass
+    torch.fx cannot follow (one that branches on values) is not split: its prefix passes the images on.
+    """
+    try:
+        graph = _Tracer().trace(model)
+    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError):
+        return lambda x: (x,), model
+    stochastic = _stochastic_nodes(graph, model)
+    frontier = [n for n in graph.nodes if n not in stochastic and any(user in stochastic for user in n.users)]
+    return _prefix(model, graph, frontier), _suffix(model, graph, frontier)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        return isinstance(module, MonteCarloDropout) or super().is_leaf_module(module, qualified_name)
+
+
+def _stochastic_nodes(graph: fx.Graph, model: nn.Module) -> set[fx.Node]:
+    """The dropout layers and all that depends on them."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        draws = node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), MonteCarloDropout)
+        if draws or node.op == "output" or any(source in found for source in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _prefix(model: nn.Module, graph: fx.Graph, frontier: Sequence[fx.Node]) -> fx.GraphModule:
+    kept = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    ancestors = _ancestors(frontier)
+    for node in graph.nodes:
+        if node in ancestors:
+            copies[node] = kept.node_copy(node, copies.__getitem__)
+    kept.output(tuple(copies[node] for node in frontier))
+    return fx.GraphModule(model, kept)
+
+
+def _suffix(model: nn.Module, graph: fx.Graph, frontier: Sequence[fx.Node]) -> fx.GraphModule:
+    kept = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in frontier:
+        copies[node] = kept.placeholder(node.name)
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    needed = _ancestors([output], until=set(frontier))
+    for node in graph.nodes:
+        if node in needed and node not in copies:
+            copies[node] = kept.node_copy(node, copies.__getitem__)
+    return fx.GraphModule(model, kept)
+
+
+def _ancestors(nodes: Sequence[fx.Node], until: set[fx.Node] | frozenset[fx.Node] = frozenset()) -> set[fx.Node]:
+    """The nodes and all that they are computed from; what stands in `until` is taken as given."""
+    found: set[fx.Node] = set()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += [] if node in until else node.all_input_nodes
+    return found
+
+
+def _channels_last(value: Tensor) -> Tensor:
+    """Feature maps in the layout in which poolings and masks run fastest: k passes repay the copy."""
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+
+
+def _columns(part: Uncertainty) -> tuple[Tensor, ...]:
+    return part.variation_ratio, part.entropy, part.mutual_information, part.mean_std

@@ -1,0 +1,80 @@
+"""Views of images for the Monte Carlo pseudo-labels: small perturbations, and every class's gradients under them."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import rotate
+
+from fkal.core.descriptors import pooled
+from fkal.core.views import View
+from fkal.engine.metering import Meter
+from fkal.models import Taps, evaluating
+
+GRADIENT_ENTRIES = 1 << 26
+"""Gradient entries of one tapped tensor held at once: 256 MiB of float32."""
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """A turn by `degrees`, then additive noise: one Monte Carlo view, the same for every image."""
+
+    degrees: float
+    noise: Float[Tensor, "c h w"]
+
+    def __call__(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        return rotate(x, self.degrees, interpolation=InterpolationMode.BILINEAR) + self.noise.to(x.device)
+
+
+def perturbations(
+    k: int, shape: tuple[int, int, int], *, degrees: float, noise: float, generator: torch.Generator
+) -> list[Perturbation]:
+    """k views: a turn uniform within +-`degrees`, Gaussian noise of standard deviation `noise` (of normalised inputs).
+
+    Drawn once and shared by all images (as in the authors' program), so no image's views depend on
+    the batch that it stands in.
+    """
+    turns = (torch.rand(k, generator=generator) * 2 - 1) * degrees
+    return [Perturbation(float(turn), noise * torch.randn(shape, generator=generator)) for turn in turns]
+
+
+def view_of(model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequence[str], meter: Meter) -> View:
+    """One forward pass, and one batched backward pass of all d logits: n forward and n d backward images.
+
+    Where there are too many classes for memory, some are taken at a time.
+    """
+    with evaluating(model), torch.enable_grad(), Taps(model, taps, with_grad=True) as caught:
+        logits = model(x)
+        meter.forward(len(x))
+        outputs = {tap: caught.outputs[tap] for tap in taps}
+        at_once = max(1, GRADIENT_ENTRIES // max(output.numel() for output in outputs.values()))
+        parts = [_logit_gradients(logits, outputs, some) for some in torch.arange(logits.shape[1]).split(at_once)]
+    meter.backward(logits.numel())
+    z = {tap: pooled(output.detach()) for tap, output in outputs.items()}
+    jacobian = {tap: torch.cat([part[tap] for part in parts]) for tap in taps}
+    return View(z, jacobian, logits.detach().double().softmax(dim=1))
+
+
+def _logit_gradients(
+    logits: Float[Tensor, "n d"], outputs: Mapping[str, Tensor], classes: Int[Tensor, " c"]
+) -> dict[str, Float[Tensor, "c n l"]]:
+    """Pooled gradients of some classes' logits with respect to each tapped tensor."""
+    n, d = logits.shape
+    basis = torch.eye(d, dtype=logits.dtype, device=logits.device)[classes.to(logits.device)]
+    at_logits = basis[:, None, :].expand(-1, n, -1)
+    gradients = torch.autograd.grad(logits, list(outputs.values()), at_logits, is_grads_batched=True, retain_graph=True)
+    return {
+        tap: pooled(gradient.flatten(0, 1)).unflatten(0, (len(classes), n))
+        for tap, gradient in zip(outputs, gradients, strict=True)
+    }
+
+
+def perturbed_views(
+    model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequence[str], drawn: Sequence[Perturbation], meter: Meter
+) -> Generator[View]:
+    """A view a perturbation, each made when it is asked for, so that memory holds one at a time."""
+    for perturbation in drawn:
+        yield view_of(model, perturbation(x), taps, meter)
