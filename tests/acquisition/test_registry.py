@@ -1,12 +1,21 @@
 """The contract that every acquisition keeps."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args
+
 import pytest
 import torch
+from torch import Tensor
 
-from fkal.acquisition import ACQUISITIONS, acquisition
+from fkal.acquisition import ACQUISITIONS, AcquisitionConfig, acquisition
+from fkal.acquisition.registry import READS
 from fkal.core.descriptors import Descriptors
-from fkal.core.evidence import Evidence, Features, FisherScores, Nothing
+from fkal.core.evidence import Coverage, Discrimination, Evidence, Features, FisherScores, Nothing, Uncertainty
 from fkal.core.kernels import R_ZG
+from fkal.core.pseudo_labels import PSEUDO_LABELS
+from fkal.core.uncertainty import uncertainty
+from fkal.identity import METHOD_SETTINGS
 
 OPTIONS = {"combine": list(R_ZG)}
 """Every value of every option that an acquisition may take."""
@@ -34,19 +43,45 @@ def evidence(needs: type[Evidence], *, n: int, targets: int, seed: int = 0) -> E
         g = {tap: torch.randn(rows, width, generator=draws) for tap, width in (("a", 4), ("b", 6))}
         return Descriptors.of(z, g if with_grad else None)
 
-    if needs is Nothing:
-        return Nothing(n)
-    if needs is Features:
-        return Features(described(n, False), described(targets, False))
-    assert needs is FisherScores
-    return FisherScores(described(n, True), described(targets, True), torch.randint(3, (n,), generator=draws))
+    match needs.__name__:
+        case "Nothing":
+            return Nothing(n)
+        case "Features":
+            return Features(described(n, False), described(targets, False))
+        case "FisherScores":
+            labels = torch.randint(3, (n,), generator=draws)
+            return FisherScores(described(n, True), described(targets, True), labels)
+        case "Uncertainty":
+            return uncertainty(torch.randn(6, n, 3, generator=draws).softmax(dim=2))
+        case "Coverage":
+            return Coverage(torch.rand(n, 5, generator=draws), torch.rand(targets - 1, 5, generator=draws))
+        case "Discrimination":
+            return Discrimination(torch.rand(n, generator=draws, dtype=torch.float64))
+    raise AssertionError(needs)
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """All that a record holds, however deep."""
+    if isinstance(value, Tensor):
+        yield value
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from tensors(getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from tensors(part)
+
+
+def asked_for(name: str, p: int) -> int:
+    """Of the pool of 20; a method that labels the whole pool takes no less."""
+    return 20 if ACQUISITIONS[name].whole_pool else p
 
 
 @pytest.mark.parametrize(("name", "options"), variants())
 @pytest.mark.parametrize("targets", [1, 3, 6, 7, 15])
 @pytest.mark.parametrize("p", [1, 6, 20])
 def test_it_picks_p_distinct_positions_of_the_pool(name, options, targets, p):
-    entry = ACQUISITIONS[name]
+    entry, p = ACQUISITIONS[name], asked_for(name, p)
     seen = evidence(entry.needs, n=20, targets=targets)
     picks = entry.select(seen, p, seeded(0), **options)
     positions = picks.positions.tolist()
@@ -66,7 +101,7 @@ def test_the_same_generator_seed_gives_the_same_choice(name, options, targets):
     choices = []
     for _ in range(2):
         seen = evidence(entry.needs, n=20, targets=targets)
-        choices.append(entry.select(seen, 5, seeded(7), **options).positions)
+        choices.append(entry.select(seen, asked_for(name, 5), seeded(7), **options).positions)
         torch.rand(3)  # what others draw must not matter
     assert torch.equal(*choices)
 
@@ -85,13 +120,10 @@ def test_more_picks_than_the_pool_has_are_refused(name, options, targets, p):
 def test_evidence_is_left_as_it_was(name, options):
     entry = ACQUISITIONS[name]
     seen, untouched = (evidence(entry.needs, n=20, targets=9) for _ in range(2))
-    entry.select(seen, 4, seeded(0), **options)
-    if isinstance(seen, Features):
-        for after, before in ((seen.pool, untouched.pool), (seen.targets, untouched.targets)):
-            for tap in before.z:
-                assert torch.equal(after.z[tap], before.z[tap])
-            for tap in before.g:
-                assert torch.equal(after.g[tap], before.g[tap])
+    entry.select(seen, asked_for(name, 4), seeded(0), **options)
+    assert seen.n == 20
+    for after, before in zip(tensors(seen), tensors(untouched), strict=True):
+        assert torch.equal(after, before)
 
 
 @pytest.mark.parametrize("name", list(ACQUISITIONS))
@@ -100,6 +132,45 @@ def test_it_says_what_it_is_and_where_it_comes_from(name):
     assert entry is ACQUISITIONS[name]
     assert entry.summary
     assert entry.reference
+
+
+@pytest.mark.parametrize("name", list(ACQUISITIONS))
+@pytest.mark.parametrize("pseudo_label", list(PSEUDO_LABELS))
+def test_what_it_reads_are_settings(name, pseudo_label):
+    reads = ACQUISITIONS[name].reads(pseudo_label)
+    assert reads <= {field.name for field in fields(AcquisitionConfig)} | {"vaal"}
+    assert reads - {"vaal"} <= METHOD_SETTINGS  # so that what is not read can be left out of a fingerprint
+
+
+def test_views_are_read_where_a_pseudo_label_looks_at_them():
+    views = {"samples", "view_degrees", "view_noise"}
+    pfk = {"taps", "pseudo_label", "combine"}
+    for name in ("trace", "mutual_information", "mutual_information_diagonal"):
+        assert ACQUISITIONS["pfk"].reads(name) == pfk | views
+    for name in ("joint", "joint_zg", "predicted", "true"):
+        assert ACQUISITIONS["pfk"].reads(name) == pfk
+    assert ACQUISITIONS["pcc"].reads("trace") == {"taps"}
+    assert ACQUISITIONS["random"].reads("trace") == ACQUISITIONS["all"].reads("trace") == set()
+    assert ACQUISITIONS["varr"].reads("trace") == {"samples", "ensemble"}
+    assert ACQUISITIONS["coreset"].reads("trace") == {"taps"}
+    assert ACQUISITIONS["vaal"].reads("trace") == {"vaal"}
+
+
+def test_every_evidence_has_its_settings():
+    assert set(READS) == set(get_args(Evidence))
+
+
+def test_what_needs_a_trained_model_picks_at_random_first():
+    """The paper's uncertainty methods and VAAL; those that look at features have theta^0 to look with."""
+    first = {name for name, entry in ACQUISITIONS.items() if entry.random_first}
+    assert first == {name for name, entry in ACQUISITIONS.items() if entry.needs in (Uncertainty, Discrimination)}
+    assert first == {"varr", "entropy", "bald", "mean_std", "vaal"}
+
+
+@pytest.mark.parametrize("p", [1, 19])
+def test_the_whole_pool_is_not_a_part_of_it(p):
+    with pytest.raises(ValueError, match=f"{p} picks of a pool of 20; everything is 20"):
+        ACQUISITIONS["all"].select(Nothing(20), p, seeded(0))
 
 
 def test_an_unknown_name_is_refused_with_the_closest_one():

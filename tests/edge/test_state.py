@@ -154,3 +154,30 @@ def test_a_second_process_is_told_which_lock_and_what_to_do(tmp_path: Path):
         holder.kill()
     with StateDirectory(tmp_path, "f") as state:
         assert state.run_ids() == {}
+
+
+def test_counts_of_finished_iterations_are_read_without_a_lock_and_change_nothing(state, experiment, tiny_round, said):
+    for b in (1, 2):
+        state.add(tiny_round(experiment, b))
+    before = sorted(path.name for path in state.path.iterdir())
+    out = state.path.parents[1]
+    counted = StateDirectory(out, experiment.fingerprint).counted(said.append)
+    assert [each.b for each in counted] == [1, 2]
+    assert counted[1].forward_images == {"descriptors": 90, "train": 24}
+    assert sorted(path.name for path in state.path.iterdir()) == before
+    assert said == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"format": "fkal-round-1", "b": 2, "forward_images": []}'])
+def test_counts_end_where_an_iteration_cannot_be_read_and_that_is_said(content, state, experiment, tiny_round, said):
+    for b in (1, 2, 3):
+        state.add(tiny_round(experiment, b))
+    (state.path / "round-02.json").write_bytes(content)
+    assert [each.b for each in state.counted(said.append)] == [1]
+    assert "iteration 2 is unusable" in said[0]
+    assert len(said) == 1
+
+
+def test_what_was_never_run_has_no_counts(tmp_path, said):
+    assert StateDirectory(tmp_path, "0" * 32).counted(said.append) == []
+    assert said == []

@@ -14,7 +14,7 @@ LETTERS: Mapping[str, str] = MappingProxyType(
         "N": "pool images",
         "N^b": "unlabeled images",
         "N_b": "labeled images, with the iteration's own",
-        "N_b-1": "labeled images, without the iteration's own",
+        "N_(b-1)": "labeled images, without the iteration's own",
         "M": "validation images",
         "T": "test images",
         "D": "classes",
@@ -30,8 +30,9 @@ LETTERS: Mapping[str, str] = MappingProxyType(
 
 
 def letters_in(*formulas: str) -> list[str]:
-    """In the order of `LETTERS`, each once."""
-    found = {letter for formula in formulas for letter in re.findall(r"[A-Z][\w^,]*(?:-1)?", formula)}
+    """In the order of `LETTERS`, each once; of two that fit the longer is meant."""
+    longest_first = sorted(LETTERS, key=len, reverse=True)
+    found = re.findall("|".join(map(re.escape, longest_first)), " ".join(formulas))
     return [letter for letter in LETTERS if letter in found]
 
 
@@ -44,7 +45,7 @@ class Sizes:
     """
 
     unlabeled: int  # N^b
-    labeled_before: int  # N_b-1
+    labeled_before: int  # N_(b-1)
     labeled: int  # N_b
     validation: int  # M
     test: int  # T
@@ -63,7 +64,7 @@ class Sizes:
             "N": pool,
             "N^b": self.unlabeled,
             "N_b": self.labeled,
-            "N_b-1": self.labeled_before,
+            "N_(b-1)": self.labeled_before,
             "M": self.validation,
             "T": self.test,
             "D": self.classes,
@@ -206,7 +207,7 @@ PFK = Cost(
 )
 CORE_SET = Cost(
     row=None,
-    text="N^b + N_b-1",
+    text="N^b + N_(b-1)",
     forward=lambda s: s.unlabeled + s.labeled_before,
     why="features of the open and of the labeled images",
 )

@@ -81,6 +81,36 @@ def run(
         running.run(configs, out=out, tracking=tracking_uri, dry_run=dry_run, as_json=as_json)
 
 
+@app.command(
+    epilog="Examples:\n\n    fkal cost --preset mnist --method random,pfk_joint,pfk_trace:k128\n\n"
+    "    fkal cost --preset svhn --method varr:e4:k16,vaal --json"
+)
+def cost(
+    preset: Preset = None,
+    params: Params = None,
+    assignments: Set = None,
+    data_root: DataRoot = None,
+    method: Method = None,
+    seeds: Seeds = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Forward and backward passes: Table 1 of the paper beside what was counted.
+
+    What was not run yet is predicted, from the configuration alone. Counts are those that `fkal run`
+    left under --out, and the ratio is counted to Table 1; where they are not what the method should
+    cost, the exit code is 1. Pretraining, which methods share, is no part of it.
+    """
+    with answered(debug):
+        from fkal.edge import configuring, costs
+
+        sources = configuring.Sources(preset, params, data_root, assignments or [])
+        configs = configuring.experiments(sources, method, seeds)
+        run = costs.run_command(sources, method, seeds, out)
+        costs.show(configs, out=out, run=run, as_json=as_json)
+
+
 @app.command(epilog="Example:\n\n    fkal split --preset mnist --seeds 0-4 --set bias.ratio=100")
 def split(
     preset: Preset = None,

@@ -1,7 +1,7 @@
 """What a configuration can name."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import TypeVar
@@ -11,8 +11,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fkal.acquisition import ACQUISITIONS
+from fkal.acquisition import ACQUISITIONS, Acquisition, AcquisitionConfig
+from fkal.acquisition.cost import LABELING, LETTERS, letters_in
 from fkal.config import ConfigError, presets
+from fkal.core.evidence import Coverage, Discrimination, Evidence, Features, FisherScores, Nothing, Uncertainty
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.data.datasets import DATASETS
 from fkal.models import MODELS
@@ -42,22 +44,48 @@ def _models() -> list[Row]:
     return [*rows, any_other]
 
 
+NEEDS: Mapping[type[Evidence], str] = MappingProxyType(
+    {
+        Nothing: "nothing",
+        Features: "pool and validation features, validation labels",
+        FisherScores: "the same and loss gradients, labels guessed",
+        Uncertainty: "K dropout passes of E models over the pool",
+        Coverage: "pool and labeled features",
+        Discrimination: "a VAE and a discriminator, trained anew",
+    }
+)
+"""The kinds of evidence in words."""
+
+
 def _acquisitions() -> list[Row]:
     return [
         {
             "name": name,
             "what": entry.summary,
-            "needs": entry.needs.__name__,
-            "options": ", ".join(entry.options) or "none",
+            "needs": NEEDS[entry.needs],
+            "passes": _passes(entry),
             "reference": entry.reference,
         }
         for name, entry in _offered(ACQUISITIONS, "fkal.acquisitions").items()
     ]
 
 
+def _passes(entry: Acquisition) -> str:
+    """Of an ensemble, and under a pseudo-label that costs nothing."""
+    lines = [entry.cost(AcquisitionConfig.pseudo_label, members=2).text]
+    lines += ["+ the pseudo-label's"] if entry.needs is FisherScores else []
+    lines += ["0 in b = 1"] if entry.random_first else []
+    return "\n".join(lines)
+
+
 def _pseudo_labels() -> list[Row]:
     return [
-        {"name": name, "what": entry.summary, "reads true labels": "yes" if entry.sees_oracle else "no"}
+        {
+            "name": name,
+            "what": entry.summary,
+            "passes more": LABELING[entry.views].text,
+            "reads true labels": "yes" if entry.sees_oracle else "no",
+        }
         for name, entry in PSEUDO_LABELS.items()
     ]
 
@@ -80,6 +108,10 @@ LISTS: Mapping[str, Callable[[], list[Row]]] = MappingProxyType(
 )
 
 
+PASSES: Mapping[str, str] = MappingProxyType({"acquisitions": "passes", "pseudo-labels": "passes more"})
+"""The column of a list that has formulas."""
+
+
 def show(what: str, *, as_json: bool) -> None:
     """Print one of the lists. Raises ConfigError for one that does not exist."""
     if what not in LISTS:
@@ -88,7 +120,16 @@ def show(what: str, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({what: rows}))
         return
-    table = Table(*rows[0], box=box.SIMPLE)
+    passes = PASSES.get(what)
+    legend = _legend(row[passes] for row in rows) if passes else None
+    table = Table(box=box.SIMPLE, caption=legend, caption_justify="left")
+    for title in rows[0]:
+        table.add_column(title, no_wrap=title == passes)
     for row in rows:
         table.add_row(*row.values())
     Console().print(table)
+
+
+def _legend(formulas: Iterable[str]) -> str:
+    letters = (f"{letter} {LETTERS[letter]}" for letter in letters_in(*formulas))
+    return f"Passes are images, forward and backward, in iteration b: {', '.join(letters)}."

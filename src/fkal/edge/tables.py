@@ -45,7 +45,7 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
 
 def cost_table(bill: Bill) -> Table:
     """Passes, forward and backward together: a row an iteration, and their sum; ratios are counted to Table 1."""
-    table = Table(box=box.SIMPLE)
+    table = Table(box=box.SIMPLE, collapse_padding=True, pad_edge=False)
     for title in ("b", "N^b", "N_b", *COST_COLUMNS):
         table.add_column(title, justify="right", no_wrap=True)
     for each in bill.iterations:

@@ -1,0 +1,206 @@
+"""Bills: what an experiment costs by Table 1, by what its method should pass here, and as it was counted."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from fkal.acquisition import acquisition
+from fkal.acquisition.cost import (
+    EVALUATION,
+    EVALUATION_EACH_EPOCH,
+    NO_PASS,
+    Cost,
+    Formula,
+    Passes,
+    Sizes,
+    letters_in,
+    training,
+)
+from fkal.edge.round_files import Counted
+from fkal.edge.state import StateDirectory
+from fkal.experiment import Experiment, ensemble_size
+from fkal.made_once import Say
+
+PHASES: Mapping[str, Callable[[str], bool]] = MappingProxyType(
+    {
+        "acquisition": lambda phase: phase not in ("train", "evaluate"),
+        "training": lambda phase: phase == "train",
+        "evaluation": lambda phase: phase == "evaluate",
+    }
+)
+"""Which of the meter's phases belong to each: the acquisition has all that is neither training nor evaluation."""
+
+VARYING = ("N^b", "N_b", "N_(b-1)")
+"""Letters whose value is another in each iteration."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Passes of one phase: by Table 1 (None: it has no such row), as they should be, as counted (None: not run)."""
+
+    table_1: int | None
+    expected: Passes
+    counted: Passes | None
+
+    @property
+    def differs(self) -> bool:
+        return self.counted is not None and self.counted != self.expected
+
+    @property
+    def ratio(self) -> float | None:
+        """Counted to Table 1."""
+        return self.counted.total / self.table_1 if self.counted and self.table_1 else None
+
+    def plus(self, other: "Figure") -> "Figure":
+        return Figure(
+            None if self.table_1 is None or other.table_1 is None else self.table_1 + other.table_1,
+            self.expected.plus(other.expected),
+            None if self.counted is None or other.counted is None else self.counted.plus(other.counted),
+        )
+
+
+Figures = Mapping[str, Figure]
+"""By the names of `PHASES`."""
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What iteration b costs, and of what sizes that is made."""
+
+    b: int
+    sizes: Sizes
+    figures: Figures
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What an experiment costs, iteration by iteration; `notes` say what its figures do not."""
+
+    name: str
+    method: str
+    seed: int
+    fingerprint: str
+    cost: Cost
+    evaluation: Formula
+    iterations: tuple[Iteration, ...]
+    finished: int
+    notes: tuple[str, ...]
+
+    @property
+    def letters(self) -> dict[str, int | float]:
+        """Those of the formulas' letters that all iterations share."""
+        printed = self.cost.printed.text if self.cost.printed else ""
+        texts = (self.cost.text, printed, self.cost.training.text, self.evaluation.text)
+        values = self.iterations[0].sizes.letters
+        return {letter: values[letter] for letter in letters_in(*texts) if letter not in VARYING}
+
+    @property
+    def total(self) -> Figures:
+        return _sum(self.iterations)
+
+    @property
+    def so_far(self) -> Figures | None:
+        """The sum of the finished iterations, where some are finished and some are not."""
+        return _sum(self.iterations[: self.finished]) if 0 < self.finished < len(self.iterations) else None
+
+    @property
+    def differences(self) -> list[str]:
+        return [
+            f"{self.name}, iteration {each.b}, {phase}: {_shown(figure.counted)}, should be {_shown(figure.expected)}"
+            for each in self.iterations
+            for phase, figure in each.figures.items()
+            if figure.differs and figure.counted
+        ]
+
+
+def bill_of(experiment: Experiment, out: Path, say: Say) -> Bill:
+    """What it costs by the formulas, and what its finished iterations under `out` have counted."""
+    config = experiment.config.acquisition
+    entry = acquisition(config.name)
+    cost = entry.cost(config.pseudo_label, members=ensemble_size(experiment.config))
+    counted = StateDirectory(out, experiment.fingerprint).counted(say)[: experiment.rounds]
+    return Bill(
+        name=experiment.name,
+        method=experiment.method,
+        seed=experiment.seed,
+        fingerprint=experiment.fingerprint,
+        cost=cost,
+        evaluation=_evaluation(experiment),
+        iterations=tuple(
+            _iteration(experiment, b, cost, counted[b - 1] if b <= len(counted) else None)
+            for b in range(1, experiment.rounds + 1)
+        ),
+        finished=len(counted),
+        notes=_notes(experiment, cost, random_first=entry.random_first),
+    )
+
+
+def sizes_of(experiment: Experiment, b: int) -> Sizes:
+    """The sizes of iteration b, which nothing has to be run for."""
+    config, vaal = experiment.config, experiment.config.vaal
+    before = (b - 1) * experiment.budget
+    return Sizes(
+        unlabeled=len(experiment.split.pool) - before,
+        labeled_before=before,
+        labeled=before + experiment.budget,
+        validation=len(experiment.split.validation),
+        test=len(experiment.split.test),
+        classes=len(experiment.dataset.classes),
+        epochs=config.train.epochs,
+        samples=config.acquisition.samples,
+        members=ensemble_size(config),
+        vae_images=vaal.iterations * vaal.vae_steps * 2 * vaal.batch_size,
+        discriminator_images=vaal.iterations * vaal.discriminator_steps * 2 * vaal.batch_size,
+    )
+
+
+def _iteration(experiment: Experiment, b: int, cost: Cost, counted: Counted | None) -> Iteration:
+    sizes = sizes_of(experiment, b)
+    at_random = b == 1 and acquisition(experiment.config.acquisition.name).random_first
+    table_1 = 0 if at_random else cost.printed.passes(sizes) if cost.printed else None
+    expected = {
+        "acquisition": (NO_PASS if at_random else cost).passes(sizes),
+        "training": training(sizes),
+        "evaluation": Passes(_evaluation(experiment).passes(sizes), 0),
+    }
+    printed = {"acquisition": table_1, "training": cost.training.passes(sizes), "evaluation": None}
+    figures = {phase: Figure(printed[phase], expected[phase], _passes(counted, phase)) for phase in PHASES}
+    return Iteration(b, sizes, figures)
+
+
+def _evaluation(experiment: Experiment) -> Formula:
+    return EVALUATION_EACH_EPOCH if experiment.protocol == "paper" else EVALUATION
+
+
+def _passes(counted: Counted | None, phase: str) -> Passes | None:
+    if counted is None:
+        return None
+    ways = (counted.forward_images, counted.backward_images)
+    return Passes(*(sum(n for name, n in images.items() if PHASES[phase](name)) for images in ways))
+
+
+def _sum(iterations: Sequence[Iteration]) -> Figures:
+    first, *others = (each.figures for each in iterations)
+    total = dict(first)
+    for figures in others:
+        total = {phase: total[phase].plus(figure) for phase, figure in figures.items()}
+    return total
+
+
+def _notes(experiment: Experiment, cost: Cost, *, random_first: bool) -> tuple[str, ...]:
+    """Why Table 1 and the count are what they are, in one line."""
+    if cost.printed is None:
+        notes = ["Table 1 has no such method"]
+    elif cost.printed.text == cost.text:
+        notes = ["they agree"]
+    else:
+        notes = ["Table 1 counts otherwise"]
+    notes += [cost.why] if cost.why else []
+    notes += ["b = 1 picks at random, in the paper as well: 0 passes"] if random_first else []
+    notes += ["backward passes of training reach the head alone"] if experiment.config.train.layers == "head" else []
+    return tuple(notes)
+
+
+def _shown(passes: Passes) -> str:
+    return f"{passes.forward:,} forward and {passes.backward:,} backward"

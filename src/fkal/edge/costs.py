@@ -1,0 +1,135 @@
+"""`fkal cost`: Table 1 of the paper beside the passes that were counted, or what an experiment is going to cost."""
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from fkal.acquisition.cost import Cost
+from fkal.config import Config
+from fkal.edge.answers import FAILED
+from fkal.edge.bills import Bill, Figures, Iteration, bill_of
+from fkal.edge.configuring import Sources
+from fkal.edge.preparing import refuse_unusable
+from fkal.edge.progress import say
+from fkal.edge.running import WIDTH
+from fkal.edge.tables import cost_table
+from fkal.experiment import prepare
+
+DIFFER = "counted passes differ from what this method should cost"
+
+
+def show(configs: Sequence[Config], *, out: Path, run: str, as_json: bool) -> None:
+    """Print each experiment's costs; `run` is the command that runs them.
+
+    Raises typer.Exit(1) where the passes that were counted are not those that the method costs.
+    """
+    refuse_unusable(out)
+    bills = billed(configs, out)
+    unfinished = [bill.name for bill in bills if bill.finished < len(bill.iterations)]
+    if as_json:
+        told = {"experiments": [_as_json(bill) for bill in bills], "run": run if unfinished else None}
+        typer.echo(json.dumps(told))
+    else:
+        for bill in bills:
+            _print(bill)
+        if unfinished:
+            typer.echo(f"{len(unfinished)} of {len(bills)} not finished; this runs what is left: {run}")
+    differences = [line for bill in bills for line in bill.differences]
+    if differences:
+        for line in (DIFFER, *differences):
+            typer.secho(f"error: {line}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(FAILED)
+
+
+def run_command(sources: Sources, methods: str | None, seeds: str | None, out: Path) -> str:
+    """The `fkal run` of the same options."""
+    options = {
+        "--preset": sources.preset,
+        "--params": sources.params,
+        "--data-root": sources.data_root,
+        "--method": methods,
+        "--seeds": seeds,
+        "--out": out,
+    }
+    words = [word for option, value in options.items() if value is not None for word in (option, str(value))]
+    words += [word for assignment in sources.assignments for word in ("--set", assignment)]
+    return shlex.join(["fkal", "run", *words])
+
+
+def billed(configs: Sequence[Config], out: Path) -> list[Bill]:
+    """A bill an experiment, which several names may mean."""
+    bills: dict[str, Bill] = {}
+    for config in configs:
+        experiment = prepare(config, out, say)
+        bills[experiment.fingerprint] = bill_of(experiment, out, say)
+    return list(bills.values())
+
+
+def _print(bill: Bill) -> None:
+    letters = ", ".join(f"{letter} = {_value(value)}" for letter, value in bill.letters.items())
+    typer.echo(f"{bill.name}: {_progress(bill)}")
+    typer.echo(f"  Table 1: {_table_1(bill.cost)}, training {bill.cost.training.text}")
+    typer.echo(f"  expected here: acquisition {bill.cost.text}, evaluation {bill.evaluation.text}, with {letters}")
+    Console(width=None if os.isatty(1) else WIDTH).print(cost_table(bill))
+    typer.echo(f"  {DIFFER if bill.differences else '; '.join(bill.notes)}\n")
+
+
+def _table_1(cost: Cost) -> str:
+    return f"row {cost.row}, acquisition {cost.printed.text}" if cost.printed else "no row for the acquisition"
+
+
+def _value(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _progress(bill: Bill) -> str:
+    if not bill.finished:
+        return "not run yet, a prediction"
+    return f"{bill.finished} of {len(bill.iterations)} iterations finished"
+
+
+def _as_json(bill: Bill) -> dict[str, Any]:
+    printed = bill.cost.printed
+    return {
+        "name": bill.name,
+        "method": bill.method,
+        "seed": bill.seed,
+        "fingerprint": bill.fingerprint,
+        "table_1": {
+            "row": bill.cost.row,
+            "acquisition": printed.text if printed else None,
+            "training": bill.cost.training.text,
+        },
+        "expected": {"acquisition": bill.cost.text, "evaluation": bill.evaluation.text},
+        "letters": bill.letters,
+        "iterations": len(bill.iterations),
+        "finished": bill.finished,
+        "rounds": [_iteration_as_json(each) for each in bill.iterations],
+        "so_far": _figures_as_json(bill.so_far) if bill.so_far else None,
+        "total": _figures_as_json(bill.total),
+        "notes": list(bill.notes),
+        "differences": bill.differences,
+    }
+
+
+def _iteration_as_json(each: Iteration) -> dict[str, Any]:
+    sizes = {"b": each.b, "unlabeled": each.sizes.unlabeled, "labeled": each.sizes.labeled}
+    return {**sizes, **_figures_as_json(each.figures)}
+
+
+def _figures_as_json(figures: Figures) -> dict[str, Any]:
+    return {
+        phase: {
+            "table_1": figure.table_1,
+            "expected": figure.expected._asdict(),
+            "counted": None if figure.counted is None else figure.counted._asdict(),
+            "ratio": figure.ratio,
+        }
+        for phase, figure in figures.items()
+    }
