@@ -1,5 +1,7 @@
 """An ensemble: several models of one architecture that agree by averaging."""
 
+
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -16,7 +18,7 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         log_p = torch.stack([member(x).log_softmax(dim=1) for member in self.members])
-        return log_p.logsumexp(dim=0) - torch.tensor(float(len(log_p))).log()
+        return log_p.logsumexp(dim=0) - math.log(len(self.members))
 
 
 def members_of(model: nn.Module) -> Sequence[nn.Module]:
