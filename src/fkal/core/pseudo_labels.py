@@ -5,8 +5,9 @@ them as `acquisition.pseudo_label` does.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
+from itertools import islice
 from types import MappingProxyType
 from typing import Literal
 
@@ -22,9 +23,11 @@ RIDGE = 1e-8
 """Added to a covariance's diagonal, relative to its mean: Cholesky in float64 stays defined where the views are
 fewer than the dimensions or a unit never fires, and a correlation of 1 tells a finite amount."""
 
-CONSTANT = 1e-6
-"""A variance below this part of the squared mean is taken for none: centring in float64 leaves an error of 1e-16
-of the squared mean, which has to stay below the ridge."""
+ENTRIES = 1 << 22
+"""Numbers g(d) held at once, 32 MiB: so many views' products are summed by one matrix product an image and class."""
+
+CONSTANT = 1e-13
+"""A variance below this part of the squared mean is the rounding of float32 features, not variation."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +109,24 @@ def mutual_information(pool: PoolBatch, validation: Reference, *, diagonal: bool
 
 
 def information(views: Iterable[View], *, diagonal: bool) -> Float[Tensor, "d n"]:
-    """I(z; g(d)) in nats, summed over taps, from at least two views. float64; memory does not grow with the views."""
-    sums: dict[str, _Sums] = {}
-    for view in views:
-        for tap in view.z:
-            of_view = _Sums.of(view.z[tap].double(), view.fisher_scores(tap), diagonal=diagonal)
-            sums[tap] = of_view if tap not in sums else sums[tap].plus(of_view)
+    """I(z; g(d)) in nats, summed over taps, from at least two views. float64; memory does not grow with the views.
+
+    Sums are taken of deviations from the first view, which small variations about a large mean survive.
+    """
+    scored = map(_scores, views)
+    first = next(scored)
+    sums = {tap: _Sums.at(z, g, diagonal=diagonal) for tap, (z, g) in first.items()}
+    at_once = max(1, ENTRIES // max(g.numel() for _, g in first.values()))
+    while some := list(islice(scored, at_once)):
+        for tap in sums:
+            z, g = (torch.stack(column) for column in zip(*(each[tap] for each in some), strict=True))
+            sums[tap] = sums[tap].plus(z, g)
     measure = _diagonal_information if diagonal else _full_information
     return reduce(torch.add, (measure(*each.covariances()) for each in sums.values()))
+
+
+def _scores(view: View) -> dict[str, tuple[Float[Tensor, "n l"], Float[Tensor, "d n l"]]]:
+    return {tap: (z.double(), view.fisher_scores(tap)) for tap, z in view.z.items()}
 
 
 def _trace_of(view: View) -> Float[Tensor, "d n"]:
@@ -123,9 +136,12 @@ def _trace_of(view: View) -> Float[Tensor, "d n"]:
 
 @dataclass(frozen=True)
 class _Sums:
-    """Sums over k views of z `(n l)`, g `(d n l)` and their products: full `(... l l)`, or diagonals `(... l)`."""
+    """Over k views, of the deviations of z `(n l)` and g `(d n l)` from the first view's (`z_0`, `g_0`): their
+    sums and those of their products, full `(... l l)` or the diagonals `(... l)`."""
 
     k: int
+    z_0: Tensor
+    g_0: Tensor
     z: Tensor
     g: Tensor
     zz: Tensor
@@ -134,19 +150,26 @@ class _Sums:
     diagonal: bool
 
     @staticmethod
-    def of(z: Float[Tensor, "n l"], g: Float[Tensor, "d n l"], *, diagonal: bool) -> "_Sums":
-        product = torch.mul if diagonal else _outer
-        return _Sums(1, z, g, product(z, z), product(g, g), product(z.expand_as(g), g), diagonal)
+    def at(z_0: Float[Tensor, "n l"], g_0: Float[Tensor, "d n l"], *, diagonal: bool) -> "_Sums":
+        """Of the first view alone."""
+        z, g = torch.zeros_like(z_0), torch.zeros_like(g_0)
+        products = (z, g, g) if diagonal else (_outer(z, z), _outer(g, g), _outer(g, g))
+        return _Sums(1, z_0, g_0, z, g, *products, diagonal)
 
-    def plus(self, other: "_Sums") -> "_Sums":
-        return _Sums(
-            self.k + other.k,
-            self.z + other.z,
-            self.g + other.g,
-            self.zz + other.zz,
-            self.gg + other.gg,
-            self.zg + other.zg,
-            self.diagonal,
+    def plus(self, z: Float[Tensor, "k n l"], g: Float[Tensor, "k d n l"]) -> "_Sums":
+        """With k more views."""
+        z, g = z - self.z_0, g - self.g_0
+        zz, gg, zg = ("kni,kni->ni", "kdni,kdni->dni", "kni,kdni->dni")
+        if not self.diagonal:
+            zz, gg, zg = ("kni,knj->nij", "kdni,kdnj->dnij", "kni,kdnj->dnij")
+        return replace(
+            self,
+            k=self.k + len(z),
+            z=self.z + z.sum(dim=0),
+            g=self.g + g.sum(dim=0),
+            zz=self.zz + torch.einsum(zz, z, z),
+            gg=self.gg + torch.einsum(gg, g, g),
+            zg=self.zg + torch.einsum(zg, z, g),
         )
 
     def covariances(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,17 +181,15 @@ class _Sums:
         z, g = self.z / self.k, self.g / self.k
         zz, gg = self.zz / self.k - product(z, z), self.gg / self.k - product(g, g)
         zg = self.zg / self.k - product(z.expand_as(g), g)
-        z_scale, g_scale = self._scale(zz, z), self._scale(gg, g)
+        z_scale, g_scale = self._scale(zz, self.z_0 + z), self._scale(gg, self.g_0 + g)
         return zz / z_scale, gg / g_scale, zg / (z_scale * g_scale).sqrt()
 
     def _scale(self, c: Tensor, mean: Tensor) -> Tensor:
         """Mean variance, 1 where it is nothing but rounding."""
-        if self.diagonal:
-            variance, size = c.mean(dim=-1, keepdim=True), (mean**2).mean(dim=-1, keepdim=True)
-        else:
-            variance = c.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[..., None, None]
-            size = (mean**2).mean(dim=-1)[..., None, None]
-        return torch.where(variance > CONSTANT * size, variance, 1.0)
+        variances = c if self.diagonal else c.diagonal(dim1=-2, dim2=-1)
+        variance, size = variances.mean(dim=-1, keepdim=True), (mean**2).mean(dim=-1, keepdim=True)
+        scale = torch.where(variance > CONSTANT * size, variance, 1.0)
+        return scale if self.diagonal else scale[..., None]
 
 
 def _outer(a: Float[Tensor, "... l"], b: Float[Tensor, "... l"]) -> Float[Tensor, "... l l"]:
