@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from fkal.core.descriptors import pooled, standardised
 from fkal.data.images import TensorImages
-from fkal.engine.gathering import Describer
+from fkal.engine.describing import Describer
 from fkal.engine.metering import Meter
 from fkal.models import Taps, build
 
@@ -24,7 +24,7 @@ TAPS = ("conv1", "conv2", "fc1")
 def batched(model: torch.nn.Module, images: TensorImages, batch: int) -> dict[str, torch.Tensor]:
     describer = Describer(model, images, TAPS, batch, Meter(torch.device("cpu")))
     work = describer.describe(
-        torch.arange(len(images)), lambda _, __, indices: images.labels[indices], with_grad=True, what="pool"
+        torch.arange(len(images)), lambda seen: images.labels[seen.indices], with_grad=True, what="pool"
     )
     while True:
         try:

@@ -154,21 +154,92 @@ def test_the_flat_tree_has_dotted_keys_and_plain_values():
 
 
 @pytest.mark.parametrize(
-    ("spec", "values"),
+    ("spec", "acquisition", "others"),
     [
-        ("random", {"name": "random"}),
-        ("pcc@conv2", {"name": "pcc", "taps": ["conv2"]}),
-        ("pfk", {"name": "pfk"}),
-        ("pfk_true", {"name": "pfk", "pseudo_label": "true"}),
+        ("random", {"name": "random"}, {}),
+        ("all", {"name": "all"}, {}),
+        ("pcc@conv2", {"name": "pcc", "taps": ["conv2"]}, {}),
+        ("pfk", {"name": "pfk"}, {}),
+        ("pfk_true", {"name": "pfk", "pseudo_label": "true"}, {}),
+        ("pfk_joint_zg", {"name": "pfk", "pseudo_label": "joint_zg"}, {}),
+        ("pfk_mutual_information_diagonal", {"name": "pfk", "pseudo_label": "mutual_information_diagonal"}, {}),
         (
             "pfk_joint:sum@conv1+fc1",
             {"name": "pfk", "pseudo_label": "joint", "combine": "sum", "taps": ["conv1", "fc1"]},
+            {},
         ),
-        ("my_own", {"name": "my_own"}),
+        ("pfk:product_of_sums", {"name": "pfk", "combine": "product_of_sums"}, {}),
+        ("varr:e4:k32", {"name": "varr", "ensemble": 4, "samples": 32}, {}),
+        ("varr:k32:e4", {"name": "varr", "ensemble": 4, "samples": 32}, {}),
+        ("mean_std:k8", {"name": "mean_std", "samples": 8}, {}),
+        (
+            "pfk_trace:k16@layer1.0.conv1",
+            {"name": "pfk", "pseudo_label": "trace", "samples": 16, "taps": ["layer1.0.conv1"]},
+            {},
+        ),
+        ("random:head_only", {"name": "random"}, {"train": {"layers": "head"}}),
+        (
+            "pfk_joint:sum:random_theta_0:head_only@conv2",
+            {"name": "pfk", "pseudo_label": "joint", "combine": "sum", "taps": ["conv2"]},
+            {"pretrain": {"task": "none"}, "train": {"layers": "head"}},
+        ),
+        ("my_own", {"name": "my_own"}, {}),
+        ("my_own:k3", {"name": "my_own", "samples": 3}, {}),
     ],
 )
-def test_a_method_is_named_in_short(spec, values):
-    assert C.method_layer(spec) == Layer(f"--method {spec}", {"acquisition": values})
+def test_a_method_is_named_in_short(spec, acquisition, others):
+    assert C.method_layer(spec) == Layer(f"--method {spec}", {"acquisition": acquisition, **others})
+
+
+def test_what_a_short_name_does_not_say_stays_as_configured():
+    base = ("acquisition.samples=7", "acquisition.taps=[conv2]", "train.epochs=3", "pretrain.epochs=2")
+    config = C.merged([C.from_assignments(base), C.method_layer("varr:e2:random_theta_0:head_only")])
+    assert (config.acquisition.samples, config.acquisition.ensemble, config.acquisition.taps) == (7, 2, ("conv2",))
+    assert (config.train.epochs, config.train.layers) == (3, "head")
+    assert (config.pretrain.epochs, config.pretrain.task) == (2, "none")
+
+
+@pytest.mark.parametrize("spec", ["varr:", "varr::k3", "varr@", ":k3", "", "@", "pfk_joint:sum:@conv1"])
+def test_a_short_name_of_another_form_is_refused(spec):
+    with pytest.raises(ConfigError, match=r"give NAME\[_PSEUDO-LABEL\]\[:MARK\.\.\.\]\[@TAP\+TAP\]"):
+        C.method_layer(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [
+        ("pfk_joint:summ", ["'summ' is unknown", "did you mean 'sum'?"]),
+        ("pfk:head_onyl", ["'head_onyl' is unknown", "did you mean 'head_only'?"]),
+        ("pfk:random_theta0", ["did you mean 'random_theta_0'?"]),
+        ("varr:4", ["'4' is unknown", "known: product, product_of_sums, sum, random_theta_0, head_only, e4, k32"]),
+        ("varr:e", ["'e' is unknown"]),
+        ("varr:e-1", ["'e-1' is unknown"]),
+        ("varr:k1.5", ["'k1.5' is unknown"]),
+        ("varr:K32", ["'K32' is unknown"]),
+    ],
+)
+def test_an_unknown_mark_is_refused_with_what_is_known(spec, parts):
+    with pytest.raises(ConfigError) as refusal:
+        C.method_layer(spec)
+    message = str(refusal.value)
+    assert message.startswith(f"--method {spec!r}: ")
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("varr:e0", r"acquisition\.ensemble = 0; give at least 1 \(in --method varr:e0\)"),
+        ("varr:k0", r"acquisition\.samples = 0; give at least 1 \(in --method varr:k0\)"),
+        ("pfk_jiont", r"acquisition\.pseudo_label = 'jiont'; give one of joint, .* \(in --method pfk_jiont\)"),
+        ("pcc@conv1+conv1", r"acquisition\.taps = .* each once \(in --method pcc@conv1\+conv1\)"),
+    ],
+)
+def test_what_a_mark_cannot_be_is_refused_where_it_was_said(spec, message):
+    with pytest.raises(ConfigError, match=message):
+        C.merged([C.method_layer(spec)])
 
 
 def test_a_method_without_a_name_is_refused():

@@ -12,7 +12,7 @@ from fkal.engine.metering import Progress
 from fkal.engine.rounds import Round
 from fkal.experiment import device_named, prepare
 from fkal.identity import bias_name, method_name
-from fkal.models import head_name
+from fkal.models import head_name, members_of
 
 QUICK = ("pretrain.epochs=1", "train.epochs=2", "acquisition.rounds=2")
 
@@ -72,19 +72,49 @@ def test_where_the_data_lie_does_not(assignment, tmp_path):
     assert fingerprint(tmp_path, assignment) == fingerprint(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "unread"),
-    [
-        ("random", "acquisition.taps=[conv2]"),
-        ("random", "acquisition.pseudo_label=true"),
-        ("random", "acquisition.combine=sum"),
-        ("pcc", "acquisition.pseudo_label=true"),
-        ("pcc", "acquisition.combine=sum"),
-    ],
-)
-def test_settings_that_a_method_does_not_read_make_no_new_experiment(name, unread, tmp_path):
-    method = f"acquisition.name={name}"
-    assert fingerprint(tmp_path, method, unread) == fingerprint(tmp_path, method)
+OTHERS_ALONE = {
+    "taps": ("acquisition.taps=[conv2]",),
+    "pseudo_label": ("acquisition.pseudo_label=true", "acquisition.pseudo_label=predicted"),
+    "combine": ("acquisition.combine=sum",),
+    "samples": ("acquisition.samples=9",),
+    "views": ("acquisition.view_degrees=1", "acquisition.view_noise=0.5"),
+    "ensemble": ("acquisition.ensemble=3",),
+    "vaal": ("vaal.iterations=7", "vaal.width=4"),
+    "extent": ("acquisition.budget=5", "acquisition.rounds=1"),
+}
+"""Settings that not every method reads, by what reads them."""
+
+READ_BY = {
+    "random": {"extent"},
+    "pcc": {"extent", "taps"},
+    "coreset": {"extent", "taps"},
+    "pfk": {"extent", "taps", "pseudo_label", "combine"},
+    "pfk_joint_zg": {"extent", "taps", "combine", "pseudo_label"},
+    "pfk_trace": {"extent", "taps", "combine", "pseudo_label", "samples", "views"},
+    "pfk_mutual_information_diagonal": {"extent", "taps", "combine", "pseudo_label", "samples", "views"},
+    "varr": {"extent", "samples", "ensemble"},
+    "mean_std": {"extent", "samples", "ensemble"},
+    "vaal": {"extent", "vaal"},
+    "all": set(),
+}
+
+
+@pytest.mark.parametrize("method", list(READ_BY))
+def test_the_settings_that_a_method_reads_and_no_others_make_a_new_experiment(method, tmp_path):
+    def of(*assignments: str) -> str:
+        layers = [C.from_file(C.preset("digits"), "digits"), C.method_layer(method), C.from_assignments(assignments)]
+        return prepare(C.merged(layers), tmp_path, quiet).fingerprint
+
+    plain = of()
+    for reader, settings in OTHERS_ALONE.items():
+        for setting in settings:
+            assert (of(setting) != plain) is (reader in READ_BY[method]), setting
+
+
+def test_layers_left_at_all_change_no_digest_and_the_head_alone_does(tmp_path):
+    """The setting came later; what had been computed before it stays known."""
+    assert fingerprint(tmp_path, "train.layers=all") == fingerprint(tmp_path)
+    assert fingerprint(tmp_path, "train.layers=head") != fingerprint(tmp_path)
 
 
 def test_theta_0_is_pretrained_all_but_the_head_and_shared_by_methods(tmp_path):
@@ -111,6 +141,95 @@ def test_theta_0_is_pretrained_all_but_the_head_and_shared_by_methods(tmp_path):
     assert all(torch.equal(value, first[name]) for name, value in random_start.items())
 
 
+def taken(work) -> tuple[dict, int]:
+    """What the generator returns, and how much progress it told."""
+    steps = 0
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return dict(end.value), steps
+        steps += 1
+
+
+@pytest.mark.parametrize("task", ["rotation", "none"])
+def test_members_have_weights_of_their_own_and_the_first_those_of_the_single_model(task, tmp_path):
+    quick = (f"pretrain.task={task}",)
+    alone = prepare(digits(*quick, "acquisition.name=random"), tmp_path, quiet)
+    several = prepare(digits(*quick, "acquisition.name=varr", "acquisition.ensemble=3"), tmp_path, quiet)
+    assert len(set(several.weights_paths)) == 3
+    assert several.weights_paths[:1] == alone.weights_paths
+    (single, _), (weights, steps) = taken(alone.theta_0()), taken(several.theta_0())
+    assert steps == (2 if task == "rotation" else 0)  # the first member's were there
+    assert [path.exists() for path in several.weights_paths] == [task == "rotation"] * 3
+    for name, value in single.items():
+        assert torch.equal(weights[f"members.0.{name}"], value)
+        assert not torch.equal(weights[f"members.1.{name}"], weights[f"members.2.{name}"])
+    again, steps = taken(several.theta_0())
+    assert steps == 0
+    assert all(torch.equal(value, again[name]) for name, value in weights.items())
+
+
+def test_a_method_that_asks_one_model_has_one_whatever_the_ensemble(tmp_path):
+    experiment = prepare(digits("acquisition.name=coreset", "acquisition.ensemble=3"), tmp_path, quiet)
+    assert len(experiment.weights_paths) == len(members_of(experiment.model)) == 1
+
+
+def test_the_whole_pool_is_labeled_in_one_iteration(tmp_path):
+    config = digits("acquisition.name=all", "train.epochs=1", "acquisition.rounds=5", "acquisition.budget=100000")
+    experiment = prepare(config, tmp_path, quiet)
+    pool = experiment.split.pool
+    assert (experiment.rounds, experiment.budget) == (1, len(pool))
+    (done,) = rounds(config, tmp_path)
+    assert done.labels_used == len(pool)
+    assert sorted(done.selection.indices.tolist()) == sorted(pool.tolist())
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["varr:e2:k2", "entropy:k2", "bald:k2", "mean_std:k2", "coreset", "vaal", "pfk_trace:k2",
+     "pfk_mutual_information:k2@conv1", "pfk_mutual_information_diagonal:k2", "pfk_joint_zg:sum", "random:head_only",
+     "pfk_joint:random_theta_0:head_only"],
+)  # fmt: skip
+def test_every_method_runs_and_two_runs_of_it_are_equal_to_the_bit(spec, tmp_path):
+    tiny = ("vaal.iterations=2", "vaal.width=2", "vaal.batch_size=5", "train.epochs=1", "data.validation_per_class=3")
+    layers = [C.from_file(C.preset("digits"), "preset digits"), C.from_assignments([*QUICK, *tiny])]
+    config = C.merged([*layers, C.method_layer(spec)])
+    once, again = rounds(config, tmp_path / "a"), rounds(config, tmp_path / "b")
+    assert len(once) == 2
+    for first, second in zip(once, again, strict=True):
+        assert first.metrics == second.metrics
+        assert first.train_loss == second.train_loss
+        assert torch.equal(first.selection.indices, second.selection.indices)
+        assert all(torch.equal(value, second.weights[name]) for name, value in first.weights.items())
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (("acquisition.name=varr", "acquisition.samples=1"), "one pass agrees with itself; give at least 2"),
+        (("acquisition.pseudo_label=mutual_information", "acquisition.samples=1"), "one view has no covariance"),
+        (
+            ("acquisition.pseudo_label=mutual_information_diagonal", "acquisition.samples=1"),
+            "one view has no covariance",
+        ),
+        (
+            ("acquisition.pseudo_label=mutual_information", "model.name=resnet10", "acquisition.taps=[layer4]",
+             "data.image_size=32"),
+            "lower acquisition.batch_size, tap narrower layers or take mutual_information_diagonal",
+        ),
+    ],
+)  # fmt: skip
+def test_settings_under_which_a_method_could_say_nothing_are_refused(assignments, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        prepare(digits(*assignments), tmp_path, quiet)
+
+
+def test_an_ensemble_may_take_one_pass_of_each_member(tmp_path):
+    config = digits("acquisition.name=bald", "acquisition.samples=1", "acquisition.ensemble=2", "train.epochs=1")
+    assert len(rounds(config, tmp_path)) == 2
+
+
 def test_a_model_without_a_head_to_leave_random_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"model\.name"):
         prepare(
@@ -133,10 +252,30 @@ def test_a_bias_has_a_name_for_people(assignments, name):
 
 
 @pytest.mark.parametrize(
-    "spec", ["random", "pcc", "pfk_joint", "pfk_true:sum", "pcc@conv2", "pfk_predicted:product_of_sums@conv1+fc1"]
-)
+    "spec",
+    ["random", "all", "coreset", "coreset@conv2", "vaal", "varr", "entropy:k16", "bald:e4", "mean_std:e2:k3",
+     "varr:e4:k32", "varr:e4:k32:random_theta_0:head_only", "random:head_only", "random:random_theta_0", "pcc",
+     "pcc@conv2", "pfk_joint", "pfk_joint_zg", "pfk_true:sum", "pfk_predicted:product_of_sums@conv1+fc1",
+     "pfk_trace:k16@conv2", "pfk_mutual_information", "pfk_mutual_information_diagonal",
+     "pfk_mutual_information_diagonal:sum:k8", "pfk_joint:sum:random_theta_0@conv1+fc1", "all:random_theta_0"],
+)  # fmt: skip
 def test_a_methods_name_is_what_names_it(spec):
     assert method_name(C.merged([C.from_file(C.preset("mnist"), "mnist"), C.method_layer(spec)])) == spec
+
+
+@pytest.mark.parametrize(
+    ("spec", "assignments", "name"),
+    [
+        ("random", ("acquisition.samples=3", "acquisition.ensemble=2", "acquisition.taps=[conv2]"), "random"),
+        ("varr", ("acquisition.combine=sum", "acquisition.pseudo_label=trace", "acquisition.taps=[fc1]"), "varr"),
+        ("pfk_joint", ("acquisition.samples=3", "acquisition.ensemble=2", "vaal.width=2"), "pfk_joint"),
+        ("pfk_trace", ("acquisition.ensemble=2",), "pfk_trace"),
+        ("pcc", ("acquisition.combine=sum",), "pcc"),
+    ],
+)
+def test_a_name_is_silent_about_what_the_method_does_not_read(spec, assignments, name):
+    layers = [C.from_file(C.preset("mnist"), "mnist"), C.method_layer(spec), C.from_assignments(assignments)]
+    assert method_name(C.merged(layers)) == name
 
 
 def test_every_bias_runs(tmp_path):

@@ -21,9 +21,21 @@ def test_every_reading_and_estimator_can_be_set(combine, pseudo_label):
         ({"taps": ()}, r"taps = \[\]; name at least one layer, each once"),
         ({"taps": ("conv1", "conv1")}, r"taps = \['conv1', 'conv1'\]; name at least one layer, each once"),
         ({"combine": "mean"}, "combine = 'mean'; give one of product, product_of_sums, sum"),
-        ({"pseudo_label": "best"}, "pseudo_label = 'best'; give one of joint, predicted, true"),
+        ({"pseudo_label": "best"}, "pseudo_label = 'best'; give one of joint, joint_zg, predicted, trace, mutual_inf"),
+        ({"samples": 0}, "samples = 0; give at least 1"),
+        ({"ensemble": 0}, "ensemble = 0; give at least 1"),
+        ({"view_degrees": -1.0}, "view_degrees = -1.0; give 0 to 180"),
+        ({"view_degrees": 181.0}, "view_degrees = 181.0; give 0 to 180"),
+        ({"view_degrees": float("nan")}, "view_degrees = nan; give 0 to 180"),
+        ({"view_noise": -0.01}, "view_noise = -0.01; give 0 to inf"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_way_out(setting, message):
     with pytest.raises(ValueError, match=message):
         AcquisitionConfig(**setting)
+
+
+def test_the_defaults_are_the_papers_for_mnist():
+    config = AcquisitionConfig()
+    assert (config.budget, config.rounds, config.samples, config.ensemble) == (125, 10, 128, 1)
+    assert (config.view_degrees, config.view_noise) == (5.0, 0.01)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from fkal.core.descriptors import Descriptors
-from fkal.core.kernels import R_ZG, nearest, r_g, r_z, r_zg_product, r_zg_product_of_sums, r_zg_sum, top_matches
+from fkal.core.kernels import R_ZG, closest, r_g, r_z, r_zg_product, r_zg_product_of_sums, r_zg_sum, top_matches
 
 EXACT = [float("-inf"), -2.0, -1.0, -1e-30, -0.0, 0.0, 1e-30, 0.5, 1.0, float("inf")]
 
@@ -153,18 +153,20 @@ def test_more_matches_than_the_pool_has_or_none_are_refused(raw, k):
 
 
 @pytest.mark.parametrize("block_entries", [1, 6, 11, 12, 18, 30, 1000])
-def test_the_nearest_reference_is_the_largest_of_its_row_and_the_first_of_equals(whole, block_entries):
+def test_the_closest_reference_is_the_largest_of_its_row_and_the_first_of_equals(whole, block_entries):
     queries, references = whole(6, seed=21), whole(17, seed=22)
-    rows = nearest(queries, references, kernel=r_z, block_entries=block_entries)
+    scores, rows = closest(queries, references, kernel=r_z, block_entries=block_entries)
     dense = r_z(queries, references).tolist()
     assert rows.tolist() == [row.index(max(row)) for row in dense]
+    assert scores.tolist() == [max(row) for row in dense]
 
 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), n=st.integers(1, 12), block_entries=st.integers(1, 40))
-def test_nearest_agrees_with_the_best_match_for_any_scores(table, data, n, block_entries):
+def test_closest_agrees_with_the_best_match_for_any_scores(table, data, n, block_entries):
     row = st.lists(st.sampled_from(EXACT), min_size=n, max_size=n)
     kernel = table(torch.tensor(data.draw(st.lists(row, min_size=3, max_size=3))))
-    rows = nearest(kernel.targets, kernel.pool, kernel=kernel, block_entries=block_entries)
+    found = closest(kernel.targets, kernel.pool, kernel=kernel, block_entries=block_entries)
     matches = top_matches(kernel.targets, kernel.pool, 1, kernel=kernel, block_entries=block_entries)
-    assert torch.equal(rows, matches.positions[:, 0])
+    assert torch.equal(found.rows, matches.positions[:, 0])
+    assert torch.equal(found.scores, matches.scores[:, 0])

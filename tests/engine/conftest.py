@@ -10,12 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from fkal.acquisition import ACQUISITIONS
+from fkal.core.kernels import R_ZG
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.data.images import TensorImages
+from fkal.engine.gathering import Gathering
 from fkal.engine.loop import ActiveLearning, Method, Problem
 from fkal.engine.metering import Meter
 from fkal.engine.training import TrainConfig
-from fkal.models import build
+from fkal.engine.vaal import VaalConfig
+from fkal.models import Ensemble, build
 
 CPU = torch.device("cpu")
 SHAPE = (1, 8, 8)
@@ -48,6 +51,14 @@ def make_model(kind: str, *, seed: int) -> nn.Module:
         }
         return nn.Sequential(OrderedDict(layers))
 
+
+def make_task_model(kind: str, *, seed: int, members: int) -> nn.Module:
+    """One model, or an ensemble of models that differ in their seeds; the first is the model alone."""
+    models = [make_model(kind, seed=seed + 100 * e) for e in range(members)]
+    return models[0] if members == 1 else Ensemble(models)
+
+
+TINY_VAAL = VaalConfig(iterations=2, batch_size=2, latent=3, width=2)
 
 TAPS = {"lenet": ("conv1", "conv2", "fc1"), "with norm": ("relu", "norm"), "with dropout": ("relu",)}
 
@@ -84,7 +95,7 @@ def problem() -> Problem:
 
 @pytest.fixture
 def learning(problem) -> Callable[..., ActiveLearning]:
-    """Algorithm 1 on the tiny problem; `training` are fields of `TrainConfig`."""
+    """Algorithm 1 on the tiny problem; `training` are fields of `TrainConfig`, `members` and `samples` E and K."""
 
     def make(
         name: str = "pfk",
@@ -101,22 +112,32 @@ def learning(problem) -> Callable[..., ActiveLearning]:
         problem: Problem = problem,
         weights_seed: int = 0,
         theta_0_seed: int = 0,
+        members: int = 1,
+        samples: int = 3,
     ) -> ActiveLearning:
         entry = ACQUISITIONS[name]
         options = {"combine": combine} if "combine" in entry.options else {}
+        if entry.whole_pool:
+            budget, rounds = len(problem.pool), 1
         return ActiveLearning(
             problem=problem,
             method=Method(
                 needs=entry.needs,
                 select=partial(entry.select, **options),
-                pseudo_label=PSEUDO_LABELS[pseudo_label],
-                taps=tuple(taps or TAPS[kind]),
-                describe_batch=5,
+                gathering=Gathering(
+                    taps=tuple(taps or TAPS[kind]),
+                    batch_size=5,
+                    pseudo_label=PSEUDO_LABELS[pseudo_label],
+                    kernel=R_ZG[combine],
+                    samples=samples,
+                    vaal=TINY_VAAL,
+                ),
                 budget=budget,
                 rounds=rounds,
+                random_first=entry.random_first,
             ),
-            model=make_model(kind, seed=weights_seed),
-            theta_0=make_model(kind, seed=theta_0_seed).state_dict(),
+            model=make_task_model(kind, seed=weights_seed, members=members),
+            theta_0=make_task_model(kind, seed=theta_0_seed, members=members).state_dict(),
             oracle=lambda indices: problem.train.labels[indices],
             training=TrainConfig(
                 **{"epochs": 3, "batch_size": 3, "lr": 0.05, "decay_epochs": (2,), **(training or {})}

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from fkal.engine.training import SgdConfig, TrainConfig, fit, shuffled_batches
+from fkal.models import evaluating
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -21,7 +22,7 @@ def fitted(network, pictures, meter, *, generator_seed=0, indices=None, **config
             pictures,
             indices,
             labels,
-            config=SgdConfig(**config),
+            config=TrainConfig(**config),
             generator=seeded(generator_seed),
             meter=meter,
         )
@@ -44,7 +45,8 @@ def test_the_learning_rate_rises_over_the_warm_up_and_falls_when_a_decay_epoch_b
 
 def test_the_default_is_the_papers_schedule_for_mnist():
     config = TrainConfig()
-    assert (config.epochs, config.batch_size, config.lr, config.start) == (50, 25, 0.05, "warm")
+    assert (config.epochs, config.batch_size, config.lr) == (50, 25, 0.05)
+    assert (config.start, config.layers) == ("warm", "all")
     factors = [config.factor(epoch) for epoch in (0, 14, 15, 29, 30, 44, 45, 49)]
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
@@ -83,7 +85,7 @@ def test_the_labels_given_are_learned_not_those_of_the_images(images, model, met
     """The oracle may know better than the data set."""
     pictures, network = images(6, seed=2), model("lenet", seed=2)
     labels = (pictures.labels + 1) % 3
-    config = SgdConfig(epochs=60, batch_size=6, lr=0.1, decay_epochs=())
+    config = TrainConfig(epochs=60, batch_size=6, lr=0.1, decay_epochs=())
     losses = list(fit(network, pictures, torch.arange(6), labels, config=config, generator=seeded(0), meter=meter))
     assert losses[-1] < 0.1
     x = next(pictures.batches([torch.arange(6)], device="cpu"))
@@ -119,6 +121,98 @@ def test_another_generator_seed_trains_otherwise(images, model, meter):
 def test_a_loss_that_is_not_finite_stops_training_and_names_the_learning_rate(images, model, meter):
     with pytest.raises(FloatingPointError, match=r"loss is (nan|inf) after epoch \d; lower train.lr = 1e\+20"):
         fitted(model("lenet", seed=6), images(8, seed=6), meter, epochs=4, batch_size=2, lr=1e20)
+
+
+HEADS = {"lenet": "fc2", "with norm": "head", "with dropout": "head"}
+
+
+@pytest.mark.parametrize("kind", list(HEADS))
+def test_where_the_head_alone_learns_nothing_else_changes(images, model, meter, kind):
+    """Batch normalisation's statistics included."""
+    pictures, network = images(8, seed=8), model(kind, seed=8).train()
+    before = deepcopy(network.state_dict())
+    fitted(network, pictures, meter, epochs=3, batch_size=3, weight_decay=0.01, layers="head")
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {f"{HEADS[kind]}.weight", f"{HEADS[kind]}.bias"}
+    assert all(p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize("kind", ["lenet", "with norm"])
+def test_training_the_head_is_logistic_regression_on_the_bodys_features_in_evaluation_mode(images, model, meter, kind):
+    pictures, network = images(7, seed=9), model(kind, seed=9)
+    seen = []
+    handle = network.get_submodule(HEADS[kind]).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    x = next(pictures.batches([torch.arange(7)], device="cpu"))
+    network.eval()(x)
+    handle.remove()
+    features, weight, bias = (
+        seen[0].detach().double(),
+        *(p.detach().double().clone() for p in network.get_submodule(HEADS[kind]).parameters()),
+    )
+    losses = fitted(
+        network, pictures, meter, epochs=4, batch_size=7, lr=0.1, momentum=0.0, decay_epochs=(), layers="head"
+    )
+    for loss in losses:
+        p = (features @ weight.T + bias).softmax(dim=1)
+        expected = -sum(float(p[i, pictures.labels[i]].log()) for i in range(7)) / 7
+        assert loss == pytest.approx(expected, rel=1e-4)
+        at_logits = (p - F.one_hot(pictures.labels, 3)) / 7
+        weight, bias = weight - 0.1 * at_logits.T @ features, bias - 0.1 * at_logits.sum(dim=0)
+    assert_close(network.get_submodule(HEADS[kind]).weight.double(), weight, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", ["all", "head"])
+def test_training_that_is_given_up_half_way_gives_the_gradients_back(images, model, meter, layers):
+    pictures, network = images(6, seed=10), model("with norm", seed=10)
+    network.conv.bias.requires_grad_(False)
+    config = TrainConfig(epochs=5, batch_size=3, layers=layers)
+    epochs = fit(network, pictures, torch.arange(6), pictures.labels, config=config, generator=seeded(0), meter=meter)
+    next(epochs)
+    assert network.conv.weight.requires_grad is (layers == "all")
+    epochs.close()
+    assert {name for name, p in network.named_parameters() if not p.requires_grad} == {"conv.bias"}
+
+
+def test_a_loss_that_is_not_finite_gives_the_gradients_back_too(images, model, meter):
+    network = model("lenet", seed=11)
+    with pytest.raises(FloatingPointError):
+        fitted(network, images(8, seed=11), meter, epochs=4, batch_size=2, lr=3e38, layers="head")
+    assert all(p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize("kind", ["lenet", "with norm", "with dropout"])
+def test_between_epochs_others_may_evaluate_the_model_without_changing_how_it_trains(images, model, meter, kind):
+    """As the authors' rule does, which asks for the test accuracy of every epoch."""
+    pictures, states = images(7, seed=12), []
+    for evaluates in (False, True):
+        network = model(kind, seed=12)
+        config = TrainConfig(epochs=4, batch_size=3)
+        for _ in fit(
+            network, pictures, torch.arange(7), pictures.labels, config=config, generator=seeded(0), meter=meter
+        ):
+            if evaluates:
+                with evaluating(network):
+                    network(next(pictures.batches([torch.arange(7)], device="cpu")))
+        states.append(network.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.parametrize("kind", ["lenet", "with norm", "with dropout"])
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_that_the_model_comes_in_does_not_matter(images, model, meter, kind, training):
+    pictures, states = images(7, seed=13), []
+    for mode in (True, training):
+        network = model(kind, seed=13).train(mode)
+        fitted(network, pictures, meter, epochs=2, batch_size=3)
+        states.append(network.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_passes_are_counted_alike_whichever_layers_learn(images, model, meter):
+    """Table 1's 2 I N_b, although the backward pass of a head is short."""
+    with meter.phase("train"):
+        fitted(model("lenet", seed=14), images(7, seed=14), meter, epochs=4, batch_size=3, layers="head")
+    assert dict(meter.forward_images) == dict(meter.backward_images) == {"train": 28}
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 7, 12, 13])

@@ -26,7 +26,7 @@ def test_within_the_context_entries_are_dropped_and_the_rest_scaled(training):
     layer = MonteCarloDropout(0.25).train(training)
     with monte_carlo_dropout(layer, seeded(1)):
         y = layer(torch.ones(1000))
-    assert set(y.tolist()) == {0.0, float(torch.tensor(1.0) / 0.75)}
+    assert set(y.tolist()) == {0.0, float(torch.tensor(1 / 0.75))}
     # binomial with n = 1000 and p = 0.25 has standard deviation 13.7
     assert abs(int((y == 0).sum()) - 250) < 5 * 13.7
 
@@ -53,6 +53,60 @@ def test_the_same_generator_seed_gives_the_same_masks_and_draws_go_on(name):
         assert not torch.equal(first, second)
         assert not torch.equal(first, plain)
         assert torch.equal(model(x), plain)
+
+
+@pytest.mark.parametrize("p", [0.0, 1e-4, 0.1, 0.25, 0.5, 0.9, 0.999])
+def test_the_share_that_is_dropped_is_p(p):
+    layer, n = MonteCarloDropout(p), 400_000
+    with monte_carlo_dropout(layer, seeded(8)):
+        dropped = int((layer(torch.ones(n)) == 0).sum())
+    # binomial, and p is kept to 1 in 65,536
+    assert abs(dropped - p * n) <= 5 * (n * p * (1 - p)) ** 0.5 + n / 65_536
+
+
+def test_entries_are_dropped_independently_of_each_other():
+    """Four entries share a draw: neither neighbours within it nor entries in the same place of it may agree."""
+    layer, n = MonteCarloDropout(0.5), 100_000
+    with monte_carlo_dropout(layer, seeded(9)):
+        kept = (layer(torch.ones(n)) > 0).double()
+    signs = 2 * kept - 1
+    for apart in (1, 2, 3, 4, 5, 8, 64):
+        # a mean of n products of independent signs has standard deviation n^-1/2
+        assert abs(float((signs[:-apart] * signs[apart:]).mean())) < 5 * (n - apart) ** -0.5
+    for place in range(4):
+        share = float(kept[place::4].mean())
+        assert abs(share - 0.5) < 5 * 0.5 * (n / 4) ** -0.5
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (5,), (2, 3), (1, 1, 1, 3), (3, 2, 5, 7)])
+def test_a_size_that_no_word_divides_works_too(shape):
+    layer, x = MonteCarloDropout(0.5), 1 + torch.rand(shape, generator=seeded(10))
+    with monte_carlo_dropout(layer, seeded(11)):
+        y = layer(x)
+    assert y.shape == x.shape
+    assert torch.equal(torch.where(y == 0, 2 * x, y), 2 * x)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5, 6), (2, 1, 5, 6), (2, 4, 1, 1), (1, 4, 5, 6)])
+def test_the_layout_in_memory_is_kept_and_the_share_that_is_dropped_too(shape):
+    layer, x = MonteCarloDropout(0.25), torch.ones(shape).contiguous(memory_format=torch.channels_last)
+    dropped = 0
+    with monte_carlo_dropout(layer, seeded(12)):
+        for _ in range(400):
+            y = layer(x)
+            assert y.stride() == x.stride()
+            assert set(y.unique().tolist()) <= {0.0, float(torch.tensor(1 / 0.75))}
+            dropped += int((y == 0).sum())
+    n = 400 * x.numel()
+    assert abs(dropped - n / 4) < 5 * (n * 0.25 * 0.75) ** 0.5
+
+
+def test_a_view_that_is_not_contiguous_is_masked_like_any_other():
+    layer, x = MonteCarloDropout(0.5), torch.rand(6, 4, generator=seeded(13)) + 1
+    with monte_carlo_dropout(layer, seeded(14)):
+        y = layer(x.T)
+    with monte_carlo_dropout(layer, seeded(14)):
+        assert torch.equal(y, layer(x.T.contiguous()))
 
 
 def test_each_image_has_a_mask_of_its_own():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fkal.models import build, tap_widths
+from fkal.models import build, monte_carlo_dropout, tap_widths
 from fkal.models.lenet import LeNet
 
 
@@ -43,3 +43,23 @@ def test_it_takes_images_of_any_size_from_4x4_on(shape):
 def test_smaller_images_are_refused(height, width):
     with pytest.raises(ValueError, match=f"images of {height}x{width} are too small for LeNet; give 4x4 or more"):
         LeNet(1, height, width, 10)
+
+
+def test_dropout_follows_the_poolings_and_the_first_fully_connected_layer():
+    """The paper's 0.25, 0.25, 0.5. Before a pooling, which takes the largest of four, masks would do less."""
+    model = LeNet(1, 28, 28, 10).eval()
+    seen = {}
+    for name in ("drop1", "drop2", "drop3"):
+        model.get_submodule(name).register_forward_hook(
+            lambda layer, inputs, output, name=name: seen.update({name: (layer.p, tuple(inputs[0].shape), output)})
+        )
+    x = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), monte_carlo_dropout(model, torch.Generator().manual_seed(1)):
+        model(x)
+    assert {name: value[:2] for name, value in seen.items()} == {
+        "drop1": (0.25, (2, 10, 12, 12)),
+        "drop2": (0.25, (2, 20, 4, 4)),
+        "drop3": (0.5, (2, 50)),
+    }
+    for _, _, output in seen.values():
+        assert (output == 0).any()

@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-Preset = Annotated[str | None, typer.Option(help="Packaged settings: digits, mnist, svhn, imagenet.")]
+Preset = Annotated[str | None, typer.Option(help="Packaged settings: digits, mnist, cifar10, svhn, imagenet.")]
 Params = Annotated[Path | None, typer.Option(help="A params file instead of ./params.yaml.")]
 Set = Annotated[
     list[str] | None,

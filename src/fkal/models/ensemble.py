@@ -1,6 +1,5 @@
 """An ensemble: several models of one architecture that agree by averaging."""
 
-
 import math
 from collections.abc import Iterable, Sequence
 

@@ -1,0 +1,47 @@
+"""Pools of clusters, of which greedy k-center takes one image each."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from fkal.acquisition.coreset import select
+from fkal.core.evidence import Coverage
+
+CENTERS = torch.tensor([[0.0, 0.0], [100.0, 0.0], [0.0, 50.0], [30.0, 30.0], [-20.0, -80.0]])
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def clusters(of: list[int], *, seed: int = 0) -> Tensor:
+    """A point near each center named."""
+    return CENTERS[of] + torch.rand(len(of), 2, generator=seeded(seed))
+
+
+POOL = [4, 0, 1, 0, 2, 3, 1, 3, 0, 2, 4, 0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_as_many_picks_as_clusters_take_one_of_each(seed):
+    pool = clusters(POOL, seed=seed)
+    picks = select(Coverage(pool, pool[:0]), 5, seeded(seed))
+    assert sorted(POOL[i] for i in picks.positions.tolist()) == [0, 1, 2, 3, 4]
+    assert picks.scores[0] == torch.inf
+    assert (picks.scores[1:] > 20).all()
+
+
+def test_clusters_that_are_labeled_already_are_left_until_the_others_are_covered():
+    picks = select(Coverage(clusters(POOL), clusters([0, 3, 1], seed=9)), 2, seeded())
+    assert [POOL[i] for i in picks.positions.tolist()] == [4, 2]  # 82 and 36 from the labeled centers
+    rest = select(Coverage(clusters(POOL), clusters([0, 1, 2, 3, 4], seed=9)), 12, seeded())
+    assert sorted(rest.positions.tolist()) == list(range(12))
+    assert (rest.scores < 2).all()
+
+
+def test_a_score_is_the_distance_when_picked_and_nothing_is_matched():
+    pool = torch.tensor([[0.0], [1.0], [5.0], [9.0]])
+    picks = select(Coverage(pool, torch.tensor([[0.0]])), 3, seeded())
+    assert picks.positions.tolist() == [3, 2, 1]
+    assert picks.scores.tolist() == [9.0, 4.0, 1.0]
+    assert (picks.ranks, picks.targets) == (None, None)
