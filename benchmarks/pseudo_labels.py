@@ -28,9 +28,10 @@ TAPS = (("conv2",), ("conv1", "conv2", "fc1"))
 
 def readings(views: list[View]) -> Iterator[tuple[str, Tensor]]:
     """Each reading's name and its values `(d n)`."""
-    trace = torch.stack([_trace(view) for view in views]).sum(dim=0)
-    yield "trace, Fisher score", trace
-    yield "trace, loss gradient", -trace
+    whole = torch.stack([sum(view.trace(tap) for tap in view.z) for view in views]).sum(dim=0)
+    yield "trace of the whole tensors, Fisher score", whole
+    yield "trace of the whole tensors, loss gradient", -whole
+    yield "trace of the pooled rows, Fisher score", torch.stack([_pooled_trace(view) for view in views]).sum(dim=0)
     yield "I, covariances", information(views, diagonal=False)
     yield "I, covariances, diagonals", information(views, diagonal=True)
     yield "I, uncentred moments", uncentred_information(views, relative=True)
@@ -55,7 +56,7 @@ def uncentred_information(views: list[View], *, relative: bool) -> Tensor:
     return total
 
 
-def _trace(view: View) -> Tensor:
+def _pooled_trace(view: View) -> Tensor:
     return sum(torch.einsum("nl,dnl->dn", view.z[tap].double(), view.fisher_scores(tap)) for tap in view.z)
 
 

@@ -13,7 +13,7 @@ def layered(*assignments: str) -> Config:
     return C.merged([C.from_assignments(assignments)])
 
 
-@pytest.mark.parametrize("name", ["digits", "mnist", "svhn", "imagenet"])
+@pytest.mark.parametrize("name", list(C.presets()))
 def test_a_preset_states_every_value(name):
     stated = yaml.safe_load(C.preset(name).read_text())
     assert set(stated) == set(Config.model_fields)

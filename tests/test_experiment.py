@@ -8,7 +8,8 @@ import torch
 from fkal import config as C
 from fkal.config import Config, ConfigError
 from fkal.core.randomness import stream
-from fkal.engine.metering import Progress
+from fkal.engine.metering import Meter, Progress
+from fkal.engine.pretraining import pretrain
 from fkal.engine.rounds import Round
 from fkal.experiment import device_named, prepare
 from fkal.identity import bias_name, method_name
@@ -168,6 +169,55 @@ def test_members_have_weights_of_their_own_and_the_first_those_of_the_single_mod
     again, steps = taken(several.theta_0())
     assert steps == 0
     assert all(torch.equal(value, again[name]) for name, value in weights.items())
+
+
+def test_every_member_is_pretrained_in_an_order_of_its_own(tmp_path):
+    experiment = prepare(digits("acquisition.name=varr", "acquisition.ensemble=2"), tmp_path, quiet)
+    firsts = {
+        name.removeprefix("members.1."): value.clone()
+        for name, value in experiment.first_weights.items()
+        if name.startswith("members.1.")
+    }
+    weights, _ = taken(experiment.theta_0())
+    (_, member) = members_of(experiment.model)
+    member.load_state_dict(firsts)
+    generator = stream(0, "pretrain", "member", 1)
+    work = pretrain(
+        member, experiment.dataset.train, experiment.split.pool, config=experiment.config.pretrain,
+        generator=generator, meter=Meter(torch.device("cpu")),
+    )  # fmt: skip
+    body, _ = taken(work)
+    assert body
+    assert all(torch.equal(weights[f"members.1.{name}"], value) for name, value in body.items())
+
+
+@pytest.mark.parametrize(
+    ("spec", "setting", "metric"),
+    [
+        ("pfk_joint_zg", "acquisition.combine=sum", "pseudo/accuracy"),
+        ("pfk_mutual_information_diagonal:k4", "acquisition.view_noise=20", "pseudo/accuracy"),
+        ("pfk_mutual_information_diagonal:k4", "acquisition.view_degrees=180", "pseudo/accuracy"),
+        ("pfk_joint", "acquisition.pseudo_label=true", "pseudo/accuracy"),
+        ("pfk_joint", "acquisition.taps=[conv1]", "pseudo/accuracy"),
+    ],
+)
+def test_settings_reach_the_gathering(spec, setting, metric, tmp_path):
+    base = [C.from_file(C.preset("digits"), "digits"), C.from_assignments([*QUICK, "acquisition.rounds=1"])]
+    plain, other = (
+        rounds(C.merged([*base, C.method_layer(spec), C.from_assignments(extra)]), tmp_path)
+        for extra in ([], [setting])
+    )
+    assert plain[0].metrics[metric] != other[0].metrics[metric]
+
+
+def test_passes_views_and_members_are_as_many_as_set(tmp_path):
+    base = [C.from_file(C.preset("digits"), "digits"), C.from_assignments([*QUICK, "train.epochs=1"])]
+    for spec, per_image in (("pfk_trace:k2", 1 + 2), ("pfk_trace:k3", 1 + 3), ("varr:k3", 3), ("varr:e2:k3", 6)):
+        config = C.merged([*base, C.method_layer(spec)])
+        split, second = prepare(config, tmp_path, quiet).split, rounds(config, tmp_path)[1]
+        known = len(split.validation) if spec.startswith("pfk") else 0
+        unlabeled = len(split.pool) - config.acquisition.budget
+        assert second.forward_images["descriptors"] == per_image * unlabeled + known
 
 
 def test_a_method_that_asks_one_model_has_one_whatever_the_ensemble(tmp_path):

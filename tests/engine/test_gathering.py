@@ -173,12 +173,15 @@ def test_monte_carlo_labels_come_from_the_same_views_of_every_image_whatever_its
     assert torch.equal(evidence.pseudo_labels, expected)
 
 
-@pytest.mark.parametrize("combine", list(R_ZG))
+def least_alike(targets, pool) -> Tensor:
+    return -R_ZG["product"](targets, pool)
+
+
+@pytest.mark.parametrize("kernel", [*R_ZG.values(), least_alike])
 def test_joint_zg_compares_by_the_methods_own_kernel_under_true_validation_labels(
-    outcome, images, model, meter, combine
+    outcome, images, model, meter, kernel
 ):
     pictures, network = images(13, seed=25), model("lenet", seed=25)
-    kernel = R_ZG[combine]
     evidence, _ = gathered(
         outcome, network, pictures, FisherScores, meter, pseudo_label="joint_zg", kernel=kernel, batch_size=2
     )

@@ -224,11 +224,10 @@ LABELING: Mapping[str, Cost] = MappingProxyType(
         ),
         "perturbed": Cost(
             row="PFK, MC labels",
-            text="K (D + 1) N^b",
-            forward=lambda s: s.samples * s.unlabeled,
-            backward=lambda s: s.samples * s.classes * s.unlabeled,
-            why="validation images have true labels, so their K D passes are saved; "
-            "added are the K forward passes under the gradients and the descriptors' 2 (M + N^b)",
+            text="K (D + 1) (M + N^b)",
+            forward=lambda s: s.samples * (s.validation + s.unlabeled),
+            backward=lambda s: s.samples * s.classes * (s.validation + s.unlabeled),
+            why="added are the K forward passes under the gradients and the descriptors' 2 (M + N^b)",
         ),
     }
 )

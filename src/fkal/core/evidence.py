@@ -34,7 +34,7 @@ class Features:
 
 @dataclass(frozen=True)
 class FisherScores(Features):
-    """z and g of pool and targets; g of the pool under `pseudo_labels`, g_v under y_v or, for `predicted`, y^_v."""
+    """z and g of pool and targets; g of the pool under `pseudo_labels`, g_v under y_v or the estimator's own."""
 
     pseudo_labels: Int[Tensor, " n"]
 

@@ -32,7 +32,7 @@ CONSTANT = 1e-13
 
 @dataclass(frozen=True)
 class PoolBatch:
-    """What is known of some pool images after their forward pass.
+    """What is known of some pool images (or validation images, for `own_g_v`) after their forward pass.
 
     `y` holds their true labels. Only estimators marked `sees_oracle` may read it. `views` are made
     as they are asked for, of the kind that the estimator names.
@@ -94,7 +94,8 @@ def joint_zg(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
 def trace(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
     """S = arg max over d of tr(C_zg(d)): sum over taps j and views k of z_k . g_k(d) (section 3.3).
 
-    With g as the Fisher score, the gradient of the log-likelihood (decision 007).
+    With g as the Fisher score, the gradient of the log-likelihood, and z and g as they are before pooling:
+    the product of two averages is not the average of the products (decision 007).
     """
     return reduce(torch.add, (_trace_of(view) for view in pool.views)).argmax(dim=0)
 
@@ -130,8 +131,7 @@ def _scores(view: View) -> dict[str, tuple[Float[Tensor, "n l"], Float[Tensor, "
 
 
 def _trace_of(view: View) -> Float[Tensor, "d n"]:
-    by_tap = (torch.einsum("nl,dnl->dn", view.z[tap].double(), view.fisher_scores(tap)) for tap in view.z)
-    return reduce(torch.add, by_tap)
+    return reduce(torch.add, (view.trace(tap) for tap in view.z))
 
 
 @dataclass(frozen=True)
@@ -230,16 +230,16 @@ def _log_determinant(c: Float[Tensor, "n l l"]) -> Float[Tensor, " n"]:
 class PseudoLabel:
     """An estimator, what it is in one line, and what it asks of the engine.
 
-    `sees_oracle` marks an ablation that reads true labels. With `predicted_g_v` the validation
-    gradients, too, are those of the predicted labels, and not of y_v: pool and validation are then
-    compared under one rule (decision 006). `views` says what a pool batch has to offer: `none`, the
-    images as they `clean` are (one view), or k `perturbed` ones.
+    `sees_oracle` marks an ablation that reads true labels. With `own_g_v` the validation gradients,
+    too, are taken under the estimator's label, and not under y_v, so that pool and validation are
+    compared under one rule (decision 006); it then reads no reference. `views` says what a batch
+    has to offer: `none`, the images as they `clean` are (one view), or k `perturbed` ones.
     """
 
     estimate: Estimate
     summary: str
     sees_oracle: bool = False
-    predicted_g_v: bool = False
+    own_g_v: bool = False
     views: Literal["none", "clean", "perturbed"] = "none"
 
 
@@ -247,13 +247,21 @@ PSEUDO_LABELS: Mapping[str, PseudoLabel] = MappingProxyType(
     {
         "joint": PseudoLabel(joint, "label of the most similar validation image by R_z"),
         "joint_zg": PseudoLabel(joint_zg, "label of the most similar validation image by R_zg", views="clean"),
-        "predicted": PseudoLabel(predicted, "the model's own arg max", predicted_g_v=True),
-        "trace": PseudoLabel(trace, "class with the largest tr(C_zg) over K Monte Carlo views", views="perturbed"),
+        "predicted": PseudoLabel(predicted, "the model's own arg max", own_g_v=True),
+        "trace": PseudoLabel(
+            trace, "class with the largest tr(C_zg) over K Monte Carlo views", own_g_v=True, views="perturbed"
+        ),
         "mutual_information": PseudoLabel(
-            mutual_information, "class with the largest I(z; g) over K Monte Carlo views", views="perturbed"
+            mutual_information,
+            "class with the largest I(z; g) over K Monte Carlo views",
+            own_g_v=True,
+            views="perturbed",
         ),
         "mutual_information_diagonal": PseudoLabel(
-            partial(mutual_information, diagonal=True), "the same from the diagonals alone", views="perturbed"
+            partial(mutual_information, diagonal=True),
+            "the same from the diagonals alone",
+            own_g_v=True,
+            views="perturbed",
         ),
         "true": PseudoLabel(true, "the true label: an upper limit, not a method", sees_oracle=True),
     }

@@ -1,6 +1,6 @@
 """View: what one forward pass of some images tells about every class that they might have."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -14,12 +14,14 @@ class View:
     """Pooled features, pooled gradients of every logit, and class probabilities of n images.
 
     `z` maps a tap to `(n l_j)`, `jacobian` to `(d n l_j)`: row c is the gradient of logit c with
-    respect to the tapped tensor, pooled like z. Neither is standardised.
+    respect to the tapped tensor, pooled like z. Neither is standardised. Of a tap that was pooled,
+    `products` has `(d n)`: the tensor times that gradient, summed over all entries before pooling.
     """
 
     z: Blocks
     jacobian: Blocks
     p: Float[Tensor, "n d"]
+    products: Blocks = field(default_factory=dict)
 
     def fisher_scores(self, tap: str) -> Float[Tensor, "d n l"]:
         """-dL(1_d, y^)/dz for each class d, in float64: J_d - sum_c p_c J_c.
@@ -29,6 +31,18 @@ class View:
         model is all but certain the two terms nearly cancel, which float32 would not survive.
         """
         jacobian = self.jacobian[tap].double()
+        return jacobian - torch.einsum("nc,cnl->nl", self._p, jacobian)
+
+    def trace(self, tap: str) -> Float[Tensor, "d n"]:
+        """z . g(d) over the whole tapped tensor, g being the Fisher score: this view's part of tr(C_zg(d)). float64."""
+        if tap in self.products:
+            product = self.products[tap].double()
+        else:
+            product = torch.einsum("nl,dnl->dn", self.z[tap].double(), self.jacobian[tap].double())
+        return product - torch.einsum("nc,cn->n", self._p, product)
+
+    @property
+    def _p(self) -> Float[Tensor, "n d"]:
+        """The probabilities in float64, adding up to 1."""
         p = self.p.double()
-        p = p / p.sum(dim=1, keepdim=True)
-        return jacobian - torch.einsum("nc,cnl->nl", p, jacobian)
+        return p / p.sum(dim=1, keepdim=True)

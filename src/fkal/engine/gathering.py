@@ -13,7 +13,7 @@ from fkal.core.kernels import R_ZG, Kernel
 from fkal.core.pseudo_labels import PSEUDO_LABELS, PoolBatch, PseudoLabel, Reference
 from fkal.core.views import View
 from fkal.data.images import ImageSet
-from fkal.engine.describing import Batch, Described, Describer
+from fkal.engine.describing import Batch, Describer
 from fkal.engine.metering import Meter, Progress
 from fkal.engine.sampling import sampled_uncertainty
 from fkal.engine.vaal import VaalConfig, discriminate
@@ -82,16 +82,26 @@ def _nothing(scene: Scene) -> Generator[Progress, None, Found]:
 
 
 def _features(scene: Scene) -> Generator[Progress, None, Found]:
-    known, y_v = yield from _validation(scene, with_grad=False)
+    known = yield from scene.describer.describe(scene.validation, _arg_max, with_grad=False, what="validation")
     pool = yield from scene.describer.describe(scene.open_pool, _arg_max, with_grad=False, what="pool")
-    rows = target_rows(known.y_hat, y_v)
+    rows = target_rows(known.y_hat, _true_labels(scene, scene.validation))
     return Features(pool.descriptors, known.descriptors[rows]), rows.cpu()
 
 
 def _fisher_scores(scene: Scene) -> Generator[Progress, None, Found]:
-    known, y_v = yield from _validation(scene, with_grad=True)
-    estimator = _Estimator(scene, Reference(known.descriptors, y_v, scene.settings.kernel))
-    pool = yield from scene.describer.describe(scene.open_pool, estimator, with_grad=True, what="pool")
+    """g_v under y_v, or under the estimator's own label where it has one for validation images too (decision 006)."""
+    estimator, y_v = _Estimator(scene), _true_labels(scene, scene.validation)
+
+    def of_validation(batch: Batch) -> Tensor:
+        if not scene.settings.pseudo_label.own_g_v:
+            return _true_labels(scene, batch.indices)
+        return estimator(batch, Reference(batch.z[:0], y_v[:0]))
+
+    known = yield from scene.describer.describe(scene.validation, of_validation, with_grad=True, what="validation")
+    reference = Reference(known.descriptors, y_v, scene.settings.kernel)
+    pool = yield from scene.describer.describe(
+        scene.open_pool, lambda batch: estimator(batch, reference), with_grad=True, what="pool"
+    )
     rows = target_rows(known.y_hat, y_v)
     return FisherScores(pool.descriptors, known.descriptors[rows], pool.y), rows.cpu()
 
@@ -142,32 +152,17 @@ GATHERERS: Mapping[type[Evidence], Callable[[Scene], Generator[Progress, None, F
 )
 
 
-def _validation(scene: Scene, *, with_grad: bool) -> Generator[Progress, None, tuple[Described, Tensor]]:
-    """The whole validation set described, and its labels on the device."""
-    y_v = scene.images.labels[scene.validation].to(scene.meter.device)
-    labels = scene.images.labels
-
-    def labeler(batch: Batch) -> Tensor:
-        predicted = scene.settings.pseudo_label.predicted_g_v
-        return batch.logits.argmax(dim=1) if predicted else labels[batch.indices].to(scene.meter.device)
-
-    known = yield from scene.describer.describe(scene.validation, labeler, with_grad=with_grad, what="validation")
-    return known, y_v
-
-
 class _Estimator:
-    """The labeler of the pool: its method's pseudo-label, from the views that the estimator asks for."""
+    """The pseudo-label of a batch, from the views that the estimator asks for; the same views for every batch."""
 
-    def __init__(self, scene: Scene, reference: Reference) -> None:
+    def __init__(self, scene: Scene) -> None:
         self._scene = scene
-        self._reference = reference
         self._pseudo_label = scene.settings.pseudo_label
         self._drawn = _drawn_views(scene) if self._pseudo_label.views == "perturbed" else ()
 
-    def __call__(self, batch: Batch) -> Tensor:
-        y = self._scene.images.labels[batch.indices].to(batch.logits.device)
-        known = PoolBatch(batch.logits, batch.z, y, self._views(batch.x))
-        return self._pseudo_label.estimate(known, self._reference)
+    def __call__(self, batch: Batch, reference: Reference) -> Tensor:
+        y = _true_labels(self._scene, batch.indices)
+        return self._pseudo_label.estimate(PoolBatch(batch.logits, batch.z, y, self._views(batch.x)), reference)
 
     def _views(self, x: Tensor) -> "Sequence[View] | Generator[View]":
         model, taps, meter = self._scene.members[0], self._scene.settings.taps, self._scene.meter
@@ -188,6 +183,10 @@ def _drawn_views(scene: Scene) -> list[Perturbation]:
         noise=settings.view_noise,
         generator=scene.generator,
     )
+
+
+def _true_labels(scene: Scene, indices: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    return scene.images.labels[indices].to(scene.meter.device)
 
 
 def _arg_max(batch: Batch) -> Tensor:

@@ -54,22 +54,24 @@ def view_of(model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequence[str], 
         parts = [_logit_gradients(logits, outputs, some) for some in torch.arange(logits.shape[1]).split(at_once)]
     meter.backward(logits.numel())
     z = {tap: pooled(output.detach()) for tap, output in outputs.items()}
-    jacobian = {tap: torch.cat([part[tap] for part in parts]) for tap in taps}
-    return View(z, jacobian, logits.detach().double().softmax(dim=1))
+    jacobian, products = ({tap: torch.cat([part[i][tap] for part in parts]) for tap in taps} for i in (0, 1))
+    return View(z, jacobian, logits.detach().double().softmax(dim=1), products)
 
 
 def _logit_gradients(
     logits: Float[Tensor, "n d"], outputs: Mapping[str, Tensor], classes: Int[Tensor, " c"]
-) -> dict[str, Float[Tensor, "c n l"]]:
-    """Pooled gradients of some classes' logits with respect to each tapped tensor."""
+) -> tuple[dict[str, Float[Tensor, "c n l"]], dict[str, Float[Tensor, "c n"]]]:
+    """Gradients of some classes' logits with respect to each tapped tensor: pooled, and multiplied with the tensor."""
     n, d = logits.shape
     basis = torch.eye(d, dtype=logits.dtype, device=logits.device)[classes.to(logits.device)]
     at_logits = basis[:, None, :].expand(-1, n, -1)
     gradients = torch.autograd.grad(logits, list(outputs.values()), at_logits, is_grads_batched=True, retain_graph=True)
-    return {
-        tap: pooled(gradient.flatten(0, 1)).unflatten(0, (len(classes), n))
-        for tap, gradient in zip(outputs, gradients, strict=True)
+    by_tap = dict(zip(outputs, gradients, strict=True))
+    jacobian = {tap: pooled(g.flatten(0, 1)).unflatten(0, (len(classes), n)) for tap, g in by_tap.items()}
+    products = {
+        tap: torch.einsum("cnf,nf->cn", g.flatten(2), outputs[tap].detach().flatten(1)) for tap, g in by_tap.items()
     }
+    return jacobian, products
 
 
 def perturbed_views(
