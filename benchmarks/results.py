@@ -77,7 +77,9 @@ def tables() -> None:
 
 def accuracy(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """Mean ± standard deviation by iteration, the published row below."""
-    curves = curves[curves.method != "all"]
+    curves = curves[~curves.method.str.startswith("all")]
+    if curves.empty:
+        return ["not measured"]
     rounds = range(1, int(curves.b.max()) + 1)
     lines = [
         f"| method | seeds | {' | '.join(f'b={b}' for b in rounds)} | beyond tolerance |",
@@ -111,6 +113,8 @@ def confused_digits(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
 def whole_pool(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """Every pool image labeled."""
     mine = curves[curves.method == "all"]
+    if mine.empty:
+        return ["not measured"]
     values = 100 * mine["test/accuracy"]
     return [
         "| method | seeds | labels | accuracy |",

@@ -217,7 +217,7 @@ def test_passes_views_and_members_are_as_many_as_set(tmp_path):
         split, second = prepare(config, tmp_path, quiet).split, rounds(config, tmp_path)[1]
         known = len(split.validation) if spec.startswith("pfk") else 0
         unlabeled = len(split.pool) - config.acquisition.budget
-        assert second.forward_images["descriptors"] == per_image * unlabeled + known
+        assert second.forward_images["descriptors"] == per_image * (known + unlabeled)
 
 
 def test_a_method_that_asks_one_model_has_one_whatever_the_ensemble(tmp_path):

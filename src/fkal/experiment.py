@@ -192,7 +192,7 @@ def prepare(config: Config, out: Path, say: Say) -> Experiment:
     split, path = prepare_split(config, out, say)
     n_members = ensemble_size(config)
     model = configured("model.name", lambda _: _seeded_model(config, dataset, n_members), config.model.name)
-    refuse_infeasible(config, dataset, split, model)
+    refuse_infeasible(config, dataset, split, model, device)
     return Experiment(
         config=config,
         dataset=dataset,

@@ -3,42 +3,48 @@
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from fkal.acquisition import AcquisitionConfig, acquisition
 from fkal.config import Config, ConfigError
 from fkal.core.evidence import Uncertainty
+from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.data.datasets import Dataset
 from fkal.data.splits import Split
 from fkal.models import MonteCarloDropout, head_name, tap_widths
 from fkal.models.vaal import Vae
 
-MOMENT_BYTES = 8 << 30
-"""What the full moments of one batch may take."""
+MOMENT_BYTES = 16 << 30
+"""What the moments of one batch may take."""
+
+MOMENT_ARRAYS = 7
+"""So many arrays of their size exist at once (measured)."""
 
 V = TypeVar("V")
 R = TypeVar("R")
 
 
-def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.Module) -> None:
+def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.Module, device: torch.device) -> None:
     """Raises ConfigError for what one of the values alone does not show to be wrong."""
     entry = acquisition(config.acquisition.name)
     reads = entry.reads(config.acquisition.pseudo_label)
     if not entry.whole_pool:
         _refuse_beyond_pool(config.acquisition, len(split.pool))
-    _refuse_lonely_images(config, model)
+    _refuse_lonely_images(config, model, whole_pool=entry.whole_pool)
     if config.pretrain.task == "rotation":
         configured("model.name", lambda _: head_name(model), config.model.name, "; or set pretrain.task=none")
         _refuse_oblong(dataset.train.shape)
     if entry.needs is Uncertainty:
         _refuse_unsampled(config.acquisition, model)
     if "vaal" in reads:
-        configured("vaal", lambda vaal: Vae(dataset.train.shape, vaal.latent, vaal.width), config.vaal)
+        _refuse_tiny(dataset.train.shape)
     if "taps" in reads:
         widths = configured(
             "acquisition.taps", lambda taps: tap_widths(model, taps, dataset.train.shape), config.acquisition.taps
         )
         if "pseudo_label" in reads:
+            _refuse_float32_device(config.acquisition, device)
             _refuse_boundless_moments(config.acquisition, widths, len(dataset.classes))
         narrow = [tap for tap, width in widths.items() if width < 2]
         if narrow:
@@ -74,32 +80,52 @@ def _refuse_unsampled(config: AcquisitionConfig, model: nn.Module) -> None:
     if config.samples > 1 and not any(isinstance(layer, MonteCarloDropout) for layer in model.modules()):
         raise ConfigError(
             f"acquisition.name = {config.name!r}: the model has no MonteCarloDropout layer to sample; "
-            "give it one (fkal.models), or set acquisition.samples=1 with an ensemble"
+            "give it one (fkal.models), or set acquisition.samples=1 and acquisition.ensemble=2 or more"
         )
 
 
+def _refuse_float32_device(config: AcquisitionConfig, device: torch.device) -> None:
+    """Gradients under every class nearly cancel for an image that the model is certain of."""
+    if device.type == "mps" and PSEUDO_LABELS[config.pseudo_label].views != "none":
+        raise ConfigError(
+            f"acquisition.pseudo_label = {config.pseudo_label!r}: it needs float64, which MPS has not; set device=cpu"
+        )
+
+
+def _refuse_tiny(shape: tuple[int, int, int]) -> None:
+    """VAAL's autoencoder halves an image at least once."""
+    try:
+        with torch.device("meta"):
+            Vae(shape, latent=1, width=1)
+    except ValueError as error:
+        raise ConfigError(f"acquisition.name = 'vaal': {error}") from error
+
+
 def _refuse_boundless_moments(config: AcquisitionConfig, widths: Mapping[str, int], n_classes: int) -> None:
-    """Mutual information needs views that differ, and in full holds an l x l moment of each image and class."""
+    """Mutual information needs views that differ, and in full holds l x l moments of each image and class."""
     if not config.pseudo_label.startswith("mutual_information"):
         return
     if config.samples < 2:
         raise ConfigError(f"acquisition.samples = {config.samples}: one view has no covariance; give at least 2")
-    size = 8 * config.batch_size * 2 * n_classes * max(widths.values()) ** 2
-    if config.pseudo_label == "mutual_information" and size > MOMENT_BYTES:
+    is_full = config.pseudo_label == "mutual_information"
+    entries = sum(width**2 if is_full else width for width in widths.values())
+    size = 8 * MOMENT_ARRAYS * config.batch_size * n_classes * entries
+    if size > MOMENT_BYTES:
+        other = " or take mutual_information_diagonal" if is_full else ""
         raise ConfigError(
-            f"acquisition.pseudo_label = 'mutual_information': its moments of {config.batch_size} images, {n_classes} "
-            f"classes and taps of {max(widths.values())} take {size / 2**30:.0f} GiB, more than {MOMENT_BYTES >> 30}; "
-            "lower acquisition.batch_size, tap narrower layers or take mutual_information_diagonal"
+            f"acquisition.batch_size = {config.batch_size}: the moments of so many images under {n_classes} classes "
+            f"at taps of {', '.join(map(str, widths.values()))} take {size / 2**30:.0f} GiB, "
+            f"more than {MOMENT_BYTES >> 30}; lower it, tap narrower layers{other}"
         )
 
 
-def _refuse_lonely_images(config: Config, model: nn.Module) -> None:
+def _refuse_lonely_images(config: Config, model: nn.Module, *, whole_pool: bool) -> None:
     """Batch normalisation has no variance of a single image."""
     if not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
         return
     for key, value in (
         ("train.batch_size", config.train.batch_size),
-        ("acquisition.budget", config.acquisition.budget),
+        ("acquisition.budget", 2 if whole_pool else config.acquisition.budget),
     ):
         if value == 1:
             raise ConfigError(f"{key} = 1: {config.model.name} normalises over a batch; give at least 2")

@@ -26,9 +26,9 @@ def bias_name(bias: BiasConfig) -> str:
 
 
 def method_name(config: Config) -> str:
-    """`random`, `pcc`, `pfk_joint`, as `--method` takes it.
+    """`random`, `pcc`, `pfk_joint`, as `--method` takes it where a params file leaves the defaults.
 
-    What is not usual is said: `:sum` of the kernel, `:e4` and `:k32` of an ensemble and of Monte Carlo
+    What differs from the defaults is said: `:sum` of the kernel, `:e4` and `:k32` of an ensemble and of Monte Carlo
     passes, `:random_theta_0`, `:head_only`, `@conv2` of the taps.
     """
     chosen = config.acquisition

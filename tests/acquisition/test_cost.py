@@ -68,9 +68,9 @@ def test_table_1_is_what_it_is_by_hand(row, sizes, acquisition, trained):
         ("pfk", "predicted", SIZES, (125, 125), "PFK"),
         ("pfk", "true", SIZES, (125, 125), "PFK"),
         ("pfk", "joint_zg", SIZES, (215, 575), None),  # 125 + 90; 125 + 5 x 90
-        ("pfk", "trace", SIZES, (485, 1925), "PFK, MC labels"),  # 125 + 4 x 90; 125 + 4 x 5 x 90
-        ("pfk", "mutual_information", SIZES, (485, 1925), "PFK, MC labels"),
-        ("pfk", "mutual_information_diagonal", SIZES, (485, 1925), "PFK, MC labels"),
+        ("pfk", "trace", SIZES, (625, 2625), "PFK, MC labels"),  # 125 + 4 x 125; 125 + 4 x 5 x 125
+        ("pfk", "mutual_information", SIZES, (625, 2625), "PFK, MC labels"),
+        ("pfk", "mutual_information_diagonal", SIZES, (625, 2625), "PFK, MC labels"),
     ],
 )
 def test_what_a_method_should_pass_here_is_what_it_is_by_hand(method, pseudo_label, sizes, passes, row):

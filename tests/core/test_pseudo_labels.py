@@ -250,6 +250,20 @@ def test_trace_says_the_class_whose_fisher_scores_point_along_the_features(k, se
     assert labels("trace", views, 6) == [row.index(max(row)) for row in traces]
 
 
+def test_trace_looks_at_features_before_pooling_where_a_view_knows_them():
+    views = some_views(3, 4, seed=15)
+    draws = torch.Generator().manual_seed(16)
+    products = [{tap: torch.randn(D, 4, generator=draws, dtype=torch.float64) for tap in WIDTHS} for _ in views]
+    traces = torch.zeros(4, D, dtype=torch.float64)
+    for product in products:
+        for i in range(4):
+            for d in range(D):
+                traces[i, d] += sum(product[tap][d, i] for tap in WIDTHS)  # the mean taken off ranks no class
+    with_products = [View(v.z, v.jacobian, v.p, product) for v, product in zip(views, products, strict=True)]
+    assert labels("trace", with_products, 4) == traces.argmax(dim=1).tolist()
+    assert labels("trace", with_products, 4) != labels("trace", views, 4)
+
+
 def test_trace_knows_the_label_where_its_score_alone_points_along_the_features():
     draws = torch.Generator().manual_seed(1)
     views = []

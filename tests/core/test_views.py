@@ -97,3 +97,28 @@ def test_each_tap_has_scores_of_its_own():
     both = View({"fc": z, "conv": z[:, :2]}, {"fc": one.jacobian["fc"], "conv": 2 * one.jacobian["fc"][..., :2]}, one.p)
     assert torch.equal(both.fisher_scores("fc"), one.fisher_scores("fc"))
     assert_close(both.fisher_scores("conv"), 2 * one.fisher_scores("fc")[..., :2])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_trace_of_a_view_is_features_times_fisher_scores(seed):
+    head, z = Head(seed=seed), features(seed=seed + 20)
+    gradients = loss_gradients(head, z)
+    expected = [[-sum(float(a * b) for a, b in zip(z[i], gradients[d, i], strict=True)) for i in range(N)]
+                for d in range(D)]  # fmt: skip
+    assert_close(view_through(head, z).trace("fc"), torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12)
+
+
+def test_of_a_pooled_tap_the_trace_is_that_before_pooling():
+    """The mean of products over positions is not the product of the means."""
+    draws = torch.Generator().manual_seed(6)
+    z = torch.randn(N, L, 3, 3, generator=draws, dtype=torch.float64)
+    jacobian = torch.randn(D, N, L, 3, 3, generator=draws, dtype=torch.float64)
+    p = torch.randn(N, D, generator=draws, dtype=torch.float64).softmax(dim=1)
+    products = torch.einsum("nlhw,dnlhw->dn", z, jacobian)
+    view = View({"conv": z.mean(dim=(2, 3))}, {"conv": jacobian.mean(dim=(3, 4))}, p, {"conv": products})
+    for i in range(N):
+        for d in range(D):
+            score = jacobian[d, i] - sum(p[i, c] * jacobian[c, i] for c in range(D))
+            assert float(view.trace("conv")[d, i]) == pytest.approx(float((z[i] * score).sum()), rel=1e-9, abs=1e-12)
+    pooled = View(view.z, view.jacobian, p)
+    assert not torch.allclose(pooled.trace("conv"), view.trace("conv"))

@@ -1,6 +1,6 @@
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import get_args
 
 import pytest
@@ -102,14 +102,18 @@ def test_g_of_the_pool_is_that_of_the_pseudo_labels(outcome, images, model, mete
 
 
 @pytest.mark.parametrize("name", list(PSEUDO_LABELS))
-def test_g_of_the_targets_is_that_of_their_true_labels_but_of_the_predicted_ones_for_predicted(
-    outcome, images, model, meter, name
-):
+def test_g_of_the_targets_is_that_of_their_true_labels_or_of_the_estimators_own(outcome, images, model, meter, name):
     """Decision 006: then pool and validation are compared under one rule."""
     pictures, network = images(13, seed=19), model("lenet", seed=19)
     evidence, rows = gathered(outcome, network, pictures, FisherScores, meter, pseudo_label=name)
     targets = VALIDATION[rows]
-    labels = torch.tensor(own_predictions(network, pictures)) if name == "predicted" else pictures.labels
+    labels = pictures.labels.clone()
+    if PSEUDO_LABELS[name].own_g_v:  # as for pool images
+        scene = replace(scene_of(network, pictures, meter, name=name), open_pool=VALIDATION)
+        as_pool, _ = outcome(gather(scene, FisherScores))
+        labels[VALIDATION] = as_pool.pseudo_labels
+    if name == "predicted":
+        assert labels[VALIDATION].tolist() == [own_predictions(network, pictures)[i] for i in VALIDATION.tolist()]
     alone = described(outcome, network, pictures, targets, labels, meter).descriptors
     for tap in LENET:
         assert_close(evidence.targets.g[tap], alone.g[tap], rtol=1e-3, atol=1e-5)
@@ -226,8 +230,7 @@ def test_coverage_holds_the_first_members_features_of_open_and_labeled_images(ou
 
 def test_coverage_of_nothing_labeled_has_no_labeled_rows(outcome, images, model, meter):
     scene = scene_of(model("lenet", seed=29), images(13, seed=29), meter)
-    scene = Scene(**{**{field.name: getattr(scene, field.name) for field in fields(Scene)}, "labeled": POOL[:0]})
-    evidence, _ = outcome(gather(scene, Coverage))
+    evidence, _ = outcome(gather(replace(scene, labeled=POOL[:0]), Coverage))
     assert evidence.labeled.shape == (0, 80)
 
 
@@ -239,9 +242,9 @@ def test_coverage_of_nothing_labeled_has_no_labeled_rows(outcome, images, model,
         (FisherScores, "joint", 1, 6 + 5, 6 + 5),
         (FisherScores, "predicted", 1, 6 + 5, 6 + 5),
         (FisherScores, "joint_zg", 1, 6 + 5 + 5, 6 + 5 + 3 * 5),
-        (FisherScores, "trace", 1, 6 + 5 + K * 5, 6 + 5 + K * 3 * 5),
-        (FisherScores, "mutual_information", 1, 6 + 5 + K * 5, 6 + 5 + K * 3 * 5),
-        (FisherScores, "mutual_information_diagonal", 1, 6 + 5 + K * 5, 6 + 5 + K * 3 * 5),
+        (FisherScores, "trace", 1, (1 + K) * (6 + 5), (1 + K * 3) * (6 + 5)),
+        (FisherScores, "mutual_information", 1, (1 + K) * (6 + 5), (1 + K * 3) * (6 + 5)),
+        (FisherScores, "mutual_information_diagonal", 1, (1 + K) * (6 + 5), (1 + K * 3) * (6 + 5)),
         (Uncertainty, "joint", 1, K * 5, 0),
         (Uncertainty, "joint", 4, 4 * K * 5, 0),
         (Coverage, "joint", 1, 5 + 2, 0),

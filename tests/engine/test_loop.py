@@ -230,7 +230,7 @@ def test_labeling_the_whole_pool_is_one_iteration_that_pays_for_training_alone(l
         ("pfk", {}, lambda b, n, m: M + n, lambda b, n, m: M + n),
         ("pfk", {"pseudo_label": "predicted"}, lambda b, n, m: M + n, lambda b, n, m: M + n),
         ("pfk", {"pseudo_label": "joint_zg"}, lambda b, n, m: M + 2 * n, lambda b, n, m: M + (1 + D) * n),
-        ("pfk", {"pseudo_label": "trace"}, lambda b, n, m: M + (1 + K) * n, lambda b, n, m: M + (1 + K * D) * n),
+        ("pfk", {"pseudo_label": "trace"}, lambda b, n, m: (1 + K) * (M + n), lambda b, n, m: (1 + K * D) * (M + n)),
         ("varr", {}, lambda b, n, m: K * n if b > 1 else 0, lambda b, n, m: 0),
         ("bald", {"members": 2}, lambda b, n, m: 2 * K * n if b > 1 else 0, lambda b, n, m: 0),
         ("coreset", {}, lambda b, n, m: n + m, lambda b, n, m: 0),
@@ -279,7 +279,8 @@ def test_the_passes_counted_are_the_passes_made(learning, name, options, protoco
         del forward["descriptors"], backward["descriptors"]
     assert sum(forward.values()) == made["forward"]
     views = {"none": 0, "clean": 1, "perturbed": K}[PSEUDO_LABELS[options.get("pseudo_label", "joint")].views]
-    batched = views * sum(N - 4 * (done.b - 1) for done in rounds)  # images whose D logits went back at one go
+    known = M if views == K else 0  # Monte Carlo labels are those of the validation images too
+    batched = views * sum(known + N - 4 * (done.b - 1) for done in rounds)  # images whose D logits went back at one go
     assert sum(backward.values()) == made["backward"] + (D - 1) * batched
 
 

@@ -72,6 +72,8 @@ def test_a_view_is_that_of_one_image_class_and_tap_at_a_time(images, model, mete
             for c in range(3):
                 (gradient,) = torch.autograd.grad(logits[0, c], caught.outputs[tap], retain_graph=True)
                 assert_close(view.jacobian[tap][c, i].double(), phi(gradient), rtol=1e-3, atol=1e-5)
+                product = (caught.outputs[tap].detach() * gradient).sum()
+                assert_close(view.products[tap][c, i].double(), product, rtol=1e-3, atol=1e-4)
 
 
 def test_probabilities_are_float64_however_certain_the_model(images, model, meter):
@@ -105,7 +107,19 @@ def test_classes_taken_some_at_a_time_give_the_same_view(images, model, meter, m
     parts = view_of(network, x, TAPS["lenet"], meter)
     for tap in TAPS["lenet"]:
         assert_close(parts.jacobian[tap], whole.jacobian[tap], rtol=1e-5, atol=1e-7)
+        assert_close(parts.products[tap], whole.products[tap], rtol=1e-5, atol=1e-6)
         assert torch.equal(parts.z[tap], whole.z[tap])
+
+
+def test_the_trace_of_a_whole_piecewise_linear_layer_ranks_classes_as_its_logits_do(images, model, meter):
+    """Without biases above it z . J(d) is the logit itself, of which the mean logit is taken off."""
+    network, x = model("lenet", seed=11), pictures_of(images, 5, seed=11)
+    for bias in (network.conv2[0].bias, network.fc1[0].bias, network.fc2.bias):
+        bias.data.zero_()
+    view, logits = view_of(network, x, TAPS["lenet"], meter), network(x).detach().double()
+    expected = (logits - (view.p * logits).sum(dim=1, keepdim=True)).T
+    for tap in TAPS["lenet"]:
+        assert_close(view.trace(tap), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_a_view_costs_one_forward_pass_an_image_and_a_backward_pass_an_image_and_class(images, model, meter):

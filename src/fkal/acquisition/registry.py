@@ -62,6 +62,8 @@ class Acquisition:
         read = {*self.options, *READS[self.needs]}
         if "pseudo_label" in read and PSEUDO_LABELS[pseudo_label].views == "perturbed":
             read |= {"samples", "view_degrees", "view_noise"}
+        if "pseudo_label" in read and PSEUDO_LABELS[pseudo_label].views == "clean":
+            read |= {"combine"}
         return frozenset(read)
 
     def cost(self, pseudo_label: str, *, members: int) -> Cost:

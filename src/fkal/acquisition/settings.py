@@ -1,6 +1,5 @@
 """What a user sets of the acquisition."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -37,7 +36,7 @@ class AcquisitionConfig:
         for key in ("budget", "rounds", "batch_size", "samples", "ensemble"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} = {getattr(self, key)}; give at least 1")
-        for key, most in (("view_degrees", 180.0), ("view_noise", math.inf)):
+        for key, most in (("view_degrees", 180.0), ("view_noise", 1e6)):
             if not 0 <= getattr(self, key) <= most:
                 raise ValueError(f"{key} = {getattr(self, key)}; give 0 to {most:g}")
         if not self.taps or len(set(self.taps)) != len(self.taps):

@@ -10,8 +10,8 @@ from fkal.core.picks import Picks, largest
 
 
 def select(evidence: Discrimination, p: int, generator: torch.Generator) -> Picks:
-    """Smallest probability of being labeled; the score is the probability of being unlabeled.
+    """Smallest probability of being labeled; the score is minus that, which still tells 1e-9 from 1e-12.
 
     Raises ValueError if p exceeds the pool.
     """
-    return largest(1 - evidence.labeled_probability, p, generator)
+    return largest(-evidence.labeled_probability, p, generator)

@@ -39,10 +39,14 @@ def farthest_first(
     """p pool positions, each the farthest (Euclidean) from all that is labeled or chosen by then, and how far.
 
     With nothing labeled the first is drawn at random, at distance infinity. O((m + p) n l) time, in
-    blocks of the pool; of equals the smaller position is taken. Raises ValueError if p exceeds the pool.
+    blocks of the pool; of equals the smaller position is taken. Raises ValueError if p exceeds the
+    pool or a feature is NaN.
     """
     if not 1 <= p <= len(pool):
         raise ValueError(f"{p} picks of a pool of {len(pool)}; ask for 1 to {len(pool)}")
+    pool, labeled = pool - pool[0], labeled - pool[0]  # cdist squares and subtracts: no common offset survives that
+    if pool.isnan().any() or labeled.isnan().any():
+        raise ValueError("a feature is NaN; check the model's outputs for infinite values")
     gap = torch.full((len(pool),), torch.inf, dtype=pool.dtype, device=pool.device)
     if len(labeled):
         size = max(1, block_entries // len(labeled))
@@ -54,5 +58,5 @@ def farthest_first(
         farthest = torch.randint(len(pool), (), generator=generator) if at_random else gap.argmax()
         positions[i], distances[i] = farthest, gap[farthest]
         gap = torch.minimum(gap, torch.linalg.vector_norm(pool - pool[farthest], dim=1))
-        gap[positions[: i + 1]] = -1  # below every distance: never again
+        gap[farthest] = -1  # below every distance: never again
     return positions, distances

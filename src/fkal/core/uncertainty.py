@@ -14,10 +14,11 @@ def variation_ratio(p: Float[Tensor, "k n d"]) -> Float[Tensor, " n"]:
     """1 - share of the passes that vote for the most voted class.
 
     Freeman, Elementary Applied Statistics, 1965; as acquisition Gal, Islam, Ghahramani, ICML 2017.
-    A pass votes for the smallest of equally probable classes.
+    A pass votes for the smallest of equally probable classes. An image with a NaN gets NaN.
     """
     votes = torch.nn.functional.one_hot(p.argmax(dim=2), p.shape[2]).sum(dim=0)  # (n d)
-    return 1 - votes.amax(dim=1).to(p) / len(p)
+    ratio = 1 - votes.amax(dim=1).to(p) / len(p)
+    return ratio.masked_fill(p.isnan().any(dim=2).any(dim=0), torch.nan)
 
 
 def entropy(p: Float[Tensor, "k n d"]) -> Float[Tensor, " n"]:

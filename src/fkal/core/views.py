@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fkal.core.descriptors import Blocks
@@ -27,11 +27,13 @@ class View:
         """-dL(1_d, y^)/dz for each class d, in float64: J_d - sum_c p_c J_c.
 
         The Fisher score is the gradient of the log-likelihood, minus that of the loss. The
-        cross-entropy's gradient at the logits is p - 1_d, and what lies below is linear; where the
-        model is all but certain the two terms nearly cancel, which float32 would not survive.
+        cross-entropy's gradient at the logits is p - 1_d, and what lies below is linear. Where the
+        model is all but certain the two terms nearly cancel, so both are taken relative to the arg
+        max class m: (J_d - J_m) - sum_c p_c (J_c - J_m).
         """
         jacobian = self.jacobian[tap].double()
-        return jacobian - torch.einsum("nc,cnl->nl", self._p, jacobian)
+        relative = jacobian - jacobian[self._top, self._rows]
+        return relative - torch.einsum("nc,cnl->nl", self.p.double(), relative)
 
     def trace(self, tap: str) -> Float[Tensor, "d n"]:
         """z . g(d) over the whole tapped tensor, g being the Fisher score: this view's part of tr(C_zg(d)). float64."""
@@ -39,10 +41,13 @@ class View:
             product = self.products[tap].double()
         else:
             product = torch.einsum("nl,dnl->dn", self.z[tap].double(), self.jacobian[tap].double())
-        return product - torch.einsum("nc,cn->n", self._p, product)
+        relative = product - product[self._top, self._rows]
+        return relative - torch.einsum("nc,cn->n", self.p.double(), relative)
 
     @property
-    def _p(self) -> Float[Tensor, "n d"]:
-        """The probabilities in float64, adding up to 1."""
-        p = self.p.double()
-        return p / p.sum(dim=1, keepdim=True)
+    def _top(self) -> Int[Tensor, " n"]:
+        return self.p.argmax(dim=1)
+
+    @property
+    def _rows(self) -> Int[Tensor, " n"]:
+        return torch.arange(len(self.p), device=self.p.device)

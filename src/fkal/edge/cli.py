@@ -30,7 +30,10 @@ DataRoot = Annotated[
 ]
 Method = Annotated[
     str | None,
-    typer.Option(help="Methods, comma-separated: random, pcc, pfk_joint; taps after @: pcc@conv2."),
+    typer.Option(
+        help="Methods, comma-separated: random, pfk_joint, varr; marks after : (varr:e4:k32, pfk_joint:sum, "
+        ":random_theta_0, :head_only), taps after @ (pcc@conv2)."
+    ),
 ]
 Seeds = Annotated[str | None, typer.Option(help="Seeds: 3, 0-4 or 0-2,7. [default: the configured one]")]
 Out = Annotated[Path, typer.Option(help="Folder for splits, weights, finished iterations and curves.")]

@@ -1,7 +1,8 @@
 """Budget curves: accuracy against labels used, as a table, as single numbers, as a figure."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -35,12 +36,15 @@ STYLES: Mapping[str, Style] = {
     "bald": (PURPLE, "P", "--"),
     "mean_std": (SKY, "<", "--"),
     "vaal": (ORANGE, "X", "--"),
+    "coreset": (GREEN, "o", ":"),
 }
 """How a method is drawn wherever it appears."""
 
-OTHERS: Sequence[Style] = tuple(
-    zip((GREEN, BLUE, PURPLE, ORANGE, SKY, BLACK), (">", "h", "d", "H", "8", "p"), ("-.",) * 6, strict=True)
-)
+COLOURS = (GREEN, BLUE, PURPLE, ORANGE, SKY, VERMILION, BLACK)
+MARKERS = (">", "h", "d", "H", "8", "p", "^", "s", "v")
+LINES = ("-.", ":", "--", "-")
+MANY = 8
+"""Beyond so many curves the legend stands beside them."""
 
 
 def curve_frame(rounds: Sequence[Round]) -> pd.DataFrame:
@@ -160,13 +164,19 @@ def _finish(axes: "Axes", *, bands: bool) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda labels, _: f"{labels:,.0f}"))
     if axes.get_legend_handles_labels()[0]:
         title = "mean, band of ±1 standard deviation" if bands else None
-        axes.legend(frameon=False, fontsize=9, title=title, title_fontsize=8, loc="best")
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(axes.lines) > MANY else {"loc": "best"}
+        axes.legend(frameon=False, fontsize=9, title=title, title_fontsize=8, **beside)
 
 
 def _styles(methods: Iterable[str]) -> dict[str, Style]:
-    """The fixed ones; the rest in the order of their names, first in colours that the figure has not."""
+    """The fixed ones; each other method's own, in its plain name's colour or else in one that the figure has not."""
     named = sorted(methods)
-    taken = {STYLES[name][0] for name in named if name in STYLES}
-    free = sorted(OTHERS, key=lambda style: style[0] in taken)
-    unknown = [name for name in named if name not in STYLES]
-    return {**STYLES, **{name: free[i % len(free)] for i, name in enumerate(unknown)}}
+    chosen = {name: STYLES[name] for name in named if name in STYLES}
+    for name in named:
+        if name not in chosen:
+            plain = STYLES.get(re.split("[:@]", name)[0])
+            taken = [style[0] for style in chosen.values()]
+            colours = [plain[0]] if plain else sorted(COLOURS, key=taken.count)
+            combinations = ((colour, marker, line) for line, marker, colour in product(LINES, MARKERS, colours))
+            chosen[name] = next(style for style in combinations if style not in chosen.values())
+    return chosen

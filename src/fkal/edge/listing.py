@@ -124,7 +124,7 @@ def show(what: str, *, as_json: bool) -> None:
     legend = _legend(row[passes] for row in rows) if passes else None
     table = Table(box=box.SIMPLE, caption=legend, caption_justify="left")
     for title in rows[0]:
-        table.add_column(title, no_wrap=title == passes)
+        table.add_column(title, no_wrap=title in (passes, "name"))
     for row in rows:
         table.add_row(*row.values())
     Console().print(table)

@@ -4,6 +4,7 @@ Gal and Ghahramani, Dropout as a Bayesian Approximation, ICML 2016.
 """
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float, Int
@@ -50,30 +51,57 @@ class Sampler:
     def __init__(self, model: nn.Module, meter: Meter) -> None:
         self._model = model
         self._meter = meter
-        with evaluating(model):
-            self._prefix, self._suffix = split_at_dropout(model)
+        self._split: tuple[Prefix, Suffix] | None = None
 
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "n c h w"], k: int, generator: torch.Generator) -> Float[Tensor, "k n d"]:
-        with evaluating(self._model), monte_carlo_dropout(self._model, generator):
-            known = [_channels_last(value) for value in self._prefix(x)]
-            p = []
-            for _ in range(k):
-                p.append(self._suffix(*known).softmax(dim=1))
-                self._meter.forward(len(x))
+        with evaluating(self._model):
+            self._split = self._split or checked_split(self._model, x)
+            prefix, suffix = self._split
+            with sampled(self._model, generator):
+                known = [_channels_last(value) for value in prefix(x)]
+                p = []
+                for _ in range(k):
+                    p.append(suffix(*known).softmax(dim=1))
+                    self._meter.forward(len(x))
         return torch.stack(p)
+
+
+def sampled(model: nn.Module, generator: torch.Generator) -> AbstractContextManager[object]:
+    """Dropout from the generator; a model without it is one that only an ensemble can sample."""
+    has_dropout = any(isinstance(layer, MonteCarloDropout) for layer in model.modules())
+    return monte_carlo_dropout(model, generator) if has_dropout else nullcontext()
+
+
+def checked_split(model: nn.Module, x: Float[Tensor, "n c h w"]) -> tuple[Prefix, Suffix]:
+    """`split_at_dropout`, tried on some images without dropout.
+
+    A model whose forward pass torch.fx does not follow (one that branches on values or types), or whose later layers
+    write into what was computed before, is not split: its prefix passes the images on.
+    """
+    some = x[:2]
+    try:
+        prefix, suffix = split_at_dropout(model)
+        known = prefix(some)
+        before = [value.clone() for value in known]
+        is_whole = torch.allclose(suffix(*known), model(some), rtol=1e-4, atol=1e-6)
+        if is_whole and all(map(torch.equal, known, before)):
+            return prefix, suffix
+    except Exception:  # whatever a stranger's forward pass may raise under tracing
+        pass
+    return lambda x: (x,), model
 
 
 def split_at_dropout(model: nn.Module) -> tuple[Prefix, Suffix]:
     """Two functions: what no dropout touches, and the rest, which takes what the first returns.
 
-    `suffix(*prefix(x))` is `model(x)`; both share the model's modules. A model whose forward pass
-    torch.fx cannot follow (one that branches on values) is not split: its prefix passes the images on.
+    `suffix(*prefix(x))` is `model(x)`; both share the model's modules. Raises ValueError for a model that
+    overwrites what it needs elsewhere, and what torch.fx raises for a forward pass that it cannot trace.
     """
-    try:
-        graph = _Tracer().trace(model)
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError):
-        return lambda x: (x,), model
+    graph = _Tracer().trace(model)
+    overwritten = [node.name for node in graph.nodes if _is_in_place(node, model) and len(node.args[0].users) > 1]
+    if overwritten:
+        raise ValueError(f"{overwritten} overwrite what is used elsewhere; the order of both halves would tell")
     stochastic = _stochastic_nodes(graph, model)
     frontier = [n for n in graph.nodes if n not in stochastic and any(user in stochastic for user in n.users)]
     return _prefix(model, graph, frontier), _suffix(model, graph, frontier)
@@ -82,6 +110,21 @@ def split_at_dropout(model: nn.Module) -> tuple[Prefix, Suffix]:
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return isinstance(module, MonteCarloDropout) or super().is_leaf_module(module, qualified_name)
+
+
+def _is_in_place(node: fx.Node, model: nn.Module) -> bool:
+    """Whether it writes into its first argument."""
+    if not node.args or not isinstance(node.args[0], fx.Node):
+        return False
+    if node.op == "call_module":
+        return bool(getattr(model.get_submodule(str(node.target)), "inplace", False))
+    if node.op == "call_method":
+        return str(node.target).endswith("_") and not str(node.target).endswith("__")
+    named = getattr(node.target, "__name__", "")
+    is_operator = getattr(node.target, "__module__", "") == "_operator" and named.startswith("i")
+    return node.op == "call_function" and (
+        is_operator or named.endswith("_") or bool(node.kwargs.get("inplace", False))
+    )
 
 
 def _stochastic_nodes(graph: fx.Graph, model: nn.Module) -> set[fx.Node]:

@@ -20,7 +20,10 @@ GRADIENT_ENTRIES = 1 << 26
 
 @dataclass(frozen=True)
 class Perturbation:
-    """A turn by `degrees`, then additive noise: one Monte Carlo view, the same for every image."""
+    """A turn by `degrees`, then additive noise: one Monte Carlo view, the same for every image.
+
+    What turns in from outside is 0, the mean of normalised images.
+    """
 
     degrees: float
     noise: Float[Tensor, "c h w"]

@@ -34,7 +34,8 @@ def _kept(x: Tensor, p: float, generator: torch.Generator) -> Tensor:
     """
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=generator.device)
     bits = words.random_(-(1 << 63), None, generator=generator).view(torch.int16)  # uniform over all int16
-    kept = bits[: x.numel()] >= round(p * (1 << 16)) - (1 << 15)
+    threshold = min(round(p * (1 << 16)), (1 << 16) - 1) - (1 << 15)
+    kept = bits[: x.numel()] >= threshold
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         return kept.as_strided(x.shape, x.stride()).to(x.device)
     return kept.view(x.shape).to(x.device)
