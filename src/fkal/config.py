@@ -232,7 +232,10 @@ def method_layer(spec: str) -> Layer:
         chosen["taps"] = match["taps"].split("+")
     values: dict[str, Any] = {"acquisition": chosen}
     for mark in match["marks"].split(":")[1:]:
-        _update(values, _marked(spec, mark), {}, "", ())
+        setting = _marked(spec, mark)
+        if any(key in values.get(section, {}) for section, keys in setting.items() for key in keys):
+            raise ConfigError(f"--method {spec!r}: {mark!r} says anew what a mark before it said; give one of them")
+        _update(values, setting, {}, "", ())
     return Layer(f"--method {spec}", values)
 
 

@@ -124,7 +124,7 @@ def test_pretraining_is_made_once_and_a_truncated_file_again(here):
     (made,) = answer("pretrain", *QUICK)["pretrained"]
     (found,) = answer("pretrain", *QUICK)["pretrained"]
     assert (made["was_there"], found["was_there"]) == (False, True)
-    path = Path(made["path"])
+    (path,) = map(Path, made["paths"])
     before = path.read_bytes()
     flipped = bytearray(before)
     flipped[-9] ^= 1

@@ -46,7 +46,10 @@ class Group(NamedTuple):
 def by_cell(outcomes: Sequence[Outcome]) -> dict[Group, list[Outcome]]:
     groups: dict[Group, list[Outcome]] = {}
     for outcome in outcomes:
-        config = outcome.config
-        key = Group(config.data.name, bias_name(config.bias), config.protocol, outcome.rounds[0].labels_used)
-        groups.setdefault(key, []).append(outcome)
+        groups.setdefault(group_of(outcome), []).append(outcome)
     return groups
+
+
+def group_of(outcome: Outcome) -> Group:
+    config = outcome.config
+    return Group(config.data.name, bias_name(config.bias), config.protocol, outcome.rounds[0].labels_used)

@@ -59,7 +59,7 @@ def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
 def pretrain(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
     """Pretrain each theta^0 that is not there yet."""
     refuse_unusable(out)
-    answers = []
+    answers: list[dict[str, Any]] = []
     for config in configs:
         if config.pretrain.task == "none":
             raise ConfigError("pretrain.task = 'none': there is nothing to pretrain; set pretrain.task=rotation")
@@ -75,7 +75,7 @@ def pretrain(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
                 "dataset": config.data.name,
                 "seed": config.seed,
                 "task": config.pretrain.task,
-                "path": str(experiment.weights_paths[0]),
+                "paths": [str(path) for path in experiment.weights_paths],
                 "was_there": epochs == 0,
             }
         )
@@ -84,7 +84,7 @@ def pretrain(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
         return
     for answer in answers:
         state = "was there" if answer["was_there"] else "made"
-        typer.echo(f"{answer['dataset']} seed {answer['seed']}: {answer['path']} ({state})")
+        typer.echo(f"{answer['dataset']} seed {answer['seed']}: {', '.join(answer['paths'])} ({state})")
 
 
 def _counts_table(counts: dict[str, list[int]]) -> Table:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from fkal.config import Config, digest_of
 from fkal.edge.answers import SomeFailed, is_wrong
-from fkal.edge.outcomes import Group, Outcome, by_cell
+from fkal.edge.outcomes import Group, Outcome, by_cell, group_of
 from fkal.edge.preparing import refuse_unusable
 from fkal.edge.progress import Bars, say
 from fkal.edge.state import StateDirectory
@@ -134,7 +135,7 @@ def _worked(
 
 def _show(outcomes: Sequence[Outcome], out: Path, as_json: bool) -> None:
     groups = by_cell(outcomes)
-    figures = [str(_draw(group, members, out)) for group, members in groups.items()]
+    figures = [str(_draw(group, members, out, _all_labels(group, outcomes))) for group, members in groups.items()]
     command = ui_command(outcomes[0].tracking_uri)
     if as_json:
         answer = {"experiments": [_as_json(o) for o in outcomes], "figures": figures, "ui": command}
@@ -147,7 +148,14 @@ def _show(outcomes: Sequence[Outcome], out: Path, as_json: bool) -> None:
     typer.echo(f"look at the runs: {command}")
 
 
-def _draw(group: Group, members: Sequence[Outcome], out: Path) -> Path:
+def _all_labels(group: Group, outcomes: Sequence[Outcome]) -> float | None:
+    """Mean accuracy of the same data's experiments that labeled the whole pool, to hold the group against."""
+    others = [o for o in outcomes if o.config.acquisition.name == "all" and group_of(o)[:3] == group[:3]]
+    found = [outcome.rounds[-1].metrics["test/accuracy"] for outcome in others if group_of(outcome) != group]
+    return mean(found) if found else None
+
+
+def _draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | None) -> Path:
     """The curves of this call's experiments as a figure, and beside it their numbers as CSV.
 
     The end of the name stands for the set of experiments, so that another call keeps its own.
@@ -172,7 +180,8 @@ def _draw(group: Group, members: Sequence[Outcome], out: Path) -> Path:
     write_whole(path.with_suffix(".csv"), numbers.to_csv(index=False).encode())
     title = f"{group.dataset}, {group.bias}"
     drawn = io.BytesIO()
-    save_curve_png(drawn, curves, f"{title}\n{PAPER_TITLE}" if group.protocol == "paper" else title)
+    title = f"{title}\n{PAPER_TITLE}" if group.protocol == "paper" else title
+    save_curve_png(drawn, curves, title, baseline=baseline)
     write_whole(path, drawn.getvalue())
     return path
 
