@@ -228,6 +228,12 @@ def test_an_unknown_mark_is_refused_with_what_is_known(spec, parts):
         assert part in message
 
 
+@pytest.mark.parametrize("spec", ["varr:k4:k8", "varr:e2:k4:e2", "pfk:sum:product", "random:head_only:head_only"])
+def test_a_mark_that_says_anew_what_another_said_is_refused(spec):
+    with pytest.raises(ConfigError, match=f"{spec.rpartition(':')[2]}' says anew what a mark before it said"):
+        C.method_layer(spec)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

@@ -181,3 +181,12 @@ def test_an_image_that_is_labeled_already_is_at_distance_zero():
 def test_more_picks_than_the_pool_has_or_none_are_refused(p):
     with pytest.raises(ValueError, match=f"{p} picks of a pool of 5; ask for 1 to 5"):
         farthest_first(features(5, 2, seed=4), features(2, 2, seed=5), p, generator=seeded(0))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("where", ["pool", "labeled"])
+def test_a_feature_that_is_not_finite_is_refused(bad, where):
+    pool, labeled = features(5, 2, seed=6), features(3, 2, seed=7)
+    {"pool": pool, "labeled": labeled}[where][2, 1] = bad
+    with pytest.raises(ValueError, match="a feature is NaN; check the model's outputs"):
+        farthest_first(pool, labeled, 2, generator=seeded(0))

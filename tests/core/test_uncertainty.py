@@ -145,3 +145,10 @@ def test_hand_made_passes_are_told_apart():
     assert_close(U.mutual_information(p), torch.tensor([0.0, 0.0, math.log(3)]), rtol=1e-5, atol=1e-6)
     assert_close(U.variation_ratio(p), torch.tensor([0.0, 0.0, 2 / 3]))
     assert_close(U.mean_std(p), torch.tensor([0.0, 0.0, math.sqrt(2) / 3]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_pass_that_is_nan_makes_its_images_measure_nan_and_no_other(measure):
+    p = probabilities(4, 3, 5, seed=5)
+    p[2, 1, 3] = torch.nan
+    assert measure(p).isnan().tolist() == [False, True, False]
