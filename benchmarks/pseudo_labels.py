@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fkal import config
-from fkal.core.pseudo_labels import RIDGE, information
+from fkal.core.information import RIDGE, information
 from fkal.core.randomness import stream
 from fkal.core.views import View
 from fkal.engine.metering import Meter

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from fkal.core.descriptors import Descriptors
+from fkal.core.information import RIDGE, information
 from fkal.core.kernels import R_ZG
-from fkal.core.pseudo_labels import PSEUDO_LABELS, RIDGE, PoolBatch, Reference, information
+from fkal.core.pseudo_labels import PSEUDO_LABELS, PoolBatch, Reference
 from fkal.core.views import View
 
 D = 3

@@ -1,0 +1,135 @@
+"""Mutual information of features and Fisher scores over Monte Carlo views, under a Gaussian model (section 3.3)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import islice
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fkal.core.views import View
+
+RIDGE = 1e-8
+"""Added to a covariance's diagonal, relative to its mean: Cholesky in float64 stays defined where the views are
+fewer than the dimensions or a unit never fires, and a correlation of 1 tells a finite amount."""
+
+ENTRIES = 1 << 22
+"""Numbers g(d) held at once, 32 MiB: so many views' products are summed by one matrix product an image and class."""
+
+CONSTANT = 1e-13
+"""A variance below this part of the squared mean is the rounding of float32 features, not variation."""
+
+
+def information(views: Iterable[View], *, diagonal: bool) -> Float[Tensor, "d n"]:
+    """I(z; g(d)) in nats, summed over taps, from at least two views. float64; memory does not grow with the views.
+
+    Sums are taken of deviations from the first view, which small variations about a large mean survive.
+    """
+    scored = map(_scores, views)
+    first = next(scored)
+    sums = {tap: _Sums.at(z, g, diagonal=diagonal) for tap, (z, g) in first.items()}
+    at_once = max(1, ENTRIES // max(g.numel() for _, g in first.values()))
+    while some := list(islice(scored, at_once)):
+        for tap in sums:
+            z, g = (torch.stack(column) for column in zip(*(each[tap] for each in some), strict=True))
+            sums[tap] = sums[tap].plus(z, g)
+    measure = _diagonal_information if diagonal else _full_information
+    return reduce(torch.add, (measure(*each.covariances()) for each in sums.values()))
+
+
+def _scores(view: View) -> dict[str, tuple[Float[Tensor, "n l"], Float[Tensor, "d n l"]]]:
+    return {tap: (z.double(), view.fisher_scores(tap)) for tap, z in view.z.items()}
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Over k views, of the deviations of z `(n l)` and g `(d n l)` from the first view's (`z_0`, `g_0`): their
+    sums and those of their products, full `(... l l)` or the diagonals `(... l)`."""
+
+    k: int
+    z_0: Tensor
+    g_0: Tensor
+    z: Tensor
+    g: Tensor
+    zz: Tensor
+    gg: Tensor
+    zg: Tensor
+    diagonal: bool
+
+    @staticmethod
+    def at(z_0: Float[Tensor, "n l"], g_0: Float[Tensor, "d n l"], *, diagonal: bool) -> "_Sums":
+        """Of the first view alone."""
+        z, g = torch.zeros_like(z_0), torch.zeros_like(g_0)
+        products = (z, g, g) if diagonal else (_outer(z, z), _outer(g, g), _outer(g, g))
+        return _Sums(1, z_0, g_0, z, g, *products, diagonal)
+
+    def plus(self, z: Float[Tensor, "k n l"], g: Float[Tensor, "k d n l"]) -> "_Sums":
+        """With k more views."""
+        z, g = z - self.z_0, g - self.g_0
+        zz, gg, zg = ("kni,kni->ni", "kdni,kdni->dni", "kni,kdni->dni")
+        if not self.diagonal:
+            zz, gg, zg = ("kni,knj->nij", "kdni,kdnj->dnij", "kni,kdnj->dnij")
+        return replace(
+            self,
+            k=self.k + len(z),
+            z=self.z + z.sum(dim=0),
+            g=self.g + g.sum(dim=0),
+            zz=self.zz + torch.einsum(zz, z, z),
+            gg=self.gg + torch.einsum(gg, g, g),
+            zg=self.zg + torch.einsum(zg, z, g),
+        )
+
+    def covariances(self) -> tuple[Tensor, Tensor, Tensor]:
+        """C_zz, C_gg and C_zg, scaled so that the first two have a mean diagonal of 1, which I does not feel.
+
+        A ridge then means the same for every image and class, however small its gradients are.
+        """
+        product = torch.mul if self.diagonal else _outer
+        z, g = self.z / self.k, self.g / self.k
+        zz, gg = self.zz / self.k - product(z, z), self.gg / self.k - product(g, g)
+        zg = self.zg / self.k - product(z.expand_as(g), g)
+        z_scale, g_scale = self._scale(zz, self.z_0 + z), self._scale(gg, self.g_0 + g)
+        return zz / z_scale, gg / g_scale, zg / (z_scale * g_scale).sqrt()
+
+    def _scale(self, c: Tensor, mean: Tensor) -> Tensor:
+        """Mean variance, 1 where it is nothing but rounding."""
+        variances = c if self.diagonal else c.diagonal(dim1=-2, dim2=-1)
+        variance, size = variances.mean(dim=-1, keepdim=True), (mean**2).mean(dim=-1, keepdim=True)
+        scale = torch.where(variance > CONSTANT * size, variance, 1.0)
+        return scale if self.diagonal else scale[..., None]
+
+
+def _outer(a: Float[Tensor, "... l"], b: Float[Tensor, "... l"]) -> Float[Tensor, "... l l"]:
+    return a[..., :, None] * b[..., None, :]
+
+
+def _full_information(
+    zz: Float[Tensor, "n l l"], gg: Float[Tensor, "d n l l"], zg: Float[Tensor, "d n l l"]
+) -> Float[Tensor, "d n"]:
+    """0.5 (log|C_zz| + log|C_gg| - log|C_zg,zg|) by Cholesky, one class at a time."""
+    zz = _ridged(zz)
+    log_zz = _log_determinant(zz)
+    found = []
+    for c_gg, c_zg in zip(gg, zg, strict=True):
+        c_gg = _ridged(c_gg)
+        both = torch.cat([torch.cat([zz, c_zg], dim=2), torch.cat([c_zg.mT, c_gg], dim=2)], dim=1)  # (n 2l 2l)
+        found.append(0.5 * (log_zz + _log_determinant(c_gg) - _log_determinant(both)))
+    return torch.stack(found)
+
+
+def _diagonal_information(
+    zz: Float[Tensor, "n l"], gg: Float[Tensor, "d n l"], zg: Float[Tensor, "d n l"]
+) -> Float[Tensor, "d n"]:
+    """-0.5 sum_i log(1 - rho_i^2): the taps' units taken one by one."""
+    rho_squared = zg**2 / ((zz + RIDGE) * (gg + RIDGE))
+    return -0.5 * torch.log1p(-rho_squared.clamp(max=1 - RIDGE)).sum(dim=-1)
+
+
+def _ridged(c: Float[Tensor, "n l l"]) -> Float[Tensor, "n l l"]:
+    return c + RIDGE * torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
+
+
+def _log_determinant(c: Float[Tensor, "n l l"]) -> Float[Tensor, " n"]:
+    return 2 * torch.linalg.cholesky(c).diagonal(dim1=1, dim2=2).log().sum(dim=1)
