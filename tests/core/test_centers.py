@@ -184,8 +184,9 @@ def test_more_picks_than_the_pool_has_or_none_are_refused(p):
 
 
 @pytest.mark.parametrize("where", ["pool", "labeled"])
-def test_a_feature_that_is_nan_is_refused(where):
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_feature_that_is_not_finite_is_refused(bad, where):
     pool, labeled = features(5, 2, seed=6), features(3, 2, seed=7)
-    {"pool": pool, "labeled": labeled}[where][2, 1] = float("nan")
-    with pytest.raises(ValueError, match="a feature is NaN; check the model's outputs"):
+    {"pool": pool, "labeled": labeled}[where][2, 1] = bad
+    with pytest.raises(ValueError, match="a feature is NaN or infinite; check the model's outputs"):
         farthest_first(pool, labeled, 2, generator=seeded(0))

@@ -40,13 +40,13 @@ def farthest_first(
 
     With nothing labeled the first is drawn at random, at distance infinity. O((m + p) n l) time, in
     blocks of the pool; of equals the smaller position is taken. Raises ValueError if p exceeds the
-    pool or a feature is NaN.
+    pool or a feature is not finite.
     """
     if not 1 <= p <= len(pool):
         raise ValueError(f"{p} picks of a pool of {len(pool)}; ask for 1 to {len(pool)}")
+    if not (pool.isfinite().all() and labeled.isfinite().all()):
+        raise ValueError("a feature is NaN or infinite; check the model's outputs")
     pool, labeled = pool - pool[0], labeled - pool[0]  # cdist squares and subtracts: no common offset survives that
-    if pool.isnan().any() or labeled.isnan().any():
-        raise ValueError("a feature is NaN; check the model's outputs for infinite values")
     gap = torch.full((len(pool),), torch.inf, dtype=pool.dtype, device=pool.device)
     if len(labeled):
         size = max(1, block_entries // len(labeled))
