@@ -20,7 +20,9 @@ CURVES, PUBLISHED, PAGE = DOCS / "results" / "curves.csv", DOCS / "results" / "p
 EARLIER = DOCS / "results" / "earlier.csv"
 RUN = ["dataset", "bias", "protocol", "method", "seed", "b"]
 KEPT = [*RUN, "labels_used", "test/accuracy", "val/accuracy", "select/minority_fraction", "pseudo/accuracy"]
-MARKED = re.compile(r"(<!-- table (?P<name>\w+) (?P<dataset>\w+) (?P<bias>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(
+    r"(?P<start><!-- table (?P<name>\w+) (?P<dataset>\w+) (?P<bias>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+)
 CONFUSED_DIGITS = ["test/class_5", "test/class_8", "test/class_9"]
 TOLERANCE = {2: 5.0, 3: 5.0}
 LATER = 3.0
@@ -73,7 +75,7 @@ def tables() -> None:
         chosen = curves[(curves.dataset == of[0]) & (curves.bias == of[1]) & (curves.protocol == "last")]
         paper = published[(published.dataset == of[0]) & (published.bias == of[1])]
         lines = TABLES[match["name"]](chosen, paper)
-        return match[1] + "\n".join(lines) + "\n" + match[4]
+        return match["start"] + "\n".join(lines) + "\n" + match["end"]
 
     PAGE.write_text(MARKED.sub(filled, PAGE.read_text()))
 
