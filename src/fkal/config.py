@@ -178,7 +178,7 @@ def from_environment(environment: Mapping[str, str]) -> Layer:
         _assign(values, ["data", "root"], environment[DATA_ROOT])
     for name in sorted(configuring(environment)):
         path = name.removeprefix(ENVIRONMENT).lower().split("__")
-        _assign(values, path, _yaml_value(environment[name], name))
+        _assign(values, path, yaml_value(environment[name], name))
     return Layer("environment", values)
 
 
@@ -205,7 +205,7 @@ def from_assignments(assignments: Sequence[str]) -> Layer:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {assignment!r}: give path.to.key=value, say train.lr=0.1")
-        _assign(values, key.strip().split("."), _yaml_value(text, f"--set {key}"))
+        _assign(values, key.strip().split("."), yaml_value(text, f"--set {key}"))
     return Layer("--set", values)
 
 
@@ -256,7 +256,7 @@ def _marked(spec: str, mark: str) -> dict[str, Any]:
     )
 
 
-def _yaml_value(text: str, where: str) -> Any:
+def yaml_value(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_SafeLoader)
     except yaml.YAMLError as error:

@@ -25,6 +25,10 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, say train.lr=0.1. Repeatable."),
 ]
+Dataset = Annotated[
+    str | None, typer.Option(help="A dataset of the params file, or the preset of that name. [default: the grid's]")
+]
+Ratio = Annotated[str | None, typer.Option(help="Class imbalance ratios: 1,100. [default: the grid's]")]
 DataRoot = Annotated[
     Path | None, typer.Option(help="Folder that holds the datasets. [default: $FKAL_DATA_ROOT or data]")
 ]
@@ -58,6 +62,8 @@ def main(
 def run(
     preset: Preset = None,
     params: Params = None,
+    dataset: Dataset = None,
+    ratio: Ratio = None,
     assignments: Set = None,
     data_root: DataRoot = None,
     method: Method = None,
@@ -78,9 +84,15 @@ def run(
     with answered(debug):
         from fkal.edge import configuring, running
 
-        configs = configuring.experiments(
-            configuring.Sources(preset, params, data_root, assignments or []), method, seeds
+        sources = configuring.Sources(
+            preset=preset,
+            params=params,
+            dataset=dataset,
+            ratio=ratio,
+            data_root=data_root,
+            assignments=assignments or [],
         )
+        configs = configuring.experiments(sources, method, seeds)
         running.run(configs, out=out, tracking=tracking_uri, dry_run=dry_run, as_json=as_json)
 
 
@@ -91,6 +103,8 @@ def run(
 def cost(
     preset: Preset = None,
     params: Params = None,
+    dataset: Dataset = None,
+    ratio: Ratio = None,
     assignments: Set = None,
     data_root: DataRoot = None,
     method: Method = None,
@@ -108,7 +122,14 @@ def cost(
     with answered(debug):
         from fkal.edge import configuring, costs
 
-        sources = configuring.Sources(preset, params, data_root, assignments or [])
+        sources = configuring.Sources(
+            preset=preset,
+            params=params,
+            dataset=dataset,
+            ratio=ratio,
+            data_root=data_root,
+            assignments=assignments or [],
+        )
         configs = configuring.experiments(sources, method, seeds)
         run = costs.run_command(sources, method, seeds, out)
         costs.show(configs, out=out, run=run, as_json=as_json)
@@ -118,6 +139,8 @@ def cost(
 def split(
     preset: Preset = None,
     params: Params = None,
+    dataset: Dataset = None,
+    ratio: Ratio = None,
     assignments: Set = None,
     data_root: DataRoot = None,
     seeds: Seeds = None,
@@ -129,9 +152,15 @@ def split(
     with answered(debug):
         from fkal.edge import configuring, preparing
 
-        configs = configuring.experiments(
-            configuring.Sources(preset, params, data_root, assignments or []), None, seeds
+        sources = configuring.Sources(
+            preset=preset,
+            params=params,
+            dataset=dataset,
+            ratio=ratio,
+            data_root=data_root,
+            assignments=assignments or [],
         )
+        configs = configuring.experiments(sources, None, seeds)
         preparing.split(configs, out=out, as_json=as_json)
 
 
@@ -139,6 +168,8 @@ def split(
 def pretrain(
     preset: Preset = None,
     params: Params = None,
+    dataset: Dataset = None,
+    ratio: Ratio = None,
     assignments: Set = None,
     data_root: DataRoot = None,
     seeds: Seeds = None,
@@ -150,9 +181,15 @@ def pretrain(
     with answered(debug):
         from fkal.edge import configuring, preparing
 
-        configs = configuring.experiments(
-            configuring.Sources(preset, params, data_root, assignments or []), None, seeds
+        sources = configuring.Sources(
+            preset=preset,
+            params=params,
+            dataset=dataset,
+            ratio=ratio,
+            data_root=data_root,
+            assignments=assignments or [],
         )
+        configs = configuring.experiments(sources, None, seeds)
         preparing.pretrain(configs, out=out, as_json=as_json)
 
 
@@ -160,6 +197,8 @@ def pretrain(
 def config(
     preset: Preset = None,
     params: Params = None,
+    dataset: Dataset = None,
+    ratio: Ratio = None,
     assignments: Set = None,
     data_root: DataRoot = None,
     method: Method = None,
@@ -170,10 +209,15 @@ def config(
     with answered(debug):
         from fkal.edge import configuring
 
-        configs = configuring.experiments(
-            configuring.Sources(preset, params, data_root, assignments or []), method, None
+        sources = configuring.Sources(
+            preset=preset,
+            params=params,
+            dataset=dataset,
+            ratio=ratio,
+            data_root=data_root,
+            assignments=assignments or [],
         )
-        typer.echo(configuring.shown(configs, as_json=as_json), nl=False)
+        typer.echo(configuring.shown(configuring.settings(sources, method), as_json=as_json), nl=False)
 
 
 @app.command("list", epilog="Example:\n\n    fkal list acquisitions")

@@ -1,10 +1,12 @@
-"""From the options of a command to configurations, one for each method and seed."""
+"""From the options of a command to configurations, one for each dataset, ratio, method and seed."""
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import typer
 import yaml
@@ -14,61 +16,132 @@ from fkal.acquisition import acquisition
 from fkal.config import Config, ConfigError, Layer
 from fkal.edge.answers import MissingSettings
 from fkal.feasibility import configured
+from fkal.grid import ParamsFile, params_file
 
 PARAMS = Path("params.yaml")
 MOST_SEEDS = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sources:
     """Where settings come from, as the options of every command name them."""
 
-    preset: str | None
-    params: Path | None
-    data_root: Path | None
-    assignments: Sequence[str]
+    preset: str | None = None
+    params: Path | None = None
+    dataset: str | None = None
+    ratio: str | None = None
+    data_root: Path | None = None
+    assignments: Sequence[str] = ()
 
-    def layers(self) -> list[Layer]:
-        """The file, the environment, the options. Raises MissingSettings without a file."""
-        for name in configuration.strangers(os.environ):
-            typer.secho(f"warning: {name} sets nothing; is it misspelt?", err=True, fg="yellow")
-        options = configuration.from_assignments(self.assignments)
-        root = {} if self.data_root is None else {"data": {"root": str(self.data_root)}}
-        return [
-            self._file(),
-            configuration.from_environment(os.environ),
-            Layer("--data-root", root),
-            options,
-        ]
-
-    def _file(self) -> Layer:
+    def file(self) -> ParamsFile:
+        """The preset, or the params file, or else the preset of the dataset. Raises MissingSettings without any."""
         if self.preset and self.params:
             raise ConfigError("--preset and --params both name the settings' file; give one of them")
         if self.preset:
-            return configuration.from_file(configuration.preset(self.preset), f"preset {self.preset}")
+            return params_file(configuration.preset(self.preset), f"preset {self.preset}")
         path = self.params or PARAMS
-        if not path.exists():
-            raise MissingSettings(
-                f"no {path} here; name a preset, say --preset digits, or write one: "
-                f"fkal config --preset digits > {path}"
-            )
-        return configuration.from_file(path, str(path))
+        if path.exists():
+            file = params_file(path, str(path))
+            if self.params or self.dataset is None or self.dataset in file.datasets:
+                return file
+        if self.dataset and not self.params:
+            return params_file(configuration.preset(self.dataset), f"preset {self.dataset}")
+        raise MissingSettings(
+            f"no {path} here; name a preset, say --preset digits, or write one: fkal grid --dataset digits > {path}"
+        )
+
+    def datasets(self, file: ParamsFile) -> Sequence[str | None]:
+        """Names in the file; None for one that holds a single experiment's settings."""
+        if not file.datasets:
+            return [None]
+        if self.dataset:
+            return [name.strip() for name in self.dataset.split(",")]
+        return file.grid.dataset if file.grid else list(file.datasets)
+
+    def given(self) -> list[Layer]:
+        """The environment and the options, which go over the file."""
+        for name in configuration.strangers(os.environ):
+            typer.secho(f"warning: {name} sets nothing; is it misspelt?", err=True, fg="yellow")
+        root = {} if self.data_root is None else {"data": {"root": str(self.data_root)}}
+        return [
+            configuration.from_environment(os.environ),
+            Layer("--data-root", root),
+            configuration.from_assignments(self.assignments),
+        ]
+
+
+class Axis(NamedTuple):
+    """What one dimension of a grid sets; an axis of options goes over the environment and --set, the file's under."""
+
+    layers: Sequence[Layer] = (Layer("", {}),)
+    over: bool = False
 
 
 def experiments(sources: Sources, methods: str | None, seeds: str | None) -> list[Config]:
-    """One configuration for each method and seed, methods outermost."""
-    layers = sources.layers()
-    specs = [spec.strip() for spec in methods.split(",")] if methods else [None]
-    numbers = [None] if seeds is None else seed_numbers(seeds)
-    configs = []
-    for spec in specs:
-        chosen = [] if spec is None else [configuration.method_layer(spec)]
-        for number in numbers:
-            seed = [] if number is None else [Layer("--seeds", {"seed": number})]
-            config = configuration.merged([*layers, *chosen, *seed])
-            _refuse_unread(spec, config)
-            configs.append(config)
-    return configs
+    """One configuration for each dataset, ratio, method and seed, seeds varying fastest.
+
+    What no option names is that of the file's grid, and without a grid as the settings have it.
+    """
+    file = sources.file()
+    axes = [_ratios(file, sources.ratio), _methods(file, methods), _seeds(file, seeds)]
+    return [config for dataset in sources.datasets(file) for config in _product(sources, file, dataset, axes)]
+
+
+def settings(sources: Sources, method: str | None) -> Config:
+    """The configuration of one dataset, without the grid of its file. Raises ConfigError where there are several."""
+    file = replace(sources.file(), grid=None)
+    datasets = sources.datasets(file)
+    if len(datasets) > 1:
+        raise ConfigError(f"{file.origin} has the datasets {', '.join(map(str, datasets))}; name one by --dataset")
+    axes = {"--ratio": _ratios(file, sources.ratio), "--method": _methods(file, method)}
+    for option, axis in axes.items():
+        if len(axis.layers) > 1:
+            raise ConfigError(f"{option} names {len(axis.layers)}; a configuration has one")
+    (config,) = _product(sources, file, datasets[0], list(axes.values()))
+    return config
+
+
+def _product(
+    sources: Sources, file: ParamsFile, dataset: str | None, axes: Sequence[Axis]
+) -> Iterator[Config]:
+    given = sources.given()
+    for chosen in product(*(axis.layers for axis in axes)):  # ratio, method, seed
+        under = [layer for layer, axis in zip(chosen, axes, strict=True) if not axis.over]
+        over = [layer for layer, axis in zip(chosen, axes, strict=True) if axis.over]
+        config = configuration.merged([file.layer(dataset), *under, *given, *over])
+        _refuse_unread(chosen[1], config)
+        yield config
+
+
+def _ratios(file: ParamsFile, option: str | None) -> Axis:
+    if option is None:
+        ratios = file.grid.ratio if file.grid else ()
+        layers = [_ratio_layer(f"{file.origin}: grid.ratio", ratio) for ratio in ratios]
+        return Axis(layers) if layers else Axis()
+    return Axis([_ratio_layer("--ratio", configuration.yaml_value(ratio, "--ratio")) for ratio in option.split(",")], True)
+
+
+def _ratio_layer(origin: str, ratio: object) -> Layer:
+    return Layer(origin, {"bias": {"ratio": ratio}})
+
+
+def _methods(file: ParamsFile, option: str | None) -> Axis:
+    if option is None:
+        names = file.grid.method if file.grid else ()
+        layers = [replace(_method_layer(file, name), origin=f"{file.origin}: grid.method {name}") for name in names]
+        return Axis(layers) if layers else Axis()
+    return Axis([_method_layer(file, name.strip()) for name in option.split(",")], True)
+
+
+def _method_layer(file: ParamsFile, name: str) -> Layer:
+    return configuration.method_layer(file.short_name(name))
+
+
+def _seeds(file: ParamsFile, option: str | None) -> Axis:
+    if option is None and file.grid is None:
+        return Axis()
+    text, origin = (file.grid.seeds, f"{file.origin}: grid.seeds") if option is None else (option, "--seeds")
+    return Axis([Layer(origin, {"seed": seed}) for seed in seed_numbers(text, origin)], option is not None)
 
 
 UNREAD = {
@@ -79,41 +152,33 @@ UNREAD = {
 }
 
 
-def _refuse_unread(spec: str | None, config: Config) -> None:
+def _refuse_unread(method: Layer, config: Config) -> None:
     """Raises ConfigError where a method's short name sets what that method does not read."""
     entry = configured("acquisition.name", acquisition, config.acquisition.name)
-    if spec is None:
-        return
-    said = configuration.method_layer(spec).values["acquisition"]
     reads = entry.reads(config.acquisition.pseudo_label)
+    said = method.values.get("acquisition", {})
     for key, why in UNREAD.items():
         if key in said and key not in reads:
             mark = {"ensemble": ":e", "samples": ":k"}.get(key, ":") + str(said[key])
-            raise ConfigError(f"--method {spec!r}: {config.acquisition.name} {why.format(mark=repr(mark))}")
+            raise ConfigError(f"{method.origin}: {config.acquisition.name} {why.format(mark=repr(mark))}")
 
 
-def seed_numbers(text: str) -> list[int]:
+def seed_numbers(text: str, origin: str = "--seeds") -> list[int]:
     """`0-2,7` as [0, 1, 2, 7]. Raises ConfigError for anything else."""
     numbers: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         ends = [first, last] if dash else [first]
         if not all(end.isascii() and end.isdigit() and len(end) <= 9 for end in ends) or int(ends[-1]) < int(first):
-            raise ConfigError(f"--seeds {text!r}: {part!r} is neither a seed nor a range; say 0-4 or 0,2,5")
+            raise ConfigError(f"{origin} {text!r}: {part!r} is neither a seed nor a range; say 0-4 or 0,2,5")
         if int(ends[-1]) - int(first) >= MOST_SEEDS:
-            raise ConfigError(f"--seeds {text!r}: {part!r} are more than {MOST_SEEDS} seeds; give fewer")
+            raise ConfigError(f"{origin} {text!r}: {part!r} are more than {MOST_SEEDS} seeds; give fewer")
         numbers += range(int(first), int(ends[-1]) + 1)
     return list(dict.fromkeys(numbers))
 
 
-def shown(configs: Sequence[Config], *, as_json: bool) -> str:
-    """The resolved tree and its digest, as YAML that `--params` reads, or as JSON.
-
-    Raises ConfigError for several: a params file holds one.
-    """
-    if len(configs) > 1:
-        raise ConfigError(f"--method names {len(configs)} methods; a configuration has one")
-    (config,) = configs
+def shown(config: Config, *, as_json: bool) -> str:
+    """The resolved tree and its digest, as YAML that `--params` reads, or as JSON."""
     if as_json:
         return json.dumps({"digest": config.digest, "config": config.tree}) + "\n"
     return f"# digest: {config.digest}\n" + yaml.safe_dump(config.tree, sort_keys=False)

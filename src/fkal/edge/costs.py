@@ -52,6 +52,8 @@ def run_command(sources: Sources, methods: str | None, seeds: str | None, out: P
     options = {
         "--preset": sources.preset,
         "--params": sources.params,
+        "--dataset": sources.dataset,
+        "--ratio": sources.ratio,
         "--data-root": sources.data_root,
         "--method": methods,
         "--seeds": seeds,

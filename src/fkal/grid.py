@@ -1,0 +1,143 @@
+"""A params file: the settings of one experiment, or a grid of experiments and the settings of each dataset.
+
+    grid:                        # every dataset x ratio x method, each with every seed
+      dataset: [mnist]
+      ratio: [1, 100]
+      method: [random, pfk_joint, pcc_conv2]
+      seeds: 0-4
+    methods: {pcc_conv2: pcc@conv2}
+    datasets:
+      mnist: {data: {name: mnist}, train: {...}, ...}
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from fkal.config import Config, ConfigError, Layer, from_file
+from fkal.spelling import did_you_mean
+
+SECTIONS = ("grid", "methods", "datasets", "tune")
+"""What a params file may hold beside the settings of an experiment."""
+
+NAME = re.compile(r"[A-Za-z0-9_.:+-]+")
+"""What a cell's file and its stage can be called; DVC takes no @ in the name of a stage."""
+
+
+class Grid(BaseModel):
+    """What is compared. `ratio` is `bias.ratio`; empty leaves the one of the settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: tuple[str, ...] = Field(min_length=1)
+    ratio: tuple[int | float, ...] = ()
+    method: tuple[str, ...] = Field(min_length=1)
+    seeds: Annotated[str, BeforeValidator(str)] = "0"
+
+
+@dataclass(frozen=True)
+class ParamsFile:
+    """`settings` are those of one experiment; `datasets` has them by name instead. `methods` are short names by name."""
+
+    origin: str
+    settings: Mapping[str, Any]
+    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    grid: Grid | None = None
+    methods: Mapping[str, str] = field(default_factory=dict)
+    tune: Mapping[str, Any] | None = None
+
+    def layer(self, dataset: str | None) -> Layer:
+        """The settings of a dataset, or the only ones. Raises ConfigError for one that the file has not."""
+        if not self.datasets:
+            return Layer(self.origin, self.settings)
+        if dataset not in self.datasets:
+            known = ", ".join(self.datasets)
+            hint = did_you_mean(dataset or "", self.datasets)
+            raise ConfigError(f"{self.origin}: datasets has no {dataset!r}; {hint}it has: {known}")
+        return Layer(f"{self.origin}: datasets.{dataset}", self.datasets[dataset])
+
+    def short_name(self, method: str) -> str:
+        """What a method's name in the grid stands for."""
+        return self.methods.get(method, method)
+
+
+def params_file(path: Path, origin: str) -> ParamsFile:
+    """A params file, its grid checked; settings are checked where an experiment is made of them.
+
+    Raises ConfigError for what is wrong in it.
+    """
+    values = dict(from_file(path, origin).values)
+    sections = {name: values.pop(name) for name in SECTIONS if name in values}
+    if "datasets" in sections and values:
+        raise ConfigError(f"{origin}: {', '.join(values)} beside datasets; settings stand under datasets.NAME")
+    unknown = [key for key in values if key not in Config.model_fields]
+    if unknown and sections:
+        raise ConfigError(f"{origin}: {unknown[0]}: unknown key; {did_you_mean(unknown[0], SECTIONS)}known here: {', '.join(SECTIONS)}")
+    file = ParamsFile(
+        origin=origin,
+        settings=values,
+        datasets=_mappings(sections.get("datasets", {}), f"{origin}: datasets"),
+        grid=_grid(sections.get("grid"), origin),
+        methods=_methods(sections.get("methods", {}), origin),
+        tune=sections.get("tune"),
+    )
+    _refuse_unknown_datasets(file)
+    return file
+
+
+def _grid(values: Any, origin: str) -> Grid | None:
+    if values is None:
+        return None
+    try:
+        grid = Grid.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_problem(e, origin) for e in error.errors())) from None
+    for key in ("dataset", "ratio", "method"):
+        given = getattr(grid, key)
+        twice = [value for value in given if given.count(value) > 1]
+        if twice:
+            raise ConfigError(f"{origin}: grid.{key}: {twice[0]!r} stands twice; give it once")
+    _refuse_unspeakable([*grid.dataset, *grid.method], f"{origin}: grid")
+    return grid
+
+
+def _problem(error: Any, origin: str) -> str:
+    key = ".".join(["grid", *map(str, error["loc"])])
+    if error["type"] == "extra_forbidden":
+        name = str(error["loc"][-1])
+        return f"{origin}: {key}: unknown key; {did_you_mean(name, Grid.model_fields)}known here: {', '.join(Grid.model_fields)}"
+    if error["type"] == "tuple_type":
+        return f"{origin}: {key} = {error['input']!r}: give a list, say [{error['input']}]"
+    return f"{origin}: {key} = {error['input']!r}: {error['msg'].lower()}"
+
+
+def _methods(values: Any, origin: str) -> dict[str, str]:
+    if not isinstance(values, dict) or not all(isinstance(spec, str) for spec in values.values()):
+        raise ConfigError(f"{origin}: methods = {values!r}: give names with a method each, say {{pcc_conv2: pcc@conv2}}")
+    _refuse_unspeakable(values, f"{origin}: methods")
+    return dict(values)
+
+
+def _refuse_unspeakable(names: Any, where: str) -> None:
+    for name in names:
+        if not NAME.fullmatch(str(name)):
+            raise ConfigError(
+                f"{where}: {name!r} cannot name a stage of the pipeline; name it under methods, "
+                "say pcc_conv2: pcc@conv2, and use that name in grid.method"
+            )
+
+
+def _mappings(values: Any, where: str) -> dict[str, Mapping[str, Any]]:
+    if not isinstance(values, dict) or not all(isinstance(section, dict) for section in values.values()):
+        raise ConfigError(f"{where}: give the settings of each dataset under its name")
+    return {str(name): section for name, section in values.items()}
+
+
+def _refuse_unknown_datasets(file: ParamsFile) -> None:
+    if file.grid and file.datasets:
+        for name in file.grid.dataset:
+            file.layer(name)
