@@ -1,13 +1,13 @@
 """A params file: the settings of one experiment, or a grid of experiments and the settings of each dataset.
 
-    grid:                        # every dataset x ratio x method, each with every seed
-      dataset: [mnist]
-      ratio: [1, 100]
-      method: [random, pfk_joint, pcc_conv2]
-      seeds: 0-4
-    methods: {pcc_conv2: pcc@conv2}
-    datasets:
-      mnist: {data: {name: mnist}, train: {...}, ...}
+grid:                        # every dataset x ratio x method, each with every seed
+  dataset: [mnist]
+  ratio: [1, 100]
+  method: [random, pfk_joint, pcc_conv2]
+  seeds: 0-4
+methods: {pcc_conv2: pcc@conv2}
+datasets:
+  mnist: {data: {name: mnist}, train: {...}, ...}
 """
 
 import re
@@ -41,7 +41,7 @@ class Grid(BaseModel):
 
 @dataclass(frozen=True)
 class ParamsFile:
-    """`settings` are those of one experiment; `datasets` has them by name instead. `methods` are short names by name."""
+    """`settings` are one experiment's; instead, `datasets` has them by name. `methods` has short names by name."""
 
     origin: str
     settings: Mapping[str, Any]
@@ -54,7 +54,7 @@ class ParamsFile:
         """The settings of a dataset, or the only ones. Raises ConfigError for one that the file has not."""
         if not self.datasets:
             return Layer(self.origin, self.settings)
-        if dataset not in self.datasets:
+        if dataset is None or dataset not in self.datasets:
             known = ", ".join(self.datasets)
             hint = did_you_mean(dataset or "", self.datasets)
             raise ConfigError(f"{self.origin}: datasets has no {dataset!r}; {hint}it has: {known}")
@@ -76,7 +76,9 @@ def params_file(path: Path, origin: str) -> ParamsFile:
         raise ConfigError(f"{origin}: {', '.join(values)} beside datasets; settings stand under datasets.NAME")
     unknown = [key for key in values if key not in Config.model_fields]
     if unknown and sections:
-        raise ConfigError(f"{origin}: {unknown[0]}: unknown key; {did_you_mean(unknown[0], SECTIONS)}known here: {', '.join(SECTIONS)}")
+        raise ConfigError(
+            f"{origin}: {unknown[0]}: unknown key; {did_you_mean(unknown[0], SECTIONS)}known: {', '.join(SECTIONS)}"
+        )
     file = ParamsFile(
         origin=origin,
         settings=values,
@@ -109,7 +111,8 @@ def _problem(error: Any, origin: str) -> str:
     key = ".".join(["grid", *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
         name = str(error["loc"][-1])
-        return f"{origin}: {key}: unknown key; {did_you_mean(name, Grid.model_fields)}known here: {', '.join(Grid.model_fields)}"
+        known = list(Grid.model_fields)
+        return f"{origin}: {key}: unknown key; {did_you_mean(name, known)}known here: {', '.join(known)}"
     if error["type"] == "tuple_type":
         return f"{origin}: {key} = {error['input']!r}: give a list, say [{error['input']}]"
     return f"{origin}: {key} = {error['input']!r}: {error['msg'].lower()}"
@@ -117,7 +120,9 @@ def _problem(error: Any, origin: str) -> str:
 
 def _methods(values: Any, origin: str) -> dict[str, str]:
     if not isinstance(values, dict) or not all(isinstance(spec, str) for spec in values.values()):
-        raise ConfigError(f"{origin}: methods = {values!r}: give names with a method each, say {{pcc_conv2: pcc@conv2}}")
+        raise ConfigError(
+            f"{origin}: methods = {values!r}: give names with a method each, say {{pcc_conv2: pcc@conv2}}"
+        )
     _refuse_unspeakable(values, f"{origin}: methods")
     return dict(values)
 

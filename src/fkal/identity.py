@@ -63,17 +63,36 @@ METHOD_SETTINGS = frozenset({"combine", "pseudo_label", "taps", "samples", "ense
 
 def fingerprint(config: Config, split: Split, device: torch.device) -> str:
     """Digest of all that the result depends on; settings that the method does not read have no part."""
+    tree = _read(config, _computed(config, split, device))
+    if config.train.layers == "all":  # a setting that came later: left as it was, it changes no digest
+        tree["train"] = {k: v for k, v in tree["train"].items() if k != "layers"}
+    return digest_of(tree)
+
+
+def settings_read(config: Config) -> dict[str, Any]:
+    """The settings that an experiment reads, whatever its seed and device."""
+    return {k: v for k, v in _read(config, config.tree).items() if k not in ("seed", "device")}
+
+
+def settings_of_theta_0(config: Config) -> dict[str, Any]:
+    """The settings that pretrained weights are made of, with those of the split, whatever the seed and device."""
+    ignored = PRETRAINING_IGNORES - {"bias"} | {"seed", "device"}
+    return {k: v for k, v in config.tree.items() if k not in ignored}
+
+
+def settings_of_split(config: Config) -> dict[str, Any]:
+    """The settings that a split is drawn by, whatever its seed."""
+    return {k: v for k, v in config.tree.items() if k in ("data", "bias")}
+
+
+def _read(config: Config, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's tree without the settings that its method does not read."""
     chosen = config.acquisition
     entry = acquisition(chosen.name)
     reads = entry.reads(chosen.pseudo_label)
     unread = METHOD_SETTINGS - reads | ({"budget", "rounds"} if entry.whole_pool else set())
-    tree = _computed(config, split, device)
-    tree["acquisition"] = {k: v for k, v in tree["acquisition"].items() if k not in unread}
-    if "vaal" not in reads:
-        del tree["vaal"]
-    if config.train.layers == "all":  # a setting that came later: left as it was, it changes no digest
-        tree["train"] = {k: v for k, v in tree["train"].items() if k != "layers"}
-    return digest_of(tree)
+    left = {k: v for k, v in tree["acquisition"].items() if k not in unread}
+    return {k: v for k, v in {**tree, "acquisition": left}.items() if k != "vaal" or "vaal" in reads}
 
 
 PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bias"})

@@ -40,6 +40,12 @@ Method = Annotated[
     ),
 ]
 Seeds = Annotated[str | None, typer.Option(help="Seeds: 3, 0-4 or 0-2,7. [default: the configured one]")]
+PlanFile = Annotated[
+    Path | None,
+    typer.Option(help="Be a stage of the pipeline: do what this file of `fkal plan` says."),
+]
+Tracking = Annotated[str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI or ./mlflow.db]")]
+Root = Annotated[Path, typer.Option(help="Folder of what the pipeline publishes.")]
 Out = Annotated[Path, typer.Option(help="Folder for splits, weights, finished iterations and curves.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -69,9 +75,8 @@ def run(
     method: Method = None,
     seeds: Seeds = None,
     out: Out = Path("runs"),
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI or ./mlflow.db]")
-    ] = None,
+    tracking_uri: Tracking = None,
+    plan: PlanFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -82,8 +87,11 @@ def run(
     command goes on where it was stopped, and does nothing once all is done.
     """
     with answered(debug):
-        from fkal.edge import configuring, running
+        from fkal.edge import configuring, running, stages
 
+        if plan is not None:
+            stages.experiment(plan, out, tracking_uri)
+            return
         sources = configuring.Sources(
             preset=preset,
             params=params,
@@ -145,13 +153,17 @@ def split(
     data_root: DataRoot = None,
     seeds: Seeds = None,
     out: Out = Path("runs"),
+    plan: PlanFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Draw biased splits and write them as files that `fkal run` uses."""
     with answered(debug):
-        from fkal.edge import configuring, preparing
+        from fkal.edge import configuring, preparing, stages
 
+        if plan is not None:
+            stages.split(plan, out)
+            return
         sources = configuring.Sources(
             preset=preset,
             params=params,
@@ -174,13 +186,17 @@ def pretrain(
     data_root: DataRoot = None,
     seeds: Seeds = None,
     out: Out = Path("runs"),
+    plan: PlanFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Pretrain theta^0 by rotation on the biased pool, for every method of `fkal run` to share."""
     with answered(debug):
-        from fkal.edge import configuring, preparing
+        from fkal.edge import configuring, preparing, stages
 
+        if plan is not None:
+            stages.pretrain(plan, out)
+            return
         sources = configuring.Sources(
             preset=preset,
             params=params,
@@ -191,6 +207,68 @@ def pretrain(
         )
         configs = configuring.experiments(sources, None, seeds)
         preparing.pretrain(configs, out=out, as_json=as_json)
+
+
+@app.command(
+    epilog="Example:\n\n    fkal grid --dataset mnist --ratio 1,100 --method random,pfk_joint --seeds 0-4 > params.yaml"
+)
+def grid(
+    dataset: Annotated[str, typer.Option(help="Presets, comma-separated.")],
+    ratio: Annotated[str, typer.Option(help="Class imbalance ratios: 1,100.")] = "100",
+    method: Annotated[str, typer.Option(help="Methods, as `fkal run` takes them.")] = "random,pfk_joint",
+    seeds: Annotated[str, typer.Option(help="Seeds: 3, 0-4 or 0-2,7.")] = "0-4",
+    debug: Debug = False,
+) -> None:
+    """Print a params.yaml for the pipeline: a grid of experiments, and the settings of its datasets."""
+    with answered(debug):
+        from fkal.edge.gridding import grid_text
+
+        datasets, ratios, methods = (text.split(",") for text in (dataset, ratio, method))
+        typer.echo(grid_text(datasets, ratios, methods, seeds), nl=False)
+
+
+@app.command("plan", epilog="Example:\n\n    fkal plan --params params.yaml")
+def plan_(
+    params: Params = None,
+    root: Root = Path("data"),
+    out: Out = Path("runs"),
+    debug: Debug = False,
+) -> None:
+    """Resolve the grid of params.yaml into a file for each stage of the pipeline, with just what that stage reads.
+
+    The first stage of `dvc repro`. It also takes back into --out what was published and is not there.
+    """
+    with answered(debug):
+        from fkal.edge import planning
+
+        planning.plan(params, root, out)
+
+
+@app.command(epilog="Example:\n\n    dvc pull && fkal sync")
+def sync(
+    root: Root = Path("data"),
+    out: Out = Path("runs"),
+    tracking_uri: Tracking = None,
+    debug: Debug = False,
+) -> None:
+    """Bring the tracking store up to what the pipeline published: after `dvc pull`, or a hit in DVC's cache."""
+    with answered(debug):
+        from fkal.edge import stages
+
+        stages.sync(root, out, tracking_uri)
+
+
+@app.command(epilog="Example:\n\n    fkal report --to report")
+def report(
+    root: Root = Path("data"),
+    to: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
+    debug: Debug = False,
+) -> None:
+    """Put the pipeline's published experiments side by side: curves and tables under --to."""
+    with answered(debug):
+        from fkal.edge import report as reporting
+
+        reporting.report(root, to)
 
 
 @app.command(epilog="Example:\n\n    fkal config --preset svhn --set train.lr=0.05")

@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,7 @@ class Sources:
     ratio: str | None = None
     data_root: Path | None = None
     assignments: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def file(self) -> ParamsFile:
         """The preset, or the params file, or else the preset of the dataset. Raises MissingSettings without any."""
@@ -60,11 +61,11 @@ class Sources:
 
     def given(self) -> list[Layer]:
         """The environment and the options, which go over the file."""
-        for name in configuration.strangers(os.environ):
+        for name in configuration.strangers(self.environment):
             typer.secho(f"warning: {name} sets nothing; is it misspelt?", err=True, fg="yellow")
         root = {} if self.data_root is None else {"data": {"root": str(self.data_root)}}
         return [
-            configuration.from_environment(os.environ),
+            configuration.from_environment(self.environment),
             Layer("--data-root", root),
             configuration.from_assignments(self.assignments),
         ]
@@ -101,9 +102,7 @@ def settings(sources: Sources, method: str | None) -> Config:
     return config
 
 
-def _product(
-    sources: Sources, file: ParamsFile, dataset: str | None, axes: Sequence[Axis]
-) -> Iterator[Config]:
+def _product(sources: Sources, file: ParamsFile, dataset: str | None, axes: Sequence[Axis]) -> Iterator[Config]:
     given = sources.given()
     for chosen in product(*(axis.layers for axis in axes)):  # ratio, method, seed
         under = [layer for layer, axis in zip(chosen, axes, strict=True) if not axis.over]
@@ -118,7 +117,9 @@ def _ratios(file: ParamsFile, option: str | None) -> Axis:
         ratios = file.grid.ratio if file.grid else ()
         layers = [_ratio_layer(f"{file.origin}: grid.ratio", ratio) for ratio in ratios]
         return Axis(layers) if layers else Axis()
-    return Axis([_ratio_layer("--ratio", configuration.yaml_value(ratio, "--ratio")) for ratio in option.split(",")], True)
+    return Axis(
+        [_ratio_layer("--ratio", configuration.yaml_value(ratio, "--ratio")) for ratio in option.split(",")], True
+    )
 
 
 def _ratio_layer(origin: str, ratio: object) -> Layer:
@@ -140,8 +141,9 @@ def _method_layer(file: ParamsFile, name: str) -> Layer:
 def _seeds(file: ParamsFile, option: str | None) -> Axis:
     if option is None and file.grid is None:
         return Axis()
-    text, origin = (file.grid.seeds, f"{file.origin}: grid.seeds") if option is None else (option, "--seeds")
-    return Axis([Layer(origin, {"seed": seed}) for seed in seed_numbers(text, origin)], option is not None)
+    text = option or (file.grid.seeds if file.grid else "")
+    origin = "--seeds" if option else f"{file.origin}: grid.seeds"
+    return Axis([Layer(origin, {"seed": seed}) for seed in seed_numbers(text, origin)], over=option is not None)
 
 
 UNREAD = {

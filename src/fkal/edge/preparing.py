@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ def refuse_unusable(out: Path) -> None:
         ) from error
 
 
-def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
-    """Draw the splits and say what is in them."""
+def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Path]:
+    """Draw the splits and say what is in them; returns their files."""
     refuse_unusable(out)
     answers: list[dict[str, Any]] = []
     for config in configs:
@@ -48,7 +48,12 @@ def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
         )
     if as_json:
         typer.echo(json.dumps({"splits": answers}))
-        return
+    else:
+        _print_splits(answers)
+    return [Path(answer["path"]) for answer in answers]
+
+
+def _print_splits(answers: Sequence[Mapping[str, Any]]) -> None:
     for answer in answers:
         typer.echo(
             f"{answer['dataset']} {answer['bias']} seed {answer['seed']}: {answer['path']} (digest {answer['digest']})"
@@ -56,8 +61,8 @@ def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
         Console().print(_counts_table(answer["class_counts"]))
 
 
-def pretrain(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
-    """Pretrain each theta^0 that is not there yet."""
+def pretrain(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Path]:
+    """Pretrain each theta^0 that is not there yet; returns the files of weights."""
     refuse_unusable(out)
     answers: list[dict[str, Any]] = []
     for config in configs:
@@ -81,10 +86,11 @@ def pretrain(configs: Sequence[Config], *, out: Path, as_json: bool) -> None:
         )
     if as_json:
         typer.echo(json.dumps({"pretrained": answers}))
-        return
-    for answer in answers:
-        state = "was there" if answer["was_there"] else "made"
-        typer.echo(f"{answer['dataset']} seed {answer['seed']}: {', '.join(answer['paths'])} ({state})")
+    else:
+        for answer in answers:
+            state = "was there" if answer["was_there"] else "made"
+            typer.echo(f"{answer['dataset']} seed {answer['seed']}: {', '.join(answer['paths'])} ({state})")
+    return [Path(path) for answer in answers for path in answer["paths"]]
 
 
 def _counts_table(counts: dict[str, list[int]]) -> Table:

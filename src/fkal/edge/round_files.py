@@ -80,6 +80,23 @@ def counted_of(json_bytes: bytes) -> Counted:
         raise UnusableRound(f"its JSON file is corrupt ({error})") from error
 
 
+TIMINGS = ("seconds", "peak_memory_mb")
+"""What differs each time that the same iteration is run."""
+
+
+def untimed(json_bytes: bytes) -> tuple[bytes, dict[str, Any]]:
+    """An iteration's JSON without its timings, and these."""
+    facts = dict(_facts(json_bytes))
+    timings = {name: facts.pop(name) for name in TIMINGS}
+    return (json.dumps(facts, indent=1) + "\n").encode(), timings
+
+
+def timed(json_bytes: bytes, timings: Mapping[str, Any]) -> bytes:
+    """What `untimed` took apart; timings that are lost are empty."""
+    known = {"seconds": timings.get("seconds", {}), "peak_memory_mb": timings.get("peak_memory_mb")}
+    return (json.dumps({**_facts(json_bytes), **known}, indent=1) + "\n").encode()
+
+
 def _facts(json_bytes: bytes) -> Mapping[str, Any]:
     facts = json.loads(json_bytes)
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:

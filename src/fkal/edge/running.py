@@ -34,7 +34,9 @@ WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
 
 
-def run(configs: Sequence[Config], *, out: Path, tracking: str | None, dry_run: bool, as_json: bool) -> None:
+def run(
+    configs: Sequence[Config], *, out: Path, tracking: str | None, dry_run: bool = False, as_json: bool = False
+) -> list[Outcome]:
     """Run what is not finished yet, then print accuracy by iteration and draw the curves.
 
     Everything that can be is checked before anything runs. Raises SomeFailed when one of several
@@ -44,7 +46,7 @@ def run(configs: Sequence[Config], *, out: Path, tracking: str | None, dry_run: 
     planned = _distinct(configs, out)
     if dry_run:
         _show_plan(planned, out, as_json)
-        return
+        return []
     distinct = [plan.config for plan in planned]
     prepare_store(tracking_uri(tracking, Path.cwd()))
     outcomes, failures = [], []
@@ -63,6 +65,7 @@ def run(configs: Sequence[Config], *, out: Path, tracking: str | None, dry_run: 
             f"{len(failures)} of {len(distinct)} experiments failed; the same command tries them again:\n"
             + "\n".join(failures)
         )
+    return outcomes
 
 
 class _Plan(NamedTuple):
@@ -135,7 +138,7 @@ def _worked(
 
 def _show(outcomes: Sequence[Outcome], out: Path, as_json: bool) -> None:
     groups = by_cell(outcomes)
-    figures = [str(_draw(group, members, out, _all_labels(group, outcomes))) for group, members in groups.items()]
+    figures = [str(draw(group, members, out, all_labels(group, outcomes))) for group, members in groups.items()]
     command = ui_command(outcomes[0].tracking_uri)
     if as_json:
         answer = {"experiments": [_as_json(o) for o in outcomes], "figures": figures, "ui": command}
@@ -148,14 +151,14 @@ def _show(outcomes: Sequence[Outcome], out: Path, as_json: bool) -> None:
     typer.echo(f"look at the runs: {command}")
 
 
-def _all_labels(group: Group, outcomes: Sequence[Outcome]) -> float | None:
+def all_labels(group: Group, outcomes: Sequence[Outcome]) -> float | None:
     """Mean accuracy of the same data's experiments that labeled the whole pool, to hold the group against."""
     others = [o for o in outcomes if o.config.acquisition.name == "all" and group_of(o)[:3] == group[:3]]
     found = [outcome.rounds[-1].metrics["test/accuracy"] for outcome in others if group_of(outcome) != group]
     return mean(found) if found else None
 
 
-def _draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | None) -> Path:
+def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | None) -> Path:
     """The curves of this call's experiments as a figure, and beside it their numbers as CSV.
 
     The end of the name stands for the set of experiments, so that another call keeps its own.
