@@ -101,5 +101,5 @@ def _theta_0(methods: Sequence[Config]) -> dict[str, Any]:
     pretrained = [config for config in methods if config.pretrain.task != "none"] or list(methods)
     largest = max(pretrained, key=ensemble_size)
     size = ensemble_size(largest)
-    members = {"acquisition": {"name": largest.acquisition.name, "ensemble": size}} if size > 1 else {}
-    return {**settings_of_theta_0(largest), **members}
+    ensemble = {"name": largest.acquisition.name, "ensemble": size} if size > 1 else {"name": "random"}
+    return {**settings_of_theta_0(largest), "acquisition": {**ensemble, "budget": 1, "rounds": 1}}
