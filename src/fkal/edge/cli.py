@@ -66,6 +66,9 @@ def run(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI or ./mlflow.db]")
     ] = None,
+    jobs: Annotated[
+        int, typer.Option(envvar="FKAL_JOBS", help="Experiments at work at once, each in a process of its own.")
+    ] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -81,7 +84,7 @@ def run(
         configs = configuring.experiments(
             configuring.Sources(preset, params, data_root, assignments or []), method, seeds
         )
-        running.run(configs, out=out, tracking=tracking_uri, dry_run=dry_run, as_json=as_json)
+        running.run(configs, out=out, tracking=tracking_uri, dry_run=dry_run, as_json=as_json, jobs=jobs)
 
 
 @app.command(
