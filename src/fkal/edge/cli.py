@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fkal.edge import runs_cli
 from fkal.edge.answers import answered
 from fkal.version import __version__
 
@@ -18,6 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
+app.add_typer(runs_cli.app, name="runs")
 
 Preset = Annotated[str | None, typer.Option(help="Packaged settings: digits, mnist, cifar10, svhn, imagenet.")]
 Params = Annotated[Path | None, typer.Option(help="A params file instead of ./params.yaml.")]
