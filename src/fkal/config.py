@@ -29,8 +29,9 @@ from fkal.spelling import did_you_mean
 
 ENVIRONMENT = "FKAL_"
 DATA_ROOT = "FKAL_DATA_ROOT"
+JOBS = "FKAL_JOBS"
 PSEUDO_LABEL = "acquisition.pseudo_label"
-NOT_CONFIGURATION = frozenset({DATA_ROOT})
+NOT_CONFIGURATION = frozenset({DATA_ROOT, JOBS})
 
 
 RULES = {

@@ -16,11 +16,15 @@ class MissingSettings(FileNotFoundError):
     """There is no params file, and no preset was named."""
 
 
+class MissingRuns(FileNotFoundError):
+    """There is no tracking store, or no experiment in it."""
+
+
 @contextmanager
 def answered(debug: bool) -> Iterator[None]:
     """Turns an exception into its message and exit code; with `debug` it is raised as it is.
 
-    2: usage, configuration, data or a store that is wrong; 4: data or settings that are missing;
+    2: usage, configuration, data or a store that is wrong; 4: data, settings or runs that are missing;
     3: some runs of several failed; 1: a run failed; 130: interrupted.
     """
     try:
@@ -49,7 +53,7 @@ def is_wrong(error: Exception) -> bool:
 def _answer(error: Exception) -> tuple[int, str]:
     from fkal.data.errors import CorruptData, MissingData
 
-    if isinstance(error, MissingData | MissingSettings):
+    if isinstance(error, MissingData | MissingSettings | MissingRuns):
         return MISSING, str(error)
     if isinstance(error, SomeFailed):
         return SOME_FAILED, str(error)

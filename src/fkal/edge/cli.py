@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fkal.edge import runs_cli
 from fkal.edge.answers import answered
 from fkal.version import __version__
 
@@ -18,6 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
+app.add_typer(runs_cli.app, name="runs")
 
 Preset = Annotated[str | None, typer.Option(help="Packaged settings: digits, mnist, cifar10, svhn, imagenet.")]
 Params = Annotated[Path | None, typer.Option(help="A params file instead of ./params.yaml.")]
@@ -77,6 +79,9 @@ def run(
     out: Out = Path("runs"),
     tracking_uri: Tracking = None,
     plan: PlanFile = None,
+    jobs: Annotated[
+        int, typer.Option(envvar="FKAL_JOBS", help="Experiments at work at once, each in a process of its own.")
+    ] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -90,7 +95,7 @@ def run(
         from fkal.edge import configuring, running, stages
 
         if plan is not None:
-            stages.experiment(plan, out, tracking_uri)
+            stages.experiment(plan, out, tracking_uri, jobs)
             return
         sources = configuring.Sources(
             preset=preset,
@@ -101,7 +106,7 @@ def run(
             assignments=assignments or [],
         )
         configs = configuring.experiments(sources, method, seeds)
-        running.run(configs, out=out, tracking=tracking_uri, dry_run=dry_run, as_json=as_json)
+        running.run(configs, out=out, tracking=tracking_uri, dry_run=dry_run, as_json=as_json, jobs=jobs)
 
 
 @app.command(

@@ -2,7 +2,7 @@
 
 import sys
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import typer
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -24,22 +25,28 @@ def say(message: str) -> None:
     typer.echo(message, err=True)
 
 
+class Shown(Protocol):
+    """Where the progress of one experiment is shown while the `with` block lasts."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def show(self, progress: Progress) -> None: ...
+    def advance(self) -> None: ...
+
+
+class ShownBy(Protocol):
+    """Makes the place where an experiment of this name is shown."""
+
+    def __call__(self, name: str, *, iterations: int, done: int) -> Shown: ...
+
+
 class Bars:
     """Two bars while the `with` block lasts: iterations, and the phase at work."""
 
     def __init__(self, name: str, *, iterations: int | None = None, done: int = 0) -> None:
-        self._bars = RichProgress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-            transient=True,
-        )
+        self._bars = _bars()
         self._iterations = (
             None
             if iterations is None
@@ -72,3 +79,58 @@ class Bars:
         """One more iteration is finished."""
         if self._iterations is not None:
             self._bars.advance(self._iterations)
+
+
+class ManyBars:
+    """While the `with` block lasts: a bar for each experiment at work, and one for all of them."""
+
+    def __init__(self, experiments: int) -> None:
+        self._bars = _bars()
+        self._all = self._bars.add_task("all", total=experiments, unit="experiments")
+        self._each: dict[int, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def began(self, worker: int, name: str, iterations: int, done: int) -> None:
+        """A worker process has taken up an experiment; it has one at a time."""
+        self._each[worker] = self._bars.add_task(name, total=iterations, completed=done, unit="iterations")
+
+    def show(self, worker: int, phase: str) -> None:
+        self._bars.update(self._each[worker], unit=f"iterations, {phase}")
+
+    def advance(self, worker: int) -> None:
+        """One more iteration is finished."""
+        self._bars.advance(self._each[worker])
+
+    def left(self, worker: int) -> None:
+        """The worker is done with its experiment, or the experiment failed."""
+        self._bars.remove_task(self._each.pop(worker))
+
+    def ended(self) -> None:
+        """One more experiment needs nothing more."""
+        self._bars.advance(self._all)
+
+
+def _bars() -> RichProgress:
+    return RichProgress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    )

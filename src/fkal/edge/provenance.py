@@ -1,11 +1,11 @@
-"""Where a run comes from: the tags by which it is found, grouped and traced back."""
+"""What runs are known by: the tags by which they are found and traced back, the params by which they are compared."""
 
 import subprocess
 from collections.abc import Mapping
 from functools import lru_cache
 from getpass import getuser
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -14,6 +14,7 @@ from fkal.edge.facts import PAPER_NOTE
 from fkal.version import __version__
 
 KEY = "fkal.key"
+KIND = "fkal.kind"
 ROUND_DIGEST = "fkal.round_digest"
 SUPERSEDED = "fkal.superseded_key"
 PARENT = "mlflow.parentRunId"
@@ -38,15 +39,27 @@ class Traced(Protocol):
     def device(self) -> torch.device: ...
 
 
+class Compared(Traced, Protocol):
+    """What the params tell of an experiment."""
+
+    @property
+    def params(self) -> Mapping[str, Any]: ...
+
+
+def compared_params(experiment: Compared) -> dict[str, Any]:
+    """The resolved settings, and in one word each what they make: MLflow compares runs by params, not by tags."""
+    return {"method": experiment.tags["method"], "bias": experiment.tags["bias"], **experiment.params}
+
+
 def parent_tags(experiment: Traced) -> dict[str, str]:
     note = {"mlflow.note.content": PAPER_NOTE} if experiment.protocol == "paper" else {}
-    return {**_tags(experiment), "fkal.kind": "experiment", KEY: experiment.fingerprint, **note}
+    return {**_tags(experiment), KIND: "experiment", KEY: experiment.fingerprint, **note}
 
 
 def child_tags(experiment: Traced, b: int, *, parent: str, digest: str) -> dict[str, str]:
     return {
         **_tags(experiment),
-        "fkal.kind": "iteration",
+        KIND: "iteration",
         KEY: child_key(experiment.fingerprint, b),
         ROUND_DIGEST: digest,
         PARENT: parent,

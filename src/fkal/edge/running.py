@@ -3,7 +3,8 @@
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -11,18 +12,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 from rich.console import Console
+from torch import get_num_threads
 
-from fkal.config import Config, digest_of
+from fkal.config import Config, ConfigError, digest_of
 from fkal.edge.answers import SomeFailed, is_wrong
 from fkal.edge.outcomes import Group, Outcome, by_cell, group_of
 from fkal.edge.preparing import refuse_unusable
-from fkal.edge.progress import Bars, say
+from fkal.edge.progress import Bars, ShownBy, say
+from fkal.edge.side_by_side import side_by_side, spread
 from fkal.edge.state import StateDirectory
 from fkal.edge.store import prepare_store, tracking_uri
 from fkal.edge.tables import accuracy_table, plan_table
 from fkal.edge.ui import ui_command
 from fkal.engine.rounds import Round
-from fkal.experiment import Experiment, prepare
+from fkal.experiment import Experiment, device_named, prepare
 from fkal.files import write_whole
 from fkal.identity import bias_name, experiment_name
 
@@ -35,37 +38,46 @@ WIDTH = 160
 
 
 def run(
-    configs: Sequence[Config], *, out: Path, tracking: str | None, dry_run: bool = False, as_json: bool = False
+    configs: Sequence[Config],
+    *,
+    out: Path,
+    tracking: str | None,
+    dry_run: bool = False,
+    as_json: bool = False,
+    jobs: int = 1,
 ) -> list[Outcome]:
     """Run what is not finished yet, then print accuracy by iteration and draw the curves.
 
     Everything that can be is checked before anything runs. Raises SomeFailed when one of several
     fails while running.
     """
+    if jobs < 1:
+        raise ConfigError(f"--jobs {jobs}: at least one experiment is at work; give 1 or more")
     refuse_unusable(out)
     planned = _distinct(configs, out)
     if dry_run:
         _show_plan(planned, out, as_json)
         return []
-    distinct = [plan.config for plan in planned]
     prepare_store(tracking_uri(tracking, Path.cwd()))
-    outcomes, failures = [], []
-    for config in distinct:
-        try:
-            outcomes.append(run_one(prepare(config, out, say), out, tracking))
-        except Exception as error:
-            if len(distinct) == 1 or is_wrong(error):
-                raise
-            failures.append(f"{experiment_name(config)}: {error}")
-            say(f"failed: {failures[-1]}")
+    outcomes: dict[int, Outcome] = {}
+    failures: dict[int, str] = {}
+    with closing(_ended(planned, out, tracking, jobs)) as ended:
+        for place, result in ended:
+            if isinstance(result, Outcome):
+                outcomes[place] = result
+                continue
+            if len(planned) == 1 or is_wrong(result):
+                raise result
+            failures[place] = f"{experiment_name(planned[place].config)}: {result}"
+            say(f"failed: {failures[place]}")
     if outcomes:
-        _show(outcomes, out, as_json)
+        _show([outcomes[place] for place in sorted(outcomes)], out, as_json)
     if failures:
         raise SomeFailed(
-            f"{len(failures)} of {len(distinct)} experiments failed; the same command tries them again:\n"
-            + "\n".join(failures)
+            f"{len(failures)} of {len(planned)} experiments failed; the same command tries them again:\n"
+            + "\n".join(failures[place] for place in sorted(failures))
         )
-    return outcomes
+    return [outcomes[place] for place in sorted(outcomes)]
 
 
 class _Plan(NamedTuple):
@@ -75,6 +87,7 @@ class _Plan(NamedTuple):
     fingerprint: str
     rounds: int
     budget: int
+    pretrained: Path
 
 
 def _distinct(configs: Iterable[Config], out: Path) -> list[_Plan]:
@@ -84,12 +97,44 @@ def _distinct(configs: Iterable[Config], out: Path) -> list[_Plan]:
         experiment = prepare(config, out, say)
         if experiment.fingerprint in known:
             say(f"{experiment_name(config)}: named twice, run once")
-        plan = _Plan(config, experiment.fingerprint, experiment.rounds, experiment.budget)
+        plan = _Plan(config, experiment.fingerprint, experiment.rounds, experiment.budget, experiment.weights_paths[0])
         known.setdefault(experiment.fingerprint, plan)
     return list(known.values())
 
 
-def run_one(experiment: Experiment, out: Path, tracking: str | None) -> Outcome:
+def _ended(
+    planned: Sequence[_Plan], out: Path, tracking: str | None, jobs: int
+) -> Generator[tuple[int, Outcome | Exception], None, None]:
+    """Each experiment's place in the plan and its outcome, or what it failed of, as they end."""
+    jobs = min(jobs, len(planned))
+    if jobs > 1:
+        configs = [plan.config for plan in planned]
+        _say_if_crowded(configs, jobs)
+        order = spread([plan.pretrained for plan in planned])  # those that share pretraining wait for the first
+        yield from side_by_side(configs, order, jobs=jobs, out=out, tracking=tracking)
+        return
+    for place, plan in enumerate(planned):
+        result: Outcome | Exception
+        try:
+            result = run_one(prepare(plan.config, out, say), out, tracking)
+        except Exception as error:
+            result = error
+        yield place, result
+
+
+def _say_if_crowded(configs: Sequence[Config], jobs: int) -> None:
+    """The number of threads is a part of an experiment, so it is not changed in silence."""
+    threads, processors = get_num_threads(), os.cpu_count() or 1
+    on_cpu = any(config.threads is None and device_named(config.device).type == "cpu" for config in configs)
+    if on_cpu and jobs * threads > processors:
+        say(
+            f"--jobs {jobs}: `threads` is not set, so each experiment takes {threads} threads, "
+            f"{jobs * threads} in all on {processors} processors; `--set threads=1` is likely faster, "
+            "but is another experiment: sums that are shared out otherwise differ in their last digits"
+        )
+
+
+def run_one(experiment: Experiment, out: Path, tracking: str | None, *, shown_by: ShownBy = Bars) -> Outcome:
     """Bring one experiment to its end, from wherever it stands.
 
     An iteration is on disk before it is tracked; what a kill kept from the store is logged
@@ -98,18 +143,18 @@ def run_one(experiment: Experiment, out: Path, tracking: str | None) -> Outcome:
     from fkal.edge.tracking import TrackedRun
 
     with StateDirectory(out, experiment.fingerprint) as state:
-        rounds = state.rounds(say)
+        rounds = state.rounds(experiment.say)
         was_finished = state.is_finished
-        with TrackedRun.open(experiment, state, uri=tracking, say=say, monitor=not was_finished) as tracked:
+        with TrackedRun.open(experiment, state, uri=tracking, say=experiment.say, monitor=not was_finished) as tracked:
             tracked.replay(rounds)
             if len(rounds) < experiment.rounds:
                 if rounds:
-                    say(f"{experiment.name}: going on after iteration {len(rounds)} of {experiment.rounds}")
-                rounds += _worked(experiment, rounds, state, tracked)
+                    experiment.say(f"{experiment.name}: going on after iteration {len(rounds)} of {experiment.rounds}")
+                rounds += _worked(experiment, rounds, state, tracked, shown_by)
             tracked.finish()
             state.finish()
         if was_finished:
-            say(f"{experiment.name}: finished before, nothing to do")
+            experiment.say(f"{experiment.name}: finished before, nothing to do")
         return Outcome(
             config=experiment.config,
             fingerprint=experiment.fingerprint,
@@ -121,10 +166,14 @@ def run_one(experiment: Experiment, out: Path, tracking: str | None) -> Outcome:
 
 
 def _worked(
-    experiment: Experiment, finished: Sequence[Round], state: StateDirectory, tracked: "TrackedRun"
+    experiment: Experiment,
+    finished: Sequence[Round],
+    state: StateDirectory,
+    tracked: "TrackedRun",
+    shown_by: ShownBy,
 ) -> list[Round]:
     new = []
-    with Bars(experiment.name, iterations=experiment.rounds, done=len(finished)) as bars:
+    with shown_by(experiment.name, iterations=experiment.rounds, done=len(finished)) as bars:
         for event in experiment.events(finished):
             if isinstance(event, Round):
                 state.add(event)

@@ -30,10 +30,10 @@ def pretrain(plan: Path, out: Path) -> None:
     _files_of(plan, out, PRETRAINED, weights)
 
 
-def experiment(plan: Path, out: Path, tracking: str | None) -> None:
+def experiment(plan: Path, out: Path, tracking: str | None, jobs: int) -> None:
     work = planned(plan)
     adopt(work.root, out, say)
-    publish_cell(running.run(work.configs, out=out, tracking=tracking), work.cell, work.root, out)
+    publish_cell(running.run(work.configs, out=out, tracking=tracking, jobs=jobs), work.cell, work.root, out)
 
 
 def sync(root: Path, out: Path, tracking: str | None) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -53,6 +54,15 @@ class StateDirectory:
     ) -> None:
         self._lock.release()
 
+    @property
+    def exists(self) -> bool:
+        return self.path.is_dir()
+
+    def remove(self) -> None:
+        """For good: the experiment runs from its start again."""
+        self._check_open()
+        shutil.rmtree(self.path)
+
     def rounds(self, say: Say) -> list[Round]:
         """The finished iterations 1, 2, ... n.
 
@@ -91,7 +101,7 @@ class StateDirectory:
     @property
     def finished_count(self) -> int:
         """How many iterations are marked as finished; needs no lock and checks no file."""
-        return self._last_marked() if self.path.is_dir() else 0
+        return self._last_marked() if self.exists else 0
 
     def counted(self, say: Say) -> list[Counted]:
         """The passes of the finished iterations 1, 2, ... n; needs no lock and changes nothing."""

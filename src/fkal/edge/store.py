@@ -104,14 +104,14 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
 def artifact_location(uri: str, dataset: str) -> str | None:
     """Beside a sqlite file, in the working directory for other databases; a server has its own."""
     if uri.startswith(SQLITE):
-        return (_database_path(uri).parent / ARTIFACTS / dataset).as_uri()
+        return (database_path(uri).parent / ARTIFACTS / dataset).as_uri()
     if urlsplit(uri).scheme.partition("+")[0] in DATABASES:
         return (Path.cwd() / ARTIFACTS / dataset).as_uri()
     return None
 
 
 def _prepare_sqlite(uri: str) -> None:
-    path = _database_path(uri)
+    path = database_path(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{path}.lock", timeout=CREATION_SECONDS)
     try:
@@ -189,7 +189,7 @@ def _impatient() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _database_path(uri: str) -> Path:
+def database_path(uri: str) -> Path:
     return Path(uri.removeprefix(SQLITE).partition("?")[0])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import yaml
 from mlflow import MlflowClient
@@ -22,20 +22,28 @@ from fkal.edge.ledger import Ledger
 from fkal.edge.logged_model import EXAMPLES, NotTraceable, has_model, log_model
 from fkal.edge.meters import ENERGY, Meters
 from fkal.edge.parts import dataset_inputs
-from fkal.edge.provenance import KEY, PARENT, ROUND_DIGEST, SUPERSEDED, Traced, child_key, child_tags, parent_tags
+from fkal.edge.provenance import (
+    KEY,
+    PARENT,
+    ROUND_DIGEST,
+    SUPERSEDED,
+    Compared,
+    child_key,
+    child_tags,
+    compared_params,
+    parent_tags,
+)
 from fkal.edge.state import StateDirectory
 from fkal.edge.store import experiment_id, prepare_store, tracking_uri
 from fkal.engine.rounds import Round
 from fkal.made_once import Say
 
 
-class Tracked(Traced, Protocol):
+class Tracked(Compared, Protocol):
     """What tracking reads of an experiment."""
 
     @property
     def name(self) -> str: ...
-    @property
-    def params(self) -> Mapping[str, Any]: ...
     @property
     def dataset(self) -> Dataset: ...
     @property
@@ -165,7 +173,7 @@ class TrackedRun:
         if run.info.status not in ("RUNNING", "FINISHED"):
             self._client.update_run(self.run_id, status="RUNNING")
         if not self._is_finished:
-            self._parent.write(params=self._experiment.params, tags=parent_tags(self._experiment))
+            self._parent.write(params=compared_params(self._experiment), tags=parent_tags(self._experiment))
         self._state.remember(self.run_id)
 
     def _found_children(self) -> dict[str, Ledger]:
@@ -206,7 +214,7 @@ class TrackedRun:
             write_round_files(Path(folder), finished, self._experiment.dataset.train, title)
             self._client.log_artifacts(child.run_id, folder)
         points = [*child_points(finished), *(Point(k, v, finished.labels_used) for k, v in figures.items())]
-        child.write(points, params={**self._experiment.params, "b": finished.b})
+        child.write(points, params={**compared_params(self._experiment), "b": finished.b})
         self._client.set_terminated(child.run_id, "FINISHED")
 
     def _supersede(self, b: int) -> None:

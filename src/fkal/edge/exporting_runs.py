@@ -1,0 +1,92 @@
+"""`fkal runs export`: one row an experiment and iteration, with all its metrics and parameters."""
+
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fkal.config import ConfigError
+from fkal.edge.found_runs import FoundRun, Wanted, found, iterations, opened
+from fkal.edge.progress import say
+from fkal.files import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities import Run
+
+STDOUT = Path("-")
+SUFFIXES = (".csv", ".parquet")
+KEPT = ("run_id", "name", "dataset", "bias", "method", "seed", "protocol", "status", "superseded")
+
+
+def export(path: Path, wanted: Wanted, *, tracking: str | None) -> None:
+    """Write them as what the file's suffix says, `-` as CSV on standard output; the file is there whole or not at all.
+
+    Raises ConfigError for a file that cannot be.
+    """
+    if path != STDOUT:
+        _refuse_unwritable(path)
+    client = opened(tracking)
+    frame = run_frame([(run, iterations(client, run)) for run in found(client, wanted)])
+    if path == STDOUT:
+        sys.stdout.write(frame.to_csv(index=False))
+        return
+    content = io.BytesIO()
+    if path.suffix == ".csv":
+        frame.to_csv(content, index=False)
+    else:
+        frame.to_parquet(content, index=False)
+    write_whole(path, content.getvalue())
+    say(f"{path}: {len(frame)} iterations of {frame['run_id'].nunique()} experiments")
+
+
+def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> "pd.DataFrame":
+    """A row an iteration: whose it is, its metrics, then its parameters, numbers where all are numbers."""
+    import pandas as pd
+
+    told = [(run, child) for run, children in runs for child in children if "labels_used" in child.data.metrics]
+    if not told:
+        raise ConfigError(
+            f"none of these {len(runs)} experiments has finished an iteration; there is nothing to export"
+        )
+    names = sorted({name for _, child in told for name in child.data.metrics} - {"labels_used"})
+    keys = sorted({key for _, child in told for key in child.data.params} - {*KEPT, "b"})
+    columns = [*KEPT, "iteration_run_id", "b", "labels_used", *names, *keys]
+    frame = pd.DataFrame([_row(run, child) for run, child in told], columns=columns)
+    for key in keys:
+        frame[key] = _numbers(frame[key])
+    return frame.sort_values([*KEPT[2:6], "run_id", "b"], ignore_index=True)
+
+
+def _row(run: FoundRun, child: "Run") -> dict[str, Any]:
+    metrics, params = dict(child.data.metrics), child.data.params
+    fields = run._asdict()
+    return {
+        **params,
+        **metrics,
+        **{key: fields[key] for key in KEPT},
+        "iteration_run_id": child.info.run_id,
+        "b": int(params["b"]),
+        "labels_used": int(metrics["labels_used"]),
+    }
+
+
+def _numbers(column: Any) -> Any:
+    import pandas as pd
+
+    try:
+        return pd.to_numeric(column)
+    except ValueError:
+        return column
+
+
+def _refuse_unwritable(path: Path) -> None:
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(
+            f"{path}: exports are {' or '.join(SUFFIXES)}; say so by the file's name, or `-` for CSV here"
+        )
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"{path}: there is no folder {path.parent}; make it, or name another")
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; name a file")

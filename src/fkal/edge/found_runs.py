@@ -1,0 +1,173 @@
+"""Experiments as the tracking store has them: found, filtered, named by people."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fkal.config import ConfigError
+from fkal.edge.answers import MissingRuns
+from fkal.edge.configuring import seed_numbers
+from fkal.edge.provenance import KIND, PARENT, SUPERSEDED
+from fkal.edge.store import SQLITE, database_path, prepare_store, tracking_uri
+from fkal.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PAGE = 500
+STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED")
+
+
+class FoundRun(NamedTuple):
+    """The parent run of one experiment; what it has not is None."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    dataset: str
+    bias: str
+    method: str
+    seed: int
+    protocol: str
+    fingerprint: str
+    status: str
+    superseded: bool
+    labels_used: int | None
+    accuracy: float | None
+    aubc: float | None
+    started: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What runs are asked for; an empty set asks for any."""
+
+    datasets: frozenset[str] = frozenset()
+    biases: frozenset[str] = frozenset()
+    methods: frozenset[str] = frozenset()
+    seeds: frozenset[int] = frozenset()
+    statuses: frozenset[str] = frozenset()
+    superseded: bool = False
+
+    @property
+    def is_any(self) -> bool:
+        return not (self.datasets or self.biases or self.methods or self.seeds or self.statuses)
+
+    def takes(self, run: FoundRun) -> bool:
+        pairs = (
+            (self.datasets, run.dataset),
+            (self.biases, run.bias),
+            (self.methods, run.method),
+            (self.seeds, run.seed),
+            (self.statuses, run.status),
+        )
+        return (self.superseded or not run.superseded) and all(not some or value in some for some, value in pairs)
+
+
+def wanted(
+    *, dataset: str | None, bias: str | None, method: str | None, seed: str | None, status: str | None, superseded: bool
+) -> Wanted:
+    """Of options that hold comma-separated values. Raises ConfigError for a status that MLflow has not."""
+    statuses = frozenset(word.upper() for word in _words(status))
+    for unknown in sorted(statuses.difference(STATUSES)):
+        known = [name.lower() for name in STATUSES]
+        raise ConfigError(
+            f"--status {unknown.lower()!r} is unknown; {did_you_mean(unknown.lower(), known)}known: {', '.join(known)}"
+        )
+    seeds = frozenset(seed_numbers(seed)) if seed else frozenset[int]()
+    return Wanted(_words(dataset), _words(bias), _words(method), seeds, statuses, superseded)
+
+
+def opened(given: str | None) -> "MlflowClient":
+    """A client of a store that is there already. Raises MissingRuns if none is: to read makes no store."""
+    uri = tracking_uri(given, Path.cwd())
+    if uri.startswith(SQLITE) and not database_path(uri).exists():
+        raise MissingRuns(
+            f"there is no MLflow store {uri}; `fkal run` makes one, --tracking-uri or MLFLOW_TRACKING_URI names another"
+        )
+    return prepare_store(uri)
+
+
+def found(client: "MlflowClient", wanted: Wanted) -> list[FoundRun]:
+    """Newest first. Raises MissingRuns where no experiment is tracked, ConfigError where none is as asked for."""
+    everything = all_runs(client)
+    some = [run for run in everything if wanted.takes(run)]
+    if not some:
+        raise ConfigError(
+            f"none of the {len(everything)} experiments in {client.tracking_uri} is as asked for; "
+            "`fkal runs --all` lists them"
+        )
+    return some
+
+
+def all_runs(client: "MlflowClient") -> list[FoundRun]:
+    """Newest first. Raises MissingRuns where no experiment is tracked."""
+    places = [e.experiment_id for e in _pages(client.search_experiments, filter_string="name LIKE 'fkal/%'")]
+    query = {"filter_string": f"tags.`{KIND}` = 'experiment'", "order_by": ["attributes.start_time DESC"]}
+    runs = [_found(run) for run in _pages(client.search_runs, experiment_ids=places, **query)] if places else []
+    if not runs:
+        raise MissingRuns(f"no experiment is tracked in {client.tracking_uri}; `fkal run` tracks what it runs")
+    return runs
+
+
+def iterations(client: "MlflowClient", run: FoundRun) -> list["Run"]:
+    """The child runs."""
+    query = f"tags.`{PARENT}` = '{run.run_id}'"
+    return list(_pages(client.search_runs, experiment_ids=[run.experiment_id], filter_string=query))
+
+
+def named(everything: Sequence[FoundRun], texts: Sequence[str], *, superseded: bool) -> list[FoundRun]:
+    """The run of each id, beginning of an id, or name.
+
+    Raises ConfigError for what is none, or stands for several; `superseded` tells whether a name
+    stands for superseded runs as well.
+    """
+    chosen = {}
+    for text in texts:
+        same = [run for run in everything if run.name == text and (superseded or not run.superseded)]
+        matches = same or [run for run in everything if run.run_id.startswith(text)]
+        if not matches:
+            raise ConfigError(f"{text!r} is no experiment's run id, beginning of one, or name; `fkal runs` lists them")
+        if len(matches) > 1:
+            ids = ", ".join(run.run_id for run in matches[:5])
+            raise ConfigError(f"{text!r} may be any of {len(matches)} runs ({ids}); give more of the id")
+        chosen[matches[0].run_id] = matches[0]
+    return list(chosen.values())
+
+
+def _found(run: "Run") -> FoundRun:
+    tags, metrics = run.data.tags, run.data.metrics
+    steps = {metric.key: metric.step for metric in run.to_proto().data.metrics}
+    return FoundRun(
+        run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+        name=run.info.run_name,
+        dataset=tags.get("fkal.dataset", ""),
+        bias=tags.get("fkal.bias", ""),
+        method=tags.get("fkal.method", ""),
+        seed=int(tags.get("fkal.seed", 0)),
+        protocol=tags.get("fkal.protocol", ""),
+        fingerprint=tags.get("fkal.fingerprint", ""),
+        status=run.info.status,
+        superseded=SUPERSEDED in tags,
+        labels_used=steps.get("test/accuracy"),
+        accuracy=metrics.get("test/accuracy"),
+        aubc=metrics.get("summary/aubc"),
+        started=run.info.start_time,
+    )
+
+
+def _pages(search: Any, **query: Any) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(max_results=PAGE, page_token=token, **query)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _words(text: str | None) -> frozenset[str]:
+    return frozenset(word.strip() for word in text.split(",") if word.strip()) if text else frozenset()

@@ -1,0 +1,77 @@
+"""`fkal runs`: the experiments of the tracking store as a table or JSON."""
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fkal.edge.found_runs import FoundRun, Wanted, found, opened
+
+WIDTH = 200
+"""Columns of a table that goes to a file or a pipe."""
+SHORT = 8
+SHOWN = (
+    "run",
+    "name",
+    "dataset",
+    "bias",
+    "method",
+    "seed",
+    "status",
+    "labels used",
+    "accuracy",
+    "AUBC",
+    "started",
+)
+
+
+def show(wanted: Wanted, *, tracking: str | None, as_json: bool) -> None:
+    """Print them, newest first."""
+    client = opened(tracking)
+    runs = found(client, wanted)
+    if as_json:
+        typer.echo(json.dumps({"tracking_uri": client.tracking_uri, "runs": [_as_json(run) for run in runs]}))
+        return
+    Console(width=None if os.isatty(1) else WIDTH).print(run_table(runs))
+
+
+def run_table(runs: Sequence[FoundRun]) -> Table:
+    """A row an experiment; accuracy, in %, is the last iteration's."""
+    table = Table(box=box.SIMPLE, collapse_padding=True, pad_edge=False)
+    for title in SHOWN:
+        numeric = title in ("seed", "labels used", "accuracy", "AUBC")
+        table.add_column(title, justify="right" if numeric else "left", no_wrap=title != "name", overflow="fold")
+    for run in runs:
+        table.add_row(
+            run.run_id[:SHORT],
+            run.name,
+            run.dataset,
+            run.bias,
+            run.method,
+            str(run.seed),
+            f"{run.status.lower()}{', superseded' if run.superseded else ''}",
+            "-" if run.labels_used is None else f"{run.labels_used:,}",
+            _percent(run.accuracy),
+            _percent(run.aubc),
+            f"{_started(run):%Y-%m-%d %H:%M}",
+        )
+    return table
+
+
+def _as_json(run: FoundRun) -> dict[str, Any]:
+    kept = {key: value for key, value in run._asdict().items() if key not in ("experiment_id", "started")}
+    return {**kept, "started": _started(run).isoformat()}
+
+
+def _started(run: FoundRun) -> datetime:
+    return datetime.fromtimestamp(run.started / 1000).astimezone()
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
