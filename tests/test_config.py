@@ -150,7 +150,7 @@ def test_the_flat_tree_has_dotted_keys_and_plain_values():
     assert json.loads(flat["acquisition.taps"]) == ["conv1", "conv2", "fc1"]
     assert json.loads(flat["bias.fractions"]) == {"5": 0.1}
     assert flat["threads"] is None
-    assert all("." in key or key in ("protocol", "seed", "device", "threads") for key in flat)
+    assert all("." in key or key in ("protocol", "holdout", "seed", "device", "threads") for key in flat)
 
 
 @pytest.mark.parametrize(
