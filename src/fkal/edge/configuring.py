@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 import yaml
@@ -17,6 +18,8 @@ from fkal.feasibility import configured
 
 PARAMS = Path("params.yaml")
 MOST_SEEDS = 1000
+OTHER_SECTIONS = frozenset({"tune"})
+"""Of a params file, which are read elsewhere and are no part of an experiment."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,18 @@ class Sources:
             typer.secho(f"warning: {name} sets nothing; is it misspelt?", err=True, fg="yellow")
         options = configuration.from_assignments(self.assignments)
         root = {} if self.data_root is None else {"data": {"root": str(self.data_root)}}
+        file = self._file()
+        values = {key: value for key, value in file.values.items() if key not in OTHER_SECTIONS}
         return [
-            self._file(),
+            Layer(file.origin, values),
             configuration.from_environment(os.environ),
             Layer("--data-root", root),
             options,
         ]
+
+    def section(self, name: str) -> Any:
+        """One of the other sections of the file, as it stands there; None where there is none."""
+        return self._file().values.get(name)
 
     def _file(self) -> Layer:
         if self.preset and self.params:
