@@ -144,7 +144,7 @@ def tune(
         int | None,
         typer.Option(help="Validation images a class to measure on. [default: a fifth of validation_per_class]"),
     ] = None,
-    sampler: Annotated[str, typer.Option(help="tpe, random, gp, cmaes, nsgaii or nsgaiii.")] = "tpe",
+    sampler: Annotated[str, typer.Option(help="tpe, random, gp, cmaes or nsgaii.")] = "tpe",
     pruner: Annotated[
         str | None, typer.Option(help="median, percentile, hyperband, halving or none. [default: median]")
     ] = None,

@@ -32,7 +32,6 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
             lambda seed: samplers.CmaEsSampler(seed=seed), package="cmaes", takes_choices=False, takes_two=False
         ),
         "nsgaii": Sampler(lambda seed: samplers.NSGAIISampler(seed=seed)),
-        "nsgaiii": Sampler(lambda seed: samplers.NSGAIIISampler(seed=seed)),
     }
 )
 

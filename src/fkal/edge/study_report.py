@@ -69,17 +69,18 @@ def best_table(findings: Findings) -> Table:
     is_front = len(plan.objectives) > 1
     rows = findings.front if is_front else _ranked(findings.trials)[:SHOWN]
     what = "Pareto front" if is_front else "best trials"
-    table = Table(title=f"{plan.name}: {what}, mean over {len(plan.seeds)} seeds", box=box.SIMPLE)
+    seeds = ", ".join(map(str, plan.seeds))
+    table = Table(title=f"{plan.name}: {what}, mean of seeds {seeds}", box=box.SIMPLE)
     table.add_column("trial", justify="right")
     for objective in plan.objectives:
         table.add_column(objective.title, justify="right")
-    for column in ("default", "parameters", "seeds", "seconds"):
+    for column in ("default", "parameters", "seconds"):
         table.add_column(column, justify="left" if column == "parameters" else "right")
     default = _values(findings.default)
     for trial in rows:
         seconds = f"{trial.user_attrs.get(SECONDS, 0):.1f}"
         own = [_number(value) for value in trial.values]
-        table.add_row(str(trial.number), *own, default, told(trial.params), str(len(plan.seeds)), seconds)
+        table.add_row(str(trial.number), *own, default, told(trial.params), seconds)
     return table
 
 

@@ -19,7 +19,6 @@ from fkal.edge.plan import Plan
 from fkal.edge.provenance import KEY, PARENT, child_tags, study_tags
 from fkal.edge.store import experiment_id, prepare_store
 from fkal.edge.study import RUN, SharedStudy
-from fkal.edge.study_figures import write_study_files
 from fkal.engine.rounds import Round
 from fkal.experiment import Experiment
 
@@ -76,6 +75,8 @@ class StudyRun:
 
     def finish(self, best: Mapping[str, Any] | None) -> None:
         """What came of the study, as files; then the run is FINISHED."""
+        from fkal.edge.study_figures import write_study_files
+
         with tempfile.TemporaryDirectory() as folder:
             write_study_files(Path(folder), self._study.optuna, self._plan, best)
             self.client.log_artifacts(self.run_id, folder)
