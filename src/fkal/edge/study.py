@@ -50,7 +50,7 @@ class SharedStudy:
         self._storage = storage
         self._sampler = sampler
         self.lock = FileLock(plan.folder / f"{plan.name}.lock")
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         with self.lock:
             self.optuna = optuna.create_study(
                 storage=storage,

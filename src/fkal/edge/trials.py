@@ -88,11 +88,16 @@ def _opened(stack: ExitStack, experiments: Sequence[Experiment], plan: Plan) -> 
 
 
 def _entered(stack: ExitStack, state: StateDirectory) -> None:
+    """Waits for another trial of the same values, whose iterations are then taken up."""
+    waited = False
     while True:
         try:
             stack.enter_context(state)
             return
-        except StateInUse:
+        except StateInUse as held:
+            if not waited:
+                say(f"waiting: {held}")
+            waited = True
             time.sleep(WAIT_SECONDS)
 
 

@@ -27,10 +27,11 @@ from fkal.edge.study import SharedStudy, finished_count, storage_named
 from fkal.edge.study_report import Findings, best_table, line
 from fkal.edge.study_tracking import StudyRun
 from fkal.edge.trials import attempt
+from fkal.edge.tuned_result import written
 from fkal.edge.ui import ui_command
 from fkal.experiment import Experiment, prepare
 from fkal.spelling import did_you_mean
-from fkal.tuned import read_tuned, refuse_hand_made, tuned_path, value_at, write_tuned
+from fkal.tuned import refuse_hand_made, tuned_path
 
 POLL_SECONDS = 0.5
 SECTION = "tune"
@@ -52,7 +53,7 @@ class Wishes:
     force: bool
 
 
-class NoneFinished(RuntimeError):
+class NoneFinished(ValueError):
     """Every trial of a study failed."""
 
 
@@ -63,8 +64,10 @@ def sources(
     data_root: Path | None,
     assignments: Sequence[str],
 ) -> configuring.Sources:
-    """`--dataset svhn` is the preset svhn where nothing else names the settings."""
-    return configuring.Sources(preset or (None if params else dataset), params, data_root, assignments)
+    """`--dataset svhn` is the preset svhn."""
+    if dataset and (preset or params):
+        raise ConfigError(f"--dataset {dataset}: --preset and --params name the settings, too; give one of them")
+    return configuring.Sources(dataset or preset, params, data_root, assignments)
 
 
 def tune(
@@ -98,7 +101,7 @@ def tune(
         raise NoneFinished(_why_none(findings))
     if worked or not run.is_finished:
         run.finish(findings.best_settings)
-    applied = _written(path, findings, wishes)
+    applied = written(path, findings, apply=wishes.apply, force=wishes.force)
     _show(findings, path, applied, run, uri, as_json)
 
 
@@ -188,46 +191,6 @@ def _on_lost(run: StudyRun) -> Callable[[FrozenTrial], None]:
         run.lost(trial)
 
     return tell
-
-
-def _written(path: Path, findings: Findings, wishes: Wishes) -> bool:
-    """The tuned file, unless it was made by hand meanwhile; whether its values are applied."""
-    assert findings.best is not None
-    if not wishes.force:
-        refuse_hand_made(path)
-    plan, values = findings.plan, findings.best_settings
-    applied = wishes.apply or _was_applied(path, plan, values)
-    if not applied and path.exists() and not wishes.force and _is_applied(path):
-        say(f"{path}: other values were applied; these are not yet: fkal tune --apply")
-    write_tuned(
-        path,
-        values,
-        {
-            "name": plan.name,
-            "objective": plan.objective,
-            "value": findings.best.values[0],
-            "default": findings.default.values[0] if findings.default else None,
-            "seeds": list(plan.seeds),
-            "trials": findings.count(TrialState.COMPLETE, TrialState.PRUNED),
-            "holdout": plan.base.holdout,
-            "applied": applied,
-            "over": {key: value_at(plan.base.tree, key) for key in values},
-        },
-    )
-    return applied
-
-
-def _is_applied(path: Path) -> bool:
-    study = read_tuned(path).study
-    return study is not None and study.applied
-
-
-def _was_applied(path: Path, plan: Plan, values: Mapping[str, Any]) -> bool:
-    """Whether these values of this study are those that were applied before."""
-    if not path.exists() or not _is_applied(path):
-        return False
-    tuned = read_tuned(path)
-    return tuned.study is not None and tuned.study.name == plan.name and tuned.values == dict(values)
 
 
 def _show(findings: Findings, path: Path, applied: bool, run: StudyRun, uri: str, as_json: bool) -> None:
