@@ -7,6 +7,7 @@ import yaml
 
 from fkal import config as C
 from fkal.config import Config, ConfigError, Layer
+from fkal.grid import params_file
 
 
 def layered(*assignments: str) -> Config:
@@ -34,8 +35,9 @@ def test_the_mnist_preset_has_the_papers_settings():
 
 
 def test_params_yaml_is_the_quickstart(request):
-    params = C.load(request.config.rootpath / "params.yaml", environment={})
-    assert params == C.load(C.preset("digits"), environment={})
+    file = params_file(request.config.rootpath / "params.yaml", "params.yaml")
+    assert file.grid is not None and file.grid.dataset == ("digits",)
+    assert C.merged([file.layer("digits")]) == C.load(C.preset("digits"), environment={})
 
 
 def test_later_layers_win_key_by_key(tmp_path):
@@ -150,7 +152,7 @@ def test_the_flat_tree_has_dotted_keys_and_plain_values():
     assert json.loads(flat["acquisition.taps"]) == ["conv1", "conv2", "fc1"]
     assert json.loads(flat["bias.fractions"]) == {"5": 0.1}
     assert flat["threads"] is None
-    assert all("." in key or key in ("protocol", "seed", "device", "threads") for key in flat)
+    assert all("." in key or key in ("protocol", "holdout", "seed", "device", "threads") for key in flat)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,11 @@ class ConfigError(ValueError):
 
 class Config(BaseModel):
     """One experiment. What does not change its result (`data.root`, `data.workers`) has no part
-    in its digest; `threads` has, since sums on the CPU depend on how they are shared out."""
+    in its digest; `threads` has, since sums on the CPU depend on how they are shared out.
+
+    `holdout` images a class of the validation set are kept from the method, to measure on them in the
+    test set's stead; so settings are tuned.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -60,6 +64,7 @@ class Config(BaseModel):
     acquisition: AcquisitionConfig = AcquisitionConfig()
     vaal: VaalConfig = VaalConfig()
     protocol: Literal["last", "paper"] = "last"
+    holdout: int = Field(default=0, ge=0)
     seed: int = Field(default=0, ge=0)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     threads: int | None = Field(default=None, ge=1, le=1024)

@@ -6,8 +6,8 @@
 
 import os
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.core.randomness import stream
 from fkal.data.config import DataConfig
 from fkal.data.datasets import Dataset, load
-from fkal.data.splits import Split, draw_split
+from fkal.data.splits import Split, draw_split, hold_out
 from fkal.engine.gathering import Gathering
 from fkal.engine.loop import ActiveLearning, Method, Problem, Weights, member_name
 from fkal.engine.metering import Meter, Progress
@@ -113,6 +113,23 @@ class Experiment:
             "model": self.config.model.name,
         }
 
+    @cached_property
+    def problem(self) -> Problem:
+        """Which images are pool, validation and measured; with a holdout, the test set is no part of it."""
+        whole = Problem(
+            train=self.dataset.train,
+            test_images=self.dataset.test,
+            pool=self.split.pool,
+            validation=self.split.validation,
+            test=self.split.test,
+            minority=self.split.cut,
+        )
+        if not self.config.holdout:
+            return whole
+        draws = stream(self.seed, "tune", "holdout")
+        rest, held_out = hold_out(whole.validation, whole.train.labels, self.config.holdout, draws)
+        return replace(whole, test_images=whole.train, validation=rest, test=held_out, measured="holdout")
+
     def events(self, finished: Sequence[Round] = ()) -> Iterator[Progress | Round]:
         """Progress, and the rounds that follow the `finished` ones; pretrains if need be."""
         deterministic(self.config.threads)
@@ -144,14 +161,7 @@ class Experiment:
         options = {name: getattr(config, name) for name in entry.options}
         labels = self.dataset.train.labels
         return ActiveLearning(
-            problem=Problem(
-                train=self.dataset.train,
-                test_images=self.dataset.test,
-                pool=self.split.pool,
-                validation=self.split.validation,
-                test=self.split.test,
-                minority=self.split.cut,
-            ),
+            problem=self.problem,
             method=Method(
                 needs=entry.needs,
                 select=partial(entry.select, **options),

@@ -29,6 +29,7 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
     """Raises ConfigError for what one of the values alone does not show to be wrong."""
     entry = acquisition(config.acquisition.name)
     reads = entry.reads(config.acquisition.pseudo_label)
+    _refuse_holdout(config)
     if not entry.whole_pool:
         _refuse_beyond_pool(config.acquisition, len(split.pool))
     _refuse_lonely_images(config, model, whole_pool=entry.whole_pool)
@@ -70,6 +71,20 @@ def _refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:
         raise ConfigError(
             f"acquisition.rounds = {config.rounds}: {config.rounds} x budget {config.budget} = {asked} labels, "
             f"but the pool has {pool} images; give at most {pool // config.budget} rounds"
+        )
+
+
+def _refuse_holdout(config: Config) -> None:
+    """Something has to stay for the method, and nothing may be chosen by what is measured."""
+    per_class = config.data.validation_per_class
+    if config.holdout >= per_class:
+        raise ConfigError(
+            f"holdout = {config.holdout}: the validation set has {per_class} images a class and the method needs some; "
+            f"give at most {per_class - 1}"
+        )
+    if config.holdout and config.protocol == "paper":
+        raise ConfigError(
+            f"holdout = {config.holdout}: protocol=paper chooses epochs by what is measured; set protocol=last"
         )
 
 

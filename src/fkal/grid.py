@@ -48,7 +48,7 @@ class ParamsFile:
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     grid: Grid | None = None
     methods: Mapping[str, str] = field(default_factory=dict)
-    tune: Mapping[str, Any] | None = None
+    tune: Any = None
 
     def layer(self, dataset: str | None) -> Layer:
         """The settings of a dataset, or the only ones. Raises ConfigError for one that the file has not."""

@@ -49,7 +49,8 @@ def method_name(config: Config) -> str:
 def cell_name(config: Config) -> str:
     """`mnist-ir100-pfk_joint`: dataset, bias and method, which experiments of several seeds share."""
     paper = "-paper_protocol" if config.protocol == "paper" else ""
-    return f"{config.data.name}-{bias_name(config.bias)}-{method_name(config)}{paper}"
+    held_out = f"-holdout{config.holdout}" if config.holdout else ""
+    return f"{config.data.name}-{bias_name(config.bias)}-{method_name(config)}{paper}{held_out}"
 
 
 def experiment_name(config: Config) -> str:
@@ -66,6 +67,8 @@ def fingerprint(config: Config, split: Split, device: torch.device) -> str:
     tree = _read(config, _computed(config, split, device))
     if config.train.layers == "all":  # a setting that came later: left as it was, it changes no digest
         tree["train"] = {k: v for k, v in tree["train"].items() if k != "layers"}
+    if not config.holdout:  # likewise
+        del tree["holdout"]
     return digest_of(tree)
 
 
@@ -95,7 +98,7 @@ def _read(config: Config, tree: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in {**tree, "acquisition": left}.items() if k != "vaal" or "vaal" in reads}
 
 
-PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bias"})
+PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bias", "holdout"})
 
 
 def pretraining_key(config: Config, split: Split, device: torch.device, member: int = 0) -> str:

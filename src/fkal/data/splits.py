@@ -71,6 +71,15 @@ def draw_split(dataset: Dataset, data: DataConfig, bias: BiasConfig, seed: int) 
     )
 
 
+def hold_out(
+    validation: Int64[Tensor, " m"], labels: Int64[Tensor, " n"], per_class: int, generator: torch.Generator
+) -> tuple[Int64[Tensor, " r"], Int64[Tensor, " h"]]:
+    """What stays of the validation indices, and the `per_class` of each class held out; `labels` are the dataset's."""
+    order = validation[torch.randperm(len(validation), generator=generator)]
+    held = rank_in_class(labels[order]) < per_class
+    return order[~held].sort().values, order[held].sort().values
+
+
 def split_bytes(split: Split) -> bytes:
     """The file: JSON with sorted keys, one line an entry."""
     entries = {

@@ -148,6 +148,73 @@ def cost(
         costs.show(configs, out=out, run=run, as_json=as_json)
 
 
+@app.command(
+    epilog="Examples:\n\n    fkal tune --dataset digits\n\n"
+    "    fkal tune --preset mnist --method pfk_joint --seeds 0-1 --trials 30 --space lr,combine\n\n"
+    "    fkal tune --dataset svhn --objective aubc,cost --space pseudo_label,k\n\n"
+    "    fkal tune --dataset digits --apply"
+)
+def tune(
+    dataset: Annotated[str | None, typer.Option(help="The dataset whose settings are tuned: digits, svhn.")] = None,
+    preset: Preset = None,
+    params: Params = None,
+    assignments: Set = None,
+    data_root: DataRoot = None,
+    method: Annotated[str | None, typer.Option(help="The method, as `fkal run` takes it; one.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds of each trial, averaged: 0-1. [default: the configured one]")
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Finished trials that the study shall have, earlier ones included.")] = 30,
+    objective: Annotated[
+        str, typer.Option(help="aubc, final or minority (held-out accuracy), or with the cost: aubc,cost.")
+    ] = "aubc",
+    space: Annotated[
+        str | None,
+        typer.Option(
+            help="Search these as well, comma-separated: lr, decay, epochs, combine, pseudo_label, k. "
+            "Searched anyway: batch_size and taps, or what the params file has under tune.space."
+        ),
+    ] = None,
+    holdout: Annotated[
+        int | None,
+        typer.Option(help="Validation images a class to measure on. [default: a fifth of validation_per_class]"),
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="tpe, random, gp, cmaes or nsgaii.")] = "tpe",
+    pruner: Annotated[
+        str | None, typer.Option(help="median, percentile, hyperband, halving or none. [default: median]")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Journal file, or a database's URL. [default: <out>/tune/<study>.journal]")
+    ] = None,
+    tuned_dir: Annotated[Path, typer.Option(help="Folder of the result, <dataset>.yaml.")] = Path("params/tuned"),
+    apply: Annotated[bool, typer.Option("--apply", help="Have experiments use the result.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a result that was edited by hand.")] = False,
+    out: Out = Path("runs"),
+    tracking_uri: Tracking = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the space and what would run, and stop.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Search good settings for a dataset, on validation images that the method does not see.
+
+    The study goes on where it was stopped, and several processes may work on it: start the same
+    command as often as you like. The test set is not touched.
+    """
+    with answered(debug):
+        from fkal.edge import tuning
+
+        tuning.tune(
+            tuning.sources(dataset, preset, params, data_root, assignments or []),
+            method,
+            seeds,
+            tuning.Wishes(trials, objective, space, holdout, sampler, pruner, storage, tuned_dir, apply, force),
+            out=out,
+            tracking=tracking_uri,
+            dry_run=dry_run,
+            as_json=as_json,
+        )
+
+
 @app.command(epilog="Example:\n\n    fkal split --preset mnist --seeds 0-4 --set bias.ratio=100")
 def split(
     preset: Preset = None,

@@ -15,11 +15,14 @@ from fkal import config as configuration
 from fkal.acquisition import acquisition
 from fkal.config import Config, ConfigError, Layer
 from fkal.edge.answers import MissingSettings
+from fkal.edge.progress import say
 from fkal.feasibility import configured
 from fkal.grid import ParamsFile, params_file
+from fkal.tuned import tuned_layer
 
 PARAMS = Path("params.yaml")
 MOST_SEEDS = 1000
+TUNED = Path("params/tuned")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,7 @@ class Sources:
     data_root: Path | None = None
     assignments: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    tuned: Path | None = TUNED  # folder of what `fkal tune` found; None leaves it out
 
     def file(self) -> ParamsFile:
         """The preset, or the params file, or else the preset of the dataset. Raises MissingSettings without any."""
@@ -58,6 +62,14 @@ class Sources:
         if self.dataset:
             return [name.strip() for name in self.dataset.split(",")]
         return file.grid.dataset if file.grid else list(file.datasets)
+
+    def settings(self, file: ParamsFile, dataset: str | None) -> list[Layer]:
+        """The file's settings, and over them what was tuned and applied."""
+        layer = file.layer(dataset)
+        if self.tuned is None:
+            return [layer]
+        base = configuration.merged([layer])
+        return [layer, tuned_layer(base.tree, base.data.name, self.tuned, say)]
 
     def given(self) -> list[Layer]:
         """The environment and the options, which go over the file."""
@@ -103,11 +115,11 @@ def settings(sources: Sources, method: str | None) -> Config:
 
 
 def _product(sources: Sources, file: ParamsFile, dataset: str | None, axes: Sequence[Axis]) -> Iterator[Config]:
-    given = sources.given()
+    settings, given = sources.settings(file, dataset), sources.given()
     for chosen in product(*(axis.layers for axis in axes)):  # ratio, method, seed
         under = [layer for layer, axis in zip(chosen, axes, strict=True) if not axis.over]
         over = [layer for layer, axis in zip(chosen, axes, strict=True) if axis.over]
-        config = configuration.merged([file.layer(dataset), *under, *given, *over])
+        config = configuration.merged([*settings, *under, *given, *over])
         _refuse_unread(chosen[1], config)
         yield config
 

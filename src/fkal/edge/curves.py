@@ -48,7 +48,7 @@ MANY = 8
 
 
 def curve_frame(rounds: Sequence[Round]) -> pd.DataFrame:
-    """One row an iteration: b, labels_used, the metrics by name and, of few classes, the test accuracy of each."""
+    """One row an iteration: b, labels_used, the metrics by name and, of few classes, the accuracy of each."""
     rows = [
         {"b": r.b, "labels_used": r.labels_used, **dict(sorted(r.metrics.items())), **class_accuracies(r)}
         for r in rounds
@@ -57,12 +57,14 @@ def curve_frame(rounds: Sequence[Round]) -> pd.DataFrame:
 
 
 def class_accuracies(finished: Round) -> dict[str, float]:
-    """`test/class_0`, ... where there are few classes; one without test images is left out."""
+    """`test/class_0`, ... where there are few classes; one without measured images is left out."""
     counts = finished.confusion.sum(dim=1).tolist()
     if len(counts) > FEW_CLASSES:
         return {}
     right = finished.confusion.diagonal().tolist()
-    return {f"test/class_{k}": hits / n for k, (hits, n) in enumerate(zip(right, counts, strict=True)) if n}
+    return {
+        f"{finished.measured}/class_{k}": hits / n for k, (hits, n) in enumerate(zip(right, counts, strict=True)) if n
+    }
 
 
 def area_under_budget_curve(labels: Sequence[int], accuracies: Sequence[float]) -> float:
@@ -130,9 +132,14 @@ def save_curve_png(
 
 
 def save_run_png(path: Path, frame: pd.DataFrame, title: str, method: str) -> None:
-    """One run: accuracy on test and validation."""
+    """One run: accuracy on test (or on what is held out) and validation."""
     figure, axes = _panel(title, "accuracy, %")
-    parts = {ACCURACY: ("test", _styles([method])[method]), "val/accuracy": ("validation", (GREY, ".", ":"))}
+    style = _styles([method])[method]
+    parts = {
+        ACCURACY: ("test", style),
+        "holdout/accuracy": ("held out", style),
+        "val/accuracy": ("validation", (GREY, ".", ":")),
+    }
     for metric, (name, (colour, marker, line)) in parts.items():
         if metric in frame:
             labels, accuracy = frame["labels_used"], 100 * frame[metric]

@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 
 from fkal.engine.rounds import Round
 
+SCORES = ("accuracy", "macro_accuracy", "worst_class_accuracy", "minority_accuracy")
 PARENT_METRICS = (
-    "test/accuracy",
-    "test/macro_accuracy",
-    "test/worst_class_accuracy",
-    "test/minority_accuracy",
+    *(f"{measured}/{score}" for measured in ("test", "holdout") for score in SCORES),
     "val/accuracy",
     "select/minority_fraction",
     "pseudo/accuracy",

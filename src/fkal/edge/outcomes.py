@@ -30,17 +30,19 @@ class Outcome:
 
 
 class Group(NamedTuple):
-    """Experiments that may be compared: the same images, bias, protocol and labels an iteration."""
+    """Experiments that may be compared: the same images, bias, protocol, labels an iteration and images measured."""
 
     dataset: str
     bias: str
     protocol: str
     budget: int
+    measured: str = "test"
 
     @property
     def slug(self) -> str:
         paper = "-paper-protocol" if self.protocol == "paper" else ""
-        return f"{self.dataset}-{self.bias}{paper}"
+        held_out = "-holdout" if self.measured == "holdout" else ""
+        return f"{self.dataset}-{self.bias}{paper}{held_out}"
 
 
 def by_cell(outcomes: Sequence[Outcome]) -> dict[Group, list[Outcome]]:
@@ -52,4 +54,5 @@ def by_cell(outcomes: Sequence[Outcome]) -> dict[Group, list[Outcome]]:
 
 def group_of(outcome: Outcome) -> Group:
     config = outcome.config
-    return Group(config.data.name, bias_name(config.bias), config.protocol, outcome.rounds[0].labels_used)
+    first = outcome.rounds[0]
+    return Group(config.data.name, bias_name(config.bias), config.protocol, first.labels_used, first.measured)

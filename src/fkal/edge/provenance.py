@@ -66,6 +66,12 @@ def child_tags(experiment: Traced, b: int, *, parent: str, digest: str) -> dict[
     }
 
 
+def study_tags(experiment: Traced, *, kind: str, key: str) -> dict[str, str]:
+    """Of a study's or a trial's run; `experiment` is the configured one, of the first seed."""
+    own = {name: value for name, value in _tags(experiment).items() if name not in ("fkal.fingerprint", "fkal.seed")}
+    return {**own, "fkal.kind": kind, KEY: key}
+
+
 def child_key(fingerprint: str, b: int) -> str:
     return f"{fingerprint}/b{b:02d}"
 

@@ -203,7 +203,8 @@ def _show(outcomes: Sequence[Outcome], out: Path, as_json: bool) -> None:
 def all_labels(group: Group, outcomes: Sequence[Outcome]) -> float | None:
     """Mean accuracy of the same data's experiments that labeled the whole pool, to hold the group against."""
     others = [o for o in outcomes if o.config.acquisition.name == "all" and group_of(o)[:3] == group[:3]]
-    found = [outcome.rounds[-1].metrics["test/accuracy"] for outcome in others if group_of(outcome) != group]
+    accuracy = f"{group.measured}/accuracy"
+    found = [outcome.rounds[-1].metrics[accuracy] for outcome in others if group_of(outcome) != group]
     return mean(found) if found else None
 
 
@@ -233,7 +234,8 @@ def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | 
     title = f"{group.dataset}, {group.bias}"
     drawn = io.BytesIO()
     title = f"{title}\n{PAPER_TITLE}" if group.protocol == "paper" else title
-    save_curve_png(drawn, curves, title, baseline=baseline)
+    metric, label = f"{group.measured}/accuracy", f"{group.measured} accuracy, %"
+    save_curve_png(drawn, curves, title, metric=metric, label=label, baseline=baseline)
     write_whole(path, drawn.getvalue())
     return path
 

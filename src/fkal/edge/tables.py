@@ -13,11 +13,11 @@ from fkal.edge.outcomes import Group, Outcome
 
 
 def accuracy_table(group: Group, outcomes: Sequence[Outcome]) -> Table:
-    """Test accuracy, %: a row a method, a column an iteration."""
+    """Accuracy on what is measured, %: a row a method, a column an iteration."""
     rounds = max(len(outcome.rounds) for outcome in outcomes)
     epoch = "of the last epoch" if group.protocol == "last" else "of the epoch that is best ON THE TEST SET"
     table = Table(
-        title=f"{group.dataset}, {group.bias}: test accuracy (%) {epoch}, mean ± std over seeds",
+        title=f"{group.dataset}, {group.bias}: {group.measured} accuracy (%) {epoch}, mean ± std over seeds",
         box=box.SIMPLE,
     )
     table.add_column("method", no_wrap=True)
@@ -26,7 +26,7 @@ def accuracy_table(group: Group, outcomes: Sequence[Outcome]) -> Table:
         table.add_column(f"b={b}\n{b * group.budget}", justify="right", no_wrap=True)
     for method, members in _by_method(outcomes).items():
         cells = [
-            _spread([100 * o.rounds[b].metrics["test/accuracy"] for o in members if b < len(o.rounds)])
+            _spread([100 * o.rounds[b].metrics[f"{group.measured}/accuracy"] for o in members if b < len(o.rounds)])
             for b in range(rounds)
         ]
         table.add_row(method, str(len(members)), *cells)

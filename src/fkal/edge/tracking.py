@@ -237,7 +237,7 @@ class TrackedRun:
 
     def _summary(self) -> list[Point]:
         labels = [past.labels_used for past in self._rounds]
-        accuracies = [past.metrics[curves.ACCURACY] for past in self._rounds]
+        accuracies = [past.metrics[f"{past.measured}/accuracy"] for past in self._rounds]
         figures = {
             "summary/aubc": curves.area_under_budget_curve(labels, accuracies),
             "summary/final_accuracy": accuracies[-1],
@@ -266,8 +266,8 @@ class TrackedRun:
 
     def _log_model(self) -> None:
         experiment, last = self._experiment, self._rounds[-1]
-        some = experiment.split.test[:EXAMPLES].repeat(EXAMPLES)[:EXAMPLES]
-        (examples,) = experiment.dataset.test.batches([some], device="cpu")
+        some = experiment.split.validation[:EXAMPLES].repeat(EXAMPLES)[:EXAMPLES]
+        (examples,) = experiment.dataset.train.batches([some], device="cpu")
         try:
             log_model(
                 self._client,

@@ -35,7 +35,8 @@ class Problem:
     """The data of one experiment: which images are pool, validation and test.
 
     `pool` and `validation` index `train`, `test` indexes `test_images`; `minority` names the
-    under-represented classes.
+    under-represented classes. `measured` is what metrics call the images of `test`: where they are
+    a part held out of validation, and no test set, `holdout`.
     """
 
     train: ImageSet
@@ -44,6 +45,7 @@ class Problem:
     validation: Int[Tensor, " m"]
     test: Int[Tensor, " t"]
     minority: tuple[int, ...]
+    measured: str = "test"
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ class ActiveLearning:
             confusion = torch.stack([self._on_test(member, meter) for member in members]).sum(dim=0)
             on_validation = torch.stack([self._on_validation(member, meter) for member in members]).sum(dim=0)
         return confusion, {
-            **accuracies(confusion, self.problem.minority, prefix="test"),
+            **accuracies(confusion, self.problem.minority, prefix=self.problem.measured),
             **accuracies(on_validation, self.problem.minority, prefix="val"),
         }
 

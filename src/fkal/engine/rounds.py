@@ -29,7 +29,7 @@ class Round:
 
     `b` counts from 1; `labels_used` includes this iteration's. `metrics` has the tracked names
     (`test/accuracy`, `select/minority_fraction`, ...), fractions in [0, 1]. `train_loss` is the
-    mean loss (nats) of each epoch. `confusion` is that of the test set, (true, predicted).
+    mean loss (nats) of each epoch. `confusion` is that of the measured images, (true, predicted).
     `labeled_counts` counts the labeled set by class. `forward_images`, `backward_images` and
     `seconds` go by phase (`descriptors`, `select`, `train`, `evaluate`). `weights` is the model's
     state after training, on the CPU. `epoch` is the one the weights stem from, counted from 1: the
@@ -50,3 +50,8 @@ class Round:
     seconds: Mapping[str, float]
     peak_memory_mb: float | None
     weights: Mapping[str, Tensor]
+
+    @property
+    def measured(self) -> str:
+        """The part that accuracies stand for: `holdout` where one was measured, else `test`."""
+        return "holdout" if "holdout/accuracy" in self.metrics else "test"

@@ -1,0 +1,63 @@
+"""What a study is: one configuration, the space around it, what is wanted, on which seeds."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fkal.config import Config, about_data, digest_of
+from fkal.edge.objectives import Objective
+from fkal.edge.search_space import Space, with_settings
+from fkal.identity import bias_name, method_name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`base` has a holdout; its seed is that of none of the experiments, which have `seeds`."""
+
+    base: Config
+    space: Space
+    objectives: tuple[Objective, ...]
+    seeds: tuple[int, ...]
+    out: Path
+
+    @property
+    def dataset(self) -> str:
+        return self.base.data.name
+
+    @property
+    def objective(self) -> str:
+        return ",".join(each.name for each in self.objectives)
+
+    @property
+    def name(self) -> str:
+        """`digits-ir20-pfk_joint-1a2b3c4d`; its end stands for all that makes studies differ."""
+        tree = self.base.tree
+        digest = digest_of(
+            {
+                "base": {**tree, "data": about_data(tree), "seed": None},
+                "space": self.space.described,
+                "objective": self.objective,
+                "seeds": list(self.seeds),
+                "holdout": self.base.holdout,
+            }
+        )
+        method = re.sub(r"[^\w.+]", "-", method_name(self.base))
+        return f"{self.dataset}-{bias_name(self.base.bias)}-{method}-{digest[:8]}"
+
+    @property
+    def folder(self) -> Path:
+        return self.out / "tune"
+
+    @property
+    def default_configs(self) -> list[Config]:
+        return self._seeded({})
+
+    def configs(self, params: Mapping[str, Any]) -> list[Config]:
+        """A trial's configurations, one a seed. Raises EmptyTaps or ConfigError for what cannot be run."""
+        return self._seeded(self.space.settings(params))
+
+    def _seeded(self, settings: Mapping[str, Any]) -> list[Config]:
+        config = with_settings(self.base, settings)
+        return [config.model_copy(update={"seed": seed}) for seed in self.seeds]

@@ -1,0 +1,250 @@
+"""The search space of a study: which settings it tries, in which ranges, and how a trial's values become settings."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from fkal.acquisition import acquisition
+from fkal.config import Config, ConfigError, Layer, merged
+from fkal.core.kernels import R_ZG
+from fkal.core.pseudo_labels import PSEUDO_LABELS
+from fkal.engine.pretraining import PretrainConfig
+from fkal.engine.training import TrainConfig
+from fkal.engine.vaal import VaalConfig
+from fkal.spelling import did_you_mean
+from fkal.tuned import nested, value_at
+
+TAPS = "acquisition.taps"
+ESTIMATOR = "acquisition.pseudo_label"
+
+SHORT = MappingProxyType(
+    {
+        "batch_size": "train.batch_size",
+        "taps": TAPS,
+        "lr": "train.lr",
+        "decay": "train.decay",
+        "epochs": "train.epochs",
+        "combine": "acquisition.combine",
+        "pseudo_label": ESTIMATOR,
+        "k": "acquisition.samples",
+    }
+)
+"""What `--space` and the section `tune.space` may call a key for short."""
+
+ALWAYS = ("batch_size", "taps")
+NOT_SEARCHED = frozenset({"task", "decay_epochs", "name", "budget", "rounds"})
+"""Lists, names of things, and what makes results incomparable."""
+
+Usual = Callable[[Any], BaseDistribution]
+
+
+def _around(least: int, factor: int) -> Usual:
+    return lambda now: IntDistribution(min(now, max(least, now // factor)), max(now, least) * factor, log=True)
+
+
+USUAL: Mapping[str, Usual] = MappingProxyType(
+    {
+        "train.batch_size": _around(2, 4),
+        "train.lr": lambda now: FloatDistribution(now / 10, now * 10, log=True),
+        "train.decay": lambda now: FloatDistribution(min(now, 0.05), 1.0),
+        "train.epochs": _around(1, 2),
+        "acquisition.combine": lambda _: CategoricalDistribution(list(R_ZG)),
+        ESTIMATOR: lambda _: CategoricalDistribution(
+            [s for s, entry in PSEUDO_LABELS.items() if not entry.sees_oracle]
+        ),
+        "acquisition.samples": _around(2, 4),
+    }
+)
+"""Where a key is searched whose range nobody gave, by its configured value; no estimator that sees the truth."""
+
+
+class Range(BaseModel):
+    """`{low: 0.001, high: 0.1, log: true}`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    step: int | float | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Range":
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}; exchange them")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("log: true wants low above 0 and no step; set log: false")
+        if self.step is not None and self.step <= 0:
+            raise ValueError(f"step {self.step}; give one above 0")
+        return self
+
+    def distribution(self, now: Any) -> BaseDistribution:
+        """Whole numbers where the configured value and the ends are."""
+        if all(isinstance(value, int) for value in (now, self.low, self.high, self.step or 1)):
+            return IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
+        return FloatDistribution(float(self.low), float(self.high), log=self.log, step=self.step)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Distributions by the name that Optuna knows, and the configured values by the same names.
+
+    Of taps each is a boolean `acquisition.taps/conv1`; `taps` has those that may be chosen, in their order.
+    """
+
+    distributions: Mapping[str, BaseDistribution]
+    defaults: Mapping[str, Any]
+    taps: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> list[str]:
+        """The dotted keys that are searched."""
+        return list(dict.fromkeys(name.partition("/")[0] for name in self.distributions))
+
+    @property
+    def described(self) -> dict[str, str]:
+        return {name: distribution_to_json(each) for name, each in self.distributions.items()}
+
+    def settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """A trial's values by dotted key. Raises EmptyTaps where none is left."""
+        plain = {name: value for name, value in params.items() if "/" not in name}
+        if not self.taps:
+            return plain
+        taps = [tap for tap in self.taps if params[f"{TAPS}/{tap}"]]
+        if not taps:
+            raise EmptyTaps("no tap is left, and the method describes images by taps")
+        return {**plain, TAPS: taps}
+
+
+class EmptyTaps(ValueError):
+    """A trial without taps, which the method cannot run."""
+
+
+def search_space(base: Config, more: Sequence[str], given: Mapping[str, Any] | None) -> Space:
+    """The `given` space (the params file's section `tune.space`) or the usual one, with `more` keys by name.
+
+    Raises ConfigError for a key that is unknown or that the method does not read, and for a range
+    that has not the configured value in it: the first trial is the configured one.
+    """
+    wanted: dict[str, Any] = {_full(key): value for key, value in (given or {}).items()}
+    reads_taps = TAPS in searchable(base, wanted)
+    usual = [] if given else [name for name in ALWAYS if name != "taps" or reads_taps]
+    for name in [*usual, *more]:
+        wanted.setdefault(_full(name), None)
+    known = searchable(base, [*wanted])
+    distributions: dict[str, BaseDistribution] = {}
+    defaults: dict[str, Any] = {}
+    taps: tuple[str, ...] = ()
+    for key, value in wanted.items():
+        _refuse_unsearchable(key, base, known)
+        now = value_at(base.tree, key)
+        if key == TAPS:
+            taps = _taps(value, now)
+            names = {f"{TAPS}/{tap}": tap in now for tap in taps}
+            distributions |= {name: CategoricalDistribution([False, True]) for name in names}
+            defaults |= names
+        else:
+            distributions[key] = _distribution(key, value, now)
+            defaults[key] = now
+            _refuse_impossible(base, key, distributions[key], now)
+    return Space(distributions, defaults, taps)
+
+
+def with_settings(base: Config, settings: Mapping[str, Any]) -> Config:
+    """The base configuration with some keys set. Raises ConfigError for what cannot be."""
+    return merged([Layer("configuration", base.tree), Layer("trial", nested(settings))])
+
+
+def searchable(base: Config, wanted: Iterable[str]) -> list[str]:
+    """Dotted keys that bear on what the method does; an estimator that is searched reads what any of them reads."""
+    estimators = list(PSEUDO_LABELS) if ESTIMATOR in wanted else [base.acquisition.pseudo_label]
+    entry = acquisition(base.acquisition.name)
+    reads = frozenset[str]().union(*(entry.reads(each) for each in estimators))
+    sections: dict[str, Iterable[str]] = {
+        "train": (field.name for field in fields(TrainConfig)),
+        "acquisition": (field.name for field in fields(base.acquisition) if field.name in reads),
+        "pretrain": (field.name for field in fields(PretrainConfig)) if base.pretrain.task != "none" else (),
+        "vaal": (field.name for field in fields(VaalConfig)) if "vaal" in reads else (),
+    }
+    return [f"{section}.{name}" for section, names in sections.items() for name in names if name not in NOT_SEARCHED]
+
+
+def _full(name: str) -> str:
+    return SHORT.get(name, name)
+
+
+def _refuse_unsearchable(key: str, base: Config, known: Sequence[str]) -> None:
+    if key in known:
+        return
+    short = {full: name for name, full in SHORT.items()}
+    if key in short:
+        raise ConfigError(f"space: {short[key]}: {base.acquisition.name} does not read {key}; leave it out")
+    near = did_you_mean(key, [*known, *SHORT])
+    raise ConfigError(
+        f"space: {key!r} cannot be searched; {near}known: {', '.join(SHORT)}, and in full {', '.join(known)}"
+    )
+
+
+def _taps(value: Any, now: Sequence[str]) -> tuple[str, ...]:
+    names = list(now) if value is None else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"tune.space.{TAPS} = {value!r}: list the taps to choose among, say [conv1, conv2]")
+    missing = [tap for tap in now if tap not in names]
+    if missing:
+        raise ConfigError(f"tune.space.{TAPS}: lacks the configured {', '.join(missing)}; add what the first trial has")
+    return tuple(dict.fromkeys(names))
+
+
+def _distribution(key: str, value: Any, now: Any) -> BaseDistribution:
+    if value is None and key in USUAL:
+        return USUAL[key](now)
+    if isinstance(value, list) and value:
+        if not all(isinstance(each, str | int | float) for each in value):
+            raise ConfigError(f"tune.space.{key} = {value!r}: choices are numbers or names; give those")
+        return CategoricalDistribution(value)
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"tune.space.{key} = {value!r}: give a list of choices, or {{low: ..., high: ..., log: true}}"
+        )
+    try:
+        return Range.model_validate(dict(value)).distribution(now)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_problem(key, each) for each in error.errors())) from None
+
+
+def _problem(key: str, error: Any) -> str:
+    place = ".".join(["tune", "space", key, *(str(part) for part in error["loc"][:1])])
+    if error["type"] == "extra_forbidden":
+        known = list(Range.model_fields)
+        return f"{place}: unknown; {did_you_mean(str(error['loc'][0]), known)}known here: {', '.join(known)}"
+    if error["type"] == "value_error":
+        return f"{place}: {error['ctx']['error']}"
+    return f"{place}: {error['msg'].lower()}"
+
+
+def _refuse_impossible(base: Config, key: str, distribution: BaseDistribution, now: Any) -> None:
+    """Every end and choice must be a value that the configuration takes, and the configured one among them."""
+    if isinstance(distribution, CategoricalDistribution):
+        some, holds = list(distribution.choices), now in distribution.choices
+    else:
+        assert isinstance(distribution, IntDistribution | FloatDistribution)
+        some, holds = [distribution.low, distribution.high], distribution.low <= now <= distribution.high
+    for value in some:
+        try:
+            with_settings(base, {key: value})
+        except ConfigError as error:
+            raise ConfigError(f"tune.space.{key}: {error}") from None
+    if not holds:
+        raise ConfigError(
+            f"tune.space.{key}: the configured value {now!r} is not in it; add it, since the first trial has it"
+        )

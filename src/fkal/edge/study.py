@@ -1,0 +1,196 @@
+"""One Optuna study that several processes work on: which trial is next, and whose worker is gone."""
+
+import os
+import socket
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+from filelock import FileLock
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from fkal.config import ConfigError
+from fkal.core.randomness import stream
+from fkal.edge.plan import Plan
+
+WORKER, LOST, RETRY_OF, REASON, SECONDS, RUN = (
+    f"fkal.{name}" for name in ("worker", "lost", "retry_of", "reason", "seconds", "run_id")
+)
+"""Attributes of a trial."""
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+SAME_START = 1.0
+"""Seconds by which the start of one process may be told differently."""
+
+
+class SharedStudy:
+    """Holds the study of a plan. What a process must not do at the same time as another is done under one lock.
+
+    Sampler and pruner are no part of what is stored: the sampler is made anew for each trial, from a
+    seed of the study and the trial's place in it, so that a study that was killed and went on has the
+    trials of one that was not (Hyperband excepted, whose brackets go by Optuna's own numbers).
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        storage: BaseStorage,
+        *,
+        sampler: Callable[[int], BaseSampler],
+        pruner: optuna.pruners.BasePruner,
+    ) -> None:
+        self._plan = plan
+        self._storage = storage
+        self._sampler = sampler
+        self.lock = FileLock(plan.folder / f"{plan.name}.lock")
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with self.lock:
+            self.optuna = optuna.create_study(
+                storage=storage,
+                study_name=plan.name,
+                directions=[each.direction for each in plan.objectives],
+                sampler=sampler(0),
+                pruner=pruner,
+                load_if_exists=True,
+            )
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self.optuna.get_trials(deepcopy=False, states=states or None)
+
+    def finished(self) -> list[FrozenTrial]:
+        """Complete or pruned."""
+        return self.trials(*FINISHED)
+
+    def claim(self, wanted: int, on_lost: Callable[[FrozenTrial], None]) -> Trial | None:
+        """The next trial, this process's own; None where `wanted` are finished or under way.
+
+        The first has the configured values. Trials whose worker is gone are failed, told of, and queued again.
+        """
+        with self.lock:
+            self._requeue_lost(on_lost)
+            if len(self.trials(*FINISHED, TrialState.RUNNING)) >= wanted:
+                return None
+            if not self.trials():
+                self.optuna.enqueue_trial(dict(self._plan.space.defaults))
+            self.optuna.sampler = self._sampler(self._next_seed())
+            trial = self.optuna.ask(dict(self._plan.space.distributions))
+            trial.set_user_attr(WORKER, this_worker())
+            return trial
+
+    def waits_for(self) -> list[FrozenTrial]:
+        """Trials that another process of this machine works on."""
+        running = self.trials(TrialState.RUNNING)
+        return [trial for trial in running if trial.user_attrs.get(WORKER, {}).get("host") == socket.gethostname()]
+
+    def note(self, trial: Trial, **attributes: Any) -> None:
+        for key, value in attributes.items():
+            trial.set_user_attr(f"fkal.{key}", value)
+
+    def _requeue_lost(self, on_lost: Callable[[FrozenTrial], None]) -> None:
+        """The retry is queued first: a kill in between leaves one retry, and no trial is forgotten."""
+        retried = {trial.user_attrs.get(RETRY_OF) for trial in self.trials()}
+        for trial in self.trials(TrialState.RUNNING):
+            if is_alive(trial.user_attrs.get(WORKER)):
+                continue
+            if trial.number not in retried:
+                self.optuna.enqueue_trial(self._same_values(trial), user_attrs={RETRY_OF: trial.number})
+            self._storage.set_trial_user_attr(trial._trial_id, LOST, True)
+            self.optuna.tell(trial.number, state=TrialState.FAIL)
+            on_lost(trial)
+
+    def _same_values(self, trial: FrozenTrial) -> dict[str, Any]:
+        """Where the worker was gone before all were drawn, the retry draws them from the same seed."""
+        if "fixed_params" in trial.system_attrs:
+            return dict(trial.system_attrs["fixed_params"])
+        return dict(trial.params) if set(trial.params) == set(self._plan.space.distributions) else {}
+
+    def _next_seed(self) -> int:
+        """By the trials before, of which one that was lost and its retry count as one."""
+        before = [t for t in self.trials() if t.state != TrialState.WAITING and LOST not in t.user_attrs]
+        return stream(int(self._plan.name[-8:], 16), "tune", len(before)).initial_seed() % 2**32
+
+
+class _ProcessLock(BaseJournalFileLock):
+    """Of the journal file; unlike Optuna's own it goes with its process, so that a killed one blocks nobody."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(f"{path}.append.lock")
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def storage_named(given: str | None, plan: Plan) -> BaseStorage:
+    """A journal file by default or by its path, a database by its URL. Raises ConfigError for what cannot be used."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    path = _journal_path(given, plan)
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return JournalStorage(JournalFileBackend(str(path), _ProcessLock(path)))
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"--storage {path}: no journal that can be read and written ({error}); name another file"
+            ) from error
+    assert given is not None
+    try:
+        with FileLock(plan.folder / "storage.lock"):  # two processes that create the tables at once break them
+            return optuna.storages.get_storage(given)
+    except Exception as error:  # SQLAlchemy's and the drivers' own
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise ConfigError(
+            f"--storage: the database cannot be used ({lines[0]}); "
+            "give sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME, and install its driver"
+        ) from error
+
+
+def finished_count(given: str | None, plan: Plan) -> int:
+    """How many trials the study has finished; makes neither the study nor its file."""
+    path = _journal_path(given, plan)
+    if path is not None and not path.exists():
+        return 0
+    storage = storage_named(given, plan)
+    if plan.name not in optuna.get_all_study_names(storage):
+        return 0
+    study = optuna.load_study(study_name=plan.name, storage=storage)
+    return len(study.get_trials(deepcopy=False, states=FINISHED))
+
+
+def _journal_path(given: str | None, plan: Plan) -> Path | None:
+    """None for a database's URL."""
+    if given is None:
+        return plan.folder / f"{plan.name}.journal"
+    return None if "://" in given else Path(given)
+
+
+@lru_cache(maxsize=1)
+def this_worker() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def is_alive(worker: dict[str, Any] | None) -> bool:
+    """Whether the process still runs; of another machine's there is no telling, and it is taken for alive.
+
+    A trial has its worker's name before the study's lock is given back: one without has none any more.
+    """
+    if worker is None:
+        return False
+    if worker["host"] != socket.gethostname():
+        return True
+    try:
+        process = psutil.Process(worker["pid"])
+        started = process.create_time()
+        return abs(started - worker["started"]) < SAME_START and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,118 @@
+"""One trial: its seeds advanced side by side, an iteration at a time, so that they are pruned together."""
+
+import time
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from statistics import mean
+
+import optuna
+from optuna.trial import Trial, TrialState
+
+from fkal.config import ConfigError
+from fkal.edge.answers import is_wrong
+from fkal.edge.plan import Plan
+from fkal.edge.progress import Bars, say
+from fkal.edge.search_space import EmptyTaps
+from fkal.edge.state import StateDirectory, StateInUse
+from fkal.edge.study import SharedStudy
+from fkal.edge.study_tracking import StudyRun, TrialRun
+from fkal.engine.rounds import Round
+from fkal.experiment import Experiment, prepare
+
+WAIT_SECONDS = 1.0
+
+
+def attempt(plan: Plan, study: SharedStudy, trial: Trial, run: StudyRun) -> TrialState:
+    """Work on a trial until it is complete, pruned or failed, and tell the study.
+
+    What would fail every trial (data that is not there, a store that does not answer) is raised; the
+    trial is then left to be queued again.
+    """
+    began = time.monotonic()
+    with run.trial(trial) as tracked:
+        values, state, reason = None, TrialState.COMPLETE, ""
+        try:
+            values = _worked(plan, trial, tracked)
+        except (EmptyTaps, optuna.TrialPruned) as why:
+            state, reason = TrialState.PRUNED, str(why)
+        except Exception as error:
+            if is_wrong(error) and not isinstance(error, ConfigError):
+                raise
+            state, reason = TrialState.FAIL, " ".join(str(error).split()) or type(error).__name__
+        seconds = round(time.monotonic() - began, 3)
+        study.note(trial, seconds=seconds, **({"reason": reason} if reason else {}))
+        tracked.finish(state, values, reason)
+    study.optuna.tell(trial, values, state=state)
+    return state
+
+
+def _worked(plan: Plan, trial: Trial, tracked: TrialRun) -> list[float]:
+    """The objectives' values. Raises TrialPruned where the pruner says so.
+
+    Every trial labels the same number of images an iteration, as the budget is not searched: steps
+    are labels used, and trials are compared at equal ones.
+    """
+    experiments = [prepare(config, plan.out, say) for config in plan.configs(trial.params)]
+    tracked.begin(experiments)
+    rounds = experiments[0].rounds
+    values: list[float] = []
+    with ExitStack() as stack:
+        states = _opened(stack, experiments, plan)
+        bars = stack.enter_context(Bars(f"trial {trial.number}", iterations=rounds * len(experiments)))
+        pairs = zip(experiments, states, strict=True)
+        sources = [stack.enter_context(closing(_rounds(*pair, bars))) for pair in pairs]
+        histories: list[list[Round]] = [[] for _ in experiments]
+        for _ in range(rounds):
+            for history, source in zip(histories, sources, strict=True):
+                history.append(next(source))
+            values = [mean(objective.of(history) for history in histories) for objective in plan.objectives]
+            tracked.checkpoint([history[-1] for history in histories], values)
+            if len(values) == 1:
+                _report(trial, values[0], step=histories[0][-1].labels_used, is_last=len(histories[0]) == rounds)
+    return values
+
+
+def _report(trial: Trial, value: float, *, step: int, is_last: bool) -> None:
+    trial.report(value, step)
+    if not is_last and trial.should_prune():
+        raise optuna.TrialPruned(f"hopeless at {step} labels ({value:.4f})")
+
+
+def _opened(stack: ExitStack, experiments: Sequence[Experiment], plan: Plan) -> list[StateDirectory]:
+    """Opened in the order of their names, so that two trials that share some never wait for each other."""
+    states = [StateDirectory(plan.out, experiment.fingerprint) for experiment in experiments]
+    for state in sorted(states, key=lambda state: state.path):
+        _entered(stack, state)
+    return states
+
+
+def _entered(stack: ExitStack, state: StateDirectory) -> None:
+    """Waits for another trial of the same values, whose iterations are then taken up."""
+    waited = False
+    while True:
+        try:
+            stack.enter_context(state)
+            return
+        except StateInUse as held:
+            if not waited:
+                say(f"waiting: {held}")
+            waited = True
+            time.sleep(WAIT_SECONDS)
+
+
+def _rounds(experiment: Experiment, state: StateDirectory, bars: Bars) -> Generator[Round]:
+    """The finished iterations, then new ones, each kept before it is given; without weights, which stay on disk."""
+    finished = state.rounds(say)
+    for past in finished:
+        bars.advance()
+        yield replace(past, weights={})
+    if len(finished) >= experiment.rounds:
+        return
+    for event in experiment.events(finished):
+        if not isinstance(event, Round):
+            bars.show(event)
+            continue
+        state.add(event)
+        bars.advance()
+        yield replace(event, weights={})

@@ -1,0 +1,235 @@
+"""`fkal tune`: trials one after another until the study has enough, then what they found, written down."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+
+from fkal.config import Config, ConfigError
+from fkal.edge import configuring
+from fkal.edge.objectives import MINORITY, objectives
+from fkal.edge.plan import Plan
+from fkal.edge.preparing import refuse_unusable
+from fkal.edge.progress import say
+from fkal.edge.running import WIDTH
+from fkal.edge.samplers import pruner_named, sampler_named
+from fkal.edge.search_space import search_space
+from fkal.edge.store import tracking_uri
+from fkal.edge.study import SharedStudy, finished_count, storage_named
+from fkal.edge.study_report import Findings, best_table, line
+from fkal.edge.study_tracking import StudyRun
+from fkal.edge.trials import attempt
+from fkal.edge.tuned_result import written
+from fkal.edge.ui import ui_command
+from fkal.experiment import Experiment, prepare
+from fkal.spelling import did_you_mean
+from fkal.tuned import refuse_hand_made, tuned_path
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The options of `fkal tune` that are no settings of an experiment."""
+
+    trials: int
+    objective: str
+    space: str | None
+    holdout: int | None
+    sampler: str
+    pruner: str | None
+    storage: str | None
+    tuned_dir: Path
+    apply: bool
+    force: bool
+
+
+class NoneFinished(ValueError):
+    """Every trial of a study failed."""
+
+
+def sources(
+    dataset: str | None,
+    preset: str | None,
+    params: Path | None,
+    data_root: Path | None,
+    assignments: Sequence[str],
+) -> configuring.Sources:
+    """The settings around which a study searches: what an earlier one found is no part of them."""
+    if dataset and preset:
+        raise ConfigError(f"--dataset {dataset}: --preset names the settings, too; give one of them")
+    return configuring.Sources(
+        preset=preset, params=params, dataset=dataset, data_root=data_root, assignments=assignments, tuned=None
+    )
+
+
+def tune(
+    given: configuring.Sources,
+    method: str | None,
+    seeds: str | None,
+    wishes: Wishes,
+    *,
+    out: Path,
+    tracking: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Bring the study to so many finished trials; the same command goes on, and does nothing when they are there."""
+    refuse_unusable(out)
+    plan = planned(given, method, seeds, wishes, out)
+    path = tuned_path(wishes.tuned_dir, plan.dataset)
+    experiments = [prepare(config, out, say) for config in plan.default_configs]
+    if dry_run:
+        _show_plan(plan, wishes, as_json)
+        return
+    study = _study(plan, wishes, experiments)
+    if not wishes.force:
+        refuse_hand_made(path)
+    uri = tracking_uri(tracking, Path.cwd())
+    run = StudyRun(plan, experiments[0], study, uri)
+    worked = _work(plan, study, run, wishes.trials)
+    findings = Findings.of(plan, study)
+    if findings.best is None:
+        run.finish(None)
+        raise NoneFinished(_why_none(findings))
+    if worked or not run.is_finished:
+        run.finish(findings.best_settings)
+    applied = written(path, findings, apply=wishes.apply, force=wishes.force)
+    _show(findings, path, applied, run, uri, as_json)
+
+
+def planned(given: configuring.Sources, method: str | None, seeds: str | None, wishes: Wishes, out: Path) -> Plan:
+    """Raises ConfigError for wishes that cannot be met."""
+    config = configuring.settings(given, method)
+    if wishes.trials < 1:
+        raise ConfigError(f"--trials {wishes.trials}: give at least 1")
+    base = _held_out(config, wishes.holdout)
+    more = [name.strip() for name in wishes.space.split(",")] if wishes.space else []
+    numbers = configuring.seed_numbers(seeds) if seeds else [base.seed]
+    return Plan(
+        base=base,
+        space=search_space(base, more, _space_section(given)),
+        objectives=objectives(wishes.objective),
+        seeds=tuple(numbers),
+        out=out,
+    )
+
+
+def _held_out(base: Config, holdout: int | None) -> Config:
+    """By option, else as configured, else a fifth of the validation images of each class."""
+    fifth = max(1, base.data.validation_per_class // 5)
+    chosen = holdout if holdout is not None else base.holdout or fifth
+    if chosen < 1:
+        raise ConfigError(f"--holdout {chosen}: give at least 1 image a class, on which trials are measured")
+    return base.model_copy(update={"holdout": chosen})
+
+
+def _space_section(given: configuring.Sources) -> Mapping[str, Any] | None:
+    """`tune.space` of the params file."""
+    section = given.file().tune
+    if section is None:
+        return None
+    if not isinstance(section, Mapping) or not isinstance(section.get("space"), Mapping):
+        raise ConfigError("tune: give a section with a space, say tune: {space: {train.batch_size: [10, 25, 50]}}")
+    unknown = [str(key) for key in section if key != "space"]
+    if unknown:
+        raise ConfigError(f"tune.{unknown[0]}: unknown key; {did_you_mean(unknown[0], ['space'])}known here: space")
+    return section["space"]
+
+
+def _study(plan: Plan, wishes: Wishes, experiments: Sequence[Experiment]) -> SharedStudy:
+    first = experiments[0]
+    if any(each.name == "minority" for each in plan.objectives) and not first.problem.minority:
+        raise ConfigError(f"--objective {plan.objective}: no class is under-represented, so {MINORITY} is not known")
+    if len(plan.objectives) > 1 and wishes.pruner not in (None, "none"):
+        raise ConfigError(f"--pruner {wishes.pruner}: trials of two objectives are not pruned; leave it out")
+    pruner = wishes.pruner or ("median" if len(plan.objectives) == 1 else "none")
+    return SharedStudy(
+        plan,
+        storage_named(wishes.storage, plan),
+        sampler=sampler_named(wishes.sampler, plan.space, n_objectives=len(plan.objectives)),
+        pruner=pruner_named(pruner, budget=first.budget, rounds=first.rounds),
+    )
+
+
+def _work(plan: Plan, study: SharedStudy, run: StudyRun, wanted: int) -> int:
+    """Trials until so many are finished, those of other processes included; how many were worked on here.
+
+    As many failures as trials were lacking are enough: a study whose trials all fail comes to an end.
+    """
+    lacking = wanted - len(study.finished())
+    worked, failures, told = 0, 0, False
+    while failures < lacking:
+        trial = study.claim(wanted, _on_lost(run))
+        if trial is None:
+            others = study.waits_for()
+            if not others:
+                break
+            if not told:
+                say(f"waiting for {len(others)} trials that other processes work on")
+                told = True
+            time.sleep(POLL_SECONDS)
+            continue
+        state = attempt(plan, study, trial, run)
+        worked, failures = worked + 1, failures + (state == TrialState.FAIL)
+        say(line(study.optuna.get_trials(deepcopy=False)[trial.number]))
+    return worked
+
+
+def _on_lost(run: StudyRun) -> Callable[[FrozenTrial], None]:
+    def tell(trial: FrozenTrial) -> None:
+        say(f"trial {trial.number}: its worker is gone; it is queued again")
+        run.lost(trial)
+
+    return tell
+
+
+def _show(findings: Findings, path: Path, applied: bool, run: StudyRun, uri: str, as_json: bool) -> None:
+    if as_json:
+        answer = {
+            **findings.as_json,
+            "tuned": str(path),
+            "applied": applied,
+            "run_id": run.run_id,
+            "tracking_uri": uri,
+        }
+        typer.echo(json.dumps(answer))
+        return
+    Console(width=None if os.isatty(1) else WIDTH).print(best_table(findings))
+    pruned, failed = findings.count(TrialState.PRUNED), len(findings.failed)
+    typer.echo(f"{findings.count(TrialState.COMPLETE)} trials complete, {pruned} pruned, {failed} failed")
+    how = "applied" if applied else "not applied yet: fkal tune --apply, with the same options"
+    typer.echo(f"tuned: {path} ({how})")
+    typer.echo(f"look at the study: {ui_command(uri)}")
+
+
+def _show_plan(plan: Plan, wishes: Wishes, as_json: bool) -> None:
+    finished = finished_count(wishes.storage, plan)
+    answer = {
+        "study": plan.name,
+        "objective": plan.objective,
+        "seeds": list(plan.seeds),
+        "holdout": plan.base.holdout,
+        "space": {name: json.loads(text) for name, text in plan.space.described.items()},
+        "trials": wishes.trials,
+        "finished": finished,
+        "planned": max(0, wishes.trials - finished),
+    }
+    if as_json:
+        typer.echo(json.dumps({"plan": {**answer, "config": plan.base.tree}}))
+        return
+    space = {name: str(each) for name, each in plan.space.distributions.items()}
+    typer.echo(yaml.safe_dump({"config": plan.base.tree, **answer, "space": space}, sort_keys=False))
+
+
+def _why_none(findings: Findings) -> str:
+    reasons = [line(trial) for trial in findings.failed]
+    return "no trial is complete: " + ("; ".join(reasons[:3]) if reasons else "all were pruned")

@@ -1,0 +1,123 @@
+"""Search spaces, objectives, samplers and pruners by name, with nothing run."""
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from fkal.config import Config, ConfigError, from_assignments, from_file, merged, preset
+from fkal.edge.objectives import objectives
+from fkal.edge.samplers import PRUNERS, SAMPLERS, pruner_named, sampler_named
+from fkal.edge.search_space import EmptyTaps, Space, search_space, with_settings
+
+
+def digits(*assignments: str) -> Config:
+    return merged([from_file(preset("digits"), "digits"), from_assignments(assignments)])
+
+
+NUMBERS = Space({"train.lr": FloatDistribution(0.01, 1.0, log=True)}, {"train.lr": 0.05})
+
+
+def test_batch_size_and_a_boolean_a_tap_are_searched_by_default():
+    space = search_space(digits(), [], None)
+    assert space.distributions["train.batch_size"] == IntDistribution(5, 80, log=True)
+    taps = [f"acquisition.taps/{tap}" for tap in ("conv1", "conv2", "fc1")]
+    assert list(space.distributions) == ["train.batch_size", *taps]
+    assert space.defaults == {"train.batch_size": 20, **dict.fromkeys(taps, True)}
+    assert space.keys == ["train.batch_size", "acquisition.taps"]
+
+
+def test_a_trial_sets_what_it_was_given_and_never_no_taps():
+    space = search_space(digits(), [], None)
+    config = with_settings(digits(), space.settings({**space.defaults, "acquisition.taps/conv2": False}))
+    assert config.acquisition.taps == ("conv1", "fc1")
+    none = {name: False if "/" in name else value for name, value in space.defaults.items()}
+    with pytest.raises(EmptyTaps):
+        space.settings(none)
+
+
+@pytest.mark.parametrize("method", ["random", "entropy", "vaal"])
+def test_a_method_that_reads_no_taps_gets_none(method):
+    assert search_space(digits(f"acquisition.name={method}"), [], None).keys == ["train.batch_size"]
+
+
+def test_every_short_name_can_be_searched_around_the_configured_value():
+    base = digits("acquisition.pseudo_label=trace")
+    space = search_space(base, ["lr", "decay", "epochs", "combine", "pseudo_label", "k"], None)
+    assert "true" not in space.distributions["acquisition.pseudo_label"].choices
+    assert isinstance(space.distributions["acquisition.combine"], CategoricalDistribution)
+    assert with_settings(base, space.settings(space.defaults)) == base
+
+
+def test_the_params_file_names_the_space_and_options_add_to_it():
+    given = {
+        "train.lr": {"low": 0.001, "high": 0.1, "log": True},
+        "batch_size": [10, 20],
+        "taps": ["conv1", "conv2", "fc1"],
+    }
+    space = search_space(digits(), ["epochs"], given)
+    assert space.keys == ["train.lr", "train.batch_size", "acquisition.taps", "train.epochs"]
+    assert space.distributions["train.batch_size"] == CategoricalDistribution([10, 20])
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "given", "words"),
+    [
+        ("pfk", ["epoch"], None, "'epoch' cannot be searched; did you mean 'epochs'"),
+        ("pfk", ["k"], None, "k: pfk does not read acquisition.samples"),
+        ("entropy", ["combine"], None, "combine: entropy does not read acquisition.combine"),
+        ("pfk", ["acquisition.budget"], None, "'acquisition.budget' cannot be searched"),
+        ("pfk", [], {"train.lr": {"lo": 0.01, "high": 0.1}}, "tune.space.train.lr.lo: unknown; did you mean 'low'"),
+        ("pfk", [], {"train.lr": {"low": 0.1, "high": 0.01}}, "low 0.1 is not below high 0.01; exchange them"),
+        ("pfk", [], {"train.lr": {"low": 0, "high": 0.1, "log": True}}, "log: true wants low above 0"),
+        ("pfk", [], {"train.lr": {"low": "a", "high": 0.1}}, "tune.space.train.lr.low: input should be a valid"),
+        ("pfk", [], {"train.lr": {"low": 0.1, "high": 0.2}}, "the configured value 0.05 is not in it"),
+        ("pfk", [], {"train.batch_size": [10, 25]}, "the configured value 20 is not in it"),
+        ("pfk", [], {"train.batch_size": {"low": 0, "high": 25}}, "batch_size = 0; give at least 1"),
+        ("pfk", [], {"train.batch_size": 20}, "give a list of choices"),
+        ("pfk", [], {"acquisition.combine": ["product", "prodct"]}, "give one of"),
+        ("pfk", [], {"taps": ["conv1"]}, "lacks the configured conv2, fc1"),
+        ("pfk", [], {"taps": "conv1"}, "list the taps to choose among"),
+    ],
+)
+def test_a_space_that_cannot_be_is_refused_with_its_key(method, more, given, words):
+    with pytest.raises(ConfigError) as refusal:
+        search_space(digits(f"acquisition.name={method}"), more, given)
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["aubc,final", "cost", "aubc,aubc", "cost,aubc", "aubc,cost,final"])
+def test_objectives_are_one_accuracy_and_at_most_the_cost(text):
+    assert [each.name for each in objectives("minority,cost")] == ["minority", "cost"]
+    with pytest.raises(ConfigError, match="give one accuracy"):
+        objectives(text)
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'final'"):
+        objectives("finale")
+    with pytest.raises(ConfigError, match="did you mean 'random'"):
+        sampler_named("randm", NUMBERS, n_objectives=1)
+    with pytest.raises(ConfigError, match="did you mean 'median'"):
+        pruner_named("medain", budget=10, rounds=3)
+
+
+def test_a_sampler_that_does_not_suit_is_refused_in_words():
+    with pytest.raises(ConfigError, match="searches numbers alone, not acquisition"):
+        sampler_named("cmaes", search_space(digits(), [], None), n_objectives=1)
+    with pytest.raises(ConfigError, match="it has one objective"):
+        sampler_named("cmaes", NUMBERS, n_objectives=2)
+
+
+def test_a_package_that_is_absent_is_named(monkeypatch):
+    monkeypatch.setattr("fkal.edge.samplers.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match="pip install cmaes"):
+        sampler_named("cmaes", NUMBERS, n_objectives=1)
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "cmaes"])
+def test_every_sampler_can_be_made(name):
+    assert sampler_named(name, search_space(digits(), [], None), n_objectives=1)(3)
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_every_pruner_can_be_made(name):
+    assert pruner_named(name, budget=10, rounds=3)

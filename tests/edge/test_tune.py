@@ -1,0 +1,309 @@
+"""`fkal tune` as a user holds it, on the digits, with the real Optuna and MLflow."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+import yaml
+from mlflow import MlflowClient
+from typer.testing import CliRunner
+
+from fkal import experiment
+from fkal.config import from_assignments, from_file, merged, preset
+from fkal.edge.cli import app
+from fkal.edge.state import StateDirectory
+from fkal.tuned import read_tuned
+
+TINY = [
+    "--set", "pretrain.task=none",
+    "--set", "train.epochs=1",
+    "--set", "acquisition.rounds=2",
+    "--set", "acquisition.budget=10",
+]  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, store) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fkal(*arguments: str, code: int = 0):
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == code, result.output
+    return result
+
+
+def tuned(*arguments: str) -> dict:
+    return json.loads(fkal("tune", "--dataset", "digits", *TINY, *arguments, "--json").stdout)
+
+
+def runs(kind: str, dataset: str = "digits"):
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path.cwd() / 'mlflow.db'}")
+    found = client.get_experiment_by_name(f"fkal/{dataset}-tune")
+    return client, client.search_runs([found.experiment_id], f"tags.`fkal.kind` = '{kind}'", max_results=1000)
+
+
+class Sealed:
+    """A test set whose images nobody may read; its size and identity may be known."""
+
+    def __init__(self, images) -> None:
+        self._images = images
+
+    def __getattr__(self, name: str):
+        return getattr(self._images, name)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batches(self, *arguments, **options):
+        raise AssertionError("the test set was read")
+
+
+def test_a_study_is_tracked_and_its_best_values_are_kept(here):
+    told = tuned("--trials", "3", "--seeds", "0-1")
+    assert [trial["state"] for trial in told["trials"]].count("complete") >= 2
+    assert told["default"]["trial"] == 0
+    assert told["best"]["values"][0] == max(t["values"][0] for t in told["trials"] if t["state"] == "complete")
+
+    client, (study,) = runs("study")
+    files = {artifact.path for artifact in client.list_artifacts(study.info.run_id)}
+    assert {"best.yaml", "trials.csv", "history.png", "parallel_coordinates.png"} <= files
+    _, trials = runs("trial")
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {study.info.run_id}
+    first = next(run for run in trials if run.info.run_id == told["default"]["run_id"])
+    assert first.data.tags["fkal.trial_state"] == "complete" and first.info.status == "FINISHED"
+    assert first.data.params["sampled.train.batch_size"] == "20" and first.data.params["data.name"] == "digits"
+    assert [m.step for m in client.get_metric_history(first.info.run_id, "objective/aubc")] == [10, 20]
+    assert first.data.metrics["final/objective/aubc"] == pytest.approx(told["default"]["values"][0])
+    _, iterations = runs("iteration")
+    own = [run for run in iterations if run.data.tags["mlflow.parentRunId"] == first.info.run_id]
+    assert sorted((run.data.params["seed"], run.data.params["b"]) for run in own) == [
+        (seed, b) for seed in "01" for b in "12"
+    ]
+    assert all("holdout/accuracy" in run.data.metrics for run in own)
+
+    file = read_tuned(Path(told["tuned"]))
+    assert file.study.value == told["best"]["values"][0] and not file.study.applied and not told["applied"]
+    assert file.study.over == {"train.batch_size": 20, "acquisition.taps": ["conv1", "conv2", "fc1"]}
+
+
+def test_the_same_command_does_nothing_and_apply_only_applies(here):
+    first = tuned("--trials", "2", "--method", "random")
+    kept = {path: path.stat().st_mtime_ns for path in Path("runs/state").rglob("round-*")}
+    again = tuned("--trials", "2", "--method", "random", "--apply")
+    assert again["trials"] == first["trials"] and again["applied"]
+    assert {path: path.stat().st_mtime_ns for path in Path("runs/state").rglob("round-*")} == kept
+    assert read_tuned(Path(again["tuned"])).study.applied
+    assert tuned("--trials", "2", "--method", "random")["applied"]
+
+
+def test_values_that_someone_edited_are_not_replaced(here):
+    path = Path(tuned("--trials", "1", "--method", "random")["tuned"])
+    path.write_text(path.read_text().replace("batch_size: 20", "batch_size: 21"))
+    edited = path.read_text()
+    result = fkal("tune", "--dataset", "digits", *TINY, "--method", "random", "--trials", "1", code=2)
+    assert "move it away, or replace it with --force" in result.stderr
+    assert path.read_text() == edited
+    tuned("--trials", "1", "--method", "random", "--force")
+    assert not read_tuned(path).is_edited
+
+
+def test_the_test_set_is_never_read(here, monkeypatch):
+    whole = experiment._dataset
+
+    def sealed(data, device):
+        dataset = whole(data, device)
+        return replace(dataset, test=Sealed(dataset.test))
+
+    monkeypatch.setattr(experiment, "_dataset", sealed)
+    assert tuned("--trials", "2", "--method", "random")["best"]
+    counted = [json.loads(path.read_text()) for path in Path("runs/state").rglob("round-*.json")]
+    assert {each["forward_images"]["evaluate"] for each in counted} == {300}  # 30 validation images a class
+    assert not any(name.startswith("test/") for each in counted for name in each["metrics"])
+    fkal("run", "--preset", "digits", *TINY, "--method", "random", "--set", "holdout=6")
+
+
+def test_held_out_images_are_of_every_class_and_no_target(here):
+    settings = [text for text in TINY if "=" in text]
+    base = [from_file(preset("digits"), "digits"), from_assignments([*settings, "holdout=6"])]
+    prepared = experiment.prepare(merged(base), here, print)
+    problem = prepared.problem
+    labels = problem.train.labels
+    assert labels[problem.test].bincount().tolist() == [6] * 10
+    assert labels[problem.validation].bincount().tolist() == [24] * 10
+    assert torch.equal(torch.cat([problem.test, problem.validation]).sort().values, prepared.split.validation)
+    rounds = [event for event in prepared.events() if hasattr(event, "selection")]
+    matches = torch.cat([each.selection.matches for each in rounds])
+    assert not torch.isin(matches, problem.test).any()
+    assert int(rounds[-1].confusion.sum()) == 60
+
+
+@pytest.mark.parametrize(
+    ("assignments", "words"),
+    [
+        (["holdout=30"], "holdout = 30: the validation set has 30 images a class"),
+        (["holdout=-1"], "holdout = -1"),
+        (["holdout=3", "protocol=paper"], "protocol=paper chooses epochs by what is measured"),
+    ],
+)
+def test_a_holdout_that_cannot_be_is_refused(here, assignments, words):
+    settings = [part for text in assignments for part in ("--set", text)]
+    assert words in fkal("run", "--preset", "digits", *TINY, *settings, code=2).stderr
+
+
+def test_hopeless_trials_are_pruned_at_equal_labels(here):
+    learning = ["--set", "train.epochs=10", "--set", "acquisition.rounds=3", "--set", "acquisition.budget=40"]
+    Path("params.yaml").write_text(
+        fkal("config", "--preset", "digits", *TINY, *learning).stdout
+        + yaml.safe_dump({"tune": {"space": {"train.lr": {"low": 0.0001, "high": 0.2, "log": True}}}})
+    )
+    options = ["--method", "random", "--trials", "10", "--sampler", "random", "--holdout", "10", "--json"]
+    told = json.loads(fkal("tune", *options).stdout)
+    pruned = [trial for trial in told["trials"] if trial["state"] == "pruned"]
+    assert pruned and all(trial["labels"] in (40, 80) for trial in pruned)
+    assert "hopeless" in pruned[0]["reason"]
+    _, tracked = runs("trial")
+    assert [run.data.tags["fkal.trial_state"] for run in tracked].count("pruned") == len(pruned)
+
+
+def test_an_empty_set_of_taps_is_pruned_and_nothing_is_run(here):
+    told = tuned("--trials", "8", "--sampler", "random", "--method", "pcc@conv1")
+    empty = [t for t in told["trials"] if not t["params"]["acquisition.taps/conv1"]]
+    assert empty and all(t["state"] == "pruned" and "no tap is left" in t["reason"] for t in empty)
+    run = [t["params"]["train.batch_size"] for t in told["trials"] if t not in empty]
+    assert len(list(Path("runs/state").iterdir())) == len(set(run))
+
+
+def test_two_objectives_give_a_front_and_prune_nothing(here):
+    options = ["--objective", "aubc,cost", "--method", "pfk_trace:k4", "--space", "k", "--trials", "4"]
+    told = tuned(*options, "--storage", f"sqlite:///{here}/study.db")
+    values = [trial["values"] for trial in told["trials"] if trial["state"] == "complete"]
+    front = [trial["values"] for trial in told["front"]]
+    assert front and all(
+        not any(a >= area and c <= cost and (a, c) != (area, cost) for a, c in values) for area, cost in front
+    )
+    assert len({cost for _, cost in values}) > 1
+    names = optuna.get_all_study_names(f"sqlite:///{here}/study.db")
+    assert names == [told["study"]]
+    client, (study,) = runs("study")
+    assert "pareto_front.png" in {artifact.path for artifact in client.list_artifacts(study.info.run_id)}
+    shown = fkal("tune", "--dataset", "digits", *TINY, *options, "--storage", f"sqlite:///{here}/study.db").stdout
+    assert "Pareto front" in shown
+    assert "are not pruned" in fkal("tune", "--dataset", "digits", *TINY, *options, "--pruner", "median", code=2).stderr
+
+
+def test_a_study_whose_trials_all_fail_ends_with_their_reason(here):
+    failing = [*TINY, "--method", "random", "--set", "train.lr=1.0e+30", "--trials", "2"]
+    result = fkal("tune", "--dataset", "digits", *failing, code=1)
+    assert "no trial is complete" in result.stderr and "loss is" in result.stderr
+    assert not Path("params").exists()
+    _, trials = runs("trial")
+    assert [run.info.status for run in trials] == ["FAILED", "FAILED"]
+
+
+def test_a_trial_that_fails_does_not_end_the_study(here):
+    Path("params.yaml").write_text(
+        fkal("config", "--preset", "digits", *TINY).stdout
+        + yaml.safe_dump({"tune": {"space": {"train.lr": [0.05, 1e30], "train.batch_size": [10, 20]}}})
+    )
+    options = ["--method", "random", "--trials", "4", "--sampler", "random", "--json"]
+    told = json.loads(fkal("tune", *options).stdout)
+    states = [trial["state"] for trial in told["trials"]]
+    assert "fail" in states and states.count("complete") == 4
+    assert all(t["params"]["train.lr"] == 1e30 for t in told["trials"] if t["state"] == "fail")
+
+
+def test_a_dry_run_shows_the_space_and_leaves_no_study(here):
+    told = tuned("--trials", "5", "--dry-run")["plan"]
+    assert told["planned"] == 5 and told["holdout"] == 6 and told["config"]["holdout"] == 6
+    assert list(told["space"]) == ["train.batch_size", *(f"acquisition.taps/{t}" for t in ("conv1", "conv2", "fc1"))]
+    assert not Path("runs/tune").exists()
+    assert "train.batch_size" in fkal("tune", "--dataset", "digits", *TINY, "--dry-run").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--space", "epoch"], "did you mean 'epochs'"),
+        (["--objective", "accuracy"], "known: aubc, final, minority, cost"),
+        (["--sampler", "grid"], "known: tpe, random, gp"),
+        (["--pruner", "no"], "known: median"),
+        (["--trials", "0"], "give at least 1"),
+        (["--holdout", "0"], "give at least 1 image a class"),
+        (["--method", "random,pfk"], "--method names 2; a configuration has one"),
+        (
+            [
+                "--objective",
+                "minority",
+                "--set",
+                "bias.kind=by_hand",
+                "--set",
+                "bias.fractions={0: 1.0}",
+                "--set",
+                "bias.ratio=1",
+            ],
+            "no class is under-represented",
+        ),
+        (["--storage", "nosuch://x"], "the database cannot be used"),
+        (["--preset", "svnh"], "did you mean 'svhn'"),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_answered_in_words(here, options, words):
+    result = fkal("tune", *([] if "--preset" in options else ["--dataset", "digits"]), *TINY, *options, code=2)
+    assert words in result.stderr and "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"spaces": {}}, "give a section with a space"),
+        ({"space": {"train.lr": [0.05]}, "trials": 3}, "tune.trials: unknown key"),
+        ({"space": {"train.lrr": [0.05]}}, "did you mean 'train.lr'"),
+    ],
+)
+def test_the_section_tune_is_checked_and_no_concern_of_a_run(here, section, words):
+    Path("params.yaml").write_text(
+        fkal("config", "--preset", "digits", *TINY).stdout + yaml.safe_dump({"tune": section})
+    )
+    assert words in fkal("tune", code=2).stderr
+    fkal("run", "--dry-run")
+
+
+def write_svhn(folder: Path) -> None:
+    """train, extra and test in the published format: X (32 32 3 n), y (n 1), the digit 0 written as 10."""
+    from scipy.io import savemat
+
+    folder.mkdir(parents=True)
+    for k, (part, n) in enumerate({"train": 80, "extra": 20, "test": 10}.items()):
+        pixels = np.random.default_rng(k).integers(0, 256, (32, 32, 3, n), dtype=np.uint8)
+        labels = (np.arange(n, dtype=np.uint8) % 10 + 1)[:, None]
+        savemat(folder / f"{part}_32x32.mat", {"X": pixels, "y": labels}, do_compression=True)
+
+
+def test_svhn_is_tuned_from_files_of_its_format(here):
+    write_svhn(here / "data" / "svhn")
+    small = ["data.validation_per_class=2", "bias.ratio=1", "pretrain.task=none", "train.epochs=1", "threads=1"]
+    settings = [*small, "acquisition.rounds=2", "acquisition.budget=8", "train.batch_size=4"]
+    options = [part for text in settings for part in ("--set", text)]
+    told = json.loads(fkal("tune", "--dataset", "svhn", *options, "--trials", "2", "--json").stdout)
+    assert told["study"].startswith("svhn-ir1-pfk_joint") and told["holdout"] == 1
+    assert Path(told["tuned"]).name == "svhn.yaml"
+    assert set(told["best"]["params"]) == {"train.batch_size", "acquisition.taps/layer3", "acquisition.taps/layer4"}
+    _, (study,) = runs("study", "svhn")
+    assert study.info.status == "FINISHED"
+
+
+def test_the_iterations_of_a_study_are_those_of_an_experiment_with_a_holdout(here):
+    """A duplicate costs nothing: the default trial leaves what `fkal run` with the same settings takes up."""
+    tuned("--trials", "1", "--method", "random")
+    told = json.loads(
+        fkal("run", "--preset", "digits", *TINY, "--method", "random", "--set", "holdout=6", "--json").stdout
+    )
+    (state,) = Path("runs/state").iterdir()
+    assert told["experiments"][0]["fingerprint"] == state.name
+    assert StateDirectory(Path("runs"), state.name).finished_count == 2

@@ -1,0 +1,109 @@
+"""Several processes on one study, and one that is killed: as a user starts and loses them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from mlflow import MlflowClient
+from typer.testing import CliRunner
+
+from fkal.edge.cli import app
+from fkal.edge.study import is_alive, this_worker
+
+COMMAND = [
+    "tune", "--dataset", "digits", "--method", "random", "--json",
+    "--set", "pretrain.task=none",
+    "--set", "train.epochs=10",
+    "--set", "acquisition.rounds=3",
+    "--space", "lr",
+]  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, store) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def worker(*options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "fkal.edge.cli", *COMMAND, *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def tuned(*options: str) -> tuple[dict, str]:
+    result = CliRunner().invoke(app, [*COMMAND, *options])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout), result.stderr
+
+
+def trial_runs() -> list:
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path.cwd() / 'mlflow.db'}")
+    found = client.get_experiment_by_name("fkal/digits-tune")
+    return client.search_runs([found.experiment_id], "tags.`fkal.kind` = 'trial'")
+
+
+def test_two_processes_on_one_study_make_so_many_trials_and_none_twice(here):
+    workers = [worker("--trials", "5") for _ in range(2)]
+    answers = [(process.communicate(timeout=120), process.returncode) for process in workers]
+    assert [code for _, code in answers] == [0, 0], answers
+    told = [json.loads(out) for (out, _), _ in answers]
+    assert [len(each["trials"]) for each in told] == [5, 5]
+    assert told[0]["trials"] == told[1]["trials"]
+    assert {trial["state"] for trial in told[0]["trials"]} <= {"complete", "pruned"}
+    assert sorted(run.info.run_id for run in trial_runs()) == sorted(t["run_id"] for t in told[0]["trials"])
+    lines = [line for (_, err), _ in answers for line in err.splitlines() if line.startswith("trial ")]
+    assert sorted(line.split(":")[0] for line in lines) == [f"trial {n}" for n in range(5)]
+
+
+def test_a_killed_study_goes_on_to_the_trials_of_one_that_was_not(here):
+    process = worker("--trials", "4", "--seeds", "0-1", "--out", "killed")
+    deadline = time.monotonic() + 120
+    while len(list(Path("killed/state").glob("*/round-01.json"))) < 3:  # the second trial, its first seed
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = {path: path.stat().st_mtime_ns for path in Path("killed/state").glob("*/round-*")}
+
+    told, said = tuned("--trials", "4", "--seeds", "0-1", "--out", "killed")
+    assert "trial 1: its worker is gone; it is queued again" in said
+    assert all(path.stat().st_mtime_ns == before for path, before in done.items())
+    lost, retry = told["trials"][1], told["trials"][2]
+    assert lost["state"] == "fail" and retry["params"] == lost["params"]
+    states = {run.info.run_id: (run.info.status, run.data.tags["fkal.trial_state"]) for run in trial_runs()}
+    assert states[lost["run_id"]] == ("KILLED", "lost")
+
+    whole, _ = tuned("--trials", "4", "--seeds", "0-1", "--out", "whole")
+    kept = [trial for trial in told["trials"] if trial["state"] != "fail"]
+    assert len(kept) == len(whole["trials"]) == 4
+    for one, other in zip(kept, whole["trials"], strict=True):
+        assert {**one, **dict.fromkeys(("trial", "seconds", "run_id"))} == {
+            **other, **dict.fromkeys(("trial", "seconds", "run_id"))
+        }  # fmt: skip
+
+
+def test_a_worker_is_known_by_its_process_and_start():
+    me = this_worker()
+    assert is_alive(me) and me["pid"] == os.getpid()
+    assert not is_alive({**me, "started": me["started"] - 60})
+    assert not is_alive({**me, "pid": max(psutil.pids()) + 1000})
+    assert not is_alive(None)
+    assert is_alive({**me, "host": "elsewhere", "pid": 1})
+
+
+def test_a_trial_of_another_machine_is_left_to_it(here):
+    told, _ = tuned("--trials", "1")
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(f"runs/tune/{told['study']}.journal")
+    )
+    study = optuna.load_study(study_name=told["study"], storage=storage)
+    study.ask().set_user_attr("fkal.worker", {"host": "elsewhere", "pid": 1, "started": 0.0})
+    again, _ = tuned("--trials", "2")
+    assert [trial["state"] for trial in again["trials"]] == ["complete", "running"]
