@@ -1,0 +1,143 @@
+"""The real dvc on the digits: what runs again after which change, what comes back, what a kill leaves."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+SMALL = {
+    "pretrain": {"epochs": 1, "decay_epochs": []},
+    "train": {"epochs": 2, "decay_epochs": []},
+    "acquisition": {"rounds": 2, "budget": 20},
+}
+
+
+def call(*command: str, cwd: Path, code: int = 0) -> str:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("FKAL_", "MLFLOW_"))}
+    environment["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == code, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def ran(output: str) -> list[str]:
+    """The stages that `dvc repro` ran."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def set_params(project: Path, **changes: dict) -> None:
+    path = project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["grid"].update(changes.pop("grid", {}))
+    for section, values in changes.items():
+        params["datasets"]["digits"][section].update(values)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def new_project(folder: Path) -> Path:
+    """What the repository has at its top for the pipeline, with small settings."""
+    folder.mkdir()
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "params", folder / "params")
+    (folder / ".dvc" / "plots").mkdir(parents=True)
+    for name in (".gitignore", "config", "plots/budget_curve.json"):
+        shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
+    call("git", "init", "-q", cwd=folder)
+    set_params(folder, grid={"seeds": "0"}, **SMALL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A project whose pipeline has run."""
+    folder = new_project(tmp_path_factory.mktemp("pipeline") / "project")
+    stages = ran(call("dvc", "repro", cwd=folder))
+    assert stages == [
+        "plan",
+        "split@digits-20",
+        "pretrain@digits-20",
+        "experiment@digits-20-random",
+        "experiment@digits-20-pfk_joint",
+        "report",
+    ]
+    return folder
+
+
+def test_a_second_repro_runs_nothing(project):
+    assert ran(call("dvc", "repro", cwd=project)) == []
+
+
+def test_metrics_and_plots_tell_of_each_cell(project):
+    table = call("dvc", "metrics", "show", cwd=project)
+    assert "digits-20-random" in table and "final_accuracy" in table
+    call("dvc", "plots", "show", cwd=project)
+    page = (project / "dvc_plots" / "index.html").read_text()
+    assert "digits ir20 pfk_joint" in page and "digits ir20 random" in page
+
+
+def test_outputs_come_back_from_the_cache(project):
+    before = (project / "data/experiments/digits-20-random/s0/round-02.json").read_bytes()
+    shutil.rmtree(project / "data/experiments")
+    shutil.rmtree(project / "data/pretrained")
+    call("dvc", "checkout", cwd=project)
+    assert (project / "data/experiments/digits-20-random/s0/round-02.json").read_bytes() == before
+    assert ran(call("dvc", "repro", cwd=project)) == []
+
+
+def test_another_machine_pulls_and_computes_nothing_anew(project, tmp_path):
+    call("git", "add", "-A", cwd=project)
+    call("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "results", cwd=project)
+    call("dvc", "remote", "add", "-f", "--local", "-d", "there", str(tmp_path / "remote"), cwd=project)
+    call("dvc", "push", cwd=project)
+    other = tmp_path / "other"
+    call("git", "clone", "-q", str(project), str(other), cwd=tmp_path)
+    call("dvc", "remote", "add", "--local", "-d", "there", str(tmp_path / "remote"), cwd=other)
+    call("dvc", "pull", cwd=other)
+    assert ran(call("dvc", "repro", cwd=other)) == []
+    told = call("fkal", "sync", cwd=other)
+    assert "2 experiments are published" in told
+    assert "digits-ir20-pfk_joint-s0" in call("fkal", "runs", cwd=other)
+    set_params(other, grid={"seeds": "0-1"})
+    output = call("dvc", "repro", cwd=other)
+    assert "digits-ir20-pfk_joint-s0: finished before, nothing to do" in output
+    assert "digits seed 0: runs/pretrained/" in output and "(was there)" in output
+
+
+def test_a_change_reaches_only_those_who_read_it(project):
+    set_params(project, acquisition={"combine": "sum"})
+    assert ran(call("dvc", "repro", cwd=project)) == ["plan", "experiment@digits-20-pfk_joint", "report"]
+    set_params(project, grid={"method": ["random", "pfk_joint", "pcc"]})
+    assert ran(call("dvc", "repro", cwd=project)) == ["plan", "experiment@digits-20-pcc", "report"]
+
+
+def test_a_killed_repro_goes_on_in_the_same_runs(tmp_path):
+    folder = new_project(tmp_path / "killed")
+    set_params(folder, grid={"method": ["random"]}, acquisition={"rounds": 6}, train={"epochs": 30})
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    working = subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=folder,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 200
+    while not list(folder.glob("runs/state/*/round-02.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(working.pid, signal.SIGKILL)
+    working.wait()
+    first = next(folder.glob("runs/state/*/round-02.json")).read_bytes()
+    output = call("dvc", "repro", cwd=folder)
+    assert "going on after iteration" in output
+    assert next(folder.glob("runs/state/*/round-02.json")).read_bytes() == first
+    assert len(call("fkal", "runs", "--json", cwd=folder).split('"fingerprint"')) <= 2
