@@ -96,8 +96,7 @@ def found(client: "MlflowClient", wanted: Wanted) -> list[FoundRun]:
     some = [run for run in everything if wanted.takes(run)]
     if not some:
         raise ConfigError(
-            f"none of the {len(everything)} experiments in {client.tracking_uri} is as asked for; "
-            "`fkal runs --all` lists them"
+            f"{client.tracking_uri}: {len(everything)} tracked, none as asked for; `fkal runs --all` lists them"
         )
     return some
 

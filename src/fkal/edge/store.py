@@ -6,7 +6,7 @@ mlflow is imported where it is needed: to know the address takes none of its sec
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,6 +22,8 @@ SERVERS = ("http", "https", "databricks")
 STORE_FILE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 CREATION_SECONDS = 120.0
+CREATION_LOCK = 0x666B616C
+"""PostgreSQL's advisory locks have numbers: "fkal"."""
 REACH_SECONDS = 5
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 
@@ -50,7 +52,8 @@ def tracking_uri(given: str | None, cwd: Path) -> str:
 def prepare_store(uri: str) -> "MlflowClient":
     """A client of the store, which exists, has its tables and answers. Call it before all else of MLflow.
 
-    Of several processes that call it at once for a new sqlite file, one creates it; the others wait.
+    Of several processes that call it at once for a new sqlite file or PostgreSQL database, one makes the
+    tables; the others wait.
     Raises StoreError if the store cannot be reached.
     """
     import sqlalchemy
@@ -60,10 +63,9 @@ def prepare_store(uri: str) -> "MlflowClient":
     try:
         if uri.startswith(SQLITE):
             _prepare_sqlite(uri)
-        elif urlsplit(uri).scheme.partition("+")[0] in DATABASES:
-            _reach_database(uri)
-        client = MlflowClient(tracking_uri=uri)
-        with _impatient():
+        reached = _reached_alone(uri) if urlsplit(uri).scheme.partition("+")[0] in DATABASES else nullcontext()
+        with reached, _impatient():
+            client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
     except ImportError as error:
         raise StoreError(
@@ -157,14 +159,18 @@ def _revision(database: sqlite3.Connection) -> str | None:
     return str(row[0])
 
 
-def _reach_database(uri: str) -> None:
-    """One attempt; MLflow would make ten, over minutes."""
+@contextmanager
+def _reached_alone(uri: str) -> Iterator[None]:
+    """One attempt, where MLflow would make ten, over minutes; on PostgreSQL one process at a time goes on."""
     import sqlalchemy
 
     patience = {} if uri.startswith("mssql") else {"connect_timeout": REACH_SECONDS}
     engine = sqlalchemy.create_engine(uri, connect_args=patience)
     try:
-        engine.connect().close()
+        with engine.connect() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(CREATION_LOCK)))
+            yield
     finally:
         engine.dispose()
 

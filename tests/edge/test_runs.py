@@ -1,0 +1,207 @@
+"""`fkal runs` on stores that hold hand-made experiments."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+from typer.testing import CliRunner
+
+from fkal.edge import found_runs
+from fkal.edge.cli import app
+from fkal.edge.state import StateDirectory
+from fkal.edge.tracking import TrackedRun
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1
+)
+
+
+def fkal(*arguments: str, code: int = 0, answer: str | None = None):
+    result = CliRunner().invoke(app, ["runs", *arguments], input=answer)
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def track(experiment, tiny_round, store, tmp_path):
+    """Runs an experiment of this method and seed into the store; its run id."""
+
+    def tracked(method: str, seed: int, rounds: int = 2, *, ends: bool = True, accuracy: float | None = None) -> str:
+        one = replace(
+            experiment,
+            name=f"tiny-ir2-{method}-s{seed}",
+            fingerprint=f"{method}{seed}",
+            seed=seed,
+            tags={**experiment.tags, "method": method},
+        )
+        with StateDirectory(tmp_path / "runs", one.fingerprint) as state:
+            run = TrackedRun.open(one, state, uri=store, say=print, monitor=False).__enter__()
+            for b in range(1, rounds + 1):
+                run.log(tiny_round(one, b, accuracy=accuracy))
+            if ends:
+                run.finish(model=False)
+            return run.run_id
+
+    return tracked
+
+
+@pytest.fixture
+def three(here, track) -> dict[str, str]:
+    """Run ids by what they are."""
+    return {"random": track("random", 0), "pfk": track("pfk_joint", 0), "begun": track("pfk_joint", 1, 0, ends=False)}
+
+
+def listed(*arguments: str) -> list[str]:
+    return [run["run_id"] for run in json.loads(fkal(*arguments, "--json").stdout)["runs"]]
+
+
+def test_the_newest_comes_first_with_its_figures(three):
+    told = json.loads(fkal("--json").stdout)
+    assert [run["run_id"] for run in told["runs"]] == [three["begun"], three["pfk"], three["random"]]
+    begun, pfk, _ = told["runs"]
+    assert (pfk["name"], pfk["method"], pfk["bias"], pfk["seed"]) == ("tiny-ir2-pfk_joint-s0", "pfk_joint", "ir2", 0)
+    assert (pfk["status"], pfk["labels_used"]) == ("FINISHED", 12)
+    assert pfk["accuracy"] == pytest.approx(0.5)
+    assert pfk["aubc"] == pytest.approx(0.4)
+    assert (begun["status"], begun["labels_used"], begun["accuracy"], begun["aubc"]) == ("RUNNING", None, None, None)
+    table = fkal().stdout
+    assert [line.split()[0] for line in table.splitlines() if "tiny-ir2" in line] == [i[:8] for i in listed()]
+    assert "labels used" in table
+    assert "50.0" in table
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        (["--method", "random"], ["random"]),
+        (["--method", "random,pfk_joint", "--seed", "0"], ["pfk", "random"]),
+        (["--status", "Running"], ["begun"]),
+        (["--dataset", "tiny", "--bias", "ir2", "--seed", "1-3"], ["begun"]),
+    ],
+)
+def test_filters_leave_what_is_asked_for(three, options, kinds):
+    assert listed(*options) == [three[kind] for kind in kinds]
+
+
+def test_many_runs_come_page_by_page(three, monkeypatch):
+    monkeypatch.setattr(found_runs, "PAGE", 1)
+    assert len(listed()) == 3
+    assert "4 iterations of 2 experiments" in fkal("export", "all.csv").stderr
+
+
+def test_a_superseded_run_is_listed_on_request_alone(here, track):
+    old = track("random", 0)
+    new = track("random", 0, accuracy=0.25)
+    assert listed() == [new]
+    assert set(listed("--all")) == {old, new}
+    assert "superseded" in fkal("--all").stdout
+    fkal("rm", "tiny-ir2-random-s0", "--yes")
+    assert listed("--all") == [old]
+
+
+def test_to_read_makes_no_store(here):
+    told = fkal("--tracking-uri", "sqlite:///none.db", code=4).stderr
+    assert "none.db" in told and "fkal run" in told
+    assert not Path("none.db").exists()
+
+
+def test_an_empty_store_and_filters_that_leave_nothing_are_told_apart(here, store, track):
+    assert "no experiment is tracked" in fkal(code=4).stderr
+    track("random", 0, 0, ends=False)
+    assert "1 tracked, none" in fkal("--method", "nix", code=2).stderr
+    assert "did you mean 'failed'" in fkal("--status", "faild", code=2).stderr
+
+
+def test_a_filter_before_the_command_is_refused(three):
+    assert "options follow the command" in fkal("--method", "random", "rm", "--yes", code=2).stderr
+    assert len(listed()) == 3
+
+
+def test_removed_is_an_experiment_with_its_iterations_until_it_is_restored(three, store):
+    told = fkal("rm", three["random"][:12], "--yes")
+    assert three["random"] in told.stdout
+    assert "mlflow gc" in told.stderr and f"mlflow runs restore --run-id {three['random']}" in told.stderr
+    assert "would track them again" in told.stderr
+    assert listed() == [three["begun"], three["pfk"]]
+    client = MlflowClient(store)
+    assert len(client.search_runs(["1"], run_view_type=ViewType.DELETED_ONLY)) == 3
+    assert (StateDirectory(Path("runs"), "random0")).exists
+    client.restore_run(three["random"])
+    assert three["random"] in listed()
+
+
+def test_nothing_is_removed_without_a_yes(three):
+    told = fkal("rm", "tiny-ir2-random-s0", answer="n\n", code=1)
+    assert "Remove these 1" in told.stderr
+    assert len(listed()) == 3
+    fkal("rm", "--seed", "0", answer="y\n")
+    assert listed() == [three["begun"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "name the runs to remove, or filter them"),
+        (["tiny-ir2-random-s0", "--method", "random"], "one of both"),
+        (["nix"], "'nix' is no experiment's run id"),
+        ([""], "may be any of 3 runs"),
+    ],
+)
+def test_what_to_remove_must_be_plain(three, arguments, part):
+    assert part in fkal("rm", *arguments, "--yes", code=2).stderr
+    assert len(listed()) == 3
+
+
+def test_state_is_removed_on_request_unless_a_process_holds_it(three):
+    state = StateDirectory(Path("runs"), "random0")
+    with state:
+        assert "another process" in fkal("rm", "--method", "random", "--state", "--yes", code=1).stderr
+    assert state.exists
+    assert len(listed()) == 3
+    fkal("rm", "--method", "random", "--state", "--yes")
+    assert not state.exists
+    assert StateDirectory(Path("runs"), "pfk_joint0").exists
+
+
+def test_an_export_has_a_row_an_iteration(three):
+    fkal("export", "out.csv")
+    fkal("export", "out.parquet")
+    table = pd.read_parquet("out.parquet")
+    assert table[["method", "b", "labels_used"]].values.tolist() == [
+        ["pfk_joint", 1, 6], ["pfk_joint", 2, 12], ["random", 1, 6], ["random", 2, 12]
+    ]  # fmt: skip
+    assert table["run_id"].tolist() == [three["pfk"]] * 2 + [three["random"]] * 2
+    assert table["test/accuracy"].tolist() == pytest.approx([0.3, 0.5] * 2)
+    assert table["train.lr"].tolist() == [0.1] * 4
+    assert table["acquisition.taps"].tolist() == ['["conv1","fc1"]'] * 4
+    assert table["iteration_run_id"].nunique() == 4
+    as_csv = pd.read_csv("out.csv", dtype={"train.nesterov": str})
+    pd.testing.assert_frame_equal(as_csv, table, check_dtype=False)
+    shown = pd.read_csv(io.StringIO(fkal("export", "-", "--method", "random").stdout))
+    assert shown["name"].tolist() == ["tiny-ir2-random-s0"] * 2
+    assert not list(Path().glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("file", "part"),
+    [("out.xlsx", ".csv or .parquet"), ("none/out.csv", "there is no folder none"), ("folder.csv", "is a folder")],
+)
+def test_a_file_that_cannot_be_is_refused(three, file, part):
+    Path("folder.csv").mkdir()
+    assert part in fkal("export", file, code=2).stderr
+
+
+def test_experiments_without_an_iteration_are_no_table(three):
+    assert "nothing to export" in fkal("export", "out.csv", "--status", "running", code=2).stderr
+    assert not Path("out.csv").exists()
