@@ -118,6 +118,15 @@ def test_layers_left_at_all_change_no_digest_and_the_head_alone_does(tmp_path):
     assert fingerprint(tmp_path, "train.layers=head") != fingerprint(tmp_path)
 
 
+def test_a_holdout_changes_the_experiment_and_neither_its_split_nor_its_pretraining(tmp_path):
+    plain, held = (prepare(digits(*some), tmp_path, quiet) for some in ([], ["holdout=4"]))
+    assert prepare(digits("holdout=0"), tmp_path, quiet).fingerprint == plain.fingerprint != held.fingerprint
+    assert (held.split.digest, held.weights_paths) == (plain.split.digest, plain.weights_paths)
+    assert (plain.problem.measured, held.problem.measured) == ("test", "holdout")
+    assert held.problem.test_images is held.dataset.train
+    assert held.name.endswith("-holdout4-s0") and plain.name.replace("-s0", "-holdout4-s0") == held.name
+
+
 def test_theta_0_is_pretrained_all_but_the_head_and_shared_by_methods(tmp_path):
     def theta_0(config: Config) -> tuple[dict, list[Progress], dict]:
         experiment = prepare(config, tmp_path, quiet)

@@ -5,7 +5,7 @@ import torch
 
 from fkal.data.config import BiasConfig, DataConfig
 from fkal.data.datasets import Dataset, load
-from fkal.data.splits import CorruptSplit, ForeignSplit, check_split, draw_split, read_split, write_split
+from fkal.data.splits import CorruptSplit, ForeignSplit, check_split, draw_split, hold_out, read_split, write_split
 
 DATA = DataConfig(validation_per_class=2)
 
@@ -40,6 +40,13 @@ def test_pool_and_validation_are_apart_sorted_and_as_large_as_said(dataset, spli
     assert split.class_counts == {"pool": [18, 18, 5, 4], "validation": [2] * 4, "test": [5] * 4}
     assert dataset.train.labels[split.pool].bincount().tolist() == [18, 18, 5, 4]
     assert split.test.tolist() == list(range(20))
+
+
+def test_what_is_held_out_has_each_class_alike_and_leaves_the_rest(dataset, split):
+    rest, held = hold_out(split.validation, dataset.train.labels, 1, torch.Generator().manual_seed(0))
+    assert dataset.train.labels[held].bincount().tolist() == [1] * 4
+    assert sorted([*rest.tolist(), *held.tolist()]) == split.validation.tolist()
+    assert rest.tolist() == sorted(rest.tolist()) and held.tolist() == sorted(held.tolist())
 
 
 def test_validation_does_not_know_the_bias(dataset, split):

@@ -19,7 +19,7 @@ NUMBERS = Space({"train.lr": FloatDistribution(0.01, 1.0, log=True)}, {"train.lr
 def test_batch_size_and_a_boolean_a_tap_are_searched_by_default():
     space = search_space(digits(), [], None)
     assert space.distributions["train.batch_size"] == IntDistribution(5, 80, log=True)
-    taps = [f"acquisition.taps/{tap}" for tap in ("conv1", "conv2", "fc1")]
+    taps = [f"taps/{tap}" for tap in ("conv1", "conv2", "fc1")]
     assert list(space.distributions) == ["train.batch_size", *taps]
     assert space.defaults == {"train.batch_size": 20, **dict.fromkeys(taps, True)}
     assert space.keys == ["train.batch_size", "acquisition.taps"]
@@ -27,7 +27,7 @@ def test_batch_size_and_a_boolean_a_tap_are_searched_by_default():
 
 def test_a_trial_sets_what_it_was_given_and_never_no_taps():
     space = search_space(digits(), [], None)
-    config = with_settings(digits(), space.settings({**space.defaults, "acquisition.taps/conv2": False}))
+    config = with_settings(digits(), space.settings({**space.defaults, "taps/conv2": False}))
     assert config.acquisition.taps == ("conv1", "fc1")
     none = {name: False if "/" in name else value for name, value in space.defaults.items()}
     with pytest.raises(EmptyTaps):
@@ -101,7 +101,7 @@ def test_unknown_names_are_answered_with_the_nearest():
 
 
 def test_a_sampler_that_does_not_suit_is_refused_in_words():
-    with pytest.raises(ConfigError, match="searches numbers alone, not acquisition"):
+    with pytest.raises(ConfigError, match="searches numbers alone, not taps"):
         sampler_named("cmaes", search_space(digits(), [], None), n_objectives=1)
     with pytest.raises(ConfigError, match="it has one objective"):
         sampler_named("cmaes", NUMBERS, n_objectives=2)

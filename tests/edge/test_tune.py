@@ -109,6 +109,7 @@ def test_values_that_someone_edited_are_not_replaced(here):
     result = fkal("tune", "--dataset", "digits", *TINY, "--method", "random", "--trials", "1", code=2)
     assert "move it away, or replace it with --force" in result.stderr
     assert path.read_text() == edited
+    path.write_text("study: [")
     tuned("--trials", "1", "--method", "random", "--force")
     assert not read_tuned(path).is_edited
 
@@ -173,7 +174,7 @@ def test_hopeless_trials_are_pruned_at_equal_labels(here):
 
 def test_an_empty_set_of_taps_is_pruned_and_nothing_is_run(here):
     told = tuned("--trials", "8", "--sampler", "random", "--method", "pcc@conv1")
-    empty = [t for t in told["trials"] if not t["params"]["acquisition.taps/conv1"]]
+    empty = [t for t in told["trials"] if not t["params"]["taps/conv1"]]
     assert empty and all(t["state"] == "pruned" and "no tap is left" in t["reason"] for t in empty)
     run = [t["params"]["train.batch_size"] for t in told["trials"] if t not in empty]
     assert len(list(Path("runs/state").iterdir())) == len(set(run))
@@ -221,7 +222,7 @@ def test_a_trial_that_fails_does_not_end_the_study(here):
 def test_a_dry_run_shows_the_space_and_leaves_no_study(here):
     told = tuned("--trials", "5", "--dry-run")["plan"]
     assert told["planned"] == 5 and told["holdout"] == 6 and told["config"]["holdout"] == 6
-    assert list(told["space"]) == ["train.batch_size", *(f"acquisition.taps/{t}" for t in ("conv1", "conv2", "fc1"))]
+    assert list(told["space"]) == ["train.batch_size", *(f"taps/{t}" for t in ("conv1", "conv2", "fc1"))]
     assert not Path("runs/tune").exists()
     assert "train.batch_size" in fkal("tune", "--dataset", "digits", *TINY, "--dry-run").stdout
 
@@ -293,7 +294,7 @@ def test_svhn_is_tuned_from_files_of_its_format(here):
     told = json.loads(fkal("tune", "--dataset", "svhn", *options, "--trials", "2", "--json").stdout)
     assert told["study"].startswith("svhn-ir1-pfk_joint") and told["holdout"] == 1
     assert Path(told["tuned"]).name == "svhn.yaml"
-    assert set(told["best"]["params"]) == {"train.batch_size", "acquisition.taps/layer3", "acquisition.taps/layer4"}
+    assert set(told["best"]["params"]) == {"train.batch_size", "taps/layer3", "taps/layer4"}
     _, (study,) = runs("study", "svhn")
     assert study.info.status == "FINISHED"
 

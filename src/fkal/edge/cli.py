@@ -184,9 +184,9 @@ def tune(
         str | None, typer.Option(help="median, percentile, hyperband, halving or none. [default: median]")
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(help="Journal file, or a database's URL. [default: <out>/tune/<study>.journal]")
+        str | None, typer.Option(help="Journal file, or a database's URL. [default: OUT/tune/STUDY.journal]")
     ] = None,
-    tuned_dir: Annotated[Path, typer.Option(help="Folder of the result, <dataset>.yaml.")] = Path("params/tuned"),
+    tuned_dir: Annotated[Path, typer.Option(help="Folder of the result, DATASET.yaml.")] = Path("params/tuned"),
     apply: Annotated[bool, typer.Option("--apply", help="Have experiments use the result.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a result that was edited by hand.")] = False,
     out: Out = Path("runs"),

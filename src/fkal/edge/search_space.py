@@ -99,7 +99,7 @@ class Range(BaseModel):
 class Space:
     """Distributions by the name that Optuna knows, and the configured values by the same names.
 
-    Of taps each is a boolean `acquisition.taps/conv1`; `taps` has those that may be chosen, in their order.
+    Of taps each is a boolean `taps/conv1`; `taps` has those that may be chosen, in their order.
     """
 
     distributions: Mapping[str, BaseDistribution]
@@ -109,7 +109,7 @@ class Space:
     @property
     def keys(self) -> list[str]:
         """The dotted keys that are searched."""
-        return list(dict.fromkeys(name.partition("/")[0] for name in self.distributions))
+        return list(dict.fromkeys(TAPS if "/" in name else name for name in self.distributions))
 
     @property
     def described(self) -> dict[str, str]:
@@ -120,7 +120,7 @@ class Space:
         plain = {name: value for name, value in params.items() if "/" not in name}
         if not self.taps:
             return plain
-        taps = [tap for tap in self.taps if params[f"{TAPS}/{tap}"]]
+        taps = [tap for tap in self.taps if params[f"taps/{tap}"]]
         if not taps:
             raise EmptyTaps("no tap is left, and the method describes images by taps")
         return {**plain, TAPS: taps}
@@ -150,7 +150,7 @@ def search_space(base: Config, more: Sequence[str], given: Mapping[str, Any] | N
         now = value_at(base.tree, key)
         if key == TAPS:
             taps = _taps(value, now)
-            names = {f"{TAPS}/{tap}": tap in now for tap in taps}
+            names = {f"taps/{tap}": tap in now for tap in taps}
             distributions |= {name: CategoricalDistribution([False, True]) for name in names}
             defaults |= names
         else:

@@ -24,22 +24,22 @@ def write_study_files(folder: Path, study: optuna.Study, plan: Plan, best: Mappi
     if best is not None:
         (folder / "best.yaml").write_text(yaml.safe_dump(dict(best), sort_keys=False))
     target = None if len(plan.objectives) == 1 else lambda trial: trial.values[0]
-    title = plan.objectives[0].title
+    name = plan.objectives[0].name
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     varies = {trial.values[0] for trial in complete}
     draw = optuna.visualization.matplotlib
     if complete:
-        _save(folder / "history.png", lambda: draw.plot_optimization_history(study, target=target, target_name=title))
+        _save(folder / "history.png", lambda: draw.plot_optimization_history(study, target=target, target_name=name))
     if len(complete) > 1:
         _save(
             folder / "parallel_coordinates.png",
-            lambda: draw.plot_parallel_coordinate(study, target=target, target_name=title),
+            lambda: draw.plot_parallel_coordinate(study, target=target, target_name=name),
         )
     if len(complete) > 1 and len(plan.objectives) > 1:
-        names = [each.title for each in plan.objectives]
+        names = [each.name for each in plan.objectives]
         _save(folder / "pareto_front.png", lambda: draw.plot_pareto_front(study, target_names=names))
     if len(varies) > 1:
-        _write_importances(folder, study, target, title)
+        _write_importances(folder, study, target, name)
 
 
 def trials_frame(study: optuna.Study, plan: Plan) -> pd.DataFrame:
@@ -60,7 +60,7 @@ def trials_frame(study: optuna.Study, plan: Plan) -> pd.DataFrame:
 
 
 def _write_importances(
-    folder: Path, study: optuna.Study, target: Callable[[optuna.trial.FrozenTrial], float] | None, title: str
+    folder: Path, study: optuna.Study, target: Callable[[optuna.trial.FrozenTrial], float] | None, name: str
 ) -> None:
     """By fANOVA; its forest is seeded, so that one study has one answer."""
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
@@ -71,7 +71,7 @@ def _write_importances(
     draw = optuna.visualization.matplotlib
     _save(
         folder / "importances.png",
-        lambda: draw.plot_param_importances(study, evaluator=evaluator, target=target, target_name=title),
+        lambda: draw.plot_param_importances(study, evaluator=evaluator, target=target, target_name=name),
     )
 
 

@@ -18,7 +18,7 @@ def written(path: Path, findings: Findings, *, apply: bool, force: bool) -> bool
     if not force:
         refuse_hand_made(path)
     plan, values = findings.plan, findings.best_settings
-    applied = apply or _was_applied(path, plan, values)
+    applied = apply or (not force and _was_applied(path, plan, values))
     if not applied and path.exists() and not force and _is_applied(path):
         say(f"{path}: other values were applied; these are not yet: fkal tune --apply")
     write_tuned(
