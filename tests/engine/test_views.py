@@ -9,7 +9,7 @@ from torch.testing import assert_close
 import fkal.engine.views
 from fkal.core.descriptors import standardised
 from fkal.engine.describing import Describer
-from fkal.engine.views import Perturbation, perturbations, perturbed_views, view_of
+from fkal.engine.views import Perturbation, _batched_gradients, perturbations, perturbed_views, view_of
 from fkal.models import Taps, build
 
 TAPS = {"lenet": ("conv1", "conv2", "fc1"), "with norm": ("relu", "norm"), "resnet10": ("layer3", "layer4")}
@@ -109,6 +109,19 @@ def test_classes_taken_some_at_a_time_give_the_same_view(images, model, meter, m
         assert_close(parts.jacobian[tap], whole.jacobian[tap], rtol=1e-5, atol=1e-7)
         assert_close(parts.products[tap], whole.products[tap], rtol=1e-5, atol=1e-6)
         assert torch.equal(parts.z[tap], whole.z[tap])
+
+
+@pytest.mark.parametrize("kind", list(TAPS))
+def test_a_class_alone_has_bit_for_bit_the_gradients_of_a_batch_of_one(images, model, kind):
+    network, x = network_of(kind, model, seed=12).eval().requires_grad_(False), pictures_of(images, 4, seed=12)
+    with Taps(network, TAPS[kind], with_grad=True) as caught:
+        logits = network(x)
+    outputs = list(caught.outputs.values())
+    for direction in torch.eye(3):
+        at_logits = direction.expand(1, 4, 3)
+        batched = torch.autograd.grad(logits, outputs, at_logits, is_grads_batched=True, retain_graph=True)
+        for alone, in_batch in zip(_batched_gradients(logits, outputs, at_logits), batched, strict=True):
+            assert torch.equal(alone, in_batch)
 
 
 def test_the_trace_of_a_whole_piecewise_linear_layer_ranks_classes_as_its_logits_do(images, model, meter):

@@ -109,6 +109,32 @@ def test_a_view_that_is_not_contiguous_is_masked_like_any_other():
         assert torch.equal(y, layer(x.T.contiguous()))
 
 
+def boolean_dropout(x: torch.Tensor, p: float, generator: torch.Generator) -> torch.Tensor:
+    """The masks as booleans: the form in which experiments were first measured."""
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None, generator=generator)
+    kept = words.view(torch.int16)[: x.numel()] >= min(round(p * (1 << 16)), (1 << 16) - 1) - (1 << 15)
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return (x * kept.as_strided(x.shape, x.stride())).mul_(1 / (1 - p))
+    return (x * kept.view(x.shape)).mul_(1 / (1 - p))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("p", [0.0, 0.25, 0.5, 0.999])
+def test_masks_of_numbers_drop_bit_for_bit_what_booleans_drop(dtype, layout, p):
+    """Signs of zeros, infinities and NaN included."""
+    x = torch.randn(3, 5, 6, 7, generator=seeded(15)).to(dtype)
+    x.view(-1)[:24] = torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan, torch.finfo(dtype).max]).repeat(4)
+    layer = MonteCarloDropout(p)
+    for one in (x.contiguous(memory_format=layout), x.transpose(0, 3), x[..., 1:], x.flatten()):
+        with monte_carlo_dropout(layer, seeded(16)):
+            y = layer(one)
+        expected = boolean_dropout(one, p, seeded(16))
+        bits = torch.int16 if dtype.itemsize == 2 else torch.int32
+        assert y.stride() == expected.stride()
+        assert torch.equal(y.contiguous().view(bits), expected.contiguous().view(bits))
+
+
 def test_each_image_has_a_mask_of_its_own():
     model, x = build("lenet", SHAPE, 3).eval(), some_input(1).repeat(4, 1, 1, 1)
     with torch.no_grad(), monte_carlo_dropout(model, seeded(5)):

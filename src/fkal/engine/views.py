@@ -14,8 +14,12 @@ from fkal.core.views import View
 from fkal.engine.metering import Meter
 from fkal.models import Taps, evaluating
 
-GRADIENT_ENTRIES = 1 << 26
-"""Gradient entries of one tapped tensor held at once: 256 MiB of float32."""
+GRADIENT_ENTRIES = 1 << 22
+"""Gradient entries of one tapped tensor held at once, 16 MiB of float32.
+
+Convolutions and poolings go class by class even in a batched backward pass, which then stacks their gradients: with
+more entries the stacking costs more than the rest gains.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,9 @@ def perturbations(
 
 
 def view_of(model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequence[str], meter: Meter) -> View:
-    """One forward pass, and one batched backward pass of all d logits: n forward and n d backward images.
+    """One forward pass, and a backward pass of all d logits: n forward and n d backward images.
 
-    Where there are too many classes for memory, some are taken at a time.
+    Few gradients are taken as one batch; of more, some classes or one at a time.
     """
     with evaluating(model), torch.enable_grad(), Taps(model, taps, with_grad=True) as caught:
         logits = model(x)
@@ -68,13 +72,21 @@ def _logit_gradients(
     n, d = logits.shape
     basis = torch.eye(d, dtype=logits.dtype, device=logits.device)[classes.to(logits.device)]
     at_logits = basis[:, None, :].expand(-1, n, -1)
-    gradients = torch.autograd.grad(logits, list(outputs.values()), at_logits, is_grads_batched=True, retain_graph=True)
-    by_tap = dict(zip(outputs, gradients, strict=True))
+    by_tap = dict(zip(outputs, _batched_gradients(logits, list(outputs.values()), at_logits), strict=True))
     jacobian = {tap: pooled(g.flatten(0, 1)).unflatten(0, (len(classes), n)) for tap, g in by_tap.items()}
     products = {
         tap: torch.einsum("cnf,nf->cn", g.flatten(2), outputs[tap].detach().flatten(1)) for tap, g in by_tap.items()
     }
     return jacobian, products
+
+
+def _batched_gradients(
+    logits: Float[Tensor, "n d"], outputs: Sequence[Tensor], at_logits: Float[Tensor, "c n d"]
+) -> tuple[Float[Tensor, "c n ..."], ...]:
+    """A batch of one without the cost of batching."""
+    if len(at_logits) > 1:
+        return torch.autograd.grad(logits, outputs, at_logits, is_grads_batched=True, retain_graph=True)
+    return tuple(g[None] for g in torch.autograd.grad(logits, outputs, at_logits[0], retain_graph=True))
 
 
 def perturbed_views(

@@ -28,14 +28,16 @@ class MonteCarloDropout(nn.Module):
 
 
 def _kept(x: Tensor, p: float, generator: torch.Generator) -> Tensor:
-    """Independent booleans in the shape and layout of x, False with probability p (to 1 in 65,536).
+    """Independent ones and zeros in the shape, layout and type of x, 0 with probability p (to 1 in 65,536).
 
-    Sixteen random bits decide an entry: four entries a draw, since the draws are what sampling costs.
+    Sixteen random bits decide an entry: four entries a draw, since the draws are what sampling costs. They are numbers
+    of x's type because booleans would have to become such to be multiplied with.
     """
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=generator.device)
     bits = words.random_(-(1 << 63), None, generator=generator).view(torch.int16)  # uniform over all int16
     threshold = min(round(p * (1 << 16)), (1 << 16) - 1) - (1 << 15)
-    kept = bits[: x.numel()] >= threshold
+    kept = torch.empty(x.numel(), dtype=x.dtype, device=bits.device)
+    torch.ge(bits[: x.numel()], threshold, out=kept)
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         return kept.as_strided(x.shape, x.stride()).to(x.device)
     return kept.view(x.shape).to(x.device)
