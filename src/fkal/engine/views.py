@@ -14,12 +14,15 @@ from fkal.core.views import View
 from fkal.engine.metering import Meter
 from fkal.models import Taps, evaluating
 
-GRADIENT_ENTRIES = 1 << 22
-"""Gradient entries of one tapped tensor held at once, 16 MiB of float32.
+GRADIENT_ENTRIES = {"cpu": 1 << 22}
+"""Gradient entries of one tapped tensor held at once, by type of device; elsewhere OTHER_GRADIENT_ENTRIES.
 
-Convolutions and poolings go class by class even in a batched backward pass, which then stacks their gradients: with
-more entries the stacking costs more than the rest gains.
+On a CPU convolutions and poolings go class by class even in a batched backward pass, which then stacks their gradients:
+with more than these 16 MiB of float32 the stacking costs more than the rest gains.
 """
+
+OTHER_GRADIENT_ENTRIES = 1 << 26
+"""What memory bounds: 256 MiB of float32."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ def view_of(model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequence[str], 
         logits = model(x)
         meter.forward(len(x))
         outputs = {tap: caught.outputs[tap] for tap in taps}
-        at_once = max(1, GRADIENT_ENTRIES // max(output.numel() for output in outputs.values()))
+        entries = GRADIENT_ENTRIES.get(x.device.type, OTHER_GRADIENT_ENTRIES)
+        at_once = max(1, entries // max(output.numel() for output in outputs.values()))
         parts = [_logit_gradients(logits, outputs, some) for some in torch.arange(logits.shape[1]).split(at_once)]
     meter.backward(logits.numel())
     z = {tap: pooled(output.detach()) for tap, output in outputs.items()}
