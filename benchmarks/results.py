@@ -5,8 +5,7 @@
 
 A table stands between `<!-- table NAME DATASET BIAS -->` and `<!-- end -->`. Below a method's row stands the
 published one (docs/results/published.csv) where there is one, and after it the iterations in which the
-measured mean lies farther from it than 5 points (b = 2, 3) or 3 points (b = 4 and later). Rows of which only means
-and deviations were kept (docs/results/earlier.csv) stand with a dagger until their runs are made again.
+measured mean lies farther from it than 5 points (b = 2, 3) or 3 points (b = 4 and later).
 """
 
 import argparse
@@ -17,7 +16,6 @@ import pandas as pd
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 CURVES, PUBLISHED, PAGE = DOCS / "results" / "curves.csv", DOCS / "results" / "published.csv", DOCS / "results.md"
-EARLIER = DOCS / "results" / "earlier.csv"
 RUN = ["dataset", "bias", "protocol", "method", "seed", "b"]
 KEPT = [*RUN, "labels_used", "test/accuracy", "val/accuracy", "select/minority_fraction", "pseudo/accuracy"]
 MARKED = re.compile(
@@ -26,7 +24,6 @@ MARKED = re.compile(
 CONFUSED_DIGITS = ["test/class_5", "test/class_8", "test/class_9"]
 TOLERANCE = {2: 5.0, 3: 5.0}
 LATER = 3.0
-EARLIER_SEEDS = 5
 ORDER = (
     "random",
     "varr",
@@ -85,33 +82,23 @@ def accuracy(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     curves = curves[~curves.method.str.startswith("all")]
     if curves.empty:
         return ["not measured"]
-    dataset, bias = curves.dataset.iloc[0], curves.bias.iloc[0]
-    earlier = pd.read_csv(EARLIER)
-    earlier = earlier[(earlier.dataset == dataset) & (earlier.bias == bias)]
     rounds = range(1, int(curves.b.max()) + 1)
     lines = [
         f"| method | seeds | {' | '.join(f'b={b}' for b in rounds)} | beyond tolerance |",
         "| --- | --- |" + " --- |" * (len(rounds) + 1),
     ]
-    for method in sorted({*curves.method, *earlier.method}, key=rank):
+    for method in sorted(curves.method.unique(), key=rank):
         mine = curves[curves.method == method]
         paper = published[published.method == known_as(method)].set_index("b").accuracy
-        by_b, which = measured(mine, earlier[earlier.method == method])
+        by_b = 100 * mine.groupby("b")["test/accuracy"].agg(["mean", "std"])
         off = [b for b in rounds if b > 1 and b in paper and abs(by_b["mean"][b] - paper[b]) > TOLERANCE.get(b, LATER)]
         cells = " | ".join(spread(*by_b.loc[b]) if b in by_b.index else "" for b in rounds)
         beyond = ", ".join(f"b={b}: {by_b['mean'][b] - paper[b]:+.1f}" for b in off)
-        lines.append(f"| `{method}` | {which} | {cells} | {beyond} |")
+        lines.append(f"| `{method}` | {seeds(mine)} | {cells} | {beyond} |")
         if len(paper):
             cells = " | ".join(f"*{paper[b]:.1f}*" if b in paper else "" for b in rounds)
             lines.append(f"| *published* | | {cells} | |")
     return lines
-
-
-def measured(mine: pd.DataFrame, earlier: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Mean and deviation (%) by iteration, and the seeds: of the kept runs, or of earlier ones where those are more."""
-    if len(earlier) and mine.seed.nunique() < EARLIER_SEEDS:
-        return earlier.set_index("b")[["mean", "std"]], f"{earlier.seeds.iloc[0]} †"
-    return 100 * mine.groupby("b")["test/accuracy"].agg(["mean", "std"]), seeds(mine)
 
 
 def confused_digits(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
