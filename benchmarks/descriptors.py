@@ -24,7 +24,7 @@ TAPS = ("conv1", "conv2", "fc1")
 def batched(model: torch.nn.Module, images: TensorImages, batch: int) -> dict[str, torch.Tensor]:
     describer = Describer(model, images, TAPS, batch, Meter(torch.device("cpu")))
     work = describer.describe(
-        torch.arange(len(images)), lambda seen: images.labels[seen.indices], with_grad=True, what="pool"
+        torch.arange(len(images)), lambda seen: images.labels[seen.indices], labels="true", with_grad=True, what="pool"
     )
     while True:
         try:

@@ -22,6 +22,8 @@ from fkal.core.randomness import stream
 from fkal.data.config import DataConfig
 from fkal.data.datasets import Dataset, load
 from fkal.data.splits import Split, draw_split, hold_out
+from fkal.descriptor_files import KeptDescriptors
+from fkal.engine.describing import Keep
 from fkal.engine.gathering import Gathering
 from fkal.engine.loop import ActiveLearning, Method, Problem, Weights, member_name
 from fkal.engine.metering import Meter, Progress
@@ -29,6 +31,8 @@ from fkal.engine.pretraining import pretrain
 from fkal.engine.rounds import Round
 from fkal.feasibility import configured, refuse_infeasible
 from fkal.identity import (
+    about_descriptors,
+    about_labels,
     bias_name,
     cell_name,
     experiment_name,
@@ -37,7 +41,7 @@ from fkal.identity import (
     pretraining_key,
     split_key,
 )
-from fkal.made_once import Say, shared_weights, written_split
+from fkal.made_once import Say, checksum, shared_tensors, written_split
 from fkal.models import Ensemble, build, members_of
 
 
@@ -48,7 +52,7 @@ class Experiment:
     `name` is for people (`mnist-ir100-pfk_joint-s0`), `fingerprint` for finding it again: the
     digest of configuration, data, split and algorithm version. `model` is the task model (or the
     ensemble), worked on in place; `first_weights` are those that it was built with. `weights_paths`
-    has the file of pretrained weights of each member.
+    has the file of pretrained weights of each member, `descriptors_path` is the folder of kept descriptors.
     """
 
     config: Config
@@ -56,6 +60,7 @@ class Experiment:
     split: Split
     split_path: Path
     weights_paths: tuple[Path, ...]
+    descriptors_path: Path
     model: nn.Module
     first_weights: Weights
     device: torch.device
@@ -134,7 +139,28 @@ class Experiment:
         """Progress, and the rounds that follow the `finished` ones; pretrains if need be."""
         deterministic(self.config.threads)
         theta_0 = yield from self.theta_0()
-        yield from self._learning(theta_0).rounds(finished)
+        yield from self._learning(theta_0, self._kept(theta_0)).rounds(finished)
+
+    def first_descriptors(self) -> Generator[Progress, None, list[Path]]:
+        """Make the descriptors of theta^0 that the first iteration reads, and keep them; returns their folders.
+
+        Where they lie, `events` reads them; a method whose first iteration is random has none.
+        """
+        deterministic(self.config.threads)
+        theta_0 = yield from self.theta_0()
+        kept = self._kept(theta_0, makes=True)
+        yield from self._learning(theta_0, kept).first_evidence()
+        return kept.used
+
+    def _kept(self, theta_0: Weights, *, makes: bool = False) -> KeptDescriptors:
+        return KeptDescriptors(
+            folder=self.descriptors_path,
+            about={**about_descriptors(self.config, self.dataset.digest, self.device), "weights": checksum(theta_0)},
+            labeling=about_labels(self.config, self.problem.validation),
+            device=self.device,
+            say=self.say,
+            makes=makes,
+        )
 
     def theta_0(self) -> Generator[Progress, None, Weights]:
         """The weights before the first label: pretrained by rotation, the head random; each member has its own."""
@@ -142,7 +168,7 @@ class Experiment:
             return self.first_weights
         self.model.load_state_dict(self.first_weights)
         for e, member in enumerate(members_of(self.model)):
-            body = yield from shared_weights(self.weights_paths[e], partial(self._pretrain, e, member), self.say)
+            body = yield from shared_tensors(self.weights_paths[e], partial(self._pretrain, e, member), self.say)
             member.load_state_dict({**member.state_dict(), **body})
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
@@ -156,7 +182,7 @@ class Experiment:
             meter=Meter(self.device),
         )
 
-    def _learning(self, theta_0: Weights) -> ActiveLearning:
+    def _learning(self, theta_0: Weights, keep: Keep) -> ActiveLearning:
         config, entry = self.config.acquisition, self._acquisition
         options = {name: getattr(config, name) for name in entry.options}
         labels = self.dataset.train.labels
@@ -186,6 +212,7 @@ class Experiment:
             protocol=self.config.protocol,
             seed=self.seed,
             device=self.device,
+            keep=keep,
         )
 
 
@@ -211,6 +238,7 @@ def prepare(config: Config, out: Path, say: Say) -> Experiment:
         weights_paths=tuple(
             out / "pretrained" / f"{pretraining_key(config, split, device, e)}.safetensors" for e in range(n_members)
         ),
+        descriptors_path=out / "descriptors",
         model=model,
         first_weights={name: value.detach().clone() for name, value in model.state_dict().items()},
         device=device,

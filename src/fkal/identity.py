@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fkal.acquisition import AcquisitionConfig, acquisition
 from fkal.algorithm import ALGO_VERSION
 from fkal.config import HEAD_ONLY, RANDOM_THETA_0, Config, about_data, digest_of
 from fkal.data.config import BiasConfig
+from fkal.data.digest import bytes_digest
 from fkal.data.splits import Split
 from fkal.models import MODELS
 
@@ -117,14 +119,46 @@ def split_key(config: Config, data_digest: str) -> str:
     return digest_of(recipe)
 
 
+def about_descriptors(config: Config, data_digest: str, device: torch.device) -> dict[str, Any]:
+    """What descriptors depend on besides weights, indices and taps."""
+    return {
+        "data": data_digest,
+        "model": config.model.name,
+        "threads": _threads(config, device),
+        "device": device.type,
+        "algorithm": ALGO_VERSION,
+    }
+
+
+def about_labels(config: Config, validation: Tensor) -> dict[str, Any]:
+    """What estimated labels depend on besides: how they are estimated, from which validation images, by which draws."""
+    reads = acquisition(config.acquisition.name).reads(config.acquisition.pseudo_label)
+    chosen = {key: value for key, value in config.tree["acquisition"].items() if key in METHOD_SETTINGS & reads}
+    indices = bytes_digest([validation.to(torch.int64).numpy().tobytes()])
+    return {**chosen, "validation": indices, "seed": config.seed}
+
+
+def settings_of_first_descriptors(config: Config) -> dict[str, Any]:
+    """The settings that the descriptors of a first iteration are made of, whatever the seed and device."""
+    entry = acquisition(config.acquisition.name)
+    reads = {"name"} if entry.random_first else {"name", "batch_size"} | entry.reads(config.acquisition.pseudo_label)
+    chosen = {key: value for key, value in config.tree["acquisition"].items() if key in reads}
+    one = {"budget": 1, "rounds": 1}
+    return {**settings_of_theta_0(config), "acquisition": chosen | one, "holdout": config.holdout}
+
+
+def _threads(config: Config, device: torch.device) -> int | None:
+    """Sums on the CPU depend on the threads that share them."""
+    return config.threads or (torch.get_num_threads() if device.type == "cpu" else None)
+
+
 def _computed(config: Config, split: Split, device: torch.device) -> dict[str, Any]:
-    """The configuration and what it is computed on; sums on the CPU depend on the threads that share them."""
+    """The configuration and what it is computed on."""
     tree: Mapping[str, Any] = config.tree
-    threads = config.threads or (torch.get_num_threads() if device.type == "cpu" else None)
     return {
         **tree,
         "data": about_data(tree),
-        "threads": threads,
+        "threads": _threads(config, device),
         "split": split.digest,
         "device": device.type,
         "algorithm": ALGO_VERSION,

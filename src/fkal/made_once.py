@@ -1,4 +1,4 @@
-"""Files that experiments share: splits and pretrained weights, made once, used by all.
+"""Files that experiments share: splits, pretrained weights and descriptors, made once, used by all.
 
 Two processes that want the same file at once make it once: the second waits for the first.
 """
@@ -20,7 +20,7 @@ from fkal.files import write_whole
 
 P = TypeVar("P")
 Say = Callable[[str], None]
-CHECKSUM = "sha256"
+CHECKSUM, OF = "sha256", "of"
 
 
 def written_split(path: Path, split: Split, say: Say) -> None:
@@ -33,38 +33,42 @@ def written_split(path: Path, split: Split, say: Say) -> None:
         write_split(split, path)
 
 
-def shared_weights(
-    path: Path, make: Callable[[], Generator[P, None, dict[str, Tensor]]], say: Say
+def shared_tensors(
+    path: Path, make: Callable[[], Generator[P, None, dict[str, Tensor]]], say: Say, of: str = ""
 ) -> Generator[P, None, dict[str, Tensor]]:
-    """The weights at `path`, or else made by `make` (whose progress is passed on) and kept there.
+    """The tensors at `path`, or else made by `make` (whose progress is passed on) and kept there.
 
-    A file that is not what was once written there is reported and made again.
+    `of` says what they are made of. A file that is not what was once written there, or that is of anything
+    else, is reported and made again.
     """
     with _locked(path, say):
         if path.exists():
             try:
-                return _checked(path)
+                return _checked(path, of)
             except (SafetensorError, ValueError, OSError) as error:
-                say(f"{path}: not the weights that were kept there ({error}); pretraining again")
-        weights = yield from make()
-        write_whole(path, save(weights, metadata={CHECKSUM: _checksum(weights)}))
-    return weights
+                say(f"{path}: not what was kept there ({error}); it is made again")
+        tensors = yield from make()
+        write_whole(path, save(tensors, metadata={CHECKSUM: checksum(tensors)} | ({OF: of} if of else {})))
+    return tensors
 
 
-def _checked(path: Path) -> dict[str, Tensor]:
+def _checked(path: Path, of: str) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
-        told = (file.metadata() or {}).get(CHECKSUM)
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
-    if told != _checksum(weights):
+        told = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+    if told.get(CHECKSUM) != checksum(tensors):
         raise ValueError("its checksum does not fit its tensors")
-    return weights
+    if told.get(OF, "") != of:
+        raise ValueError("it is made of something else")
+    return tensors
 
 
-def _checksum(weights: Mapping[str, Tensor]) -> str:
+def checksum(weights: Mapping[str, Tensor]) -> str:
+    """Digest of names, types, shapes and values."""
     content = hashlib.sha256()
     for name in sorted(weights):
         content.update(f"{name} {weights[name].dtype} {tuple(weights[name].shape)}\n".encode())
-        content.update(weights[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        content.update(weights[name].cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return content.hexdigest()
 
 

@@ -58,7 +58,7 @@ def labeled(labels: Tensor):
 def described(outcome, model, images, indices, labels, taps, meter, *, batch_size=3, with_grad=True):
     """What the describer leaves, under the labels given by dataset index."""
     describer = Describer(model, images, taps, batch_size, meter)
-    return outcome(describer.describe(indices, labeled(labels), with_grad=with_grad, what="pool"))
+    return outcome(describer.describe(indices, labeled(labels), labels="true", with_grad=with_grad, what="pool"))
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -151,7 +151,7 @@ def test_the_labeler_sees_images_logits_standardised_features_and_dataset_indice
 
     indices = torch.tensor([4, 1, 5])
     describer = Describer(network, pictures, ("conv2",), 2, meter)
-    result = outcome(describer.describe(indices, labeler, with_grad=True, what="pool"))
+    result = outcome(describer.describe(indices, labeler, labels="true", with_grad=True, what="pool"))
     assert torch.equal(torch.cat([batch.indices for batch in seen]), indices)
     assert torch.equal(torch.cat([batch.x for batch in seen]), next(pictures.batches([indices], device="cpu")))
     logits = torch.cat([batch.logits for batch in seen])
@@ -194,7 +194,7 @@ def test_an_error_on_the_way_leaves_the_model_as_it_was_too(outcome, images, mod
 
     describer = Describer(network, pictures, ("conv2",), 2, meter)
     with pytest.raises(RuntimeError, match="no label"):
-        outcome(describer.describe(torch.arange(5), labeler, with_grad=True, what="pool"))
+        outcome(describer.describe(torch.arange(5), labeler, labels="true", with_grad=True, what="pool"))
     assert network.training
     assert all(p.requires_grad for p in network.parameters())
     assert torch.is_grad_enabled()
@@ -204,7 +204,7 @@ def test_an_error_on_the_way_leaves_the_model_as_it_was_too(outcome, images, mod
 def test_stopping_half_way_leaves_the_model_as_it_was_too(images, model, meter):
     pictures, network = images(5, seed=11), model("lenet", seed=11).train()
     describer = Describer(network, pictures, ("conv2",), 2, meter)
-    steps = describer.describe(torch.arange(5), labeled(pictures.labels), with_grad=True, what="pool")
+    steps = describer.describe(torch.arange(5), labeled(pictures.labels), labels="true", with_grad=True, what="pool")
     next(steps)
     steps.close()
     assert network.training
@@ -214,7 +214,9 @@ def test_stopping_half_way_leaves_the_model_as_it_was_too(images, model, meter):
 def test_progress_counts_the_batches_of_what_is_described(images, model, meter):
     pictures = images(5, seed=12)
     describer = Describer(model("lenet", seed=12), pictures, ("conv2",), 2, meter)
-    steps = list(describer.describe(torch.arange(5), labeled(pictures.labels), with_grad=False, what="pool"))
+    steps = list(
+        describer.describe(torch.arange(5), labeled(pictures.labels), labels="true", with_grad=False, what="pool")
+    )
     assert [tuple(step) for step in steps] == [("descriptors of pool", i, 3, "batches") for i in (1, 2, 3)]
 
 

@@ -31,7 +31,9 @@ def one_image(images, index: int) -> Tensor:
 def described(outcome, model, images, indices, labels, meter, *, with_grad=True):
     """What the describer leaves, under the labels given by dataset index."""
     describer = Describer(model, images, LENET, 3, meter)
-    return outcome(describer.describe(indices, lambda b: labels[b.indices], with_grad=with_grad, what="pool"))
+    return outcome(
+        describer.describe(indices, lambda b: labels[b.indices], labels="true", with_grad=with_grad, what="pool")
+    )
 
 
 def scene_of(

@@ -281,6 +281,44 @@ def pretrain(
         preparing.pretrain(configs, out=out, as_json=as_json)
 
 
+@app.command(epilog="Example:\n\n    fkal descriptors --preset mnist --method pcc,pfk_joint --seeds 0-4")
+def descriptors(
+    preset: Preset = None,
+    params: Params = None,
+    dataset: Dataset = None,
+    ratio: Ratio = None,
+    assignments: Set = None,
+    data_root: DataRoot = None,
+    method: Method = None,
+    seeds: Seeds = None,
+    out: Out = Path("runs"),
+    plan: PlanFile = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Describe pool and validation images by theta^0 and keep the descriptors, for first iterations to read.
+
+    Experiments whose training alone differs then describe nothing in their first iteration. Large pools make
+    large files: 4 bytes a feature and as many a gradient for each image, method and seed.
+    """
+    with answered(debug):
+        from fkal.edge import configuring, preparing, stages
+
+        if plan is not None:
+            stages.descriptors(plan, out)
+            return
+        sources = configuring.Sources(
+            preset=preset,
+            params=params,
+            dataset=dataset,
+            ratio=ratio,
+            data_root=data_root,
+            assignments=assignments or [],
+        )
+        configs = configuring.experiments(sources, method, seeds)
+        preparing.descriptors(configs, out=out, as_json=as_json)
+
+
 @app.command(
     epilog="Example:\n\n    fkal grid --dataset mnist --ratio 1,100 --method random,pfk_joint --seeds 0-4 > params.yaml"
 )

@@ -1,6 +1,6 @@
 """The pipeline's plan: what each of its stages reads, a file each, so that a change reaches only whom it concerns.
 
-<root>/plan/mnist-100/split.yaml, pretrain.yaml, methods/pfk_joint.yaml
+<root>/plan/mnist-100/split.yaml, pretrain.yaml, descriptors.yaml, methods/pfk_joint.yaml
 """
 
 import os
@@ -21,7 +21,7 @@ from fkal.edge.publishing import adopt
 from fkal.experiment import ensemble_size
 from fkal.files import write_whole
 from fkal.grid import Grid
-from fkal.identity import settings_of_split, settings_of_theta_0, settings_read
+from fkal.identity import settings_of_first_descriptors, settings_of_split, settings_of_theta_0, settings_read
 
 PLAN = "plan"
 HEARD = frozenset({"FKAL_DATA_ROOT", "FKAL_DATA__ROOT", "FKAL_DATA__WORKERS", "FKAL_DEVICE"})
@@ -56,9 +56,25 @@ def plan(params: Path | None, root: Path, out: Path) -> None:
 
 def planned(path: Path) -> Planned:
     """The work that a plan file tells. Raises ConfigError for a file that this version did not write."""
+    return _planned(path, configuration.from_file(path, str(path)).values)
+
+
+def planned_methods(path: Path) -> list[Planned]:
+    """The work for each method, of a plan file that has several. Raises ConfigError as `planned` does."""
     values = configuration.from_file(path, str(path)).values
+    methods = values.get("methods")
+    if not isinstance(methods, list) or not methods:
+        raise ConfigError(_foreign(path))
+    return [_planned(path, {"algorithm": values.get("algorithm"), **method}) for method in methods]
+
+
+def _foreign(path: Path) -> str:
+    return f"{path}: not a plan of this version of fkal (algorithm {ALGO_VERSION}); run: fkal plan"
+
+
+def _planned(path: Path, values: Mapping[str, Any]) -> Planned:
     if values.get("algorithm") != ALGO_VERSION or not {"cell", "seeds", "settings"} <= set(values):
-        raise ConfigError(f"{path}: not a plan of this version of fkal (algorithm {ALGO_VERSION}); run: fkal plan")
+        raise ConfigError(_foreign(path))
     heard = {name: value for name, value in os.environ.items() if name in HEARD}
     layers = [Layer(str(path), values["settings"]), configuration.from_environment(heard)]
     configs = tuple(configuration.merged([*layers, Layer(str(path), {"seed": seed})]) for seed in values["seeds"])
@@ -78,6 +94,8 @@ def _files(params: Path | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
             some = next(iter(cells.values()))
             yield f"{pair}/split.yaml", _stage(pair, some, settings_of_split(some[0]))
             yield f"{pair}/pretrain.yaml", _stage(pair, some, _theta_0([configs[0] for configs in cells.values()]))
+            methods = [_first_look(f"{pair}/{method}", configs) for method, configs in cells.items()]
+            yield f"{pair}/descriptors.yaml", {"methods": methods}
             for method, configs in cells.items():
                 yield f"{pair}/methods/{method}.yaml", _stage(f"{pair}-{method}", configs, settings_read(configs[0]))
 
@@ -94,6 +112,10 @@ def _whole_grid(sources: Sources) -> Grid:
 
 def _stage(cell: str, configs: Sequence[Config], settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"cell": cell, "seeds": [config.seed for config in configs], "settings": dict(settings)}
+
+
+def _first_look(cell: str, configs: Sequence[Config]) -> dict[str, Any]:
+    return _stage(cell, configs, settings_of_first_descriptors(configs[0]))
 
 
 def _theta_0(methods: Sequence[Config]) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""`fkal split` and `fkal pretrain`: the files that experiments share, made ahead."""
+"""`fkal split`, `fkal pretrain`, `fkal descriptors`: the files that experiments share, made ahead."""
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 from rich import box
@@ -13,8 +13,11 @@ from rich.table import Table
 
 from fkal.config import Config, ConfigError
 from fkal.edge.progress import Bars, say
+from fkal.engine.metering import Progress
 from fkal.experiment import deterministic, prepare, prepare_split
 from fkal.identity import bias_name
+
+T = TypeVar("T")
 
 
 def refuse_unusable(out: Path) -> None:
@@ -70,11 +73,7 @@ def pretrain(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Pat
             raise ConfigError("pretrain.task = 'none': there is nothing to pretrain; set pretrain.task=rotation")
         experiment = prepare(config, out, say)
         deterministic(config.threads)
-        epochs = 0
-        with Bars(f"{config.data.name} seed {config.seed}") as bars:
-            for progress in experiment.theta_0():
-                bars.show(progress)
-                epochs += 1
+        _, epochs = _shown(f"{config.data.name} seed {config.seed}", experiment.theta_0())
         answers.append(
             {
                 "dataset": config.data.name,
@@ -91,6 +90,52 @@ def pretrain(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Pat
             state = "was there" if answer["was_there"] else "made"
             typer.echo(f"{answer['dataset']} seed {answer['seed']}: {', '.join(answer['paths'])} ({state})")
     return [Path(path) for answer in answers for path in answer["paths"]]
+
+
+def descriptors(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Path]:
+    """Keep what the first iterations read of theta^0; returns the folders of their descriptors."""
+    refuse_unusable(out)
+    answers: list[dict[str, Any]] = []
+    for config in configs:
+        experiment = prepare(config, out, say)
+        folders, steps = _shown(experiment.name, experiment.first_descriptors())
+        answers.append(
+            {
+                "experiment": experiment.name,
+                "paths": [str(folder) for folder in folders],
+                "megabytes": round(sum(size_of(folder) for folder in folders) / 1e6, 1),
+                "were_there": steps == 0,
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps({"descriptors": answers}))
+    else:
+        for answer in answers:
+            typer.echo(_told(answer))
+    return [Path(path) for answer in answers for path in answer["paths"]]
+
+
+def _shown(name: str, work: Generator[Progress, None, T]) -> tuple[T, int]:
+    """What the work returns, and how many steps it took."""
+    steps = 0
+    with Bars(name) as bars:
+        while True:
+            try:
+                bars.show(next(work))
+            except StopIteration as end:
+                return end.value, steps
+            steps += 1
+
+
+def _told(answer: Mapping[str, Any]) -> str:
+    if not answer["paths"]:
+        return f"{answer['experiment']}: its first iteration reads no descriptors"
+    state = "were there" if answer["were_there"] else "made"
+    return f"{answer['experiment']}: {', '.join(answer['paths'])} ({answer['megabytes']} MB, {state})"
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 def _counts_table(counts: dict[str, list[int]]) -> Table:

@@ -4,6 +4,7 @@ Stages work in the scratch folder (`runs`), which DVC does not know, so a killed
 whole is then linked to where DVC looks:
 
     <root>/splits/mnist-100/*.json, pretrained/mnist-100/*.safetensors,
+    <root>/descriptors/mnist-100/pfk_joint/<digest>/0000.safetensors, ...
     <root>/experiments/mnist-100-pfk_joint/s0/about.json, round-01.json, round-01.safetensors, ...
     <root>/metrics/mnist-100-pfk_joint.json, curves/mnist-100-pfk_joint.csv, timings/mnist-100-pfk_joint.json
 
@@ -29,8 +30,14 @@ from fkal.files import write_whole
 from fkal.identity import bias_name
 from fkal.made_once import Say
 
-SPLITS, PRETRAINED, EXPERIMENTS = "splits", "pretrained", "experiments"
+SPLITS, PRETRAINED, DESCRIPTORS, EXPERIMENTS = "splits", "pretrained", "descriptors", "experiments"
 METRICS, CURVES, TIMINGS = "metrics", "curves", "timings"
+SHARED = {
+    SPLITS: ("*", "*.json"),
+    PRETRAINED: ("*", "*.safetensors"),
+    DESCRIPTORS: ("*/*", "*/*.safetensors"),
+}
+"""Published folders, and the files in them that go back into the scratch folder's folder of that kind."""
 ABOUT = "about.json"
 FORMAT = "fkal-experiment-1"
 
@@ -45,13 +52,14 @@ class Published(NamedTuple):
     split_digest: str
 
 
-def publish_files(files: Sequence[Path], folder: Path) -> None:
-    """Link files into an emptied folder, with a list of their names."""
+def publish_files(files: Sequence[Path], base: Path, folder: Path) -> None:
+    """Link files under `base` into an emptied folder, as they lie there, with a list of their names."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for path in files:
-        _link(path, folder / path.name)
-    write_whole(folder / ABOUT, (json.dumps({"files": [path.name for path in files]}, indent=1) + "\n").encode())
+    names = [path.relative_to(base).as_posix() for path in files]
+    for path, name in zip(files, names, strict=True):
+        _link(path, folder / name)
+    write_whole(folder / ABOUT, (json.dumps({"files": names}, indent=1) + "\n").encode())
 
 
 def publish_cell(outcomes: Sequence[Outcome], cell: str, root: Path, out: Path) -> None:
@@ -96,10 +104,12 @@ def adopt(root: Path, out: Path, say: Say) -> None:
 
     DVC clears a stage's outputs before it runs the stage again, so this comes first.
     """
-    for kind, suffix in ((SPLITS, ".json"), (PRETRAINED, ".safetensors")):
-        for path in (root / kind).glob(f"*/*{suffix}"):
-            if path.name != ABOUT and not (out / kind / path.name).exists():
-                _link(path, out / kind / path.name)
+    for kind, (folders, files) in SHARED.items():
+        for folder in (root / kind).glob(folders):
+            for path in folder.glob(files):
+                there = out / kind / path.relative_to(folder)
+                if path.name != ABOUT and not there.exists():
+                    _link(path, there)
     for one in published(root):
         adopt_experiment(one, root, out, say)
 

@@ -1,5 +1,6 @@
 """The pipeline's stages: each does what its plan file says, in the scratch folder, and publishes what is whole."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +9,18 @@ import typer
 
 from fkal.config import Config
 from fkal.edge import preparing, running
-from fkal.edge.planning import planned
+from fkal.edge.planning import planned, planned_methods
 from fkal.edge.progress import say
-from fkal.edge.publishing import PRETRAINED, SPLITS, adopt, adopt_experiment, publish_cell, publish_files, published
+from fkal.edge.publishing import (
+    DESCRIPTORS,
+    PRETRAINED,
+    SPLITS,
+    adopt,
+    adopt_experiment,
+    publish_cell,
+    publish_files,
+    published,
+)
 from fkal.edge.state import StateDirectory
 from fkal.experiment import prepare
 
@@ -28,6 +38,17 @@ def pretrain(plan: Path, out: Path) -> None:
         return preparing.pretrain(configs, out=out, as_json=False)
 
     _files_of(plan, out, PRETRAINED, weights)
+
+
+def descriptors(plan: Path, out: Path) -> None:
+    """A folder for each method, so that an experiment depends on its own; one that needs none has an empty one."""
+    methods = planned_methods(plan)
+    adopt(methods[0].root, out, say)
+    shutil.rmtree(methods[0].root / DESCRIPTORS / Path(methods[0].cell).parent, ignore_errors=True)
+    for work in methods:
+        folders = preparing.descriptors(work.configs, out=out, as_json=False)
+        files = [path for folder in dict.fromkeys(folders) for path in sorted(folder.glob("*.safetensors"))]
+        publish_files(files, out / DESCRIPTORS, work.root / DESCRIPTORS / work.cell)
 
 
 def experiment(plan: Path, out: Path, tracking: str | None, jobs: int) -> None:
@@ -53,4 +74,4 @@ def sync(root: Path, out: Path, tracking: str | None) -> None:
 def _files_of(plan: Path, out: Path, kind: str, make: Callable[[Sequence[Config]], list[Path]]) -> None:
     work = planned(plan)
     adopt(work.root, out, say)
-    publish_files(make(work.configs), work.root / kind / work.cell)
+    publish_files(make(work.configs), out / kind, work.root / kind / work.cell)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -13,7 +14,7 @@ from fkal.core.kernels import R_ZG, Kernel
 from fkal.core.pseudo_labels import PSEUDO_LABELS, PoolBatch, PseudoLabel, Reference
 from fkal.core.views import View
 from fkal.data.images import ImageSet
-from fkal.engine.describing import Batch, Describer
+from fkal.engine.describing import Batch, Describer, Keep, LabeledBy, not_kept
 from fkal.engine.metering import Meter, Progress
 from fkal.engine.sampling import sampled_uncertainty
 from fkal.engine.vaal import VaalConfig, discriminate
@@ -56,10 +57,12 @@ class Scene:
     settings: Gathering
     generator: torch.Generator
     meter: Meter
+    keep: Keep = not_kept
 
     @property
     def describer(self) -> Describer:
-        return Describer(self.members[0], self.images, self.settings.taps, self.settings.batch_size, self.meter)
+        settings = self.settings
+        return Describer(self.members[0], self.images, settings.taps, settings.batch_size, self.meter, keep=self.keep)
 
 
 def gather(scene: Scene, needs: type[Evidence]) -> Generator[Progress, None, Found]:
@@ -82,8 +85,9 @@ def _nothing(scene: Scene) -> Generator[Progress, None, Found]:
 
 
 def _features(scene: Scene) -> Generator[Progress, None, Found]:
-    known = yield from scene.describer.describe(scene.validation, _arg_max, with_grad=False, what="validation")
-    pool = yield from scene.describer.describe(scene.open_pool, _arg_max, with_grad=False, what="pool")
+    describe = partial(scene.describer.describe, labeler=_arg_max, labels="arg_max", with_grad=False)
+    known = yield from describe(scene.validation, what="validation")
+    pool = yield from describe(scene.open_pool, what="pool")
     rows = target_rows(known.y_hat, _true_labels(scene, scene.validation))
     return Features(pool.descriptors, known.descriptors[rows]), rows.cpu()
 
@@ -97,10 +101,12 @@ def _fisher_scores(scene: Scene) -> Generator[Progress, None, Found]:
             return _true_labels(scene, batch.indices)
         return estimator(batch, Reference(batch.z[:0], y_v[:0]))
 
-    known = yield from scene.describer.describe(scene.validation, of_validation, with_grad=True, what="validation")
+    describe = partial(scene.describer.describe, with_grad=True)
+    by: LabeledBy = "estimated" if scene.settings.pseudo_label.own_g_v else "true"
+    known = yield from describe(scene.validation, of_validation, labels=by, what="validation")
     reference = Reference(known.descriptors, y_v, scene.settings.kernel)
-    pool = yield from scene.describer.describe(
-        scene.open_pool, lambda batch: estimator(batch, reference), with_grad=True, what="pool"
+    pool = yield from describe(
+        scene.open_pool, lambda batch: estimator(batch, reference), labels="estimated", what="pool"
     )
     rows = target_rows(known.y_hat, y_v)
     return FisherScores(pool.descriptors, known.descriptors[rows], pool.y), rows.cpu()

@@ -17,6 +17,7 @@ from fkal.core.picks import Picks
 from fkal.core.pool import Pool
 from fkal.core.randomness import stream
 from fkal.data.images import ImageSet
+from fkal.engine.describing import Keep, not_kept
 from fkal.engine.evaluation import accuracies, confusion_matrix
 from fkal.engine.gathering import Gathering, Scene, gather
 from fkal.engine.metering import Meter, Progress
@@ -73,6 +74,8 @@ class ActiveLearning:
     `protocol` `last` keeps each iteration's last epoch. `paper` is the authors' rule: the epoch
     with the best *test* accuracy is kept, reported and gone on from; it exists to compare with
     the published curves and for nothing else.
+
+    `keep` finds the descriptors of `theta_0`, which the first iteration reads, where they were kept.
     """
 
     problem: Problem
@@ -84,6 +87,13 @@ class ActiveLearning:
     protocol: Protocol
     seed: int
     device: torch.device
+    keep: Keep = not_kept
+
+    def first_evidence(self) -> Generator[Progress]:
+        """What the first iteration gathers, for the sake of what `keep` keeps of it."""
+        self.model.load_state_dict(self.theta_0)
+        if not self.method.random_first:
+            yield from gather(self._scene(1, Pool.unlabeled(self.problem.pool), Meter(self.device)), self.method.needs)
 
     def rounds(self, finished: Sequence[Round] = ()) -> Generator[Progress | Round]:
         """The iterations after the `finished` ones, exactly as if those had just been run."""
@@ -126,22 +136,25 @@ class ActiveLearning:
     ) -> Generator[Progress, None, tuple[Selection, dict[str, float]]]:
         method = self.method
         needs, select = (Nothing, _at_random) if method.random_first and b == 1 else (method.needs, method.select)
-        scene = Scene(
+        with meter.phase("descriptors"):
+            evidence, rows = yield from gather(self._scene(b, pool, meter), needs)
+        with meter.phase("select"):
+            picks = select(evidence, method.budget, stream(self.seed, "select", b))
+        selection = self._labeled(picks, pool.open, rows, evidence)
+        return selection, self._about(selection, evidence, pool.open)
+
+    def _scene(self, b: int, pool: Pool, meter: Meter) -> Scene:
+        return Scene(
             members=members_of(self.model),
             images=self.problem.train,
             open_pool=pool.open,
             labeled=pool.labeled,
             validation=self.problem.validation,
-            settings=method.gathering,
+            settings=self.method.gathering,
             generator=stream(self.seed, "gather", b),
             meter=meter,
+            keep=self.keep if b == 1 else not_kept,
         )
-        with meter.phase("descriptors"):
-            evidence, rows = yield from gather(scene, needs)
-        with meter.phase("select"):
-            picks = select(evidence, method.budget, stream(self.seed, "select", b))
-        selection = self._labeled(picks, pool.open, rows, evidence)
-        return selection, self._about(selection, evidence, pool.open)
 
     def _labeled(self, picks: Picks, open_pool: Tensor, rows: Tensor, evidence: Evidence) -> Selection:
         """The picks in dataset indices, with what the oracle says of them."""

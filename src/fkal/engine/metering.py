@@ -41,6 +41,11 @@ class Meter:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
             self._phase = outer
 
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Images forward and backward of the phase that is open."""
+        return self.forward_images[self._phase], self.backward_images[self._phase]
+
     def forward(self, images: int) -> None:
         self.forward_images[self._phase] += images
 

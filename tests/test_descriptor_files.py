@@ -1,0 +1,142 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from fkal import config as C
+from fkal import descriptor_files
+from fkal.engine.describing import Describer
+from fkal.engine.rounds import Round
+from fkal.experiment import prepare
+
+ONE = ("acquisition.rounds=1", "train.epochs=1", "pretrain.task=none")
+METHODS = {
+    "pcc": ("acquisition.name=pcc",),
+    "joint": (),
+    "sum": ("acquisition.combine=sum",),
+    "true": ("acquisition.pseudo_label=true",),
+    "predicted": ("acquisition.pseudo_label=predicted",),
+    "trace": ("acquisition.pseudo_label=trace", "acquisition.samples=3"),
+    "coreset": ("acquisition.name=coreset", "acquisition.taps=[fc1]"),
+}
+
+
+def quiet(message: str) -> None:
+    raise AssertionError(f"said {message!r}")
+
+
+def experiment(out, *assignments, say=quiet):
+    layers = [C.from_file(C.preset("digits"), "preset digits"), C.from_assignments([*ONE, *assignments])]
+    return prepare(C.merged(layers), out, say)
+
+
+def keep(out, *assignments, say=quiet):
+    """The folders of the first iteration's descriptors, made where they are not there."""
+    steps = experiment(out, *assignments, say=say).first_descriptors()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def first_round(out, *assignments, say=quiet) -> Round:
+    return next(event for event in experiment(out, *assignments, say=say).events() if isinstance(event, Round))
+
+
+def result(found: Round) -> dict:
+    """What an iteration leaves, without its seconds."""
+    facts = dataclasses.asdict(dataclasses.replace(found, seconds={}, weights={}))
+    return json.loads(json.dumps(facts, default=lambda tensor: tensor.tolist()))
+
+
+@pytest.fixture
+def describes(monkeypatch):
+    """How many batches were described."""
+    batches = []
+    made = Describer._made
+
+    def counted(self, of_batch, *rest):
+        return made(self, lambda *batch: batches.append(1) or of_batch(*batch), *rest)
+
+    monkeypatch.setattr(Describer, "_made", counted)
+    return batches
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_first_iteration_from_kept_descriptors_is_the_same_with_nothing_described(method, tmp_path, describes):
+    computed = result(first_round(tmp_path / "a", *METHODS[method]))
+    assert keep(tmp_path / "b", *METHODS[method])
+    describes.clear()
+    read = result(first_round(tmp_path / "b", *METHODS[method]))
+    assert not describes
+    assert read == computed
+
+
+def test_nothing_is_kept_unless_asked(tmp_path):
+    first_round(tmp_path)
+    assert not (tmp_path / "descriptors").exists()
+
+
+def test_a_method_that_begins_at_random_has_none(tmp_path):
+    assert keep(tmp_path, "acquisition.name=varr") == []
+    assert keep(tmp_path, "acquisition.name=random") == []
+
+
+def test_validation_images_under_their_true_labels_are_shared_and_the_rest_is_not(tmp_path):
+    joint, true, total = (keep(tmp_path, *METHODS[name]) for name in ("joint", "true", "sum"))
+    assert joint[0] == true[0] == total[0]
+    assert len({joint[1], true[1], total[1]}) == 3
+
+
+@pytest.mark.parametrize(
+    "assignment", ["seed=1", "threads=2", "acquisition.batch_size=100", "holdout=5", "acquisition.taps=[conv2]"]
+)
+def test_what_they_depend_on_makes_others(assignment, tmp_path):
+    assert not set(keep(tmp_path)) & set(keep(tmp_path, assignment))
+
+
+@pytest.mark.parametrize("assignment", ["train.epochs=2", "acquisition.rounds=2", "acquisition.budget=10"])
+def test_what_comes_later_makes_no_others(assignment, tmp_path):
+    assert keep(tmp_path) == keep(tmp_path, assignment)
+
+
+def test_a_file_says_what_it_is_made_of(tmp_path):
+    with safe_open(keep(tmp_path)[1] / "0000.safetensors", framework="pt") as file:
+        facts = json.loads(file.metadata()["of"])
+    assert facts["taps"] == ["conv1", "conv2", "fc1"]
+    assert facts["labels"]["estimated"]["pseudo_label"] == "joint"
+
+
+def test_a_corrupt_file_and_one_of_something_else_are_named_and_made_again(tmp_path):
+    right = result(first_round(tmp_path / "a"))
+    validation, pool = keep(tmp_path)
+    files = [folder / "0000.safetensors" for folder in (validation, pool)]
+    files[0].write_bytes(files[0].read_bytes()[:-5])
+    files[1].write_bytes((keep(tmp_path, "seed=1")[1] / "0000.safetensors").read_bytes())
+    said = []
+    assert result(first_round(tmp_path, say=said.append)) == right
+    assert len(said) == 2
+    assert str(files[0]) in said[0]
+    assert str(files[1]) in said[1]
+    assert "made of something else" in said[1]
+    assert result(first_round(tmp_path)) == right
+
+
+def test_what_a_stop_left_is_gone_on_with(tmp_path, monkeypatch, describes):
+    monkeypatch.setattr(descriptor_files, "SHARD_ROWS", 100)
+    small = "acquisition.batch_size=50"
+    whole = result(first_round(tmp_path / "a", small))
+    steps = experiment(tmp_path, small).first_descriptors()
+    for _ in range(9):
+        next(steps)
+    steps.close()
+    stopped = len(list((tmp_path / "descriptors").rglob("*.safetensors")))
+    describes.clear()
+    folders = keep(tmp_path, small)
+    files = [path for folder in folders for path in folder.glob("*.safetensors")]
+    assert 0 < stopped < len(files)
+    assert len(describes) == 2 * (len(files) - stopped) - 1  # two batches a file; the last has one
+    assert result(first_round(tmp_path, small)) == whole
