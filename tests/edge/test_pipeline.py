@@ -65,6 +65,7 @@ def project(tmp_path_factory) -> Path:
         "plan",
         "split@digits-20",
         "pretrain@digits-20",
+        "descriptors@digits-20",
         "experiment@digits-20-random",
         "experiment@digits-20-pfk_joint",
         "report",
@@ -88,6 +89,7 @@ def test_outputs_come_back_from_the_cache(project):
     before = (project / "data/experiments/digits-20-random/s0/round-02.json").read_bytes()
     shutil.rmtree(project / "data/experiments")
     shutil.rmtree(project / "data/pretrained")
+    shutil.rmtree(project / "data/descriptors")
     call("dvc", "checkout", cwd=project)
     assert (project / "data/experiments/digits-20-random/s0/round-02.json").read_bytes() == before
     assert ran(call("dvc", "repro", cwd=project)) == []
@@ -113,10 +115,13 @@ def test_another_machine_pulls_and_computes_nothing_anew(project, tmp_path):
 
 
 def test_a_change_reaches_only_those_who_read_it(project):
+    shared, joint, pcc = "descriptors@digits-20", "experiment@digits-20-pfk_joint", "experiment@digits-20-pcc"
     set_params(project, acquisition={"combine": "sum"})
-    assert ran(call("dvc", "repro", cwd=project)) == ["plan", "experiment@digits-20-pfk_joint", "report"]
-    set_params(project, grid={"method": ["random", "pfk_joint", "pcc"]})
-    assert ran(call("dvc", "repro", cwd=project)) == ["plan", "experiment@digits-20-pcc", "report"]
+    assert ran(call("dvc", "repro", cwd=project)) == ["plan", shared, joint, "report"]
+    set_params(project, grid={"method": ["pfk_joint", "pcc"]})
+    assert ran(call("dvc", "repro", cwd=project)) == ["plan", shared, pcc, "report"]
+    set_params(project, train={"epochs": 3})
+    assert sorted(ran(call("dvc", "repro", cwd=project))) == sorted(["plan", joint, pcc, "report"])
 
 
 def test_a_killed_repro_goes_on_in_the_same_runs(tmp_path):
