@@ -56,6 +56,11 @@ def new_project(folder: Path) -> Path:
     return folder
 
 
+def commit(project: Path) -> None:
+    call("git", "add", "-A", cwd=project)
+    call("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "results", cwd=project)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A project whose pipeline has run."""
@@ -96,8 +101,7 @@ def test_outputs_come_back_from_the_cache(project):
 
 
 def test_another_machine_pulls_and_computes_nothing_anew(project, tmp_path):
-    call("git", "add", "-A", cwd=project)
-    call("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "results", cwd=project)
+    commit(project)
     call("dvc", "remote", "add", "-f", "--local", "-d", "there", str(tmp_path / "remote"), cwd=project)
     call("dvc", "push", cwd=project)
     other = tmp_path / "other"
@@ -120,8 +124,11 @@ def test_a_change_reaches_only_those_who_read_it(project):
     assert ran(call("dvc", "repro", cwd=project)) == ["plan", shared, joint, "report"]
     set_params(project, grid={"method": ["pfk_joint", "pcc"]})
     assert ran(call("dvc", "repro", cwd=project)) == ["plan", shared, pcc, "report"]
-    set_params(project, train={"epochs": 3})
-    assert sorted(ran(call("dvc", "repro", cwd=project))) == sorted(["plan", joint, pcc, "report"])
+    commit(project)
+    told = call("dvc", "exp", "run", "-S", "datasets.digits.train.epochs=3", cwd=project)
+    assert sorted(ran(told)) == sorted(["plan", joint, pcc, "report"])
+    differences = call("dvc", "metrics", "diff", cwd=project)
+    assert "digits-20-pcc.json" in differences and "aubc.mean" in differences
 
 
 def test_a_killed_repro_goes_on_in_the_same_runs(tmp_path):
