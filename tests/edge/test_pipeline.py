@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.timeout(1500)  # a stage is a process, and each imports torch
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 SMALL = {
@@ -113,7 +115,7 @@ def test_another_machine_pulls_and_computes_nothing_anew(project, tmp_path):
     assert "2 experiments are published" in told
     assert "digits-ir20-pfk_joint-s0" in call("fkal", "runs", cwd=other)
     set_params(other, grid={"seeds": "0-1"})
-    output = call("dvc", "repro", cwd=other)
+    output = call("dvc", "repro", "experiment@digits-20-pfk_joint", cwd=other)
     assert "digits-ir20-pfk_joint-s0: finished before, nothing to do" in output
     assert "digits seed 0: runs/pretrained/" in output and "(was there)" in output
 
