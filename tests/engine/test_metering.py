@@ -17,6 +17,14 @@ def test_passes_are_counted_for_the_phase_that_is_open(meter):
     assert dict(meter.backward_images) == {"train": 7}
 
 
+def test_a_phase_without_passes_has_no_count(meter):
+    with meter.phase("descriptors"):
+        meter.forward(3)
+        meter.backward(0)
+    assert dict(meter.forward_images) == {"descriptors": 3}
+    assert dict(meter.backward_images) == {}
+
+
 def test_seconds_of_a_phase_add_up(meter):
     with meter.phase("train"):
         pass

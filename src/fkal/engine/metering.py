@@ -47,11 +47,17 @@ class Meter:
         return self.forward_images[self._phase], self.backward_images[self._phase]
 
     def forward(self, images: int) -> None:
-        self.forward_images[self._phase] += images
+        _count(self.forward_images, self._phase, images)
 
     def backward(self, images: int) -> None:
-        self.backward_images[self._phase] += images
+        _count(self.backward_images, self._phase, images)
 
     def _synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _count(by_phase: Counter[str], phase: str, images: int) -> None:
+    """A phase without passes of a direction has no entry there."""
+    if images:
+        by_phase[phase] += images
