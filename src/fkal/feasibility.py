@@ -8,11 +8,20 @@ from torch import nn
 
 from fkal.acquisition import AcquisitionConfig, acquisition
 from fkal.config import Config, ConfigError
-from fkal.core.evidence import Uncertainty
+from fkal.core.evidence import (
+    Calibrated,
+    Evidence,
+    LastLayer,
+    Predictions,
+    PredictiveInformation,
+    Queried,
+    Supervised,
+    Uncertainty,
+)
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.data.datasets import Dataset
 from fkal.data.splits import Split
-from fkal.models import MonteCarloDropout, head_name, tap_widths
+from fkal.models import MonteCarloDropout, head_name, head_width, tap_widths
 from fkal.models.vaal import Vae
 
 MOMENT_BYTES = 16 << 30
@@ -20,6 +29,9 @@ MOMENT_BYTES = 16 << 30
 
 MOMENT_ARRAYS = 7
 """So many arrays of their size exist at once (measured)."""
+
+AT_HEAD: frozenset[type[Evidence]] = frozenset({Predictions, LastLayer, Supervised, Calibrated, Queried})
+"""Evidence that is gathered where the last linear layer makes the logits."""
 
 V = TypeVar("V")
 R = TypeVar("R")
@@ -38,6 +50,10 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
         _refuse_oblong(dataset.train.shape)
     if entry.needs is Uncertainty:
         _refuse_unsampled(config.acquisition, model)
+    if entry.needs is PredictiveInformation:
+        _refuse_lone_network(config.acquisition, model)
+    if entry.needs in AT_HEAD:
+        configured("model.name", lambda _: head_width(model, dataset.train.shape), config.model.name)
     if "vaal" in reads:
         _refuse_tiny(dataset.train.shape)
     if "taps" in reads:
@@ -96,6 +112,17 @@ def _refuse_unsampled(config: AcquisitionConfig, model: nn.Module) -> None:
         raise ConfigError(
             f"acquisition.name = {config.name!r}: the model has no MonteCarloDropout layer to sample; "
             "give it one (fkal.models), or set acquisition.samples=1 and acquisition.ensemble=2 or more"
+        )
+
+
+def _refuse_lone_network(config: AcquisitionConfig, model: nn.Module) -> None:
+    """Networks drawn by dropout are what predictions are correlated over."""
+    if config.samples < 2:
+        raise ConfigError("acquisition.samples = 1: one network has nothing to be compared with; give at least 2")
+    if not any(isinstance(layer, MonteCarloDropout) for layer in model.modules()):
+        raise ConfigError(
+            f"acquisition.name = {config.name!r}: the model has no MonteCarloDropout layer to draw networks by; "
+            "give it one (fkal.models)"
         )
 
 
