@@ -87,7 +87,7 @@ def evidence(needs: type[Evidence], *, n: int, targets: int, seed: int = 0) -> E
             logits = torch.randn(targets, 3, generator=draws)
             return Calibrated(outputs(n), outputs(targets), labels(targets), logits, labels(targets))
         case "Queried":
-            return Queried(outputs(n), outputs(targets), labels(targets))
+            return Queried(torch.rand(n, 5, generator=draws), torch.rand(targets, 5, generator=draws))
         case "PredictiveInformation":
             return PredictiveInformation(torch.rand(n, generator=draws))
     raise AssertionError(needs)

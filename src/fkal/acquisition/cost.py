@@ -231,7 +231,7 @@ QUERIED = Cost(
     row=None,
     text="M + N^b",
     forward=lambda s: s.validation + s.unlabeled,
-    why="last-layer gradients, which need no backward pass",
+    why="features of the open and of the misclassified validation images",
 )
 EPIG = Cost(
     row=None,

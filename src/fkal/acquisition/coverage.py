@@ -1,7 +1,7 @@
 """ProbCover, MaxHerding and UHerding: images that cover the pool, by facility location over it.
 
-All look at the features that enter the last layer, brought to unit length. Where a first look at all pairs would
-take more than some seconds, a drawn part of the pool stands for it, to be picked from and to be covered alike.
+All look at the features that enter the last layer, brought to unit length. Where looking at the pairs would take
+more than some seconds, a drawn part of the pool stands for it, to be picked from and to be covered alike.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from fkal.acquisition.clusters import k_means
 from fkal.core.calibration import temperature
 from fkal.core.evidence import Calibrated, Supervised
-from fkal.core.facility_location import WORK, affordable, facility_location, some
+from fkal.core.facility_location import affordable, facility_location, some
 from fkal.core.kernels import BLOCK_ENTRIES
 from fkal.core.picks import Picks, refuse_beyond, refuse_unfinite
 from fkal.core.softmax import margin
@@ -41,9 +41,9 @@ def select_probcover(evidence: Supervised, p: int, generator: torch.Generator) -
     delta = _pure_radius(pool, k_means(pool, evidence.pool.logits.shape[1], generator), generator)
 
     def in_ball(rows: Tensor, targets: Tensor) -> Tensor:
-        return (_squared(rows, targets) < delta**2).float()
+        return (_squared(rows, targets) < delta**2).to(rows)
 
-    return _covering(part, pool, labeled, in_ball, torch.ones(len(pool), device=pool.device), p, generator)
+    return _covering(part, pool, labeled, in_ball, torch.ones_like(pool[:, 0]), p, generator)
 
 
 def select_maxherding(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
@@ -54,7 +54,7 @@ def select_maxherding(evidence: Supervised, p: int, generator: torch.Generator) 
     part = _part(evidence, p, generator)
     pool, labeled = _unit(evidence.pool.features[part]), _unit(evidence.labeled.features)
     kernel = partial(_gaussian, radius=FIRST_RADIUS)
-    return _covering(part, pool, labeled, kernel, torch.ones(len(pool), device=pool.device), p, generator)
+    return _covering(part, pool, labeled, kernel, torch.ones_like(pool[:, 0]), p, generator)
 
 
 def select_uherding(evidence: Calibrated, p: int, generator: torch.Generator) -> Picks:
@@ -76,7 +76,7 @@ def _part(evidence: Supervised, p: int, generator: torch.Generator) -> Int[Tenso
     """Positions that stand for the pool."""
     refuse_beyond(p, evidence.n)
     refuse_unfinite(evidence.pool.features, evidence.labeled.features, evidence.pool.logits)
-    at_most = max(p, int((WORK / evidence.pool.features.shape[1]) ** 0.5))
+    at_most = max(p, int(affordable(1, evidence.pool.features.shape[1]) ** 0.5))
     return some(evidence.n, at_most, generator).to(evidence.pool.features.device)
 
 
@@ -90,7 +90,7 @@ def _covering(
     generator: torch.Generator,
 ) -> Picks:
     """p of the part that cover it together with the labeled images."""
-    covered = torch.zeros(len(pool), device=pool.device)
+    covered = torch.zeros_like(pool[:, 0])
     for rows in labeled.split(max(1, BLOCK_ENTRIES // len(pool))):
         covered = torch.maximum(covered, kernel(rows, pool).amax(dim=0)) if len(rows) else covered
     picks = facility_location(

@@ -210,10 +210,10 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
             coverage.select_uherding, Calibrated, "the same, weighted by margin", "Bae et al., ICLR 2025"
         ),
         "flqmi": Acquisition(
-            similar.select_flqmi, Queried, "gradients that cover those of misclassified validation images", SIMILAR
+            similar.select_flqmi, Queried, "features that cover those of misclassified validation images", SIMILAR
         ),
         "gcmi": Acquisition(
-            similar.select_gcmi, Queried, "gradients nearest to those of misclassified validation images", SIMILAR
+            similar.select_gcmi, Queried, "features nearest to those of misclassified validation images", SIMILAR
         ),
         "direct": _trained(
             direct.select, Supervised, "around each class's best threshold of margins", "Nuggehalli et al., 2023"

@@ -138,11 +138,10 @@ class Calibrated(Supervised):
 
 @dataclass(frozen=True)
 class Queried:
-    """Outputs of the open pool images and of the queries (misclassified validation images), whose labels are y_v."""
+    """Features that enter the last layer: of the open pool images and of the queries, misclassified validation images."""
 
-    pool: Outputs
-    queries: Outputs
-    y_v: Int[Tensor, " m"]
+    pool: Float[Tensor, "n l"]
+    queries: Float[Tensor, "m l"]
 
     @property
     def n(self) -> int:

@@ -1,9 +1,12 @@
-"""Facility location: the p images that cover what they have to, by lazy greedy.
+"""Facility location: the p images that cover what they have to, by lazy greedy over drawn candidates.
 
-Minoux: Accelerated Greedy Algorithms for Maximizing Submodular Set Functions, 1978. Greedy is within 1 - 1/e of the
-best choice (Nemhauser, Wolsey, Fisher, 1978).
+Greedy is within 1 - 1/e of the best choice (Nemhauser, Wolsey, Fisher, 1978). A gain only falls as others are picked,
+so an old one bounds it from above and few are worked out anew (Minoux, 1978). Where that does not help, since every
+pick covers a little of everything, looking at some drawn candidates a pick costs but epsilon (Mirzasoleiman et al.,
+Lazier Than Lazy Greedy, AAAI 2015).
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -16,16 +19,22 @@ from fkal.core.picks import Picks, refuse_beyond
 Similarity = Callable[[Tensor], Tensor]
 """Candidates (r,) to their similarities with all targets (r m)."""
 
-AT_ONCE = 16
+EPSILON = 0.1
+"""The choice is expected to be within 1 - 1/e - epsilon of the best one."""
+
+AT_ONCE = 32
 """Candidates whose gain is worked out anew at once."""
 
-WORK = 1 << 37
-"""Multiplications that the first look at all gains may take; some seconds on two cores."""
+WORK = 1 << 38
+"""Multiplications that all gains may take at most; some seconds on two cores."""
+
+BESIDE_PRODUCT = 128
+"""What a similarity costs beside its inner product, in multiplications (measured)."""
 
 
 def affordable(n: int, width: int) -> int:
-    """How many targets of n candidates of so many features can be looked at within `WORK`."""
-    return max(1, WORK // (n * width))
+    """How many targets of n candidates of so many features can be covered within `WORK`."""
+    return max(1, int(WORK / (n * (width + BESIDE_PRODUCT) * math.log(1 / EPSILON))))
 
 
 def some(n: int, at_most: int, generator: torch.Generator) -> Int[Tensor, " s"]:
@@ -44,40 +53,52 @@ def facility_location(
     covered: Float[Tensor, " m"],
     generator: torch.Generator,
     bonus: Float[Tensor, " n"] | None = None,
+    epsilon: float = EPSILON,
 ) -> Picks:
     """p of n candidates that greedily maximise sum_t weights_t max(covered_t, max_a s(a, t)) + sum_a bonus_a.
 
-    The score is the gain when picked; of equals a random one is first. A gain only falls as others are picked, so
-    an old one bounds it from above, and few are worked out anew. Memory grows with n + m. Raises ValueError if p
-    exceeds n or a similarity is NaN.
+    Each is the best of n/p log(1/epsilon) drawn ones; the score is its gain when picked, and of equals a random one
+    is taken. At most n log(1/epsilon) gains are worked out; memory grows with n + m. Raises ValueError if p exceeds n
+    or a similarity is NaN.
     """
     refuse_beyond(p, n)
+    device = covered.device
 
     def gains_of(rows: Tensor) -> Tensor:
         gains = (similarity(rows) - covered).clamp_(min=0) @ weights
+        if gains.isnan().any():
+            raise ValueError("a similarity is NaN; check the model's outputs for infinite values")
         return gains if bonus is None else gains + bonus[rows]
 
-    order = torch.randperm(n, generator=generator).to(covered.device)
-    bounds = torch.cat([gains_of(rows) for rows in order.split(max(1, BLOCK_ENTRIES // len(covered)))])
-    if bounds.isnan().any():
-        raise ValueError("a similarity is NaN; check the model's outputs for infinite values")
+    bounds = torch.full((n,), torch.inf, dtype=weights.dtype, device=device)
+    is_open = torch.ones(n, dtype=torch.bool, device=device)
+    size = math.ceil(n / p * math.log(1 / epsilon))
     positions, scores = [], []
-    for i in range(p):
-        best = int(bounds.argmax()) if i == 0 else _best(bounds, order, gains_of)
-        positions.append(order[best])
+    for _ in range(p):
+        drawn = torch.randperm(n, generator=generator).to(device)
+        best = _best(bounds, drawn[is_open[drawn]][:size], gains_of, max(1, BLOCK_ENTRIES // len(covered)))
+        positions.append(best)
         scores.append(bounds[best].clone())
-        covered = torch.maximum(covered, similarity(order[best : best + 1])[0])
-        bounds[best] = -torch.inf
+        is_open[best] = False
+        covered = torch.maximum(covered, similarity(best[None])[0])
     return Picks(torch.stack(positions), scores=torch.stack(scores))
 
 
-def _best(bounds: Float[Tensor, " n"], order: Int[Tensor, " n"], gains_of: Callable[[Tensor], Tensor]) -> int:
-    """Where a largest gain stands; what is worked out on the way is written into the bounds."""
-    width = min(AT_ONCE, len(bounds))
-    while True:
-        top = bounds.topk(width).indices
-        top = top[bounds[top] > -torch.inf]
-        bounds[top] = gains_of(order[top])
-        best = top[bounds[top].argmax()]
-        if bounds[best] >= bounds.max():
-            return int(best)
+def _best(
+    bounds: Float[Tensor, " n"], rows: Int[Tensor, " r"], gains_of: Callable[[Tensor], Tensor], block: int
+) -> Int[Tensor, ""]:
+    """The row of the largest gain; what is worked out on the way is written into the bounds."""
+    unknown = bounds[rows].isinf()
+    for part in rows[unknown].split(block):
+        bounds[part] = gains_of(part) if len(part) else bounds[part]
+    fresh, stale = rows[unknown], rows[~unknown]
+    stale = stale[bounds[stale].argsort(descending=True, stable=True)]
+    best = fresh[bounds[fresh].argmax()] if len(fresh) else None
+    for part in stale.split(AT_ONCE):
+        if not len(part) or (best is not None and bounds[best] >= bounds[part[0]]):
+            break
+        bounds[part] = gains_of(part)
+        leader = part[bounds[part].argmax()]
+        best = leader if best is None or bounds[leader] > bounds[best] else best
+    assert best is not None
+    return best

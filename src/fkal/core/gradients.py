@@ -30,10 +30,6 @@ class Gradients(NamedTuple):
     def squared_norm(self) -> Float[Tensor, " n"]:
         return (self.a**2).sum(dim=1) * (self.b**2).sum(dim=1)
 
-    def normalised(self) -> "Gradients":
-        """Gradients of length 1; one of length 0 stays so."""
-        return Gradients(*(torch.nn.functional.normalize(factor, dim=1) for factor in self))
-
     def products(self, other: "Gradients") -> Float[Tensor, "n m"]:
         """Inner products with the gradients of others."""
         return (self.a @ other.a.T).mul_(self.b @ other.b.T)

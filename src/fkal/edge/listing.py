@@ -70,7 +70,7 @@ NEEDS: Mapping[type[Evidence], str] = MappingProxyType(
         LastLayer: "what enters and leaves the last layer for the pool",
         Supervised: "the same for pool and labeled images, labels",
         Calibrated: "the same, validation logits and labels",
-        Queried: "the same for pool and misclassified validation images, labels of these",
+        Queried: "what enters the last layer for pool and misclassified validation images",
         PredictiveInformation: "K dropout networks over the pool and some validation images",
     }
 )

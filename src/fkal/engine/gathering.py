@@ -187,9 +187,8 @@ def _calibrated(scene: Scene) -> Generator[Progress, None, Found]:
 def _queried(scene: Scene) -> Generator[Progress, None, Found]:
     validation = yield from _outputs(scene, scene.validation, "validation")
     pool = yield from _outputs(scene, scene.open_pool, "pool")
-    y_v = _true_labels(scene, scene.validation)
-    rows = target_rows(validation.logits.argmax(dim=1), y_v)
-    return Queried(pool, validation[rows], y_v[rows]), _no_targets()
+    rows = target_rows(validation.logits.argmax(dim=1), _true_labels(scene, scene.validation))
+    return Queried(pool.features, validation.features[rows]), _no_targets()
 
 
 def _predictive_information(scene: Scene) -> Generator[Progress, None, Found]:
