@@ -138,7 +138,7 @@ class Calibrated(Supervised):
 
 @dataclass(frozen=True)
 class Queried:
-    """Features that enter the last layer: of the open pool images and of the queries, misclassified validation images."""
+    """Features that enter the last layer: of open pool images, and of queries, the misclassified validation images."""
 
     pool: Float[Tensor, "n l"]
     queries: Float[Tensor, "m l"]
