@@ -54,6 +54,7 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
         _refuse_lone_network(config.acquisition, model)
     if entry.needs in AT_HEAD:
         configured("model.name", lambda _: head_width(model, dataset.train.shape), config.model.name)
+        _refuse_float32_device("name", config.acquisition.name, device)
     if "vaal" in reads:
         _refuse_tiny(dataset.train.shape)
     if "taps" in reads:
@@ -61,7 +62,8 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
             "acquisition.taps", lambda taps: tap_widths(model, taps, dataset.train.shape), config.acquisition.taps
         )
         if "pseudo_label" in reads:
-            _refuse_float32_device(config.acquisition, device)
+            if PSEUDO_LABELS[config.acquisition.pseudo_label].views != "none":
+                _refuse_float32_device("pseudo_label", config.acquisition.pseudo_label, device)
             _refuse_boundless_moments(config.acquisition, widths, len(dataset.classes))
         narrow = [tap for tap, width in widths.items() if width < 2]
         if narrow:
@@ -126,12 +128,10 @@ def _refuse_lone_network(config: AcquisitionConfig, model: nn.Module) -> None:
         )
 
 
-def _refuse_float32_device(config: AcquisitionConfig, device: torch.device) -> None:
-    """Gradients under every class nearly cancel for an image that the model is certain of."""
-    if device.type == "mps" and PSEUDO_LABELS[config.pseudo_label].views != "none":
-        raise ConfigError(
-            f"acquisition.pseudo_label = {config.pseudo_label!r}: it needs float64, which MPS has not; set device=cpu"
-        )
+def _refuse_float32_device(key: str, value: str, device: torch.device) -> None:
+    """Of an image that the model is certain of, gradients under every class nearly cancel and probabilities round."""
+    if device.type == "mps":
+        raise ConfigError(f"acquisition.{key} = {value!r}: it needs float64, which MPS has not; set device=cpu")
 
 
 def _refuse_tiny(shape: tuple[int, int, int]) -> None:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from fkal.core import last_layer_fisher
 from fkal.core.evidence import Outputs
 from fkal.core.last_layer_fisher import RIDGE, Designed, blocks
 
@@ -28,8 +29,10 @@ def trace(f: Tensor, m: Tensor) -> float:
     return sum(float((torch.linalg.inv(m[c]) @ f[c]).trace()) for c in range(3))
 
 
-def test_blocks_are_the_diagonal_of_the_last_layers_information():
+@pytest.mark.parametrize("at_once", [2, 4096])
+def test_blocks_are_the_diagonal_of_the_last_layers_information(at_once, monkeypatch):
     """Of (diag(p) - p p^T) x b b^T, summed."""
+    monkeypatch.setattr(last_layer_fisher, "AT_ONCE", at_once)
     outputs, whole = outputs_of(5, 1), torch.zeros(12, 12, dtype=torch.float64)
     for logits, b in zip(outputs.logits, outputs.features, strict=True):
         p = logits.softmax(dim=0)
@@ -63,5 +66,11 @@ def test_gains_and_losses_are_changes_of_the_trace(seed):
         design.give_back(row)
         taken.remove(row)
         m = m - own[row]
-        assert_close(design.inverse, torch.linalg.inv(m))
-        assert_close(design.middle, torch.linalg.inv(m) @ f @ torch.linalg.inv(m))
+        inverse = torch.linalg.inv(m)
+        assert_close(design.u, _forms(inverse, own))
+        assert_close(design.v, _forms(inverse @ f @ inverse, own))
+
+
+def _forms(matrices: Tensor, own: Tensor) -> Tensor:
+    """s_c b^T A_c b, which is the trace of A_c times the image's block (n d)."""
+    return torch.stack([torch.stack([(matrices[c] @ block[c]).trace() for c in range(3)]) for block in own])

@@ -19,16 +19,17 @@ def select(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
 
     Of the information of the last layer, (diag(p) - p p^T) x b b^T, the d blocks of single classes are kept, as in
     FIRAL (Chen, Wen, Biros, SC 2024): p_c (1 - p_c) b b^T. The score is how much a pick lowers the trace when it is
-    taken. Of more images than can be looked at in some seconds a drawn part is taken. Raises ValueError if p exceeds
+    taken. Of more images than can be looked at in some seconds a drawn part stands for the pool. Raises ValueError if p exceeds
     the pool or an output is not finite.
     """
     refuse_beyond(p, evidence.n)
     pool, labeled = evidence.pool, evidence.labeled
     refuse_unfinite(pool.logits, pool.features, labeled.logits, labeled.features)
     d, width = pool.logits.shape[1], pool.features.shape[1]
-    at_most = max(OVERSAMPLING * p, affordable(d * width, width))
+    at_most = max(OVERSAMPLING * p, affordable(2 * d * width, width))
     part = some(evidence.n, at_most, generator).to(pool.logits.device)
-    design = Designed.of(_both(pool, labeled), labeled, pool[part], share=1 / (len(labeled) + p))
+    pool = pool[part]
+    design = Designed.of(_both(pool, labeled), labeled, pool, share=1 / (len(labeled) + p))
     gains = {}
     for _ in range(min(OVERSAMPLING * p, len(part))):
         row, gain = design.best()

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from fkal.core.evidence import Outputs
 
+AT_ONCE = 4096
+"""Images."""
+
 RIDGE = 1.0
 """lambda: what M starts from, as in the authors' program."""
 
@@ -20,9 +23,13 @@ def scales(outputs: Outputs) -> Float[Tensor, "n d"]:
 
 
 def blocks(outputs: Outputs) -> Float[Tensor, "d l l"]:
-    """Sums of s_c b b^T over images. float64."""
-    b = outputs.features.double()
-    return torch.stack([(b * s[:, None]).T @ b for s in scales(outputs).double().T])
+    """Sums of s_c b b^T over images; `AT_ONCE` images are summed in the features' own precision, these sums in float64."""
+    width = outputs.features.shape[1]
+    total = torch.zeros(outputs.logits.shape[1], width, width, dtype=torch.float64, device=outputs.features.device)
+    for b, s in zip(outputs.features.split(AT_ONCE), scales(outputs).split(AT_ONCE), strict=True):
+        for c, s_c in enumerate(s.T):
+            total[c] += (b * s_c[:, None]).T @ b
+    return total
 
 
 class Designed:
@@ -30,15 +37,17 @@ class Designed:
 
     With u_c = s_c b^T M_c^-1 b and v_c = s_c b^T M_c^-1 F_c M_c^-1 b, taking it lowers tr(M^-1 F) by
     sum_c v_c / (1 + u_c), and giving it back raises it by sum_c v_c / (1 - u_c) (Sherman and Morrison, 1950).
-    Each change is of rank one, so u and v of all candidates follow in O(n l d).
+    Each change is of rank one and kept as such, so u and v of all candidates follow in O(n l d).
     """
 
     def __init__(self, m: Float[Tensor, "d l l"], f: Float[Tensor, "d l l"], candidates: Outputs, share: float) -> None:
-        inverse = torch.linalg.inv(m)
-        self.inverse, self.middle = inverse, inverse @ f @ inverse
+        self._inverse = torch.linalg.inv(m)
+        self._middle = self._inverse @ f @ self._inverse
+        self._w = self._t = m.new_zeros(len(m), 0, m.shape[1])  # (d r l)
+        self._rho = self._form = m.new_zeros(len(m), 0)  # (d r)
         self.b = candidates.features
         self.s = scales(candidates) * share  # (n d)
-        self.u, self.v = self._forms(self.inverse), self._forms(self.middle)
+        self.u, self.v = self._forms(self._inverse), self._forms(self._middle)
         self.is_open = torch.ones(len(self.b), dtype=torch.bool, device=self.b.device)
 
     @staticmethod
@@ -71,23 +80,28 @@ class Designed:
         self._change(row, sign=-1)
 
     def _change(self, row: int, *, sign: int) -> None:
-        """M_c <- M_c + sign s_c b b^T."""
+        """M_c <- M_c + sign s_c b b^T.
+
+        With w = M^-1 b, t = M^-1 F M^-1 b and rho = sign s / (1 + sign s b^T w), M^-1 loses rho w w^T, and
+        M^-1 F M^-1 loses rho (w t^T + t w^T) - rho^2 (b^T t) w w^T.
+        """
         s, b = self.s[row].double(), self.b[row].double()
-        w, t = self.inverse @ b, self.middle @ b  # (d l)
-        rho = sign / (1 + sign * s * (w @ b)) * s  # (d)
-        form = t @ b
-        self.inverse = self.inverse - _outer(rho, w, w)
-        self.middle = self.middle - _outer(rho, w, t) - _outer(rho, t, w) + _outer(rho**2 * form, w, w)
-        along_w, along_t = self.b @ w.T.to(self.b), self.b @ t.T.to(self.b)  # (n d)
-        rho, form = rho.to(self.b), form.to(self.b)
-        self.u = self.u - self.s * rho * along_w**2
-        self.v = self.v - self.s * (2 * rho * along_w * along_t - rho**2 * form * along_w**2)
+        w, t = self._times(b)
+        rho, form = sign * s / (1 + sign * s * (w @ b)), t @ b  # (d)
+        along_w, along_t = (self.b @ torch.cat([w, t]).T.to(self.b)).chunk(2, dim=1)  # (n d)
+        own_rho, own_form = rho.to(self.b), form.to(self.b)
+        self.u = self.u - self.s * own_rho * along_w**2
+        self.v = self.v - self.s * own_rho * along_w * (2 * along_t - own_rho * own_form * along_w)
+        self._w, self._t = torch.cat([self._w, w[:, None]], dim=1), torch.cat([self._t, t[:, None]], dim=1)
+        self._rho, self._form = torch.cat([self._rho, rho[:, None]], 1), torch.cat([self._form, form[:, None]], 1)
+
+    def _times(self, b: Float[Tensor, " l"]) -> tuple[Float[Tensor, "d l"], Float[Tensor, "d l"]]:
+        """M^-1 b and M^-1 F M^-1 b, by the matrices at first and the changes since."""
+        on_w, on_t = self._rho * (self._w @ b), self._rho * (self._t @ b)  # (d r)
+        first = (on_t - self._rho * self._form * on_w)[..., None] * self._w + on_w[..., None] * self._t
+        return self._inverse @ b - (on_w[..., None] * self._w).sum(dim=1), self._middle @ b - first.sum(dim=1)
 
     def _forms(self, matrices: Float[Tensor, "d l l"]) -> Float[Tensor, "n d"]:
         """s_c b^T A_c b."""
         forms = [((self.b @ a.to(self.b)) * self.b).sum(dim=1) for a in matrices]
         return torch.stack(forms, dim=1) * self.s
-
-
-def _outer(scale: Float[Tensor, " d"], x: Float[Tensor, "d l"], y: Float[Tensor, "d l"]) -> Float[Tensor, "d l l"]:
-    return scale[:, None, None] * x[:, :, None] * y[:, None, :]
