@@ -19,8 +19,8 @@ def select(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
 
     Of the information of the last layer, (diag(p) - p p^T) x b b^T, the d blocks of single classes are kept, as in
     FIRAL (Chen, Wen, Biros, SC 2024): p_c (1 - p_c) b b^T. The score is how much a pick lowers the trace when it is
-    taken. Of more images than can be looked at in some seconds a drawn part stands for the pool. Raises ValueError if p exceeds
-    the pool or an output is not finite.
+    taken. Of more images than can be looked at in some seconds a drawn part stands for the pool. Raises ValueError if
+    p exceeds the pool or an output is not finite.
     """
     refuse_beyond(p, evidence.n)
     pool, labeled = evidence.pool, evidence.labeled
