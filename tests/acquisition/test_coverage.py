@@ -91,6 +91,13 @@ def test_uherding_weights_by_calibrated_margin_with_a_radius_from_the_labeled_im
     assert_greedy(picks, gaussian(pool, pool, radius), weights, covered)
 
 
+def test_copies_among_the_labeled_images_have_no_say_in_the_radius(monkeypatch):
+    monkeypatch.setattr(coverage, "BLOCK_ENTRIES", 8)
+    rows = circle([0.0, 0.0, 1.0, 1.3])
+    assert coverage._smallest_distance(rows) == pytest.approx(distance(rows[2], rows[3]))
+    assert coverage._smallest_distance(rows[:2]) == coverage._smallest_distance(rows[:0]) == 1.0
+
+
 def test_uherding_takes_the_uncertain_one_of_two_alike_and_leaves_what_is_covered():
     pool = circle([0.0, 0.05, 2.0, 2.05, 4.0])
     sure, unsure = [9.0, 0.0], [0.1, 0.0]

@@ -117,11 +117,12 @@ def _pure_radius(
 
 def _smallest_distance(labeled: Float[Tensor, "m l"]) -> float:
     """Between two labeled images that differ; `FIRST_RADIUS` where there are no two."""
-    if len(labeled) < 2:
-        return FIRST_RADIUS
-    distances = torch.nn.functional.pdist(labeled.double())
-    distances = distances[distances > 0]
-    return float(distances.min()) if len(distances) else FIRST_RADIUS
+    rows, least = labeled.double(), torch.inf
+    for part in rows.split(max(1, BLOCK_ENTRIES // max(1, len(rows)))):
+        distances = torch.cdist(part, rows, compute_mode="donot_use_mm_for_euclid_dist")  # of copies exactly 0
+        if (distances > 0).any():
+            least = min(least, float(distances[distances > 0].min()))
+    return least if least < torch.inf else FIRST_RADIUS
 
 
 def _gaussian(rows: Float[Tensor, "r l"], targets: Float[Tensor, "s l"], *, radius: float) -> Float[Tensor, "r s"]:
