@@ -207,7 +207,10 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
             coverage.select_maxherding, Supervised, "pool covered by a Gaussian kernel", "Bae et al., ECCV 2024"
         ),
         "uherding": Acquisition(
-            coverage.select_uherding, Calibrated, "the same, weighted by margin", "Bae et al., ICLR 2025"
+            coverage.select_uherding,
+            Calibrated,
+            "pool covered by a Gaussian kernel, weighted by margin",
+            "Bae et al., ICLR 2025",
         ),
         "flqmi": Acquisition(
             similar.select_flqmi, Queried, "features that cover those of misclassified validation images", SIMILAR

@@ -67,10 +67,10 @@ NEEDS: Mapping[type[Evidence], str] = MappingProxyType(
         Coverage: "pool and labeled features",
         Discrimination: "a VAE and a discriminator, trained anew",
         Predictions: "logits of the pool",
-        LastLayer: "what enters and leaves the last layer for the pool",
-        Supervised: "the same for pool and labeled images, labels",
-        Calibrated: "the same, validation logits and labels",
-        Queried: "what enters the last layer for pool and misclassified validation images",
+        LastLayer: "what enters and leaves the last layer: pool",
+        Supervised: "what enters and leaves the last layer: pool, labeled images; labels",
+        Calibrated: "what enters and leaves the last layer: pool, labeled images, validation; labels",
+        Queried: "what enters the last layer: pool, misclassified validation images",
         PredictiveInformation: "K dropout networks over the pool and some validation images",
     }
 )
