@@ -248,7 +248,8 @@ def test_the_whole_pool_is_labeled_in_one_iteration(tmp_path):
     "spec",
     ["varr:e2:k2", "entropy:k2", "bald:k2", "mean_std:k2", "coreset", "vaal", "pfk_trace:k2",
      "pfk_mutual_information:k2@conv1", "pfk_mutual_information_diagonal:k2", "pfk_joint_zg:sum", "random:head_only",
-     "pfk_joint:random_theta_0:head_only"],
+     "pfk_joint:random_theta_0:head_only", "softmax_entropy", "base", "badge", "typiclust", "probcover", "uherding",
+     "flqmi", "direct", "epig:k2", "bait"],
 )  # fmt: skip
 def test_every_method_runs_and_two_runs_of_it_are_equal_to_the_bit(spec, tmp_path):
     tiny = ("vaal.iterations=2", "vaal.width=2", "vaal.batch_size=5", "train.epochs=1", "data.validation_per_class=3")
@@ -276,6 +277,11 @@ def test_every_method_runs_and_two_runs_of_it_are_equal_to_the_bit(spec, tmp_pat
             ("acquisition.pseudo_label=mutual_information", "model.name=resnet10", "acquisition.taps=[layer4]",
              "data.image_size=32"),
             "lower it, tap narrower layers or take mutual_information_diagonal",
+        ),
+        (("acquisition.name=epig", "acquisition.samples=1"), "one network has nothing to be compared with"),
+        (
+            ("acquisition.name=badge", "model.name=squeezenet1_1", "data.image_size=64", "pretrain.task=none"),
+            r"model\.name = 'squeezenet1_1': SqueezeNet has no linear layer to serve as its head",
         ),
     ],
 )  # fmt: skip

@@ -8,11 +8,20 @@ from torch import nn
 
 from fkal.acquisition import AcquisitionConfig, acquisition
 from fkal.config import Config, ConfigError
-from fkal.core.evidence import Uncertainty
+from fkal.core.evidence import (
+    Calibrated,
+    Evidence,
+    LastLayer,
+    Predictions,
+    PredictiveInformation,
+    Queried,
+    Supervised,
+    Uncertainty,
+)
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.data.datasets import Dataset
 from fkal.data.splits import Split
-from fkal.models import MonteCarloDropout, head_name, tap_widths
+from fkal.models import MonteCarloDropout, head_name, head_width, tap_widths
 from fkal.models.vaal import Vae
 
 MOMENT_BYTES = 16 << 30
@@ -20,6 +29,9 @@ MOMENT_BYTES = 16 << 30
 
 MOMENT_ARRAYS = 7
 """So many arrays of their size exist at once (measured)."""
+
+AT_HEAD: frozenset[type[Evidence]] = frozenset({Predictions, LastLayer, Supervised, Calibrated, Queried})
+"""Evidence that is gathered where the last linear layer makes the logits."""
 
 V = TypeVar("V")
 R = TypeVar("R")
@@ -38,6 +50,11 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
         _refuse_oblong(dataset.train.shape)
     if entry.needs is Uncertainty:
         _refuse_unsampled(config.acquisition, model)
+    if entry.needs is PredictiveInformation:
+        _refuse_lone_network(config.acquisition, model)
+    if entry.needs in AT_HEAD:
+        configured("model.name", lambda _: head_width(model, dataset.train.shape), config.model.name)
+        _refuse_float32_device("name", config.acquisition.name, device)
     if "vaal" in reads:
         _refuse_tiny(dataset.train.shape)
     if "taps" in reads:
@@ -45,7 +62,8 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
             "acquisition.taps", lambda taps: tap_widths(model, taps, dataset.train.shape), config.acquisition.taps
         )
         if "pseudo_label" in reads:
-            _refuse_float32_device(config.acquisition, device)
+            if PSEUDO_LABELS[config.acquisition.pseudo_label].views != "none":
+                _refuse_float32_device("pseudo_label", config.acquisition.pseudo_label, device)
             _refuse_boundless_moments(config.acquisition, widths, len(dataset.classes))
         narrow = [tap for tap, width in widths.items() if width < 2]
         if narrow:
@@ -99,12 +117,21 @@ def _refuse_unsampled(config: AcquisitionConfig, model: nn.Module) -> None:
         )
 
 
-def _refuse_float32_device(config: AcquisitionConfig, device: torch.device) -> None:
-    """Gradients under every class nearly cancel for an image that the model is certain of."""
-    if device.type == "mps" and PSEUDO_LABELS[config.pseudo_label].views != "none":
+def _refuse_lone_network(config: AcquisitionConfig, model: nn.Module) -> None:
+    """Networks drawn by dropout are what predictions are correlated over."""
+    if config.samples < 2:
+        raise ConfigError("acquisition.samples = 1: one network has nothing to be compared with; give at least 2")
+    if not any(isinstance(layer, MonteCarloDropout) for layer in model.modules()):
         raise ConfigError(
-            f"acquisition.pseudo_label = {config.pseudo_label!r}: it needs float64, which MPS has not; set device=cpu"
+            f"acquisition.name = {config.name!r}: the model has no MonteCarloDropout layer to draw networks by; "
+            "give it one (fkal.models)"
         )
+
+
+def _refuse_float32_device(key: str, value: str, device: torch.device) -> None:
+    """Of an image that the model is certain of, gradients under every class nearly cancel and probabilities round."""
+    if device.type == "mps":
+        raise ConfigError(f"acquisition.{key} = {value!r}: it needs float64, which MPS has not; set device=cpu")
 
 
 def _refuse_tiny(shape: tuple[int, int, int]) -> None:

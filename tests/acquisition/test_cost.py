@@ -36,6 +36,7 @@ SIZES = Sizes(
     discriminator_images=150,
 )
 FOUR = replace(SIZES, members=4)
+MANY = replace(SIZES, validation=350)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,13 @@ def test_table_1_is_what_it_is_by_hand(row, sizes, acquisition, trained):
         ("coreset", "joint", SIZES, (100, 0), None),  # 90 open, 10 labeled before
         ("varr", "joint", SIZES, (360, 0), "uncertainty"),
         ("bald", "joint", FOUR, (1440, 0), "ensemble"),
+        ("margin", "joint", SIZES, (90, 0), None),
+        ("badge", "joint", SIZES, (90, 0), None),
+        ("typiclust", "joint", SIZES, (100, 0), None),  # 90 open, 10 labeled before
+        ("uherding", "joint", SIZES, (135, 0), None),  # 35 of validation beside these
+        ("flqmi", "joint", SIZES, (125, 0), None),
+        ("epig", "joint", SIZES, (500, 0), None),  # 4 (90 + 35)
+        ("epig", "joint", MANY, (760, 0), None),  # 4 (90 + 100): no more than 100 of 350 are targets
         ("vaal", "joint", SIZES, (440, 200), "VAAL"),  # 90 + 200 + 150 forward, the VAE's own 200 backward
         ("pfk", "joint", SIZES, (125, 125), "PFK"),
         ("pfk", "predicted", SIZES, (125, 125), "PFK"),

@@ -11,7 +11,21 @@ from torch import Tensor
 from fkal.acquisition import ACQUISITIONS, AcquisitionConfig, acquisition
 from fkal.acquisition.registry import READS
 from fkal.core.descriptors import Descriptors
-from fkal.core.evidence import Coverage, Discrimination, Evidence, Features, FisherScores, Nothing, Uncertainty
+from fkal.core.evidence import (
+    Calibrated,
+    Coverage,
+    Discrimination,
+    Evidence,
+    Features,
+    FisherScores,
+    LastLayer,
+    Nothing,
+    Outputs,
+    Predictions,
+    PredictiveInformation,
+    Queried,
+    Supervised,
+)
 from fkal.core.kernels import R_ZG
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.core.uncertainty import uncertainty
@@ -43,6 +57,12 @@ def evidence(needs: type[Evidence], *, n: int, targets: int, seed: int = 0) -> E
         g = {tap: torch.randn(rows, width, generator=draws) for tap, width in (("a", 4), ("b", 6))}
         return Descriptors.of(z, g if with_grad else None)
 
+    def outputs(rows: int) -> Outputs:
+        return Outputs(torch.randn(rows, 3, generator=draws), torch.rand(rows, 5, generator=draws))
+
+    def labels(rows: int) -> Tensor:
+        return torch.randint(3, (rows,), generator=draws)
+
     match needs.__name__:
         case "Nothing":
             return Nothing(n)
@@ -57,6 +77,19 @@ def evidence(needs: type[Evidence], *, n: int, targets: int, seed: int = 0) -> E
             return Coverage(torch.rand(n, 5, generator=draws), torch.rand(targets - 1, 5, generator=draws))
         case "Discrimination":
             return Discrimination(torch.rand(n, generator=draws, dtype=torch.float64))
+        case "Predictions":
+            return Predictions(torch.randn(n, 3, generator=draws))
+        case "LastLayer":
+            return LastLayer(outputs(n), torch.randn(3, 5, generator=draws))
+        case "Supervised":
+            return Supervised(outputs(n), outputs(targets), labels(targets))
+        case "Calibrated":
+            logits = torch.randn(targets, 3, generator=draws)
+            return Calibrated(outputs(n), outputs(targets), labels(targets), logits, labels(targets))
+        case "Queried":
+            return Queried(torch.rand(n, 5, generator=draws), torch.rand(targets, 5, generator=draws))
+        case "PredictiveInformation":
+            return PredictiveInformation(torch.rand(n, generator=draws))
     raise AssertionError(needs)
 
 
@@ -154,6 +187,8 @@ def test_views_are_read_where_a_pseudo_label_looks_at_them():
     assert ACQUISITIONS["varr"].reads("trace") == {"samples", "ensemble"}
     assert ACQUISITIONS["coreset"].reads("trace") == {"taps"}
     assert ACQUISITIONS["vaal"].reads("trace") == {"vaal"}
+    assert ACQUISITIONS["epig"].reads("trace") == {"samples"}
+    assert ACQUISITIONS["badge"].reads("trace") == ACQUISITIONS["uherding"].reads("trace") == set()
 
 
 def test_every_evidence_has_its_settings():
@@ -161,10 +196,10 @@ def test_every_evidence_has_its_settings():
 
 
 def test_what_needs_a_trained_model_picks_at_random_first():
-    """The paper's uncertainty methods and VAAL; those that look at features have theta^0 to look with."""
+    """The paper's uncertainty methods, VAAL, and all that go by class probabilities; features theta^0 has as well."""
     first = {name for name, entry in ACQUISITIONS.items() if entry.random_first}
-    assert first == {name for name, entry in ACQUISITIONS.items() if entry.needs in (Uncertainty, Discrimination)}
-    assert first == {"varr", "entropy", "bald", "mean_std", "vaal"}
+    of_probabilities = {"least_confidence", "margin", "softmax_entropy", "balanced_margin", "base", "badge"}
+    assert first == {"varr", "entropy", "bald", "mean_std", "vaal", "direct", "epig", "bait"} | of_probabilities
 
 
 @pytest.mark.parametrize("p", [1, 19])

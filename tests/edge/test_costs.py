@@ -33,6 +33,12 @@ COSTS = {
     "varr": 1006,  # K N^b
     "varr:e2": 2012,
     "coreset": 523,  # N^b + N_(b-1) = 503 + 20
+    "margin": 503,
+    "badge": 503,
+    "direct": 523,
+    "uherding": 823,  # M + N^b + N_(b-1)
+    "flqmi": 803,
+    "epig": 1206,  # K (N^b + Q) = 2 (503 + 100)
     "vaal": 1103,  # N^b + 2 x 2 x 50 images of the VAE, twice, and of the discriminator, once: 503 + 400 + 200
     "random:head_only": 0,
 }

@@ -5,10 +5,25 @@ from typing import get_args
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from fkal.core.evidence import Coverage, Evidence, Features, FisherScores, Nothing, Uncertainty
+from fkal.core.epig import epig
+from fkal.core.evidence import (
+    Calibrated,
+    Coverage,
+    Evidence,
+    Features,
+    FisherScores,
+    LastLayer,
+    Nothing,
+    Predictions,
+    PredictiveInformation,
+    Queried,
+    Supervised,
+    Uncertainty,
+)
 from fkal.core.kernels import R_ZG
 from fkal.core.pseudo_labels import PSEUDO_LABELS, PoolBatch, Reference
 from fkal.engine.describing import Describer
@@ -17,6 +32,7 @@ from fkal.engine.metering import Meter
 from fkal.engine.sampling import sampled_uncertainty
 from fkal.engine.vaal import VaalConfig
 from fkal.engine.views import perturbations, view_of
+from fkal.models import monte_carlo_dropout
 
 LENET = ("conv1", "conv2", "fc1")
 POOL, VALIDATION, LABELED = (torch.tensor(rows) for rows in ([1, 4, 8, 10, 3], [0, 2, 5, 6, 7, 9], [11, 12]))
@@ -236,6 +252,73 @@ def test_coverage_of_nothing_labeled_has_no_labeled_rows(outcome, images, model,
     assert evidence.labeled.shape == (0, 80)
 
 
+def at_the_head(network, pictures, indices) -> tuple[Tensor, Tensor]:
+    """Logits and the features that enter the last layer, image by image in float64."""
+    network = deepcopy(network).double().eval()
+    logits, features = [], []
+    for i in indices.tolist():
+        conv2 = network.conv2(F.max_pool2d(network.conv1(one_image(pictures, i)), 2))
+        features.append(network.fc1(F.max_pool2d(conv2, 2).flatten(1)).detach())
+        logits.append(network.fc2(features[-1]).detach())
+    return torch.cat(logits).float(), torch.cat(features).float()
+
+
+def test_what_is_known_of_the_last_layer_is_what_enters_and_leaves_it(outcome, images, model, meter):
+    members, pictures = members_and_pictures(images, model, 33)
+    known = {indices: at_the_head(members[0], pictures, indices) for indices in (POOL, LABELED, VALIDATION)}
+    predictions, _ = gathered(outcome, members, pictures, Predictions, meter)
+    assert_close(predictions.logits, known[POOL][0])
+    last, rows = gathered(outcome, members, pictures, LastLayer, meter)
+    assert_close((last.pool.logits, last.pool.features), known[POOL])
+    assert torch.equal(last.weight, members[0].fc2.weight)
+    calibrated, _ = gathered(outcome, members, pictures, Calibrated, meter)
+    supervised, _ = gathered(outcome, members, pictures, Supervised, meter)
+    for evidence in (calibrated, supervised):
+        assert_close((evidence.pool.logits, evidence.pool.features), known[POOL])
+        assert_close((evidence.labeled.logits, evidence.labeled.features), known[LABELED])
+        assert torch.equal(evidence.y, pictures.labels[LABELED])
+    assert_close(calibrated.validation_logits, known[VALIDATION][0])
+    assert torch.equal(calibrated.y_v, pictures.labels[VALIDATION])
+    assert len(rows) == 0
+
+
+def test_queries_are_the_misclassified_validation_images(outcome, images, model, meter):
+    pictures, network = images(13, seed=15), model("lenet", seed=15)
+    evidence, rows = gathered(outcome, network, pictures, Queried, meter)
+    y_hat = own_predictions(network, pictures)
+    wrong = torch.tensor([i for i in VALIDATION.tolist() if y_hat[i] != int(pictures.labels[i])])
+    assert 0 < len(wrong) < len(VALIDATION)
+    assert_close(evidence.pool, at_the_head(network, pictures, POOL)[1])
+    assert_close(evidence.queries, at_the_head(network, pictures, wrong)[1])
+    assert len(rows) == 0
+
+
+def test_before_the_first_label_there_are_no_labeled_rows(outcome, images, model, meter):
+    scene = scene_of(model("lenet", seed=29), images(13, seed=29), meter)
+    evidence, _ = outcome(gather(replace(scene, labeled=POOL[:0]), Supervised))
+    assert evidence.labeled.features.shape == (0, 50)
+    assert evidence.labeled.logits.shape == (0, 3)
+    assert len(evidence.y) == 0
+
+
+@pytest.mark.parametrize("batch_size", [2, 5])
+def test_predictive_information_is_over_networks_that_pool_and_targets_share(outcome, images, model, meter, batch_size):
+    """The same networks whatever the batch: held against drawing each of them once for all images."""
+    pictures, network = images(13, seed=34), model("lenet", seed=34)
+    evidence, _ = gathered(outcome, network, pictures, PredictiveInformation, meter, batch_size=batch_size)
+    draws = torch.Generator().manual_seed(0)
+    order = VALIDATION[torch.randperm(6, generator=draws)]
+    seeds = torch.randint(1 << 62, (K,), generator=draws).tolist()
+    x = next(pictures.batches([torch.cat([POOL, order])], device="cpu"))
+    p = []
+    for seed in seeds:
+        with torch.no_grad(), monte_carlo_dropout(network.eval(), torch.Generator().manual_seed(seed), shared=True):
+            p.append(network(x).softmax(dim=1))
+    both = torch.stack(p)
+    assert_close(evidence.epig, epig(both[:, :5], both[:, 5:]))
+    assert (evidence.epig > 0).all()
+
+
 @pytest.mark.parametrize(
     ("needs", "name", "members", "forward", "backward"),
     [
@@ -250,6 +333,12 @@ def test_coverage_of_nothing_labeled_has_no_labeled_rows(outcome, images, model,
         (Uncertainty, "joint", 1, K * 5, 0),
         (Uncertainty, "joint", 4, 4 * K * 5, 0),
         (Coverage, "joint", 1, 5 + 2, 0),
+        (Predictions, "joint", 1, 5, 0),
+        (LastLayer, "joint", 1, 5, 0),
+        (Supervised, "joint", 1, 5 + 2, 0),
+        (Calibrated, "joint", 1, 6 + 5 + 2, 0),
+        (Queried, "joint", 1, 6 + 5, 0),
+        (PredictiveInformation, "joint", 1, K * (5 + 6), 0),
     ],
 )
 def test_the_passes_of_each_evidence_are_those_of_table_1(
@@ -281,7 +370,7 @@ def test_gathering_leaves_models_and_the_global_generator_as_they_were(
 
 
 def test_a_gathering_that_is_given_up_leaves_the_model_as_it_was_too(images, model):
-    for needs in (Features, FisherScores, Uncertainty, Coverage):
+    for needs in (Features, FisherScores, Uncertainty, Coverage, Supervised, PredictiveInformation):
         network, pictures = model("lenet", seed=32).train(), images(13, seed=32)
         steps = gather(scene_of(network, pictures, Meter(torch.device("cpu")), name="trace", batch_size=2), needs)
         next(steps)

@@ -234,6 +234,13 @@ def test_labeling_the_whole_pool_is_one_iteration_that_pays_for_training_alone(l
         ("varr", {}, lambda b, n, m: K * n if b > 1 else 0, lambda b, n, m: 0),
         ("bald", {"members": 2}, lambda b, n, m: 2 * K * n if b > 1 else 0, lambda b, n, m: 0),
         ("coreset", {}, lambda b, n, m: n + m, lambda b, n, m: 0),
+        ("margin", {}, lambda b, n, m: n if b > 1 else 0, lambda b, n, m: 0),
+        ("base", {}, lambda b, n, m: n if b > 1 else 0, lambda b, n, m: 0),
+        ("direct", {}, lambda b, n, m: n + m if b > 1 else 0, lambda b, n, m: 0),
+        ("probcover", {}, lambda b, n, m: n + m, lambda b, n, m: 0),
+        ("uherding", {}, lambda b, n, m: M + n + m, lambda b, n, m: 0),
+        ("flqmi", {}, lambda b, n, m: M + n, lambda b, n, m: 0),
+        ("epig", {}, lambda b, n, m: K * (n + M) if b > 1 else 0, lambda b, n, m: 0),
     ],
 )
 def test_passes_are_those_of_table_1(learning, name, options, forward, backward):
@@ -427,6 +434,13 @@ def test_progress_tells_how_far_each_phase_is(learning):
         ("bald", "lenet", {"members": 2, "protocol": "paper", "training": {"start": "theta_0"}}),
         ("vaal", "lenet", {}),
         ("coreset", "with norm", {}),
+        ("badge", "with norm", {}),
+        ("direct", "lenet", {}),
+        ("typiclust", "lenet", {}),
+        ("uherding", "with norm", {}),
+        ("flqmi", "lenet", {}),
+        ("epig", "lenet", {}),
+        ("bait", "lenet", {}),
     ],
 )
 def test_going_on_from_any_finished_prefix_gives_the_same_rounds_bit_by_bit(learning, name, kind, options):

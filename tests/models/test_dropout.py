@@ -169,3 +169,19 @@ def test_a_probability_outside_0_to_1_is_refused(p):
 def test_a_model_without_the_layer_is_refused():
     with pytest.raises(ValueError, match="no MonteCarloDropout layer"), monte_carlo_dropout(nn.Linear(2, 2), seeded(0)):
         pass
+
+
+def test_shared_masks_are_one_network_for_all_images_whatever_the_batch():
+    layer = MonteCarloDropout(0.5)
+    x = torch.ones(6, 4, 3, 3)
+    for inputs in (x, x.contiguous(memory_format=torch.channels_last)):
+        with monte_carlo_dropout(layer, torch.Generator().manual_seed(1), shared=True):
+            whole = layer(inputs)
+        assert (whole == whole[:1]).all()
+        assert set(whole.unique().tolist()) == {0.0, 2.0}
+        with monte_carlo_dropout(layer, torch.Generator().manual_seed(1), shared=True):
+            assert torch.equal(layer(inputs[:2]), whole[:2])
+    with monte_carlo_dropout(layer, torch.Generator().manual_seed(1)):
+        own = layer(x)
+    assert not (own == own[:1]).all()
+    assert torch.equal(layer(x), x)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
+from fkal.core.epig import TARGETS
+
 LETTERS: Mapping[str, str] = MappingProxyType(
     {
         "N": "pool images",
@@ -16,6 +18,7 @@ LETTERS: Mapping[str, str] = MappingProxyType(
         "N_b": "labeled images, with the iteration's own",
         "N_(b-1)": "labeled images, without the iteration's own",
         "M": "validation images",
+        "Q": "validation images drawn as targets",
         "T": "test images",
         "D": "classes",
         "I": "epochs",
@@ -57,6 +60,11 @@ class Sizes:
     discriminator_images: int = 0
 
     @property
+    def targets(self) -> int:
+        """Q, of EPIG."""
+        return min(TARGETS, self.validation)
+
+    @property
     def letters(self) -> dict[str, int | float]:
         """What the letters stand for."""
         pool = self.unlabeled + self.labeled_before
@@ -66,6 +74,7 @@ class Sizes:
             "N_b": self.labeled,
             "N_(b-1)": self.labeled_before,
             "M": self.validation,
+            "Q": self.targets,
             "T": self.test,
             "D": self.classes,
             "I": self.epochs,
@@ -210,6 +219,25 @@ CORE_SET = Cost(
     text="N^b + N_(b-1)",
     forward=lambda s: s.unlabeled + s.labeled_before,
     why="features of the open and of the labeled images",
+)
+ONE_PASS = Cost(row=None, text="N^b", forward=lambda s: s.unlabeled, why="one pass without dropout")
+CALIBRATED = Cost(
+    row=None,
+    text="M + N^b + N_(b-1)",
+    forward=lambda s: s.validation + s.unlabeled + s.labeled_before,
+    why="features of the open and of the labeled images, a temperature from the validation images",
+)
+QUERIED = Cost(
+    row=None,
+    text="M + N^b",
+    forward=lambda s: s.validation + s.unlabeled,
+    why="features of the open and of the misclassified validation images",
+)
+EPIG = Cost(
+    row=None,
+    text="K (N^b + Q)",
+    forward=lambda s: s.samples * (s.unlabeled + s.targets),
+    why="each of the K passes counts as one, though what precedes the first dropout is computed once",
 )
 
 LABELING: Mapping[str, Cost] = MappingProxyType(

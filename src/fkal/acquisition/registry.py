@@ -5,13 +5,59 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from types import MappingProxyType
 
-from fkal.acquisition import coreset, everything, fisher, random, uncertainty, vaal
-from fkal.acquisition.cost import CORE_SET, ENSEMBLE, LABELING, NO_PASS, PCC, PFK, UNCERTAINTY, VAAL, Cost
-from fkal.core.evidence import Coverage, Discrimination, Evidence, Features, FisherScores, Nothing, Uncertainty
+from fkal.acquisition import (
+    badge,
+    bait,
+    balanced,
+    confidence,
+    coreset,
+    coverage,
+    direct,
+    epig,
+    everything,
+    fisher,
+    random,
+    similar,
+    typiclust,
+    uncertainty,
+    vaal,
+)
+from fkal.acquisition.cost import (
+    CALIBRATED,
+    CORE_SET,
+    ENSEMBLE,
+    EPIG,
+    LABELING,
+    NO_PASS,
+    ONE_PASS,
+    PCC,
+    PFK,
+    QUERIED,
+    UNCERTAINTY,
+    VAAL,
+    Cost,
+)
+from fkal.core.evidence import (
+    Calibrated,
+    Coverage,
+    Discrimination,
+    Evidence,
+    Features,
+    FisherScores,
+    LastLayer,
+    Nothing,
+    Predictions,
+    PredictiveInformation,
+    Queried,
+    Supervised,
+    Uncertainty,
+)
 from fkal.core.picks import Picks
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.spelling import did_you_mean
 
+EMAM = "Emam et al., 2021"
+SIMILAR = "Kothawade et al., NeurIPS 2021"
 PAPER = "Gudovskiy et al., CVPR 2020"
 DEEP_BAYESIAN = "Gal et al., ICML 2017"
 
@@ -23,6 +69,12 @@ READS: Mapping[type[Evidence], tuple[str, ...]] = MappingProxyType(
         Uncertainty: ("samples", "ensemble"),
         Coverage: ("taps",),
         Discrimination: ("vaal",),
+        Predictions: (),
+        LastLayer: (),
+        Supervised: (),
+        Calibrated: (),
+        Queried: (),
+        PredictiveInformation: ("samples",),
     }
 )
 """What the gathering of each kind of evidence reads of the settings."""
@@ -35,6 +87,12 @@ COSTS: Mapping[type[Evidence], Cost] = MappingProxyType(
         Uncertainty: UNCERTAINTY,
         Coverage: CORE_SET,
         Discrimination: VAAL,
+        Predictions: ONE_PASS,
+        LastLayer: ONE_PASS,
+        Supervised: CORE_SET,
+        Calibrated: CALIBRATED,
+        Queried: QUERIED,
+        PredictiveInformation: EPIG,
     }
 )
 """What the gathering of each kind of evidence costs, from one model and with labels that cost nothing."""
@@ -79,6 +137,10 @@ def _uncertain(select: Callable[..., Picks], summary: str, reference: str) -> Ac
     return Acquisition(select, Uncertainty, summary, reference, random_first=True)
 
 
+def _trained(select: Callable[..., Picks], needs: type[Evidence], summary: str, reference: str) -> Acquisition:
+    return Acquisition(select, needs, summary, reference, random_first=True)
+
+
 ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
     {
         "random": Acquisition(random.select, Nothing, "uniform draw from the open pool", "the baseline"),
@@ -107,6 +169,66 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
         ),
         "coreset": Acquisition(
             coreset.select, Coverage, "greedy k-center over the pool's features", "Sener and Savarese, ICLR 2018"
+        ),
+        "least_confidence": _trained(
+            confidence.select_least_confidence,
+            Predictions,
+            "least probable best class, one pass",
+            "Lewis and Gale, SIGIR 1994",
+        ),
+        "margin": _trained(
+            confidence.select_margin, Predictions, "closest two best classes, one pass", "Scheffer et al., IDA 2001"
+        ),
+        "softmax_entropy": _trained(
+            confidence.select_entropy, Predictions, "entropy of the softmax, one pass", "Shannon, 1948"
+        ),
+        "balanced_margin": _trained(
+            balanced.select_balanced_margin, Predictions, "as many a class, by margin from it", EMAM
+        ),
+        "base": _trained(
+            balanced.select_base, LastLayer, "as many a class, by distance to its decision boundary", EMAM
+        ),
+        "badge": _trained(
+            badge.select, LastLayer, "k-means++ on last-layer gradients, factorised", "Ash et al., ICLR 2020"
+        ),
+        "typiclust": Acquisition(
+            typiclust.select,
+            Supervised,
+            "most typical image of each cluster without labels",
+            "Hacohen et al., ICML 2022",
+        ),
+        "probcover": Acquisition(
+            coverage.select_probcover,
+            Supervised,
+            "most images in balls around the picks",
+            "Yehuda et al., NeurIPS 2022",
+        ),
+        "maxherding": Acquisition(
+            coverage.select_maxherding, Supervised, "pool covered by a Gaussian kernel", "Bae et al., ECCV 2024"
+        ),
+        "uherding": Acquisition(
+            coverage.select_uherding,
+            Calibrated,
+            "pool covered by a Gaussian kernel, weighted by margin",
+            "Bae et al., ICLR 2025",
+        ),
+        "flqmi": Acquisition(
+            similar.select_flqmi, Queried, "features that cover those of misclassified validation images", SIMILAR
+        ),
+        "gcmi": Acquisition(
+            similar.select_gcmi, Queried, "features nearest to those of misclassified validation images", SIMILAR
+        ),
+        "direct": _trained(
+            direct.select, Supervised, "around each class's best threshold of margins", "Nuggehalli et al., 2023"
+        ),
+        "epig": _trained(
+            epig.select,
+            PredictiveInformation,
+            "what a label would tell of predictions for validation images",
+            "Bickford Smith et al., AISTATS 2023",
+        ),
+        "bait": _trained(
+            bait.select, Supervised, "last-layer Fisher information, class by class", "Ash et al., NeurIPS 2021"
         ),
         "all": Acquisition(everything.select, Nothing, "the whole pool labeled", "the upper baseline", whole_pool=True),
     }

@@ -3,6 +3,8 @@
 Each names its own cost. A method that asks for `Nothing` pays no pass, `Features` one forward pass
 an image of pool and validation, `FisherScores` one forward and one backward pass, `Uncertainty` E K
 forward passes a pool image, `Coverage` one a pool image, `Discrimination` the training of VAAL's networks.
+`Predictions` and `LastLayer` pay one forward pass a pool image, `Supervised` one more a labeled image, `Queried`
+and `Calibrated` one more a validation image, `PredictiveInformation` K passes a pool image and target.
 """
 
 from dataclasses import dataclass
@@ -76,4 +78,98 @@ class Discrimination:
         return len(self.labeled_probability)
 
 
-Evidence = Nothing | Features | FisherScores | Uncertainty | Coverage | Discrimination
+@dataclass(frozen=True)
+class Predictions:
+    """The model's logits of the open pool images, without dropout."""
+
+    logits: Float[Tensor, "n d"]
+
+    @property
+    def n(self) -> int:
+        return len(self.logits)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model makes of n images, without dropout: its logits, and the features that enter its last layer."""
+
+    logits: Float[Tensor, "n d"]
+    features: Float[Tensor, "n l"]
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def __getitem__(self, rows: Int[Tensor, " r"] | slice) -> "Outputs":
+        return Outputs(self.logits[rows], self.features[rows])
+
+
+@dataclass(frozen=True)
+class LastLayer:
+    """Outputs of the open pool images, and the weight of the last layer."""
+
+    pool: Outputs
+    weight: Float[Tensor, "d l"]
+
+    @property
+    def n(self) -> int:
+        return len(self.pool)
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """Outputs of the open pool images and of the labeled ones, whose labels are y."""
+
+    pool: Outputs
+    labeled: Outputs
+    y: Int[Tensor, " l"]
+
+    @property
+    def n(self) -> int:
+        return len(self.pool)
+
+
+@dataclass(frozen=True)
+class Calibrated(Supervised):
+    """The same with the logits of all validation images, whose labels are y_v."""
+
+    validation_logits: Float[Tensor, "m d"]
+    y_v: Int[Tensor, " m"]
+
+
+@dataclass(frozen=True)
+class Queried:
+    """Features that enter the last layer: of open pool images, and of queries, the misclassified validation images."""
+
+    pool: Float[Tensor, "n l"]
+    queries: Float[Tensor, "m l"]
+
+    @property
+    def n(self) -> int:
+        return len(self.pool)
+
+
+@dataclass(frozen=True)
+class PredictiveInformation:
+    """What each open pool image's label would tell of the predictions for validation images (`fkal.core.epig`)."""
+
+    epig: Float[Tensor, " n"]
+
+    @property
+    def n(self) -> int:
+        return len(self.epig)
+
+
+Evidence = (
+    Nothing
+    | Features
+    | FisherScores
+    | Uncertainty
+    | Coverage
+    | Discrimination
+    | Predictions
+    | LastLayer
+    | Supervised
+    | Calibrated
+    | Queried
+    | PredictiveInformation
+)

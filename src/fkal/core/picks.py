@@ -27,14 +27,25 @@ class Picks:
     targets: Int[Tensor, " p"] | None = None
 
 
+def refuse_beyond(p: int, n: int) -> None:
+    """Raises ValueError unless 1 <= p <= n."""
+    if not 1 <= p <= n:
+        raise ValueError(f"{p} picks of a pool of {n}; ask for 1 to {n}")
+
+
+def refuse_unfinite(*values: Float[Tensor, "..."]) -> None:
+    """Raises ValueError for a NaN or an infinite number."""
+    if not all(value.isfinite().all() for value in values):
+        raise ValueError("a model's output is NaN or infinite; check its weights and the learning rate")
+
+
 def largest(scores: Float[Tensor, " n"], p: int, generator: torch.Generator) -> Picks:
     """The p positions with the largest scores, best first; of equals a random one first.
 
     Scores such as vote shares have many equals, and a pool is often sorted by class, so the order
     of the pool must not decide. Raises ValueError if p exceeds the pool or a score is NaN.
     """
-    if not 1 <= p <= len(scores):
-        raise ValueError(f"{p} picks of a pool of {len(scores)}; ask for 1 to {len(scores)}")
+    refuse_beyond(p, len(scores))
     if scores.isnan().any():
         raise ValueError("a score is NaN; check the model's outputs for infinite values")
     order = torch.randperm(len(scores), generator=generator).to(scores.device)
@@ -65,8 +76,7 @@ def best_distinct(
     are the same as from the full matrix, since a rank is read only after all ranks before it.
     Raises ValueError if p exceeds the pool.
     """
-    if not 1 <= p <= len(pool):
-        raise ValueError(f"{p} picks of a pool of {len(pool)}; ask for 1 to {len(pool)}")
+    refuse_beyond(p, len(pool))
     k = min(max(width, -(-p // len(targets))), len(pool))
     while True:
         picks = distinct(top_matches(targets, pool, k, kernel=kernel), p)

@@ -14,7 +14,21 @@ from rich.table import Table
 from fkal.acquisition import ACQUISITIONS, Acquisition, AcquisitionConfig
 from fkal.acquisition.cost import LABELING, LETTERS, letters_in
 from fkal.config import ConfigError, presets
-from fkal.core.evidence import Coverage, Discrimination, Evidence, Features, FisherScores, Nothing, Uncertainty
+from fkal.core.evidence import (
+    Calibrated,
+    Coverage,
+    Discrimination,
+    Evidence,
+    Features,
+    FisherScores,
+    LastLayer,
+    Nothing,
+    Predictions,
+    PredictiveInformation,
+    Queried,
+    Supervised,
+    Uncertainty,
+)
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.data.datasets import DATASETS
 from fkal.models import MODELS
@@ -52,6 +66,12 @@ NEEDS: Mapping[type[Evidence], str] = MappingProxyType(
         Uncertainty: "K dropout passes of E models over the pool",
         Coverage: "pool and labeled features",
         Discrimination: "a VAE and a discriminator, trained anew",
+        Predictions: "logits of the pool",
+        LastLayer: "what enters and leaves the last layer: pool",
+        Supervised: "what enters and leaves the last layer: pool, labeled images; labels",
+        Calibrated: "what enters and leaves the last layer: pool, labeled images, validation; labels",
+        Queried: "what enters the last layer: pool, misclassified validation images",
+        PredictiveInformation: "K dropout networks over the pool and some validation images",
     }
 )
 """The kinds of evidence in words."""

@@ -9,16 +9,34 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from fkal.core.evidence import Coverage, Discrimination, Evidence, Features, FisherScores, Nothing, Uncertainty
+from fkal.core.epig import TARGETS
+from fkal.core.evidence import (
+    Calibrated,
+    Coverage,
+    Discrimination,
+    Evidence,
+    Features,
+    FisherScores,
+    LastLayer,
+    Nothing,
+    Outputs,
+    Predictions,
+    PredictiveInformation,
+    Queried,
+    Supervised,
+    Uncertainty,
+)
 from fkal.core.kernels import R_ZG, Kernel
 from fkal.core.pseudo_labels import PSEUDO_LABELS, PoolBatch, PseudoLabel, Reference
 from fkal.core.views import View
 from fkal.data.images import ImageSet
 from fkal.engine.describing import Batch, Describer, Keep, LabeledBy, not_kept
 from fkal.engine.metering import Meter, Progress
-from fkal.engine.sampling import sampled_uncertainty
+from fkal.engine.outputs import outputs
+from fkal.engine.sampling import predictive_information, sampled_uncertainty
 from fkal.engine.vaal import VaalConfig, discriminate
 from fkal.engine.views import Perturbation, perturbations, perturbed_views, view_of
+from fkal.models import HeadInput
 
 Found = tuple[Evidence, Int[Tensor, " t"]]
 """The evidence, and the validation rows that are its targets (none for a method that has no targets)."""
@@ -146,6 +164,65 @@ def _discrimination(scene: Scene) -> Generator[Progress, None, Found]:
     return evidence, _no_targets()
 
 
+def _predictions(scene: Scene) -> Generator[Progress, None, Found]:
+    pool = yield from _outputs(scene, scene.open_pool, "pool")
+    return Predictions(pool.logits), _no_targets()
+
+
+def _last_layer(scene: Scene) -> Generator[Progress, None, Found]:
+    pool = yield from _outputs(scene, scene.open_pool, "pool")
+    return LastLayer(pool, HeadInput(scene.members[0]).weight.clone()), _no_targets()
+
+
+def _supervised(scene: Scene) -> Generator[Progress, None, Found]:
+    pool = yield from _outputs(scene, scene.open_pool, "pool")
+    labeled = pool[:0]
+    if len(scene.labeled):
+        labeled = yield from _outputs(scene, scene.labeled, "labeled images")
+    return Supervised(pool, labeled, _true_labels(scene, scene.labeled)), _no_targets()
+
+
+def _calibrated(scene: Scene) -> Generator[Progress, None, Found]:
+    known, _ = yield from _supervised(scene)
+    assert isinstance(known, Supervised)
+    validation = yield from _outputs(scene, scene.validation, "validation")
+    y_v = _true_labels(scene, scene.validation)
+    return Calibrated(known.pool, known.labeled, known.y, validation.logits, y_v), _no_targets()
+
+
+def _queried(scene: Scene) -> Generator[Progress, None, Found]:
+    validation = yield from _outputs(scene, scene.validation, "validation")
+    pool = yield from _outputs(scene, scene.open_pool, "pool")
+    rows = target_rows(validation.logits.argmax(dim=1), _true_labels(scene, scene.validation))
+    return Queried(pool.features, validation.features[rows]), _no_targets()
+
+
+def _predictive_information(scene: Scene) -> Generator[Progress, None, Found]:
+    drawn = torch.randperm(len(scene.validation), generator=scene.generator)[:TARGETS]
+    evidence = yield from predictive_information(
+        scene.members[0],
+        scene.images,
+        scene.open_pool,
+        scene.validation[drawn],
+        k=scene.settings.samples,
+        batch_size=scene.settings.batch_size,
+        generator=scene.generator,
+        meter=scene.meter,
+    )
+    return evidence, _no_targets()
+
+
+def _outputs(scene: Scene, indices: Int[Tensor, " n"], what: str) -> Generator[Progress, None, Outputs]:
+    return outputs(
+        scene.members[0],
+        scene.images,
+        indices,
+        batch_size=scene.settings.batch_size,
+        meter=scene.meter,
+        what=what,
+    )
+
+
 GATHERERS: Mapping[type[Evidence], Callable[[Scene], Generator[Progress, None, Found]]] = MappingProxyType(
     {
         Nothing: _nothing,
@@ -154,6 +231,12 @@ GATHERERS: Mapping[type[Evidence], Callable[[Scene], Generator[Progress, None, F
         Uncertainty: _uncertainty,
         Coverage: _coverage,
         Discrimination: _discrimination,
+        Predictions: _predictions,
+        LastLayer: _last_layer,
+        Supervised: _supervised,
+        Calibrated: _calibrated,
+        Queried: _queried,
+        PredictiveInformation: _predictive_information,
     }
 )
 

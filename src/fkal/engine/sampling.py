@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, fx, nn
 
-from fkal.core.evidence import Uncertainty
+from fkal.core.epig import epig
+from fkal.core.evidence import PredictiveInformation, Uncertainty
 from fkal.core.uncertainty import uncertainty
 from fkal.data.images import ImageSet
 from fkal.engine.metering import Meter, Progress
@@ -41,6 +42,31 @@ def sampled_uncertainty(
     return Uncertainty(*(torch.cat(column) for column in zip(*map(_columns, parts), strict=True)))
 
 
+def predictive_information(
+    model: nn.Module,
+    images: ImageSet,
+    indices: Int[Tensor, " n"],
+    targets: Int[Tensor, " m"],
+    *,
+    k: int,
+    batch_size: int,
+    generator: torch.Generator,
+    meter: Meter,
+) -> Generator[Progress, None, PredictiveInformation]:
+    """What the labels of the images would tell of the targets' predictions, k drawn networks seeing both."""
+    seeds = torch.randint(1 << 62, (k,), generator=generator).tolist()
+    sampler = Sampler(model, meter)
+    p_targets = torch.cat(
+        [sampler.networks(x, seeds) for x in images.batches(targets.split(batch_size), device=meter.device)], dim=1
+    )
+    parts: list[Tensor] = []
+    batches = indices.split(batch_size)
+    for done, x in enumerate(images.batches(batches, device=meter.device), start=1):
+        parts.append(epig(sampler.networks(x, seeds), p_targets))
+        yield Progress("Monte Carlo passes", done, len(batches), "batches")
+    return PredictiveInformation(torch.cat(parts))
+
+
 class Sampler:
     """Draws class probabilities of a model under dropout.
 
@@ -53,15 +79,28 @@ class Sampler:
         self._meter = meter
         self._split: tuple[Prefix, Suffix] | None = None
 
-    @torch.no_grad()
     def __call__(self, x: Float[Tensor, "n c h w"], k: int, generator: torch.Generator) -> Float[Tensor, "k n d"]:
+        """Each image in each pass under a mask of its own."""
+        return self._passes(x, k, sampled(self._model, generator), lambda i: None)
+
+    def networks(self, x: Float[Tensor, "n c h w"], seeds: Sequence[int]) -> Float[Tensor, "k n d"]:
+        """All images through one network a seed, the same network for the same seed whatever the batch."""
+        draws = torch.Generator(self._meter.device)
+        dropout = monte_carlo_dropout(self._model, draws, shared=True)
+        return self._passes(x, len(seeds), dropout, lambda i: draws.manual_seed(seeds[i]))
+
+    @torch.no_grad()
+    def _passes(
+        self, x: Tensor, k: int, dropout: AbstractContextManager[object], before: Callable[[int], object]
+    ) -> Float[Tensor, "k n d"]:
         with evaluating(self._model):
             self._split = self._split or checked_split(self._model, x)
             prefix, suffix = self._split
-            with sampled(self._model, generator):
+            with dropout:
                 known = [_channels_last(value) for value in prefix(x)]
                 p = []
-                for _ in range(k):
+                for i in range(k):
+                    before(i)
                     p.append(suffix(*known).softmax(dim=1))
                     self._meter.forward(len(x))
         return torch.stack(p)

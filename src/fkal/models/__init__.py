@@ -2,6 +2,7 @@
 
 from fkal.models.dropout import MonteCarloDropout, monte_carlo_dropout
 from fkal.models.ensemble import Ensemble, members_of
+from fkal.models.head import HeadInput, head_width
 from fkal.models.modes import evaluating, learning
 from fkal.models.registry import MODELS, ModelConfig, build, head_name
 from fkal.models.taps import Taps, tap_widths
@@ -9,12 +10,14 @@ from fkal.models.taps import Taps, tap_widths
 __all__ = [
     "MODELS",
     "Ensemble",
+    "HeadInput",
     "ModelConfig",
     "MonteCarloDropout",
     "Taps",
     "build",
     "evaluating",
     "head_name",
+    "head_width",
     "learning",
     "members_of",
     "monte_carlo_dropout",

@@ -20,10 +20,13 @@ class MonteCarloDropout(nn.Module):
             raise ValueError(f"dropout probability {p}; give a value in [0, 1)")
         self.p = p
         self.generator: torch.Generator | None = None
+        self.is_shared = False
 
     def forward(self, x: Tensor) -> Tensor:
         if self.generator is None:
             return x
+        if self.is_shared:
+            return (x * _kept(x[:1].contiguous(), self.p, self.generator)).mul_(1 / (1 - self.p))
         return (x * _kept(x, self.p, self.generator)).mul_(1 / (1 - self.p))
 
 
@@ -44,18 +47,19 @@ def _kept(x: Tensor, p: float, generator: torch.Generator) -> Tensor:
 
 
 @contextmanager
-def monte_carlo_dropout(model: nn.Module, generator: torch.Generator) -> Iterator[nn.Module]:
+def monte_carlo_dropout(model: nn.Module, generator: torch.Generator, *, shared: bool = False) -> Iterator[nn.Module]:
     """Within the block every forward pass of `model` draws dropout masks from `generator`.
 
+    A mask is an image's own or, `shared`, that of all images of the pass, which then go through one drawn network.
     Raises ValueError if the model has no `MonteCarloDropout` layer.
     """
     layers = [layer for layer in model.modules() if isinstance(layer, MonteCarloDropout)]
     if not layers:
         raise ValueError("the model has no MonteCarloDropout layer; build it with fkal.models.build")
     for layer in layers:
-        layer.generator = generator
+        layer.generator, layer.is_shared = generator, shared
     try:
         yield model
     finally:
         for layer in layers:
-            layer.generator = None
+            layer.generator, layer.is_shared = None, False

@@ -1,0 +1,49 @@
+"""BADGE: images of large and different last-layer gradients.
+
+Ash, Zhang, Krishnamurthy, Langford, Agarwal: Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds,
+ICLR 2020. k-means++ seeding on the gradients under the labels that the model predicts; no gradient is ever built.
+"""
+
+import torch
+
+from fkal.core.evidence import LastLayer
+from fkal.core.gradients import Gradients, hypothesised
+from fkal.core.picks import Picks, refuse_beyond, refuse_unfinite
+
+
+def select(evidence: LastLayer, p: int, generator: torch.Generator) -> Picks:
+    """The longest gradient, then each with a probability proportional to the squared distance to the nearest picked.
+
+    The score is that distance, of the first its length. The first is the longest as in the authors' program, where
+    k-means++ draws it. Where only copies of picked images are left, they are equally likely. O(p n (d + l)) time.
+    Raises ValueError if p exceeds the pool or an output is not finite.
+    """
+    refuse_beyond(p, evidence.n)
+    refuse_unfinite(evidence.pool.logits, evidence.pool.features)
+    gradients = hypothesised(evidence.pool)
+    squared = gradients.squared_norm
+    gap = torch.full_like(squared, torch.inf)
+    is_open = torch.ones(len(gap), dtype=torch.bool, device=gap.device)
+    positions, scores = [], []
+    for i in range(p):
+        chosen = squared.argmax() if i == 0 else _drawn(gap * is_open, is_open, generator)
+        positions.append(chosen)
+        scores.append((squared if i == 0 else gap)[chosen].sqrt())
+        is_open[chosen] = False
+        gap = torch.minimum(gap, _squared_distances(gradients, squared, chosen))
+    return Picks(torch.stack(positions), scores=torch.stack(scores))
+
+
+def _squared_distances(gradients: Gradients, squared: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """|g - g'|^2 = |g|^2 + |g'|^2 - 2 <g, g'>; rounding below 0 is cut."""
+    products = gradients.products(gradients.rows(chosen[None]))[:, 0]
+    return (squared + squared[chosen] - 2 * products).clamp_(min=0)
+
+
+def _drawn(weights: torch.Tensor, is_open: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A position with a probability proportional to its weight; by the inverse of the running sum, in float64."""
+    total = weights.double().cumsum(dim=0)
+    if total[-1] <= 0:
+        total = is_open.double().cumsum(dim=0)
+    share = torch.rand((), generator=generator, dtype=torch.float64).to(total.device)
+    return torch.searchsorted(total, share * total[-1], right=True).clamp(max=len(total) - 1)

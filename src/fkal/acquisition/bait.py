@@ -1,0 +1,46 @@
+"""BAIT: images whose Fisher information of the last layer brings the labeled set's closest to the pool's.
+
+Ash, Goel, Krishnamurthy, Kakade: Gone Fishing: Neural Active Learning with Fisher Embeddings, NeurIPS 2021.
+"""
+
+import torch
+
+from fkal.core.evidence import Outputs, Supervised
+from fkal.core.facility_location import affordable, some
+from fkal.core.last_layer_fisher import Designed
+from fkal.core.picks import Picks, refuse_beyond, refuse_unfinite
+
+OVERSAMPLING = 2
+"""So many times the picks are taken before the surplus is given back."""
+
+
+def select(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
+    """Smallest tr(M^-1 F) for F of the pool and M of labeled and picked images, by greedy forth and back.
+
+    Of the information of the last layer, (diag(p) - p p^T) x b b^T, the d blocks of single classes are kept, as in
+    FIRAL (Chen, Wen, Biros, SC 2024): p_c (1 - p_c) b b^T. The score is how much a pick lowers the trace when it is
+    taken. Of more images than can be looked at in some seconds a drawn part stands for the pool. Raises ValueError if
+    p exceeds the pool or an output is not finite.
+    """
+    refuse_beyond(p, evidence.n)
+    pool, labeled = evidence.pool, evidence.labeled
+    refuse_unfinite(pool.logits, pool.features, labeled.logits, labeled.features)
+    d, width = pool.logits.shape[1], pool.features.shape[1]
+    at_most = max(OVERSAMPLING * p, affordable(2 * d * width, width))
+    part = some(evidence.n, at_most, generator).to(pool.logits.device)
+    pool = pool[part]
+    design = Designed.of(_both(pool, labeled), labeled, pool, share=1 / (len(labeled) + p))
+    gains = {}
+    for _ in range(min(OVERSAMPLING * p, len(part))):
+        row, gain = design.best()
+        gains[row] = gain
+        design.take(row)
+    while len(gains) > p:
+        row = design.least(list(gains))
+        design.give_back(row)
+        del gains[row]
+    return Picks(part[torch.tensor(list(gains), device=part.device)], scores=torch.tensor(list(gains.values())))
+
+
+def _both(pool: Outputs, labeled: Outputs) -> Outputs:
+    return Outputs(torch.cat([pool.logits, labeled.logits]), torch.cat([pool.features, labeled.features]))

@@ -1,0 +1,23 @@
+"""k-means, by scikit-learn: the one place of acquisitions and core that imports more than torch."""
+
+import warnings
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def k_means(rows: Float[Tensor, "n l"], k: int, generator: torch.Generator) -> Int[Tensor, " n"]:
+    """The cluster of each row, of at most k; rows that are equal share one, and there may then be fewer.
+
+    Lloyd's algorithm on batches (Sculley, Web-Scale K-Means Clustering, WWW 2010), seeded by k-means++.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    seed = int(torch.randint(1 << 31, (), generator=generator))
+    algorithm = MiniBatchKMeans(min(k, len(rows)), batch_size=4096, n_init=1, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
+        found = algorithm.fit_predict(rows.float().cpu().numpy())
+    return torch.from_numpy(found).long().to(rows.device)

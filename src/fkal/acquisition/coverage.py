@@ -1,0 +1,139 @@
+"""ProbCover, MaxHerding and UHerding: images that cover the pool, by facility location over it.
+
+All look at the features that enter the last layer, brought to unit length. Where looking at the pairs would take
+more than some seconds, a drawn part of the pool stands for it, to be picked from and to be covered alike.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fkal.acquisition.clusters import k_means
+from fkal.core.calibration import temperature
+from fkal.core.evidence import Calibrated, Supervised
+from fkal.core.facility_location import affordable, facility_location, some
+from fkal.core.kernels import BLOCK_ENTRIES
+from fkal.core.picks import Picks, refuse_beyond, refuse_unfinite
+from fkal.core.softmax import margin
+
+Kernel = Callable[[Tensor, Tensor], Tensor]
+"""Rows (r l) and targets (s l) to similarities (r s)."""
+
+PURITY = 0.95
+"""The part of the balls that have to be pure (Yehuda et al., section 4.2)."""
+
+FIRST_RADIUS = 1.0
+"""Of the kernel while fewer than two images are labeled."""
+
+
+def select_probcover(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
+    """The images whose balls of radius delta hold most images that no ball of a labeled one does; their number.
+
+    Yehuda, Dekel, Hacohen, Weinshall: Active Learning Through a Covering Lens, NeurIPS 2022. delta is the largest
+    radius at which 95 % of the balls are pure, classes being those of k-means with as many clusters as classes.
+    """
+    part = _part(evidence, p, generator)
+    pool, labeled = _unit(evidence.pool.features[part]), _unit(evidence.labeled.features)
+    delta = _pure_radius(pool, k_means(pool, evidence.pool.logits.shape[1], generator), generator)
+
+    def in_ball(rows: Tensor, targets: Tensor) -> Tensor:
+        return (_squared(rows, targets) < delta**2).to(rows)
+
+    return _covering(part, pool, labeled, in_ball, torch.ones_like(pool[:, 0]), p, generator)
+
+
+def select_maxherding(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
+    """The images to which the pool is most similar, under a Gaussian kernel of radius 1.
+
+    Bae, Noh, Sutherland: Generalized Coverage for More Robust Low-Budget Active Learning, ECCV 2024.
+    """
+    part = _part(evidence, p, generator)
+    pool, labeled = _unit(evidence.pool.features[part]), _unit(evidence.labeled.features)
+    kernel = partial(_gaussian, radius=FIRST_RADIUS)
+    return _covering(part, pool, labeled, kernel, torch.ones_like(pool[:, 0]), p, generator)
+
+
+def select_uherding(evidence: Calibrated, p: int, generator: torch.Generator) -> Picks:
+    """The same, each pool image weighted by how unsure the model is of it (1 - margin).
+
+    Bae, Oliveira, Sutherland: Uncertainty Herding: One Active Learning Method for All Label Budgets, ICLR 2025. The
+    kernel's radius is the smallest distance between labeled images. The temperature of the softmax is calibrated on
+    the validation images; the paper calibrates a second model on a part of the labeled ones.
+    """
+    part = _part(evidence, p, generator)
+    refuse_unfinite(evidence.validation_logits)
+    pool, labeled = _unit(evidence.pool.features[part]), _unit(evidence.labeled.features)
+    unsure = margin(evidence.pool.logits[part] / temperature(evidence.validation_logits, evidence.y_v))
+    kernel = partial(_gaussian, radius=_smallest_distance(labeled))
+    return _covering(part, pool, labeled, kernel, unsure.to(pool), p, generator)
+
+
+def _part(evidence: Supervised, p: int, generator: torch.Generator) -> Int[Tensor, " s"]:
+    """Positions that stand for the pool."""
+    refuse_beyond(p, evidence.n)
+    refuse_unfinite(evidence.pool.features, evidence.labeled.features, evidence.pool.logits)
+    at_most = max(p, int(affordable(1, evidence.pool.features.shape[1]) ** 0.5))
+    return some(evidence.n, at_most, generator).to(evidence.pool.features.device)
+
+
+def _covering(
+    part: Int[Tensor, " s"],
+    pool: Float[Tensor, "s l"],
+    labeled: Float[Tensor, "m l"],
+    kernel: Kernel,
+    weights: Float[Tensor, " s"],
+    p: int,
+    generator: torch.Generator,
+) -> Picks:
+    """p of the part that cover it together with the labeled images."""
+    covered = torch.zeros_like(pool[:, 0])
+    for rows in labeled.split(max(1, BLOCK_ENTRIES // len(pool))):
+        covered = torch.maximum(covered, kernel(rows, pool).amax(dim=0)) if len(rows) else covered
+    picks = facility_location(
+        lambda rows: kernel(pool[rows], pool), len(pool), p, weights=weights, covered=covered, generator=generator
+    )
+    return Picks(part[picks.positions], scores=picks.scores)
+
+
+def _pure_radius(
+    rows: Float[Tensor, "s l"], clusters: Int[Tensor, " s"], generator: torch.Generator
+) -> Float[Tensor, ""]:
+    """The largest delta at which a share of `PURITY` of the balls |x - x'| < delta holds one cluster alone.
+
+    A ball is pure up to the distance of the nearest image of another cluster, so delta is a quantile of these.
+    """
+    drawn = some(len(rows), affordable(len(rows), rows.shape[1]), generator).to(rows.device)
+    gaps = []
+    for part in drawn.split(max(1, BLOCK_ENTRIES // len(rows))):
+        squared = _squared(rows[part], rows)
+        gaps.append(squared.masked_fill_(clusters[part, None] == clusters, 4.0).amin(dim=1))  # 2 is the diameter
+    nearest = torch.cat(gaps).sort().values
+    return nearest[int((1 - PURITY) * len(nearest))].sqrt()
+
+
+def _smallest_distance(labeled: Float[Tensor, "m l"]) -> float:
+    """Between two labeled images that differ; `FIRST_RADIUS` where there are no two."""
+    rows, least = labeled.double(), torch.inf
+    for part in rows.split(max(1, BLOCK_ENTRIES // max(1, len(rows)))):
+        distances = torch.cdist(part, rows, compute_mode="donot_use_mm_for_euclid_dist")  # of copies exactly 0
+        if (distances > 0).any():
+            least = min(least, float(distances[distances > 0].min()))
+    return least if least < torch.inf else FIRST_RADIUS
+
+
+def _gaussian(rows: Float[Tensor, "r l"], targets: Float[Tensor, "s l"], *, radius: float) -> Float[Tensor, "r s"]:
+    """exp(-|x - x'|^2 / radius^2)."""
+    return _squared(rows, targets).div_(-(radius**2)).exp_()
+
+
+def _squared(rows: Float[Tensor, "r l"], targets: Float[Tensor, "s l"]) -> Float[Tensor, "r s"]:
+    """|x - x'|^2 of rows of unit length."""
+    return (rows @ targets.T).mul_(-2).add_(2).clamp_(min=0)
+
+
+def _unit(rows: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+    return normalize(rows, dim=1)

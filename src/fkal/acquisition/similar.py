@@ -1,0 +1,56 @@
+"""SIMILAR: pool images of most mutual information with queries.
+
+Kothawade, Beck, Killamsetty, Iyer: SIMILAR: Submodular Information Measures Based Active Learning in Realistic
+Scenarios, NeurIPS 2021. Its queries are held-out images of rare classes; here they are the validation images that the
+model has wrong, which asks for no knowledge of what is rare. Similarity is the cosine of the features that enter the
+last layer. The paper takes last-layer gradients, those of the pool under the labels that the model predicts: where it
+takes rare images for common ones, these point away from the queries' gradients under their true labels.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fkal.core.evidence import Queried
+from fkal.core.facility_location import affordable, facility_location, some
+from fkal.core.kernels import BLOCK_ENTRIES
+from fkal.core.picks import Picks, largest, refuse_beyond, refuse_unfinite
+
+ETA = 1.0
+"""How much a pick's own relevance counts beside the coverage of the queries."""
+
+
+def select_flqmi(evidence: Queried, p: int, generator: torch.Generator) -> Picks:
+    """Largest sum_q max_a s(q, a) + eta sum_a max_q s(q, a) over queries q and picks a, greedily.
+
+    A negative similarity covers nothing. Of more queries than can be looked at in some seconds a drawn part is taken.
+    """
+    pool, queries = _unit_rows(evidence, p)
+    queries = queries[some(len(queries), affordable(evidence.n, pool.shape[1]), generator).to(queries.device)]
+    size = max(1, BLOCK_ENTRIES // len(queries))
+    relevance = torch.cat([(rows @ queries.T).amax(dim=1) for rows in pool.split(size)])
+    return facility_location(
+        lambda rows: pool[rows] @ queries.T,
+        evidence.n,
+        p,
+        weights=torch.ones_like(queries[:, 0]),
+        covered=torch.zeros_like(queries[:, 0]),
+        bonus=ETA * relevance.clamp(min=0),
+        generator=generator,
+    )
+
+
+def select_gcmi(evidence: Queried, p: int, generator: torch.Generator) -> Picks:
+    """Largest 2 lambda sum_a sum_q s(q, a): each pick counts by itself, so the p largest sums are best.
+
+    The sum over queries is an inner product with their sum, and no similarity is ever built.
+    """
+    pool, queries = _unit_rows(evidence, p)
+    return largest(pool @ queries.sum(dim=0), p, generator)
+
+
+def _unit_rows(evidence: Queried, p: int) -> tuple[Float[Tensor, "n l"], Float[Tensor, "m l"]]:
+    refuse_beyond(p, evidence.n)
+    refuse_unfinite(evidence.pool, evidence.queries)
+    return normalize(evidence.pool, dim=1), normalize(evidence.queries, dim=1)

@@ -1,0 +1,143 @@
+"""ProbCover, MaxHerding and UHerding by loops, on points of the circle."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from fkal.acquisition import coverage
+from fkal.acquisition.coverage import select_maxherding, select_probcover, select_uherding
+from fkal.core import facility_location
+from fkal.core.calibration import temperature
+from fkal.core.evidence import Calibrated, Outputs, Supervised
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(autouse=True)
+def _all_candidates(monkeypatch):
+    """Greedy over all candidates, so that a slow version is the same."""
+    monkeypatch.setattr(coverage, "facility_location", partial(facility_location.facility_location, epsilon=1e-300))
+
+
+def circle(angles: list[float]) -> Tensor:
+    return torch.tensor([[math.cos(a), math.sin(a)] for a in angles], dtype=torch.float64)
+
+
+def supervised(pool: Tensor, labeled: Tensor, d: int = 3) -> Supervised:
+    outputs = [Outputs(torch.zeros(len(rows), d, dtype=torch.float64), rows) for rows in (pool, labeled)]
+    return Supervised(*outputs, torch.zeros(len(labeled), dtype=torch.long))
+
+
+def gains(
+    kernel: list[list[float]], weights: list[float], covered: list[float], open_rows: set[int]
+) -> dict[int, float]:
+    return {a: sum(w * max(0.0, k - c) for w, k, c in zip(weights, kernel[a], covered, strict=True)) for a in open_rows}
+
+
+def assert_greedy(picks, kernel: list[list[float]], weights: list[float], covered: list[float]) -> None:
+    left = set(range(len(kernel)))
+    for position, score in zip(picks.positions.tolist(), picks.scores.tolist(), strict=True):
+        now = gains(kernel, weights, covered, left)
+        assert score == pytest.approx(max(now.values()), abs=1e-6)
+        assert now[position] == pytest.approx(score, abs=1e-6)
+        left.remove(position)
+        covered = [max(c, k) for c, k in zip(covered, kernel[position], strict=True)]
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    return float((a / a.norm() - b / b.norm()).norm())
+
+
+def gaussian(rows: Tensor, targets: Tensor, radius: float) -> list[list[float]]:
+    return [[math.exp(-((distance(a, t) / radius) ** 2)) for t in targets] for a in rows]
+
+
+def best_of_labeled(kernel: list[list[float]], n: int) -> list[float]:
+    return [max([0.0, *(row[t] for row in kernel)]) for t in range(n)]
+
+
+@pytest.mark.parametrize("labeled", [0, 4])
+def test_maxherding_covers_by_a_gaussian_of_radius_1(labeled):
+    pool = 3 * torch.rand(14, 3, generator=seeded(1), dtype=torch.float64)
+    known = torch.rand(labeled, 3, generator=seeded(2), dtype=torch.float64)
+    picks = select_maxherding(supervised(pool, known), 6, seeded())
+    covered = best_of_labeled(gaussian(known, pool, 1.0), 14)
+    assert_greedy(picks, gaussian(pool, pool, 1.0), [1.0] * 14, covered)
+
+
+@pytest.mark.parametrize("labeled", [0, 1, 5])
+def test_uherding_weights_by_calibrated_margin_with_a_radius_from_the_labeled_images(labeled):
+    pool = torch.rand(14, 3, generator=seeded(3), dtype=torch.float64)
+    known = torch.rand(labeled, 3, generator=seeded(4), dtype=torch.float64)
+    logits, validation = (4 * torch.randn(n, 3, generator=seeded(n), dtype=torch.float64) for n in (14, 60))
+    y_v = torch.randint(3, (60,), generator=seeded(5))
+    evidence = Calibrated(Outputs(logits, pool), Outputs(logits[:labeled], known), y_v[:labeled], validation, y_v)
+    picks = select_uherding(evidence, 6, seeded())
+    t = temperature(validation, y_v)
+    assert t > 1
+    radius = min(
+        [1.0] if labeled < 2 else [distance(a, b) for a in known for b in known if a is not b and (a != b).any()]
+    )
+    weights = []
+    for row in logits:
+        second, first = (row / t).softmax(dim=0).sort().values[-2:].tolist()
+        weights.append(1 - (first - second))
+    covered = best_of_labeled(gaussian(known, pool, radius), 14)
+    assert_greedy(picks, gaussian(pool, pool, radius), weights, covered)
+
+
+def test_copies_among_the_labeled_images_have_no_say_in_the_radius(monkeypatch):
+    monkeypatch.setattr(coverage, "BLOCK_ENTRIES", 8)
+    rows = circle([0.0, 0.0, 1.0, 1.3])
+    assert coverage._smallest_distance(rows) == pytest.approx(distance(rows[2], rows[3]))
+    assert coverage._smallest_distance(rows[:2]) == coverage._smallest_distance(rows[:0]) == 1.0
+
+
+def test_uherding_takes_the_uncertain_one_of_two_alike_and_leaves_what_is_covered():
+    pool = circle([0.0, 0.05, 2.0, 2.05, 4.0])
+    sure, unsure = [9.0, 0.0], [0.1, 0.0]
+    logits = torch.tensor([sure, unsure, unsure, sure, unsure], dtype=torch.float64)
+    labeled = circle([3.95, 4.1])
+    y_v = torch.tensor([0, 1] * 10)
+    validation = torch.tensor([[3.0, 0.0], [0.0, 3.0]] * 10, dtype=torch.float64)  # right and not too sure
+    evidence = Calibrated(Outputs(logits, pool), Outputs(logits[:2], labeled), y_v[:2], validation, y_v)
+    assert sorted(select_uherding(evidence, 2, seeded()).positions.tolist()) == [1, 2]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_probcover_covers_by_balls_of_the_largest_radius_at_which_19_of_20_are_pure(seed, monkeypatch):
+    """Three clusters of 20 on the circle, and how k-means sees them is given."""
+    angles = [2.1 * c + float(x) for c in range(3) for x in 0.8 * torch.rand(20, generator=seeded(seed + c))]
+    pool, of = circle(angles), torch.arange(60) // 20
+    monkeypatch.setattr(coverage, "k_means", lambda rows, k, generator: of if k == 3 else None)
+    known = circle([0.4])
+    picks = select_probcover(supervised(pool, known), 5, seeded(seed))
+
+    def purity(delta: float) -> float:
+        balls = [[j for j in range(60) if distance(pool[i], pool[j]) < delta] for i in range(60)]
+        return sum(len({int(of[j]) for j in ball}) == 1 for ball in balls) / 60
+
+    gaps = sorted(min(distance(pool[i], pool[j]) for j in range(60) if of[j] != of[i]) for i in range(60))
+    delta = max(gap for gap in gaps if purity(gap - 1e-9) >= 0.95) - 1e-9
+    assert purity(delta) >= 0.95 > purity(delta + 0.02)
+    balls = [[float(distance(a, b) < delta) for b in pool] for a in pool]
+    assert_greedy(picks, balls, [1.0] * 60, [float(distance(known[0], b) < delta) for b in pool])
+
+
+def test_where_k_means_sees_one_cluster_a_ball_holds_everything():
+    pool = torch.ones(9, 2, dtype=torch.float64)
+    picks = select_probcover(supervised(pool, pool[:0]), 3, seeded())
+    assert picks.scores.tolist() == [9.0, 0.0, 0.0]
+
+
+def test_of_a_pool_that_is_too_large_a_drawn_part_stands_for_it(monkeypatch):
+    monkeypatch.setattr(facility_location, "WORK", 12**2 * 300)
+    pool = torch.rand(200, 2, generator=seeded(6), dtype=torch.float64)
+    positions = select_maxherding(supervised(pool, pool[:0]), 8, seeded()).positions.tolist()
+    assert len(set(positions)) == 8
+    assert max(positions) > 20
