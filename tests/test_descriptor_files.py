@@ -2,7 +2,6 @@ import dataclasses
 import json
 
 import pytest
-import torch
 from safetensors import safe_open
 
 from fkal import config as C

@@ -16,6 +16,7 @@ INK, RULE = "#24292f", "#dfe3e8"
 WIDTH, HEIGHT = 5.0, 3.3  # inches: half of a page on a laptop, and still legible on a phone
 PNG_DPI = 160
 ROW = 0.17  # inches of a legend's row
+MANY = 10  # entries of a legend, beyond which it is set small
 
 STYLE: Mapping[str, Any] = {
     "font.size": 9,
@@ -68,7 +69,8 @@ def legend_below(figure: "Figure", axes: "np.ndarray[Any, np.dtype[Any]]", *, co
             entries.setdefault(name, handle)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + ROW * -(-len(entries) // columns))
-    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
+    small = {"fontsize": 6.5, "handlelength": 2.4, "columnspacing": 1.0} if len(entries) > MANY else {}
+    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns, **small)
 
 
 def hide_rest(axes: "np.ndarray[Any, np.dtype[Any]]", used: int) -> list["Axes"]:

@@ -98,7 +98,9 @@ def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finishe
         taken.add(name)
         keys = set(zip(mine["method"], mine["seed"], strict=True))
         members = [each for each in finished if _is_of(each, group) and _key(each) in keys]
-        panel = Panel(name, group, mine, tuple(sorted(mine["method"].unique())), _baseline(whole, group), tuple(members))
+        panel = Panel(
+            name, group, mine, tuple(sorted(mine["method"].unique())), _baseline(whole, group), tuple(members)
+        )
         order = sorted(panel.methods, key=lambda method: -panel.areas(method).mean())
         yield Panel(name, group, mine, tuple(order), panel.baseline, panel.finished)
 

@@ -37,9 +37,7 @@ def _rounds(root: Path, one: Published) -> Any:
         rounds = rounds_in(one.folder, timed_files=False)
     except ConfigError as error:
         raise ConfigError(f"{error}; bring it back: dvc checkout") from None
-    return tuple(
-        replace(each, seconds=timings.get(f"round-{each.b:02d}", {}).get("seconds", {})) for each in rounds
-    )
+    return tuple(replace(each, seconds=timings.get(f"round-{each.b:02d}", {}).get("seconds", {})) for each in rounds)
 
 
 def _timings(path: Path) -> Mapping[str, Any]:

@@ -63,5 +63,3 @@ def _why(folder: Path, about: About | None, found: int) -> str:
     if about is None:
         return f"{folder}: no about.json, and the tracking store does not know it; left out"
     return f"{folder}: {found} of {_expected(about)} iterations are finished; left out"
-
-
