@@ -1,7 +1,7 @@
 """`fkal report`: finished experiments as one page, every figure as PNG and SVG, every table as CSV."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from fkal.edge.looks import looks
 from fkal.edge.reporting.accuracy_curves import accuracy_figure, accuracy_numbers
 from fkal.edge.reporting.canvas import png_bytes, style, svg_bytes
 from fkal.edge.reporting.evidence import TESTS
-from fkal.edge.reporting.exhibits import Exhibit, Section
+from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.finished import Material
 from fkal.edge.reporting.page import page, png_of
 from fkal.edge.reporting.panels import Panel, panels_of
@@ -64,12 +64,11 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
             panels, styles, accuracies=wishes.accuracies, test=wishes.test, data_root=wishes.data_root
         )
         trust = [figures_exhibit(sections, command), experiments_exhibit(panels)]
-        _write(to / "figures" / "accuracy.png", png_bytes(accuracy_figure(panels, styles)))
-        _write(to / "figures" / "accuracy.svg", svg_bytes(accuracy_figure(panels, styles)))
-        _write(to / "tables" / "accuracy.csv", _csv(accuracy_numbers(panels)))
-        for section in sections:
-            for each in section.exhibits:
-                _write_exhibit(each, to)
+        every = [each for section in sections for each in section.exhibits]
+        whole = Exhibit("accuracy", "", figure=accuracy_figure(panels, styles), numbers=accuracy_numbers(panels))
+        svgs = {each.name: svg_bytes(each.figure) for each in [whole, *every] if each.figure is not None}
+        for each in [whole, *every]:
+            _write_exhibit(each, to, svgs)
         settings = recipes(panels)
         for recipe in settings:
             _write(to / recipe.file, recipe.settings.encode())
@@ -81,11 +80,12 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
             notes=material.notes,
             recipes=settings,
             command=command,
+            svgs=svgs,
         )
     _write(to / "accuracy.csv", _csv(spread(pd.concat([panel.frame for panel in panels]))))
     _write(to / "iterations.csv", _csv(pd.concat([panel.frame for panel in panels])))
     _write(to / "index.html", text.encode())
-    _tell(sections, to)
+    _tell(every, to)
 
 
 def spread(frame: pd.DataFrame) -> pd.DataFrame:
@@ -98,10 +98,10 @@ def spread(frame: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _write_exhibit(each: Exhibit, to: Path) -> None:
+def _write_exhibit(each: Exhibit, to: Path, svgs: Mapping[str, bytes]) -> None:
     if each.figure is not None:
         _write(to / "figures" / f"{each.name}.png", png_bytes(each.figure))
-        _write(to / "figures" / f"{each.name}.svg", svg_bytes(each.figure))
+        _write(to / "figures" / f"{each.name}.svg", svgs[each.name])
     if each.picture is not None:
         _write(to / "figures" / f"{each.name}.png", png_of(each))
     if each.numbers is not None:
@@ -114,8 +114,7 @@ def _lead(panels: Sequence[Panel]) -> str:
     return f"{runs} finished experiments: {methods} methods on {', '.join(panel.title for panel in panels)}."
 
 
-def _tell(sections: Sequence[Section], to: Path) -> None:
-    every = [each for section in sections for each in section.exhibits]
+def _tell(every: Sequence[Exhibit], to: Path) -> None:
     figures = sum(each.figure is not None or each.picture is not None for each in every)
     typer.echo(f"{to / 'index.html'}: {figures} figures, {sum(each.numbers is not None for each in every)} tables")
     for each in every:

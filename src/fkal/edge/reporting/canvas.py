@@ -46,7 +46,8 @@ def style() -> AbstractContextManager[None]:
     """Figures are made and saved within it."""
     import matplotlib as mpl
 
-    return mpl.rc_context(dict(STYLE))
+    settings: Any = dict(STYLE)
+    return mpl.rc_context(settings)
 
 
 def canvas(

@@ -40,8 +40,8 @@ def cost_exhibit(panel: Panel, styles: Mapping[str, Style], unit: str) -> Exhibi
     return Exhibit(
         name,
         title,
-        f"{COSTS[unit].capitalize()} of the acquisition alone, summed over the iterations so far; means over seeds. The "
-        "axis is logarithmic, linear near 0: random choice costs no pass.",
+        f"{COSTS[unit].capitalize()} of the acquisition alone, summed over the iterations so far; means over seeds. "
+        "The axis is logarithmic, linear near 0: random choice costs no pass.",
         figure=figure,
         numbers=table,
     )

@@ -2,13 +2,12 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from fkal.edge.reporting.canvas import svg_bytes
 from fkal.edge.reporting.exhibits import Exhibit, Section
 from fkal.edge.reporting.inline_svg import inline_svg
 from fkal.edge.reporting.trust import Recipe
@@ -23,8 +22,9 @@ def page(
     notes: Sequence[str],
     recipes: Sequence[Recipe],
     command: str,
+    svgs: Mapping[str, bytes],
 ) -> str:
-    """The HTML; `trust` are the tables of its last section, under folds."""
+    """The HTML; `svgs` has the figures by exhibit's name, `trust` are the tables of its last section, under folds."""
     environment = Environment(
         loader=PackageLoader("fkal.edge.reporting", "templates"),
         autoescape=select_autoescape(default=True),
@@ -32,7 +32,7 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(svg=_svg, data_url=_data_url)
+    environment.globals.update(svg=lambda each: _svg(each, svgs[each.name]), data_url=_data_url)
     style = Markup((files("fkal.edge.reporting") / "templates" / "page.css").read_text())
     return environment.get_template("page.html").render(
         sections=sections,
@@ -54,10 +54,8 @@ def png_of(exhibit: Exhibit) -> bytes:
     return content.getvalue()
 
 
-def _svg(exhibit: Exhibit) -> Markup:
-    assert exhibit.figure is not None
-    alt = f"{exhibit.title}. {exhibit.caption}"
-    return Markup(inline_svg(svg_bytes(exhibit.figure), exhibit.name, alt))
+def _svg(exhibit: Exhibit, svg: bytes) -> Markup:
+    return Markup(inline_svg(svg, exhibit.name, f"{exhibit.title}. {exhibit.caption}"))
 
 
 def _data_url(exhibit: Exhibit) -> str:

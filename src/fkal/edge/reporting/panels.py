@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -98,11 +98,9 @@ def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finishe
         taken.add(name)
         keys = set(zip(mine["method"], mine["seed"], strict=True))
         members = [each for each in finished if _is_of(each, group) and _key(each) in keys]
-        panel = Panel(
-            name, group, mine, tuple(sorted(mine["method"].unique())), _baseline(whole, group), tuple(members)
-        )
-        order = sorted(panel.methods, key=lambda method: -panel.areas(method).mean())
-        yield Panel(name, group, mine, tuple(order), panel.baseline, panel.finished)
+        panel = Panel(name, group, mine, tuple(mine["method"].unique()), _baseline(whole, group), tuple(members))
+        area = {method: panel.areas(method).mean() for method in panel.methods}
+        yield replace(panel, methods=tuple(sorted(area, key=lambda method: (-area[method], method))))
 
 
 def _is_of(each: Finished, group: Group) -> bool:

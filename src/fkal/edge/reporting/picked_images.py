@@ -1,4 +1,4 @@
-"""What each iteration picked, for the eye: the first picks of every iteration, each above its matched validation image."""
+"""What each iteration picked, for the eye: its first picks, each above its matched validation image."""
 
 from PIL import Image, ImageDraw
 

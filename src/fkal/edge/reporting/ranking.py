@@ -10,7 +10,7 @@ from fkal.edge.reporting.labels_needed import needed_frame, savings_frame
 from fkal.edge.reporting.panels import Panel
 from fkal.edge.reporting.words import MISSING, count, mean_std, p_value, percent, points, seeds_text, with_interval
 
-SCORES = ("accuracy", "minority_accuracy", "worst_class_accuracy")
+SCORES = {"accuracy": "accuracy", "minority_accuracy": "rare classes", "worst_class_accuracy": "worst class"}
 
 
 def ranking_exhibit(panel: Panel) -> Exhibit:
@@ -24,12 +24,7 @@ def ranking_exhibit(panel: Panel) -> Exhibit:
         values = {"aubc": areas, **last}
         figures = {f"{name}_{what}": getattr(v, what)() for name, v in values.items() for what in ("mean", "std")}
         table.append({"method": method, "seeds": len(areas), **figures})
-    head = [
-        "method",
-        "seeds",
-        "AUBC, %",
-        *(f"final {s.removesuffix('_accuracy').replace('_', ' ')}, %" for s in scores),
-    ]
+    head = ["method", "seeds", "AUBC, %", *(f"final {SCORES[score]}, %" for score in scores)]
     return Exhibit(
         f"ranking-{panel.name}",
         f"{panel.title}: summary",
@@ -41,6 +36,7 @@ def ranking_exhibit(panel: Panel) -> Exhibit:
 
 def needed_exhibits(panel: Panel, accuracies: Sequence[float]) -> list[Exhibit]:
     needed, savings = needed_frame(panel, accuracies), savings_frame(panel, accuracies)
+    saved = [_saved(row) for row in savings.to_dict("records")]
     rows = []
     for method in panel.methods:
         mine = needed[needed["method"] == method].to_dict("records")
@@ -59,9 +55,7 @@ def needed_exhibits(panel: Panel, accuracies: Sequence[float]) -> list[Exhibit]:
             f"{panel.title}: labels saved",
             "Mean over common seeds with its 95 % interval. ≥: the baseline does not get there within its budget.",
             numbers=savings,
-            shown=Shown(
-                ["method", "baseline", "at", "fewer labels"], [_saved(r) for r in savings.to_dict("records")], 2
-            ),
+            shown=Shown(["method", "baseline", "at", "fewer labels"], saved, 2),
             folded=True,
         ),
     ]
@@ -125,6 +119,4 @@ def _reach(found: Sequence[Pair], test: str) -> str:
     most = max((pair.seeds for pair in found), default=0)
     if test != "wilcoxon" or most < 2 or 2 ** (1 - most) * len(found) < 0.05:
         return ""
-    return (
-        f"With {most} seeds its smallest p is {2.0 ** (1 - most):.3g}: after the correction it can show nothing here."
-    )
+    return f"With {most} seeds its smallest p is {2.0 ** (1 - most):.3g}, so that here it can show nothing."

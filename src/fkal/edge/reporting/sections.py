@@ -19,8 +19,8 @@ from fkal.edge.reporting.small_multiples import confusion_exhibit, counts_exhibi
 from fkal.edge.reporting.tsne import tsne_exhibit
 
 EVIDENCE = (
-    "A method is called better only where the test says so. With one seed nothing can be concluded; with few, a missing "
-    "difference is not equality."
+    "A method is called better only where the test says so. With one seed nothing can be concluded; with few, a "
+    "missing difference is not equality."
 )
 
 
@@ -35,14 +35,13 @@ def sections_of(
     def curves(score: str) -> list[Exhibit]:
         return [accuracy_exhibits(panel, styles, score) for panel in panels]
 
+    tests = [evidence_exhibit(panel, test) for panel in panels]
     datasets = {panel.name: _dataset(panel, data_root) for panel in panels}
     return [
         Section("accuracy", "Accuracy", "", [*curves("accuracy"), *(ranking_exhibit(p) for p in panels)]),
         Section("rare", "Rare and worst classes", "", [*curves("minority_accuracy"), *curves("worst_class_accuracy")]),
         Section("labels", "Labels needed", "", [e for p in panels for e in needed_exhibits(p, accuracies)]),
-        Section(
-            "evidence", "Evidence", EVIDENCE, [*(evidence_exhibit(p, test) for p in panels), penalty_exhibit(panels)]
-        ),
+        Section("evidence", "Evidence", EVIDENCE, [*tests, penalty_exhibit(panels)]),
         Section("cost", "Cost", "", [cost_exhibit(p, styles, unit) for unit in COSTS for p in panels]),
         Section("pseudo", "Pseudo-labels", "", [pseudo_exhibit(p, styles) for p in panels]),
         Section("labeled", "What was labeled", "", [*map(counts_exhibit, panels), *_picked(panels, datasets)]),

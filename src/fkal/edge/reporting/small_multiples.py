@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS, SIDE = 4, 1.9  # pictures in a row; inches
+PARTS = ("pool", "validation")
 NEEDS_ROUNDS = "curves alone were read: the iterations themselves are needed"
 
 
@@ -43,8 +44,9 @@ def counts_frame(panel: Panel) -> pd.DataFrame:
     for each in panel.finished:
         for b in each.outcome.rounds:
             rows += [(each.outcome.method, b.labels_used, k, n) for k, n in enumerate(b.labeled_counts)]
-        for part in ("pool", "validation") if each.split else ():
-            rows += [(part, 0, k, n) for k, n in enumerate(each.split.class_counts[part])]
+        parts = each.split.class_counts if each.split else {}
+        for part in PARTS:
+            rows += [(part, 0, k, n) for k, n in enumerate(parts.get(part, ()))]
     table = pd.DataFrame(rows, columns=["method", "labels_used", "class", "images"])
     return table.groupby(["method", "labels_used", "class"], as_index=False)["images"].mean()
 
@@ -58,8 +60,8 @@ def confusion_exhibit(panel: Panel) -> Exhibit:
     return Exhibit(
         name,
         title,
-        "Confusion after the last label, all seeds together: rows are true classes, columns predicted ones; the share of "
-        "a row, on a scale that shows errors (power 0.4). Counts are in the CSV.",
+        "Confusion after the last label, all seeds together: rows are true classes, columns predicted ones; the share "
+        "of a row, on a scale that shows errors (power 0.4). Counts are in the CSV.",
         figure=_confusion_figure(matrices),
         numbers=_confusion_frame(matrices),
         wide=True,
@@ -88,7 +90,7 @@ def _counts_figure(panel: Panel, table: pd.DataFrame) -> "Figure":
     rare = split.rare if split else ()
     n_classes = int(table["class"].max()) + 1
     colours = colormaps["cividis"](np.linspace(0, 1, n_classes))
-    ends = [part for part in ("pool", "validation") if part in set(table["method"])]
+    ends = [part for part in PARTS if part in set(table["method"])]
     for each, method in zip(hide_rest(axes, len(methods)), methods, strict=False):
         own = _shares(table[table["method"] == method])
         parts = [_shares(table[table["method"] == part]) for part in ends]

@@ -10,7 +10,7 @@ from fkal.edge.reporting.finished import SplitFacts
 
 
 def splits_in(paths: Iterable[Path]) -> dict[str, SplitFacts]:
-    """By the digest that an experiment keeps of its split; files that are no splits (lists of files) are passed over."""
+    """By the digest that an experiment keeps of its split; files that are none are passed over."""
     return {bytes_digest([path.read_bytes()]): _facts(path) for path in paths if _is_split(path)}
 
 

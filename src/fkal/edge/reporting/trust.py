@@ -1,4 +1,4 @@
-"""What a reader needs to trust the page: configurations, seeds, versions, digests, and the commands that make it again."""
+"""What a reader needs to trust the page: settings, seeds, versions, digests, and commands that make it again."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

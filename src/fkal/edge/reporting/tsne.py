@@ -14,7 +14,7 @@ from fkal.edge.facts import FEW_CLASSES
 from fkal.edge.looks import VERMILION
 from fkal.edge.reporting.canvas import canvas, hide_rest
 from fkal.edge.reporting.exhibits import Exhibit
-from fkal.edge.reporting.finished import Finished
+from fkal.edge.reporting.finished import Finished, Weights
 from fkal.edge.reporting.panels import Panel
 from fkal.models import Taps, build, evaluating
 
@@ -50,8 +50,8 @@ def tsne_exhibit(panel: Panel, dataset: Dataset | str) -> Exhibit:
     return Exhibit(
         name,
         title,
-        f"{len(some):,} test images laid out once, by the features of all methods' models side by side (t-SNE), coloured by "
-        "true class; crosses: those that the method's model, first seed, after the last label, gets wrong.",
+        f"{len(some):,} test images laid out once, by the features of all methods' models side by side (t-SNE), "
+        "coloured by true class; crosses: those that the method's model, first seed, after the last label, gets wrong.",
         figure=_figure(table, list(described)),
         numbers=table,
         wide=True,
@@ -62,12 +62,8 @@ def tsne_exhibit(panel: Panel, dataset: Dataset | str) -> Exhibit:
 def describe(experiment: Finished, dataset: Dataset, some: Tensor) -> Described:
     """By the model of the last iteration; of an ensemble, its first member."""
     config = experiment.outcome.config
-    weights = experiment.last_weights()
-    own = {
-        name.removeprefix(MEMBER): w for name, w in weights.items() if not name.startswith("members.") or MEMBER in name
-    }
     model = build(config.model.name, dataset.train.shape, len(dataset.classes))
-    model.load_state_dict(dict(own))
+    model.load_state_dict(first_member(experiment.last_weights()))
     rows, right = [], []
     batches = some.split(config.acquisition.batch_size)
     with evaluating(model):
@@ -77,6 +73,12 @@ def describe(experiment: Finished, dataset: Dataset, some: Tensor) -> Described:
             rows.append(torch.cat([pooled(taps.outputs[tap]) for tap in config.acquisition.taps], dim=1))
             right.append(logits.argmax(dim=1) == dataset.test.labels[batch].cpu())
     return Described(torch.cat(rows).numpy(), torch.cat(right).numpy())
+
+
+def first_member(weights: Weights) -> dict[str, Tensor]:
+    """Of an ensemble; a single model's weights are its own."""
+    members = {name.removeprefix(MEMBER): value for name, value in weights.items() if name.startswith(MEMBER)}
+    return members or dict(weights)
 
 
 def layout(features: list[np.ndarray]) -> np.ndarray:
