@@ -404,6 +404,34 @@ def report(
         reporting.report(material(root=root, out=out, curves=curves, tracking=tracking_uri), to, wishes)
 
 
+RunName = Annotated[str, typer.Argument(help="Name of a finished experiment, or the beginning of its fingerprint.")]
+KeptTracking = Annotated[str | None, typer.Option(help="MLflow store that has the settings of older experiments.")]
+
+
+@app.command(epilog="Example:\n\n    fkal show mnist-ir100-pfk_joint-s0")
+def show(run: RunName, out: Out = Path("runs"), tracking_uri: KeptTracking = None, debug: Debug = False) -> None:
+    """Print one finished experiment: its curve, a row an iteration, the classes that it picked."""
+    with answered(debug):
+        from fkal.edge import one_run
+
+        one_run.show(run, out=out, tracking=tracking_uri)
+
+
+@app.command(epilog="Example:\n\n    fkal compare mnist-ir100-random-s0 mnist-ir100-pfk_joint-s0")
+def compare(
+    first: RunName,
+    second: RunName,
+    out: Out = Path("runs"),
+    tracking_uri: KeptTracking = None,
+    debug: Debug = False,
+) -> None:
+    """Print two finished experiments side by side: settings that differ, curves, which images both picked."""
+    with answered(debug):
+        from fkal.edge import one_run
+
+        one_run.compare(first, second, out=out, tracking=tracking_uri)
+
+
 @app.command(epilog="Example:\n\n    fkal config --preset svhn --set train.lr=0.05")
 def config(
     preset: Preset = None,
