@@ -13,6 +13,9 @@ from fkal.edge.reporting.panels import Panel
 ALPHA = 0.05
 """A difference counts where it would arise by chance in less than one of twenty families of comparisons."""
 
+ROUNDING = 1e-9
+"""Differences closer together than this vary by the rounding of sums alone."""
+
 TESTS: Mapping[str, tuple[str, Callable[[np.ndarray], float]]] = {
     "t": ("paired t-test", lambda differences: float(stats.ttest_1samp(differences, 0).pvalue)),
     "wilcoxon": (
@@ -94,7 +97,7 @@ def _differences(first: pd.Series, second: pd.Series) -> np.ndarray:
 
 def _p_value(differences: np.ndarray, test: str) -> float | None:
     """None where there is nothing to test: differences that do not vary have no error to be held against."""
-    if len(differences) < 2 or np.ptp(differences) == 0:
+    if len(differences) < 2 or np.ptp(differences) < ROUNDING:
         return None
     return TESTS[test][1](differences)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pandas as pd
 
@@ -14,7 +15,7 @@ from fkal.edge.reporting.finished import Finished, Material
 SAME = ["dataset", "bias", "protocol", "measured", "budget"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Panel:
     """One dataset and bias, under one protocol and schedule of labels.
 
@@ -43,10 +44,16 @@ class Panel:
 
     def by_seed(self, method: str, metric: str) -> pd.DataFrame:
         """Labels used by seed; empty where the method has no such metric."""
-        mine = self.of(method)
-        if metric not in mine:
-            return pd.DataFrame()
-        return mine.pivot(index="labels_used", columns="seed", values=metric).dropna(how="all")
+        if (method, metric) not in self._tables:
+            mine = self.of(method)
+            known = mine.pivot(index="labels_used", columns="seed", values=metric) if metric in mine else pd.DataFrame()
+            self._tables[method, metric] = known.dropna(how="all")
+        return self._tables[method, metric]
+
+    @cached_property
+    def _tables(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """What `by_seed` has answered already."""
+        return {}
 
     def experiments(self, method: str) -> list[Finished]:
         """Those of a method, by seed."""

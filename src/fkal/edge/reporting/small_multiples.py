@@ -94,14 +94,14 @@ def _counts_figure(panel: Panel, table: pd.DataFrame) -> "Figure":
     for each, method in zip(hide_rest(axes, len(methods)), methods, strict=False):
         own = _shares(table[table["method"] == method])
         parts = [_shares(table[table["method"] == part]) for part in ends]
-        shares = pd.concat([own, *parts])
-        places = [*range(1, len(own) + 1), *(len(own) + 2 + i for i in range(len(parts)))]
-        below = np.zeros(len(shares))
+        edges, heights = _steps(own, parts)
+        below = np.zeros(len(edges))
         for k in range(n_classes):
             hatch = "////" if k in rare else None
-            height = 100 * shares[k].to_numpy()
-            each.bar(places, height, 0.9, below, color=colours[k], hatch=hatch, edgecolor="white", linewidth=0.2)
-            below += height
+            above = below + heights[k]
+            each.fill_between(edges, below, above, color=colours[k], hatch=hatch, edgecolor="white", linewidth=0.2)
+            below = above
+        places = [*range(1, len(own) + 1), *(len(own) + 2 + i for i in range(len(parts)))]
         each.set_title(method, fontsize=7.5)
         each.grid(False)
         names = [str(b) if b % 3 == 1 else "" for b in range(1, len(own) + 1)]
@@ -115,6 +115,16 @@ def _counts_figure(panel: Panel, table: pd.DataFrame) -> "Figure":
 def _shares(counts: pd.DataFrame) -> pd.DataFrame:
     table = counts.pivot(index="labels_used", columns="class", values="images")
     return table.div(table.sum(axis=1), axis=0)
+
+
+def _steps(own: pd.DataFrame, parts: list[pd.DataFrame]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Both edges of each bar, a gap before those of the parts, and the heights there in % by class."""
+    n = len(own)
+    centers = [*range(1, n + 1), n + 1, *(n + 2 + i for i in range(len(parts)))]
+    edges = np.ravel([(center - 0.45, center + 0.45) for center in centers])
+    gap = np.full((1, own.shape[1]), np.nan)
+    shares = np.concatenate([own.to_numpy(), gap, *(part.to_numpy() for part in parts)])
+    return edges, list(100 * np.repeat(shares, 2, axis=0).T)
 
 
 def _confusion_figure(matrices: Mapping[str, np.ndarray]) -> "Figure":
