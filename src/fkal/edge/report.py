@@ -82,8 +82,8 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
             command=command,
             svgs=svgs,
         )
-    _write(to / "accuracy.csv", _csv(spread(pd.concat([panel.frame for panel in panels]))))
-    _write(to / "iterations.csv", _csv(pd.concat([panel.frame for panel in panels])))
+    _write(to / "accuracy.csv", csv_bytes(spread(pd.concat([panel.frame for panel in panels]))))
+    _write(to / "iterations.csv", csv_bytes(pd.concat([panel.frame for panel in panels])))
     _write(to / "index.html", text.encode())
     _tell(every, to)
 
@@ -99,13 +99,14 @@ def spread(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _write_exhibit(each: Exhibit, to: Path, svgs: Mapping[str, bytes]) -> None:
+    numbers = b"" if each.numbers is None else csv_bytes(each.numbers)
     if each.figure is not None:
-        _write(to / "figures" / f"{each.name}.png", png_bytes(each.figure))
+        _write(to / "figures" / f"{each.name}.png", png_bytes(each.figure, numbers))
         _write(to / "figures" / f"{each.name}.svg", svgs[each.name])
     if each.picture is not None:
         _write(to / "figures" / f"{each.name}.png", png_of(each))
     if each.numbers is not None:
-        _write(to / "tables" / f"{each.name}.csv", _csv(each.numbers))
+        _write(to / "tables" / f"{each.name}.csv", numbers)
 
 
 def _lead(panels: Sequence[Panel]) -> str:
@@ -122,8 +123,8 @@ def _tell(every: Sequence[Exhibit], to: Path) -> None:
             typer.echo(f"left out: {each.missing}", err=True)
 
 
-def _csv(table: pd.DataFrame) -> bytes:
-    return table.to_csv(index=False).encode()
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    return table.tocsv_bytes(index=False).encode()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -9,15 +9,20 @@ from statistics import mean, stdev
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
 from fkal.config import ConfigError
 from fkal.edge.answers import MissingRuns
-from fkal.edge.report import report, wishes
+from fkal.edge.report import csv_bytes, report, wishes
+from fkal.edge.reporting.accuracy_curves import accuracy_numbers
+from fkal.edge.reporting.canvas import about_numbers
+from fkal.edge.reporting.panels import panels_of
 from fkal.edge.reporting.reading import material
 from fkal.edge.reporting.reading_curves import from_curves
 from fkal.edge.reporting.reading_runs import from_runs
 
+ROOT = Path(__file__).parents[3]
 PANELS = ("digits-ir1", "digits-ir20")
 
 
@@ -188,10 +193,8 @@ def test_confusions_and_class_counts_are_the_sums_of_the_raw_ones(made, runs, pa
 def test_pseudo_labels_are_those_of_the_methods_that_make_them(made, runs):
     numbers = table(made, "pseudo-digits-ir20")
     assert set(numbers["method"]) == {"pfk_joint"}
-    wanted = [
-        mean(100 * rounds[b]["metrics"]["pseudo/minority_recall"] for rounds in of(runs, "digits-ir20", "pfk_joint"))
-        for b in range(4)
-    ]
+    mine = of(runs, "digits-ir20", "pfk_joint")
+    wanted = [mean(100 * rounds[b]["metrics"]["pseudo/minority_recall"] for rounds in mine) for b in range(4)]
     assert numbers["minority_recall"].tolist() == pytest.approx(wanted)
 
 
@@ -250,3 +253,11 @@ def test_what_is_not_there_or_wrong_is_said(tmp_path, scratch):
     (tmp_path / "c.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ConfigError, match="lacks"):
         from_curves(tmp_path / "c.csv")
+
+
+def test_the_figure_of_the_readme_has_the_numbers_of_the_kept_curves():
+    kept = from_curves(ROOT / "docs" / "results" / "curves.csv")
+    panels = panels_of(kept, ["pfk_joint", "pfk_true", "pfk_predicted@conv2", "pcc@conv2", "random"])
+    with Image.open(ROOT / "docs" / "images" / "mnist.png") as image:
+        assert image.text["Description"] == about_numbers(csv_bytes(accuracy_numbers(panels)))
+    assert "docs/images/mnist.png" in (ROOT / "README.md").read_text()
