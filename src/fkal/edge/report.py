@@ -124,7 +124,7 @@ def _tell(every: Sequence[Exhibit], to: Path) -> None:
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:
-    return table.tocsv_bytes(index=False).encode()
+    return table.to_csv(index=False).encode()
 
 
 def _write(path: Path, content: bytes) -> None:
