@@ -22,12 +22,24 @@ def inline_svg(svg: bytes, name: str, alt: str) -> str:
     for element in root.iter():
         for key, value in element.attrib.items():
             element.set(key, _own(key, value, name))
+    _drop_repeated_ids(root)
     root.attrib.update({"role": "img", "aria-label": alt, "id": name})
     for size in ("width", "height"):
         root.attrib.pop(size)
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("xlink", XLINK)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _drop_repeated_ids(root: ElementTree.Element) -> None:
+    """Equal pictures are given the same name, which nothing refers to."""
+    seen: set[str] = set()
+    for element in root.iter():
+        name = element.get("id")
+        if name in seen:
+            del element.attrib["id"]
+        elif name is not None:
+            seen.add(name)
 
 
 def _own(key: str, value: str, name: str) -> str:
