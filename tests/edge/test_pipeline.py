@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.timeout(1500)  # a stage is a process, and each imports torch
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 SMALL = {
@@ -56,6 +58,11 @@ def new_project(folder: Path) -> Path:
     return folder
 
 
+def commit(project: Path) -> None:
+    call("git", "add", "-A", cwd=project)
+    call("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "results", cwd=project)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A project whose pipeline has run."""
@@ -65,6 +72,7 @@ def project(tmp_path_factory) -> Path:
         "plan",
         "split@digits-20",
         "pretrain@digits-20",
+        "descriptors@digits-20",
         "experiment@digits-20-random",
         "experiment@digits-20-pfk_joint",
         "report",
@@ -88,14 +96,14 @@ def test_outputs_come_back_from_the_cache(project):
     before = (project / "data/experiments/digits-20-random/s0/round-02.json").read_bytes()
     shutil.rmtree(project / "data/experiments")
     shutil.rmtree(project / "data/pretrained")
+    shutil.rmtree(project / "data/descriptors")
     call("dvc", "checkout", cwd=project)
     assert (project / "data/experiments/digits-20-random/s0/round-02.json").read_bytes() == before
     assert ran(call("dvc", "repro", cwd=project)) == []
 
 
 def test_another_machine_pulls_and_computes_nothing_anew(project, tmp_path):
-    call("git", "add", "-A", cwd=project)
-    call("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "results", cwd=project)
+    commit(project)
     call("dvc", "remote", "add", "-f", "--local", "-d", "there", str(tmp_path / "remote"), cwd=project)
     call("dvc", "push", cwd=project)
     other = tmp_path / "other"
@@ -107,16 +115,22 @@ def test_another_machine_pulls_and_computes_nothing_anew(project, tmp_path):
     assert "2 experiments are published" in told
     assert "digits-ir20-pfk_joint-s0" in call("fkal", "runs", cwd=other)
     set_params(other, grid={"seeds": "0-1"})
-    output = call("dvc", "repro", cwd=other)
+    output = call("dvc", "repro", "experiment@digits-20-pfk_joint", cwd=other)
     assert "digits-ir20-pfk_joint-s0: finished before, nothing to do" in output
     assert "digits seed 0: runs/pretrained/" in output and "(was there)" in output
 
 
 def test_a_change_reaches_only_those_who_read_it(project):
+    shared, joint, pcc = "descriptors@digits-20", "experiment@digits-20-pfk_joint", "experiment@digits-20-pcc"
     set_params(project, acquisition={"combine": "sum"})
-    assert ran(call("dvc", "repro", cwd=project)) == ["plan", "experiment@digits-20-pfk_joint", "report"]
-    set_params(project, grid={"method": ["random", "pfk_joint", "pcc"]})
-    assert ran(call("dvc", "repro", cwd=project)) == ["plan", "experiment@digits-20-pcc", "report"]
+    assert ran(call("dvc", "repro", cwd=project)) == ["plan", shared, joint, "report"]
+    set_params(project, grid={"method": ["pfk_joint", "pcc"]})
+    assert ran(call("dvc", "repro", cwd=project)) == ["plan", shared, pcc, "report"]
+    commit(project)
+    told = call("dvc", "exp", "run", "-S", "datasets.digits.train.epochs=3", cwd=project)
+    assert sorted(ran(told)) == sorted(["plan", joint, pcc, "report"])
+    differences = call("dvc", "metrics", "diff", cwd=project)
+    assert "digits-20-pcc.json" in differences and "aubc.mean" in differences
 
 
 def test_a_killed_repro_goes_on_in_the_same_runs(tmp_path):

@@ -74,17 +74,17 @@ def test_failed_experiments_do_not_stop_each_other(here):
     assert "--jobs 2: `threads` is not set" in told.stderr
 
 
-LONG = [*QUICK, "--method", "random", "--seeds", "0-1", "--set", "acquisition.rounds=5", "--set", "train.epochs=30"]
+LONG = [*QUICK, "--method", "random", "--seeds", "0-1", "--set", "acquisition.rounds=12", "--set", "train.epochs=30"]
 
 
 @pytest.fixture
 def started(here):
-    """A command in a terminal's manner, with its workers, once they have finished an iteration."""
+    """A command in a terminal's manner, with its workers, once each has finished an iteration."""
     command = [sys.executable, "-m", "fkal.edge.cli", "run", *LONG, "--jobs", "2"]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    while not list(here.glob("runs/state/*/round-01.json")) and process.poll() is None:
+    while len(list(here.glob("runs/state/*/round-01.json"))) < 2 and process.poll() is None:
         time.sleep(0.02)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert len(workers) >= 2
@@ -112,7 +112,7 @@ def test_an_interrupt_ends_the_workers_and_the_same_command_goes_on(started, her
     assert all(path.read_bytes() == content for path, content in kept.items())
     client, found = parents(here)
     assert [parent.info.status for parent in found] == ["FINISHED"] * 2
-    assert all(len(client.get_metric_history(p.info.run_id, "test/accuracy")) == 5 for p in found)
+    assert all(len(client.get_metric_history(p.info.run_id, "test/accuracy")) == 12 for p in found)
 
 
 def test_workers_whose_command_was_killed_end_themselves(started, here):

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
 
 from fkal.edge.tracking import TrackedRun
@@ -278,6 +279,32 @@ def test_an_error_ends_the_run_until_it_is_taken_up_again(open_run, client, expe
     with open_run() as again:
         assert again.run_id == run.run_id
         assert client.get_run(run.run_id).info.status == "RUNNING"
+
+
+@pytest.mark.parametrize(("error", "status"), [(MlflowException, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_an_error_before_the_first_iteration_leaves_no_run_at_work(open_run, client, monkeypatch, error, status):
+    def fail(*_):
+        raise error("now")
+
+    monkeypatch.setattr(MlflowClient, "log_text", fail)
+    with pytest.raises(error):
+        open_run()
+    (parent,) = runs(client, "experiment")
+    assert parent.info.status == status
+
+
+def test_a_dataset_that_another_process_enters_meanwhile_is_no_error(open_run, client, monkeypatch):
+    log_inputs = MlflowClient.log_inputs
+    refused = ["(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.experiment_id"]
+
+    def entered_twice(*given):
+        if refused:
+            raise MlflowException(refused.pop())
+        log_inputs(*given)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", entered_twice)
+    with open_run() as run:
+        assert len(client.get_run(run.run_id).inputs.dataset_inputs) == 3
 
 
 def test_the_paper_protocol_is_marked(open_run, client, experiment, tiny_round, monkeypatch):

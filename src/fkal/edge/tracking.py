@@ -38,6 +38,8 @@ from fkal.edge.store import experiment_id, prepare_store, tracking_uri
 from fkal.engine.rounds import Round
 from fkal.made_once import Say
 
+ENTERED_TWICE = ("IntegrityError", "UniqueViolation")  # as SQLite and PostgreSQL have it
+
 
 class Tracked(Compared, Protocol):
     """What tracking reads of an experiment."""
@@ -78,7 +80,13 @@ class TrackedRun:
         self._parent: Ledger
         self._children: dict[str, Ledger]
         self._is_finished: bool
-        self._take_up(self._found() or self._created())
+        run = self._found() or self._created()
+        self._is_finished = run.info.status == "FINISHED"
+        try:
+            self._take_up(run)
+        except BaseException as error:
+            self._stopped(run.info.run_id, type(error))
+            raise
         self._meters = Meters(experiment.device, client.tracking_uri) if monitor else None
 
     @classmethod
@@ -107,9 +115,8 @@ class TrackedRun:
     ) -> None:
         if self._meters:
             self._meters.stop()
-        if kind is not None and not self._is_finished:
-            with suppress(MlflowException):  # what went wrong first is what matters
-                self._client.set_terminated(self.run_id, "FAILED" if issubclass(kind, Exception) else "KILLED")
+        if kind is not None:
+            self._stopped(self.run_id, kind)
 
     def replay(self, finished: Iterable[Round]) -> None:
         """Iterations of an earlier process: what the store lacks of them is logged."""
@@ -135,6 +142,11 @@ class TrackedRun:
             self._meters.stop()
         self._client.set_terminated(self.run_id, "FINISHED")
         self._is_finished = True
+
+    def _stopped(self, run_id: str, kind: type[BaseException]) -> None:
+        if not self._is_finished:
+            with suppress(MlflowException):  # what went wrong first is what matters
+                self._client.set_terminated(run_id, "FAILED" if issubclass(kind, Exception) else "KILLED")
 
     def _found(self) -> Run | None:
         """The run of an earlier process; one that was deleted does not count."""
@@ -168,7 +180,7 @@ class TrackedRun:
         self._parent = Ledger(self._client, run)
         self._children = self._found_children() if run.data.params else {}
         if not run.data.params:  # they are logged last: without them, the rest may lack as well
-            self._client.log_inputs(self.run_id, dataset_inputs(self._experiment))
+            self._log_inputs()
             self._log_given_files()
         if run.info.status not in ("RUNNING", "FINISHED"):
             self._client.update_run(self.run_id, status="RUNNING")
@@ -245,6 +257,16 @@ class TrackedRun:
             "summary/energy_wh": None if None in self._energy else sum(e for e in self._energy if e is not None),
         }
         return [Point(name, value, labels[-1]) for name, value in figures.items() if value is not None]
+
+    def _log_inputs(self) -> None:
+        """Twice if need be: MLflow looks a dataset up and then enters it, which another process may do in between."""
+        inputs = dataset_inputs(self._experiment)
+        try:
+            self._client.log_inputs(self.run_id, inputs)
+        except MlflowException as error:
+            if not any(name in str(error) for name in ENTERED_TWICE):
+                raise
+            self._client.log_inputs(self.run_id, inputs)
 
     def _log_given_files(self) -> None:
         self._client.log_artifact(self.run_id, str(self._experiment.split_path))
