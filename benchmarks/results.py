@@ -4,7 +4,7 @@
     python benchmarks/results.py tables                   # docs/results.md, between its markers
 
 A table stands between `<!-- table NAME DATASET BIAS -->` and `<!-- end -->`. Below a method's row stands the
-published one (docs/results/published.csv) where there is one, and after it the iterations in which the
+published one (fkal's published.csv) where there is one, and after it the iterations in which the
 measured mean lies farther from it than 5 points (b = 2, 3) or 3 points (b = 4 and later).
 """
 
@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
-CURVES, PUBLISHED, PAGE = DOCS / "results" / "curves.csv", DOCS / "results" / "published.csv", DOCS / "results.md"
+ROOT = Path(__file__).resolve().parents[1]
+CURVES, PAGE = ROOT / "docs" / "results" / "curves.csv", ROOT / "docs" / "results.md"
+PUBLISHED = ROOT / "src" / "fkal" / "edge" / "reporting" / "published.csv"
 RUN = ["dataset", "bias", "protocol", "method", "seed", "b"]
 KEPT = [*RUN, "labels_used", "test/accuracy", "val/accuracy", "select/minority_fraction", "pseudo/accuracy"]
 MARKED = re.compile(

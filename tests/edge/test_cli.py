@@ -76,7 +76,22 @@ def test_the_version_and_help_come_without_torch():
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "runs", "cost", "tune", "split", "pretrain", "plan", "report", "sync", "grid", "config", "list"],
+    [
+        "run",
+        "runs",
+        "cost",
+        "tune",
+        "split",
+        "pretrain",
+        "plan",
+        "report",
+        "show",
+        "compare",
+        "sync",
+        "grid",
+        "config",
+        "list",
+    ],
 )
 def test_every_command_has_help_with_an_example(command):
     assert "Example" in fkal(command, "--help").stdout

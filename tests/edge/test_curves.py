@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from fkal.edge.curves import (
-    STYLES,
     area_under_budget_curve,
     curve_figure,
     curve_frame,
     labels_to_reach,
     save_curve_png,
 )
+from fkal.edge.looks import STYLES
 
 
 def frame(*accuracies: float) -> pd.DataFrame:

@@ -368,17 +368,68 @@ def sync(
         stages.sync(root, out, tracking_uri)
 
 
-@app.command(epilog="Example:\n\n    fkal report --to report")
+@app.command(
+    epilog="Examples:\n\n    fkal report --to report\n\n    fkal report --out runs --method random,pfk_joint\n\n"
+    "    fkal report --curves docs/results/curves.csv"
+)
 def report(
     root: Root = Path("data"),
+    out: Annotated[
+        Path | None, typer.Option(help="Report what `fkal run` left in this folder, instead of the pipeline's.")
+    ] = None,
+    curves: Annotated[
+        Path | None, typer.Option(help="Report the curves of this CSV alone, as `fkal run` writes it.")
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(help="Report the runs of this MLflow store; with --out, where settings of older runs are found."),
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="Of these methods alone, comma-separated.")] = None,
+    reach: Annotated[str, typer.Option(help="Accuracies, in %, to count the labels for.")] = "80,90,95",
+    test: Annotated[str, typer.Option(help="Test of paired differences: t or wilcoxon.")] = "t",
+    data_root: DataRoot = None,
     to: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
     debug: Debug = False,
 ) -> None:
-    """Put the pipeline's published experiments side by side: curves and tables under --to."""
+    """Make one page of finished experiments: figures, tables, and what they prove.
+
+    TO/index.html holds all it shows; the figures are under TO/figures as PNG and SVG, the tables under
+    TO/tables as CSV.
+    """
     with answered(debug):
         from fkal.edge import report as reporting
+        from fkal.edge.reporting.reading import material
 
-        reporting.report(root, to)
+        wishes = reporting.wishes(method, reach, test, data_root)
+        reporting.report(material(root=root, out=out, curves=curves, tracking=tracking_uri), to, wishes)
+
+
+RunName = Annotated[str, typer.Argument(help="Name of a finished experiment, or the beginning of its fingerprint.")]
+KeptTracking = Annotated[str | None, typer.Option(help="MLflow store that has the settings of older experiments.")]
+
+
+@app.command(epilog="Example:\n\n    fkal show mnist-ir100-pfk_joint-s0")
+def show(run: RunName, out: Out = Path("runs"), tracking_uri: KeptTracking = None, debug: Debug = False) -> None:
+    """Print one finished experiment: its curve, a row an iteration, the classes that it picked."""
+    with answered(debug):
+        from fkal.edge import one_run
+
+        one_run.show(run, out=out, tracking=tracking_uri)
+
+
+@app.command(epilog="Example:\n\n    fkal compare mnist-ir100-random-s0 mnist-ir100-pfk_joint-s0")
+def compare(
+    first: RunName,
+    second: RunName,
+    out: Out = Path("runs"),
+    tracking_uri: KeptTracking = None,
+    debug: Debug = False,
+) -> None:
+    """Print two finished experiments side by side: settings that differ, curves, which images both picked."""
+    with answered(debug):
+        from fkal.edge import one_run
+
+        one_run.compare(first, second, out=out, tracking=tracking_uri)
 
 
 @app.command(epilog="Example:\n\n    fkal config --preset svhn --set train.lr=0.05")

@@ -40,7 +40,7 @@ def contact_sheet(images: ImageSet, selection: Selection, title: str) -> Image.I
     sheet = Image.new("RGB", size, WHITE)
     draw = ImageDraw.Draw(sheet)
     for row, line in enumerate(lines):
-        draw.text((MARGIN, MARGIN + row * (CAPTION + 2)), line, fill=INK, font=_font(13))
+        draw.text((MARGIN, MARGIN + row * (CAPTION + 2)), line, fill=INK, font=caption_font(13))
     for place, cell in enumerate(cells):
         corner = MARGIN + place % columns * step_x, head + place // columns * step_y
         _draw_cell(sheet, draw, cell, corner, width)
@@ -48,8 +48,8 @@ def contact_sheet(images: ImageSet, selection: Selection, title: str) -> Image.I
 
 
 def _cells(images: ImageSet, selection: Selection, shown: int) -> list[_Cell]:
-    picked = _thumbnails(images, selection.indices[:shown])
-    matched = None if selection.matches is None else _thumbnails(images, selection.matches[:shown])
+    picked = thumbnails(images, selection.indices[:shown])
+    matched = None if selection.matches is None else thumbnails(images, selection.matches[:shown])
     labels = selection.labels[:shown].tolist()
     guesses = labels if selection.pseudo_labels is None else selection.pseudo_labels[:shown].tolist()
     cells = []
@@ -70,7 +70,7 @@ def _legend(selection: Selection, shown: int) -> list[str]:
     return lines
 
 
-def _thumbnails(images: ImageSet, indices: Int[Tensor, " n"]) -> list[Image.Image]:
+def thumbnails(images: ImageSet, indices: Int[Tensor, " n"]) -> list[Image.Image]:
     """Equal indices are read once."""
     unique, place = torch.unique(indices, return_inverse=True)
     if not len(unique):
@@ -98,7 +98,7 @@ def _draw_cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, corne
     for image in cell.images:
         sheet.paste(image, (x, y))
         x += image.width + GAP
-    font = _font(11)
+    font = caption_font(11)
     caption = _fitted(cell.caption, font, width + 2 * MARGIN - 4)
     below = y + max(image.height for image in cell.images) + 1
     draw.text((corner[0], below), caption, fill=WRONG if cell.wrong else INK, font=font)
@@ -112,7 +112,7 @@ def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     return text + "…"
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def caption_font(size: int) -> ImageFont.FreeTypeFont:
     """matplotlib's own font: there wherever matplotlib is, and it knows most scripts' letters."""
     from matplotlib import get_data_path
 

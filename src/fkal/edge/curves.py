@@ -1,14 +1,14 @@
 """Budget curves: accuracy against labels used, as a table, as single numbers, as a figure."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise, product
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import pandas as pd
 
 from fkal.edge.facts import FEW_CLASSES
+from fkal.edge.looks import BLACK, GREY, Style, looks
 from fkal.engine.rounds import Round
 
 if TYPE_CHECKING:
@@ -19,30 +19,6 @@ ACCURACY = "test/accuracy"
 PAPER_TITLE = "epoch chosen on the TEST set (authors' rule)"
 REACHED = 0.9
 
-# Okabe and Ito, Color universal design, 2008
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#767676"
-
-Style = tuple[str, str, str]  # colour, marker, line
-
-STYLES: Mapping[str, Style] = {
-    "random": (GREY, "o", "-"),
-    "pcc": (SKY, "s", "-"),
-    "pfk_joint": (VERMILION, "D", "-"),
-    "pfk_predicted": (ORANGE, "p", "-"),
-    "pfk_true": (BLACK, "*", "-"),
-    "varr": (BLUE, "^", "--"),
-    "entropy": (GREEN, "v", "--"),
-    "bald": (PURPLE, "P", "--"),
-    "mean_std": (SKY, "<", "--"),
-    "vaal": (ORANGE, "X", "--"),
-    "coreset": (GREEN, "o", ":"),
-}
-"""How a method is drawn wherever it appears."""
-
-COLOURS = (GREEN, BLUE, PURPLE, ORANGE, SKY, VERMILION, BLACK)
-MARKERS = (">", "h", "d", "H", "8", "p", "^", "s", "v")
-LINES = ("-.", ":", "--", "-")
 MANY = 8
 """Beyond so many curves the legend stands beside them."""
 
@@ -103,20 +79,31 @@ def curve_figure(
     `baseline` is the accuracy with every label of the pool, a dotted line.
     """
     figure, axes = _panel(title, label)
-    styles = _styles(curves)
+    styles = looks(curves)
     for method, frames in curves.items():
-        colour, marker, line = styles[method]
-        by_seed = pd.concat([f.set_index("labels_used")[metric].rename(i) for i, f in enumerate(frames)], axis=1) * 100
-        mean = by_seed.mean(axis=1)
-        name = f"{method} ({len(frames)} seeds)" if len(frames) > 1 else method
-        axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=line, label=name)
-        if len(frames) > 1:
-            spread = by_seed.std(axis=1)
-            axes.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+        by_seed = pd.concat([f.set_index("labels_used")[metric].rename(i) for i, f in enumerate(frames)], axis=1)
+        draw_mean(axes, 100 * by_seed, styles[method], seeds_named(method, len(frames)))
     if baseline is not None:
         axes.axhline(100 * baseline, color=BLACK, linestyle=":", linewidth=1.2, label="all labels of the pool")
     _finish(axes, bands=any(len(frames) > 1 for frames in curves.values()))
     return figure
+
+
+def draw_mean(axes: "Axes", by_seed: pd.DataFrame, style: Style, name: str, *, band: float = 0.15) -> None:
+    """The mean over the columns (seeds) against the index, with a band of one standard deviation if there are several.
+
+    `band` is its opacity.
+    """
+    colour, marker, line = style
+    mean = by_seed.mean(axis=1)
+    axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=line, label=name)
+    if by_seed.shape[1] > 1:
+        spread = by_seed.std(axis=1)
+        axes.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=band, linewidth=0)
+
+
+def seeds_named(method: str, seeds: int) -> str:
+    return f"{method} ({seeds} seeds)" if seeds > 1 else method
 
 
 def save_curve_png(
@@ -134,7 +121,7 @@ def save_curve_png(
 def save_run_png(path: Path, frame: pd.DataFrame, title: str, method: str) -> None:
     """One run: accuracy on test (or on what is held out) and validation."""
     figure, axes = _panel(title, "accuracy, %")
-    style = _styles([method])[method]
+    style = looks([method])[method]
     parts = {
         ACCURACY: ("test", style),
         "holdout/accuracy": ("held out", style),
@@ -165,25 +152,16 @@ def _panel(title: str, label: str) -> tuple["Figure", "Axes"]:
 
 
 def _finish(axes: "Axes", *, bands: bool) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda labels, _: f"{labels:,.0f}"))
+    count_labels(axes)
     if axes.get_legend_handles_labels()[0]:
         title = "mean, band of ±1 standard deviation" if bands else None
         beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(axes.lines) > MANY else {"loc": "best"}
         axes.legend(frameon=False, fontsize=9, title=title, title_fontsize=8, **beside)
 
 
-def _styles(methods: Iterable[str]) -> dict[str, Style]:
-    """The fixed ones; each other method's own, in its plain name's colour or else in one that the figure has not."""
-    named = sorted(methods)
-    chosen = {name: STYLES[name] for name in named if name in STYLES}
-    for name in named:
-        if name not in chosen:
-            plain = STYLES.get(re.split("[:@]", name)[0])
-            taken = [style[0] for style in chosen.values()]
-            colours = [plain[0]] if plain else sorted(COLOURS, key=taken.count)
-            combinations = ((colour, marker, line) for line, marker, colour in product(LINES, MARKERS, colours))
-            chosen[name] = next(style for style in combinations if style not in chosen.values())
-    return chosen
+def count_labels(axes: "Axes") -> None:
+    """Whole numbers along x, thousands set apart."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda labels, _: f"{labels:,.0f}"))

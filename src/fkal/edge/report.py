@@ -1,50 +1,132 @@
-"""`fkal report`: published experiments side by side, as figures and tables."""
+"""`fkal report`: finished experiments as one page, every figure as PNG and SVG, every table as CSV."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import typer
-from rich.console import Console
 
 from fkal.config import ConfigError
 from fkal.edge.curves import ACCURACY
-from fkal.edge.outcomes import Outcome, by_cell
-from fkal.edge.planning import PLAN
-from fkal.edge.publishing import curves_of, outcome_of, published
-from fkal.edge.running import WIDTH, all_labels, draw
-from fkal.edge.tables import accuracy_table
+from fkal.edge.looks import looks
+from fkal.edge.reporting.accuracy_curves import accuracy_figure, accuracy_numbers
+from fkal.edge.reporting.canvas import png_bytes, style, svg_bytes
+from fkal.edge.reporting.evidence import TESTS
+from fkal.edge.reporting.exhibits import Exhibit
+from fkal.edge.reporting.finished import Material
+from fkal.edge.reporting.page import page, png_of
+from fkal.edge.reporting.panels import Panel, panels_of
+from fkal.edge.reporting.sections import sections_of
+from fkal.edge.reporting.trust import experiments_exhibit, figures_exhibit, recipes
 from fkal.files import write_whole
+from fkal.spelling import did_you_mean
+
+CURVE = ["dataset", "bias", "method", "labels_used"]
 
 
-def report(root: Path, to: Path) -> None:
-    """Write the curves of each dataset and bias as a figure and CSV, and accuracy.csv with mean and spread of all.
+@dataclass(frozen=True)
+class Wishes:
+    """What a report shows: some methods or all, the accuracies to reach (fractions), the test, where images lie."""
 
-    The cells are those of the plan under `root`. Raises ConfigError if none of them is published.
-    """
-    cells = [_cell(path) for path in sorted((root / PLAN).glob("*/methods/*.yaml"))]
-    outcomes = [outcome_of(one) for one in published(root, cells)]
-    if not outcomes:
-        raise ConfigError(f"nothing is published under {root}; run: dvc repro")
-    to.mkdir(parents=True, exist_ok=True)
-    write_whole(to / "accuracy.csv", spread(outcomes).to_csv(index=False).encode())
-    console = Console(width=WIDTH)
-    for group, members in by_cell(outcomes).items():
-        console.print(accuracy_table(group, members))
-        typer.echo(f"curve: {draw(group, members, to, all_labels(group, outcomes))}")
+    methods: tuple[str, ...] = ()
+    accuracies: tuple[float, ...] = (0.8, 0.9, 0.95)
+    test: str = "t"
+    data_root: Path | None = None
+    options: tuple[str, ...] = ()
 
 
-def spread(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+def wishes(method: str | None, reach: str, test: str, data_root: Path | None) -> Wishes:
+    """Of the command's options. Raises ConfigError for what is none."""
+    if test not in TESTS:
+        raise ConfigError(f"--test {test!r}: {did_you_mean(test, TESTS)}known: {', '.join(TESTS)}")
+    try:
+        accuracies = tuple(float(word) / 100 for word in reach.split(","))
+    except ValueError:
+        raise ConfigError(f"--reach {reach!r}: give accuracies in %, say 80,90") from None
+    if not all(0 < accuracy <= 1 for accuracy in accuracies):
+        raise ConfigError(f"--reach {reach!r}: accuracies lie above 0 and up to 100 %")
+    methods = tuple(word.strip() for word in method.split(",")) if method else ()
+    named = {"--method": method, "--reach": reach, "--test": test, "--data-root": data_root}
+    usual = {"--reach": "80,90,95", "--test": "t"}
+    options = [w for k, v in named.items() if v is not None and v != usual.get(k) for w in (k, str(v))]
+    return Wishes(methods, accuracies, test, data_root, tuple(options))
+
+
+def report(material: Material, to: Path, wishes: Wishes) -> None:
+    """Write the page and its files. `accuracy.csv` has what DVC plots."""
+    panels = panels_of(material, wishes.methods)
+    command = shlex.join(["fkal", "report", *material.source, *wishes.options, "--to", str(to)])
+    with style():
+        styles = looks(material.frame["method"].unique())
+        sections = sections_of(
+            panels, styles, accuracies=wishes.accuracies, test=wishes.test, data_root=wishes.data_root
+        )
+        trust = [figures_exhibit(sections, command), experiments_exhibit(panels)]
+        every = [each for section in sections for each in section.exhibits]
+        whole = Exhibit("accuracy", "", figure=accuracy_figure(panels, styles), numbers=accuracy_numbers(panels))
+        svgs = {each.name: svg_bytes(each.figure) for each in [whole, *every] if each.figure is not None}
+        for each in [whole, *every]:
+            _write_exhibit(each, to, svgs)
+        settings = recipes(panels)
+        for recipe in settings:
+            _write(to / recipe.file, recipe.settings.encode())
+        text = page(
+            sections,
+            trust,
+            title=f"Labels well spent: {', '.join(dict.fromkeys(panel.group.dataset for panel in panels))}",
+            lead=_lead(panels),
+            notes=material.notes,
+            recipes=settings,
+            command=command,
+            svgs=svgs,
+        )
+    _write(to / "accuracy.csv", csv_bytes(spread(pd.concat([panel.frame for panel in panels]))))
+    _write(to / "iterations.csv", csv_bytes(pd.concat([panel.frame for panel in panels])))
+    _write(to / "index.html", text.encode())
+    _tell(every, to)
+
+
+def spread(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a curve (dataset, bias, method) and number of labels: mean test accuracy and one deviation around it."""
-    frame = curves_of(outcomes)
-    frame["curve"] = frame["dataset"] + " " + frame["bias"] + " " + frame["method"]
-    found = frame.groupby(["curve", "dataset", "bias", "method", "labels_used"], sort=False)[ACCURACY]
+    frame = frame.assign(curve=frame["dataset"] + " " + frame["bias"] + " " + frame["method"])
+    found = frame.groupby(["curve", *CURVE], sort=False)[ACCURACY]
     table = found.agg(accuracy="mean", std="std", seeds="count").reset_index()
     table["low"] = table["accuracy"] - table["std"].fillna(0)
     table["high"] = table["accuracy"] + table["std"].fillna(0)
     return table
 
 
-def _cell(plan: Path) -> str:
-    """`mnist-100-pfk_joint` of `mnist-100/methods/pfk_joint.yaml`."""
-    return f"{plan.parent.parent.name}-{plan.stem}"
+def _write_exhibit(each: Exhibit, to: Path, svgs: Mapping[str, bytes]) -> None:
+    numbers = b"" if each.numbers is None else csv_bytes(each.numbers)
+    if each.figure is not None:
+        _write(to / "figures" / f"{each.name}.png", png_bytes(each.figure, numbers))
+        _write(to / "figures" / f"{each.name}.svg", svgs[each.name])
+    if each.picture is not None:
+        _write(to / "figures" / f"{each.name}.png", png_of(each))
+    if each.numbers is not None:
+        _write(to / "tables" / f"{each.name}.csv", numbers)
+
+
+def _lead(panels: Sequence[Panel]) -> str:
+    runs = sum(panel.frame.groupby(["method", "seed"]).ngroups for panel in panels)
+    methods = len({method for panel in panels for method in panel.methods})
+    return f"{runs} finished experiments: {methods} methods on {', '.join(panel.title for panel in panels)}."
+
+
+def _tell(every: Sequence[Exhibit], to: Path) -> None:
+    figures = sum(each.figure is not None or each.picture is not None for each in every)
+    typer.echo(f"{to / 'index.html'}: {figures} figures, {sum(each.numbers is not None for each in every)} tables")
+    for each in every:
+        if each.missing:
+            typer.echo(f"left out: {each.missing}", err=True)
+
+
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False).encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content)

@@ -18,6 +18,7 @@ from fkal.made_once import Say
 LOCK_SECONDS = 2.0
 ROUND_FILE = re.compile(r"round-(\d+)\.(safetensors|json)")
 UNUSABLE = ".unusable"
+ABOUT = "about.json"
 
 
 class StateInUse(ValueError):
@@ -28,7 +29,8 @@ class StateDirectory:
     """Holds `<out>/state/<fingerprint>/`, for itself alone while open.
 
     An iteration is `round-03.safetensors` and `round-03.json`, the latter written last: it is
-    the mark that the iteration is finished. `notes.json` keeps the run ids of the tracking store.
+    the mark that the iteration is finished. `notes.json` keeps the run ids of the tracking store,
+    `about.json` what the experiment is.
     """
 
     def __init__(self, out: Path, fingerprint: str) -> None:
@@ -78,6 +80,12 @@ class StateDirectory:
                 break
         self._set_aside_after(len(finished))
         return finished
+
+    def describe(self, about: bytes) -> None:
+        """Keep what the first process that worked on the experiment says of it."""
+        self._check_open()
+        if not (self.path / ABOUT).exists():
+            write_whole(self.path / ABOUT, about)
 
     def add(self, finished: Round) -> None:
         """Raises ValueError for a figure that is not finite."""

@@ -1,0 +1,68 @@
+"""What an experiment is and what it was made with, kept beside its iterations so that they can be told of later."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from fkal.config import Config, ConfigError, Layer, merged
+from fkal.edge.provenance import git_commit
+from fkal.edge.state import ABOUT
+from fkal.experiment import Experiment
+from fkal.version import __version__
+
+FORMAT = "fkal-state-1"
+
+
+class About(NamedTuple):
+    """Whose iterations lie in a state directory; `made_with` names versions, hardware and the git commit."""
+
+    config: Config
+    split_digest: str
+    made_with: Mapping[str, str]
+
+
+def about_bytes(experiment: Experiment) -> bytes:
+    """The file's content."""
+    told = {
+        "format": FORMAT,
+        "name": experiment.name,
+        "fingerprint": experiment.fingerprint,
+        "split_digest": experiment.split.digest,
+        "config": experiment.config.tree,
+        "made_with": made_with(experiment.device),
+    }
+    return (json.dumps(told, indent=1) + "\n").encode()
+
+
+def made_with(device: torch.device) -> dict[str, str]:
+    """Versions, hardware, and the commit that is checked out in the working directory."""
+    commit = git_commit(Path.cwd())
+    named = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    return {
+        "fkal": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "device": f"{device}{named}",
+        **({"git commit": commit} if commit else {}),
+    }
+
+
+def read_about(folder: Path) -> About | None:
+    """None where the folder has no such file. Raises ConfigError for one that is not what was written."""
+    path = folder / ABOUT
+    try:
+        told: Any = json.loads(path.read_bytes())
+        if told["format"] != FORMAT:
+            raise ValueError(f"format {told['format']!r}, not {FORMAT}")
+        config = merged([Layer(str(path), told["config"])])
+        return About(config, str(told["split_digest"]), {str(k): str(v) for k, v in told["made_with"].items()})
+    except FileNotFoundError:
+        return None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: does not tell of an experiment ({error}); remove it and run it again") from None

@@ -1,0 +1,96 @@
+"""Accuracy against labels used, the paper's Fig. 4 and 5: of all images, of the rare classes, of the worst class."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from fkal.edge.curves import count_labels, draw_mean, seeds_named
+from fkal.edge.looks import BLACK, Style
+from fkal.edge.reporting.canvas import HEIGHT, WIDTH, canvas, legend_below
+from fkal.edge.reporting.exhibits import Exhibit
+from fkal.edge.reporting.panels import Panel
+from fkal.edge.reporting.published_curves import published_curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ACCURACIES = {
+    "accuracy": "accuracy",
+    "minority_accuracy": "accuracy of the rare classes",
+    "worst_class_accuracy": "accuracy of the worst class",
+}
+BAND, FAINT_BAND, FEW = 0.15, 0.07, 6
+"""Opacity of the bands, of up to a few methods and of more."""
+
+
+def accuracy_exhibits(panel: Panel, styles: Mapping[str, Style], score: str) -> Exhibit:
+    """Of one panel and score, a key of `ACCURACIES`."""
+    name, words = f"{score}-{panel.name}", ACCURACIES[score]
+    if f"{panel.group.measured}/{score}" not in panel.frame:
+        return Exhibit(name, panel.title, missing=f"{panel.title}: the {words} is not in what was read.")
+    return Exhibit(
+        name,
+        panel.title,
+        f"Mean {words} over the seeds of each method, band of one standard deviation."
+        + (_overlays(panel) if score == "accuracy" else ""),
+        figure=accuracy_figure([panel], styles, score),
+        numbers=accuracy_numbers([panel], score),
+    )
+
+
+def accuracy_figure(panels: Sequence[Panel], styles: Mapping[str, Style], score: str = "accuracy") -> "Figure":
+    """A panel each, side by side, over one legend; published curves are thin lines without markers."""
+    figure, axes = canvas(1, len(panels), width=WIDTH * len(panels), height=HEIGHT)
+    for each, panel in zip(axes.flat, panels, strict=True):
+        _draw(each, panel, styles, score)
+    legend_below(figure, axes, columns=2 * len(panels))
+    return figure
+
+
+def accuracy_numbers(panels: Sequence[Panel], score: str = "accuracy") -> pd.DataFrame:
+    """What the figure draws, in %: mean and standard deviation of each method, and its published curve."""
+    return pd.concat([_numbers(panel, method, score) for panel in panels for method in panel.methods])
+
+
+def _draw(axes: "Axes", panel: Panel, styles: Mapping[str, Style], score: str) -> None:
+    metric = f"{panel.group.measured}/{score}"
+    band = BAND if len(panel.methods) <= FEW else FAINT_BAND
+    drawn = False
+    for method in panel.methods:
+        by_seed = 100 * panel.by_seed(method, metric)
+        draw_mean(axes, by_seed, styles[method], seeds_named(method, by_seed.shape[1]), band=band)
+        paper = published_curve(panel.group.dataset, panel.group.bias, method)
+        if score == "accuracy" and len(paper):
+            label = None if drawn else "published (thin)"
+            axes.plot(paper.index, paper, color=styles[method][0], linewidth=0.7, alpha=0.9, label=label)
+            drawn = True
+    if score == "accuracy" and panel.baseline is not None:
+        axes.axhline(100 * panel.baseline, color=BLACK, linestyle=":", linewidth=1.2, label="all labels of the pool")
+    axes.set_title(panel.title)
+    axes.set_xlabel("labels used")
+    axes.set_ylabel(f"{panel.group.measured} {ACCURACIES[score]}, %")
+    count_labels(axes)
+
+
+def _numbers(panel: Panel, method: str, score: str) -> pd.DataFrame:
+    by_seed = 100 * panel.by_seed(method, f"{panel.group.measured}/{score}")
+    table = pd.DataFrame({"mean": by_seed.mean(axis=1), "std": by_seed.std(axis=1), "seeds": by_seed.count(axis=1)})
+    if score == "accuracy":
+        paper = published_curve(panel.group.dataset, panel.group.bias, method)
+        table["published"] = paper.reindex(table.index)
+    about = {"dataset": panel.group.dataset, "bias": panel.group.bias, "method": method}
+    table = table.reset_index()
+    for place, (column, value) in enumerate(about.items()):
+        table.insert(place, column, value)
+    return table
+
+
+def _overlays(panel: Panel) -> str:
+    """What the caption says of the lines that are not measured."""
+    g = panel.group
+    paper = any(len(published_curve(g.dataset, g.bias, method)) for method in panel.methods)
+    thin = " Thin lines are the published curves; their epoch was chosen by test accuracy." if paper else ""
+    dotted = " Dotted: every label of the pool." if panel.baseline is not None else ""
+    return thin + dotted

@@ -1,0 +1,103 @@
+"""The paper that figures are drawn on: sizes, ink, legends, and their bytes as PNG and SVG."""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, RULE = "#24292f", "#dfe3e8"
+"""Of text and axes, and of grids; no method has these colours, so a page can put its own in their place."""
+WIDTH, HEIGHT = 5.0, 3.3  # inches: half of a page on a laptop, and still legible on a phone
+PNG_DPI = 160
+ROW = 0.17  # inches of a legend's row
+MANY = 10  # entries of a legend, beyond which it is set small
+
+STYLE: Mapping[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "lines.markersize": 4.5,
+    "lines.linewidth": 1.4,
+    "legend.frameon": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "fkal",
+}
+
+
+def style() -> AbstractContextManager[None]:
+    """Figures are made and saved within it."""
+    import matplotlib as mpl
+
+    settings: Any = dict(STYLE)
+    return mpl.rc_context(settings)
+
+
+def canvas(
+    rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float = HEIGHT, **shared: Any
+) -> tuple["Figure", "np.ndarray[Any, np.dtype[Any]]"]:
+    """A figure and its axes as an array (rows columns)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
+
+
+def legend_below(figure: "Figure", axes: "np.ndarray[Any, np.dtype[Any]]", *, columns: int = 2) -> None:
+    """One for all axes, each name once; the figure grows by its rows."""
+    entries: dict[str, Any] = {}
+    for each in axes.flat:
+        for handle, name in zip(*each.get_legend_handles_labels(), strict=True):
+            entries.setdefault(name, handle)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + ROW * -(-len(entries) // columns))
+    small = {"fontsize": 6.5, "handlelength": 2.4, "columnspacing": 1.0} if len(entries) > MANY else {}
+    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns, **small)
+
+
+def hide_rest(axes: "np.ndarray[Any, np.dtype[Any]]", used: int) -> list["Axes"]:
+    """The first `used` axes; the others are not seen."""
+    every = list(axes.flat)
+    for each in every[used:]:
+        each.set_visible(False)
+    return every[:used]
+
+
+def png_bytes(figure: "Figure", numbers: bytes) -> bytes:
+    """The file tells which numbers it was drawn from, a table as CSV."""
+    told = {"Software": None, "Description": about_numbers(numbers)}
+    return _saved(figure, "png", dpi=PNG_DPI, facecolor="white", metadata=told, pil_kwargs={"optimize": True})
+
+
+def about_numbers(numbers: bytes) -> str:
+    return f"sha256 of its numbers: {hashlib.sha256(numbers).hexdigest()}"
+
+
+def svg_bytes(figure: "Figure") -> bytes:
+    return _saved(figure, "svg", transparent=True, metadata={"Date": None, "Creator": "fkal report"})
+
+
+def _saved(figure: "Figure", kind: str, **options: Any) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, **options)
+    return content.getvalue()

@@ -1,0 +1,52 @@
+"""A figure's SVG as a part of the page: names of its own, and the page's ink, so that it is dark where the page is."""
+
+import re
+from xml.etree import ElementTree
+
+from fkal.edge.looks import BLACK
+from fkal.edge.reporting.canvas import INK, RULE
+
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+HREF = f"{{{XLINK}}}href"
+OF_THE_PAGE = {INK: "currentColor", BLACK: "currentColor", RULE: "var(--rule)"}
+COLOUR = re.compile("|".join(re.escape(colour) for colour in OF_THE_PAGE), re.IGNORECASE)
+REFERENCE = re.compile(r"url\(#")
+
+
+def inline_svg(svg: bytes, name: str, alt: str) -> str:
+    """The `<svg>` element: ids begin with `name`, `alt` says what it shows to those who do not see it."""
+    root = ElementTree.fromstring(svg)
+    for element in list(root):
+        if element.tag == f"{{{SVG}}}metadata":
+            root.remove(element)
+    for element in root.iter():
+        for key, value in element.attrib.items():
+            element.set(key, _own(key, value, name))
+    _drop_repeated_ids(root)
+    root.attrib.update({"role": "img", "aria-label": alt, "id": name})
+    for size in ("width", "height"):
+        root.attrib.pop(size)
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", XLINK)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _drop_repeated_ids(root: ElementTree.Element) -> None:
+    """Equal pictures are given the same name, which nothing refers to."""
+    seen: set[str] = set()
+    for element in root.iter():
+        name = element.get("id")
+        if name in seen:
+            del element.attrib["id"]
+        elif name is not None:
+            seen.add(name)
+
+
+def _own(key: str, value: str, name: str) -> str:
+    if key == "id":
+        return f"{name}-{value}"
+    if key == HREF and value.startswith("#"):
+        return f"#{name}-{value[1:]}"
+    if key in ("style", "clip-path", "fill", "stroke"):
+        return REFERENCE.sub(f"url(#{name}-", COLOUR.sub(lambda match: OF_THE_PAGE[match[0].lower()], value))
+    return value

@@ -1,0 +1,122 @@
+"""The methods of a panel in one table: area under the budget curve and accuracies after the last label."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from fkal.edge.reporting.evidence import TESTS, Pair, pairs, pairs_frame, penalty_matrix
+from fkal.edge.reporting.exhibits import Exhibit, Shown
+from fkal.edge.reporting.labels_needed import needed_frame, savings_frame
+from fkal.edge.reporting.panels import Panel
+from fkal.edge.reporting.words import MISSING, count, mean_std, p_value, percent, points, seeds_text, with_interval
+
+SCORES = {"accuracy": "accuracy", "minority_accuracy": "rare classes", "worst_class_accuracy": "worst class"}
+
+
+def ranking_exhibit(panel: Panel) -> Exhibit:
+    scores = [score for score in SCORES if f"{panel.group.measured}/{score}" in panel.frame]
+    rows, table = [], []
+    for method in panel.methods:
+        areas = 100 * panel.areas(method)
+        last = {s: 100 * panel.by_seed(method, f"{panel.group.measured}/{s}").iloc[-1] for s in scores}
+        spreads = [mean_std(areas), *(mean_std(values) for values in last.values())]
+        rows.append([method, seeds_text(panel.of(method)["seed"]), *spreads])
+        values = {"aubc": areas, **last}
+        figures = {f"{name}_{what}": getattr(v, what)() for name, v in values.items() for what in ("mean", "std")}
+        table.append({"method": method, "seeds": len(areas), **figures})
+    head = ["method", "seeds", "AUBC, %", *(f"final {SCORES[score]}, %" for score in scores)]
+    return Exhibit(
+        f"ranking-{panel.name}",
+        f"{panel.title}: summary",
+        "AUBC is the mean accuracy over the budget (area under the curve by labels used); mean ± standard deviation.",
+        numbers=pd.DataFrame(table),
+        shown=Shown(head, rows, left=2),
+    )
+
+
+def needed_exhibits(panel: Panel, accuracies: Sequence[float]) -> list[Exhibit]:
+    needed, savings = needed_frame(panel, accuracies), savings_frame(panel, accuracies)
+    saved = [_saved(row) for row in savings.to_dict("records")]
+    rows = []
+    for method in panel.methods:
+        mine = needed[needed["method"] == method].to_dict("records")
+        rows.append([method, *(_labels(row) for row in mine)])
+    head = ["method", *(f"{percent(a)} %" for a in accuracies)]
+    return [
+        Exhibit(
+            f"labels-{panel.name}",
+            f"{panel.title}: labels needed",
+            "Interpolated between iterations; mean over seeds with its 95 % interval.",
+            numbers=needed,
+            shown=Shown(head, rows),
+        ),
+        Exhibit(
+            f"savings-{panel.name}",
+            f"{panel.title}: labels saved",
+            "Mean over common seeds with its 95 % interval. ≥: the baseline does not get there within its budget.",
+            numbers=savings,
+            shown=Shown(["method", "baseline", "at", "fewer labels"], saved, 2),
+            folded=True,
+        ),
+    ]
+
+
+def evidence_exhibit(panel: Panel, test: str) -> Exhibit:
+    found = sorted(pairs(panel, test), key=lambda pair: -abs(pair.difference))
+    head = ["method", "held against", "seeds", "difference, points", "p", "p, Holm", "what it shows"]
+    return Exhibit(
+        f"pairs-{panel.name}",
+        f"{panel.title}: each pair",
+        f"Difference of AUBC, seed by seed; {TESTS[test][0]}, two-sided, p-values corrected after Holm for "
+        f"{len(found)} comparisons. {_reach(found, test)}",
+        numbers=pairs_frame(found),
+        shown=Shown(head, [_pair_row(pair) for pair in found], left=2),
+        folded=len(found) > 10,
+    )
+
+
+def penalty_exhibit(panels: Sequence[Panel]) -> Exhibit:
+    table = penalty_matrix(panels)
+    rows = [[method, *(f"{value:.1f}" if value else "·" for value in row)] for method, row in table.iterrows()]
+    beaten = ["mean", *(f"{value:.2f}" for value in table.mean())]
+    return Exhibit(
+        "penalty",
+        "Pairwise penalty matrix",
+        f"How often the row's method beat the column's, in {len(panels)} panels' worth of iterations (paired t-test in "
+        "each iteration, 95 %). The last row is how often a method was beaten, on average: lower is better.",
+        numbers=table.rename_axis("method").reset_index(),
+        shown=Shown(["", *table.columns], [*rows, beaten]),
+        wide=True,
+    )
+
+
+def _labels(row: dict[str, float]) -> str:
+    if row["reached_by"] < row["seeds"]:
+        return f"{row['reached_by']:.0f} of {row['seeds']:.0f} seeds get there" if row["reached_by"] else MISSING
+    return with_interval(row["labels"], row["low"], row["high"], count)
+
+
+def _saved(row: dict[str, float]) -> list[str]:
+    least = "≥ " if row["at_least"] else ""
+    saved = with_interval(row["saving"], row["low"], row["high"], lambda part: f"{percent(part)} %")
+    return [str(row["method"]), str(row["baseline"]), f"{percent(row['accuracy'])} %", least + saved]
+
+
+def _pair_row(pair: Pair) -> list[str]:
+    return [
+        pair.first,
+        pair.second,
+        str(pair.seeds),
+        points(pair.difference, pair.std),
+        p_value(pair.p),
+        p_value(pair.adjusted),
+        pair.verdict,
+    ]
+
+
+def _reach(found: Sequence[Pair], test: str) -> str:
+    """What the test cannot show with so few seeds."""
+    most = max((pair.seeds for pair in found), default=0)
+    if test != "wilcoxon" or most < 2 or 2 ** (1 - most) * len(found) < 0.05:
+        return ""
+    return f"With {most} seeds its smallest p is {2.0 ** (1 - most):.3g}, so that here it can show nothing."

@@ -1,0 +1,23 @@
+"""Curves as a table: accuracy by iteration, without the experiments behind it."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from fkal.config import ConfigError
+from fkal.edge.curves import ACCURACY
+from fkal.edge.reporting.finished import Material
+
+NEEDED = ("dataset", "bias", "protocol", "method", "seed", "b", "labels_used", ACCURACY)
+
+
+def from_curves(path: Path) -> Material:
+    """A CSV as `fkal run` writes it beside its curves: a row a seed and iteration. Raises ConfigError for any other."""
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ConfigError(f"{path}: cannot be read as CSV ({error}); name a file of curves") from None
+    missing = [name for name in NEEDED if name not in frame]
+    if missing or frame.empty:
+        raise ConfigError(f"{path}: has {len(frame)} rows and lacks {missing}; name a CSV that `fkal run` wrote")
+    return Material(frame, (), ("--curves", str(path)), (f"{path}: curves alone, so what needs more is left out",))

@@ -1,0 +1,93 @@
+"""Experiments as a tracking store has them, for the report: no scratch folder is needed."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+
+from fkal.config import ConfigError
+from fkal.edge.found_runs import FoundRun, all_runs, iterations, opened
+from fkal.edge.outcomes import Outcome
+from fkal.edge.reporting.finished import Finished, Material, Weights, rounds_frame
+from fkal.edge.reporting.splits import splits_in
+from fkal.edge.reporting.tracked_about import about_of
+from fkal.engine.rounds import Round, Selection
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+COLUMNS = {"ranks": "rank", "scores": "score", "matches": "matched_validation_index", "pseudo_labels": "pseudo_label"}
+
+
+def from_mlflow(tracking: str | None) -> Material:
+    """The finished experiments of the store, by the files that each iteration has there."""
+    client = opened(tracking)
+    runs = [run for run in all_runs(client) if run.status == "FINISHED" and not run.superseded]
+    if not runs:
+        raise ConfigError(f"{client.tracking_uri}: no experiment is finished; `fkal runs` lists them")
+    with tempfile.TemporaryDirectory() as folder:
+        finished = [_finished(client, run, Path(folder)) for run in runs]
+    finished.sort(key=lambda each: (each.outcome.config.data.name, each.outcome.method, each.outcome.config.seed))
+    return Material(rounds_frame(finished), finished, ("--tracking-uri", client.tracking_uri))
+
+
+def _finished(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
+    about = about_of(client, run)
+    children = sorted(iterations(client, run), key=lambda child: int(child.data.params["b"]))
+    rounds = tuple(_round(client, child, folder) for child in children)
+    outcome = Outcome(about.config, run.fingerprint, about.split_digest, rounds, run.run_id, client.tracking_uri)
+    names = [each.path for each in client.list_artifacts(run.run_id) if each.path.endswith(".json")]
+    here = _folder(folder, run.run_id)
+    paths = [Path(client.download_artifacts(run.run_id, name, str(here))) for name in names]
+    last = children[-1].info.run_id
+    return Finished(outcome, _weights(client, last), splits_in(paths).get(about.split_digest), about.made_with)
+
+
+def _round(client: "MlflowClient", child: "Run", folder: Path) -> Round:
+    here = _folder(folder, child.info.run_id)
+    files = [client.download_artifacts(child.info.run_id, n, str(here)) for n in ("summary.json", "selected.parquet")]
+    told: dict[str, Any] = json.loads(Path(files[0]).read_bytes())
+    return Round(
+        b=told["b"],
+        labels_used=told["labels_used"],
+        selection=_selection(pd.read_parquet(files[1])),
+        metrics=told["metrics"],
+        train_loss=tuple(told["train_loss"]),
+        epoch=told["epoch"],
+        confusion=torch.tensor(told["confusion"]),
+        labeled_counts=tuple(told["labeled_counts"]),
+        forward_images=told["forward_images"],
+        backward_images=told["backward_images"],
+        seconds=told["seconds"],
+        peak_memory_mb=child.data.metrics.get("gpu/max_mem_allocated_mb"),
+        weights={},
+    )
+
+
+def _selection(picks: pd.DataFrame) -> Selection:
+    known = {name: column for name, column in COLUMNS.items() if picks[column].notna().all()}
+    return Selection(
+        indices=torch.tensor(picks["index"].tolist()),
+        labels=torch.tensor(picks["label"].tolist()),
+        **{name: torch.tensor(picks[column].tolist()) for name, column in known.items()},
+    )
+
+
+def _weights(client: "MlflowClient", run_id: str) -> Callable[[], Weights]:
+    def last_weights() -> Weights:
+        with tempfile.TemporaryDirectory() as folder:
+            return load_file(client.download_artifacts(run_id, "weights.safetensors", folder))
+
+    return last_weights
+
+
+def _folder(folder: Path, run_id: str) -> Path:
+    here = folder / run_id
+    here.mkdir()
+    return here

@@ -1,0 +1,55 @@
+"""What `dvc repro` published, for the report."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fkal.config import ConfigError
+from fkal.edge.outcomes import Outcome
+from fkal.edge.planning import PLAN
+from fkal.edge.publishing import SPLITS, TIMINGS, Published, published
+from fkal.edge.reporting.finished import Finished, Material, rounds_frame
+from fkal.edge.reporting.round_folders import rounds_in, weights_in
+from fkal.edge.reporting.splits import splits_in
+
+
+def from_pipeline(root: Path) -> Material:
+    """The cells of the plan under `root`. Raises ConfigError if none of them is published."""
+    cells = [_cell(path) for path in sorted((root / PLAN).glob("*/methods/*.yaml"))]
+    splits = splits_in(sorted((root / SPLITS).glob("*/*.json")))
+    finished = []
+    for one in published(root, cells):
+        outcome = Outcome(one.config, one.fingerprint, one.split_digest, _rounds(root, one), run_id="", tracking_uri="")
+        finished.append(Finished(outcome, weights_in(one.folder), splits.get(one.split_digest)))
+    if not finished:
+        raise ConfigError(
+            f"nothing is published under {root}; run: dvc repro, or report what `fkal run` left: fkal report --out runs"
+        )
+    return Material(rounds_frame(finished), finished, () if root == Path("data") else ("--root", str(root)))
+
+
+def _rounds(root: Path, one: Published) -> Any:
+    """With the seconds that were published beside it."""
+    timings = _timings(root / TIMINGS / f"{one.cell}.json").get(one.folder.name, {})
+    try:
+        rounds = rounds_in(one.folder, timed_files=False)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; bring it back: dvc checkout") from None
+    return tuple(replace(each, seconds=timings.get(f"round-{each.b:02d}", {}).get("seconds", {})) for each in rounds)
+
+
+def _timings(path: Path) -> Mapping[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON ({error}); bring it back: dvc checkout") from None
+    return values if isinstance(values, dict) else {}
+
+
+def _cell(plan: Path) -> str:
+    """`mnist-100-pfk_joint` of `mnist-100/methods/pfk_joint.yaml`."""
+    return f"{plan.parent.parent.name}-{plan.stem}"

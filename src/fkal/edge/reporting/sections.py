@@ -1,0 +1,87 @@
+"""The page from top to bottom."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from fkal.data.config import DataConfig
+from fkal.data.datasets import Dataset, load
+from fkal.data.errors import CorruptData, MissingData
+from fkal.edge.looks import Style
+from fkal.edge.reporting.accuracy_curves import accuracy_exhibits
+from fkal.edge.reporting.exhibits import Exhibit, Section
+from fkal.edge.reporting.more_curves import COSTS, cost_exhibit, pseudo_exhibit
+from fkal.edge.reporting.panels import Panel
+from fkal.edge.reporting.picked_images import picked_exhibit
+from fkal.edge.reporting.ranking import evidence_exhibit, needed_exhibits, penalty_exhibit, ranking_exhibit
+from fkal.edge.reporting.small_multiples import confusion_exhibit, counts_exhibit
+from fkal.edge.reporting.tsne import tsne_exhibit
+
+EVIDENCE = (
+    "A method is called better only where the test says so. With one seed nothing can be concluded; with few, a "
+    "missing difference is not equality."
+)
+
+
+def sections_of(
+    panels: Sequence[Panel],
+    styles: Mapping[str, Style],
+    *,
+    accuracies: Sequence[float],
+    test: str,
+    data_root: Path | None,
+) -> list[Section]:
+    def curves(score: str) -> list[Exhibit]:
+        return [accuracy_exhibits(panel, styles, score) for panel in panels]
+
+    tests = [evidence_exhibit(panel, test) for panel in panels]
+    datasets = {panel.name: _dataset(panel, data_root) for panel in panels}
+    return [
+        Section("accuracy", "Accuracy", "", [*curves("accuracy"), *(ranking_exhibit(p) for p in panels)]),
+        Section("rare", "Rare and worst classes", "", [*curves("minority_accuracy"), *curves("worst_class_accuracy")]),
+        Section("labels", "Labels needed", "", [e for p in panels for e in needed_exhibits(p, accuracies)]),
+        Section("evidence", "Evidence", EVIDENCE, [*tests, penalty_exhibit(panels)]),
+        Section("cost", "Cost", "", [cost_exhibit(p, styles, unit) for unit in COSTS for p in panels]),
+        Section("pseudo", "Pseudo-labels", "", [pseudo_exhibit(p, styles) for p in panels]),
+        Section("labeled", "What was labeled", "", [*map(counts_exhibit, panels), *_picked(panels, datasets)]),
+        Section(
+            "errors",
+            "Errors",
+            "",
+            [*map(confusion_exhibit, panels), *(tsne_exhibit(p, datasets[p.name]) for p in panels)],
+        ),
+    ]
+
+
+def _picked(panels: Sequence[Panel], datasets: Mapping[str, Dataset | str]) -> list[Exhibit]:
+    sheets = []
+    for panel in panels:
+        dataset = datasets[panel.name]
+        if isinstance(dataset, str):
+            title = f"{panel.title}: picked images"
+            sheets.append(Exhibit(f"picked-{panel.name}", title, missing=f"{title}: {dataset}."))
+        else:
+            sheets += [picked_exhibit(panel, method, dataset.train) for method in panel.methods]
+    return sheets
+
+
+def _dataset(panel: Panel, data_root: Path | None) -> Dataset | str:
+    """The images, or why there are none."""
+    if not panel.finished:
+        return "curves alone were read"
+    config = panel.finished[0].outcome.config.data
+    digests = {each.split.data_digest for each in panel.finished if each.split}
+    dataset = _loaded(config if data_root is None else replace(config, root=str(data_root)))
+    if not isinstance(dataset, str) and digests and digests != {dataset.digest}:
+        return f"the images of {dataset.name} here are others than those of the experiments"
+    return dataset
+
+
+@cache
+def _loaded(config: DataConfig) -> Dataset | str:
+    """Nothing is downloaded."""
+    try:
+        return load(config, download=False)
+    except (MissingData, CorruptData) as error:
+        return f"the images are not at hand ({' '.join(str(error).split())})"

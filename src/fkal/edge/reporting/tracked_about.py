@@ -1,0 +1,37 @@
+"""Configurations as the tracking store has them."""
+
+from typing import TYPE_CHECKING
+
+from fkal.config import Config, from_assignments, merged
+from fkal.edge.about import About
+from fkal.edge.found_runs import FoundRun, all_runs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+COMPARED = ("method", "bias")
+"""Params that are made of the others, for MLflow's comparisons."""
+
+
+def tracked_abouts(client: "MlflowClient") -> dict[str, About]:
+    """By fingerprint, of the runs that none has superseded."""
+    runs = [run for run in all_runs(client) if run.fingerprint and not run.superseded]
+    return {run.fingerprint: about_of(client, run) for run in runs}
+
+
+def about_of(client: "MlflowClient", run: FoundRun) -> About:
+    """Raises ConfigError if its params are no configuration of this version."""
+    tracked = client.get_run(run.run_id)
+    return About(_config(tracked), tracked.data.tags.get("fkal.split_digest", ""), _made_with(tracked))
+
+
+def _config(run: "Run") -> Config:
+    params = {key: value for key, value in run.data.params.items() if key not in COMPARED}
+    return merged([from_assignments([f"{key}={value}" for key, value in params.items()])])
+
+
+def _made_with(run: "Run") -> dict[str, str]:
+    names = {"fkal": "fkal.version", "device": "fkal.device", "git commit": "fkal.git_commit"}
+    tags = run.data.tags
+    return {name: tags[tag] for name, tag in names.items() if tag in tags}

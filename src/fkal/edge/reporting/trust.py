@@ -1,0 +1,83 @@
+"""What a reader needs to trust the page: settings, seeds, versions, digests, and commands that make it again."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import yaml
+
+from fkal.edge.reporting.exhibits import Exhibit, Section, Shown
+from fkal.edge.reporting.finished import Finished
+from fkal.edge.reporting.panels import Panel
+from fkal.edge.reporting.picked_images import file_name
+from fkal.edge.reporting.words import MISSING, seeds_text
+
+
+class Recipe(NamedTuple):
+    """How one cell is run again: the settings file that the report writes, and the command that reads it."""
+
+    name: str
+    file: str
+    settings: str
+    command: str
+
+
+def recipes(panels: Sequence[Panel]) -> list[Recipe]:
+    """One a panel and method, of its first seed's settings."""
+    return [_recipe(p, method, p.experiments(method)) for p in panels for method in p.methods if p.finished]
+
+
+def experiments_exhibit(panels: Sequence[Panel]) -> Exhibit:
+    rows = [_row(each) for panel in panels for method in panel.methods for each in panel.experiments(method)]
+    head = ["experiment", "fingerprint", "split", "data", "git commit", "made with"]
+    if not rows:
+        return Exhibit("experiments", "Experiments", missing="Experiments: curves alone were read.")
+    return Exhibit(
+        "experiments",
+        "Experiments",
+        "Digests cover content: equal ones are equal data. – : not recorded.",
+        shown=Shown(head, rows, left=len(head)),
+        folded=True,
+        wide=True,
+    )
+
+
+def figures_exhibit(sections: Sequence[Section], command: str) -> Exhibit:
+    """Which files hold each figure, and the command that makes it."""
+    rows = [
+        [
+            each.title,
+            f"figures/{each.name}.png, .svg",
+            f"tables/{each.name}.csv" if each.numbers is not None else MISSING,
+            command,
+        ]
+        for section in sections
+        for each in section.exhibits
+        if each.figure is not None
+    ]
+    head = ["figure", "files", "numbers", "made by"]
+    return Exhibit("figures", "Figures", shown=Shown(head, rows, left=4), folded=True, wide=True)
+
+
+def _recipe(panel: Panel, method: str, experiments: Sequence[Finished]) -> Recipe:
+    name = f"{panel.name}-{file_name(method)}"
+    file = f"settings/{name}.yaml"
+    settings = {k: v for k, v in experiments[0].outcome.config.tree.items() if k != "seed"}
+    seeds = seeds_text(each.outcome.config.seed for each in experiments).replace(" ", "")
+    return Recipe(name, file, _yaml(settings), f"fkal run --params {file} --seeds {seeds}")
+
+
+def _yaml(settings: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+
+
+def _row(each: Finished) -> list[str]:
+    made = dict(each.made_with)
+    commit = made.pop("git commit", MISSING)
+    return [
+        each.outcome.name,
+        each.outcome.fingerprint,
+        each.outcome.split_digest or MISSING,
+        each.split.data_digest if each.split else MISSING,
+        commit,
+        ", ".join(f"{name} {value}" for name, value in made.items()) or MISSING,
+    ]

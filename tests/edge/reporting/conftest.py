@@ -1,0 +1,98 @@
+"""A scratch folder of finished experiments on the digits, without training: picks and confusions are drawn."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fkal import config as configuration
+from fkal.config import Config, Layer
+from fkal.edge.about import about_bytes
+from fkal.edge.report import report, wishes
+from fkal.edge.reporting.reading_runs import from_runs
+from fkal.edge.state import StateDirectory
+from fkal.engine.evaluation import accuracies
+from fkal.engine.rounds import Round, Selection
+from fkal.experiment import Experiment, prepare
+from fkal.identity import method_name
+
+METHODS = {"random": 0.42, "pfk_joint": 0.7, "coreset@fc1": 0.6}
+"""And how often, about, each is right."""
+SEEDS = {"random": (0, 1, 2), "pfk_joint": (0, 1, 2), "coreset@fc1": (1,)}
+BUDGET, ROUNDS = 20, 4
+
+
+def settings(method: str, seed: int, ratio: int) -> Config:
+    small = {
+        "acquisition": {"budget": BUDGET, "rounds": ROUNDS},
+        "bias": {"ratio": ratio},
+        "seed": seed,
+        "device": "cpu",
+    }
+    preset = configuration.from_file(configuration.preset("digits"), "digits")
+    return configuration.merged([preset, Layer("small", small), configuration.method_layer(method)])
+
+
+def drawn_round(experiment: Experiment, b: int) -> Round:
+    method, seed = method_name(experiment.config), experiment.seed
+    generator = torch.Generator().manual_seed(100 * seed + b)
+    pool, labels = experiment.split.pool, experiment.dataset.train.labels
+    picked = pool[torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed))][: b * BUDGET]
+    indices = picked[-BUDGET:]
+    right = METHODS[method] + 0.05 * b
+    truth = experiment.dataset.test.labels
+    guessed = torch.where(
+        torch.rand(len(truth), generator=generator) < right,
+        truth,
+        torch.randint(10, (len(truth),), generator=generator),
+    )
+    confusion = torch.bincount(10 * truth + guessed, minlength=100).view(10, 10)
+    fisher = method.startswith("pfk")
+    descriptors = {} if method == "random" else {"descriptors": 1000 + b}
+    return Round(
+        b=b,
+        labels_used=b * BUDGET,
+        selection=Selection(
+            indices=indices,
+            labels=labels[indices],
+            matches=experiment.split.validation[:BUDGET] if fisher else None,
+            pseudo_labels=labels[indices] if fisher else None,
+        ),
+        metrics={
+            **accuracies(confusion, experiment.split.cut, prefix="test"),
+            "val/accuracy": 0.5,
+            **({"pseudo/accuracy": 0.7, "pseudo/minority_recall": 0.1 * b + 0.01 * seed} if fisher else {}),
+        },
+        train_loss=(1.0,),
+        epoch=1,
+        confusion=confusion,
+        labeled_counts=tuple(labels[picked].bincount(minlength=10).tolist()),
+        forward_images={**descriptors, "train": 10 * b, "evaluate": 100},
+        backward_images={**descriptors, "train": 10 * b},
+        seconds={**({"descriptors": 0.5 * b} if descriptors else {}), "select": 0.125, "train": 2.0},
+        peak_memory_mb=None,
+        weights=experiment.first_weights,
+    )
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory) -> Path:
+    """As `fkal run --out` leaves it, two biases; coreset has one seed alone."""
+    out = tmp_path_factory.mktemp("scratch") / "runs"
+    for ratio in (1, 20):
+        for method, seeds in SEEDS.items():
+            for seed in seeds:
+                experiment = prepare(settings(method, seed, ratio), out, lambda _: None)
+                with StateDirectory(out, experiment.fingerprint) as state:
+                    state.describe(about_bytes(experiment))
+                    for b in range(1, ROUNDS + 1):
+                        state.add(drawn_round(experiment, b))
+    return out
+
+
+@pytest.fixture(scope="session")
+def made(scratch, tmp_path_factory) -> Path:
+    """The folder of a report on it."""
+    to = tmp_path_factory.mktemp("report")
+    report(from_runs(scratch, None), to, wishes(None, "60,75,99", "t", None))
+    return to

@@ -1,0 +1,53 @@
+"""`fkal show` and `fkal compare`, as a user calls them."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from fkal.edge.cli import app
+
+
+def told(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def rounds(scratch) -> dict[str, list[dict]]:
+    """Raw iterations by name."""
+    return {
+        json.loads((folder / "about.json").read_text())["name"]: [
+            json.loads(path.read_text()) for path in sorted(folder.glob("round-*.json"))
+        ]
+        for folder in (scratch / "state").iterdir()
+    }
+
+
+def test_show_prints_the_curve_and_a_row_an_iteration(scratch, rounds):
+    text = told("show", "digits-ir20-pfk_joint-s1", "--out", str(scratch))
+    assert "accuracy, %" in text and text.count("●") == 5
+    lines = [line.split() for line in text.splitlines()]
+    for r in rounds["digits-ir20-pfk_joint-s1"]:
+        scores = [
+            f"{100 * r['metrics'][f'test/{k}']:.2f}" for k in ("accuracy", "minority_accuracy", "worst_class_accuracy")
+        ]
+        assert any(line[:5] == [str(r["b"]), str(r["labels_used"]), *scores] for line in lines)
+    assert ["all", *map(str, rounds["digits-ir20-pfk_joint-s1"][-1]["labeled_counts"])] in lines
+
+
+def test_compare_prints_what_differs_and_which_images_both_picked(scratch, rounds):
+    text = told("compare", "digits-ir20-random-s0", "digits-ir20-pfk_joint-s0", "--out", str(scratch))
+    lines = [line.split() for line in text.splitlines()]
+    assert ["acquisition.name", "random", "pfk"] in lines
+    assert not any(line[:1] == ["train.lr"] for line in lines)
+    a, b = (100 * rounds[f"digits-ir20-{m}-s0"][-1]["metrics"]["test/accuracy"] for m in ("random", "pfk_joint"))
+    assert ["4", f"{a:.2f}", f"{b:.2f}", f"{a - b:+.2f}", "80", "80"] in lines  # of one seed both draw the same
+
+
+def test_a_fingerprint_names_an_experiment_too_and_nonsense_none(scratch):
+    name = next((scratch / "state").iterdir()).name
+    assert "picked by class" in told("show", name, "--out", str(scratch))
+    assert "is no finished experiment" in told("show", "digits-ir20-pfk-s1", "--out", str(scratch), code=2)
+    assert "no finished iterations" in told("show", "x", "--out", str(scratch / "empty"), code=4)
