@@ -185,6 +185,22 @@ def test_the_flat_tree_has_dotted_keys_and_plain_values():
             {"name": "pfk", "pseudo_label": "joint", "combine": "sum", "taps": ["conv2"]},
             {"pretrain": {"task": "none"}, "train": {"layers": "head"}},
         ),
+        (
+            "pfk_joint_shift:coverage:whiten",
+            {"name": "pfk", "pseudo_label": "joint_shift", "matching": "coverage", "whitening": "shrunk"},
+            {},
+        ),
+        (
+            "fisher_coverage:random_theta_0@conv2",
+            {
+                "name": "pfk",
+                "pseudo_label": "joint_shift",
+                "matching": "coverage",
+                "whitening": "shrunk",
+                "taps": ["conv2"],
+            },
+            {"pretrain": {"task": "none"}},
+        ),
         ("my_own", {"name": "my_own"}, {}),
         ("my_own:k3", {"name": "my_own", "samples": 3}, {}),
     ],
@@ -213,7 +229,13 @@ def test_a_short_name_of_another_form_is_refused(spec):
         ("pfk_joint:summ", ["'summ' is unknown", "did you mean 'sum'?"]),
         ("pfk:head_onyl", ["'head_onyl' is unknown", "did you mean 'head_only'?"]),
         ("pfk:random_theta0", ["did you mean 'random_theta_0'?"]),
-        ("varr:4", ["'4' is unknown", "known: product, product_of_sums, sum, random_theta_0, head_only, e4, k32"]),
+        (
+            "varr:4",
+            [
+                "'4' is unknown",
+                "known: product, product_of_sums, sum, k_center, coverage, whiten, random_theta_0, head_only",
+            ],
+        ),
         ("varr:e", ["'e' is unknown"]),
         ("varr:e-1", ["'e-1' is unknown"]),
         ("varr:k1.5", ["'k1.5' is unknown"]),
@@ -230,7 +252,9 @@ def test_an_unknown_mark_is_refused_with_what_is_known(spec, parts):
         assert part in message
 
 
-@pytest.mark.parametrize("spec", ["varr:k4:k8", "varr:e2:k4:e2", "pfk:sum:product", "random:head_only:head_only"])
+@pytest.mark.parametrize(
+    "spec", ["varr:k4:k8", "varr:e2:k4:e2", "pfk:sum:product", "pfk:coverage:k_center", "random:head_only:head_only"]
+)
 def test_a_mark_that_says_anew_what_another_said_is_refused(spec):
     with pytest.raises(ConfigError, match=f"{spec.rpartition(':')[2]}' says anew what a mark before it said"):
         C.method_layer(spec)

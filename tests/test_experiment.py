@@ -12,7 +12,7 @@ from fkal.engine.metering import Meter, Progress
 from fkal.engine.pretraining import pretrain
 from fkal.engine.rounds import Round
 from fkal.experiment import device_named, prepare
-from fkal.identity import bias_name, method_name
+from fkal.identity import bias_name, method_name, settings_of_first_descriptors, settings_read
 from fkal.models import head_name, members_of
 
 QUICK = ("pretrain.epochs=1", "train.epochs=2", "acquisition.rounds=2")
@@ -77,6 +77,7 @@ OTHERS_ALONE = {
     "taps": ("acquisition.taps=[conv2]",),
     "pseudo_label": ("acquisition.pseudo_label=true", "acquisition.pseudo_label=predicted"),
     "combine": ("acquisition.combine=sum",),
+    "matching": ("acquisition.matching=coverage", "acquisition.whitening=shrunk"),
     "samples": ("acquisition.samples=9",),
     "views": ("acquisition.view_degrees=1", "acquisition.view_noise=0.5"),
     "ensemble": ("acquisition.ensemble=3",),
@@ -89,10 +90,10 @@ READ_BY = {
     "random": {"extent"},
     "pcc": {"extent", "taps"},
     "coreset": {"extent", "taps"},
-    "pfk": {"extent", "taps", "pseudo_label", "combine"},
-    "pfk_joint_zg": {"extent", "taps", "combine", "pseudo_label"},
-    "pfk_trace": {"extent", "taps", "combine", "pseudo_label", "samples", "views"},
-    "pfk_mutual_information_diagonal": {"extent", "taps", "combine", "pseudo_label", "samples", "views"},
+    "pfk": {"extent", "taps", "pseudo_label", "combine", "matching"},
+    "pfk_joint_zg": {"extent", "taps", "combine", "pseudo_label", "matching"},
+    "pfk_trace": {"extent", "taps", "combine", "pseudo_label", "matching", "samples", "views"},
+    "pfk_mutual_information_diagonal": {"extent", "taps", "combine", "pseudo_label", "matching", "samples", "views"},
     "varr": {"extent", "samples", "ensemble"},
     "mean_std": {"extent", "samples", "ensemble"},
     "vaal": {"extent", "vaal"},
@@ -110,6 +111,35 @@ def test_the_settings_that_a_method_reads_and_no_others_make_a_new_experiment(me
     for reader, settings in OTHERS_ALONE.items():
         for setting in settings:
             assert (of(setting) != plain) is (reader in READ_BY[method]), setting
+
+
+@pytest.mark.parametrize("setting", ["acquisition.matching=coverage", "acquisition.whitening=shrunk"])
+def test_matching_and_whitening_reach_the_choice(setting, tmp_path):
+    plain, other = (rounds(digits("acquisition.rounds=1", *extra), tmp_path) for extra in ([], [setting]))
+    assert plain[0].metrics["pseudo/accuracy"] == other[0].metrics["pseudo/accuracy"]
+    assert plain[0].selection.indices.tolist() != other[0].selection.indices.tolist()
+
+
+def test_an_estimate_of_the_pools_frequencies_is_told_beside_the_true_ones(tmp_path):
+    (done,) = rounds(digits("acquisition.rounds=1", "acquisition.pseudo_label=joint_shift"), tmp_path)
+    estimated, true = ([done.metrics[f"prior/{kind}_{d}"] for d in range(10)] for kind in ("estimated", "true"))
+    assert sum(estimated) == pytest.approx(1)
+    split = prepare(digits(), tmp_path, quiet)
+    counts = split.dataset.train.labels[split.split.pool].bincount(minlength=10).double()
+    assert true == pytest.approx((counts / counts.sum()).tolist())
+    assert done.metrics["prior/error"] == pytest.approx(
+        sum(abs(e - t) for e, t in zip(estimated, true, strict=True)) / 2
+    )
+
+
+def test_matching_and_whitening_left_as_they_were_change_no_digest(tmp_path):
+    """They came later; what had been computed before them stays known."""
+    config = digits()
+    tree = {k: v for k, v in config.tree["acquisition"].items() if k not in ("matching", "whitening")}
+    assert settings_read(config)["acquisition"].items() <= tree.items()
+    assert settings_of_first_descriptors(config) == settings_of_first_descriptors(
+        digits("acquisition.matching=coverage")
+    )
 
 
 def test_layers_left_at_all_change_no_digest_and_the_head_alone_does(tmp_path):
@@ -207,6 +237,7 @@ def test_every_member_is_pretrained_in_an_order_of_its_own(tmp_path):
         ("pfk_mutual_information_diagonal:k4", "acquisition.view_noise=20", "pseudo/accuracy"),
         ("pfk_mutual_information_diagonal:k4", "acquisition.view_degrees=180", "pseudo/accuracy"),
         ("pfk_joint", "acquisition.pseudo_label=true", "pseudo/accuracy"),
+        ("pfk_joint", "acquisition.pseudo_label=joint_shift", "pseudo/accuracy"),
         ("pfk_joint", "acquisition.taps=[conv1]", "pseudo/accuracy"),
     ],
 )
@@ -322,7 +353,8 @@ def test_a_bias_has_a_name_for_people(assignments, name):
      "varr:e4:k32", "varr:e4:k32:random_theta_0:head_only", "random:head_only", "random:random_theta_0", "pcc",
      "pcc@conv2", "pfk_joint", "pfk_joint_zg", "pfk_true:sum", "pfk_predicted:product_of_sums@conv1+fc1",
      "pfk_trace:k16@conv2", "pfk_mutual_information", "pfk_mutual_information_diagonal",
-     "pfk_mutual_information_diagonal:sum:k8", "pfk_joint:sum:random_theta_0@conv1+fc1", "all:random_theta_0"],
+     "pfk_mutual_information_diagonal:sum:k8", "pfk_joint_shift:coverage:whiten", "pfk_joint:whiten@conv2",
+     "pfk_joint:sum:random_theta_0@conv1+fc1", "all:random_theta_0"],
 )  # fmt: skip
 def test_a_methods_name_is_what_names_it(spec):
     assert method_name(C.merged([C.from_file(C.preset("mnist"), "mnist"), C.method_layer(spec)])) == spec

@@ -13,11 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fkal.acquisition.fisher import MATCHINGS
 from fkal.acquisition.settings import AcquisitionConfig
 from fkal.core.kernels import R_ZG
 from fkal.data.config import BiasConfig, DataConfig
@@ -220,17 +222,23 @@ COUNT = re.compile(r"(?P<letter>[ek])(?P<count>\d+)")
 COUNTS = {"e": "ensemble", "k": "samples"}
 RANDOM_THETA_0 = "random_theta_0"
 HEAD_ONLY = "head_only"
+WHITEN = "whiten"
+NAMED: Mapping[str, str] = MappingProxyType({"fisher_coverage": "pfk_joint_shift:coverage:whiten"})
+"""Short names of short names: what this platform recommends, by a name of its own."""
 
 
 def method_layer(spec: str) -> Layer:
     """A method by its short name: `random`, `varr:e4:k32`, `pcc@conv2`, `pfk_joint:sum@conv1+conv2`.
 
-    After `pfk_` stands the pseudo-label; after each `:` how R_z and R_g meet, `e4` for an ensemble of 4,
+    After `pfk_` stands the pseudo-label; after each `:` how R_z and R_g meet, how targets share the budget
+    (`coverage`), `whiten` for whitened descriptors, `e4` for an ensemble of 4,
     `k32` for 32 Monte Carlo passes or views, `random_theta_0` for no pretraining, `head_only` for
-    retraining the last layer alone; after `@` the taps. What is not said stays as configured.
+    retraining the last layer alone; after `@` the taps. `fisher_coverage` stands for what `NAMED` says.
+    What is not said stays as configured.
     Raises ConfigError for what is not of this form.
     """
-    match = METHOD.fullmatch(spec)
+    name = re.split("[:@]", spec)[0]
+    match = METHOD.fullmatch(NAMED.get(name, name) + spec[len(name) :])
     if match is None:
         raise ConfigError(f"--method {spec!r}: give NAME[_PSEUDO-LABEL][:MARK...][@TAP+TAP], say pfk_joint@conv2")
     chosen: dict[str, Any] = {key: match[key] for key in ("name", "pseudo_label") if match[key] is not None}
@@ -252,11 +260,15 @@ def _marked(spec: str, mark: str) -> dict[str, Any]:
         return {"acquisition": {COUNTS[count["letter"]]: int(count["count"])}}
     if mark in R_ZG:
         return {"acquisition": {"combine": mark}}
+    if mark in MATCHINGS:
+        return {"acquisition": {"matching": mark}}
+    if mark == WHITEN:
+        return {"acquisition": {"whitening": "shrunk"}}
     if mark == RANDOM_THETA_0:
         return {"pretrain": {"task": "none"}}
     if mark == HEAD_ONLY:
         return {"train": {"layers": "head"}}
-    known = [*R_ZG, RANDOM_THETA_0, HEAD_ONLY]
+    known = [*R_ZG, *MATCHINGS, WHITEN, RANDOM_THETA_0, HEAD_ONLY]
     raise ConfigError(
         f"--method {spec!r}: {mark!r} is unknown; {did_you_mean(mark, known)}known: {', '.join(known)}, e4, k32"
     )

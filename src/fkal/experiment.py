@@ -196,6 +196,7 @@ class Experiment:
                     batch_size=config.batch_size,
                     pseudo_label=PSEUDO_LABELS[config.pseudo_label],
                     kernel=R_ZG[config.combine],
+                    whitening=config.whitening,
                     samples=config.samples,
                     view_degrees=config.view_degrees,
                     view_noise=config.view_noise,

@@ -1,6 +1,7 @@
 """What tells experiments apart: names for people, digests for finding them again."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from fkal.acquisition import AcquisitionConfig, acquisition
 from fkal.algorithm import ALGO_VERSION
-from fkal.config import HEAD_ONLY, RANDOM_THETA_0, Config, about_data, digest_of
+from fkal.config import HEAD_ONLY, RANDOM_THETA_0, WHITEN, Config, about_data, digest_of
 from fkal.data.config import BiasConfig
 from fkal.data.digest import bytes_digest
 from fkal.data.splits import Split
@@ -38,6 +39,8 @@ def method_name(config: Config) -> str:
     name = f"{chosen.name}_{chosen.pseudo_label}" if "pseudo_label" in reads else chosen.name
     marks = {
         chosen.combine: "combine" in reads and chosen.combine != AcquisitionConfig.combine,
+        chosen.matching: "matching" in reads and chosen.matching != AcquisitionConfig.matching,
+        WHITEN: "whitening" in reads and chosen.whitening != AcquisitionConfig.whitening,
         f"e{chosen.ensemble}": "ensemble" in reads and chosen.ensemble != AcquisitionConfig.ensemble,
         f"k{chosen.samples}": "samples" in reads and chosen.samples != AcquisitionConfig.samples,
         RANDOM_THETA_0: config.pretrain.task == "none",
@@ -60,8 +63,28 @@ def experiment_name(config: Config) -> str:
     return f"{cell_name(config)}-s{config.seed}"
 
 
-METHOD_SETTINGS = frozenset({"combine", "pseudo_label", "taps", "samples", "ensemble", "view_degrees", "view_noise"})
+METHOD_SETTINGS = frozenset(
+    {
+        "combine",
+        "pseudo_label",
+        "matching",
+        "whitening",
+        "taps",
+        "samples",
+        "ensemble",
+        "view_degrees",
+        "view_noise",
+    }
+)
 """Settings of the acquisition that only some methods read."""
+
+AFTER_DESCRIPTORS = frozenset({"matching", "whitening"})
+"""Of these what bears on nothing but what is made of descriptors and labels."""
+
+CAME_LATER: Mapping[str, Any] = MappingProxyType(
+    {"matching": AcquisitionConfig.matching, "whitening": AcquisitionConfig.whitening}
+)
+"""Settings of the acquisition that, left as they were, change no digest."""
 
 
 def fingerprint(config: Config, split: Split, device: torch.device) -> str:
@@ -96,8 +119,13 @@ def _read(config: Config, tree: Mapping[str, Any]) -> dict[str, Any]:
     entry = acquisition(chosen.name)
     reads = entry.reads(chosen.pseudo_label)
     unread = METHOD_SETTINGS - reads | ({"budget", "rounds"} if entry.whole_pool else set())
-    left = {k: v for k, v in tree["acquisition"].items() if k not in unread}
+    left = {k: v for k, v in _as_before(tree["acquisition"]).items() if k not in unread}
     return {k: v for k, v in {**tree, "acquisition": left}.items() if k != "vaal" or "vaal" in reads}
+
+
+def _as_before(acquisition: Mapping[str, Any]) -> dict[str, Any]:
+    """Without settings that came later and are left as they were."""
+    return {k: v for k, v in acquisition.items() if k not in CAME_LATER or v != CAME_LATER[k]}
 
 
 PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bias", "holdout"})
@@ -133,7 +161,8 @@ def about_descriptors(config: Config, data_digest: str, device: torch.device) ->
 def about_labels(config: Config, validation: Tensor) -> dict[str, Any]:
     """What estimated labels depend on besides: how they are estimated, from which validation images, by which draws."""
     reads = acquisition(config.acquisition.name).reads(config.acquisition.pseudo_label)
-    chosen = {key: value for key, value in config.tree["acquisition"].items() if key in METHOD_SETTINGS & reads}
+    bear = METHOD_SETTINGS & reads - AFTER_DESCRIPTORS
+    chosen = {key: value for key, value in _as_before(config.tree["acquisition"]).items() if key in bear}
     indices = bytes_digest([validation.to(torch.int64).numpy().tobytes()])
     return {**chosen, "validation": indices, "seed": config.seed}
 
@@ -142,7 +171,8 @@ def settings_of_first_descriptors(config: Config) -> dict[str, Any]:
     """The settings that the descriptors of a first iteration are made of, whatever the seed and device."""
     entry = acquisition(config.acquisition.name)
     reads = {"name"} if entry.random_first else {"name", "batch_size"} | entry.reads(config.acquisition.pseudo_label)
-    chosen = {key: value for key, value in config.tree["acquisition"].items() if key in reads}
+    settings = _as_before(config.tree["acquisition"])
+    chosen = {key: value for key, value in settings.items() if key in reads - AFTER_DESCRIPTORS}
     one = {"budget": 1, "rounds": 1}
     return {**settings_of_theta_0(config), "acquisition": chosen | one, "holdout": config.holdout}
 

@@ -75,6 +75,7 @@ def test_table_1_is_what_it_is_by_hand(row, sizes, acquisition, trained):
         ("pfk", "joint", SIZES, (125, 125), "PFK"),
         ("pfk", "predicted", SIZES, (125, 125), "PFK"),
         ("pfk", "true", SIZES, (125, 125), "PFK"),
+        ("pfk", "joint_shift", SIZES, (215, 125), None),  # 125 + 90
         ("pfk", "joint_zg", SIZES, (215, 575), None),  # 125 + 90; 125 + 5 x 90
         ("pfk", "trace", SIZES, (625, 2625), "PFK, MC labels"),  # 125 + 4 x 125; 125 + 4 x 5 x 125
         ("pfk", "mutual_information", SIZES, (625, 2625), "PFK, MC labels"),
@@ -99,9 +100,9 @@ def test_evaluation_looks_at_validation_and_test_images_and_may_look_after_each_
     assert EVALUATION_EACH_EPOCH.passes(FOUR) == 4 * (35 + 4 * 7)
 
 
-def test_every_kind_of_evidence_and_of_view_has_a_cost():
+def test_every_kind_of_evidence_and_every_pseudo_label_has_a_cost():
     assert set(COSTS) == set(get_args(Evidence))
-    assert set(LABELING) == {entry.views for entry in PSEUDO_LABELS.values()}
+    assert set(LABELING) == {entry.passes for entry in PSEUDO_LABELS.values()}
 
 
 @pytest.mark.parametrize("pseudo_label", list(PSEUDO_LABELS))

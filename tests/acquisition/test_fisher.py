@@ -1,11 +1,15 @@
 """Pools in which the right picks are known by construction."""
 
+from functools import partial
+
 import pytest
 import torch
 
+from fkal.acquisition import fisher
 from fkal.acquisition.fisher import select_pcc, select_pfk
 from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import Features, FisherScores
+from fkal.core.facility_location import facility_location
 from fkal.core.kernels import R_ZG
 
 D = 8
@@ -84,3 +88,54 @@ def test_as_many_targets_as_picks_need_no_generator():
     draws, untouched = seeded(3), seeded(3)
     select_pcc(Features(pool, targets), 3, draws)
     assert torch.equal(draws.get_state(), untouched.get_state())
+
+
+def slow_coverage(kernel: list[list[float]], p: int) -> float:
+    """The value that greedy reaches, with every gain worked out every time; rows are pool images."""
+    picked: list[int] = []
+    for _ in range(p):
+        rest = [i for i in range(len(kernel)) if i not in picked]
+        picked.append(max(rest, key=lambda i: covered(kernel, [*picked, i])))
+    return covered(kernel, picked)
+
+
+def covered(kernel: list[list[float]], picked: list[int]) -> float:
+    return sum(max(0.0, *(kernel[i][t] for i in picked)) for t in range(len(kernel[0])))
+
+
+@pytest.mark.parametrize("combine", list(R_ZG))
+@pytest.mark.parametrize("seed", range(3))
+def test_coverage_is_what_greedy_over_the_whole_kernel_reaches(combine, seed, monkeypatch):
+    monkeypatch.setattr(fisher, "facility_location", partial(facility_location, epsilon=1e-300))
+    draws = seeded(seed)
+    pool, targets = (
+        Descriptors.of({"fc": torch.randn(n, 6, generator=draws)}, {"fc": torch.randn(n, 6, generator=draws)})
+        for n in (30, 12)
+    )
+    kernel = R_ZG[combine](pool, targets).double().tolist()
+    picks = select_pfk(scores(pool, targets), 5, seeded(seed), combine=combine, matching="coverage")
+    assert covered(kernel, picks.positions.tolist()) == pytest.approx(slow_coverage(kernel, 5), rel=1e-5)
+    assert sum(picks.scores.tolist()) == pytest.approx(covered(kernel, picks.positions.tolist()), rel=1e-4)
+    nearest = [max(range(12), key=lambda t, i=i: kernel[i][t]) for i in picks.positions.tolist()]
+    assert picks.targets.tolist() == nearest
+    assert picks.ranks is None
+
+
+def test_coverage_picks_no_second_image_for_what_one_covers():
+    """Nine targets are alike and one is another: k-center's first two picks are for both, and so are coverage's."""
+    pool, targets = described([0] * 5 + [1] + [2] * 5, [0] * 5 + [1] + [2] * 5), described([0] * 9 + [1], [0] * 9 + [1])
+    picks = select_pfk(scores(pool, targets), 2, seeded(), combine="product", matching="coverage")
+    assert picks.positions[0] < 5
+    assert picks.positions[1] == 5
+    assert picks.scores[0] > picks.scores[1]
+
+
+def test_of_more_targets_than_can_be_looked_at_a_drawn_part_is_covered(monkeypatch):
+    monkeypatch.setattr("fkal.acquisition.fisher.affordable", lambda n, width: 3)
+    pool, targets = described(list(range(8)), list(range(8))), described(list(range(8)), list(range(8)))
+    chosen = {
+        tuple(sorted(select_pfk(scores(pool, targets), 3, seeded(s), combine="product", matching="coverage").positions))
+        for s in range(5)
+    }
+    assert len(chosen) > 1
+    assert all(len(set(map(int, picks))) == 3 for picks in chosen)

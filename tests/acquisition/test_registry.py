@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fkal.acquisition import ACQUISITIONS, AcquisitionConfig, acquisition
+from fkal.acquisition.fisher import MATCHINGS
 from fkal.acquisition.registry import READS
 from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import (
@@ -31,7 +32,7 @@ from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.core.uncertainty import uncertainty
 from fkal.identity import METHOD_SETTINGS
 
-OPTIONS = {"combine": list(R_ZG)}
+OPTIONS = {"combine": list(R_ZG), "matching": list(MATCHINGS)}
 """Every value of every option that an acquisition may take."""
 
 
@@ -177,10 +178,10 @@ def test_what_it_reads_are_settings(name, pseudo_label):
 
 def test_views_are_read_where_a_pseudo_label_looks_at_them():
     views = {"samples", "view_degrees", "view_noise"}
-    pfk = {"taps", "pseudo_label", "combine"}
+    pfk = {"taps", "pseudo_label", "combine", "matching", "whitening"}
     for name in ("trace", "mutual_information", "mutual_information_diagonal"):
         assert ACQUISITIONS["pfk"].reads(name) == pfk | views
-    for name in ("joint", "joint_zg", "predicted", "true"):
+    for name in ("joint", "joint_shift", "joint_zg", "predicted", "true"):
         assert ACQUISITIONS["pfk"].reads(name) == pfk
     assert ACQUISITIONS["pcc"].reads("trace") == {"taps"}
     assert ACQUISITIONS["random"].reads("trace") == ACQUISITIONS["all"].reads("trace") == set()

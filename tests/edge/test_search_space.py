@@ -41,7 +41,7 @@ def test_a_method_that_reads_no_taps_gets_none(method):
 
 def test_every_short_name_can_be_searched_around_the_configured_value():
     base = digits("acquisition.pseudo_label=trace")
-    space = search_space(base, ["lr", "decay", "epochs", "combine", "pseudo_label", "k"], None)
+    space = search_space(base, ["lr", "decay", "epochs", "combine", "pseudo_label", "matching", "whitening", "k"], None)
     assert "true" not in space.distributions["acquisition.pseudo_label"].choices
     assert isinstance(space.distributions["acquisition.combine"], CategoricalDistribution)
     assert with_settings(base, space.settings(space.defaults)) == base

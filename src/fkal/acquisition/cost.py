@@ -243,6 +243,12 @@ EPIG = Cost(
 LABELING: Mapping[str, Cost] = MappingProxyType(
     {
         "none": Cost(row=PFK.row, text=NO_PASS.text, forward=NO_PASS.forward),
+        "pool": Cost(
+            row=None,
+            text="N^b",
+            forward=lambda s: s.unlabeled,
+            why="each open image once more forward, since labels need the features of all",
+        ),
         "clean": Cost(
             row=None,
             text="(D + 1) N^b",
@@ -259,4 +265,4 @@ LABELING: Mapping[str, Cost] = MappingProxyType(
         ),
     }
 )
-"""What a pseudo-label adds to `PFK`, by the views that it asks for."""
+"""What a pseudo-label adds to `PFK`, by the passes that it takes."""

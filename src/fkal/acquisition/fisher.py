@@ -4,27 +4,33 @@ Gudovskiy, Hodgkinson, Yamaguchi, Tsukizawa: Deep Active Learning for Biased Dat
 Kernel Self-Supervision, CVPR 2020.
 """
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import torch
 
 from fkal.core.centers import k_center
+from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import Features, FisherScores
-from fkal.core.kernels import R_ZG, Kernel, r_z
+from fkal.core.facility_location import affordable, facility_location, some
+from fkal.core.kernels import BLOCK_ENTRIES, R_ZG, Kernel, r_z
 from fkal.core.picks import Picks, best_distinct
 
 
 def select_pcc(evidence: Features, p: int, generator: torch.Generator) -> Picks:
     """Largest Pearson similarity of features, R_z (eq. 6)."""
-    return _select(evidence, p, generator, r_z)
+    return by_centers(evidence, p, generator, r_z)
 
 
-def select_pfk(evidence: FisherScores, p: int, generator: torch.Generator, *, combine: str) -> Picks:
-    """Largest Fisher kernel, R_zg (eq. 12); `combine` says how R_z and R_g meet."""
-    return _select(evidence, p, generator, R_ZG[combine])
+def select_pfk(
+    evidence: FisherScores, p: int, generator: torch.Generator, *, combine: str, matching: str = "k_center"
+) -> Picks:
+    """Largest Fisher kernel, R_zg (eq. 12); `combine` says how R_z and R_g meet, `matching` how targets share p."""
+    return MATCHINGS[matching](evidence, p, generator, R_ZG[combine])
 
 
-def _select(evidence: Features, p: int, generator: torch.Generator, kernel: Kernel) -> Picks:
+def by_centers(evidence: Features, p: int, generator: torch.Generator, kernel: Kernel) -> Picks:
     """Greedy k-center on the targets where there are more than p, then distinct best matches."""
     targets = evidence.targets
     if len(targets) <= p:
@@ -33,3 +39,39 @@ def _select(evidence: Features, p: int, generator: torch.Generator, kernel: Kern
     picks = best_distinct(targets[centers], evidence.pool, p, kernel=kernel)
     assert picks.targets is not None
     return replace(picks, targets=centers[picks.targets])
+
+
+def by_coverage(evidence: Features, p: int, generator: torch.Generator, kernel: Kernel) -> Picks:
+    """Largest sum over targets of the best kernel value among the picks, greedily (facility location).
+
+    A negative value covers nothing. Of more targets than can be looked at in some seconds a drawn part is taken.
+    Each pick's target is the one that is most like it; its score is what it added.
+    """
+    rows = some(len(evidence.targets), affordable(evidence.n, _width(evidence.pool)), generator)
+    rows = rows.to(next(iter(evidence.pool.z.values())).device)
+    targets = evidence.targets[rows]
+    weights = torch.ones_like(next(iter(targets.z.values()))[:, 0])
+    picks = facility_location(
+        lambda candidates: kernel(evidence.pool[candidates], targets),
+        evidence.n,
+        p,
+        weights=weights,
+        covered=torch.zeros_like(weights),
+        generator=generator,
+    )
+    like = [kernel(block, targets).argmax(dim=1) for _, block in _in_blocks(evidence.pool[picks.positions], targets)]
+    return replace(picks, targets=rows[torch.cat(like)])
+
+
+def _in_blocks(rows: Descriptors, columns: Descriptors) -> Iterator[tuple[int, Descriptors]]:
+    return rows.blocks(max(1, BLOCK_ENTRIES // len(columns)))
+
+
+def _width(descriptors: Descriptors) -> int:
+    return sum(block.shape[1] for block in (*descriptors.z.values(), *descriptors.g.values()))
+
+
+MATCHINGS: Mapping[str, Callable[[Features, int, torch.Generator, Kernel], Picks]] = MappingProxyType(
+    {"k_center": by_centers, "coverage": by_coverage}
+)
+"""How targets share the p picks, by the name that `acquisition.matching` takes."""

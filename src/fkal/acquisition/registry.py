@@ -65,7 +65,7 @@ READS: Mapping[type[Evidence], tuple[str, ...]] = MappingProxyType(
     {
         Nothing: (),
         Features: ("taps",),
-        FisherScores: ("taps", "pseudo_label"),
+        FisherScores: ("taps", "pseudo_label", "whitening"),
         Uncertainty: ("samples", "ensemble"),
         Coverage: ("taps",),
         Discrimination: ("vaal",),
@@ -127,7 +127,7 @@ class Acquisition:
     def cost(self, pseudo_label: str, *, members: int) -> Cost:
         """What an acquisition costs that is not the random first one; `members` is the paper's E."""
         if self.needs is FisherScores:
-            return PFK.plus(LABELING[PSEUDO_LABELS[pseudo_label].views])
+            return PFK.plus(LABELING[PSEUDO_LABELS[pseudo_label].passes])
         if self.needs is Uncertainty and members > 1:
             return ENSEMBLE
         return COSTS[self.needs]
@@ -150,7 +150,7 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
             FisherScores,
             "Fisher kernel R_zg of features and loss gradients",
             f"{PAPER}, eq. 12",
-            options=("combine",),
+            options=("combine", "matching"),
         ),
         "varr": _uncertain(
             uncertainty.select_variation_ratio, "variation ratio of K Monte Carlo passes", DEEP_BAYESIAN

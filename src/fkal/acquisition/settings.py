@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fkal.acquisition.fisher import MATCHINGS
 from fkal.core.kernels import R_ZG
 from fkal.core.pseudo_labels import PSEUDO_LABELS
+from fkal.core.whitening import WHITENINGS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +15,8 @@ class AcquisitionConfig:
 
     `budget` is the paper's P (images labeled an iteration), `rounds` its B. `taps` are module
     names of the model whose outputs become descriptors; `batch_size` images are described at
-    once. `combine` and `pseudo_label` matter to `pfk` alone. `samples` (K) are Monte Carlo passes or
+    once. `combine`, `pseudo_label`, `matching` (how the targets share the budget) and `whitening` (of
+    descriptors, before they are compared) matter to `pfk` alone. `samples` (K) are Monte Carlo passes or
     views, `ensemble` (E) the models of uncertainty methods; views are turned by up to
     `view_degrees` and get noise of `view_noise` (standard deviation, on normalised inputs).
     """
@@ -26,6 +29,8 @@ class AcquisitionConfig:
     taps: tuple[str, ...] = ("conv1", "conv2", "fc1")
     pseudo_label: str = "joint"
     combine: str = "product"
+    matching: str = "k_center"
+    whitening: str = "none"
     batch_size: int = 1000
     samples: int = 128
     ensemble: int = 1
@@ -43,6 +48,8 @@ class AcquisitionConfig:
             raise ValueError(f"taps = {list(self.taps)}; name at least one layer, each once")
         _one_of("pseudo_label", self.pseudo_label, PSEUDO_LABELS)
         _one_of("combine", self.combine, R_ZG)
+        _one_of("matching", self.matching, MATCHINGS)
+        _one_of("whitening", self.whitening, WHITENINGS)
 
 
 def _one_of(key: str, value: str, known: object) -> None:

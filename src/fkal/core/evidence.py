@@ -36,9 +36,13 @@ class Features:
 
 @dataclass(frozen=True)
 class FisherScores(Features):
-    """z and g of pool and targets; g of the pool under `pseudo_labels`, g_v under y_v or the estimator's own."""
+    """z and g of pool and targets; g of the pool under `pseudo_labels`, g_v under y_v or the estimator's own.
+
+    `prior` are the pool's class frequencies, where the estimator estimates them.
+    """
 
     pseudo_labels: Int[Tensor, " n"]
+    prior: Float[Tensor, " d"] | None = None
 
 
 @dataclass(frozen=True)

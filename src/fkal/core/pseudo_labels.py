@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,8 @@ from torch import Tensor
 from fkal.core.descriptors import Descriptors
 from fkal.core.information import information
 from fkal.core.kernels import R_ZG, Kernel, closest, r_z
+from fkal.core.label_shift import estimated_prior, shifted
+from fkal.core.posterior import Logistic, NearestNeighbours, opinion_pool
 from fkal.core.views import View
 
 
@@ -99,6 +101,33 @@ def mutual_information(pool: PoolBatch, validation: Reference, *, diagonal: bool
     return information(pool.views, diagonal=diagonal).argmax(dim=0)
 
 
+class PoolLabels(NamedTuple):
+    """Labels of a whole pool, and its class frequencies as they were estimated."""
+
+    y: Int[Tensor, " n"]
+    prior: Float[Tensor, " d"]
+
+
+EstimatePool = Callable[[Descriptors, Reference], PoolLabels]
+
+
+def joint_shift(pool: Descriptors, validation: Reference) -> PoolLabels:
+    """S = arg max over y of p_v(y|z) w(y): `joint` without its assumption that p(y|z) = p_v(y|z).
+
+    Of a biased pool p(z|y) is that of the validation set, but p(y) is not, so almost every pool image that a posterior
+    learned from D_v calls rare is not (`fkal.core.label_shift`). p_v(y|z) is the opinion pool of nearest neighbours
+    and of a logistic regression on z.
+    """
+    learned = [estimator.fitted(validation.z, validation.y) for estimator in (NearestNeighbours, Logistic)]
+    p = opinion_pool(learned, pool)
+    prior = estimated_prior(p)
+    return PoolLabels(shifted(p, prior).argmax(dim=1), prior)
+
+
+def _of_whole(pool: PoolBatch, validation: Reference, *, estimate: EstimatePool) -> Int[Tensor, " n"]:
+    return estimate(pool.z, validation).y
+
+
 def _trace_of(view: View) -> Float[Tensor, "d n"]:
     return reduce(torch.add, (view.trace(tap) for tap in view.z))
 
@@ -110,7 +139,8 @@ class PseudoLabel:
     `sees_oracle` marks an ablation that reads true labels. With `own_g_v` the validation gradients,
     too, are taken under the estimator's label, and not under y_v, so that pool and validation are
     compared under one rule (decision 006); it then reads no reference. `views` says what a batch
-    has to offer: `none`, the images as they `clean` are (one view), or k `perturbed` ones.
+    has to offer: `none`, the images as they `clean` are (one view), or k `perturbed` ones. An estimator with `of_pool`
+    looks at all open images at once, for which they are described twice; asked for a batch, it takes it for the pool.
     """
 
     estimate: Estimate
@@ -118,11 +148,22 @@ class PseudoLabel:
     sees_oracle: bool = False
     own_g_v: bool = False
     views: Literal["none", "clean", "perturbed"] = "none"
+    of_pool: EstimatePool | None = None
+
+    @property
+    def passes(self) -> str:
+        """By what name the passes that it takes go."""
+        return "pool" if self.of_pool else self.views
 
 
 PSEUDO_LABELS: Mapping[str, PseudoLabel] = MappingProxyType(
     {
         "joint": PseudoLabel(joint, "label of the most similar validation image by R_z"),
+        "joint_shift": PseudoLabel(
+            partial(_of_whole, estimate=joint_shift),
+            "the most probable label, by validation images and an estimate of the pool's class frequencies",
+            of_pool=joint_shift,
+        ),
         "joint_zg": PseudoLabel(joint_zg, "label of the most similar validation image by R_zg", views="clean"),
         "predicted": PseudoLabel(predicted, "the model's own arg max", own_g_v=True),
         "trace": PseudoLabel(

@@ -171,7 +171,8 @@ def tune(
     space: Annotated[
         str | None,
         typer.Option(
-            help="Search these as well, comma-separated: lr, decay, epochs, combine, pseudo_label, k. "
+            help="Search these as well, comma-separated: lr, decay, epochs, combine, pseudo_label, matching, "
+            "whitening, k. "
             "Searched anyway: batch_size and taps, or what the params file has under tune.space."
         ),
     ] = None,

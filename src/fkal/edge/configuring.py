@@ -160,10 +160,15 @@ def _seeds(file: ParamsFile, option: str | None) -> Axis:
 
 UNREAD = {
     "combine": "has no two kernels to combine; leave {mark} out",
+    "matching": "has no targets that share its budget by a rule; leave {mark} out",
+    "whitening": "whitens no descriptors; leave {mark} out",
     "taps": "reads no layer; leave out what follows '@'",
     "ensemble": "asks one model alone; leave {mark} out",
     "samples": "draws no Monte Carlo samples; leave {mark} out",
 }
+
+
+MARKS = {"ensemble": ":e", "samples": ":k"}
 
 
 def _refuse_unread(method: Layer, config: Config) -> None:
@@ -173,7 +178,7 @@ def _refuse_unread(method: Layer, config: Config) -> None:
     said = method.values.get("acquisition", {})
     for key, why in UNREAD.items():
         if key in said and key not in reads:
-            mark = {"ensemble": ":e", "samples": ":k"}.get(key, ":") + str(said[key])
+            mark = ":whiten" if key == "whitening" else MARKS.get(key, ":") + str(said[key])
             raise ConfigError(f"{method.origin}: {config.acquisition.name} {why.format(mark=repr(mark))}")
 
 

@@ -103,7 +103,7 @@ def _pseudo_labels() -> list[Row]:
         {
             "name": name,
             "what": entry.summary,
-            "passes more": LABELING[entry.views].text,
+            "passes more": LABELING[entry.passes].text,
             "reads true labels": "yes" if entry.sees_oracle else "no",
         }
         for name, entry in PSEUDO_LABELS.items()

@@ -15,9 +15,11 @@ from optuna.distributions import (
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from fkal.acquisition import acquisition
+from fkal.acquisition.fisher import MATCHINGS
 from fkal.config import Config, ConfigError, Layer, merged
 from fkal.core.kernels import R_ZG
 from fkal.core.pseudo_labels import PSEUDO_LABELS
+from fkal.core.whitening import WHITENINGS
 from fkal.engine.pretraining import PretrainConfig
 from fkal.engine.training import TrainConfig
 from fkal.engine.vaal import VaalConfig
@@ -35,6 +37,8 @@ SHORT = MappingProxyType(
         "decay": "train.decay",
         "epochs": "train.epochs",
         "combine": "acquisition.combine",
+        "matching": "acquisition.matching",
+        "whitening": "acquisition.whitening",
         "pseudo_label": ESTIMATOR,
         "k": "acquisition.samples",
     }
@@ -59,6 +63,8 @@ USUAL: Mapping[str, Usual] = MappingProxyType(
         "train.decay": lambda now: FloatDistribution(min(now, 0.05), 1.0),
         "train.epochs": _around(1, 2),
         "acquisition.combine": lambda _: CategoricalDistribution(list(R_ZG)),
+        "acquisition.matching": lambda _: CategoricalDistribution(list(MATCHINGS)),
+        "acquisition.whitening": lambda _: CategoricalDistribution(list(WHITENINGS)),
         ESTIMATOR: lambda _: CategoricalDistribution(
             [s for s, entry in PSEUDO_LABELS.items() if not entry.sees_oracle]
         ),

@@ -29,8 +29,9 @@ from fkal.core.evidence import (
 from fkal.core.kernels import R_ZG, Kernel
 from fkal.core.pseudo_labels import PSEUDO_LABELS, PoolBatch, PseudoLabel, Reference
 from fkal.core.views import View
+from fkal.core.whitening import WHITENINGS
 from fkal.data.images import ImageSet
-from fkal.engine.describing import Batch, Describer, Keep, LabeledBy, not_kept
+from fkal.engine.describing import Batch, Describer, Keep, LabeledBy, Labeler, not_kept
 from fkal.engine.metering import Meter, Progress
 from fkal.engine.outputs import outputs
 from fkal.engine.sampling import predictive_information, sampled_uncertainty
@@ -53,6 +54,7 @@ class Gathering:
     batch_size: int
     pseudo_label: PseudoLabel = PSEUDO_LABELS["joint"]
     kernel: Kernel = R_ZG["product"]
+    whitening: str = "none"
     samples: int = 128
     view_degrees: float = 5.0
     view_noise: float = 0.01
@@ -123,11 +125,28 @@ def _fisher_scores(scene: Scene) -> Generator[Progress, None, Found]:
     by: LabeledBy = "estimated" if scene.settings.pseudo_label.own_g_v else "true"
     known = yield from describe(scene.validation, of_validation, labels=by, what="validation")
     reference = Reference(known.descriptors, y_v, scene.settings.kernel)
-    pool = yield from describe(
-        scene.open_pool, lambda batch: estimator(batch, reference), labels="estimated", what="pool"
-    )
+    labeler, prior = yield from _labeler(scene, estimator, reference)
+    pool = yield from describe(scene.open_pool, labeler, labels="estimated", what="pool")
     rows = target_rows(known.y_hat, y_v)
-    return FisherScores(pool.descriptors, known.descriptors[rows], pool.y), rows.cpu()
+    whiten = WHITENINGS[scene.settings.whitening](known.descriptors)
+    targets = whiten(known.descriptors[rows])
+    return FisherScores(whiten(pool.descriptors), targets, pool.y, prior), rows.cpu()
+
+
+def _labeler(
+    scene: Scene, estimator: "_Estimator", reference: Reference
+) -> Generator[Progress, None, tuple[Labeler, Tensor | None]]:
+    """What labels a batch of the pool, and the pool's class frequencies where they are estimated."""
+    of_pool = scene.settings.pseudo_label.of_pool
+    if of_pool is None:
+        return lambda batch: estimator(batch, reference), None
+    features = yield from scene.describer.describe(
+        scene.open_pool, _arg_max, labels="arg_max", with_grad=False, what="pool, for its labels"
+    )
+    y, prior = of_pool(features.descriptors, reference)
+    by_index = torch.full_like(scene.images.labels, -1)
+    by_index[scene.open_pool] = y.to(by_index)
+    return lambda batch: by_index[batch.indices].to(scene.meter.device), prior
 
 
 def _uncertainty(scene: Scene) -> Generator[Progress, None, Found]:

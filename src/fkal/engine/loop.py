@@ -30,6 +30,9 @@ Select = Callable[[Evidence, int, torch.Generator], Picks]
 Oracle = Callable[[Tensor], Tensor]
 Protocol = Literal["last", "paper"]
 
+FEW_CLASSES = 20
+"""Of up to so many, class frequencies are told class by class."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -183,6 +186,7 @@ class ActiveLearning:
         if isinstance(evidence, FisherScores):
             s, y = evidence.pseudo_labels.cpu(), self.oracle(open_pool)
             about["pseudo/accuracy"] = _fraction(s == y)
+            about |= _about_prior(evidence.prior, y)
             called, is_rare = torch.isin(s, rare), torch.isin(y, rare)
             if called.any():
                 about["pseudo/minority_precision"] = _fraction(is_rare[called])
@@ -274,6 +278,22 @@ class _BestEpoch:
 
 def _at_random(evidence: Evidence, p: int, generator: torch.Generator) -> Picks:
     return random.select(Nothing(evidence.n), p, generator)
+
+
+def _about_prior(estimated: Tensor | None, y: Tensor) -> dict[str, float]:
+    """Estimated class frequencies of the open pool beside the true ones, and half of what they differ by together."""
+    if estimated is None:
+        return {}
+    n_classes = max(len(estimated), int(y.max()) + 1)
+    guessed = torch.zeros(n_classes, dtype=torch.float64)
+    guessed[: len(estimated)] = estimated.cpu()
+    true = y.bincount(minlength=n_classes).double() / len(y)
+    told = range(n_classes if n_classes <= FEW_CLASSES else 0)
+    return {
+        "prior/error": float((guessed - true).abs().sum() / 2),
+        **{f"prior/estimated_{d}": float(guessed[d]) for d in told},
+        **{f"prior/true_{d}": float(true[d]) for d in told},
+    }
 
 
 def _fraction(flags: Tensor) -> float:

@@ -1,0 +1,40 @@
+"""Label shift: the class frequencies of a pool, from posteriors that were made for other frequencies.
+
+Where p(z|y) is the same for validation and pool images but p(y) is not, p(y|z) of the pool is proportional to
+p_v(y|z) w(y), w being the ratio of both priors, which expectation-maximisation finds without a label: Saerens,
+Latinne, Decaestecker, Adjusting the Outputs of a Classifier to New a Priori Probabilities, Neural Computation 2002;
+Alexandari, Kundaje, Shrikumar, Maximum Likelihood with Bias-Corrected Calibration is Hard-To-Beat at Label Shift
+Adaptation, ICML 2020 (which says why the posteriors have to be calibrated).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+TOLERANCE = 1e-7
+"""A prior that moves by less in a step has converged."""
+
+MOST_STEPS = 1000
+
+
+def shifted(p: Float[Tensor, "n d"], prior: Float[Tensor, " d"]) -> Float[Tensor, "n d"]:
+    """Posteriors under `prior`, from posteriors `p` under equal class frequencies."""
+    weighted = p * prior.to(p)
+    return weighted / weighted.sum(dim=1, keepdim=True)
+
+
+def estimated_prior(p: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
+    """The prior under which the n images are most likely, from posteriors `p` under equal class frequencies. float64.
+
+    Starts from equal frequencies; each step takes the mean posterior under the prior of the step before. Raises
+    ValueError for a row that is no distribution.
+    """
+    p = p.double()
+    if not (len(p) and p.isfinite().all() and (p >= 0).all() and (p.sum(dim=1) > 0).all()):
+        raise ValueError("a row of class probabilities is empty, negative or not finite; check the model's outputs")
+    prior = torch.full_like(p[0], 1 / p.shape[1])
+    for _ in range(MOST_STEPS):
+        before, prior = prior, shifted(p, prior).mean(dim=0)
+        if float((prior - before).abs().amax()) < TOLERANCE:
+            break
+    return prior

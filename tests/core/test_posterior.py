@@ -1,0 +1,149 @@
+"""Posteriors against loops in float64, and against a library."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+from torch.testing import assert_close
+
+from fkal.core.descriptors import Descriptors
+from fkal.core.posterior import (
+    NEIGHBOURS,
+    PENALTIES,
+    SMOOTHING,
+    TEMPERATURES,
+    Logistic,
+    NearestNeighbours,
+    opinion_pool,
+)
+from fkal.core.whitening import Whitening
+
+WIDTHS = {"a": 6, "b": 4}
+
+
+def labeled(n: int, seed: int, spread: float = 1.0) -> tuple[Descriptors, Tensor]:
+    """Images of 3 classes, each class about its own center (the same for every seed)."""
+    draws, centers = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(99)
+    y = torch.randint(3, (n,), generator=draws)
+    z = {
+        tap: torch.randn(3, width, generator=centers)[y] + spread * torch.randn(n, width, generator=draws)
+        for tap, width in WIDTHS.items()
+    }
+    return Descriptors.of(z), y
+
+
+def slow_neighbours(query: int | None, similar: list[float], y: list[int], k: int, temperature: float) -> list[float]:
+    """Class probabilities of one image; `query` is its own row, left out."""
+    order = sorted((i for i in range(len(y)) if i != query), key=lambda i: -similar[i])[:k]
+    shares = [0.0] * 3
+    for i in order:
+        shares[y[i]] += math.exp((similar[i] - similar[order[0]]) / temperature) / y.count(y[i])
+    return [(1 - SMOOTHING) * share / sum(shares) + SMOOTHING / 3 for share in shares]
+
+
+def similarities(queries: Descriptors, z: Descriptors) -> list[list[float]]:
+    return sum(queries.z[tap].double() @ z.z[tap].double().T for tap in WIDTHS).tolist()
+
+
+@pytest.mark.parametrize("block_entries", [64, 1 << 22])
+def test_neighbours_count_by_similarity_over_the_size_of_their_class(monkeypatch, block_entries):
+    monkeypatch.setattr("fkal.core.posterior.BLOCK_ENTRIES", block_entries)
+    (z, y), (queries, _) = labeled(40, 0), labeled(9, 1)
+    whiten = Whitening.within_classes(z, y)
+    posterior = NearestNeighbours(whiten, whiten(z), y, k=7, temperature=0.2)
+    rows = similarities(whiten(queries), whiten(z))
+    expected = [slow_neighbours(None, row, y.tolist(), 7, 0.2) for row in rows]
+    assert_close(posterior(queries).double(), torch.tensor(expected, dtype=torch.float64), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("spread", [0.7, 2.0])
+def test_k_and_temperature_best_predict_images_that_are_left_out(spread):
+    z, y = labeled(60, 2, spread)
+    fitted, labels = NearestNeighbours.fitted(z, y), y.tolist()
+    rows = similarities(fitted.z, fitted.z)
+
+    def loss(k: int, temperature: float) -> float:
+        by_class: dict[int, list[float]] = {}
+        for i, row in enumerate(rows):
+            p = slow_neighbours(i, row, labels, k, temperature)
+            by_class.setdefault(labels[i], []).append(-math.log(p[labels[i]]))
+        return sum(sum(losses) / len(losses) for losses in by_class.values()) / len(by_class)
+
+    least = min(loss(k, t) for k in NEIGHBOURS for t in TEMPERATURES)
+    assert loss(fitted.k, fitted.temperature) == pytest.approx(least, rel=1e-4)
+
+
+def test_more_images_of_a_class_make_it_no_more_probable():
+    z, y = labeled(200, 3)
+    twice = torch.cat([torch.arange(200), *(2 * [(y == 0).nonzero()[:, 0]])])
+    whiten = Whitening.within_classes(z, y)
+    plain = NearestNeighbours(whiten, whiten(z), y, k=200, temperature=0.5)
+    more = NearestNeighbours(whiten, whiten(z[twice]), y[twice], k=len(twice), temperature=0.5)
+    queries, _ = labeled(20, 4)
+    assert_close(plain(queries), more(queries), rtol=1e-3, atol=1e-5)
+
+
+def test_a_single_validation_image_is_refused():
+    z, y = labeled(1, 5)
+    with pytest.raises(ValueError, match="1 validation images; give at least 2"):
+        NearestNeighbours.fitted(z, y)
+
+
+@pytest.mark.parametrize("n", [2, 3, 30])
+def test_few_validation_images_do(n):
+    z, y = labeled(n, 6)
+    queries, _ = labeled(5, 7)
+    for estimator in (NearestNeighbours, Logistic):
+        p = estimator.fitted(z, y)(queries)
+        assert p.shape == (5, int(y.max()) + 1)
+        assert_close(p.sum(dim=1), torch.ones(5))
+
+
+def side_by_side(z: Descriptors) -> np.ndarray:
+    return torch.cat([z.z[tap] for tap in WIDTHS], dim=1).double().numpy()
+
+
+@pytest.mark.parametrize("spread", [0.7, 2.0])
+def test_logistic_regression_is_that_of_the_library_under_the_penalty_that_generalises_best(spread):
+    (z, y), (queries, _) = labeled(300, 8, spread), labeled(20, 9, spread)
+    x = side_by_side(z)
+    x, others = ((rows - x.mean(axis=0)) / x.std(axis=0) for rows in (x, side_by_side(queries)))
+    weights = 1 / np.bincount(y)[y]
+
+    def library(rows: np.ndarray, penalty: float) -> LogisticRegression:
+        """Its penalty is half the squares, against a sum over images in place of a mean."""
+        share = weights[rows] / weights[rows].sum()
+        model = LogisticRegression(C=1 / (2 * penalty), tol=1e-8, max_iter=2000)
+        return model.fit(x[rows], y.numpy()[rows], sample_weight=share)
+
+    fold = np.empty(300, dtype=int)
+    fold[np.argsort(y.numpy(), kind="stable")] = np.arange(300) % 2
+
+    def loss(penalty: float) -> float:
+        total = 0.0
+        for f in (0, 1):
+            (train,), (held,) = np.nonzero(fold != f), np.nonzero(fold == f)
+            logs = library(train, penalty).predict_log_proba(x[held])
+            total -= np.average(logs[np.arange(len(held)), y.numpy()[held]], weights=weights[held])
+        return total
+
+    best = library(np.arange(300), min(PENALTIES, key=loss))
+    assert_close(
+        Logistic.fitted(z, y)(queries).double(), torch.tensor(best.predict_proba(others)), rtol=0.02, atol=2e-3
+    )
+
+
+def test_an_entry_that_never_varies_tells_nothing():
+    z = Descriptors({"a": torch.tensor([[0.0, 1.0], [0.2, 1.0], [1.0, 1.0], [0.9, 1.0]])})
+    p = Logistic.fitted(z, torch.tensor([0, 0, 1, 1]))(Descriptors({"a": torch.tensor([[0.1, 5.0], [0.1, -5.0]])}))
+    assert p.isfinite().all()
+    assert_close(p[0], p[1])
+
+
+def test_opinions_meet_in_their_geometric_mean():
+    said = [torch.tensor([[0.9, 0.1]]), torch.tensor([[0.5, 0.5]])]
+    pooled = opinion_pool([lambda z, p=p: p for p in said], Descriptors({"a": torch.zeros(1, 1)}))
+    assert_close(pooled, torch.tensor([[0.75, 0.25]], dtype=torch.float64))  # sqrt(0.45) : sqrt(0.05) is 3 : 1
