@@ -14,6 +14,8 @@ STYLES: Mapping[str, Style] = {
     "random": (GREY, "o", "-"),
     "pcc": (SKY, "s", "-"),
     "pfk_joint": (VERMILION, "D", "-"),
+    "pfk_joint_shift": (GREEN, ">", "-"),
+    "pfk_joint_shift:coverage:whiten": (GREEN, "h", "-"),
     "pfk_predicted": (ORANGE, "p", "-"),
     "pfk_true": (BLACK, "*", "-"),
     "varr": (BLUE, "^", "--"),

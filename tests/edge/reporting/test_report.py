@@ -1,6 +1,8 @@
 """The report's numbers, each against the raw files of the iterations."""
 
 import json
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import accumulate
 from pathlib import Path
@@ -17,6 +19,7 @@ from fkal.edge.answers import MissingRuns
 from fkal.edge.report import csv_bytes, report, wishes
 from fkal.edge.reporting.accuracy_curves import accuracy_numbers
 from fkal.edge.reporting.canvas import about_numbers
+from fkal.edge.reporting.finished import material_of
 from fkal.edge.reporting.panels import panels_of
 from fkal.edge.reporting.reading import material
 from fkal.edge.reporting.reading_curves import from_curves
@@ -257,7 +260,18 @@ def test_what_is_not_there_or_wrong_is_said(tmp_path, scratch):
 
 def test_the_figure_of_the_readme_has_the_numbers_of_the_kept_curves():
     kept = from_curves(ROOT / "docs" / "results" / "curves.csv")
-    panels = panels_of(kept, ["pfk_joint", "pfk_true", "pfk_predicted@conv2", "pcc@conv2", "random"])
+    method = re.search(r"--curves docs/results/curves.csv --method (\S+)", (ROOT / "README.md").read_text())
+    panels = panels_of(kept, method[1].split(","))
     with Image.open(ROOT / "docs" / "images" / "mnist.png") as image:
         assert image.text["Description"] == about_numbers(csv_bytes(accuracy_numbers(panels)))
     assert "docs/images/mnist.png" in (ROOT / "README.md").read_text()
+
+
+def test_of_experiments_that_share_a_name_the_longest_is_shown_and_the_others_are_named(scratch):
+    whole = from_runs(scratch, None)
+    longest = max(whole.finished, key=lambda each: len(each.outcome.rounds))
+    outcome = replace(longest.outcome, fingerprint="0" * 32, rounds=longest.outcome.rounds[:2])
+    again = material_of([replace(longest, outcome=outcome), *whole.finished], whole.source, whole.notes)
+    assert again.frame.equals(whole.frame)
+    (note,) = set(again.notes) - set(whole.notes)
+    assert note.startswith(f"00000000: another {outcome.name} with other settings and 2 iterations")

@@ -8,7 +8,7 @@ import pandas as pd
 from torch import Tensor
 
 from fkal.edge.bills import PHASES
-from fkal.edge.outcomes import Outcome
+from fkal.edge.outcomes import Group, Outcome, group_of
 from fkal.edge.publishing import curves_of
 from fkal.engine.rounds import Round
 
@@ -48,6 +48,32 @@ class Material:
     finished: Sequence[Finished]
     source: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+
+def material_of(finished: Sequence[Finished], source: tuple[str, ...], notes: Sequence[str] = ()) -> Material:
+    """Of finished experiments, by dataset, method and seed.
+
+    Of several that only settings beyond their names tell apart the one with the most iterations is taken, and of
+    equals that with the smallest fingerprint; the notes say which were left out.
+    """
+    alike: dict[tuple[Group, str, int], list[Finished]] = {}
+    for each in finished:
+        outcome = each.outcome
+        alike.setdefault((group_of(outcome), outcome.method, outcome.config.seed), []).append(each)
+    chosen, left_out = [], list(notes)
+    for several in alike.values():
+        kept, *others = sorted(several, key=lambda e: (-len(e.outcome.rounds), e.outcome.fingerprint))
+        chosen.append(kept)
+        left_out += [_why_not(other, kept) for other in others]
+    chosen.sort(key=lambda each: (each.outcome.config.data.name, each.outcome.method, each.outcome.config.seed))
+    return Material(rounds_frame(chosen), chosen, source, tuple(left_out))
+
+
+def _why_not(other: Finished, kept: Finished) -> str:
+    return (
+        f"{other.outcome.fingerprint[:8]}: another {kept.outcome.name} with other settings and "
+        f"{len(other.outcome.rounds)} iterations; {kept.outcome.fingerprint[:8]} with {len(kept.outcome.rounds)} is shown"
+    )
 
 
 def rounds_frame(finished: Sequence[Finished]) -> pd.DataFrame:

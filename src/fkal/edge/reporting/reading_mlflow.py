@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from fkal.config import ConfigError
 from fkal.edge.found_runs import FoundRun, all_runs, iterations, opened
 from fkal.edge.outcomes import Outcome
-from fkal.edge.reporting.finished import Finished, Material, Weights, rounds_frame
+from fkal.edge.reporting.finished import Finished, Material, Weights, material_of
 from fkal.edge.reporting.splits import splits_in
 from fkal.edge.reporting.tracked_about import about_of
 from fkal.engine.rounds import Round, Selection
@@ -33,8 +33,7 @@ def from_mlflow(tracking: str | None) -> Material:
         raise ConfigError(f"{client.tracking_uri}: no experiment is finished; `fkal runs` lists them")
     with tempfile.TemporaryDirectory() as folder:
         finished = [_finished(client, run, Path(folder)) for run in runs]
-    finished.sort(key=lambda each: (each.outcome.config.data.name, each.outcome.method, each.outcome.config.seed))
-    return Material(rounds_frame(finished), finished, ("--tracking-uri", client.tracking_uri))
+    return material_of(finished, ("--tracking-uri", client.tracking_uri))
 
 
 def _finished(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:

@@ -7,7 +7,7 @@ from fkal.edge.about import About, read_about
 from fkal.edge.answers import MissingRuns
 from fkal.edge.found_runs import opened
 from fkal.edge.outcomes import Outcome
-from fkal.edge.reporting.finished import Finished, Material, rounds_frame
+from fkal.edge.reporting.finished import Finished, Material, material_of
 from fkal.edge.reporting.round_folders import rounds_in, weights_in
 from fkal.edge.reporting.splits import splits_in
 from fkal.edge.reporting.tracked_about import tracked_abouts
@@ -35,9 +35,8 @@ def from_runs(out: Path, tracking: str | None) -> Material:
         finished.append(Finished(outcome, weights_in(folder), splits.get(about.split_digest), about.made_with))
     if not finished:
         raise MissingRuns(f"{out}: no experiment is finished\n" + "\n".join(left_out))
-    finished.sort(key=lambda each: (each.outcome.config.data.name, each.outcome.method, each.outcome.config.seed))
     source = ("--out", str(out), *(("--tracking-uri", tracking) if tracking else ()))
-    return Material(rounds_frame(finished), finished, source, tuple(left_out))
+    return material_of(finished, source, left_out)
 
 
 def _abouts(folders: list[Path], tracking: str | None) -> Mapping[str, About]:

@@ -14,6 +14,7 @@ from fkal.edge.reporting.exhibits import Exhibit, Section
 from fkal.edge.reporting.more_curves import COSTS, cost_exhibit, pseudo_exhibit
 from fkal.edge.reporting.panels import Panel
 from fkal.edge.reporting.picked_images import picked_exhibit
+from fkal.edge.reporting.priors import prior_exhibit
 from fkal.edge.reporting.ranking import evidence_exhibit, needed_exhibits, penalty_exhibit, ranking_exhibit
 from fkal.edge.reporting.small_multiples import confusion_exhibit, counts_exhibit
 from fkal.edge.reporting.tsne import tsne_exhibit
@@ -43,7 +44,12 @@ def sections_of(
         Section("labels", "Labels needed", "", [e for p in panels for e in needed_exhibits(p, accuracies)]),
         Section("evidence", "Evidence", EVIDENCE, [*tests, penalty_exhibit(panels)]),
         Section("cost", "Cost", "", [cost_exhibit(p, styles, unit) for unit in COSTS for p in panels]),
-        Section("pseudo", "Pseudo-labels", "", [pseudo_exhibit(p, styles) for p in panels]),
+        Section(
+            "pseudo",
+            "Pseudo-labels",
+            "",
+            [*(pseudo_exhibit(p, styles) for p in panels), *(prior_exhibit(p, styles) for p in panels)],
+        ),
         Section("labeled", "What was labeled", "", [*map(counts_exhibit, panels), *_picked(panels, datasets)]),
         Section(
             "errors",
