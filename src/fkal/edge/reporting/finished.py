@@ -70,9 +70,10 @@ def material_of(finished: Sequence[Finished], source: tuple[str, ...], notes: Se
 
 
 def _why_not(other: Finished, kept: Finished) -> str:
+    out, shown = other.outcome, kept.outcome
     return (
-        f"{other.outcome.fingerprint[:8]}: another {kept.outcome.name} with other settings and "
-        f"{len(other.outcome.rounds)} iterations; {kept.outcome.fingerprint[:8]} with {len(kept.outcome.rounds)} is shown"
+        f"{out.fingerprint[:8]}: another {shown.name} with other settings and {len(out.rounds)} iterations; "
+        f"{shown.fingerprint[:8]} with {len(shown.rounds)} is shown"
     )
 
 
