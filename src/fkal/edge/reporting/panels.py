@@ -33,7 +33,8 @@ class Panel:
     @property
     def title(self) -> str:
         paper = f", {PAPER_TITLE}" if self.group.protocol == "paper" else ""
-        return f"{self.group.dataset}, {bias_words(self.group.bias)}{paper}"
+        held_out = ", on held-out validation images" if self.group.measured == "holdout" else ""
+        return f"{self.group.dataset}, {bias_words(self.group.bias)}{paper}{held_out}"
 
     @property
     def accuracy(self) -> str:
