@@ -172,7 +172,7 @@ def contenders(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
         cells = " | ".join(spread(*by_b.loc[b]) for b in range(1, 11))
         rare = 100 * mine[mine.b == 4][RARE_DIGITS].mean(axis=1)
         gap = (areas[method] - areas[AGAINST]).dropna().mean()
-        against = "| |" if method == AGAINST else f"| {gap:+.1f} | {adjusted[method]:.3f} |"
+        against = "| |" if method == AGAINST else f"| {gap:+.1f} | {p_text(adjusted[method])} |"
         area = spread(areas[method].mean(), areas[method].std())
         lines.append(f"| `{method}` | {seeds(mine)} | {cells} | {spread(rare.mean(), rare.std())} | {area} {against}")
     return lines
@@ -235,6 +235,10 @@ def seeds(curves: pd.DataFrame) -> str:
     if len(numbers) > 1 and numbers == list(range(numbers[0], numbers[-1] + 1)):
         return f"{numbers[0]}-{numbers[-1]}"
     return ", ".join(str(n) for n in numbers)
+
+
+def p_text(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def spread(mean: float, std: float) -> str:
