@@ -210,7 +210,7 @@ def test_a_study_whose_trials_all_fail_ends_with_their_reason(here):
 def test_a_trial_that_fails_does_not_end_the_study(here):
     Path("params.yaml").write_text(
         fkal("config", "--preset", "digits", *TINY).stdout
-        + yaml.safe_dump({"tune": {"space": {"train.lr": [0.05, 1e30], "train.batch_size": [10, 20]}}})
+        + yaml.safe_dump({"tune": {"space": {"train.lr": [0.05, 0.04, 0.03, 1e30], "train.batch_size": [10, 20]}}})
     )
     options = ["--method", "random", "--trials", "4", "--sampler", "random", "--json"]
     told = json.loads(fkal("tune", *options).stdout)
