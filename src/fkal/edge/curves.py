@@ -7,9 +7,8 @@ from typing import IO, TYPE_CHECKING
 
 import pandas as pd
 
-from fkal.edge.facts import FEW_CLASSES
 from fkal.edge.looks import BLACK, GREY, Style, looks
-from fkal.engine.rounds import Round
+from fkal.engine.rounds import FEW_CLASSES, Round
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fkal.engine.rounds import Round
+from fkal.engine.rounds import FEW_CLASSES, Round
 
 SCORES = ("accuracy", "macro_accuracy", "worst_class_accuracy", "minority_accuracy")
 PARENT_METRICS = (
@@ -16,7 +16,6 @@ PARENT_METRICS = (
     "pseudo/minority_precision",
     "pseudo/minority_recall",
 )
-FEW_CLASSES = 20  # up to so many, things are told class by class
 PAPER_NOTE = (
     "**Protocol `paper`: each iteration's epoch was chosen on the TEST set** (the authors' rule). "
     "These accuracies are optimistic; compare them with the published curves and with nothing else."

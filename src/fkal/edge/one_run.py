@@ -10,11 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from fkal.config import ConfigError
-from fkal.edge.facts import FEW_CLASSES, selected_counts
+from fkal.edge.facts import selected_counts
 from fkal.edge.reporting.finished import Finished
 from fkal.edge.reporting.reading_runs import from_runs
 from fkal.edge.running import WIDTH
 from fkal.edge.text_plot import text_plot
+from fkal.engine.rounds import FEW_CLASSES
 from fkal.spelling import did_you_mean
 
 SCORES = {"accuracy": "accuracy", "minority_accuracy": "rare classes", "worst_class_accuracy": "worst class"}

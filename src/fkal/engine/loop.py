@@ -21,7 +21,7 @@ from fkal.engine.describing import Keep, not_kept
 from fkal.engine.evaluation import accuracies, confusion_matrix
 from fkal.engine.gathering import Gathering, Scene, gather
 from fkal.engine.metering import Meter, Progress
-from fkal.engine.rounds import Round, Selection
+from fkal.engine.rounds import FEW_CLASSES, Round, Selection
 from fkal.engine.training import TrainConfig, fit
 from fkal.models import members_of
 
@@ -29,9 +29,6 @@ Weights = Mapping[str, Tensor]
 Select = Callable[[Evidence, int, torch.Generator], Picks]
 Oracle = Callable[[Tensor], Tensor]
 Protocol = Literal["last", "paper"]
-
-FEW_CLASSES = 20
-"""Of up to so many, class frequencies are told class by class."""
 
 
 @dataclass(frozen=True)

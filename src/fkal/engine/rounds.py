@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
+FEW_CLASSES = 20
+"""Of up to so many, things are told class by class."""
+
 
 @dataclass(frozen=True)
 class Selection:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from fkal.edge.looks import Style
-from fkal.edge.reporting.canvas import canvas, legend_below
+from fkal.edge.reporting.canvas import INK, canvas, legend_below
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.panels import Panel
 
@@ -24,7 +24,7 @@ def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
     (each,) = axes.flat
     shares = 100 * table[["estimated", "true"]].clip(lower=LEAST)
     ends = [shares.min(axis=None), shares.max(axis=None)]
-    each.plot(ends, ends, color="grey", linewidth=0.8, label="estimate = truth")
+    each.plot(ends, ends, color=INK, linewidth=0.8, label="estimate = truth")
     for method in panel.methods:
         mine = shares[table["method"] == method]
         if len(mine):

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fkal.edge.facts import FEW_CLASSES
 from fkal.edge.reporting.canvas import canvas, hide_rest
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.finished import Finished
 from fkal.edge.reporting.panels import Panel
+from fkal.engine.rounds import FEW_CLASSES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

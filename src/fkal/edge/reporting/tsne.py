@@ -10,12 +10,12 @@ from torch import Tensor
 from fkal.core.descriptors import pooled
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset
-from fkal.edge.facts import FEW_CLASSES
 from fkal.edge.looks import VERMILION
 from fkal.edge.reporting.canvas import canvas, hide_rest
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.finished import Finished, Weights
 from fkal.edge.reporting.panels import Panel
+from fkal.engine.rounds import FEW_CLASSES
 from fkal.models import Taps, build, evaluating
 
 if TYPE_CHECKING:
