@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fkal import config as C
+from fkal.algorithm import LABEL_REVISIONS
 from fkal.config import Config, ConfigError
 from fkal.core.randomness import stream
 from fkal.engine.metering import Meter, Progress
@@ -130,6 +131,31 @@ def test_an_estimate_of_the_pools_frequencies_is_told_beside_the_true_ones(tmp_p
     assert done.metrics["prior/error"] == pytest.approx(
         sum(abs(e - t) for e, t in zip(estimated, true, strict=True)) / 2
     )
+
+
+def test_class_frequencies_are_those_of_the_pool_before_any_image_was_labeled(tmp_path):
+    """Once most of the pool is labeled and its labels are counted, the estimate can hardly be off."""
+    config = digits("acquisition.pseudo_label=joint_shift", "acquisition.budget=240")
+    first, second = rounds(config, tmp_path)
+    true = [[done.metrics[f"prior/true_{d}"] for d in range(10)] for done in (first, second)]
+    assert true[0] == true[1]
+    prepared = prepare(config, tmp_path, quiet)
+    n = len(prepared.split.pool)
+    assert second.metrics["prior/error"] < first.metrics["prior/error"]
+    counts = prepared.dataset.train.labels[first.selection.indices].bincount(minlength=10)
+    for d in range(10):  # no class can be rarer than what was found of it
+        assert second.metrics[f"prior/estimated_{d}"] >= int(counts[d]) / n - 1e-6
+
+
+@pytest.mark.parametrize("method", ["pfk_joint_shift", "pfk_joint", "random"])
+def test_labels_that_are_estimated_otherwise_than_before_make_a_new_experiment(method, tmp_path, monkeypatch):
+    def now() -> str:
+        layers = [C.from_file(C.preset("digits"), "digits"), C.method_layer(method)]
+        return prepare(C.merged(layers), tmp_path, quiet).fingerprint
+
+    before = now()
+    monkeypatch.setitem(LABEL_REVISIONS, "joint_shift", 99)
+    assert (now() != before) is (method == "pfk_joint_shift")
 
 
 def test_matching_and_whitening_left_as_they_were_change_no_digest(tmp_path):

@@ -1,4 +1,13 @@
-"""The version of the algorithm itself, part of every fingerprint."""
+"""The version of the algorithm itself, part of every fingerprint; the pipeline's plan depends on this file."""
 
-ALGO_VERSION = 1
-"""Goes up by one whenever the same configuration and seed would give other results than before."""
+ALGO_VERSION = 2
+"""Goes up by one whenever the same configuration and seed would give other results than before.
+
+2: weights and feature maps lie channels last, which rounds otherwise.
+"""
+
+LABEL_REVISIONS = {"joint_shift": 2}
+"""The same for what reads one kind of pseudo-labels alone: those not named here are as they first were.
+
+joint_shift: 2, labeled images count among the pool's class frequencies.
+"""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fkal.acquisition import AcquisitionConfig, acquisition
-from fkal.algorithm import ALGO_VERSION
+from fkal.algorithm import ALGO_VERSION, LABEL_REVISIONS
 from fkal.config import HEAD_ONLY, RANDOM_THETA_0, WHITEN, Config, about_data, digest_of
 from fkal.data.config import BiasConfig
 from fkal.data.digest import bytes_digest
@@ -94,7 +94,16 @@ def fingerprint(config: Config, split: Split, device: torch.device) -> str:
         tree["train"] = {k: v for k, v in tree["train"].items() if k != "layers"}
     if not config.holdout:  # likewise
         del tree["holdout"]
+    tree["acquisition"].update(revision(config))
     return digest_of(tree)
+
+
+def revision(config: Config) -> dict[str, int]:
+    """The revision of the labels that the method goes by; nothing where there are none or they are of the first."""
+    name = config.acquisition.pseudo_label
+    if name not in LABEL_REVISIONS or "pseudo_label" not in acquisition(config.acquisition.name).reads(name):
+        return {}
+    return {"pseudo_label_revision": LABEL_REVISIONS[name]}
 
 
 def settings_read(config: Config) -> dict[str, Any]:

@@ -7,17 +7,17 @@ from torch.testing import assert_close
 from fkal.core.label_shift import estimated_prior, shifted
 
 
-def slow_em(p: list[list[float]], steps: int) -> list[float]:
-    """Saerens, Latinne, Decaestecker, eq. 2.9, from equal frequencies."""
+def slow_em(p: list[list[float]], steps: int, known: tuple[int, ...] = ()) -> list[float]:
+    """Saerens, Latinne, Decaestecker, eq. 2.9, from equal frequencies; a known image's posterior is its class."""
     d = len(p[0])
     prior = [1 / d] * d
     for _ in range(steps):
-        total = [0.0] * d
+        total = [float(known.count(c)) for c in range(d)]
         for row in p:
             weighted = [row[c] * prior[c] / (1 / d) for c in range(d)]
             for c in range(d):
                 total[c] += weighted[c] / sum(weighted)
-        prior = [t / len(p) for t in total]
+        prior = [t / (len(p) + len(known)) for t in total]
     return prior
 
 
@@ -30,9 +30,26 @@ def normal_mixture(prior: list[float], n: int, seed: int) -> tuple[torch.Tensor,
     return (-0.5 * (x[:, None] - centers).square()).softmax(dim=1), y
 
 
-def test_each_step_is_that_of_the_paper():
+@pytest.mark.parametrize("known", [(), (2, 2, 0, 2, 1)])
+def test_each_step_is_that_of_the_paper(known):
     p, _ = normal_mixture([0.7, 0.2, 0.1], 60, seed=0)
-    assert_close(estimated_prior(p), torch.tensor(slow_em(p.tolist(), 500), dtype=torch.float64), atol=1e-4, rtol=0)
+    slow = torch.tensor(slow_em(p.tolist(), 500, known), dtype=torch.float64)
+    assert_close(estimated_prior(p, torch.tensor(known, dtype=torch.long)), slow, atol=1e-4, rtol=0)
+
+
+def test_a_known_class_that_no_posterior_speaks_of_is_left_out():
+    p, _ = normal_mixture([0.7, 0.2, 0.1], 60, seed=0)
+    assert_close(estimated_prior(p, torch.tensor([1, 3, 7])), estimated_prior(p, torch.tensor([1])))
+
+
+def test_a_rare_class_whose_clear_images_were_labeled_is_still_as_frequent_as_it_was():
+    """What stays of it looks unlike it: from the open images alone it is thought to be far rarer than it is."""
+    p, y = normal_mixture([0.98, 0.02], 20_000, seed=3)
+    labeled = p[:, 1] > 0.9
+    open_images, truth = p[~labeled], float((y == 1).double().mean())
+    still_there = float((y[~labeled] == 1).double().mean())
+    assert float(estimated_prior(open_images)[1]) < still_there / 5
+    assert float(estimated_prior(open_images, y[labeled])[1]) == pytest.approx(truth, rel=0.15)
 
 
 @pytest.mark.parametrize("prior", [[0.6, 0.38, 0.02], [1 / 3, 1 / 3, 1 / 3], [0.01, 0.98, 0.01]])

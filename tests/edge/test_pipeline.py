@@ -15,6 +15,7 @@ pytestmark = pytest.mark.timeout(1500)  # a stage is a process, and each imports
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+VERSIONS = Path("src/fkal/algorithm.py")
 SMALL = {
     "pretrain": {"epochs": 1, "decay_epochs": []},
     "train": {"epochs": 2, "decay_epochs": []},
@@ -50,6 +51,8 @@ def new_project(folder: Path) -> Path:
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)
     shutil.copytree(ROOT / "params", folder / "params")
+    (folder / VERSIONS).parent.mkdir(parents=True)
+    shutil.copy(ROOT / VERSIONS, folder / VERSIONS)
     (folder / ".dvc" / "plots").mkdir(parents=True)
     for name in (".gitignore", "config", "plots/budget_curve.json"):
         shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
@@ -82,6 +85,14 @@ def project(tmp_path_factory) -> Path:
 
 def test_a_second_repro_runs_nothing(project):
     assert ran(call("dvc", "repro", cwd=project)) == []
+
+
+def test_a_new_version_of_the_program_makes_a_new_plan(project):
+    before = (project / VERSIONS).read_bytes()
+    (project / VERSIONS).write_bytes(before + b"\n# another\n")
+    assert ran(call("dvc", "repro", cwd=project)) == ["plan"]  # which came out the same, so nothing follows
+    (project / VERSIONS).write_bytes(before)
+    assert ran(call("dvc", "repro", cwd=project)) == []  # taken from the cache
 
 
 def test_metrics_and_plots_tell_of_each_cell(project):

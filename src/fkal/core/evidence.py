@@ -38,7 +38,7 @@ class Features:
 class FisherScores(Features):
     """z and g of pool and targets; g of the pool under `pseudo_labels`, g_v under y_v or the estimator's own.
 
-    `prior` are the pool's class frequencies, where the estimator estimates them.
+    `prior` are the whole pool's class frequencies, where the estimator estimates them.
     """
 
     pseudo_labels: Int[Tensor, " n"]

@@ -8,7 +8,7 @@ Adaptation, ICML 2020 (which says why the posteriors have to be calibrated).
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 TOLERANCE = 1e-7
@@ -23,18 +23,21 @@ def shifted(p: Float[Tensor, "n d"], prior: Float[Tensor, " d"]) -> Float[Tensor
     return weighted / weighted.sum(dim=1, keepdim=True)
 
 
-def estimated_prior(p: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
-    """The prior under which the n images are most likely, from posteriors `p` under equal class frequencies. float64.
+def estimated_prior(p: Float[Tensor, "n d"], known: Int[Tensor, " b"] | None = None) -> Float[Tensor, " d"]:
+    """The prior under which n + b images are most likely: n of which posteriors `p` under equal class frequencies are
+    at hand, and b whose class is `known` (any of d and above are left out). float64.
 
-    Starts from equal frequencies; each step takes the mean posterior under the prior of the step before. Raises
-    ValueError for a row that is no distribution.
+    Starts from equal frequencies; each step takes the mean posterior under the prior of the step before, that of a
+    known image being its class. Raises ValueError for a row that is no distribution.
     """
     p = p.double()
     if not (len(p) and p.isfinite().all() and (p >= 0).all() and (p.sum(dim=1) > 0).all()):
         raise ValueError("a row of class probabilities is empty, negative or not finite; check the model's outputs")
-    prior = torch.full_like(p[0], 1 / p.shape[1])
+    d = p.shape[1]
+    counts = torch.zeros(d).to(p) if known is None else known.bincount(minlength=d)[:d].to(p)
+    prior = torch.full_like(p[0], 1 / d)
     for _ in range(MOST_STEPS):
-        before, prior = prior, shifted(p, prior).mean(dim=0)
+        before, prior = prior, (shifted(p, prior).sum(dim=0) + counts) / (len(p) + counts.sum())
         if float((prior - before).abs().amax()) < TOLERANCE:
             break
     return prior

@@ -102,30 +102,34 @@ def mutual_information(pool: PoolBatch, validation: Reference, *, diagonal: bool
 
 
 class PoolLabels(NamedTuple):
-    """Labels of a whole pool, and its class frequencies as they were estimated."""
+    """Labels of the open pool, and the whole pool's class frequencies as they were estimated."""
 
     y: Int[Tensor, " n"]
     prior: Float[Tensor, " d"]
 
 
-EstimatePool = Callable[[Descriptors, Reference], PoolLabels]
+EstimatePool = Callable[[Descriptors, Reference, Tensor], PoolLabels]
+"""From the open pool, the validation set, and the labels of those images that have left the pool."""
 
 
-def joint_shift(pool: Descriptors, validation: Reference) -> PoolLabels:
+def joint_shift(pool: Descriptors, validation: Reference, labeled: Int[Tensor, " b"]) -> PoolLabels:
     """S = arg max over y of p_v(y|z) w(y): `joint` without its assumption that p(y|z) = p_v(y|z).
 
     Of a biased pool p(z|y) is that of the validation set, but p(y) is not, so almost every pool image that a posterior
     learned from D_v calls rare is not (`fkal.core.label_shift`). p_v(y|z) is the opinion pool of nearest neighbours
     and of a logistic regression on z.
+
+    The frequencies are those of the pool as it was before any image was labeled: what is still open was left by a
+    choice that looks at z, so its p(z|y) is no longer that of D_v, while its p(y|z) is still the whole pool's.
     """
     learned = [estimator.fitted(validation.z, validation.y) for estimator in (NearestNeighbours, Logistic)]
     p = opinion_pool(learned, pool)
-    prior = estimated_prior(p)
+    prior = estimated_prior(p, labeled)
     return PoolLabels(shifted(p, prior).argmax(dim=1), prior)
 
 
 def _of_whole(pool: PoolBatch, validation: Reference, *, estimate: EstimatePool) -> Int[Tensor, " n"]:
-    return estimate(pool.z, validation).y
+    return estimate(pool.z, validation, validation.y[:0]).y
 
 
 def _trace_of(view: View) -> Float[Tensor, "d n"]:

@@ -21,7 +21,7 @@ from fkal.edge.publishing import adopt
 from fkal.experiment import ensemble_size
 from fkal.files import write_whole
 from fkal.grid import Grid
-from fkal.identity import settings_of_first_descriptors, settings_of_split, settings_of_theta_0, settings_read
+from fkal.identity import revision, settings_of_first_descriptors, settings_of_split, settings_of_theta_0, settings_read
 
 PLAN = "plan"
 HEARD = frozenset({"FKAL_DATA_ROOT", "FKAL_DATA__ROOT", "FKAL_DATA__WORKERS", "FKAL_DEVICE"})
@@ -97,7 +97,8 @@ def _files(params: Path | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
             methods = [_first_look(f"{pair}/{method}", configs) for method, configs in cells.items()]
             yield f"{pair}/descriptors.yaml", {"methods": methods}
             for method, configs in cells.items():
-                yield f"{pair}/methods/{method}.yaml", _stage(f"{pair}-{method}", configs, settings_read(configs[0]))
+                stage = _stage(f"{pair}-{method}", configs, settings_read(configs[0]))
+                yield f"{pair}/methods/{method}.yaml", {**stage, **revision(configs[0])}
 
 
 def _whole_grid(sources: Sources) -> Grid:

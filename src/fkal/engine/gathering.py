@@ -136,14 +136,14 @@ def _fisher_scores(scene: Scene) -> Generator[Progress, None, Found]:
 def _labeler(
     scene: Scene, estimator: "_Estimator", reference: Reference
 ) -> Generator[Progress, None, tuple[Labeler, Tensor | None]]:
-    """What labels a batch of the pool, and the pool's class frequencies where they are estimated."""
+    """What labels a batch of the pool, and the whole pool's class frequencies where they are estimated."""
     of_pool = scene.settings.pseudo_label.of_pool
     if of_pool is None:
         return lambda batch: estimator(batch, reference), None
     features = yield from scene.describer.describe(
         scene.open_pool, _arg_max, labels="arg_max", with_grad=False, what="pool, for its labels"
     )
-    y, prior = of_pool(features.descriptors, reference)
+    y, prior = of_pool(features.descriptors, reference, _true_labels(scene, scene.labeled))
     by_index = torch.full_like(scene.images.labels, -1)
     by_index[scene.open_pool] = y.to(by_index)
     return lambda batch: by_index[batch.indices].to(scene.meter.device), prior

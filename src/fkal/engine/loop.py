@@ -183,7 +183,7 @@ class ActiveLearning:
         if isinstance(evidence, FisherScores):
             s, y = evidence.pseudo_labels.cpu(), self.oracle(open_pool)
             about["pseudo/accuracy"] = _fraction(s == y)
-            about |= _about_prior(evidence.prior, y)
+            about |= _about_prior(evidence.prior, self.oracle(self.problem.pool))
             called, is_rare = torch.isin(s, rare), torch.isin(y, rare)
             if called.any():
                 about["pseudo/minority_precision"] = _fraction(is_rare[called])
@@ -278,7 +278,7 @@ def _at_random(evidence: Evidence, p: int, generator: torch.Generator) -> Picks:
 
 
 def _about_prior(estimated: Tensor | None, y: Tensor) -> dict[str, float]:
-    """Estimated class frequencies of the open pool beside the true ones, and half of what they differ by together."""
+    """Estimated class frequencies of the whole pool beside the true ones, and half of what they differ by together."""
     if estimated is None:
         return {}
     n_classes = max(len(estimated), int(y.max()) + 1)
@@ -298,7 +298,10 @@ def _fraction(flags: Tensor) -> float:
 
 
 def _snapshot(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    return {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
+    }
 
 
 def _reset_peak_memory(device: torch.device) -> None:

@@ -71,7 +71,7 @@ def pretrain(
             )
         yield Progress("pretraining", epoch + 1, config.epochs, "epochs")
     head = head_name(network)
-    state = {name: value.cpu() for name, value in network.state_dict().items()}
+    state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     return {name: value for name, value in state.items() if not name.startswith(f"{head}.")}
 
 

@@ -16,7 +16,7 @@ LEAST = 1e-5
 
 def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
     """A mark for each class and iteration, mean over seeds; on the diagonal the estimate is right."""
-    name, title = f"prior-{panel.name}", f"{panel.title}: class frequencies of the open pool"
+    name, title = f"prior-{panel.name}", f"{panel.title}: class frequencies of the pool"
     table = prior_frame(panel)
     if table.empty:
         return Exhibit(name, title, missing=f"{title}: no method here estimates them.")
@@ -35,7 +35,7 @@ def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
     each.set_xscale("log")
     each.set_yscale("log")
     each.set_title(panel.title)
-    each.set_xlabel("share of the open pool, %")
+    each.set_xlabel("share of the pool, %")
     each.set_ylabel("estimated share, %")
     legend_below(figure, axes)
     return Exhibit(
