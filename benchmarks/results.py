@@ -17,6 +17,7 @@ from scipy import stats
 
 from fkal.edge.curves import area_under_budget_curve
 from fkal.edge.reporting.evidence import holm
+from fkal.edge.reporting.published_curves import known_as
 
 ROOT = Path(__file__).resolve().parents[1]
 CURVES, PAGE = ROOT / "docs" / "results" / "curves.csv", ROOT / "docs" / "results.md"
@@ -218,11 +219,6 @@ TABLES = {
     "contenders": contenders,
     "options": options,
 }
-
-
-def known_as(method: str) -> str:
-    """The paper took K = 128 views; fewer stand beside its row all the same, and the table names them."""
-    return re.sub(r"^(pfk_(?:trace|mutual_information)):k\d+", r"\1", method)
 
 
 def rank(method: str) -> tuple[int, str]:

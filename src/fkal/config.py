@@ -88,7 +88,7 @@ class Config(BaseModel):
     @property
     def flat(self) -> dict[str, Any]:
         """Dotted keys with plain values or None; lists and mappings as compact JSON."""
-        return dict(_flattened(self.tree))
+        return dict(flattened(self.tree))
 
     @property
     def digest(self) -> str:
@@ -156,7 +156,7 @@ def merged(layers: Iterable[Layer]) -> Config:
     origins: dict[str, str] = {}
     for layer in layers:
         _update(values, layer.values, origins, layer.origin, ())
-    flags = [key for key, value in _flattened(values) if isinstance(value, bool) and key != PSEUDO_LABEL]
+    flags = [key for key, value in flattened(values) if isinstance(value, bool) and key != PSEUDO_LABEL]
     if flags:
         raise ConfigError(
             "\n".join(f"{key}: true or false; no setting is a flag, give a number or a name" for key in flags)
@@ -353,10 +353,10 @@ def _keys_at(path: Sequence[str]) -> list[str]:
     return [field.name for field in fields(section)] if is_dataclass(section) else []
 
 
-def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, dict) and not prefix:
-            yield from _flattened(value, f"{key}.")
+            yield from flattened(value, f"{key}.")
         elif isinstance(value, list | dict):
             yield prefix + key, json.dumps(value, separators=(",", ":"))
         else:

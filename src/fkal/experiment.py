@@ -33,6 +33,7 @@ from fkal.feasibility import configured, refuse_infeasible
 from fkal.identity import (
     about_descriptors,
     about_labels,
+    algorithm,
     bias_name,
     cell_name,
     experiment_name,
@@ -116,6 +117,7 @@ class Experiment:
             "method": self.method,
             "protocol": self.protocol,
             "model": self.config.model.name,
+            "algorithm": algorithm(self.config),
         }
 
     @cached_property

@@ -106,6 +106,11 @@ def revision(config: Config) -> dict[str, int]:
     return {"pseudo_label_revision": LABEL_REVISIONS[name]}
 
 
+def algorithm(config: Config) -> str:
+    """The version of all that bears on the result: `2`, or `2, pseudo_label_revision 2`."""
+    return ", ".join([str(ALGO_VERSION), *(f"{name} {n}" for name, n in revision(config).items())])
+
+
 def settings_read(config: Config) -> dict[str, Any]:
     """The settings that an experiment reads, whatever its seed and device."""
     return {k: v for k, v in _read(config, config.tree).items() if k not in ("seed", "device")}

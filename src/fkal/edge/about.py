@@ -13,9 +13,12 @@ from fkal.config import Config, ConfigError, Layer, merged
 from fkal.edge.provenance import git_commit
 from fkal.edge.state import ABOUT
 from fkal.experiment import Experiment
+from fkal.identity import algorithm
 from fkal.version import __version__
 
 FORMAT = "fkal-state-1"
+ALGORITHM = "algorithm"
+"""Of what an experiment was made with: the version that bears on its results."""
 
 
 class About(NamedTuple):
@@ -34,7 +37,7 @@ def about_bytes(experiment: Experiment) -> bytes:
         "fingerprint": experiment.fingerprint,
         "split_digest": experiment.split.digest,
         "config": experiment.config.tree,
-        "made_with": made_with(experiment.device),
+        "made_with": {ALGORITHM: algorithm(experiment.config), **made_with(experiment.device)},
     }
     return (json.dumps(told, indent=1) + "\n").encode()
 

@@ -82,6 +82,9 @@ def run(
     jobs: Annotated[
         int, typer.Option(envvar="FKAL_JOBS", help="Experiments at work at once, each in a process of its own.")
     ] = 1,
+    untuned: Annotated[
+        bool, typer.Option("--untuned", help="Leave out what `fkal tune --apply` put over the settings.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -104,6 +107,7 @@ def run(
             ratio=ratio,
             data_root=data_root,
             assignments=assignments or [],
+            tuned=None if untuned else configuring.TUNED,
         )
         configs = configuring.experiments(sources, method, seeds)
         running.run(configs, out=out, tracking=tracking_uri, dry_run=dry_run, as_json=as_json, jobs=jobs)
@@ -371,6 +375,7 @@ def sync(
 
 @app.command(
     epilog="Examples:\n\n    fkal report --to report\n\n    fkal report --out runs --method random,pfk_joint\n\n"
+    "    fkal report --out runs --against pfk_joint\n\n"
     "    fkal report --curves docs/results/curves.csv"
 )
 def report(
@@ -388,6 +393,9 @@ def report(
     method: Annotated[str | None, typer.Option(help="Of these methods alone, comma-separated.")] = None,
     reach: Annotated[str, typer.Option(help="Accuracies, in %, to count the labels for.")] = "80,90,95",
     test: Annotated[str, typer.Option(help="Test of paired differences: t or wilcoxon.")] = "t",
+    against: Annotated[
+        str | None, typer.Option(help="Hold each method against this one alone, not each pair.", metavar="METHOD")
+    ] = None,
     data_root: DataRoot = None,
     to: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
     debug: Debug = False,
@@ -401,7 +409,7 @@ def report(
         from fkal.edge import report as reporting
         from fkal.edge.reporting.reading import material
 
-        wishes = reporting.wishes(method, reach, test, data_root)
+        wishes = reporting.wishes(method, reach, test, data_root, against)
         reporting.report(material(root=root, out=out, curves=curves, tracking=tracking_uri), to, wishes)
 
 

@@ -12,25 +12,28 @@ from rich.text import Text
 from fkal.config import ConfigError
 from fkal.edge.facts import selected_counts
 from fkal.edge.reporting.finished import Finished
-from fkal.edge.reporting.reading_runs import from_runs
+from fkal.edge.reporting.reading_runs import finished_in
 from fkal.edge.running import WIDTH
 from fkal.edge.text_plot import text_plot
-from fkal.engine.rounds import FEW_CLASSES
+from fkal.engine.rounds import FEW_CLASSES, Round
 from fkal.spelling import did_you_mean
+
+SHOWN = 40
+"""Images that are listed by their number."""
 
 SCORES = {"accuracy": "accuracy", "minority_accuracy": "rare classes", "worst_class_accuracy": "worst class"}
 
 
 def show(run: str, *, out: Path, tracking: str | None) -> None:
     """Print one experiment: its curve, a row an iteration, the classes that it picked."""
-    (one,) = named([run], from_runs(out, tracking).finished)
+    (one,) = named([run], finished_in(out, tracking)[0])
     _print(Text(one.outcome.name, style="bold"), plot([one]), rounds_table(one), counts_table(one))
 
 
 def compare(first: str, second: str, *, out: Path, tracking: str | None) -> None:
     """Print two side by side: what differs in their settings, both curves, which images both picked."""
-    a, b = named([first, second], from_runs(out, tracking).finished)
-    _print(settings_table(a, b), plot([a, b]), together_table(a, b))
+    a, b = named([first, second], finished_in(out, tracking)[0])
+    _print(settings_table(a, b), plot([a, b]), together_table(a, b), both_picked(a, b))
 
 
 def named(texts: Sequence[str], known: Sequence[Finished]) -> list[Finished]:
@@ -40,11 +43,21 @@ def named(texts: Sequence[str], known: Sequence[Finished]) -> list[Finished]:
 
 def plot(experiments: Sequence[Finished]) -> Text:
     """Accuracy in % against labels used."""
+    names = called(experiments)
     curves = {
-        each.outcome.name: [(r.labels_used, 100 * r.metrics[f"{r.measured}/accuracy"]) for r in each.outcome.rounds]
-        for each in experiments
+        name: [(r.labels_used, 100 * r.metrics[f"{r.measured}/accuracy"]) for r in each.outcome.rounds]
+        for name, each in zip(names, experiments, strict=True)
     }
     return Text(text_plot(curves, x="labels used", y="accuracy, %"))
+
+
+def called(experiments: Sequence[Finished]) -> list[str]:
+    """Their names, with the beginning of a fingerprint where they have one name between them."""
+    names = [each.outcome.name for each in experiments]
+    alike = len(set(names)) < len(names)
+    return [
+        f"{each.outcome.name} {each.outcome.fingerprint[:8]}" if alike else each.outcome.name for each in experiments
+    ]
 
 
 def rounds_table(one: Finished) -> Table:
@@ -84,7 +97,7 @@ def counts_table(one: Finished) -> Table:
 def settings_table(a: Finished, b: Finished) -> Table:
     """The settings in which they differ."""
     table = Table(title="settings that differ", box=box.SIMPLE)
-    for title in ("setting", a.outcome.name, b.outcome.name):
+    for title in ("setting", *called([a, b])):
         table.add_column(title)
     ours, theirs = a.outcome.config.flat, b.outcome.config.flat
     for key in sorted({*ours, *theirs}):
@@ -94,18 +107,48 @@ def settings_table(a: Finished, b: Finished) -> Table:
 
 
 def together_table(a: Finished, b: Finished) -> Table:
-    """A row an iteration of both: accuracies in %, and how many images both had labeled by then."""
+    """A row for each number of labels that both have used: accuracies in %, and how many images both had labeled.
+
+    Only accuracies on the same images have a difference, and only experiments on one split can pick the same images.
+    """
     table = Table(title="side by side", box=box.SIMPLE)
-    for title in ("b", a.outcome.name, b.outcome.name, "difference", "labeled by both", "of"):
+    for title in ("labels", *called([a, b]), "difference", "labeled by both"):
         table.add_column(title, justify="right")
-    ours, theirs = set[int](), set[int]()
-    for x, y in zip(a.outcome.rounds, b.outcome.rounds, strict=False):
-        ours.update(x.selection.indices.tolist())
-        theirs.update(y.selection.indices.tolist())
+    ours, theirs = _by_labels(a), _by_labels(b)
+    for labels in sorted(ours.keys() & theirs.keys()):
+        (x, mine), (y, yours) = ours[labels], theirs[labels]
         p, q = (100 * r.metrics[f"{r.measured}/accuracy"] for r in (x, y))
-        both, most = len(ours & theirs), min(len(ours), len(theirs))
-        table.add_row(str(x.b), f"{p:.2f}", f"{q:.2f}", f"{p - q:+.2f}", str(both), str(most))
+        difference = f"{p - q:+.2f}" if x.measured == y.measured else "–"
+        both = f"{len(mine & yours)}" if _one_split(a, b) else "–"
+        table.add_row(f"{labels:,}", f"{p:.2f}", f"{q:.2f}", difference, both)
     return table
+
+
+def both_picked(a: Finished, b: Finished) -> Text:
+    """Which images both had labeled in the end, by their index in the dataset's training part."""
+    if not _one_split(a, b):
+        return Text("they have different splits: an image of one pool is not the other's")
+    common = sorted(_picked(a) & _picked(b))
+    shown = ", ".join(map(str, common[:SHOWN])) + (f", and {len(common) - SHOWN:,} more" if len(common) > SHOWN else "")
+    return Text(f"labeled by both: {len(common):,}" + (f": {shown}" if common else ""))
+
+
+def _by_labels(one: Finished) -> dict[int, tuple[Round, set[int]]]:
+    """Iterations by labels used, with all images labeled until then."""
+    picked: set[int] = set()
+    found = {}
+    for r in one.outcome.rounds:
+        picked = picked | set(r.selection.indices.tolist())
+        found[r.labels_used] = r, picked
+    return found
+
+
+def _picked(one: Finished) -> set[int]:
+    return {index for r in one.outcome.rounds for index in r.selection.indices.tolist()}
+
+
+def _one_split(a: Finished, b: Finished) -> bool:
+    return a.outcome.split_digest == b.outcome.split_digest
 
 
 def _named(text: str, known: Sequence[Finished]) -> Finished:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import typer
 
-from fkal.config import ConfigError
+from fkal.config import NAMED, ConfigError
 from fkal.edge.curves import ACCURACY
 from fkal.edge.looks import looks
 from fkal.edge.reporting.accuracy_curves import accuracy_figure, accuracy_numbers
@@ -17,7 +17,7 @@ from fkal.edge.reporting.evidence import TESTS
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.finished import Material
 from fkal.edge.reporting.page import page, png_of
-from fkal.edge.reporting.panels import Panel, panels_of
+from fkal.edge.reporting.panels import Panel, labels_whole_pool, panels_of
 from fkal.edge.reporting.sections import sections_of
 from fkal.edge.reporting.trust import experiments_exhibit, figures_exhibit, recipes
 from fkal.files import write_whole
@@ -33,11 +33,12 @@ class Wishes:
     methods: tuple[str, ...] = ()
     accuracies: tuple[float, ...] = (0.8, 0.9, 0.95)
     test: str = "t"
+    against: str | None = None
     data_root: Path | None = None
     options: tuple[str, ...] = ()
 
 
-def wishes(method: str | None, reach: str, test: str, data_root: Path | None) -> Wishes:
+def wishes(method: str | None, reach: str, test: str, data_root: Path | None, against: str | None = None) -> Wishes:
     """Of the command's options. Raises ConfigError for what is none."""
     if test not in TESTS:
         raise ConfigError(f"--test {test!r}: {did_you_mean(test, TESTS)}known: {', '.join(TESTS)}")
@@ -48,28 +49,38 @@ def wishes(method: str | None, reach: str, test: str, data_root: Path | None) ->
     if not all(0 < accuracy <= 1 for accuracy in accuracies):
         raise ConfigError(f"--reach {reach!r}: accuracies lie above 0 and up to 100 %")
     methods = tuple(word.strip() for word in method.split(",")) if method else ()
-    named = {"--method": method, "--reach": reach, "--test": test, "--data-root": data_root}
+    named = {"--method": method, "--reach": reach, "--test": test, "--against": against, "--data-root": data_root}
     usual = {"--reach": "80,90,95", "--test": "t"}
     options = [w for k, v in named.items() if v is not None and v != usual.get(k) for w in (k, str(v))]
-    return Wishes(methods, accuracies, test, data_root, tuple(options))
+    rival = None if against is None else NAMED.get(against, against)
+    return Wishes(methods, accuracies, test, rival, data_root, tuple(options))
 
 
 def report(material: Material, to: Path, wishes: Wishes) -> None:
     """Write the page and its files. `accuracy.csv` has what DVC plots."""
     panels = panels_of(material, wishes.methods)
+    rivals = sorted({method for panel in panels for method in panel.methods})
+    if wishes.against is not None and wishes.against not in rivals:
+        raise ConfigError(f"--against {wishes.against!r}: not among the methods here: {', '.join(rivals)}")
     command = shlex.join(["fkal", "report", *material.source, *wishes.options, "--to", str(to)])
     with style():
         styles = looks(material.frame["method"].unique())
         sections = sections_of(
-            panels, styles, accuracies=wishes.accuracies, test=wishes.test, data_root=wishes.data_root
+            panels,
+            styles,
+            accuracies=wishes.accuracies,
+            test=wishes.test,
+            against=wishes.against,
+            data_root=wishes.data_root,
         )
-        trust = [figures_exhibit(sections, command), experiments_exhibit(panels)]
+        dotted = [each for each in material.finished if labels_whole_pool(each.outcome.method)]
+        trust = [figures_exhibit(sections, command), experiments_exhibit(panels, dotted)]
         every = [each for section in sections for each in section.exhibits]
-        whole = Exhibit("accuracy", "", figure=accuracy_figure(panels, styles), numbers=accuracy_numbers(panels))
-        svgs = {each.name: svg_bytes(each.figure) for each in [whole, *every] if each.figure is not None}
-        for each in [whole, *every]:
+        overview = Exhibit("accuracy", "", figure=accuracy_figure(panels, styles), numbers=accuracy_numbers(panels))
+        svgs = {each.name: svg_bytes(each.figure) for each in [overview, *every] if each.figure is not None}
+        for each in [overview, *every, *trust]:
             _write_exhibit(each, to, svgs)
-        settings = recipes(panels)
+        settings = recipes(panels, to)
         for recipe in settings:
             _write(to / recipe.file, recipe.settings.encode())
         text = page(
@@ -83,15 +94,24 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
             svgs=svgs,
         )
     _write(to / "accuracy.csv", csv_bytes(spread(pd.concat([panel.frame for panel in panels]))))
-    _write(to / "iterations.csv", csv_bytes(pd.concat([panel.frame for panel in panels])))
+    whole = material.frame[material.frame["method"].map(labels_whole_pool)]
+    _write(to / "iterations.csv", csv_bytes(pd.concat([*(panel.frame for panel in panels), whole])))
     _write(to / "index.html", text.encode())
     _tell(every, to)
 
 
 def spread(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a curve (dataset, bias, method) and number of labels: mean test accuracy and one deviation around it."""
-    frame = frame.assign(curve=frame["dataset"] + " " + frame["bias"] + " " + frame["method"])
-    found = frame.groupby(["curve", *CURVE], sort=False)[ACCURACY]
+    """One row a curve (dataset, bias, method) and number of labels: mean accuracy and one deviation around it.
+
+    The accuracy is that on the test set, or on what was held out in its stead.
+    """
+    held_out = frame["measured"] == "holdout"
+    accuracy = frame["holdout/accuracy"] if held_out.all() else frame[ACCURACY]
+    if held_out.any() and not held_out.all():
+        accuracy = accuracy.where(~held_out, frame["holdout/accuracy"])
+    words = frame["dataset"] + " " + frame["bias"] + " " + frame["method"]
+    frame = frame.assign(curve=words + held_out.map({True: " (held out)", False: ""}), accuracy=accuracy)
+    found = frame.groupby(["curve", *CURVE], sort=False)["accuracy"]
     table = found.agg(accuracy="mean", std="std", seeds="count").reset_index()
     table["low"] = table["accuracy"] - table["std"].fillna(0)
     table["high"] = table["accuracy"] + table["std"].fillna(0)

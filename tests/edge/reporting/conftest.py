@@ -1,5 +1,7 @@
 """A scratch folder of finished experiments on the digits, without training: picks and confusions are drawn."""
 
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,9 @@ from fkal.engine.rounds import Round, Selection
 from fkal.experiment import Experiment, prepare
 from fkal.identity import method_name
 
-METHODS = {"random": 0.42, "pfk_joint": 0.7, "coreset@fc1": 0.6}
+METHODS = {"random": 0.42, "pfk_joint": 0.7, "coreset@fc1": 0.6, "all": 0.9}
 """And how often, about, each is right."""
-SEEDS = {"random": (0, 1, 2), "pfk_joint": (0, 1, 2), "coreset@fc1": (1,)}
+SEEDS = {"random": (0, 1, 2), "pfk_joint": (0, 1, 2), "coreset@fc1": (1,), "all": (0, 1)}
 BUDGET, ROUNDS = 20, 4
 
 
@@ -37,8 +39,10 @@ def drawn_round(experiment: Experiment, b: int) -> Round:
     method, seed = method_name(experiment.config), experiment.seed
     generator = torch.Generator().manual_seed(100 * seed + b)
     pool, labels = experiment.split.pool, experiment.dataset.train.labels
-    picked = pool[torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed))][: b * BUDGET]
-    indices = picked[-BUDGET:]
+    budget = len(pool) if method == "all" else BUDGET
+    own = torch.Generator().manual_seed(10 * seed + list(METHODS).index(method))
+    picked = pool[torch.randperm(len(pool), generator=own)][: b * budget]
+    indices = picked[-budget:]
     right = METHODS[method] + 0.05 * b
     truth = experiment.dataset.test.labels
     guessed = torch.where(
@@ -51,7 +55,7 @@ def drawn_round(experiment: Experiment, b: int) -> Round:
     descriptors = {} if method == "random" else {"descriptors": 1000 + b}
     return Round(
         b=b,
-        labels_used=b * BUDGET,
+        labels_used=len(picked),
         selection=Selection(
             indices=indices,
             labels=labels[indices],
@@ -61,7 +65,7 @@ def drawn_round(experiment: Experiment, b: int) -> Round:
         metrics={
             **accuracies(confusion, experiment.split.cut, prefix="test"),
             "val/accuracy": 0.5,
-            **({"pseudo/accuracy": 0.7, "pseudo/minority_recall": 0.1 * b + 0.01 * seed} if fisher else {}),
+            **(_about_labels(b, seed) if fisher else {}),
         },
         train_loss=(1.0,),
         epoch=1,
@@ -75,6 +79,25 @@ def drawn_round(experiment: Experiment, b: int) -> Round:
     )
 
 
+def _about_labels(b: int, seed: int) -> dict[str, float]:
+    return {
+        "pseudo/accuracy": 0.7 + 0.01 * b,
+        "pseudo/minority_precision": 0.3 + 0.02 * b - 0.01 * seed,
+        "pseudo/minority_recall": 0.1 * b + 0.01 * seed,
+        **{f"prior/estimated_{k}": 0.05 + 0.01 * k + 0.001 * seed for k in range(10)},
+        **{f"prior/true_{k}": 0.1 for k in range(10)},
+    }
+
+
+def keep(experiment: Experiment, out: Path) -> None:
+    """Its drawn iterations, as `fkal run` would leave them."""
+    n = 1 if method_name(experiment.config) == "all" else ROUNDS
+    with StateDirectory(out, experiment.fingerprint) as state:
+        state.describe(about_bytes(experiment))
+        for b in range(1, n + 1):
+            state.add(drawn_round(experiment, b))
+
+
 @pytest.fixture(scope="session")
 def scratch(tmp_path_factory) -> Path:
     """As `fkal run --out` leaves it, two biases; coreset has one seed alone."""
@@ -82,12 +105,19 @@ def scratch(tmp_path_factory) -> Path:
     for ratio in (1, 20):
         for method, seeds in SEEDS.items():
             for seed in seeds:
-                experiment = prepare(settings(method, seed, ratio), out, lambda _: None)
-                with StateDirectory(out, experiment.fingerprint) as state:
-                    state.describe(about_bytes(experiment))
-                    for b in range(1, ROUNDS + 1):
-                        state.add(drawn_round(experiment, b))
+                keep(prepare(settings(method, seed, ratio), out, lambda _: None), out)
     return out
+
+
+@pytest.fixture
+def longer(scratch) -> Iterator[tuple[str, str]]:
+    """Fingerprints of digits-ir20-random-s0 and, for as long as a test lasts, of one trained for longer."""
+    usual = settings("random", 0, 20)
+    changed = configuration.merged([Layer("usual", usual.tree), Layer("longer", {"train": {"epochs": 60}})])
+    plain, other = (prepare(config, scratch, lambda _: None) for config in (usual, changed))
+    keep(other, scratch)
+    yield plain.fingerprint, other.fingerprint
+    shutil.rmtree(scratch / "state" / other.fingerprint)
 
 
 @pytest.fixture(scope="session")
@@ -96,3 +126,9 @@ def made(scratch, tmp_path_factory) -> Path:
     to = tmp_path_factory.mktemp("report")
     report(from_runs(scratch, None), to, wishes(None, "60,75,99", "t", None))
     return to
+
+
+@pytest.fixture(scope="session")
+def configured() -> Callable[[str, int, int], Config]:
+    """The settings of an experiment, by method, seed and ratio."""
+    return settings

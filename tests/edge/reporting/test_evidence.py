@@ -57,19 +57,37 @@ def test_one_seed_proves_nothing_and_none_in_common_even_less():
     (pair,) = pairs(panel(a=[[0.9]], b=[[0.1]]))
     assert (pair.p, pair.verdict) == (None, "one seed: nothing can be concluded")
     (same,) = pairs(panel(a=[[0.9], [0.8]], b=[[0.9], [0.8]]))
-    assert (same.p, same.verdict) == (None, "the seeds do not differ: no test applies")
+    assert (same.p, same.verdict) == (None, "all seeds differ alike: no test applies")
 
 
 def test_penalties_count_the_iterations_in_which_one_beat_the_other():
     clear, close = [[0.9, 0.5], [0.91, 0.6], [0.92, 0.55]], [[0.5, 0.51], [0.5, 0.58], [0.53, 0.56]]
     table = penalty_matrix([panel(a=clear, b=close)])
     assert table.loc["a", "b"] == 0.5
-    assert table.loc["b", "a"] == table.loc["a", "a"] == 0
+    assert table.loc["b", "a"] == 0
+    assert np.isnan(table.loc["a", "a"])
     assert penalty_matrix([panel(a=clear, b=close)] * 2).loc["a", "b"] == 1
 
 
-def test_an_interval_is_students():
+def test_what_one_seed_did_is_no_penalty_and_no_praise():
+    table = penalty_matrix([panel(a=[[0.9], [0.92], [0.94]], b=[[0.5], [0.53], [0.51]], c=[[0.1]])])
+    assert table["c"].isna().all() and table.loc["c"].isna().all()
+    assert table["b"].mean() == 1
+
+
+def test_each_method_can_be_held_against_one_alone():
+    one = panel(a=[[0.9], [0.8], [0.86]], b=[[0.7], [0.6], [0.64]], c=[[0.5], [0.6], [0.57]])
+    found = pairs(one, against="b")
+    assert [(pair.first, pair.second) for pair in found] == [("a", "b"), ("c", "b")]
+    assert [pair.adjusted for pair in found] == pytest.approx(holm([pair.p for pair in found]))
+    alone = {(pair.first, pair.second): pair for pair in pairs(one)}
+    assert found[0].p == alone["a", "b"].p and found[0].adjusted < alone["a", "b"].adjusted
+
+
+def test_an_interval_is_students_of_the_logarithms():
     values = [1.0, 2.0, 4.0]
-    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
-    assert interval(values) == pytest.approx((7 / 3, low, high))
-    assert interval([3.0]) == (3.0, None, None)
+    ends = stats.t.interval(0.95, 2, loc=np.log(values).mean(), scale=stats.sem(np.log(values)))
+    assert interval(values) == pytest.approx((2, *np.exp(ends)))
+    assert interval(values).low > 0
+    assert interval([3.0]) == pytest.approx((3.0, None, None))
+    assert interval([2.0, 8.0]) == pytest.approx((4.0, None, None))

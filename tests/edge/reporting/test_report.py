@@ -2,28 +2,31 @@
 
 import json
 import re
-from dataclasses import replace
+import shutil
 from html.parser import HTMLParser
 from itertools import accumulate
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import geometric_mean, mean, stdev
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
+from scipy import stats
 
 from fkal.config import ConfigError
+from fkal.data.digest import bytes_digest
 from fkal.edge.answers import MissingRuns
 from fkal.edge.report import csv_bytes, report, wishes
 from fkal.edge.reporting.accuracy_curves import accuracy_numbers
 from fkal.edge.reporting.canvas import about_numbers
-from fkal.edge.reporting.finished import material_of
 from fkal.edge.reporting.panels import panels_of
 from fkal.edge.reporting.reading import material
 from fkal.edge.reporting.reading_curves import from_curves
+from fkal.edge.reporting.reading_mlflow import from_mlflow
 from fkal.edge.reporting.reading_runs import from_runs
+from fkal.edge.running import run
 
 ROOT = Path(__file__).parents[3]
 PANELS = ("digits-ir1", "digits-ir20")
@@ -52,6 +55,40 @@ def area(rounds: list[dict]) -> float:
     """In %; the labels of iterations lie equally far apart."""
     a = [100 * r["metrics"]["test/accuracy"] for r in rounds]
     return (sum(a) - (a[0] + a[-1]) / 2) / (len(a) - 1)
+
+
+def reached_by(runs: dict, panel: str, method: str, accuracy: float) -> dict[int, float | None]:
+    """Labels by seed, on the line between two iterations."""
+    found: dict[int, float | None] = {}
+    for (p, m, seed), rounds in runs.items():
+        if (p, m) == (panel, method):
+            a = [r["metrics"]["test/accuracy"] for r in rounds]
+            b = next((i for i, value in enumerate(a) if value >= accuracy), None)
+            line = None if b is None else 20 * (b + (accuracy - a[b - 1]) / (a[b] - a[b - 1])) if b else 20.0
+            found[seed] = line
+    return found
+
+
+def student(values: list[float]) -> tuple[float, float]:
+    """The 95 % interval of a geometric mean."""
+    logs = np.log(values)
+    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5
+    return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))
+
+
+def raw_split(scratch: Path, panel: str) -> dict[str, list[float]]:
+    """Images by part and class: the mean over the splits of this bias, weighed by the experiments that use them."""
+    digests = {}
+    for folder in (scratch / "state").iterdir():
+        about = json.loads((folder / "about.json").read_text())
+        if about["name"].startswith(f"{panel}-") and "-all-" not in about["name"]:
+            digests.setdefault(about["split_digest"], []).append(about["name"])
+    counts = {"pool": [], "validation": []}
+    for path in (scratch / "splits").glob("*.json"):
+        told = json.loads(path.read_text())
+        for part, per_experiment in counts.items():
+            per_experiment += [told["class_counts"][part]] * len(digests.get(bytes_digest([path.read_bytes()]), []))
+    return {part: np.mean(each, axis=0).tolist() for part, each in counts.items()}
 
 
 def printed(values: list[float]) -> str:
@@ -144,7 +181,9 @@ def test_labels_needed_lie_on_the_line_between_two_iterations(made, page, runs, 
                 reached.append(20.0 if b == 0 else 20 * (b + (accuracy - a[b - 1]) / (a[b] - a[b - 1])))
         assert row["reached_by"] == len(reached)
         if len(reached) == row["seeds"]:
-            assert row["labels"] == pytest.approx(mean(reached))
+            assert row["labels"] == pytest.approx(geometric_mean(reached))
+            if len(reached) > 2:
+                assert (row["low"], row["high"]) == pytest.approx(student(reached))
         else:
             assert np.isnan(row["labels"])
     shown = {row[0]: row[1:] for row in page.rows[f"labels-{panel}"]}
@@ -152,16 +191,134 @@ def test_labels_needed_lie_on_the_line_between_two_iterations(made, page, runs, 
     assert all(cells[2] == "–" for method, cells in shown.items() if method != "method")
 
 
-def test_a_saving_is_taken_seed_by_seed_and_says_where_it_is_a_bound(made):
+def test_a_saving_is_taken_seed_by_seed_and_says_where_it_is_a_bound(made, page, runs):
     savings = table(made, "savings-digits-ir20")
-    at_60 = savings[
-        (savings["method"] == "pfk_joint") & (savings["baseline"] == "random") & (savings["accuracy"] == 0.6)
-    ]
-    (row,) = at_60.to_dict("records")
-    assert row["seeds"] == 3 and 0 < row["saving"] < 1
-    at_75 = savings[(savings["baseline"] == "random") & (savings["accuracy"] == 0.75)]
-    assert at_75["at_least"].all() and len(at_75)
-    assert not set(savings["baseline"]) & {"pfk_joint"}
+    assert set(savings["method"]) | set(savings["baseline"]) == {"random", "pfk_joint", "coreset@fc1"}
+    for row in savings.itertuples():
+        ours, theirs = (reached_by(runs, "digits-ir20", m, row.accuracy) for m in (row.method, row.baseline))
+        common = sorted(ours.keys() & theirs.keys())
+        parts = [ours[seed] / (theirs[seed] or 80) for seed in common]
+        assert row.seeds == len(common)
+        assert row.saving == pytest.approx(1 - geometric_mean(parts))
+        assert row.at_least == any(theirs[seed] is None for seed in common)
+        if len(parts) < 3 or row.at_least:
+            assert np.isnan(row.low) and np.isnan(row.high)
+        else:
+            assert (1 - row.high, 1 - row.low) == pytest.approx(student(parts))
+    assert savings["at_least"].any() and savings["low"].notna().any()
+    shown = page.rows["savings-digits-ir20"][1:]
+    assert len(shown) == len(savings)
+    assert [cells[3].startswith("≥") for cells in shown] == savings["at_least"].tolist()
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_each_pair_is_tested_on_the_raw_areas(made, page, runs, panel):
+    areas = {
+        method: {seed: area(rounds) for (p, m, seed), rounds in runs.items() if (p, m) == (panel, method)}
+        for method in ("random", "pfk_joint", "coreset@fc1")
+    }
+    numbers = table(made, f"pairs-{panel}")
+    assert len(numbers) == 3
+    tested = []
+    for row in numbers.itertuples():
+        common = sorted(areas[row.first].keys() & areas[row.second].keys())
+        apart = [areas[row.first][seed] - areas[row.second][seed] for seed in common]
+        assert row.difference == pytest.approx(mean(apart))
+        if len(common) == 1:
+            assert np.isnan(row.p) and row.verdict == "one seed: nothing can be concluded"
+        else:
+            tested.append(row)
+            assert row.std == pytest.approx(stdev(apart))
+            assert row.p == row.adjusted == pytest.approx(stats.ttest_1samp(apart, 0).pvalue)
+            better = row.first if mean(apart) > 0 else row.second
+            assert row.verdict == (f"{better} is better" if row.p < 0.05 else "no difference shown")
+    assert len(tested) == 1
+    shown = {(cells[0], cells[1]): cells[2:] for cells in page.rows[f"pairs-{panel}"][1:]}
+    for row in numbers.itertuples():
+        told = shown[row.first, row.second]
+        assert told[0] == str(row.seeds) and told[1].startswith(f"{row.difference:+.2f}") and told[-1] == row.verdict
+    assert "the 1 comparisons that can be tested" in (made / "index.html").read_text()
+
+
+def test_penalties_are_counted_on_the_raw_accuracies(made, page, runs):
+    wins = {("pfk_joint", "random"): 0.0, ("random", "pfk_joint"): 0.0}
+    for panel in PANELS:
+        curves = {
+            m: [[r["metrics"]["test/accuracy"] for r in rounds] for rounds in of(runs, panel, m)] for m, _ in wins
+        }
+        for b in range(4):
+            apart = [ours[b] - theirs[b] for ours, theirs in zip(curves["pfk_joint"], curves["random"], strict=True)]
+            if stats.ttest_1samp(apart, 0).pvalue < 0.05:
+                wins["pfk_joint", "random"] += (mean(apart) > 0) / 4
+                wins["random", "pfk_joint"] += (mean(apart) < 0) / 4
+    numbers = table(made, "penalty").set_index("method")
+    for (winner, loser), n in wins.items():
+        assert numbers.loc[winner, loser] == pytest.approx(n)
+    assert numbers["coreset@fc1"].isna().all()
+    head, *rows = page.rows["penalty"]
+    assert rows[-1][head.index("coreset@fc1")] == "–"
+    assert rows[-1][head.index("random")] == f"{wins['pfk_joint', 'random']:.2f}"
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_the_dotted_line_is_what_all_labels_give(made, runs, panel):
+    for score in ("accuracy", "minority_accuracy", "worst_class_accuracy"):
+        wanted = mean(100 * rounds[-1]["metrics"][f"test/{score}"] for rounds in of(runs, panel, "all"))
+        assert table(made, f"{score}-{panel}")["all_labels"].unique() == pytest.approx([wanted])
+    assert "all labels of the pool" not in {*table(made, f"ranking-{panel}")["method"]}
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_the_summarys_numbers_are_those_of_the_raw_iterations(made, runs, panel):
+    for row in table(made, f"ranking-{panel}").to_dict("records"):
+        mine = of(runs, panel, row["method"])
+        assert row["seeds"] == len(mine)
+        assert row["aubc_mean"] == pytest.approx(mean(map(area, mine)))
+        for score in ("accuracy", "minority_accuracy", "worst_class_accuracy"):
+            values = [100 * rounds[-1]["metrics"][f"test/{score}"] for rounds in mine]
+            assert row[f"{score}_mean"] == pytest.approx(mean(values))
+
+
+def test_what_dvc_plots_is_the_mean_and_one_deviation_around_it(made, runs):
+    curves = pd.read_csv(made / "accuracy.csv")
+    for row in curves.itertuples():
+        mine = of(runs, f"digits-{row.bias}", row.method)
+        values = [
+            r["metrics"]["test/accuracy"] for rounds in mine for r in rounds if r["labels_used"] == row.labels_used
+        ]
+        off = stdev(values) if len(values) > 1 else 0
+        assert (row.low, row.accuracy, row.high) == pytest.approx(
+            (mean(values) - off, mean(values), mean(values) + off)
+        )
+        assert row.seeds == len(values)
+
+
+def test_the_iterations_table_has_every_raw_metric(made, runs):
+    frame = pd.read_csv(made / "iterations.csv")
+    assert len(frame) == sum(map(len, runs.values()))
+    for row in frame.to_dict("records"):
+        raw_round = runs[f"digits-{row['bias']}", row["method"], row["seed"]][row["b"] - 1]
+        for name, value in raw_round["metrics"].items():
+            assert row[name] == pytest.approx(value)
+
+
+def test_the_page_says_how_many_experiments_and_which(made, runs):
+    shown = [key for key in runs if key[1] != "all"]
+    lead = f"{len(shown)} finished experiments: 3 methods on digits, ir = 1, digits, ir = 20."
+    assert lead in (made / "index.html").read_text()
+    trust = table(made, "experiments")
+    assert sorted(trust["experiment"]) == sorted(f"{panel}-{method}-s{seed}" for panel, method, seed in runs)
+    assert trust["made with"].str.contains("torch").all() and trust["fingerprint"].is_unique
+
+
+def test_class_frequencies_are_the_means_of_the_raw_ones(made, runs):
+    numbers = table(made, "prior-digits-ir20")
+    for row in numbers.itertuples():
+        mine = of(runs, "digits-ir20", row.method)
+        b = int(row.labels_used) // 20 - 1
+        for kind in ("estimated", "true"):
+            wanted = mean(rounds[b]["metrics"][f"prior/{kind}_{row[3]}"] for rounds in mine)
+            assert getattr(row, kind) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("panel", PANELS)
@@ -178,16 +335,19 @@ def test_costs_are_the_sums_of_the_raw_passes_and_seconds(made, runs, panel):
                 ]
                 spent.append(list(accumulate(a_round))[b - 1])
             assert row.cost == pytest.approx(mean(spent))
+            right = [rounds[b - 1]["metrics"]["test/accuracy"] for rounds in of(runs, panel, row.method)]
+            assert row.accuracy == pytest.approx(100 * mean(right))
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_confusions_and_class_counts_are_the_sums_of_the_raw_ones(made, runs, panel):
+def test_confusions_and_class_counts_are_the_sums_of_the_raw_ones(made, runs, scratch, panel):
     confusion = table(made, f"confusion-{panel}")
     for method, mine in confusion.groupby("method"):
         wanted = sum(rounds[-1]["matrix"] for rounds in of(runs, panel, method))
         assert (mine.pivot(index="true", columns="predicted", values="images").to_numpy() == wanted).all()
     counts = table(made, f"labeled-{panel}")
-    assert {"pool", "validation"} < set(counts["method"])
+    for part, wanted in raw_split(scratch, panel).items():
+        assert counts[counts["method"] == part]["images"].tolist() == pytest.approx(wanted)
     for (method, labels), mine in counts[counts["labels_used"] > 0].groupby(["method", "labels_used"]):
         wanted = np.mean([rounds[labels // 20 - 1]["labeled_counts"] for rounds in of(runs, panel, method)], axis=0)
         assert mine["images"].to_numpy() == pytest.approx(wanted)
@@ -197,8 +357,9 @@ def test_pseudo_labels_are_those_of_the_methods_that_make_them(made, runs):
     numbers = table(made, "pseudo-digits-ir20")
     assert set(numbers["method"]) == {"pfk_joint"}
     mine = of(runs, "digits-ir20", "pfk_joint")
-    wanted = [mean(100 * rounds[b]["metrics"]["pseudo/minority_recall"] for rounds in mine) for b in range(4)]
-    assert numbers["minority_recall"].tolist() == pytest.approx(wanted)
+    for name in ("accuracy", "minority_precision", "minority_recall"):
+        wanted = [mean(100 * rounds[b]["metrics"][f"pseudo/{name}"] for rounds in mine) for b in range(4)]
+        assert numbers[name].tolist() == pytest.approx(wanted)
 
 
 def test_the_page_holds_all_it_shows_and_its_links_lead_somewhere(made, page):
@@ -218,9 +379,9 @@ def test_the_settings_it_writes_run_the_same_experiments_again(made, scratch):
     from fkal.experiment import prepare
 
     page = (made / "index.html").read_text()
-    command = "fkal run --params settings/digits-ir20-coreset-at-fc1.yaml --seeds 1"
-    assert command in page
-    sources = Sources(params=made / "settings" / "digits-ir20-coreset-at-fc1.yaml", environment={}, tuned=None)
+    settings = made / "settings" / "digits-ir20-coreset-at-fc1.yaml"
+    assert f"fkal run --params {settings} --untuned --seeds 1" in page
+    sources = Sources(params=settings, environment={}, tuned=None)
     (again,) = experiments(sources, None, "1")
     assert (scratch / "state" / prepare(again, scratch, lambda _: None).fingerprint).is_dir()
 
@@ -229,7 +390,8 @@ def test_the_same_experiments_make_the_same_files(scratch, made, tmp_path):
     chosen = wishes("random,pfk_joint", "60", "wilcoxon", None)
     for to in (tmp_path / "a", tmp_path / "b"):
         report(from_curves(made / "iterations.csv"), to, chosen)
-    files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file() and p.suffix != ".html"]
+    told = ("index.html", "figures.csv")  # which name the folder
+    files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file() and p.name not in told]
     assert files
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
@@ -245,7 +407,7 @@ def test_curves_alone_make_a_page_that_says_what_is_left_out(made, tmp_path, cap
 def test_what_is_not_there_or_wrong_is_said(tmp_path, scratch):
     with pytest.raises(MissingRuns, match="fkal run --out"):
         from_runs(tmp_path, None)
-    with pytest.raises(ConfigError, match="known: coreset@fc1, pfk_joint, random"):
+    with pytest.raises(ConfigError, match="known: all, coreset@fc1, pfk_joint, random"):
         report(from_runs(scratch, None), tmp_path, wishes("pfk", "60", "t", None))
     with pytest.raises(ConfigError, match="give accuracies in %"):
         wishes(None, "much", "t", None)
@@ -267,11 +429,89 @@ def test_the_figure_of_the_readme_has_the_numbers_of_the_kept_curves():
     assert "docs/images/mnist.png" in (ROOT / "README.md").read_text()
 
 
-def test_of_experiments_that_share_a_name_the_longest_is_shown_and_the_others_are_named(scratch):
+def test_a_curve_is_made_of_experiments_that_differ_in_their_seeds_alone(scratch, longer):
+    """Of two variants the one with more seeds is shown, and the page says what the other had."""
     whole = from_runs(scratch, None)
-    longest = max(whole.finished, key=lambda each: len(each.outcome.rounds))
-    outcome = replace(longest.outcome, fingerprint="0" * 32, rounds=longest.outcome.rounds[:2])
-    again = material_of([replace(longest, outcome=outcome), *whole.finished], whole.source, whole.notes)
-    assert again.frame.equals(whole.frame)
-    (note,) = set(again.notes) - set(whole.notes)
-    assert note.startswith(f"00000000: another {outcome.name} with other settings and 2 iterations")
+    assert longer[0] in set(whole.frame["fingerprint"]) and longer[1] not in set(whole.frame["fingerprint"])
+    (note,) = whole.notes
+    assert note.startswith("digits-ir20-random, seed 0: left out, as it has train.epochs = 60 (shown: 50)")
+
+
+def test_schedules_of_labels_that_differ_stand_in_panels_of_their_own(made, tmp_path):
+    """Areas under curves of other lengths say nothing of each other."""
+    frame = pd.read_csv(made / "iterations.csv")
+    short = (frame["method"] == "pfk_joint") & (frame["bias"] == "ir20")
+    frame[~short | (frame["b"] < 3)].to_csv(tmp_path / "mixed.csv", index=False)
+    one, long, few = panels_of(from_curves(tmp_path / "mixed.csv"))
+    assert (one.name, long.name, few.name) == ("digits-ir1", "digits-ir20", "digits-ir20-20-to-40")
+    assert few.methods == ("pfk_joint",) and set(long.methods) == {"random", "coreset@fc1"}
+    assert few.title == "digits, ir = 20, 20 to 40 labels" and long.title == "digits, ir = 20, 20 to 80 labels"
+    assert one.title == "digits, ir = 1"
+
+
+def test_seeds_of_another_length_are_no_seeds_of_the_curve(made, tmp_path):
+    frame = pd.read_csv(made / "iterations.csv")
+    shorter = (frame["method"] == "random") & (frame["seed"] == 1) & (frame["b"] > 2)
+    frame[~shorter].to_csv(tmp_path / "c.csv", index=False)
+    report(from_curves(tmp_path / "c.csv"), tmp_path / "to", wishes("random", "60", "t", None))
+    assert "nan" not in re.sub(r"<style>.*?</style>", "", (tmp_path / "to" / "index.html").read_text(), flags=re.DOTALL)
+    assert table(tmp_path / "to", "ranking-digits-ir20")["seeds"].tolist() == [2]
+
+
+def test_what_was_held_out_is_reported_in_the_test_sets_stead(made, tmp_path):
+    frame = pd.read_csv(made / "iterations.csv").rename(columns=lambda name: name.replace("test/", "holdout/"))
+    frame.to_csv(tmp_path / "held.csv", index=False)
+    report(from_curves(tmp_path / "held.csv"), tmp_path / "to", wishes(None, "60", "t", None))
+    curves = pd.read_csv(tmp_path / "to" / "accuracy.csv")
+    assert curves["accuracy"].tolist() == pytest.approx(pd.read_csv(made / "accuracy.csv")["accuracy"].tolist())
+    assert curves["curve"].str.endswith("(held out)").all()
+
+
+def test_a_metric_that_one_panel_lacks_is_left_out_there(made, tmp_path):
+    frame = pd.read_csv(made / "iterations.csv")
+    frame.loc[frame["bias"] == "ir1", "test/minority_accuracy"] = np.nan
+    frame.to_csv(tmp_path / "c.csv", index=False)
+    report(from_curves(tmp_path / "c.csv"), tmp_path / "to", wishes(None, "60", "t", None))
+    assert "minority_accuracy_mean" not in table(tmp_path / "to", "ranking-digits-ir1")
+    assert "minority_accuracy_mean" in table(tmp_path / "to", "ranking-digits-ir20")
+
+
+def test_an_iteration_that_stands_twice_in_a_table_is_refused(made, tmp_path):
+    frame = pd.read_csv(made / "iterations.csv")
+    pd.concat([frame, frame.head(1)]).to_csv(tmp_path / "c.csv", index=False)
+    with pytest.raises(ConfigError, match=r"stands there more than once \(1 rows too many\)"):
+        from_curves(tmp_path / "c.csv")
+
+
+def test_a_short_name_names_the_method_it_stands_for(made, tmp_path):
+    frame = pd.read_csv(made / "iterations.csv").replace({"method": {"pfk_joint": "pfk_joint_shift:coverage:whiten"}})
+    frame.to_csv(tmp_path / "c.csv", index=False)
+    asked = wishes("random,fisher_coverage", "60", "t", None, "fisher_coverage")
+    report(from_curves(tmp_path / "c.csv"), tmp_path / "to", asked)
+    assert "pfk_joint_shift:coverage:whiten" in set(table(tmp_path / "to", "ranking-digits-ir20")["method"])
+    with pytest.raises(ConfigError, match="--against 'pcc': not among the methods here"):
+        report(from_curves(tmp_path / "c.csv"), tmp_path / "to", wishes(None, "60", "t", None, "pcc"))
+
+
+def test_a_tracking_store_tells_the_same_as_the_scratch_folder(scratch, tmp_path, configured):
+    """Without the scratch folder: what `fkal run` tracked is enough."""
+    chosen = [configured("pfk_joint", 0, 20), configured("random", 1, 20)]
+    run(chosen, out=shutil.copytree(scratch, tmp_path / "runs"), tracking=f"sqlite:///{tmp_path}/mlflow.db")
+    shutil.rmtree(tmp_path / "runs")
+    stored = from_mlflow(f"sqlite:///{tmp_path}/mlflow.db")
+    kept = from_runs(scratch, None)
+    prints = {each.outcome.fingerprint for each in stored.finished}
+    assert len(prints) == 2
+    columns = [name for name in kept.frame if name in stored.frame]
+    assert {"test/accuracy", "acquisition_passes", "acquisition_seconds", "pseudo/accuracy"} < set(columns)
+    ours = kept.frame[kept.frame["fingerprint"].isin(prints)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(stored.frame[columns], ours[columns], check_dtype=False)
+    by_print = {each.outcome.fingerprint: each for each in kept.finished}
+    for each in stored.finished:
+        same = by_print[each.outcome.fingerprint]
+        assert each.split == same.split and each.variant == same.variant
+        for theirs, mine in zip(each.outcome.rounds, same.outcome.rounds, strict=True):
+            assert theirs.selection.indices.equal(mine.selection.indices)
+            assert theirs.confusion.equal(mine.confusion)
+        weights = each.last_weights()
+        assert all(value.equal(weights[name]) for name, value in same.last_weights().items())

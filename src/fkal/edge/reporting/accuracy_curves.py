@@ -28,13 +28,14 @@ BAND, FAINT_BAND, FEW = 0.15, 0.07, 6
 def accuracy_exhibits(panel: Panel, styles: Mapping[str, Style], score: str) -> Exhibit:
     """Of one panel and score, a key of `ACCURACIES`."""
     name, words = f"{score}-{panel.name}", ACCURACIES[score]
-    if f"{panel.group.measured}/{score}" not in panel.frame:
+    if not panel.has(f"{panel.group.measured}/{score}"):
         return Exhibit(name, panel.title, missing=f"{panel.title}: the {words} is not in what was read.")
     return Exhibit(
         name,
         panel.title,
         f"Mean {words} over the seeds of each method, band of one standard deviation."
-        + (_overlays(panel) if score == "accuracy" else ""),
+        + ("" if score != "minority_accuracy" or panel.rare else " They are rare at other ratios; here no class is.")
+        + _overlays(panel, score),
         figure=accuracy_figure([panel], styles, score),
         numbers=accuracy_numbers([panel], score),
     )
@@ -60,14 +61,18 @@ def _draw(axes: "Axes", panel: Panel, styles: Mapping[str, Style], score: str) -
     drawn = False
     for method in panel.methods:
         by_seed = 100 * panel.by_seed(method, metric)
+        if by_seed.empty:
+            continue
         draw_mean(axes, by_seed, styles[method], seeds_named(method, by_seed.shape[1]), band=band)
-        paper = published_curve(panel.group.dataset, panel.group.bias, method)
-        if score == "accuracy" and len(paper):
+        paper = _published(panel, method, score)
+        if len(paper):
             label = None if drawn else "published (thin)"
             axes.plot(paper.index, paper, color=styles[method][0], linewidth=0.7, alpha=0.9, label=label)
             drawn = True
-    if score == "accuracy" and panel.baseline is not None:
-        axes.axhline(100 * panel.baseline, color=BLACK, linestyle=":", linewidth=1.2, label="all labels of the pool")
+    if score in panel.baseline:
+        axes.axhline(
+            100 * panel.baseline[score], color=BLACK, linestyle=":", linewidth=1.2, label="all labels of the pool"
+        )
     axes.set_title(panel.title)
     axes.set_xlabel("labels used")
     axes.set_ylabel(f"{panel.group.measured} {ACCURACIES[score]}, %")
@@ -78,8 +83,9 @@ def _numbers(panel: Panel, method: str, score: str) -> pd.DataFrame:
     by_seed = 100 * panel.by_seed(method, f"{panel.group.measured}/{score}")
     table = pd.DataFrame({"mean": by_seed.mean(axis=1), "std": by_seed.std(axis=1), "seeds": by_seed.count(axis=1)})
     if score == "accuracy":
-        paper = published_curve(panel.group.dataset, panel.group.bias, method)
-        table["published"] = paper.reindex(table.index)
+        table["published"] = _published(panel, method, score).reindex(table.index)
+    if score in panel.baseline:
+        table["all_labels"] = 100 * panel.baseline[score]
     about = {"dataset": panel.group.dataset, "bias": panel.group.bias, "method": method}
     table = table.reset_index()
     for place, (column, value) in enumerate(about.items()):
@@ -87,10 +93,15 @@ def _numbers(panel: Panel, method: str, score: str) -> pd.DataFrame:
     return table
 
 
-def _overlays(panel: Panel) -> str:
+def _published(panel: Panel, method: str, score: str) -> pd.Series:
+    """The paper's curve is of accuracy on the test set."""
+    curve = published_curve(panel.group.dataset, panel.group.bias, method)
+    return curve if score == "accuracy" and panel.group.measured == "test" else curve[:0]
+
+
+def _overlays(panel: Panel, score: str) -> str:
     """What the caption says of the lines that are not measured."""
-    g = panel.group
-    paper = any(len(published_curve(g.dataset, g.bias, method)) for method in panel.methods)
+    paper = any(len(_published(panel, method, score)) for method in panel.methods)
     thin = " Thin lines are the published curves; their epoch was chosen by test accuracy." if paper else ""
-    dotted = " Dotted: every label of the pool." if panel.baseline is not None else ""
+    dotted = " Dotted: every label of the pool." if score in panel.baseline else ""
     return thin + dotted

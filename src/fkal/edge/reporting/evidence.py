@@ -42,10 +42,13 @@ class Pair(NamedTuple):
     verdict: str
 
 
-def pairs(panel: Panel, test: str = "t") -> list[Pair]:
-    """Every pair of a panel's methods, all of them one family of comparisons."""
+def pairs(panel: Panel, test: str = "t", against: str | None = None) -> list[Pair]:
+    """Every pair of a panel's methods, or those of `against` with each other one: one family of comparisons."""
     areas = {method: 100 * panel.areas(method) for method in panel.methods}
-    found = [(a, b, _differences(areas[a], areas[b])) for a, b in combinations(panel.methods, 2)]
+    wanted = list(combinations(panel.methods, 2))
+    if against is not None and against in panel.methods:
+        wanted = [(method, against) for method in panel.methods if method != against]
+    found = [(a, b, _differences(areas[a], areas[b])) for a, b in wanted]
     ps = [_p_value(differences, test) for _, _, differences in found]
     adjusted = iter(holm([p for p in ps if p is not None]))
     return [
@@ -71,14 +74,19 @@ def penalty_matrix(panels: Sequence[Panel]) -> pd.DataFrame:
     """Row i, column j: in how many panels' worth of iterations method i beat method j (Ash et al., ICLR 2020, BADGE).
 
     In each iteration i beats j where a two-sided paired t-test over their common seeds says so at 95 %; an iteration
-    counts 1 / iterations, so a panel counts 1 at most. A column's mean is how often its method was beaten.
+    counts 1 / iterations, so a panel counts 1 at most. Missing where no panel has two seeds of both. A column's mean
+    is how often its method was beaten.
     """
     methods = list(dict.fromkeys(method for panel in panels for method in panel.methods))
-    table = pd.DataFrame(0.0, index=methods, columns=methods)
+    table = pd.DataFrame(np.nan, index=methods, columns=methods)
     for panel in panels:
         accuracy = {method: panel.by_seed(method, panel.accuracy) for method in panel.methods}
         for a, b in combinations(panel.methods, 2):
             differences = (accuracy[a] - accuracy[b]).dropna(how="all").dropna(axis=1)
+            if differences.shape[1] < 2:
+                continue
+            for cell in ((a, b), (b, a)):
+                table.loc[cell] = np.nan_to_num(table.loc[cell])
             for _, row in differences.iterrows():
                 winner = _winner(row.to_numpy())
                 if winner:
@@ -115,7 +123,7 @@ def _verdict(first: str, second: str, seeds: int, difference: float, adjusted: f
     if seeds == 1:
         return "one seed: nothing can be concluded"
     if adjusted is None:
-        return "the seeds do not differ: no test applies"
+        return "all seeds differ alike: no test applies"
     if adjusted >= ALPHA:
         return "no difference shown"
     return f"{first if difference > 0 else second} is better"

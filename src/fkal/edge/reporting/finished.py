@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from torch import Tensor
 
+from fkal.config import about_data, digest_of, flattened
+from fkal.edge.about import ALGORITHM
 from fkal.edge.bills import PHASES
 from fkal.edge.outcomes import Group, Outcome, group_of
 from fkal.edge.publishing import curves_of
 from fkal.engine.rounds import Round
+from fkal.identity import settings_read
 
 Weights = Mapping[str, Tensor]
 
@@ -36,6 +39,13 @@ class Finished:
     split: SplitFacts | None = None
     made_with: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def variant(self) -> dict[str, Any]:
+        """What it shares with all experiments that differ from it in their seeds alone."""
+        config = self.outcome.config
+        made = {ALGORITHM: self.made_with[ALGORITHM]} if ALGORITHM in self.made_with else {}
+        return {**settings_read(config), "data": about_data(config.tree), "device": config.device, **made}
+
 
 @dataclass(frozen=True)
 class Material:
@@ -51,35 +61,45 @@ class Material:
 
 
 def material_of(finished: Sequence[Finished], source: tuple[str, ...], notes: Sequence[str] = ()) -> Material:
-    """Of finished experiments, by dataset, method and seed.
+    """Of finished experiments, by what may be compared, method, labels used and seed.
 
-    Of several that only settings beyond their names tell apart the one with the most iterations is taken, and of
-    equals that with the smallest fingerprint; the notes say which were left out.
+    A curve is made of experiments that differ in nothing but their seeds. Of several variants, told apart by settings
+    that are not in a method's name, the one with the most seeds is taken; the notes say which were left out.
     """
-    alike: dict[tuple[Group, str, int], list[Finished]] = {}
-    for each in finished:
+    cells: dict[tuple[Group, str, int], dict[str, dict[int, Finished]]] = {}
+    left_out = list(notes)
+    for each in sorted(finished, key=lambda each: each.outcome.fingerprint):
         outcome = each.outcome
-        alike.setdefault((group_of(outcome), outcome.method, outcome.config.seed), []).append(each)
-    chosen, left_out = [], list(notes)
-    for several in alike.values():
-        kept, *others = sorted(several, key=lambda e: (-len(e.outcome.rounds), e.outcome.fingerprint))
-        chosen.append(kept)
-        left_out += [_why_not(other, kept) for other in others]
+        cell = (group_of(outcome), outcome.method, outcome.rounds[-1].labels_used)
+        by_seed = cells.setdefault(cell, {}).setdefault(digest_of(each.variant), {})
+        twin = by_seed.setdefault(outcome.config.seed, each)
+        if twin is not each:
+            left_out.append(
+                f"{outcome.fingerprint[:8]}: another {outcome.name}; {twin.outcome.fingerprint[:8]} is shown"
+            )
+    chosen: list[Finished] = []
+    for variants in cells.values():
+        kept, *others = (list(v.values()) for _, v in sorted(variants.items(), key=lambda v: (-len(v[1]), v[0])))
+        chosen += kept
+        left_out += [_why_not(other, kept[0]) for other in others]
     chosen.sort(key=lambda each: (each.outcome.config.data.name, each.outcome.method, each.outcome.config.seed))
     return Material(rounds_frame(chosen), chosen, source, tuple(left_out))
 
 
-def _why_not(other: Finished, kept: Finished) -> str:
-    out, shown = other.outcome, kept.outcome
-    return (
-        f"{out.fingerprint[:8]}: another {shown.name} with other settings and {len(out.rounds)} iterations; "
-        f"{shown.fingerprint[:8]} with {len(shown.rounds)} is shown"
-    )
+def _why_not(others: Sequence[Finished], kept: Finished) -> str:
+    ours, theirs = dict(flattened(kept.variant)), dict(flattened(others[0].variant))
+    differ = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+    said = ", ".join(f"{key} = {theirs.get(key)} (shown: {ours.get(key)})" for key in differ)
+    seeds = ", ".join(str(each.outcome.config.seed) for each in others)
+    cell = others[0].outcome.name.rpartition("-s")[0]
+    return f"{cell}, seed {seeds}: left out, as it has {said}; report it from an --out of its own"
 
 
 def rounds_frame(finished: Sequence[Finished]) -> pd.DataFrame:
     """One row a seed and iteration: whose it is, its metrics as fractions, its passes (images) and seconds by phase."""
     frame = curves_of([each.outcome for each in finished])
+    whose = [each.outcome.fingerprint for each in finished for _ in each.outcome.rounds]
+    frame.insert(0, "fingerprint", whose)
     rounds = [finished_round for each in finished for finished_round in each.outcome.rounds]
     return pd.concat([frame, pd.DataFrame([_costs(each) for each in rounds])], axis=1)
 

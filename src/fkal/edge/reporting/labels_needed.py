@@ -11,12 +11,18 @@ from fkal.edge.curves import labels_to_reach
 from fkal.edge.reporting.panels import Panel
 
 CONFIDENCE = 0.95
-FISHER = ("pfk", "pcc")
-"""Methods of the paper's own kernels; the others are what they are held against."""
+FEWEST = 3
+"""Seeds below which an interval says nothing: with two, Student's t is 12.7 standard errors."""
+
+KNOWS_LABELS = ("pfk_true", "all")
+"""What is a limit and no method."""
 
 
 class Interval(NamedTuple):
-    """A mean over seeds and its 95 % interval (Student's t); `low` and `high` are None with a single seed."""
+    """A geometric mean over seeds and its 95 % interval (Student's t of the logarithms), which stays above 0.
+
+    `low` and `high` are None with fewer than `FEWEST` seeds.
+    """
 
     mean: float
     low: float | None
@@ -31,11 +37,13 @@ def reached(panel: Panel, method: str, accuracy: float) -> pd.Series:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    n, mean = len(values), float(np.mean(values))
-    if n < 2:
-        return Interval(mean, None, None)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
-    return Interval(mean, mean - half, mean + half)
+    """Of positive values."""
+    n, logs = len(values), np.log(values)
+    middle = float(logs.mean())
+    if n < FEWEST:
+        return Interval(float(np.exp(middle)), None, None)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * logs.std(ddof=1) / np.sqrt(n))
+    return Interval(*(float(np.exp(each)) for each in (middle, middle - half, middle + half)))
 
 
 def needed_frame(panel: Panel, accuracies: Sequence[float]) -> pd.DataFrame:
@@ -49,13 +57,14 @@ def needed_frame(panel: Panel, accuracies: Sequence[float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "accuracy", "reached_by", "seeds", "labels", "low", "high"])
 
 
-def savings_frame(panel: Panel, accuracies: Sequence[float]) -> pd.DataFrame:
+def savings_frame(panel: Panel, accuracies: Sequence[float], against: str | None = None) -> pd.DataFrame:
     """One row a method, baseline and accuracy that the method's seeds all reach: the fraction of labels saved.
 
     Taken seed by seed over the seeds that both have. Where the baseline never gets there (`at_least`), it is held to
-    need the whole budget, so the saving is no smaller than this.
+    need the whole budget, so the saving is no smaller than this. Baselines are all other methods, or `against` alone,
+    but none that knows the pool's labels.
     """
-    baselines = [method for method in panel.methods if not method.startswith(FISHER)]
+    baselines = [against] if against in panel.methods else [m for m in panel.methods if not m.startswith(KNOWS_LABELS)]
     rows = []
     for accuracy in accuracies:
         labels = {method: reached(panel, method, accuracy) for method in panel.methods}
@@ -70,11 +79,13 @@ def savings_frame(panel: Panel, accuracies: Sequence[float]) -> pd.DataFrame:
 def _saving(
     panel: Panel, labels: dict[str, pd.Series], method: str, baseline: str, accuracy: float
 ) -> list[tuple[object, ...]]:
+    """Without an interval where it is a bound."""
     common = labels[method].index.intersection(labels[baseline].index)
     if not len(common):
         return []
     theirs = labels[baseline][common]
     at_least = bool(theirs.isna().any())
     budget = float(panel.of(baseline)["labels_used"].max())
-    saved = 1 - labels[method][common] / theirs.fillna(budget)
-    return [(method, baseline, accuracy, len(common), *interval(saved.tolist()), at_least)]
+    part, low, high = interval((labels[method][common] / theirs.fillna(budget)).tolist())
+    ends = (None, None) if at_least or low is None or high is None else (1 - high, 1 - low)
+    return [(method, baseline, accuracy, len(common), 1 - part, *ends, at_least)]

@@ -1,40 +1,54 @@
 """Panels: experiments that may be held against each other, each with its methods and its baseline."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
 
-from fkal.config import ConfigError
+from fkal.config import NAMED, ConfigError
 from fkal.edge.curves import PAPER_TITLE, area_under_budget_curve
-from fkal.edge.outcomes import Group, group_of
+from fkal.edge.outcomes import Group
 from fkal.edge.reporting.finished import Finished, Material
 
-SAME = ["dataset", "bias", "protocol", "measured", "budget"]
+SAME = ["dataset", "bias", "protocol", "measured", "budget", "most"]
+RUN = ["dataset", "bias", "protocol", "measured", "method", "seed"]
+ONCE = [*RUN, "b"]
+SCORES = ("accuracy", "minority_accuracy", "worst_class_accuracy")
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One dataset and bias, under one protocol and schedule of labels.
+    """One dataset and bias, under one protocol and one schedule of labels, since areas under curves of others differ.
 
-    `methods` stand in the order of their area under the budget curve, the best first. `baseline` is the mean accuracy
-    with every label of the pool. `name` is unlike that of any other panel, and fit for files.
+    `methods` stand in the order of their area under the budget curve, the best first. `baseline` has the mean scores
+    with every label of the pool, by `SCORES`. `name` is unlike that of any other panel, and fit for files; `schedule`
+    says in the title what tells it from another of the same dataset and bias.
     """
 
     name: str
     group: Group
     frame: pd.DataFrame
     methods: tuple[str, ...]
-    baseline: float | None
+    baseline: Mapping[str, float]
     finished: tuple[Finished, ...]
+    schedule: str = ""
 
     @property
     def title(self) -> str:
         paper = f", {PAPER_TITLE}" if self.group.protocol == "paper" else ""
         held_out = ", on held-out validation images" if self.group.measured == "holdout" else ""
-        return f"{self.group.dataset}, {bias_words(self.group.bias)}{paper}{held_out}"
+        return f"{self.group.dataset}, {bias_words(self.group.bias)}{paper}{held_out}{self.schedule}"
+
+    @property
+    def rare(self) -> bool:
+        """Whether some classes are rarer than others in the pool."""
+        return self.group.bias != "ir1"
+
+    def has(self, metric: str) -> bool:
+        """Whether any experiment has it."""
+        return metric in self.frame and bool(self.frame[metric].notna().any())
 
     @property
     def accuracy(self) -> str:
@@ -71,20 +85,22 @@ def panels_of(material: Material, methods: Sequence[str] = ()) -> list[Panel]:
     """Of some methods or all. Raises ConfigError for a method that no experiment has."""
     frame = with_groups(material.frame)
     known = sorted(frame["method"].unique())
-    for unknown in sorted(set(methods).difference(known)):
+    wanted = [NAMED.get(method, method) for method in methods]
+    for unknown in sorted(set(wanted).difference(known)):
         raise ConfigError(f"--method {unknown!r}: no finished experiment has it; known: {', '.join(known)}")
     whole = frame["method"].map(labels_whole_pool)
-    chosen = frame[~whole & (frame["method"].isin(methods) if methods else True)]
+    chosen = frame[~whole & (frame["method"].isin(wanted) if wanted else True)]
     if chosen.empty:
         raise ConfigError("all experiments label the whole pool: there is no curve to draw; run a method with a budget")
     return list(_panels(chosen, frame[whole], material.finished))
 
 
 def with_groups(frame: pd.DataFrame) -> pd.DataFrame:
-    """With the columns `measured` and `budget` (labels of the first iteration)."""
+    """With the columns `measured`, `budget` and `most` (labels of the first iteration, and of all)."""
     held_out = frame["holdout/accuracy"].notna() if "holdout/accuracy" in frame else pd.Series(False, frame.index)
-    first = frame.groupby(["dataset", "bias", "protocol", "method", "seed"])["labels_used"].transform("min")
-    return frame.assign(measured=held_out.map({True: "holdout", False: "test"}), budget=first)
+    frame = frame.assign(measured=held_out.map({True: "holdout", False: "test"}))
+    labels = frame.groupby([*RUN, *(["fingerprint"] if "fingerprint" in frame else [])])["labels_used"]
+    return frame.assign(budget=labels.transform("min"), most=labels.transform("max"))
 
 
 def labels_whole_pool(method: str) -> bool:
@@ -98,28 +114,28 @@ def bias_words(bias: str) -> str:
 
 
 def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finished]) -> Iterator[Panel]:
+    """By dataset and bias; of several schedules of labels the one with the most comes first, and has the plain name."""
+    cells = [
+        (Group(dataset, bias, protocol, int(budget), measured), int(most), mine)
+        for (dataset, bias, protocol, measured, budget, most), mine in frame.groupby(SAME)
+    ]
+    cells.sort(key=lambda cell: (cell[0].slug, -cell[1], cell[0].budget))
+    slugs = [group.slug for group, _, _ in cells]
     taken: set[str] = set()
-    for key, mine in frame.groupby(SAME, sort=True):
-        dataset, bias, protocol, measured, budget = key
-        group = Group(dataset, bias, protocol, int(budget), measured)
-        name = group.slug if group.slug not in taken else f"{group.slug}-p{budget}"
+    for group, most, mine in cells:
+        name = group.slug if group.slug not in taken else f"{group.slug}-{group.budget}-to-{most}"
         taken.add(name)
-        keys = set(zip(mine["method"], mine["seed"], strict=True))
-        members = [each for each in finished if _is_of(each, group) and _key(each) in keys]
-        panel = Panel(name, group, mine, tuple(mine["method"].unique()), _baseline(whole, group), tuple(members))
+        schedule = f", {group.budget} to {most:,} labels" if slugs.count(group.slug) > 1 else ""
+        members = [each for each in finished if each.outcome.fingerprint in set(mine["fingerprint"])]
+        methods = tuple(mine["method"].unique())
+        panel = Panel(name, group, mine, methods, _baseline(whole, group), tuple(members), schedule)
         area = {method: panel.areas(method).mean() for method in panel.methods}
         yield replace(panel, methods=tuple(sorted(area, key=lambda method: (-area[method], method))))
 
 
-def _is_of(each: Finished, group: Group) -> bool:
-    return group_of(each.outcome) == group
-
-
-def _key(each: Finished) -> tuple[str, int]:
-    return each.outcome.method, each.outcome.config.seed
-
-
-def _baseline(whole: pd.DataFrame, group: Group) -> float | None:
-    same = whole[(whole["dataset"] == group.dataset) & (whole["bias"] == group.bias)]
+def _baseline(whole: pd.DataFrame, group: Group) -> Mapping[str, float]:
+    """Of `all` as it is; its variants (`all:random_theta_0`) are methods of their own."""
+    same = whole[(whole["method"] == "all") & (whole["dataset"] == group.dataset) & (whole["bias"] == group.bias)]
     same = same[(same["protocol"] == group.protocol) & (same["measured"] == group.measured)]
-    return None if same.empty else float(same[f"{group.measured}/accuracy"].mean())
+    scores = {score: f"{group.measured}/{score}" for score in SCORES}
+    return {k: float(same[v].mean()) for k, v in scores.items() if v in same and same[v].notna().any()}

@@ -10,15 +10,16 @@ from fkal.edge.reporting.labels_needed import needed_frame, savings_frame
 from fkal.edge.reporting.panels import Panel
 from fkal.edge.reporting.words import MISSING, count, mean_std, p_value, percent, points, seeds_text, with_interval
 
+MEAN = "geometric mean with the 95 % interval of its seeds where there are three or more"
 SCORES = {"accuracy": "accuracy", "minority_accuracy": "rare classes", "worst_class_accuracy": "worst class"}
 
 
 def ranking_exhibit(panel: Panel) -> Exhibit:
-    scores = [score for score in SCORES if f"{panel.group.measured}/{score}" in panel.frame]
+    scores = [score for score in SCORES if panel.has(f"{panel.group.measured}/{score}")]
     rows, table = [], []
     for method in panel.methods:
         areas = 100 * panel.areas(method)
-        last = {s: 100 * panel.by_seed(method, f"{panel.group.measured}/{s}").iloc[-1] for s in scores}
+        last = {s: 100 * _last(panel, method, f"{panel.group.measured}/{s}") for s in scores}
         spreads = [mean_std(areas), *(mean_std(values) for values in last.values())]
         rows.append([method, seeds_text(panel.of(method)["seed"]), *spreads])
         values = {"aubc": areas, **last}
@@ -34,8 +35,8 @@ def ranking_exhibit(panel: Panel) -> Exhibit:
     )
 
 
-def needed_exhibits(panel: Panel, accuracies: Sequence[float]) -> list[Exhibit]:
-    needed, savings = needed_frame(panel, accuracies), savings_frame(panel, accuracies)
+def needed_exhibits(panel: Panel, accuracies: Sequence[float], against: str | None = None) -> list[Exhibit]:
+    needed, savings = needed_frame(panel, accuracies), savings_frame(panel, accuracies, against)
     saved = [_saved(row) for row in savings.to_dict("records")]
     rows = []
     for method in panel.methods:
@@ -46,14 +47,15 @@ def needed_exhibits(panel: Panel, accuracies: Sequence[float]) -> list[Exhibit]:
         Exhibit(
             f"labels-{panel.name}",
             f"{panel.title}: labels needed",
-            "Interpolated between iterations; mean over seeds with its 95 % interval.",
+            f"Interpolated between iterations; {MEAN}.",
             numbers=needed,
             shown=Shown(head, rows),
         ),
         Exhibit(
             f"savings-{panel.name}",
             f"{panel.title}: labels saved",
-            "Mean over common seeds with its 95 % interval. ≥: the baseline does not get there within its budget.",
+            f"Of the labels that the baseline needs, over common seeds; {MEAN}. ≥: a seed of the baseline does not get "
+            "there within its budget and is held to need all of it.",
             numbers=savings,
             shown=Shown(["method", "baseline", "at", "fewer labels"], saved, 2),
             folded=True,
@@ -61,14 +63,16 @@ def needed_exhibits(panel: Panel, accuracies: Sequence[float]) -> list[Exhibit]:
     ]
 
 
-def evidence_exhibit(panel: Panel, test: str) -> Exhibit:
-    found = sorted(pairs(panel, test), key=lambda pair: -abs(pair.difference))
+def evidence_exhibit(panel: Panel, test: str, against: str | None = None) -> Exhibit:
+    found = sorted(pairs(panel, test, against), key=lambda pair: -abs(pair.difference))
+    tested = sum(pair.p is not None for pair in found)
     head = ["method", "held against", "seeds", "difference, points", "p", "p, Holm", "what it shows"]
     return Exhibit(
         f"pairs-{panel.name}",
         f"{panel.title}: each pair",
         f"Difference of AUBC, seed by seed; {TESTS[test][0]}, two-sided, p-values corrected after Holm for "
-        f"{len(found)} comparisons. {_reach(found, test)}",
+        f"the {tested} comparisons that can be tested: the more methods a page has, the more a difference must show "
+        f"(--method, --against name fewer). {_reach(found, tested, test)}",
         numbers=pairs_frame(found),
         shown=Shown(head, [_pair_row(pair) for pair in found], left=2),
         folded=len(found) > 10,
@@ -77,13 +81,14 @@ def evidence_exhibit(panel: Panel, test: str) -> Exhibit:
 
 def penalty_exhibit(panels: Sequence[Panel]) -> Exhibit:
     table = penalty_matrix(panels)
-    rows = [[method, *(f"{value:.1f}" if value else "·" for value in row)] for method, row in table.iterrows()]
-    beaten = ["mean", *(f"{value:.2f}" for value in table.mean())]
+    rows = [[str(method), *map(_wins, row)] for method, row in table.iterrows()]
+    beaten = ["mean", *(MISSING if pd.isna(value) else f"{value:.2f}" for value in table.mean())]
     return Exhibit(
         "penalty",
         "Pairwise penalty matrix",
         f"How often the row's method beat the column's, in {len(panels)} panels' worth of iterations (paired t-test in "
-        "each iteration, 95 %). The last row is how often a method was beaten, on average: lower is better.",
+        "each iteration, 95 %); –: no panel has two seeds of both, so that nothing can be concluded. The last row is "
+        "how often a method was beaten, on average over those that it was held against: lower is better.",
         numbers=table.rename_axis("method").reset_index(),
         shown=Shown(["", *table.columns], [*rows, beaten]),
         wide=True,
@@ -114,9 +119,21 @@ def _pair_row(pair: Pair) -> list[str]:
     ]
 
 
-def _reach(found: Sequence[Pair], test: str) -> str:
+def _last(panel: Panel, method: str, metric: str) -> pd.Series:
+    """By seed, after the last label; missing where the method has no such metric."""
+    table = panel.by_seed(method, metric)
+    return table.iloc[-1] if len(table) else pd.Series([float("nan")])
+
+
+def _wins(value: float) -> str:
+    if pd.isna(value):
+        return MISSING
+    return f"{value:.1f}" if value else "·"
+
+
+def _reach(found: Sequence[Pair], tested: int, test: str) -> str:
     """What the test cannot show with so few seeds."""
     most = max((pair.seeds for pair in found), default=0)
-    if test != "wilcoxon" or most < 2 or 2 ** (1 - most) * len(found) < 0.05:
+    if test != "wilcoxon" or most < 2 or 2 ** (1 - most) * tested < 0.05:
         return ""
     return f"With {most} seeds its smallest p is {2.0 ** (1 - most):.3g}, so that here it can show nothing."

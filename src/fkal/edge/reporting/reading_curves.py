@@ -7,8 +7,10 @@ import pandas as pd
 from fkal.config import ConfigError
 from fkal.edge.curves import ACCURACY
 from fkal.edge.reporting.finished import Material
+from fkal.edge.reporting.panels import ONCE, with_groups
 
-NEEDED = ("dataset", "bias", "protocol", "method", "seed", "b", "labels_used", ACCURACY)
+NEEDED = ("dataset", "bias", "protocol", "method", "seed", "b", "labels_used")
+MEASURED = (ACCURACY, "holdout/accuracy")
 
 
 def from_curves(path: Path) -> Material:
@@ -18,6 +20,16 @@ def from_curves(path: Path) -> Material:
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ConfigError(f"{path}: cannot be read as CSV ({error}); name a file of curves") from None
     missing = [name for name in NEEDED if name not in frame]
+    if not any(name in frame for name in MEASURED):
+        missing.append(" or ".join(MEASURED))
     if missing or frame.empty:
         raise ConfigError(f"{path}: has {len(frame)} rows and lacks {missing}; name a CSV that `fkal run` wrote")
+    run = [*ONCE, "fingerprint"] if "fingerprint" in frame else ONCE
+    twice = with_groups(frame).duplicated(run)
+    if twice.any():
+        row = frame[twice].iloc[0]
+        raise ConfigError(
+            f"{path}: iteration {row['b']} of {row['method']}, seed {row['seed']}, stands there more than once "
+            f"({twice.sum()} rows too many); remove them"
+        )
     return Material(frame, (), ("--curves", str(path)), (f"{path}: curves alone, so what needs more is left out",))

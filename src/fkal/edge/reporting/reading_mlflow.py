@@ -31,14 +31,23 @@ def from_mlflow(tracking: str | None) -> Material:
     runs = [run for run in all_runs(client) if run.status == "FINISHED" and not run.superseded]
     if not runs:
         raise ConfigError(f"{client.tracking_uri}: no experiment is finished; `fkal runs` lists them")
+    finished, left_out = [], []
     with tempfile.TemporaryDirectory() as folder:
-        finished = [_finished(client, run, Path(folder)) for run in runs]
-    return material_of(finished, ("--tracking-uri", client.tracking_uri))
+        for run in runs:
+            try:
+                finished.append(_finished(client, run, Path(folder)))
+            except ConfigError as error:
+                left_out.append(f"{run.name} ({run.run_id[:8]}): {error}; left out")
+    if not finished:
+        raise ConfigError(f"{client.tracking_uri}: no experiment can be read\n" + "\n".join(left_out))
+    return material_of(finished, ("--tracking-uri", client.tracking_uri), left_out)
 
 
 def _finished(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
     about = about_of(client, run)
     children = sorted(iterations(client, run), key=lambda child: int(child.data.params["b"]))
+    if not children:
+        raise ConfigError("has no iterations in the store")
     rounds = tuple(_round(client, child, folder) for child in children)
     outcome = Outcome(about.config, run.fingerprint, about.split_digest, rounds, run.run_id, client.tracking_uri)
     names = [each.path for each in client.list_artifacts(run.run_id) if each.path.endswith(".json")]

@@ -9,8 +9,8 @@ from typing import Any
 from fkal.config import ConfigError
 from fkal.edge.outcomes import Outcome
 from fkal.edge.planning import PLAN
-from fkal.edge.publishing import SPLITS, TIMINGS, Published, published
-from fkal.edge.reporting.finished import Finished, Material, rounds_frame
+from fkal.edge.publishing import EXPERIMENTS, SPLITS, TIMINGS, Published, published
+from fkal.edge.reporting.finished import Finished, Material, material_of
 from fkal.edge.reporting.round_folders import rounds_in, weights_in
 from fkal.edge.reporting.splits import splits_in
 
@@ -27,7 +27,9 @@ def from_pipeline(root: Path) -> Material:
         raise ConfigError(
             f"nothing is published under {root}; run: dvc repro, or report what `fkal run` left: fkal report --out runs"
         )
-    return Material(rounds_frame(finished), finished, () if root == Path("data") else ("--root", str(root)))
+    absent = sorted(set(cells).difference(path.name for path in (root / EXPERIMENTS).glob("*")))
+    notes = [f"{cell}: planned and not published; run: dvc repro experiment@{cell}" for cell in absent]
+    return material_of(finished, () if root == Path("data") else ("--root", str(root)), notes)
 
 
 def _rounds(root: Path, one: Published) -> Any:

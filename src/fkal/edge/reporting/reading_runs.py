@@ -14,7 +14,14 @@ from fkal.edge.reporting.tracked_about import tracked_abouts
 
 
 def from_runs(out: Path, tracking: str | None) -> Material:
-    """The finished experiments of the scratch folder `out`.
+    """The finished experiments of the scratch folder `out`. Raises MissingRuns if nothing is finished there."""
+    finished, left_out = finished_in(out, tracking)
+    source = ("--out", str(out), *(("--tracking-uri", tracking) if tracking else ()))
+    return material_of(finished, source, left_out)
+
+
+def finished_in(out: Path, tracking: str | None) -> tuple[list[Finished], list[str]]:
+    """Every finished experiment of the scratch folder `out`, and why each other folder is left out.
 
     Of one that an earlier version kept without its configuration, the tracking store has it.
     Raises MissingRuns if nothing is finished there.
@@ -35,8 +42,7 @@ def from_runs(out: Path, tracking: str | None) -> Material:
         finished.append(Finished(outcome, weights_in(folder), splits.get(about.split_digest), about.made_with))
     if not finished:
         raise MissingRuns(f"{out}: no experiment is finished\n" + "\n".join(left_out))
-    source = ("--out", str(out), *(("--tracking-uri", tracking) if tracking else ()))
-    return material_of(finished, source, left_out)
+    return finished, left_out
 
 
 def _abouts(folders: list[Path], tracking: str | None) -> Mapping[str, About]:

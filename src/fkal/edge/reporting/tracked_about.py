@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fkal.config import Config, from_assignments, merged
-from fkal.edge.about import About
+from fkal.edge.about import ALGORITHM, About
 from fkal.edge.found_runs import FoundRun, all_runs
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ def _config(run: "Run") -> Config:
 
 
 def _made_with(run: "Run") -> dict[str, str]:
-    names = {"fkal": "fkal.version", "device": "fkal.device", "git commit": "fkal.git_commit"}
+    names = {
+        ALGORITHM: "fkal.algorithm",
+        "fkal": "fkal.version",
+        "device": "fkal.device",
+        "git commit": "fkal.git_commit",
+    }
     tags = run.data.tags
     return {name: tags[tag] for name, tag in names.items() if tag in tags}

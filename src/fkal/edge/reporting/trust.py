@@ -1,8 +1,11 @@
 """What a reader needs to trust the page: settings, seeds, versions, digests, and commands that make it again."""
 
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import yaml
 
 from fkal.edge.reporting.exhibits import Exhibit, Section, Shown
@@ -21,13 +24,15 @@ class Recipe(NamedTuple):
     command: str
 
 
-def recipes(panels: Sequence[Panel]) -> list[Recipe]:
-    """One a panel and method, of its first seed's settings."""
-    return [_recipe(p, method, p.experiments(method)) for p in panels for method in p.methods if p.finished]
+def recipes(panels: Sequence[Panel], to: Path) -> list[Recipe]:
+    """One a panel and method, with the settings that its seeds share; `to` is the report's folder."""
+    return [_recipe(p, method, p.experiments(method), to) for p in panels for method in p.methods if p.finished]
 
 
-def experiments_exhibit(panels: Sequence[Panel]) -> Exhibit:
-    rows = [_row(each) for panel in panels for method in panel.methods for each in panel.experiments(method)]
+def experiments_exhibit(panels: Sequence[Panel], dotted: Sequence[Finished] = ()) -> Exhibit:
+    """Those of the panels, and `dotted`, the ones behind the line of all labels."""
+    shown = [each for panel in panels for method in panel.methods for each in panel.experiments(method)]
+    rows = [_row(each) for each in [*shown, *dotted]]
     head = ["experiment", "fingerprint", "split", "data", "git commit", "made with"]
     if not rows:
         return Exhibit("experiments", "Experiments", missing="Experiments: curves alone were read.")
@@ -35,6 +40,7 @@ def experiments_exhibit(panels: Sequence[Panel]) -> Exhibit:
         "experiments",
         "Experiments",
         "Digests cover content: equal ones are equal data. – : not recorded.",
+        numbers=pd.DataFrame(rows, columns=head),
         shown=Shown(head, rows, left=len(head)),
         folded=True,
         wide=True,
@@ -55,15 +61,17 @@ def figures_exhibit(sections: Sequence[Section], command: str) -> Exhibit:
         if each.figure is not None
     ]
     head = ["figure", "files", "numbers", "made by"]
-    return Exhibit("figures", "Figures", shown=Shown(head, rows, left=4), folded=True, wide=True)
+    table = pd.DataFrame(rows, columns=head)
+    return Exhibit("figures", "Figures", numbers=table, shown=Shown(head, rows, left=4), folded=True, wide=True)
 
 
-def _recipe(panel: Panel, method: str, experiments: Sequence[Finished]) -> Recipe:
+def _recipe(panel: Panel, method: str, experiments: Sequence[Finished], to: Path) -> Recipe:
     name = f"{panel.name}-{file_name(method)}"
     file = f"settings/{name}.yaml"
     settings = {k: v for k, v in experiments[0].outcome.config.tree.items() if k != "seed"}
     seeds = seeds_text(each.outcome.config.seed for each in experiments).replace(" ", "")
-    return Recipe(name, file, _yaml(settings), f"fkal run --params {file} --seeds {seeds}")
+    command = ["fkal", "run", "--params", str(to / file), "--untuned", "--seeds", seeds]
+    return Recipe(name, file, _yaml(settings), shlex.join(command))
 
 
 def _yaml(settings: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ def mean_std(values: pd.Series) -> str:
     """Of values in %."""
     if values.isna().all():
         return MISSING
-    return f"{values.mean():.1f} ± {values.std():.1f}" if len(values) > 1 else f"{values.mean():.1f}"
+    return f"{values.mean():.1f} ± {values.std():.1f}" if values.count() > 1 else f"{values.mean():.1f}"
 
 
 def with_interval(mean: float, low: float | None, high: float | None, form: Callable[[float], str]) -> str:
