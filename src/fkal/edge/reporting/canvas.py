@@ -81,15 +81,15 @@ def small_canvas(n: int, *, side: float = SMALL_SIDE, **shared: Any) -> tuple["F
     rows = -(-n // columns)
     figure, axes = canvas(rows, columns, width=max(2, columns) * SMALL_SIDE, height=rows * side, **shared)
     figure.set_facecolor(PAPER)
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.set(w_pad=MARGIN, h_pad=MARGIN)
+    figure.set_layout_engine("constrained", w_pad=MARGIN, h_pad=MARGIN)
     return figure, hide_rest(axes, n)
 
 
 def has_paper(figure: "Figure") -> bool:
     """Whether it lies on its own white paper rather than on the page."""
-    return bool(figure.get_facecolor()[3])
+    from matplotlib.colors import to_rgba
+
+    return to_rgba(figure.get_facecolor())[3] > 0
 
 
 def broken(method: str) -> str:

@@ -48,7 +48,7 @@ def cost_exhibit(panel: Panel, styles: Mapping[str, Style], unit: str) -> Exhibi
     return Exhibit(
         name,
         title,
-        f"{COSTS[unit].capitalize()} by the acquisition alone, summed over the iterations so far; means over seeds."
+        f"{COSTS[unit].capitalize()} for the acquisition alone, summed over the iterations so far; means over seeds."
         + is_log * " The axis is logarithmic, linear near 0.",
         figure=figure,
         numbers=table,
