@@ -21,6 +21,7 @@ WIDTH, HEIGHT = 5.0, 3.3  # inches: half of a page on a laptop, and still legibl
 PNG_DPI = 160
 ROW = 0.17  # inches of a legend's row
 MANY = 10  # entries of a legend, beyond which it is set small
+LETTER, HANDLE = 0.0075, 0.06  # inches a point: of a letter, and of what else stands in a legend's column
 MARGIN = 0.07  # inches between a small picture and the edge of its paper
 TITLE = 26  # letters of a small picture's title, beyond which it is broken
 SMALL_COLUMNS, SMALL_SIDE = 4, 1.9  # small pictures in a row; inches
@@ -120,9 +121,21 @@ def legend_below(figure: "Figure", axes: "np.ndarray[Any, np.dtype[Any]]", *, co
         for handle, name in zip(*each.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + ROW * -(-len(entries) // columns))
-    small = {"fontsize": 6.5, "handlelength": 2.4, "columnspacing": 1.0} if len(entries) > MANY else {}
-    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns, **small)
+    points = 6.5 if len(entries) > MANY else 8
+    columns = fitting_columns(list(entries), columns, points=points, width=width)
+    figure.set_size_inches(width, height + ROW * points / 8 * -(-len(entries) // columns))
+    short: Any = {"fontsize": points, "handlelength": 2.4, "columnspacing": 1.0}
+    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns, **short)
+
+
+def fitting_columns(names: Sequence[str], wanted: int, *, points: float, width: float) -> int:
+    """The most columns of a legend, up to those wanted, that a figure so wide (in inches) does not cut."""
+    for columns in range(wanted, 1, -1):
+        rows = -(-len(names) // columns)
+        letters = sum(max(map(len, names[i : i + rows])) for i in range(0, len(names), rows))
+        if points * (LETTER * letters + HANDLE * columns) < width:
+            return columns
+    return 1
 
 
 def hide_rest(axes: "np.ndarray[Any, np.dtype[Any]]", used: int) -> list["Axes"]:
