@@ -1,46 +1,99 @@
-"""How a method is drawn: one colour, marker and line wherever it appears, for colour-blind eyes as well."""
+"""How a method is drawn: one colour, marker and line in every figure and report, for colour-blind eyes as well."""
 
+import hashlib
 import re
-from collections.abc import Iterable, Mapping
-from itertools import product
+from collections.abc import Iterable, Mapping, Sequence
+
+from fkal.config import NAMED
 
 # Okabe and Ito, Color universal design, 2008
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#767676"
+# Brewer's Dark2 adds two that are seen on white and on near-black
+PINK, BROWN = "#E7298A", "#A6761D"
 
 Style = tuple[str, str, str]  # colour, marker, line
 
 STYLES: Mapping[str, Style] = {
     "random": (GREY, "o", "-"),
+    "all": (BLACK, "s", ":"),
     "pcc": (SKY, "s", "-"),
+    "pcc@conv2": (SKY, ">", ":"),
     "pfk_joint": (VERMILION, "D", "-"),
-    "pfk_joint_shift": (GREEN, ">", "-"),
+    "pfk_joint@conv2": (VERMILION, "o", ":"),
+    "pfk_joint:random_theta_0": (VERMILION, "p", "-"),
+    "pfk_joint:random_theta_0@conv2": (VERMILION, "h", "--"),
+    "pfk_joint:coverage": (VERMILION, ">", "-"),
+    "pfk_joint:whiten": (VERMILION, "P", "-."),
+    "pfk_joint:coverage:whiten": (VERMILION, "X", ":"),
+    "pfk_joint_shift": (BLUE, ">", "-"),
+    "pfk_joint_shift:coverage": (BLUE, "D", "-"),
+    "pfk_joint_shift:whiten": (BLUE, "o", ":"),
     "pfk_joint_shift:coverage:whiten": (GREEN, "h", "-"),
+    "pfk_joint_zg": (PINK, "<", "-"),
     "pfk_predicted": (ORANGE, "p", "-"),
+    "pfk_predicted@conv2": (ORANGE, "s", ":"),
+    "pfk_trace": (BROWN, "^", "-"),
+    "pfk_trace:k16@conv2": (BROWN, "D", "-"),
+    "pfk_mutual_information": (PURPLE, "v", "-"),
+    "pfk_mutual_information:k16@conv2": (PURPLE, "*", "-"),
+    "pfk_mutual_information_diagonal": (BLACK, "v", "-."),
     "pfk_true": (BLACK, "*", "-"),
+    "pfk_true@conv2": (BLACK, "o", ":"),
     "varr": (BLUE, "^", "--"),
-    "entropy": (GREEN, "v", "--"),
+    "varr:e4:k32": (BLUE, "v", "--"),
+    "entropy": (PINK, "v", "--"),
     "bald": (PURPLE, "P", "--"),
     "mean_std": (SKY, "<", "--"),
     "vaal": (ORANGE, "X", "--"),
-    "coreset": (GREEN, "o", ":"),
+    "least_confidence": (VERMILION, "s", "--"),
+    "margin": (GREEN, "D", "--"),
+    "softmax_entropy": (BLACK, "<", "--"),
+    "balanced_margin": (BROWN, "p", "--"),
+    "base": (SKY, "D", "-."),
+    "badge": (BLUE, "s", "-."),
+    "bait": (VERMILION, "^", "-."),
+    "direct": (PURPLE, ">", "-."),
+    "epig": (ORANGE, "o", "-."),
+    "epig:k16": (ORANGE, "P", "-."),
+    "flqmi": (GREEN, "P", "-."),
+    "gcmi": (PINK, "h", "-."),
+    "coreset": (BROWN, "o", ":"),
+    "coreset@fc1": (BROWN, "s", ":"),
+    "typiclust": (ORANGE, "v", ":"),
+    "probcover": (PURPLE, "s", ":"),
+    "maxherding": (SKY, "h", ":"),
+    "uherding": (BLUE, "p", ":"),
 }
-"""How a method is drawn wherever it appears."""
+"""No two alike; those without marks differ in colour and line as well as in colour and marker."""
 
-COLOURS = (GREEN, BLUE, PURPLE, ORANGE, SKY, VERMILION, BLACK)
-MARKERS = (">", "h", "d", "H", "8", "p", "^", "s", "v")
+COLOURS = (GREEN, BLUE, PURPLE, ORANGE, SKY, VERMILION, PINK, BROWN)
+MARKERS = ("d", "H", "8", "x", "+", "1", "2", "3", "4")
+"""Of methods beyond the table, which has none of these: what is drawn from it is never mistaken for them."""
 LINES = ("-.", ":", "--", "-")
 
 
 def looks(methods: Iterable[str]) -> dict[str, Style]:
-    """The fixed ones; each other method's own, in its plain name's colour or else in one that the figure has not."""
-    named = sorted(methods)
-    chosen = {name: STYLES[name] for name in named if name in STYLES}
-    for name in named:
-        if name not in chosen:
-            plain = STYLES.get(re.split("[:@]", name)[0])
-            taken = [style[0] for style in chosen.values()]
-            colours = [plain[0]] if plain else sorted(COLOURS, key=taken.count)
-            combinations = ((colour, marker, line) for line, marker, colour in product(LINES, MARKERS, colours))
-            chosen[name] = next(style for style in combinations if style not in chosen.values())
-    return chosen
+    return {method: look(method) for method in methods}
+
+
+def look(method: str) -> Style:
+    """Of the method alone, whatever is drawn beside it: fixed, or by its name's digest in its plain name's colour."""
+    name = in_full(method)
+    if name in STYLES:
+        return STYLES[name]
+    plain = re.split("[:@]", name)[0]
+    colour = STYLES[plain][0] if plain in STYLES else _by_digest(plain, "colour", COLOURS)
+    return colour, _by_digest(name, "marker", MARKERS), _by_digest(name, "line", LINES)
+
+
+def in_full(method: str) -> str:
+    """A method's long name, as experiments bear it."""
+    name = re.split("[:@]", method)[0]
+    return NAMED.get(name, name) + method[len(name) :]
+
+
+def _by_digest(name: str, what: str, choices: Sequence[str]) -> str:
+    """Python's own hash differs from one process to the next."""
+    digest = hashlib.sha256(f"{what} of {name}".encode()).digest()
+    return choices[int.from_bytes(digest[:8]) % len(choices)]

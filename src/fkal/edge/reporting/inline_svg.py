@@ -1,6 +1,7 @@
 """A figure's SVG as a part of the page: names of its own, and the page's ink, so that it is dark where the page is."""
 
 import re
+from collections.abc import Mapping
 from xml.etree import ElementTree
 
 from fkal.edge.looks import BLACK
@@ -9,21 +10,28 @@ from fkal.edge.reporting.canvas import INK, RULE
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 HREF = f"{{{XLINK}}}href"
 OF_THE_PAGE = {INK: "currentColor", BLACK: "currentColor", RULE: "var(--rule)"}
-COLOUR = re.compile("|".join(re.escape(colour) for colour in OF_THE_PAGE), re.IGNORECASE)
+COLOUR = re.compile("#[0-9a-f]{6}", re.IGNORECASE)
 REFERENCE = re.compile(r"url\(#")
+POINTS = 72  # an inch
 
 
-def inline_svg(svg: bytes, name: str, alt: str) -> str:
-    """The `<svg>` element: ids begin with `name`, `alt` says what it shows to those who do not see it."""
+def inline_svg(svg: bytes, name: str, alt: str, *, has_paper: bool = False) -> str:
+    """The `<svg>` element: ids begin with `name`, `alt` says what it shows to those who do not see it.
+
+    A figure that `has_paper` of its own keeps its ink. The style sheet reads the width in inches, so that letters are
+    of one size in all figures.
+    """
     root = ElementTree.fromstring(svg)
+    ink = {} if has_paper else OF_THE_PAGE
     for element in list(root):
         if element.tag == f"{{{SVG}}}metadata":
             root.remove(element)
     for element in root.iter():
         for key, value in element.attrib.items():
-            element.set(key, _own(key, value, name))
+            element.set(key, _own(key, value, name, ink))
     _drop_repeated_ids(root)
-    root.attrib.update({"role": "img", "aria-label": alt, "id": name})
+    inches = float(root.attrib["viewBox"].split()[2]) / POINTS
+    root.attrib.update({"role": "img", "aria-label": alt, "id": name, "style": f"--inches: {inches:.2f}"})
     for size in ("width", "height"):
         root.attrib.pop(size)
     ElementTree.register_namespace("", SVG)
@@ -42,11 +50,11 @@ def _drop_repeated_ids(root: ElementTree.Element) -> None:
             seen.add(name)
 
 
-def _own(key: str, value: str, name: str) -> str:
+def _own(key: str, value: str, name: str, ink: Mapping[str, str]) -> str:
     if key == "id":
         return f"{name}-{value}"
     if key == HREF and value.startswith("#"):
         return f"#{name}-{value[1:]}"
     if key in ("style", "clip-path", "fill", "stroke"):
-        return REFERENCE.sub(f"url(#{name}-", COLOUR.sub(lambda match: OF_THE_PAGE[match[0].lower()], value))
+        return REFERENCE.sub(f"url(#{name}-", COLOUR.sub(lambda match: ink.get(match[0].lower(), match[0]), value))
     return value

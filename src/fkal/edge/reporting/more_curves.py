@@ -1,6 +1,8 @@
 """Curves beside accuracy: what accuracy costs, and how right the pseudo-labels are."""
 
 from collections.abc import Mapping
+from math import ceil, floor, log10
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -10,7 +12,15 @@ from fkal.edge.reporting.canvas import canvas, legend_below
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.panels import Panel
 
-COSTS = {"passes": "forward and backward passes of images", "seconds": "seconds"}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COSTS = {"passes": "images passed forward or backward", "seconds": "seconds"}
+LETTERS = {1e6: "M", 1e3: "k", 1: ""}
+WIDE = 10
+"""Costs that are so many times each other need a logarithmic axis."""
+FEW_DECADES = 3
+"""So many have room for ticks between the powers of ten."""
 PSEUDO = {
     "pseudo/accuracy": "accuracy, %",
     "pseudo/minority_precision": "precision, rare classes, %",
@@ -30,21 +40,48 @@ def cost_exhibit(panel: Panel, styles: Mapping[str, Style], unit: str) -> Exhibi
         mine = table[table["method"] == method]
         colour, marker, line = styles[method]
         each.plot(mine["cost"], mine["accuracy"], color=colour, marker=marker, linestyle=line, label=method)
-    positive = table["cost"][table["cost"] > 0]
-    if len(positive):
-        each.set_xscale("symlog", linthresh=float(positive.min()))
+    is_log = _scale(each, table["cost"])
     each.set_title(panel.title)
-    each.set_xlabel(f"{COSTS[unit]} spent on choosing")
+    each.set_xlabel(f"{COSTS[unit]} to choose")
     each.set_ylabel(f"{panel.group.measured} accuracy, %")
     legend_below(figure, axes)
     return Exhibit(
         name,
         title,
-        f"{COSTS[unit].capitalize()} of the acquisition alone, summed over the iterations so far; means over seeds. "
-        "The axis is logarithmic, linear near 0: random choice costs no pass.",
+        f"{COSTS[unit].capitalize()} for the acquisition alone, summed over the iterations so far; means over seeds."
+        + is_log * " The axis is logarithmic, linear near 0.",
         figure=figure,
         numbers=table,
     )
+
+
+def _scale(axes: "Axes", costs: pd.Series) -> bool:
+    """Whether it is logarithmic, as where the costs span a decade; the axis' name says the unit of its ticks."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low, high = costs[costs > 0].min(), costs.max()
+    is_log = bool(high >= WIDE * low)
+    if is_log:
+        start = 10 ** floor(log10(low))
+        axes.set_xscale("symlog", linthresh=start, linscale=0.5)
+        axes.xaxis.set_major_locator(FixedLocator([0, *log_ticks(start, high)]))
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: cost_words(cost)))
+    return is_log
+
+
+def log_ticks(start: float, high: float) -> list[float]:
+    """From a power of ten on: 1, 2 and 5 of each decade; of many decades 1 alone."""
+    decades = ceil(log10(high / start))
+    steps = (1, 2, 5) if decades <= FEW_DECADES else (1,)
+    ticks = [step * start * 10**k for k in range(decades + 1) for step in steps]
+    return [tick for tick in ticks if tick <= high]
+
+
+def cost_words(cost: float) -> str:
+    """`20k`, `1.5M`."""
+    size, letter = next(((size, letter) for size, letter in LETTERS.items() if cost >= size), (1, ""))
+    return f"{cost / size:.4g}{letter}"
 
 
 def cost_frame(panel: Panel, unit: str) -> pd.DataFrame:

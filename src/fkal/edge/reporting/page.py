@@ -8,6 +8,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from fkal.edge.reporting.canvas import has_paper
 from fkal.edge.reporting.exhibits import Exhibit, Section
 from fkal.edge.reporting.inline_svg import inline_svg
 from fkal.edge.reporting.trust import Recipe
@@ -55,7 +56,9 @@ def png_of(exhibit: Exhibit) -> bytes:
 
 
 def _svg(exhibit: Exhibit, svg: bytes) -> Markup:
-    return Markup(inline_svg(svg, exhibit.name, f"{exhibit.title}. {exhibit.caption}"))
+    assert exhibit.figure is not None
+    alt = f"{exhibit.title}. {exhibit.caption}"
+    return Markup(inline_svg(svg, exhibit.name, alt, has_paper=has_paper(exhibit.figure)))
 
 
 def _data_url(exhibit: Exhibit) -> str:

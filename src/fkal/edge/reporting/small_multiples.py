@@ -1,22 +1,25 @@
 """A small picture for each method of a panel: what it labeled, and what it takes for what."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from fkal.edge.reporting.canvas import canvas, hide_rest
+from fkal.edge.reporting.canvas import INK, PAPER, SMALL_COLUMNS, SMALL_SIDE, broken, key_below, small_canvas
+from fkal.edge.reporting.class_colours import class_colours, ink_on
 from fkal.edge.reporting.exhibits import Exhibit
-from fkal.edge.reporting.finished import Finished
+from fkal.edge.reporting.finished import Finished, SplitFacts
 from fkal.edge.reporting.panels import Panel
 from fkal.engine.rounds import FEW_CLASSES
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS, SIDE = 4, 1.9  # pictures in a row; inches
 PARTS = ("pool", "validation")
+HATCH = "//////"
 NEEDS_ROUNDS = "curves alone were read: the iterations themselves are needed"
 
 
@@ -26,13 +29,12 @@ def counts_exhibit(panel: Panel) -> Exhibit:
     reason = _missing(panel)
     if reason:
         return Exhibit(name, title, missing=f"{title}: {reason}.")
-    table = counts_frame(panel)
+    table, rare = counts_frame(panel), rare_in_pool(panel.finished)
     return Exhibit(
         name,
         title,
-        "Share of each class among the labels used so far, mean over seeds; the last two bars are the pool (P) and the "
-        "validation set (V). Classes from the bottom up; hatched: rare in the pool.",
-        figure=_counts_figure(panel, table),
+        _counts_caption(table, rare),
+        figure=_counts_figure(panel, table, rare),
         numbers=table,
         wide=True,
     )
@@ -73,6 +75,15 @@ def confusion(experiments: list[Finished]) -> np.ndarray:
     return np.sum([each.outcome.rounds[-1].confusion.numpy() for each in experiments], axis=0)
 
 
+def _counts_caption(table: pd.DataFrame, rare: Collection[int]) -> str:
+    """Speaks of no more than is drawn: without a split's file there are no bars of its parts."""
+    last = "; the last two bars are the pool (P) and the validation set (V)" if _parts(table) else ""
+    hatched = " Hatched: classes that are rare in the pool." if rare else ""
+    return (
+        f"Share of each class among the labels used so far, mean over seeds{last}. Class 0 is at the bottom.{hatched}"
+    )
+
+
 def _missing(panel: Panel) -> str:
     if not panel.finished:
         return NEEDS_ROUNDS
@@ -80,36 +91,67 @@ def _missing(panel: Panel) -> str:
     return f"{classes} classes are too many to be told apart by eye" if classes > FEW_CLASSES else ""
 
 
-def _counts_figure(panel: Panel, table: pd.DataFrame) -> "Figure":
-    from matplotlib import colormaps
-
-    methods = list(panel.methods)
-    rows = -(-len(methods) // COLUMNS)
-    figure, axes = canvas(rows, COLUMNS, width=COLUMNS * SIDE, height=rows * SIDE, sharey=True)
-    split = panel.finished[0].split
-    rare = split.rare if split else ()
-    n_classes = int(table["class"].max()) + 1
-    colours = colormaps["cividis"](np.linspace(0, 1, n_classes))
-    ends = [part for part in PARTS if part in set(table["method"])]
-    for each, method in zip(hide_rest(axes, len(methods)), methods, strict=False):
+def _counts_figure(panel: Panel, table: pd.DataFrame, rare: Collection[int]) -> "Figure":
+    figure, axes = small_canvas(len(panel.methods), sharey=True)
+    ends = [_shares(table[table["method"] == part]) for part in _parts(table)]
+    for each, method in zip(axes, panel.methods, strict=True):
         own = _shares(table[table["method"] == method])
-        parts = [_shares(table[table["method"] == part]) for part in ends]
-        edges, heights = _steps(own, parts)
-        below = np.zeros(len(edges))
-        for k in range(n_classes):
-            hatch = "////" if k in rare else None
-            above = below + heights[k]
-            each.fill_between(edges, below, above, color=colours[k], hatch=hatch, edgecolor="white", linewidth=0.2)
-            below = above
-        places = [*range(1, len(own) + 1), *(len(own) + 2 + i for i in range(len(parts)))]
-        each.set_title(method, fontsize=7.5)
-        each.grid(False)
+        _stack(each, pd.concat([own, *ends]), _places(len(own), len(ends)), rare)
         names = [str(b) if b % 3 == 1 else "" for b in range(1, len(own) + 1)]
-        each.set_xticks(places, [*names, *(part[0].upper() for part in ends)], fontsize=7)
-        each.set_xlabel("iteration b", fontsize=7.5)
-    for each in axes[:, 0]:
-        each.set_ylabel("share, %", fontsize=8)
+        each.set_xticks(_places(len(own), len(ends)), [*names, *(part[0].upper() for part in _parts(table))])
+        _describe(each, method, "iteration b", "")
+    for row in axes[::SMALL_COLUMNS]:
+        row.set_ylabel("share, %", fontsize=8)
+    key_below(figure, _class_patches(int(table["class"].max()) + 1, rare))
     return figure
+
+
+def _parts(table: pd.DataFrame) -> list[str]:
+    return [part for part in PARTS if part in set(table["method"])]
+
+
+def _places(iterations: int, parts: int) -> list[int]:
+    """Of the bars: a gap stands before those of the parts."""
+    return [*range(1, iterations + 1), *(iterations + 2 + i for i in range(parts))]
+
+
+def _stack(axes: "Axes", shares: pd.DataFrame, places: Sequence[int], rare: Collection[int]) -> None:
+    """A bar each place, the first class at the bottom."""
+    below = np.zeros(len(shares))
+    for k, colour in enumerate(class_colours(shares.shape[1])):
+        heights = 100 * shares[k].to_numpy()
+        axes.bar(places, heights, 0.92, below, linewidth=0, **_filling(colour, k in rare))
+        below = below + heights
+
+
+def _filling(colour: str, is_rare: bool) -> dict[str, Any]:
+    return {"facecolor": colour, "edgecolor": ink_on(colour), "hatch": HATCH if is_rare else None}
+
+
+def _class_patches(n: int, rare: Collection[int]) -> list["Artist"]:
+    """The key: classes, and what a hatch means."""
+    from matplotlib.patches import Patch
+
+    patches = [
+        Patch(linewidth=0, label=str(k), **_filling(colour, k in rare)) for k, colour in enumerate(class_colours(n))
+    ]
+    hatched = [Patch(facecolor=PAPER, edgecolor=INK, hatch=HATCH, linewidth=0.5, label="rare")] if rare else []
+    return [*patches, *hatched]
+
+
+def rare_in_pool(finished: Iterable[Finished]) -> set[int]:
+    """The classes that every split names rare and cuts: at most half as many images as one of the others, on average.
+
+    A split names classes also where a ratio of 1 leaves them whole.
+    """
+    splits = [each.split for each in finished if each.split]
+    return set.intersection(*(_scarce(split) for split in splits)) if splits else set()
+
+
+def _scarce(split: SplitFacts) -> set[int]:
+    counts = split.class_counts.get("pool", ())
+    others = [n for k, n in enumerate(counts) if k not in split.rare]
+    return {k for k in split.rare if k < len(counts) and others and 2 * counts[k] <= np.mean(others)}
 
 
 def _shares(counts: pd.DataFrame) -> pd.DataFrame:
@@ -117,37 +159,33 @@ def _shares(counts: pd.DataFrame) -> pd.DataFrame:
     return table.div(table.sum(axis=1), axis=0)
 
 
-def _steps(own: pd.DataFrame, parts: list[pd.DataFrame]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Both edges of each bar, a gap before those of the parts, and the heights there in % by class."""
-    n = len(own)
-    centers = [*range(1, n + 1), n + 1, *(n + 2 + i for i in range(len(parts)))]
-    edges = np.ravel([(center - 0.45, center + 0.45) for center in centers])
-    gap = np.full((1, own.shape[1]), np.nan)
-    shares = np.concatenate([own.to_numpy(), gap, *(part.to_numpy() for part in parts)])
-    return edges, list(100 * np.repeat(shares, 2, axis=0).T)
-
-
 def _confusion_figure(matrices: Mapping[str, np.ndarray]) -> "Figure":
     from matplotlib.colors import PowerNorm
 
-    rows = -(-len(matrices) // COLUMNS)
-    figure, axes = canvas(rows, COLUMNS, width=COLUMNS * SIDE, height=rows * (SIDE + 0.1))
-    used = hide_rest(axes, len(matrices))
+    figure, axes = small_canvas(len(matrices), side=SMALL_SIDE + 0.15)
     norm = PowerNorm(0.4, 0, 100)
-    for each, (method, matrix) in zip(used, matrices.items(), strict=True):
+    for each, (method, matrix) in zip(axes, matrices.items(), strict=True):
         total = matrix.sum(axis=1, keepdims=True)
         shares = np.divide(100 * matrix, total, out=np.zeros(matrix.shape), where=total > 0)
         drawn = each.pcolormesh(shares, norm=norm, cmap="cividis", rasterized=True)
         each.invert_yaxis()
         each.set_aspect("equal")
-        each.grid(False)
-        each.set_title(method, fontsize=7.5)
         ticks = range(0, len(matrix), 1 + len(matrix) // 6)
-        each.set_xticks([k + 0.5 for k in ticks], [str(k) for k in ticks], fontsize=7)
-        each.set_yticks([k + 0.5 for k in ticks], [str(k) for k in ticks], fontsize=7)
-    bar = figure.colorbar(drawn, ax=used, shrink=0.6, ticks=[0, 1, 5, 20, 50, 100])
+        each.set_xticks([k + 0.5 for k in ticks], [str(k) for k in ticks])
+        each.set_yticks([k + 0.5 for k in ticks], [str(k) for k in ticks])
+        _describe(each, method, "predicted class", "true class")
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.6, ticks=[0, 1, 5, 20, 50, 100])
     bar.set_label("of the true class, %", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
     return figure
+
+
+def _describe(axes: "Axes", method: str, x: str, y: str) -> None:
+    axes.set_title(broken(method), fontsize=7.5)
+    axes.set_xlabel(x, fontsize=7.5)
+    axes.set_ylabel(y, fontsize=7.5)
+    axes.tick_params(labelsize=7)
+    axes.grid(False)
 
 
 def _confusion_frame(matrices: Mapping[str, np.ndarray]) -> pd.DataFrame:

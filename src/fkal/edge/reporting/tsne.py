@@ -1,6 +1,7 @@
 """t-SNE of the test descriptors with the misclassified marked (the paper's Fig. 6), methods in one layout."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,8 @@ from torch import Tensor
 from fkal.core.descriptors import pooled
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset
-from fkal.edge.looks import VERMILION
-from fkal.edge.reporting.canvas import canvas, hide_rest
+from fkal.edge.reporting.canvas import INK, broken, key_below, small_canvas
+from fkal.edge.reporting.class_colours import class_colours
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.finished import Finished, Weights
 from fkal.edge.reporting.panels import Panel
@@ -20,18 +21,21 @@ from fkal.models import Taps, build, evaluating
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 IMAGES = 800
 """Of the test set; more would neither be told apart nor be laid out in seconds."""
 MEMBER = "members.0."
-COLUMNS, SIDE = 4, 1.9
+RING: Mapping[str, Any] = {"facecolors": "none", "edgecolors": INK, "s": 11, "linewidths": 0.35}
+"""Of the misclassified, around the point, whose colour stays to be seen."""
 
 
 class Described(NamedTuple):
-    """Pooled features of some images and whether the model's arg max is right."""
+    """Pooled features of some images, whether the model's arg max is right, and whether it is one of an ensemble."""
 
     features: np.ndarray
     right: np.ndarray
+    is_member: bool
 
 
 def tsne_exhibit(panel: Panel, dataset: Dataset | str) -> Exhibit:
@@ -51,8 +55,9 @@ def tsne_exhibit(panel: Panel, dataset: Dataset | str) -> Exhibit:
         name,
         title,
         f"{len(some):,} test images laid out once, by the features of all methods' models side by side (t-SNE), "
-        "coloured by true class; crosses: those that the method's model, first seed, after the last label, gets wrong.",
-        figure=_figure(table, list(described)),
+        "coloured by true class; ringed: those that the method's model, first seed, after the last label, gets wrong."
+        + _of_ensembles(described),
+        figure=_figure(table, list(described), dataset.classes),
         numbers=table,
         wide=True,
     )
@@ -63,7 +68,8 @@ def describe(experiment: Finished, dataset: Dataset, some: Tensor) -> Described:
     """By the model of the last iteration; of an ensemble, its first member."""
     config = experiment.outcome.config
     model = build(config.model.name, dataset.train.shape, len(dataset.classes))
-    model.load_state_dict(first_member(experiment.last_weights()))
+    weights = experiment.last_weights()
+    model.load_state_dict(first_member(weights))
     rows, right = [], []
     batches = some.split(config.acquisition.batch_size)
     with evaluating(model):
@@ -72,7 +78,7 @@ def describe(experiment: Finished, dataset: Dataset, some: Tensor) -> Described:
                 logits = model(x)
             rows.append(torch.cat([pooled(taps.outputs[tap]) for tap in config.acquisition.taps], dim=1))
             right.append(logits.argmax(dim=1) == dataset.test.labels[batch].cpu())
-    return Described(torch.cat(rows).numpy(), torch.cat(right).numpy())
+    return Described(torch.cat(rows).numpy(), torch.cat(right).numpy(), any(w.startswith(MEMBER) for w in weights))
 
 
 def first_member(weights: Weights) -> dict[str, Tensor]:
@@ -106,15 +112,31 @@ def _reason(panel: Panel, dataset: Dataset | str) -> str:
     return "" if panel.group.measured == "test" else "accuracy was measured on held-out images"
 
 
-def _figure(table: pd.DataFrame, methods: list[str]) -> "Figure":
-    rows = -(-len(methods) // COLUMNS)
-    figure, axes = canvas(rows, COLUMNS, width=COLUMNS * SIDE, height=rows * SIDE)
-    for each, method in zip(hide_rest(axes, len(methods)), methods, strict=True):
+def _of_ensembles(described: Mapping[str, Described]) -> str:
+    names = [method for method, each in described.items() if each.is_member]
+    return f" Of an ensemble ({', '.join(names)}) its first member alone is shown." if names else ""
+
+
+def _figure(table: pd.DataFrame, methods: list[str], classes: Sequence[str]) -> "Figure":
+    figure, axes = small_canvas(len(methods))
+    colours = class_colours(len(classes))
+    of_points = [colours[k] for k in table["label"]]
+    for each, method in zip(axes, methods, strict=True):
         wrong = table[~table[method]]
-        each.scatter(table["x"], table["y"], c=table["label"], cmap="cividis", s=3, linewidths=0, rasterized=True)
-        each.scatter(wrong["x"], wrong["y"], c=VERMILION, marker="x", s=9, linewidths=0.8, rasterized=True)
-        each.set_title(f"{method}: {len(wrong)} wrong", fontsize=7)
+        each.scatter(table["x"], table["y"], c=of_points, s=5, linewidths=0, rasterized=True)
+        each.scatter(wrong["x"], wrong["y"], rasterized=True, **RING)
+        each.set_title(f"{broken(method)}\n{len(wrong)} wrong of {len(table)}", fontsize=7.5)
         each.set_xticks([])
         each.set_yticks([])
         each.grid(False)
+    key_below(figure, _key(classes, colours))
     return figure
+
+
+def _key(classes: Sequence[str], colours: Sequence[str]) -> list["Line2D"]:
+    from matplotlib.lines import Line2D
+
+    dot: Any = {"linestyle": "", "marker": "o", "markersize": 5}
+    dots = [Line2D([], [], color=c, label=name, **dot) for name, c in zip(classes, colours, strict=True)]
+    ring = Line2D([], [], markerfacecolor="none", markeredgecolor=INK, markeredgewidth=0.5, label="wrong", **dot)
+    return [*dots, ring]
