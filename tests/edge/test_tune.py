@@ -1,6 +1,8 @@
 """`fkal tune` as a user holds it, on the digits, with the real Optuna and MLflow."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from fkal import experiment
 from fkal.config import from_assignments, from_file, merged, preset
 from fkal.edge.cli import app
 from fkal.edge.state import StateDirectory
-from fkal.tuned import read_tuned
+from fkal.tuned import read_tuned, write_tuned
 
 TINY = [
     "--set", "pretrain.task=none",
@@ -100,6 +102,62 @@ def test_the_same_command_does_nothing_and_apply_only_applies(here):
     assert {path: path.stat().st_mtime_ns for path in Path("runs/state").rglob("round-*")} == kept
     assert read_tuned(Path(again["tuned"])).study.applied
     assert tuned("--trials", "2", "--method", "random")["applied"]
+
+
+WAITING = {
+    "name": "digits-ir20-pfk_joint-01234567",
+    "objective": "aubc",
+    "value": 0.8,
+    "default": 0.7,
+    "seeds": [0],
+    "trials": 30,
+    "holdout": 6,
+    "applied": False,
+    "over": {"train.batch_size": 20, "acquisition.pseudo_label": "joint"},
+}
+
+
+def test_apply_without_trials_applies_what_waits_and_runs_nothing(here):
+    path = Path("params/tuned/digits.yaml")
+    write_tuned(path, {"train.batch_size": 12, "acquisition.pseudo_label": "trace"}, WAITING)
+    path.write_text(path.read_text() + "# mine\n")
+    before = path.read_text()
+    assert "would be applied" in fkal("tune", "--dataset", "digits", "--apply", "--dry-run").stdout
+    assert path.read_text() == before
+    shown = fkal("tune", "--dataset", "digits", "--apply").stdout
+    assert path.read_text() == before.replace("applied: false", "applied: true")
+    assert read_tuned(path).study.applied and not read_tuned(path).is_edited
+    assert "train.batch_size = 12\n" in shown
+    assert "acquisition.pseudo_label = trace, not where a method's name says it (pfk_LABEL)" in shown
+    assert json.loads(fkal("tune", "--preset", "digits", "--apply", "--json").stdout)["applied"]
+    assert not Path("runs").exists()
+
+
+def test_to_apply_takes_neither_torch_nor_a_tracker(here):
+    write_tuned(
+        Path("params/tuned/digits.yaml"), {"train.batch_size": 12}, {**WAITING, "over": {"train.batch_size": 20}}
+    )
+    script = (
+        "import sys; from typer.testing import CliRunner; from fkal.edge.cli import app;"
+        "result = CliRunner().invoke(app, ['tune', '--dataset', 'digits', '--apply']);"
+        "print(result.exit_code, [name for name in ('torch', 'mlflow', 'optuna') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert told.stdout == "0 []\n"
+
+
+def test_to_apply_where_nothing_waits_names_the_command_that_makes_one(here):
+    result = fkal("tune", "--dataset", "digits", "--apply", code=4)
+    assert "no result waits there; search one: fkal tune --dataset digits" in result.stderr
+
+
+def test_to_apply_what_no_study_wrote_is_refused(here):
+    path = Path("params/tuned/digits.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text("study: [")
+    assert "not valid YAML" in fkal("tune", "--dataset", "digits", "--apply", code=2).stderr
+    path.write_text("study: {applied: false}\n")
+    assert "set it to true by hand" in fkal("tune", "--dataset", "digits", "--apply", code=2).stderr
 
 
 def test_values_that_someone_edited_are_not_replaced(here):

@@ -33,6 +33,7 @@ from fkal.experiment import Experiment, prepare
 from fkal.spelling import did_you_mean
 from fkal.tuned import refuse_hand_made, tuned_path
 
+TRIALS = 30
 POLL_SECONDS = 0.5
 
 
@@ -206,9 +207,13 @@ def _show(findings: Findings, path: Path, applied: bool, run: StudyRun, uri: str
     Console(width=None if os.isatty(1) else WIDTH).print(best_table(findings))
     pruned, failed = findings.count(TrialState.PRUNED), len(findings.failed)
     typer.echo(f"{findings.count(TrialState.COMPLETE)} trials complete, {pruned} pruned, {failed} failed")
-    how = "applied" if applied else "not applied yet: fkal tune --apply, with the same options"
-    typer.echo(f"tuned: {path} ({how})")
+    typer.echo(f"tuned: {path} ({'applied' if applied else f'not applied yet: {_apply_command(path)}'})")
     typer.echo(f"look at the study: {ui_command(uri)}")
+
+
+def _apply_command(path: Path) -> str:
+    where = "" if path.parent == configuring.TUNED else f" --tuned-dir {path.parent}"
+    return f"fkal tune --dataset {path.stem}{where} --apply"
 
 
 def _show_plan(plan: Plan, wishes: Wishes, as_json: bool) -> None:
