@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 from fkal import experiment
 from fkal.config import from_assignments, from_file, merged, preset
 from fkal.edge.cli import app
+from fkal.edge.configuring import Sources
 from fkal.edge.state import StateDirectory
+from fkal.edge.tuned_result import without_effect
 from fkal.tuned import read_tuned, write_tuned
 
 TINY = [
@@ -158,6 +160,43 @@ def test_to_apply_what_no_study_wrote_is_refused(here):
     assert "not valid YAML" in fkal("tune", "--dataset", "digits", "--apply", code=2).stderr
     path.write_text("study: {applied: false}\n")
     assert "set it to true by hand" in fkal("tune", "--dataset", "digits", "--apply", code=2).stderr
+
+
+def test_a_tuned_file_is_read_back_by_run_and_plan(here):
+    """What the file stands against is the params file alone, whatever the method's name and --set said."""
+    grid = fkal("grid", "--dataset", "digits", "--ratio", "20", "--method", "pfk_joint,random", "--seeds", "0").stdout
+    Path("params.yaml").write_text(grid)
+    told = tuned("--trials", "1", "--method", "pfk_joint@conv2", "--set", "train.batch_size=9", "--apply")
+    over = read_tuned(Path(told["tuned"])).study.over
+    assert over == {"train.batch_size": 20, "acquisition.taps": ["conv1", "conv2", "fc1"]}
+    assert told["without_effect"] == [
+        "on random: acquisition.taps = ['conv2'] has no effect, since random does not read it"
+    ]
+
+    def planned() -> dict[str, dict]:
+        return {each["name"]: each for each in json.loads(fkal("run", "--dry-run", "--json").stdout)["plan"]}
+
+    with_it = planned()["digits-ir20-pfk_joint@conv2-s0"]
+    assert with_it["config"]["train"]["batch_size"] == 9 and with_it["config"]["acquisition"]["taps"] == ["conv2"]
+    fkal("plan")
+    stage = yaml.safe_load(Path("data/plan/digits-20/methods/pfk_joint.yaml").read_text())
+    assert stage["settings"]["train"]["batch_size"] == 9 and stage["settings"]["acquisition"]["taps"] == ["conv2"]
+    Path(told["tuned"]).unlink()
+    assert planned()["digits-ir20-pfk_joint-s0"]["fingerprint"] != with_it["fingerprint"]
+
+
+def test_what_a_method_name_or_the_environment_says_is_told_to_go_over_tuned_values():
+    given = Sources(preset="digits", environment={"FKAL_TRAIN__BATCH_SIZE": "8"}, tuned=None)
+    file = merged([from_file(preset("digits"), "digits")])
+    values = {"train.batch_size": 12, "acquisition.pseudo_label": "trace", "acquisition.samples": 32}
+    assert without_effect(values, file, given, "pfk_joint") == [
+        "on pfk_joint: acquisition.pseudo_label = trace has no effect, since its name says joint",
+        "on pfk_joint: acquisition.samples = 32 has no effect, since pfk_joint does not read it",
+        "train.batch_size = 12 has no effect, since the environment says 8",
+    ]
+    assert without_effect(values, file, given, "pfk:k4")[0] == (
+        "on pfk:k4: acquisition.samples = 32 has no effect, since its name says 4"
+    )
 
 
 def test_values_that_someone_edited_are_not_replaced(here):

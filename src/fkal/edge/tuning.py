@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from fkal.config import Config, ConfigError
+from fkal.config import Config, ConfigError, merged
 from fkal.edge import configuring
 from fkal.edge.objectives import MINORITY, objectives
 from fkal.edge.plan import Plan
@@ -27,7 +27,7 @@ from fkal.edge.study import SharedStudy, finished_count, storage_named
 from fkal.edge.study_report import Findings, best_table, line
 from fkal.edge.study_tracking import StudyRun
 from fkal.edge.trials import attempt
-from fkal.edge.tuned_result import written
+from fkal.edge.tuned_result import without_effect, written
 from fkal.edge.ui import ui_command
 from fkal.experiment import Experiment, prepare
 from fkal.spelling import did_you_mean
@@ -104,7 +104,8 @@ def tune(
     if worked or not run.is_finished:
         run.finish(findings.best_settings)
     applied = written(path, findings, apply=wishes.apply, force=wishes.force)
-    _show(findings, path, applied, run, uri, as_json)
+    idle = without_effect(findings.best_settings, plan.file, given, method)
+    _show(findings, path, applied, idle, run, uri, as_json)
 
 
 def planned(given: configuring.Sources, method: str | None, seeds: str | None, wishes: Wishes, out: Path) -> Plan:
@@ -117,11 +118,18 @@ def planned(given: configuring.Sources, method: str | None, seeds: str | None, w
     numbers = configuring.seed_numbers(seeds) if seeds else [base.seed]
     return Plan(
         base=base,
+        file=_file(given),
         space=search_space(base, more, _space_section(given)),
         objectives=objectives(wishes.objective),
         seeds=tuple(numbers),
         out=out,
     )
+
+
+def _file(given: configuring.Sources) -> Config:
+    """What the params file says of the dataset, beneath the method, the environment and --set."""
+    file = replace(given.file(), grid=None)
+    return merged(given.settings(file, given.datasets(file)[0]))
 
 
 def _held_out(base: Config, holdout: int | None) -> Config:
@@ -193,12 +201,15 @@ def _on_lost(run: StudyRun) -> Callable[[FrozenTrial], None]:
     return tell
 
 
-def _show(findings: Findings, path: Path, applied: bool, run: StudyRun, uri: str, as_json: bool) -> None:
+def _show(
+    findings: Findings, path: Path, applied: bool, idle: Sequence[str], run: StudyRun, uri: str, as_json: bool
+) -> None:
     if as_json:
         answer = {
             **findings.as_json,
             "tuned": str(path),
             "applied": applied,
+            "without_effect": list(idle),
             "run_id": run.run_id,
             "tracking_uri": uri,
         }
@@ -208,6 +219,8 @@ def _show(findings: Findings, path: Path, applied: bool, run: StudyRun, uri: str
     pruned, failed = findings.count(TrialState.PRUNED), len(findings.failed)
     typer.echo(f"{findings.count(TrialState.COMPLETE)} trials complete, {pruned} pruned, {failed} failed")
     typer.echo(f"tuned: {path} ({'applied' if applied else f'not applied yet: {_apply_command(path)}'})")
+    for each in idle:
+        typer.echo(f"  {each}")
     typer.echo(f"look at the study: {ui_command(uri)}")
 
 
