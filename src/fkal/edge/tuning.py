@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 import yaml
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
@@ -23,7 +24,7 @@ from fkal.edge.running import WIDTH
 from fkal.edge.samplers import pruner_named, sampler_named
 from fkal.edge.search_space import search_space
 from fkal.edge.store import tracking_uri
-from fkal.edge.study import SharedStudy, finished_count, storage_named
+from fkal.edge.study import REASON, SharedStudy, finished_count, storage_named
 from fkal.edge.study_report import Findings, best_table, line
 from fkal.edge.study_tracking import StudyRun
 from fkal.edge.trials import attempt
@@ -96,7 +97,8 @@ def tune(
         refuse_hand_made(path)
     uri = tracking_uri(tracking, Path.cwd())
     run = StudyRun(plan, experiments[0], study, uri)
-    worked = _work(plan, study, run, wishes.trials)
+    with run:
+        worked = _work(plan, study, run, wishes.trials)
     findings = Findings.of(plan, study)
     if findings.best is None:
         run.finish(None)
@@ -187,7 +189,12 @@ def _work(plan: Plan, study: SharedStudy, run: StudyRun, wanted: int) -> int:
                 told = True
             time.sleep(POLL_SECONDS)
             continue
-        state = attempt(plan, study, trial, run)
+        run.begin()
+        try:
+            state = attempt(plan, study, trial, run)
+        except UpdateFinishedTrialError:
+            say(f"trial {trial.number}: another worker took this one for gone, and has taken the trial over")
+            continue
         worked, failures = worked + 1, failures + (state == TrialState.FAIL)
         say(line(study.optuna.get_trials(deepcopy=False)[trial.number]))
     return worked
@@ -195,7 +202,7 @@ def _work(plan: Plan, study: SharedStudy, run: StudyRun, wanted: int) -> int:
 
 def _on_lost(run: StudyRun) -> Callable[[FrozenTrial], None]:
     def tell(trial: FrozenTrial) -> None:
-        say(f"trial {trial.number}: its worker is gone; it is queued again")
+        say(f"trial {trial.number}: {trial.user_attrs.get(REASON, 'its worker is gone; it is queued again')}")
         run.lost(trial)
 
     return tell
