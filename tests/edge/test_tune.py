@@ -24,7 +24,7 @@ from fkal.edge.plan import Plan
 from fkal.edge.samplers import pruner_named
 from fkal.edge.search_space import search_space
 from fkal.edge.state import StateDirectory
-from fkal.edge.study import REASON, SharedStudy, storage_named
+from fkal.edge.study import REASON, SharedStudy, storage_named, this_worker
 from fkal.edge.trials import attempt
 from fkal.edge.tuned_result import without_effect
 from fkal.tuned import read_tuned, write_tuned
@@ -363,12 +363,13 @@ def test_a_study_whose_trials_all_fail_ends_with_their_reason(here):
 def test_the_run_of_a_study_tells_whether_it_is_at_work(here, monkeypatch):
     seen = []
 
-    def interrupted(*arguments):
+    def interrupted(plan, shared, trial, run):
         _, (study,) = runs("study")
         seen.append(study.info.status)
         if len(seen) == 2:
+            shared.note(trial, worker={**this_worker(), "started": 0.0})  # as if another process had been it
             raise KeyboardInterrupt
-        return attempt(*arguments)
+        return attempt(plan, shared, trial, run)
 
     monkeypatch.setattr("fkal.edge.tuning.attempt", interrupted)
     command = ["tune", "--dataset", "digits", *TINY, "--method", "random"]
