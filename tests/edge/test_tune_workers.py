@@ -97,7 +97,7 @@ def test_of_two_workers_one_is_killed_and_the_other_finishes_the_study(here):
     while not [each for each in running() if each.user_attrs["fkal.worker"]["pid"] == killed.pid]:
         assert killed.poll() is None and time.monotonic() < deadline, killed.communicate()
         time.sleep(0.01)
-    assert other.poll() is None
+    assert other.poll() is None, other.communicate()
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     out, said = other.communicate(timeout=120)
@@ -181,7 +181,7 @@ def test_a_database_tells_of_another_machine_whose_worker_is_gone(here, monkeypa
     told, _ = tuned("--trials", "1", "--storage", storage)
     study = optuna.load_study(study_name=told["study"], storage=storage)
     lost = study.ask()
-    lost.set_user_attr("fkal.worker", {"host": "elsewhere", "pid": 1, "started": 0.0})
+    lost.set_user_attr("fkal.worker", {"host": "elsewhere", "pid": 1, "started": 0.0, "tells": True})
     study._storage.record_heartbeat(lost._trial_id)
     again, said = tuned("--trials", "2", "--storage", storage)
     assert f"trial {lost.number}: its worker is gone; it is queued again" in said

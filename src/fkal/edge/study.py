@@ -4,7 +4,6 @@ import os
 import socket
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +14,7 @@ import psutil
 from filelock import FileLock
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages._heartbeat import get_heartbeat_thread, is_heartbeat_enabled
+from optuna.storages._heartbeat import BaseHeartbeatThread, get_heartbeat_thread, is_heartbeat_enabled
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -119,7 +118,7 @@ class SharedStudy:
             if _host(trial) in (None, _here()) or trial.user_attrs[WORKER].get("tells")
         ]
 
-    def alive(self, trial: Trial) -> AbstractContextManager[Any]:
+    def alive(self, trial: Trial) -> BaseHeartbeatThread:
         """Tells meanwhile, to a storage that keeps it, that the trial's worker lives."""
         return get_heartbeat_thread(trial._trial_id, self._storage)
 
@@ -155,7 +154,7 @@ class SharedStudy:
         """
         if not is_heartbeat_enabled(self._storage):
             return []
-        return self._storage._get_stale_trial_ids(self.optuna._study_id)  # type: ignore[attr-defined, no-any-return]
+        return self._storage._get_stale_trial_ids(self.optuna._study_id)  # type: ignore[attr-defined]
 
     def _same_values(self, trial: FrozenTrial) -> dict[str, Any]:
         """Where the worker was gone before all were drawn, the retry draws them from the same seed."""
