@@ -34,6 +34,25 @@ def test_a_trial_sets_what_it_was_given_and_never_no_taps():
         space.settings(none)
 
 
+def test_every_usual_tap_of_the_model_is_offered_beside_the_configured_ones():
+    space = search_space(digits("acquisition.taps=[conv2, fc2]"), [], None)
+    assert space.taps == ("conv1", "conv2", "fc1", "fc2")
+    assert [space.defaults[f"taps/{tap}"] for tap in space.taps] == [False, True, False, True]
+    torchvision = search_space(digits("model.name=resnet50", "acquisition.taps=[layer2]"), [], None)
+    assert torchvision.taps == ("layer2",)
+
+
+def test_decays_move_with_the_epochs_that_are_searched():
+    base = digits()
+    assert (base.train.epochs, base.train.decay_epochs) == (50, (15, 30, 45))
+    space = search_space(base, ["epochs"], None)
+    config = with_settings(base, space.settings({**space.defaults, "train.epochs": 25}))
+    assert (config.train.epochs, config.train.decay_epochs) == (25, (8, 15, 22))
+    assert "train.decay_epochs" in space.described
+    without = search_space(base, [], None)
+    assert "train.decay_epochs" not in without.settings(without.defaults)
+
+
 @pytest.mark.parametrize("method", ["random", "entropy", "vaal"])
 def test_a_method_that_reads_no_taps_gets_none(method):
     assert search_space(digits(f"acquisition.name={method}"), [], None).keys == ["train.batch_size"]

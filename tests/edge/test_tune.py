@@ -1,6 +1,8 @@
 """`fkal tune` as a user holds it, on the digits, with the real Optuna and MLflow."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +12,22 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
+from optuna.samplers import RandomSampler
 from typer.testing import CliRunner
 
 from fkal import experiment
 from fkal.config import from_assignments, from_file, merged, preset
 from fkal.edge.cli import app
+from fkal.edge.configuring import Sources
+from fkal.edge.objectives import objectives
+from fkal.edge.plan import Plan
+from fkal.edge.samplers import pruner_named
+from fkal.edge.search_space import search_space
 from fkal.edge.state import StateDirectory
-from fkal.tuned import read_tuned
+from fkal.edge.study import REASON, SharedStudy, storage_named, this_worker
+from fkal.edge.trials import attempt
+from fkal.edge.tuned_result import without_effect
+from fkal.tuned import read_tuned, write_tuned
 
 TINY = [
     "--set", "pretrain.task=none",
@@ -102,6 +113,99 @@ def test_the_same_command_does_nothing_and_apply_only_applies(here):
     assert tuned("--trials", "2", "--method", "random")["applied"]
 
 
+WAITING = {
+    "name": "digits-ir20-pfk_joint-01234567",
+    "objective": "aubc",
+    "value": 0.8,
+    "default": 0.7,
+    "seeds": [0],
+    "trials": 30,
+    "holdout": 6,
+    "applied": False,
+    "over": {"train.batch_size": 20, "acquisition.pseudo_label": "joint"},
+}
+
+
+def test_apply_without_trials_applies_what_waits_and_runs_nothing(here):
+    path = Path("params/tuned/digits.yaml")
+    write_tuned(path, {"train.batch_size": 12, "acquisition.pseudo_label": "trace"}, WAITING)
+    path.write_text(path.read_text() + "# mine\n")
+    before = path.read_text()
+    assert "would be applied" in fkal("tune", "--dataset", "digits", "--apply", "--dry-run").stdout
+    assert path.read_text() == before
+    shown = fkal("tune", "--dataset", "digits", "--apply").stdout
+    assert path.read_text() == before.replace("applied: false", "applied: true")
+    assert read_tuned(path).study.applied and not read_tuned(path).is_edited
+    assert "train.batch_size = 12\n" in shown
+    assert "acquisition.pseudo_label = trace, not where a method's name says it (pfk_LABEL)" in shown
+    assert json.loads(fkal("tune", "--preset", "digits", "--apply", "--json").stdout)["applied"]
+    assert not Path("runs").exists()
+
+
+def test_to_apply_takes_neither_torch_nor_a_tracker(here):
+    write_tuned(
+        Path("params/tuned/digits.yaml"), {"train.batch_size": 12}, {**WAITING, "over": {"train.batch_size": 20}}
+    )
+    script = (
+        "import sys; from typer.testing import CliRunner; from fkal.edge.cli import app;"
+        "result = CliRunner().invoke(app, ['tune', '--dataset', 'digits', '--apply']);"
+        "print(result.exit_code, [name for name in ('torch', 'mlflow', 'optuna') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert told.stdout == "0 []\n"
+
+
+def test_to_apply_where_nothing_waits_names_the_command_that_makes_one(here):
+    result = fkal("tune", "--dataset", "digits", "--apply", code=4)
+    assert "no result waits there; search one: fkal tune --dataset digits" in result.stderr
+
+
+def test_to_apply_what_no_study_wrote_is_refused(here):
+    path = Path("params/tuned/digits.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text("study: [")
+    assert "not valid YAML" in fkal("tune", "--dataset", "digits", "--apply", code=2).stderr
+    path.write_text("study: {applied: false}\n")
+    assert "set it to true by hand" in fkal("tune", "--dataset", "digits", "--apply", code=2).stderr
+
+
+def test_a_tuned_file_is_read_back_by_run_and_plan(here):
+    """What the file stands against is the params file alone, whatever the method's name and --set said."""
+    grid = fkal("grid", "--dataset", "digits", "--ratio", "20", "--method", "pfk_joint,random", "--seeds", "0").stdout
+    Path("params.yaml").write_text(grid)
+    told = tuned("--trials", "1", "--method", "pfk_joint@conv2", "--set", "train.batch_size=9", "--apply")
+    over = read_tuned(Path(told["tuned"])).study.over
+    assert over == {"train.batch_size": 20, "acquisition.taps": ["conv1", "conv2", "fc1"]}
+    assert told["without_effect"] == [
+        "on random: acquisition.taps = ['conv2'] has no effect, since random does not read it"
+    ]
+
+    def planned() -> dict[str, dict]:
+        return {each["name"]: each for each in json.loads(fkal("run", "--dry-run", "--json").stdout)["plan"]}
+
+    with_it = planned()["digits-ir20-pfk_joint@conv2-s0"]
+    assert with_it["config"]["train"]["batch_size"] == 9 and with_it["config"]["acquisition"]["taps"] == ["conv2"]
+    fkal("plan")
+    stage = yaml.safe_load(Path("data/plan/digits-20/methods/pfk_joint.yaml").read_text())
+    assert stage["settings"]["train"]["batch_size"] == 9 and stage["settings"]["acquisition"]["taps"] == ["conv2"]
+    Path(told["tuned"]).unlink()
+    assert planned()["digits-ir20-pfk_joint-s0"]["fingerprint"] != with_it["fingerprint"]
+
+
+def test_what_a_method_name_or_the_environment_says_is_told_to_go_over_tuned_values():
+    given = Sources(preset="digits", environment={"FKAL_TRAIN__BATCH_SIZE": "8"}, tuned=None)
+    file = merged([from_file(preset("digits"), "digits")])
+    values = {"train.batch_size": 12, "acquisition.pseudo_label": "trace", "acquisition.samples": 32}
+    assert without_effect(values, file, given, "pfk_joint") == [
+        "on pfk_joint: acquisition.pseudo_label = trace has no effect, since its name says joint",
+        "on pfk_joint: acquisition.samples = 32 has no effect, since pfk_joint does not read it",
+        "train.batch_size = 12 has no effect, since the environment says 8",
+    ]
+    assert without_effect(values, file, given, "pfk:k4")[0] == (
+        "on pfk:k4: acquisition.samples = 32 has no effect, since its name says 4"
+    )
+
+
 def test_values_that_someone_edited_are_not_replaced(here):
     path = Path(tuned("--trials", "1", "--method", "random")["tuned"])
     path.write_text(path.read_text().replace("batch_size: 20", "batch_size: 21"))
@@ -172,12 +276,59 @@ def test_hopeless_trials_are_pruned_at_equal_labels(here):
     assert [run.data.tags["fkal.trial_state"] for run in tracked].count("pruned") == len(pruned)
 
 
-def test_an_empty_set_of_taps_is_pruned_and_nothing_is_run(here):
-    told = tuned("--trials", "8", "--sampler", "random", "--method", "pcc@conv1")
-    empty = [t for t in told["trials"] if not t["params"]["taps/conv1"]]
-    assert empty and all(t["state"] == "pruned" and "no tap is left" in t["reason"] for t in empty)
-    run = [t["params"]["train.batch_size"] for t in told["trials"] if t not in empty]
-    assert len(list(Path("runs/state").iterdir())) == len(set(run))
+def shared_study(out: Path, *assignments: str) -> SharedStudy:
+    """Of pcc at one tap, which half of all random draws leave out; nothing is run."""
+    file = merged([from_file(preset("digits"), "digits"), from_assignments(assignments)])
+    base = file.model_copy(update={"holdout": 6})
+    plan = Plan(base, file, search_space(base, [], {"taps": ["conv1"]}), objectives("aubc"), (0,), out)
+    return SharedStudy(
+        plan, storage_named(None, plan), sampler=RandomSampler, pruner=pruner_named("none", budget=10, rounds=2)
+    )
+
+
+def test_an_empty_set_of_taps_is_drawn_anew_and_does_not_count(here):
+    study = shared_study(here, "acquisition.name=pcc", "acquisition.taps=[conv1]")
+    while (trial := study.claim(12, print)) is not None:
+        assert trial.params == {"taps/conv1": True}
+        study.optuna.tell(trial, 0.5)
+    empty = [each for each in study.trials() if not each.params["taps/conv1"]]
+    assert empty and all(each.state.name == "PRUNED" and "no tap is left" in each.user_attrs[REASON] for each in empty)
+    assert len(study.finished()) == 12 and len(study.trials()) == 12 + len(empty)
+
+
+@pytest.mark.parametrize("objective", ["final", "minority"])
+def test_a_final_accuracy_is_maximised_on_held_out_images(here, objective):
+    told = tuned("--trials", "2", "--method", "random", "--seeds", "0-1", "--objective", objective)
+    name = {"final": "holdout/accuracy", "minority": "holdout/minority_accuracy"}[objective]
+    client, tracked = runs("trial")
+    for trial in (each for each in told["trials"] if each["state"] == "complete"):
+        (run,) = (each for each in tracked if each.info.run_id == trial["run_id"])
+        _, iterations = runs("iteration")
+        last = [
+            each.data.metrics[name]
+            for each in iterations
+            if each.data.tags["mlflow.parentRunId"] == run.info.run_id and each.data.params["b"] == "2"
+        ]
+        assert len(last) == 2 and trial["values"] == [pytest.approx(sum(last) / 2)]
+        assert [m.step for m in client.get_metric_history(run.info.run_id, f"objective/{objective}")] == [10, 20]
+    assert told["best"]["values"][0] == max(t["values"][0] for t in told["trials"] if t["state"] == "complete")
+
+
+def test_seeds_of_a_hopeless_trial_are_pruned_together(here):
+    learning = ["--set", "train.epochs=10", "--set", "acquisition.rounds=3", "--set", "acquisition.budget=40"]
+    Path("params.yaml").write_text(
+        fkal("config", "--preset", "digits", *TINY, *learning).stdout
+        + yaml.safe_dump({"tune": {"space": {"train.lr": {"low": 0.0001, "high": 0.2, "log": True}}}})
+    )
+    options = ["--method", "random", "--trials", "10", "--sampler", "random", "--seeds", "0-1", "--holdout", "10"]
+    told = json.loads(fkal("tune", *options, "--json").stdout)
+    pruned = [trial for trial in told["trials"] if trial["state"] == "pruned"]
+    assert pruned
+    _, iterations = runs("iteration")
+    for trial in pruned:
+        own = [each.data.params for each in iterations if each.data.tags["mlflow.parentRunId"] == trial["run_id"]]
+        done = [(each["seed"], each["b"]) for each in own]
+        assert sorted(done) == [(seed, str(b)) for seed in "01" for b in range(1, trial["labels"] // 40 + 1)]
 
 
 def test_two_objectives_give_a_front_and_prune_nothing(here):
@@ -205,6 +356,44 @@ def test_a_study_whose_trials_all_fail_ends_with_their_reason(here):
     assert not Path("params").exists()
     _, trials = runs("trial")
     assert [run.info.status for run in trials] == ["FAILED", "FAILED"]
+    _, (study,) = runs("study")
+    assert study.info.status == "FAILED"
+
+
+def test_the_run_of_a_study_tells_whether_it_is_at_work(here, monkeypatch):
+    seen = []
+
+    def interrupted(plan, shared, trial, run):
+        _, (study,) = runs("study")
+        seen.append(study.info.status)
+        if len(seen) == 2:
+            shared.note(trial, worker={**this_worker(), "started": 0.0})  # as if another process had been it
+            raise KeyboardInterrupt
+        return attempt(plan, shared, trial, run)
+
+    monkeypatch.setattr("fkal.edge.tuning.attempt", interrupted)
+    command = ["tune", "--dataset", "digits", *TINY, "--method", "random"]
+    fkal(*command, "--trials", "2", code=130)
+    assert runs("study")[1][0].info.status == "KILLED"
+    fkal(*command, "--trials", "1")
+    assert runs("study")[1][0].info.status == "FINISHED"
+    fkal(*command, "--trials", "2")
+    assert runs("study")[1][0].info.status == "FINISHED" and seen == ["RUNNING"] * 3
+
+
+def test_trials_share_one_pretraining_a_split(here, monkeypatch):
+    made = []
+    real = experiment.pretrain
+
+    def counted(*arguments, **options):
+        made.append(1)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(experiment, "pretrain", counted)
+    pretrained = ["--set", "pretrain.task=rotation", "--set", "pretrain.epochs=1"]
+    told = tuned(*pretrained, "--trials", "3", "--seeds", "0-1", "--method", "random")
+    assert len(told["trials"]) == 3
+    assert len(made) == len(list(Path("runs/pretrained").glob("*.safetensors"))) == 2
 
 
 def test_a_trial_that_fails_does_not_end_the_study(here):

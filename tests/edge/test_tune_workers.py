@@ -6,16 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
 import psutil
 import pytest
 from mlflow import MlflowClient
+from optuna.trial import TrialState
 from typer.testing import CliRunner
 
 from fkal.edge.cli import app
-from fkal.edge.study import is_alive, this_worker
+from fkal.edge.study import is_alive, is_lost, this_worker
 
 COMMAND = [
     "tune", "--dataset", "digits", "--method", "random", "--json",
@@ -89,12 +91,41 @@ def test_a_killed_study_goes_on_to_the_trials_of_one_that_was_not(here):
         }  # fmt: skip
 
 
+def test_of_two_workers_one_is_killed_and_the_other_finishes_the_study(here):
+    killed, other = worker("--trials", "4"), worker("--trials", "4")
+    deadline = time.monotonic() + 120
+    while not [each for each in running() if each.user_attrs["fkal.worker"]["pid"] == killed.pid]:
+        assert killed.poll() is None and time.monotonic() < deadline, killed.communicate()
+        time.sleep(0.01)
+    assert other.poll() is None, other.communicate()
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    out, said = other.communicate(timeout=120)
+    assert other.returncode == 0, said
+    told = json.loads(out)
+    (lost,) = [trial for trial in told["trials"] if trial["state"] == "fail"]
+    assert f"trial {lost['trial']}: its worker is gone; it is queued again" in said
+    finished = [trial for trial in told["trials"] if trial["state"] in ("complete", "pruned")]
+    assert len(finished) == 4 and len(told["trials"]) == 5
+    assert lost["params"] in [trial["params"] for trial in finished]
+
+
+def running() -> list[optuna.trial.FrozenTrial]:
+    """Of the only study, those at work that have a worker; none while there is no study."""
+    for path in Path("runs/tune").glob("*.journal"):
+        try:
+            found = journal(path.stem).get_trials(states=(TrialState.RUNNING,))
+        except KeyError:
+            return []
+        return [each for each in found if "fkal.worker" in each.user_attrs]
+    return []
+
+
 def test_a_worker_is_known_by_its_process_and_start():
     me = this_worker()
     assert is_alive(me) and me["pid"] == os.getpid()
     assert not is_alive({**me, "started": me["started"] - 60})
     assert not is_alive({**me, "pid": max(psutil.pids()) + 1000})
-    assert not is_alive(None)
     assert is_alive({**me, "host": "elsewhere", "pid": 1})
 
 
@@ -107,3 +138,51 @@ def test_a_trial_of_another_machine_is_left_to_it(here):
     study.ask().set_user_attr("fkal.worker", {"host": "elsewhere", "pid": 1, "started": 0.0})
     again, _ = tuned("--trials", "2")
     assert [trial["state"] for trial in again["trials"]] == ["complete", "running"]
+
+
+def journal(name: str) -> optuna.Study:
+    backend = optuna.storages.journal.JournalFileBackend(f"runs/tune/{name}.journal")
+    return optuna.load_study(study_name=name, storage=optuna.storages.JournalStorage(backend))
+
+
+def gone() -> dict:
+    return {**this_worker(), "started": this_worker()["started"] - 60}
+
+
+def test_a_trial_that_ends_its_workers_is_given_up_after_three_retries(here):
+    told, _ = tuned("--trials", "1")
+    study = journal(told["study"])
+    for retries, words in [(2, "its worker is gone; it is queued again"), (3, "its worker was gone 4 times")]:
+        lost = study.ask(
+            {"train.batch_size": optuna.distributions.IntDistribution(5, 80, log=True),
+             "train.lr": optuna.distributions.FloatDistribution(0.005, 0.5, log=True)}
+        )  # fmt: skip
+        lost.set_user_attr("fkal.worker", gone())
+        lost.set_user_attr("fkal.retries", retries)
+        told, said = tuned("--trials", str(retries))
+        assert f"trial {lost.number}: {words}" in said
+        assert told["trials"][lost.number]["state"] == "fail"
+    assert "given up" in told["trials"][lost.number]["reason"]
+    assert all(trial.user_attrs.get("fkal.retry_of") != lost.number for trial in study.trials)
+
+
+def test_a_trial_without_a_worker_is_lost_after_a_minute(here):
+    start = datetime.now()
+    young = optuna.trial.create_trial(state=TrialState.RUNNING)
+    young.datetime_start = start
+    assert not is_lost(young)
+    young.datetime_start = start - timedelta(seconds=61)
+    assert is_lost(young)
+
+
+def test_a_database_tells_of_another_machine_whose_worker_is_gone(here, monkeypatch):
+    monkeypatch.setattr("fkal.edge.study.SILENCE_SECONDS", 1)
+    storage = f"sqlite:///{here}/study.db"
+    told, _ = tuned("--trials", "1", "--storage", storage)
+    study = optuna.load_study(study_name=told["study"], storage=storage)
+    lost = study.ask()
+    lost.set_user_attr("fkal.worker", {"host": "elsewhere", "pid": 1, "started": 0.0, "tells": True})
+    study._storage.record_heartbeat(lost._trial_id)
+    again, said = tuned("--trials", "2", "--storage", storage)
+    assert f"trial {lost.number}: its worker is gone; it is queued again" in said
+    assert [trial["state"] for trial in again["trials"]] == ["complete", "fail", "complete"]

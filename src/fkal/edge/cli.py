@@ -168,15 +168,18 @@ def tune(
     seeds: Annotated[
         str | None, typer.Option(help="Seeds of each trial, averaged: 0-1. [default: the configured one]")
     ] = None,
-    trials: Annotated[int, typer.Option(help="Finished trials that the study shall have, earlier ones included.")] = 30,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="Finished trials that the study shall have, earlier ones included. [default: 30]"),
+    ] = None,
     objective: Annotated[
         str, typer.Option(help="aubc, final or minority (held-out accuracy), or with the cost: aubc,cost.")
     ] = "aubc",
     space: Annotated[
         str | None,
         typer.Option(
-            help="Search these as well, comma-separated: lr, decay, epochs, combine, pseudo_label, matching, "
-            "whitening, k. "
+            help="Search these as well, comma-separated: lr, decay, epochs (train.decay_epochs move in proportion), "
+            "combine, pseudo_label, matching, whitening, k. "
             "Searched anyway: batch_size and taps, or what the params file has under tune.space."
         ),
     ] = None,
@@ -192,7 +195,14 @@ def tune(
         str | None, typer.Option(help="Journal file, or a database's URL. [default: OUT/tune/STUDY.journal]")
     ] = None,
     tuned_dir: Annotated[Path, typer.Option(help="Folder of the result, DATASET.yaml.")] = Path("params/tuned"),
-    apply: Annotated[bool, typer.Option("--apply", help="Have experiments use the result.")] = False,
+    apply: Annotated[
+        bool,
+        typer.Option(
+            "--apply",
+            help="Have experiments use the result that waits, and run nothing; "
+            "with --trials, use what the study has found once it has so many.",
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a result that was edited by hand.")] = False,
     out: Out = Path("runs"),
     tracking_uri: Tracking = None,
@@ -206,13 +216,19 @@ def tune(
     command as often as you like. The test set is not touched.
     """
     with answered(debug):
+        if apply and trials is None:
+            from fkal.edge import applying
+
+            applying.apply(tuned_dir, dataset, preset, params, dry_run=dry_run, as_json=as_json)
+            return
         from fkal.edge import tuning
 
+        wanted = tuning.TRIALS if trials is None else trials
         tuning.tune(
             tuning.sources(dataset, preset, params, data_root, assignments or []),
             method,
             seeds,
-            tuning.Wishes(trials, objective, space, holdout, sampler, pruner, storage, tuned_dir, apply, force),
+            tuning.Wishes(wanted, objective, space, holdout, sampler, pruner, storage, tuned_dir, apply, force),
             out=out,
             tracking=tracking_uri,
             dry_run=dry_run,

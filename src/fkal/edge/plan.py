@@ -14,9 +14,13 @@ from fkal.identity import bias_name, method_name
 
 @dataclass(frozen=True)
 class Plan:
-    """`base` has a holdout; its seed is that of none of the experiments, which have `seeds`."""
+    """`base` has a holdout; its seed is that of none of the experiments, which have `seeds`.
+
+    `file` are the settings of the params file alone, which is what experiments have beneath tuned values.
+    """
 
     base: Config
+    file: Config
     space: Space
     objectives: tuple[Objective, ...]
     seeds: tuple[int, ...]

@@ -1,5 +1,6 @@
 """The search space of a study: which settings it tries, in which ranges, and how a trial's values become settings."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -23,10 +24,12 @@ from fkal.core.whitening import WHITENINGS
 from fkal.engine.pretraining import PretrainConfig
 from fkal.engine.training import TrainConfig
 from fkal.engine.vaal import VaalConfig
+from fkal.models import MODELS
 from fkal.spelling import did_you_mean
 from fkal.tuned import nested, value_at
 
 TAPS = "acquisition.taps"
+EPOCHS, DECAY_EPOCHS = "train.epochs", "train.decay_epochs"
 ESTIMATOR = "acquisition.pseudo_label"
 
 SHORT = MappingProxyType(
@@ -45,6 +48,7 @@ SHORT = MappingProxyType(
 )
 """What `--space` and the section `tune.space` may call a key for short."""
 
+NO_TAPS = "no tap is left, and the method describes images by taps"
 ALWAYS = ("batch_size", "taps")
 NOT_SEARCHED = frozenset({"task", "decay_epochs", "name", "budget", "rounds"})
 """Lists, names of things, and what makes results incomparable."""
@@ -106,11 +110,13 @@ class Space:
     """Distributions by the name that Optuna knows, and the configured values by the same names.
 
     Of taps each is a boolean `taps/conv1`; `taps` has those that may be chosen, in their order.
+    Where epochs are searched, `decay_epochs` has the configured marks, which move in proportion.
     """
 
     distributions: Mapping[str, BaseDistribution]
     defaults: Mapping[str, Any]
     taps: tuple[str, ...] = ()
+    decay_epochs: tuple[int, ...] = ()
 
     @property
     def keys(self) -> list[str]:
@@ -119,17 +125,25 @@ class Space:
 
     @property
     def described(self) -> dict[str, str]:
-        return {name: distribution_to_json(each) for name, each in self.distributions.items()}
+        """As JSON, by which studies are told apart."""
+        moved = {DECAY_EPOCHS: json.dumps("in proportion to the epochs")} if self.decay_epochs else {}
+        return {name: distribution_to_json(each) for name, each in self.distributions.items()} | moved
+
+    def is_empty(self, params: Mapping[str, Any]) -> bool:
+        """Whether no tap is left, of a method that describes images by taps."""
+        return bool(self.taps) and not any(params[f"taps/{tap}"] for tap in self.taps)
 
     def settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """A trial's values by dotted key. Raises EmptyTaps where none is left."""
         plain = {name: value for name, value in params.items() if "/" not in name}
+        if self.decay_epochs:
+            longer = plain[EPOCHS] / self.defaults[EPOCHS]
+            plain[DECAY_EPOCHS] = [round(mark * longer) for mark in self.decay_epochs]
         if not self.taps:
             return plain
-        taps = [tap for tap in self.taps if params[f"taps/{tap}"]]
-        if not taps:
-            raise EmptyTaps("no tap is left, and the method describes images by taps")
-        return {**plain, TAPS: taps}
+        if self.is_empty(params):
+            raise EmptyTaps(NO_TAPS)
+        return {**plain, TAPS: [tap for tap in self.taps if params[f"taps/{tap}"]]}
 
 
 class EmptyTaps(ValueError):
@@ -155,7 +169,7 @@ def search_space(base: Config, more: Sequence[str], given: Mapping[str, Any] | N
         _refuse_unsearchable(key, base, known)
         now = value_at(base.tree, key)
         if key == TAPS:
-            taps = _taps(value, now)
+            taps = _taps(base, value, now)
             names = {f"taps/{tap}": tap in now for tap in taps}
             distributions |= {name: CategoricalDistribution([False, True]) for name in names}
             defaults |= names
@@ -163,7 +177,8 @@ def search_space(base: Config, more: Sequence[str], given: Mapping[str, Any] | N
             distributions[key] = _distribution(key, value, now)
             defaults[key] = now
             _refuse_impossible(base, key, distributions[key], now)
-    return Space(distributions, defaults, taps)
+    moved = base.train.decay_epochs if EPOCHS in distributions else ()
+    return Space(distributions, defaults, taps, moved)
 
 
 def with_settings(base: Config, settings: Mapping[str, Any]) -> Config:
@@ -201,8 +216,10 @@ def _refuse_unsearchable(key: str, base: Config, known: Sequence[str]) -> None:
     )
 
 
-def _taps(value: Any, now: Sequence[str]) -> tuple[str, ...]:
-    names = list(now) if value is None else value
+def _taps(base: Config, value: Any, now: Sequence[str]) -> tuple[str, ...]:
+    """Those given, else the model's usual ones and the configured ones; of torchvision's models none are usual."""
+    usual = MODELS[base.model.name].taps if base.model.name in MODELS else ()
+    names = [*usual, *now] if value is None else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"tune.space.{TAPS} = {value!r}: list the taps to choose among, say [conv1, conv2]")
     missing = [tap for tap in now if tap not in names]

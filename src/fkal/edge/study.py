@@ -2,7 +2,9 @@
 
 import os
 import socket
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import optuna
 import psutil
 from filelock import FileLock
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages._heartbeat import BaseHeartbeatThread, get_heartbeat_thread, is_heartbeat_enabled
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -19,13 +22,23 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from fkal.config import ConfigError
 from fkal.core.randomness import stream
 from fkal.edge.plan import Plan
+from fkal.edge.search_space import NO_TAPS
 
-WORKER, LOST, RETRY_OF, REASON, SECONDS, RUN = (
-    f"fkal.{name}" for name in ("worker", "lost", "retry_of", "reason", "seconds", "run_id")
+WORKER, LOST, RETRY_OF, RETRIES, EMPTY, REASON, SECONDS, RUN = (
+    f"fkal.{name}" for name in ("worker", "lost", "retry_of", "retries", "empty", "reason", "seconds", "run_id")
 )
 """Attributes of a trial."""
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+MOST_RETRIES = 3
+"""Of a trial whose worker is gone: one that takes more memory than there is would end one worker after another."""
+
+NAMELESS_SECONDS = 60.0
+"""So long another machine's worker may take to write its name on its trial."""
+
+HEARTBEAT_SECONDS, SILENCE_SECONDS = 30, 180
+"""How often a trial's worker tells a database that it lives, and how long without a word it is taken for gone."""
+
 SAME_START = 1.0
 """Seconds by which the start of one process may be told differently."""
 
@@ -66,7 +79,7 @@ class SharedStudy:
 
     def finished(self) -> list[FrozenTrial]:
         """Complete or pruned."""
-        return self.trials(*FINISHED)
+        return _worked_on(self.trials(*FINISHED))
 
     def claim(self, wanted: int, on_lost: Callable[[FrozenTrial], None]) -> Trial | None:
         """The next trial, this process's own; None where `wanted` are finished or under way.
@@ -75,19 +88,39 @@ class SharedStudy:
         """
         with self.lock:
             self._requeue_lost(on_lost)
-            if len(self.trials(*FINISHED, TrialState.RUNNING)) >= wanted:
+            if len(_worked_on(self.trials(*FINISHED, TrialState.RUNNING))) >= wanted:
                 return None
             if not self.trials():
                 self.optuna.enqueue_trial(dict(self._plan.space.defaults))
-            self.optuna.sampler = self._sampler(self._next_seed())
-            trial = self.optuna.ask(dict(self._plan.space.distributions))
-            trial.set_user_attr(WORKER, this_worker())
+            trial = self._drawn(self._sampler)
+            while self._plan.space.is_empty(trial.params):
+                self.note(trial, empty=True, reason=NO_TAPS)
+                self.optuna.tell(trial, state=TrialState.PRUNED)
+                trial = self._drawn(RandomSampler)  # a sampler that knows best might insist
             return trial
 
+    def _drawn(self, sampler: Callable[[int], BaseSampler]) -> Trial:
+        self.optuna.sampler = sampler(self._next_seed())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a heartbeat would be kept by Optuna's own loop; here it is by `alive`
+            trial = self.optuna.ask(dict(self._plan.space.distributions))
+        tells = is_heartbeat_enabled(self._storage)
+        if tells:
+            self._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+        trial.set_user_attr(WORKER, {**this_worker(), "tells": tells})
+        return trial
+
     def waits_for(self) -> list[FrozenTrial]:
-        """Trials that another process of this machine works on."""
-        running = self.trials(TrialState.RUNNING)
-        return [trial for trial in running if trial.user_attrs.get(WORKER, {}).get("host") == socket.gethostname()]
+        """Trials of others that end or are found lost: this machine's, and all where workers tell that they live."""
+        return [
+            trial
+            for trial in self.trials(TrialState.RUNNING)
+            if _host(trial) in (None, _here()) or trial.user_attrs[WORKER].get("tells")
+        ]
+
+    def alive(self, trial: Trial) -> BaseHeartbeatThread:
+        """Tells meanwhile, to a storage that keeps it, that the trial's worker lives."""
+        return get_heartbeat_thread(trial._trial_id, self._storage)
 
     def note(self, trial: Trial, **attributes: Any) -> None:
         for key, value in attributes.items():
@@ -96,14 +129,32 @@ class SharedStudy:
     def _requeue_lost(self, on_lost: Callable[[FrozenTrial], None]) -> None:
         """The retry is queued first: a kill in between leaves one retry, and no trial is forgotten."""
         retried = {trial.user_attrs.get(RETRY_OF) for trial in self.trials()}
+        silent = self._silent()
         for trial in self.trials(TrialState.RUNNING):
-            if is_alive(trial.user_attrs.get(WORKER)):
+            is_foreign = _host(trial) not in (None, _here())
+            if trial._trial_id not in silent if is_foreign else not is_lost(trial):
                 continue
-            if trial.number not in retried:
-                self.optuna.enqueue_trial(self._same_values(trial), user_attrs={RETRY_OF: trial.number})
-            self._storage.set_trial_user_attr(trial._trial_id, LOST, True)
+            retries = trial.user_attrs.get(RETRIES, 0)
+            if retries >= MOST_RETRIES:
+                reason = f"its worker was gone {retries + 1} times, for want of memory maybe; it is given up"
+                self._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+            else:
+                if trial.number not in retried:
+                    attributes = {RETRY_OF: trial.number, RETRIES: retries + 1}
+                    self.optuna.enqueue_trial(self._same_values(trial), user_attrs=attributes)
+                self._storage.set_trial_user_attr(trial._trial_id, LOST, True)
             self.optuna.tell(trial.number, state=TrialState.FAIL)
-            on_lost(trial)
+            on_lost(self.optuna.get_trials(deepcopy=False)[trial.number])
+
+    def _silent(self) -> list[int]:
+        """Ids of trials whose worker has told a database for long that it lives, and tells it no more.
+
+        Optuna's own `fail_stale_trials` fails them before anything could be queued again, and takes a worker
+        of this machine for gone that was only halted.
+        """
+        if not is_heartbeat_enabled(self._storage):
+            return []
+        return self._storage._get_stale_trial_ids(self.optuna._study_id)  # type: ignore[attr-defined]
 
     def _same_values(self, trial: FrozenTrial) -> dict[str, Any]:
         """Where the worker was gone before all were drawn, the retry draws them from the same seed."""
@@ -115,6 +166,11 @@ class SharedStudy:
         """By the trials before, of which one that was lost and its retry count as one."""
         before = [t for t in self.trials() if t.state != TrialState.WAITING and LOST not in t.user_attrs]
         return stream(int(self._plan.name[-8:], 16), "tune", len(before)).initial_seed() % 2**32
+
+
+def _worked_on(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Without those that had no taps, of which nothing was run."""
+    return [trial for trial in trials if EMPTY not in trial.user_attrs]
 
 
 class _ProcessLock(BaseJournalFileLock):
@@ -146,13 +202,20 @@ def storage_named(given: str | None, plan: Plan) -> BaseStorage:
     assert given is not None
     try:
         with FileLock(plan.folder / "storage.lock"):  # two processes that create the tables at once break them
-            return optuna.storages.get_storage(given)
+            return _database(given)
     except Exception as error:  # SQLAlchemy's and the drivers' own
         lines = str(error).splitlines() or [type(error).__name__]
         raise ConfigError(
             f"--storage: the database cannot be used ({lines[0]}); "
             "give sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME, and install its driver"
         ) from error
+
+
+def _database(url: str) -> BaseStorage:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        backend = optuna.storages.RDBStorage(url, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=SILENCE_SECONDS)
+    return optuna.storages.get_storage(backend)
 
 
 def finished_count(given: str | None, plan: Plan) -> int:
@@ -164,7 +227,7 @@ def finished_count(given: str | None, plan: Plan) -> int:
     if plan.name not in optuna.get_all_study_names(storage):
         return 0
     study = optuna.load_study(study_name=plan.name, storage=storage)
-    return len(study.get_trials(deepcopy=False, states=FINISHED))
+    return len(_worked_on(study.get_trials(deepcopy=False, states=FINISHED)))
 
 
 def _journal_path(given: str | None, plan: Plan) -> Path | None:
@@ -179,14 +242,27 @@ def this_worker() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
 
 
-def is_alive(worker: dict[str, Any] | None) -> bool:
-    """Whether the process still runs; of another machine's there is no telling, and it is taken for alive.
+def is_lost(trial: FrozenTrial) -> bool:
+    """Whether the worker of a running trial is gone; one without a name may be about to write it."""
+    worker = trial.user_attrs.get(WORKER)
+    if worker is not None:
+        return not is_alive(worker)
+    assert trial.datetime_start is not None, trial.number
+    return (datetime.now() - trial.datetime_start).total_seconds() > NAMELESS_SECONDS
 
-    A trial has its worker's name before the study's lock is given back: one without has none any more.
-    """
-    if worker is None:
-        return False
-    if worker["host"] != socket.gethostname():
+
+def _host(trial: FrozenTrial) -> str | None:
+    host: str | None = trial.user_attrs.get(WORKER, {}).get("host")
+    return host
+
+
+def _here() -> str:
+    return socket.gethostname()
+
+
+def is_alive(worker: dict[str, Any]) -> bool:
+    """Whether the process still runs; of another machine's there is no telling, and it is taken for alive."""
+    if worker["host"] != _here():
         return True
     try:
         process = psutil.Process(worker["pid"])

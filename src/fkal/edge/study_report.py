@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from fkal.edge.plan import Plan
-from fkal.edge.study import LOST, REASON, SECONDS, SharedStudy
+from fkal.edge.study import EMPTY, LOST, REASON, SECONDS, SharedStudy
 
 SHOWN = 10
 
@@ -41,7 +41,8 @@ class Findings:
         return [t for t in self.trials if t.state == TrialState.FAIL and LOST not in t.user_attrs]
 
     def count(self, *states: TrialState) -> int:
-        return sum(trial.state in states for trial in self.trials)
+        """Of those that were worked on."""
+        return sum(trial.state in states for trial in self.trials if EMPTY not in trial.user_attrs)
 
     @property
     def best_settings(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "FINISHED", TrialS
 
 
 class StudyRun:
-    """Holds the run of a study, found again by its tags."""
+    """Holds the run of a study, found again by its tags; left by an exception it is KILLED."""
 
     def __init__(self, plan: Plan, traced: Experiment, study: SharedStudy, uri: str) -> None:
         self._plan = plan
@@ -54,6 +54,20 @@ class StudyRun:
     def is_finished(self) -> bool:
         return bool(self._ledger.run.info.status == "FINISHED")
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            with suppress(MlflowException):  # what went wrong first is what matters
+                self.client.set_terminated(self.run_id, "KILLED")
+
+    def begin(self) -> None:
+        """At work, be it again: another process may have ended the run meanwhile."""
+        self.client.update_run(self.run_id, status="RUNNING")
+
     def trial(self, trial: Trial) -> "TrialRun":
         name = f"{self._plan.name}-t{trial.number:03d}"
         tags = {
@@ -74,13 +88,13 @@ class StudyRun:
                 self.client.set_terminated(run_id, "KILLED")
 
     def finish(self, best: Mapping[str, Any] | None) -> None:
-        """What came of the study, as files; then the run is FINISHED."""
+        """What came of the study, as files; then the run is FINISHED, or FAILED where no trial is complete."""
         from fkal.edge.study_figures import write_study_files
 
         with tempfile.TemporaryDirectory() as folder:
             write_study_files(Path(folder), self._study.optuna, self._plan, best)
             self.client.log_artifacts(self.run_id, folder)
-        self.client.set_terminated(self.run_id, "FINISHED")
+        self.client.set_terminated(self.run_id, "FAILED" if best is None else "FINISHED")
 
     def _found(self) -> Run | None:
         query = f"tags.`{KEY}` = '{self._plan.name}' and tags.`fkal.kind` = 'study'"

@@ -13,7 +13,6 @@ from fkal.config import ConfigError
 from fkal.edge.answers import is_wrong
 from fkal.edge.plan import Plan
 from fkal.edge.progress import Bars, say
-from fkal.edge.search_space import EmptyTaps
 from fkal.edge.state import StateDirectory, StateInUse
 from fkal.edge.study import SharedStudy
 from fkal.edge.study_tracking import StudyRun, TrialRun
@@ -30,11 +29,11 @@ def attempt(plan: Plan, study: SharedStudy, trial: Trial, run: StudyRun) -> Tria
     trial is then left to be queued again.
     """
     began = time.monotonic()
-    with run.trial(trial) as tracked:
+    with study.alive(trial), run.trial(trial) as tracked:
         values, state, reason = None, TrialState.COMPLETE, ""
         try:
             values = _worked(plan, trial, tracked)
-        except (EmptyTaps, optuna.TrialPruned) as why:
+        except optuna.TrialPruned as why:
             state, reason = TrialState.PRUNED, str(why)
         except Exception as error:
             if is_wrong(error) and not isinstance(error, ConfigError):

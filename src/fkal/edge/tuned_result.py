@@ -1,15 +1,19 @@
 """What a study found, written where experiments read it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
 
+from fkal.acquisition import acquisition
+from fkal.config import Config, Layer, from_environment, merged, method_layer
+from fkal.edge.configuring import Sources
 from fkal.edge.plan import Plan
 from fkal.edge.progress import say
 from fkal.edge.study_report import Findings
-from fkal.tuned import read_tuned, refuse_hand_made, value_at, write_tuned
+from fkal.identity import method_name
+from fkal.tuned import nested, read_tuned, refuse_hand_made, value_at, write_tuned
 
 
 def written(path: Path, findings: Findings, *, apply: bool, force: bool) -> bool:
@@ -33,10 +37,45 @@ def written(path: Path, findings: Findings, *, apply: bool, force: bool) -> bool
             "trials": findings.count(TrialState.COMPLETE, TrialState.PRUNED),
             "holdout": plan.base.holdout,
             "applied": applied,
-            "over": {key: value_at(plan.base.tree, key) for key in values},
+            "over": {key: value_at(plan.file.tree, key) for key in values},
         },
     )
     return applied
+
+
+def without_effect(values: Mapping[str, Any], file: Config, given: Sources, method: str | None) -> list[str]:
+    """Where tuned values bear on nothing although they are applied, a line a key and method, with the reason.
+
+    The methods are those of the params file's grid, and the one that was tuned.
+    """
+    params = given.file()
+    names = [*(params.grid.method if params.grid else ()), *([method] if method else [])]
+    layers = [Layer("file", file.tree), Layer("tuned", nested(values))]
+    lines = []
+    for name in dict.fromkeys(names):
+        said = method_layer(params.short_name(name))
+        lines += [f"on {name}: {line}" for line in _overruled(values, [*layers, said], "its name says")]
+    environment = from_environment(given.environment)
+    set_there = {key: value for key, value in values.items() if _has(environment.values, key)}
+    return [*lines, *_overruled(set_there, [*layers, environment], "the environment says")]
+
+
+def _has(tree: Mapping[str, Any], key: str) -> bool:
+    section, name = key.split(".")
+    return name in tree.get(section, {})
+
+
+def _overruled(values: Mapping[str, Any], layers: list[Layer], who: str) -> Iterator[str]:
+    """Whose value another layer replaces, or which the method does not read."""
+    config = merged(layers)
+    reads = acquisition(config.acquisition.name).reads(config.acquisition.pseudo_label)
+    for key, value in values.items():
+        section, name = key.split(".")
+        there = config.tree[section][name]
+        if there != value:
+            yield f"{key} = {value} has no effect, since {who} {there}"
+        elif section == "acquisition" and name not in reads:
+            yield f"{key} = {value} has no effect, since {method_name(config)} does not read it"
 
 
 def _is_applied(path: Path) -> bool:

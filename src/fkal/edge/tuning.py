@@ -4,16 +4,17 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import typer
 import yaml
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from fkal.config import Config, ConfigError
+from fkal.config import Config, ConfigError, merged
 from fkal.edge import configuring
 from fkal.edge.objectives import MINORITY, objectives
 from fkal.edge.plan import Plan
@@ -23,16 +24,17 @@ from fkal.edge.running import WIDTH
 from fkal.edge.samplers import pruner_named, sampler_named
 from fkal.edge.search_space import search_space
 from fkal.edge.store import tracking_uri
-from fkal.edge.study import SharedStudy, finished_count, storage_named
+from fkal.edge.study import REASON, SharedStudy, finished_count, storage_named
 from fkal.edge.study_report import Findings, best_table, line
 from fkal.edge.study_tracking import StudyRun
 from fkal.edge.trials import attempt
-from fkal.edge.tuned_result import written
+from fkal.edge.tuned_result import without_effect, written
 from fkal.edge.ui import ui_command
 from fkal.experiment import Experiment, prepare
 from fkal.spelling import did_you_mean
 from fkal.tuned import refuse_hand_made, tuned_path
 
+TRIALS = 30
 POLL_SECONDS = 0.5
 
 
@@ -95,7 +97,8 @@ def tune(
         refuse_hand_made(path)
     uri = tracking_uri(tracking, Path.cwd())
     run = StudyRun(plan, experiments[0], study, uri)
-    worked = _work(plan, study, run, wishes.trials)
+    with run:
+        worked = _work(plan, study, run, wishes.trials)
     findings = Findings.of(plan, study)
     if findings.best is None:
         run.finish(None)
@@ -103,7 +106,8 @@ def tune(
     if worked or not run.is_finished:
         run.finish(findings.best_settings)
     applied = written(path, findings, apply=wishes.apply, force=wishes.force)
-    _show(findings, path, applied, run, uri, as_json)
+    idle = without_effect(findings.best_settings, plan.file, given, method)
+    _show(findings, path, applied, idle, run, uri, as_json)
 
 
 def planned(given: configuring.Sources, method: str | None, seeds: str | None, wishes: Wishes, out: Path) -> Plan:
@@ -116,11 +120,18 @@ def planned(given: configuring.Sources, method: str | None, seeds: str | None, w
     numbers = configuring.seed_numbers(seeds) if seeds else [base.seed]
     return Plan(
         base=base,
+        file=_file(given),
         space=search_space(base, more, _space_section(given)),
         objectives=objectives(wishes.objective),
         seeds=tuple(numbers),
         out=out,
     )
+
+
+def _file(given: configuring.Sources) -> Config:
+    """What the params file says of the dataset, beneath the method, the environment and --set."""
+    file = replace(given.file(), grid=None)
+    return merged(given.settings(file, given.datasets(file)[0]))
 
 
 def _held_out(base: Config, holdout: int | None) -> Config:
@@ -178,7 +189,12 @@ def _work(plan: Plan, study: SharedStudy, run: StudyRun, wanted: int) -> int:
                 told = True
             time.sleep(POLL_SECONDS)
             continue
-        state = attempt(plan, study, trial, run)
+        run.begin()
+        try:
+            state = attempt(plan, study, trial, run)
+        except UpdateFinishedTrialError:
+            say(f"trial {trial.number}: another worker took this one for gone, and has taken the trial over")
+            continue
         worked, failures = worked + 1, failures + (state == TrialState.FAIL)
         say(line(study.optuna.get_trials(deepcopy=False)[trial.number]))
     return worked
@@ -186,18 +202,21 @@ def _work(plan: Plan, study: SharedStudy, run: StudyRun, wanted: int) -> int:
 
 def _on_lost(run: StudyRun) -> Callable[[FrozenTrial], None]:
     def tell(trial: FrozenTrial) -> None:
-        say(f"trial {trial.number}: its worker is gone; it is queued again")
+        say(f"trial {trial.number}: {trial.user_attrs.get(REASON, 'its worker is gone; it is queued again')}")
         run.lost(trial)
 
     return tell
 
 
-def _show(findings: Findings, path: Path, applied: bool, run: StudyRun, uri: str, as_json: bool) -> None:
+def _show(
+    findings: Findings, path: Path, applied: bool, idle: Sequence[str], run: StudyRun, uri: str, as_json: bool
+) -> None:
     if as_json:
         answer = {
             **findings.as_json,
             "tuned": str(path),
             "applied": applied,
+            "without_effect": list(idle),
             "run_id": run.run_id,
             "tracking_uri": uri,
         }
@@ -206,9 +225,15 @@ def _show(findings: Findings, path: Path, applied: bool, run: StudyRun, uri: str
     Console(width=None if os.isatty(1) else WIDTH).print(best_table(findings))
     pruned, failed = findings.count(TrialState.PRUNED), len(findings.failed)
     typer.echo(f"{findings.count(TrialState.COMPLETE)} trials complete, {pruned} pruned, {failed} failed")
-    how = "applied" if applied else "not applied yet: fkal tune --apply, with the same options"
-    typer.echo(f"tuned: {path} ({how})")
+    typer.echo(f"tuned: {path} ({'applied' if applied else f'not applied yet: {_apply_command(path)}'})")
+    for each in idle:
+        typer.echo(f"  {each}")
     typer.echo(f"look at the study: {ui_command(uri)}")
+
+
+def _apply_command(path: Path) -> str:
+    where = "" if path.parent == configuring.TUNED else f" --tuned-dir {path.parent}"
+    return f"fkal tune --dataset {path.stem}{where} --apply"
 
 
 def _show_plan(plan: Plan, wishes: Wishes, as_json: bool) -> None:

@@ -1,0 +1,91 @@
+"""`fkal tune --apply`: the result that waits is used from now on. Imports neither torch nor Optuna: nothing is run."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+
+from fkal.edge.answers import MissingSettings
+from fkal.files import write_whole
+
+WAITS = re.compile(r"^(study:\n(?:[ \t]+.*\n)*?[ \t]+applied:[ \t]*)false\b", re.MULTILINE)
+IN_NAMES: Mapping[str, str] = {
+    "acquisition.pseudo_label": "pfk_LABEL",
+    "acquisition.combine": "NAME:sum",
+    "acquisition.matching": "NAME:coverage",
+    "acquisition.whitening": "NAME:whiten",
+    "acquisition.samples": "NAME:k32",
+    "acquisition.taps": "NAME@TAP",
+}
+"""Keys that a method's name may set, over what was tuned, and how."""
+
+
+def apply(
+    folder: Path, dataset: str | None, preset: str | None, params: Path | None, *, dry_run: bool, as_json: bool
+) -> None:
+    """Set `study.applied` in the file and nothing else, so that edits and comments stay.
+
+    A file made by hand has no study, and is used anyway.
+    """
+    path = _waiting(folder, dataset, preset, params)
+    text = path.read_text()
+    values = _read(path, text)
+    study = values.pop("study", None)
+    if isinstance(study, dict) and study.get("applied") is not True:
+        text = WAITS.sub(r"\1true", text, count=1)
+        if _read(path, text)["study"].get("applied") is not True:
+            raise _unusable(path, "study.applied is not where a study writes it; set it to true by hand")
+        if not dry_run:
+            write_whole(path, text.encode())
+    _show(path, values, dry_run, as_json)
+
+
+def overruled(key: str) -> str:
+    """When a tuned value has no effect although it is applied; empty for a key that no method's name sets."""
+    return f"not where a method's name says it ({IN_NAMES[key]})" if key in IN_NAMES else ""
+
+
+def _waiting(folder: Path, dataset: str | None, preset: str | None, params: Path | None) -> Path:
+    """By the option, where that is the dataset's name; else by the settings. Raises MissingSettings without a file."""
+    path = folder / f"{dataset or preset}.yaml"
+    if path.exists():
+        return path
+    from fkal.edge import configuring  # which imports torch
+
+    given = configuring.Sources(preset=preset, params=params, dataset=dataset, tuned=None)
+    name = configuring.settings(given, None).data.name
+    path = folder / f"{name}.yaml"
+    if not path.exists():
+        raise MissingSettings(f"{path}: no result waits there; search one: fkal tune --dataset {name}")
+    return path
+
+
+def _read(path: Path, text: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise _unusable(path, f"not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict) or not all(isinstance(section, dict) for section in values.values()):
+        raise _unusable(path, "no sections with values")
+    return values
+
+
+def _unusable(path: Path, why: str) -> Exception:
+    from fkal.config import ConfigError  # which imports torch
+
+    return ConfigError(f"{path}: {why}; or let `fkal tune --force` write the file anew")
+
+
+def _show(path: Path, values: Mapping[str, Mapping[str, Any]], dry_run: bool, as_json: bool) -> None:
+    flat = {f"{section}.{name}": value for section, names in values.items() for name, value in names.items()}
+    if as_json:
+        typer.echo(json.dumps({"tuned": str(path), "applied": not dry_run, "values": flat}))
+        return
+    typer.echo(f"{path}: {'would be applied' if dry_run else 'applied'}; experiments of this dataset then have")
+    for key, value in flat.items():
+        but = overruled(key)
+        typer.echo(f"  {key} = {value}" + (f", {but}" if but else ""))
