@@ -149,7 +149,7 @@ def hide_rest(axes: "np.ndarray[Any, np.dtype[Any]]", used: int) -> list["Axes"]
 def png_bytes(figure: "Figure", numbers: bytes) -> bytes:
     """The file tells which numbers it was drawn from, a table as CSV."""
     told = {"Software": None, "Description": about_numbers(numbers)}
-    return _saved(figure, "png", dpi=PNG_DPI, facecolor="white", metadata=told, pil_kwargs={"optimize": True})
+    return _saved(figure, "png", dpi=PNG_DPI, facecolor="white", metadata=told)
 
 
 def about_numbers(numbers: bytes) -> str:
@@ -161,6 +161,10 @@ def svg_bytes(figure: "Figure") -> bytes:
 
 
 def _saved(figure: "Figure", kind: str, **options: Any) -> bytes:
+    """The layout is made once and kept: it is the larger part of the drawing, and each saving would make it twice."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     content = io.BytesIO()
     figure.savefig(content, format=kind, **options)
     return content.getvalue()
