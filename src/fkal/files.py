@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import os
+import shutil
 from pathlib import Path
 
 TEMPORARY = ".tmp"
@@ -18,6 +19,24 @@ def write_whole(path: Path, content: bytes) -> None:
     finally:
         scratch.unlink(missing_ok=True)
     _sync_directory(path.parent)
+
+
+def link_whole(source: Path, target: Path) -> None:
+    """A hard link, or a copy where the file system has none; it takes the place of what is there.
+
+    Such files are never written to, only replaced: they may be those of a cache.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.with_name(f".{target.name}.{os.getpid()}{TEMPORARY}")
+    scratch.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(source, scratch)
+        except OSError:
+            shutil.copyfile(source, scratch)
+        scratch.replace(target)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -40,6 +40,7 @@ def set_params(project: Path, **changes: dict) -> None:
     path = project / "params.yaml"
     params = yaml.safe_load(path.read_text())
     params["grid"].update(changes.pop("grid", {}))
+    params["methods"].update(changes.pop("names", {}))
     for section, values in changes.items():
         params["datasets"]["digits"][section].update(values)
     path.write_text(yaml.safe_dump(params, sort_keys=False))
@@ -103,6 +104,19 @@ def test_metrics_and_plots_tell_of_each_cell(project):
     assert "digits ir20 pfk_joint" in page and "digits ir20 random" in page
 
 
+def test_scratch_folder_published_files_and_cache_are_one_copy(project):
+    """Until a file is replaced, which is the only way that it changes."""
+    cached = {path.stat().st_ino for path in (project / ".dvc/cache/files").rglob("*") if path.is_file()}
+    scratch = {path.stat().st_ino for path in (project / "runs").rglob("*.safetensors")}
+    kept = [path for kind in ("experiments", "pretrained") for path in (project / "data" / kind).rglob("*.safetensors")]
+    assert kept
+    assert {path.stat().st_ino for path in kept} <= cached & scratch
+    folder = project / "data/pretrained/digits-20"
+    (random,), (joint,) = (list((folder / name).glob("*.safetensors")) for name in ("random", "pfk_joint"))
+    assert random.samefile(joint)
+    assert random.samefile(project / "runs/pretrained" / random.name)
+
+
 def test_outputs_come_back_from_the_cache(project):
     before = (project / "data/experiments/digits-20-random/s0/round-02.json").read_bytes()
     shutil.rmtree(project / "data/experiments")
@@ -123,7 +137,7 @@ def test_another_machine_pulls_and_computes_nothing_anew(project, tmp_path):
     call("dvc", "pull", cwd=other)
     assert ran(call("dvc", "repro", cwd=other)) == []
     told = call("fkal", "sync", cwd=other)
-    assert "2 experiments are published" in told
+    assert "2 of 2 experiments" in told
     assert "digits-ir20-pfk_joint-s0" in call("fkal", "runs", cwd=other)
     set_params(other, grid={"seeds": "0-1"})
     output = call("dvc", "repro", "experiment@digits-20-pfk_joint", cwd=other)
@@ -132,11 +146,16 @@ def test_another_machine_pulls_and_computes_nothing_anew(project, tmp_path):
 
 
 def test_a_change_reaches_only_those_who_read_it(project):
-    shared, joint, pcc = "descriptors@digits-20", "experiment@digits-20-pfk_joint", "experiment@digits-20-pcc"
+    weights, shared = "pretrain@digits-20", "descriptors@digits-20"
+    joint, pcc, varr = (f"experiment@digits-20-{method}" for method in ("pfk_joint", "pcc", "varr_e2"))
     set_params(project, acquisition={"combine": "sum"})
     assert ran(call("dvc", "repro", cwd=project)) == ["plan", shared, joint, "report"]
     set_params(project, grid={"method": ["pfk_joint", "pcc"]})
-    assert ran(call("dvc", "repro", cwd=project)) == ["plan", shared, pcc, "report"]
+    assert ran(call("dvc", "repro", cwd=project)) == ["plan", weights, shared, pcc, "report"]
+    set_params(project, grid={"method": ["pfk_joint", "pcc", "varr_e2"]}, names={"varr_e2": "varr:e2"})
+    assert ran(call("dvc", "repro", cwd=project)) == ["plan", weights, shared, varr, "report"]
+    set_params(project, grid={"method": ["pfk_joint", "pcc"]})
+    call("dvc", "repro", cwd=project)
     commit(project)
     told = call("dvc", "exp", "run", "-S", "datasets.digits.train.epochs=3", cwd=project)
     assert sorted(ran(told)) == sorted(["plan", joint, pcc, "report"])

@@ -68,6 +68,7 @@ def main(
     "    fkal run --preset mnist --set bias.ratio=1 --set acquisition.combine=sum"
 )
 def run(
+    context: typer.Context,
     preset: Preset = None,
     params: Params = None,
     dataset: Dataset = None,
@@ -98,6 +99,7 @@ def run(
         from fkal.edge import configuring, running, stages
 
         if plan is not None:
+            stages.refuse_beside_plan(context)
             stages.experiment(plan, out, tracking_uri, jobs)
             return
         sources = configuring.Sources(
@@ -238,6 +240,7 @@ def tune(
 
 @app.command(epilog="Example:\n\n    fkal split --preset mnist --seeds 0-4 --set bias.ratio=100")
 def split(
+    context: typer.Context,
     preset: Preset = None,
     params: Params = None,
     dataset: Dataset = None,
@@ -255,6 +258,7 @@ def split(
         from fkal.edge import configuring, preparing, stages
 
         if plan is not None:
+            stages.refuse_beside_plan(context)
             stages.split(plan, out)
             return
         sources = configuring.Sources(
@@ -271,6 +275,7 @@ def split(
 
 @app.command(epilog="Example:\n\n    fkal pretrain --preset mnist --seeds 0-4")
 def pretrain(
+    context: typer.Context,
     preset: Preset = None,
     params: Params = None,
     dataset: Dataset = None,
@@ -288,6 +293,7 @@ def pretrain(
         from fkal.edge import configuring, preparing, stages
 
         if plan is not None:
+            stages.refuse_beside_plan(context)
             stages.pretrain(plan, out)
             return
         sources = configuring.Sources(
@@ -304,6 +310,7 @@ def pretrain(
 
 @app.command(epilog="Example:\n\n    fkal descriptors --preset mnist --method pcc,pfk_joint --seeds 0-4")
 def descriptors(
+    context: typer.Context,
     preset: Preset = None,
     params: Params = None,
     dataset: Dataset = None,
@@ -326,6 +333,7 @@ def descriptors(
         from fkal.edge import configuring, preparing, stages
 
         if plan is not None:
+            stages.refuse_beside_plan(context)
             stages.descriptors(plan, out)
             return
         sources = configuring.Sources(
@@ -379,14 +387,18 @@ def plan_(
 def sync(
     root: Root = Path("data"),
     out: Out = Path("runs"),
+    data_root: DataRoot = None,
     tracking_uri: Tracking = None,
     debug: Debug = False,
 ) -> None:
-    """Bring the tracking store up to what the pipeline published: after `dvc pull`, or a hit in DVC's cache."""
+    """Bring the tracking store up to what the pipeline published: after `dvc pull`, or a hit in DVC's cache.
+
+    Nothing is computed. What cannot be brought up is told, and the exit code is 3.
+    """
     with answered(debug):
         from fkal.edge import stages
 
-        stages.sync(root, out, tracking_uri)
+        stages.sync(root, out, tracking_uri, data_root)
 
 
 @app.command(

@@ -1,6 +1,7 @@
 """What was picked, for the eye: thumbnails, each beside the validation image that it was matched with."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 
 import torch
@@ -112,8 +113,9 @@ def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     return text + "…"
 
 
+@lru_cache(maxsize=8)
 def caption_font(size: int) -> ImageFont.FreeTypeFont:
-    """matplotlib's own font: there wherever matplotlib is, and it knows most scripts' letters."""
+    """matplotlib's own font: there wherever matplotlib is, and it knows most scripts' letters. Read once a size."""
     from matplotlib import get_data_path
 
     return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)

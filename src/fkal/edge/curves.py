@@ -12,6 +12,7 @@ from fkal.engine.rounds import FEW_CLASSES, Round
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
 ACCURACY = "test/accuracy"
@@ -114,7 +115,7 @@ def save_curve_png(
     label: str = "test accuracy, %",
     baseline: float | None = None,
 ) -> None:
-    curve_figure(curves, title, metric=metric, label=label, baseline=baseline).savefig(target)
+    _canvas(curve_figure(curves, title, metric=metric, label=label, baseline=baseline)).print_png(target)
 
 
 def save_run_png(path: Path, frame: pd.DataFrame, title: str, method: str) -> None:
@@ -131,15 +132,20 @@ def save_run_png(path: Path, frame: pd.DataFrame, title: str, method: str) -> No
             labels, accuracy = frame["labels_used"], 100 * frame[metric]
             axes.plot(labels, accuracy, color=colour, marker=marker, linestyle=line, label=name)
     _finish(axes, bands=False)
-    figure.savefig(path)
+    _canvas(figure).print_png(path)
+
+
+def _canvas(figure: "Figure") -> "FigureCanvasAgg":
+    """Prints what `figure.savefig` prints, which draws each figure twice."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    return FigureCanvasAgg(figure)
 
 
 def _panel(title: str, label: str) -> tuple["Figure", "Axes"]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=11)
     axes.set_xlabel("labels used")

@@ -15,26 +15,29 @@ import yaml
 from fkal import config as configuration
 from fkal.algorithm import ALGO_VERSION
 from fkal.config import Config, ConfigError, Layer
+from fkal.edge.adopting import adopt
 from fkal.edge.configuring import PARAMS, Sources, experiments
 from fkal.edge.progress import say
-from fkal.edge.publishing import adopt
+from fkal.edge.whereabouts import HEARD, heard
 from fkal.experiment import ensemble_size
 from fkal.files import write_whole
 from fkal.grid import Grid
 from fkal.identity import revision, settings_of_first_descriptors, settings_of_split, settings_of_theta_0, settings_read
 
 PLAN = "plan"
-HEARD = frozenset({"FKAL_DATA_ROOT", "FKAL_DATA__ROOT", "FKAL_DATA__WORKERS", "FKAL_DEVICE"})
-"""What the pipeline takes from the environment: nothing that changes a result, since DVC cannot see it."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A stage's work: the name of its cell, and a configuration for each seed. `root` holds what is published."""
+    """A stage's work: the name of its cell, and a configuration for each seed.
+
+    `root` holds what is published; `data` is that section of the plan, which the environment has no part in.
+    """
 
     cell: str
     configs: tuple[Config, ...]
     root: Path
+    data: Mapping[str, Any]
 
 
 def plan(params: Path | None, root: Path, out: Path) -> None:
@@ -75,11 +78,11 @@ def _foreign(path: Path) -> str:
 def _planned(path: Path, values: Mapping[str, Any]) -> Planned:
     if values.get("algorithm") != ALGO_VERSION or not {"cell", "seeds", "settings"} <= set(values):
         raise ConfigError(_foreign(path))
-    heard = {name: value for name, value in os.environ.items() if name in HEARD}
-    layers = [Layer(str(path), values["settings"]), configuration.from_environment(heard)]
+    settings = values["settings"]
+    layers = [Layer(str(path), settings), heard()]
     configs = tuple(configuration.merged([*layers, Layer(str(path), {"seed": seed})]) for seed in values["seeds"])
     folder = path.parent.parent if path.parent.name == "methods" else path.parent
-    return Planned(str(values["cell"]), configs, folder.parent.parent)
+    return Planned(str(values["cell"]), configs, folder.parent.parent, settings.get("data", {}))
 
 
 def _files(params: Path | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -93,12 +96,12 @@ def _files(params: Path | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
             cells = {method: experiments(here, method, None) for method in grid.method}
             some = next(iter(cells.values()))
             yield f"{pair}/split.yaml", _stage(pair, some, settings_of_split(some[0]))
-            yield f"{pair}/pretrain.yaml", _stage(pair, some, _theta_0([configs[0] for configs in cells.values()]))
-            methods = [_first_look(f"{pair}/{method}", configs) for method, configs in cells.items()]
-            yield f"{pair}/descriptors.yaml", {"methods": methods}
+            for stage, read in {"pretrain": _theta_0, "descriptors": settings_of_first_descriptors}.items():
+                methods = [_stage(f"{pair}/{name}", its, read(its[0])) for name, its in cells.items()]
+                yield f"{pair}/{stage}.yaml", {"methods": methods}
             for method, configs in cells.items():
-                stage = _stage(f"{pair}-{method}", configs, settings_read(configs[0]))
-                yield f"{pair}/methods/{method}.yaml", {**stage, **revision(configs[0])}
+                cell = _stage(f"{pair}-{method}", configs, settings_read(configs[0]))
+                yield f"{pair}/methods/{method}.yaml", {**cell, **revision(configs[0])}
 
 
 def _whole_grid(sources: Sources) -> Grid:
@@ -112,17 +115,13 @@ def _whole_grid(sources: Sources) -> Grid:
 
 
 def _stage(cell: str, configs: Sequence[Config], settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {"cell": cell, "seeds": [config.seed for config in configs], "settings": dict(settings)}
+    """The device, which changes who computes and not what is asked for, stands there where it is chosen."""
+    device = {} if configs[0].device == "auto" else {"device": configs[0].device}
+    return {"cell": cell, "seeds": [config.seed for config in configs], "settings": {**settings, **device}}
 
 
-def _first_look(cell: str, configs: Sequence[Config]) -> dict[str, Any]:
-    return _stage(cell, configs, settings_of_first_descriptors(configs[0]))
-
-
-def _theta_0(methods: Sequence[Config]) -> dict[str, Any]:
-    """What the methods' pretrained weights are made of; an ensemble's are made for each of its members."""
-    pretrained = [config for config in methods if config.pretrain.task != "none"] or list(methods)
-    largest = max(pretrained, key=ensemble_size)
-    size = ensemble_size(largest)
-    ensemble = {"name": largest.acquisition.name, "ensemble": size} if size > 1 else {"name": "random"}
-    return {**settings_of_theta_0(largest), "acquisition": {**ensemble, "budget": 1, "rounds": 1}}
+def _theta_0(config: Config) -> dict[str, Any]:
+    """What a method's pretrained weights are made of; an ensemble's are made for each of its members."""
+    size = ensemble_size(config)
+    ensemble = {"name": config.acquisition.name, "ensemble": size} if size > 1 else {"name": "random"}
+    return {**settings_of_theta_0(config), "acquisition": {**ensemble, "budget": 1, "rounds": 1}}

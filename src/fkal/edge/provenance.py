@@ -18,6 +18,11 @@ KIND = "fkal.kind"
 ROUND_DIGEST = "fkal.round_digest"
 SUPERSEDED = "fkal.superseded_key"
 PARENT = "mlflow.parentRunId"
+RECORDED = {"fkal.version": "fkal", "fkal.device": "device", "fkal.git_commit": "git commit"}
+"""Tags by what a state's `made_with` calls them."""
+
+MadeWith = Mapping[str, str] | None
+"""What was recorded of the process that ran an experiment; None: it is this one."""
 
 
 class Traced(Protocol):
@@ -51,14 +56,14 @@ def compared_params(experiment: Compared) -> dict[str, Any]:
     return {"method": experiment.tags["method"], "bias": experiment.tags["bias"], **experiment.params}
 
 
-def parent_tags(experiment: Traced) -> dict[str, str]:
+def parent_tags(experiment: Traced, made_with: MadeWith = None) -> dict[str, str]:
     note = {"mlflow.note.content": PAPER_NOTE} if experiment.protocol == "paper" else {}
-    return {**_tags(experiment), KIND: "experiment", KEY: experiment.fingerprint, **note}
+    return {**_tags(experiment, made_with), KIND: "experiment", KEY: experiment.fingerprint, **note}
 
 
-def child_tags(experiment: Traced, b: int, *, parent: str, digest: str) -> dict[str, str]:
+def child_tags(experiment: Traced, b: int, *, parent: str, digest: str, made_with: MadeWith = None) -> dict[str, str]:
     return {
-        **_tags(experiment),
+        **_tags(experiment, made_with),
         KIND: "iteration",
         KEY: child_key(experiment.fingerprint, b),
         ROUND_DIGEST: digest,
@@ -86,7 +91,8 @@ def git_commit(directory: Path) -> str | None:
     return answer.stdout.strip() or None
 
 
-def _tags(experiment: Traced) -> dict[str, str]:
+def _tags(experiment: Traced, made_with: MadeWith = None) -> dict[str, str]:
+    made = _here(experiment.device, Path.cwd()) if made_with is None else _elsewhere(made_with)
     return {
         **{f"fkal.{name}": value for name, value in experiment.tags.items()},
         "fkal.fingerprint": experiment.fingerprint,
@@ -94,9 +100,14 @@ def _tags(experiment: Traced) -> dict[str, str]:
         "fkal.seed": str(experiment.seed),
         "fkal.protocol": experiment.protocol,
         "fkal.split_digest": experiment.split.digest,
-        "fkal.version": __version__,
-        **_here(experiment.device, Path.cwd()),
+        "mlflow.source.name": "fkal",
+        **made,
     }
+
+
+def _elsewhere(made_with: Mapping[str, str]) -> dict[str, str]:
+    """What was recorded of another process; who ran it was not."""
+    return {tag: made_with[name] for tag, name in RECORDED.items() if name in made_with}
 
 
 @lru_cache(maxsize=8)
@@ -105,8 +116,8 @@ def _here(device: torch.device, directory: Path) -> dict[str, str]:
     commit = git_commit(directory)
     named = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     return {
+        "fkal.version": __version__,
         "fkal.device": f"{device} ({named})" if named else str(device),
-        "mlflow.source.name": "fkal",
         "mlflow.user": _user(),
         **({"fkal.git_commit": commit} if commit else {}),
     }

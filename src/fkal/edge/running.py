@@ -46,8 +46,9 @@ def run(
     dry_run: bool = False,
     as_json: bool = False,
     jobs: int = 1,
+    draws: bool = True,
 ) -> list[Outcome]:
-    """Run what is not finished yet, then print accuracy by iteration and draw the curves.
+    """Run what is not finished yet, then print accuracy by iteration and, with `draws`, draw the curves.
 
     Everything that can be is checked before anything runs. Raises SomeFailed when one of several
     fails while running.
@@ -72,7 +73,7 @@ def run(
             failures[place] = f"{experiment_name(planned[place].config)}: {result}"
             say(f"failed: {failures[place]}")
     if outcomes:
-        _show([outcomes[place] for place in sorted(outcomes)], out, as_json)
+        _show([outcomes[place] for place in sorted(outcomes)], out, as_json=as_json, draws=draws)
     if failures:
         raise SomeFailed(
             f"{len(failures)} of {len(planned)} experiments failed; the same command tries them again:\n"
@@ -187,17 +188,19 @@ def _worked(
     return new
 
 
-def _show(outcomes: Sequence[Outcome], out: Path, as_json: bool) -> None:
+def _show(outcomes: Sequence[Outcome], out: Path, *, as_json: bool, draws: bool) -> None:
     groups = by_cell(outcomes)
-    figures = [str(draw(group, members, out, all_labels(group, outcomes))) for group, members in groups.items()]
+    drawn = groups if draws else {}
+    figures = [str(draw(group, members, out, all_labels(group, outcomes))) for group, members in drawn.items()]
     command = ui_command(outcomes[0].tracking_uri)
     if as_json:
         answer = {"experiments": [_as_json(o) for o in outcomes], "figures": figures, "ui": command}
         typer.echo(json.dumps(answer))
         return
     console = Console(width=None if os.isatty(1) else WIDTH)
-    for (group, members), figure in zip(groups.items(), figures, strict=True):
+    for group, members in groups.items():
         console.print(accuracy_table(group, members))
+    for figure in figures:
         typer.echo(f"curve: {figure} (numbers beside it as .csv)")
     typer.echo(f"look at the runs: {command}")
 

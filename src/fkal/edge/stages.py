@@ -1,77 +1,121 @@
 """The pipeline's stages: each does what its plan file says, in the scratch folder, and publishes what is whole."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import typer
 
-from fkal.config import Config
+from fkal.config import ConfigError, Layer, merged
 from fkal.edge import preparing, running
-from fkal.edge.planning import planned, planned_methods
+from fkal.edge.about import read_about
+from fkal.edge.adopting import adopt, adopt_experiment
+from fkal.edge.answers import SomeFailed
+from fkal.edge.planning import Planned, planned, planned_methods
 from fkal.edge.progress import say
 from fkal.edge.publishing import (
     DESCRIPTORS,
     PRETRAINED,
     SPLITS,
-    adopt,
-    adopt_experiment,
+    Published,
     publish_cell,
     publish_files,
-    published,
+    published_folders,
+    read_published,
 )
-from fkal.edge.state import StateDirectory
+from fkal.edge.state import StateDirectory, StateInUse
 from fkal.experiment import prepare
+
+BESIDE_PLAN = frozenset({"plan", "out", "tracking_uri", "jobs", "debug"})
+
+
+def refuse_beside_plan(context: typer.Context) -> None:
+    """Raises ConfigError for options that would say otherwise than the plan file, or go unheard."""
+    given = {param.name: param.opts[0] for param in context.command.params if _is_given(context, param.name)}
+    others = [option for name, option in given.items() if name not in BESIDE_PLAN]
+    if others:
+        raise ConfigError(f"--plan says what is done, and {', '.join(others)} nothing beside it: give one or the other")
+
+
+def _is_given(context: typer.Context, name: str | None) -> bool:
+    source = None if name is None else context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def split(plan: Path, out: Path) -> None:
-    _files_of(plan, out, SPLITS, lambda configs: preparing.split(configs, out=out, as_json=False))
+    work = planned(plan)
+    adopt(work.root, out, say)
+    files = preparing.split(work.configs, out=out, as_json=False)
+    publish_files(files, out / SPLITS, work.root / SPLITS / work.cell)
 
 
 def pretrain(plan: Path, out: Path) -> None:
-    """Without pretraining there is nothing to make, and nothing is published."""
-
-    def weights(configs: Sequence[Config]) -> list[Path]:
-        if configs[0].pretrain.task == "none":
-            return []
-        return preparing.pretrain(configs, out=out, as_json=False)
-
-    _files_of(plan, out, PRETRAINED, weights)
+    """A folder for each method, since an ensemble needs weights that others do not; links to the same files."""
+    made: dict[tuple[str, ...], list[Path]] = {}
+    for work in _methods_of(plan, out, PRETRAINED):
+        same = tuple(config.digest for config in work.configs)
+        if same not in made:
+            is_none = work.configs[0].pretrain.task == "none"
+            made[same] = [] if is_none else preparing.pretrain(work.configs, out=out, as_json=False)
+        publish_files(made[same], out / PRETRAINED, work.root / PRETRAINED / work.cell)
 
 
 def descriptors(plan: Path, out: Path) -> None:
     """A folder for each method, so that an experiment depends on its own; one that needs none has an empty one."""
-    methods = planned_methods(plan)
-    adopt(methods[0].root, out, say)
-    shutil.rmtree(methods[0].root / DESCRIPTORS / Path(methods[0].cell).parent, ignore_errors=True)
-    for work in methods:
+    for work in _methods_of(plan, out, DESCRIPTORS):
         folders = preparing.descriptors(work.configs, out=out, as_json=False)
         files = [path for folder in dict.fromkeys(folders) for path in sorted(folder.glob("*.safetensors"))]
         publish_files(files, out / DESCRIPTORS, work.root / DESCRIPTORS / work.cell)
 
 
+def _methods_of(plan: Path, out: Path, kind: str) -> Iterator[Planned]:
+    """The work for each method; of what was published for this pair of dataset and ratio nothing stays."""
+    methods = planned_methods(plan)
+    adopt(methods[0].root, out, say)
+    shutil.rmtree(methods[0].root / kind / Path(methods[0].cell).parent, ignore_errors=True)
+    yield from methods
+
+
 def experiment(plan: Path, out: Path, tracking: str | None, jobs: int) -> None:
+    """Its curves are drawn by the report."""
     work = planned(plan)
     adopt(work.root, out, say)
-    publish_cell(running.run(work.configs, out=out, tracking=tracking, jobs=jobs), work.cell, work.root, out)
+    outcomes = running.run(work.configs, out=out, tracking=tracking, jobs=jobs, draws=False)
+    publish_cell(outcomes, work.cell, work.root, out, data=work.data)
 
 
-def sync(root: Path, out: Path, tracking: str | None) -> None:
-    """Bring the scratch folder and the tracking store up to what is published; nothing is computed."""
-    known = list(published(root))
-    for one in known:
-        adopt_experiment(one, root, out, say)
-        ready = replace(prepare(one.config, out, say), fingerprint=one.fingerprint)
-        finished = StateDirectory(out, one.fingerprint).finished_count
-        if finished < ready.rounds:
-            say(f"{one.folder}: has {finished} of {ready.rounds} iterations, and is left out; run: dvc repro")
-            continue
-        running.run_one(ready, out, tracking)
-    typer.echo(f"{len(known)} experiments are published under {root}")
+def sync(root: Path, out: Path, tracking: str | None, data_root: Path | None = None) -> None:
+    """Bring the scratch folder and the tracking store up to what is published; nothing is computed.
+
+    Raises SomeFailed where experiments are left out.
+    """
+    left_out = []
+    folders = list(published_folders(root))
+    for folder in folders:
+        try:
+            _sync(read_published(folder), root, out, tracking, data_root)
+        except (ConfigError, StateInUse) as error:
+            left_out.append(f"{folder}: {error}")
+    typer.echo(f"{len(folders) - len(left_out)} of {len(folders)} experiments published under {root} are tracked")
+    if left_out:
+        raise SomeFailed(f"{len(left_out)} of {len(folders)} experiments are left out:\n" + "\n".join(left_out))
 
 
-def _files_of(plan: Path, out: Path, kind: str, make: Callable[[Sequence[Config]], list[Path]]) -> None:
-    work = planned(plan)
-    adopt(work.root, out, say)
-    publish_files(make(work.configs), out / kind, work.root / kind / work.cell)
+def _sync(one: Published, root: Path, out: Path, tracking: str | None, data_root: Path | None) -> None:
+    from fkal.edge.tracking import TrackedRun
+
+    place = {} if data_root is None else {"data": {"root": str(data_root)}}
+    config = merged([Layer(str(one.folder), one.config.tree), Layer("--data-root", place)])
+    adopt_experiment(one, root, out, say)
+    ready = replace(prepare(config, out, say), fingerprint=one.fingerprint)
+    with StateDirectory(out, one.fingerprint) as state:
+        rounds = state.rounds(say)
+        if len(rounds) < ready.rounds:
+            raise ConfigError(f"has {len(rounds)} of {ready.rounds} iterations; run: dvc repro")
+        about = read_about(state.path)
+        made_with = about.made_with if about else {}
+        with TrackedRun.open(ready, state, uri=tracking, say=say, monitor=False, made_with=made_with) as tracked:
+            tracked.replay(rounds)
+            tracked.finish()
+        state.finish()

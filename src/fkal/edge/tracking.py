@@ -28,6 +28,7 @@ from fkal.edge.provenance import (
     ROUND_DIGEST,
     SUPERSEDED,
     Compared,
+    MadeWith,
     child_key,
     child_tags,
     compared_params,
@@ -67,9 +68,17 @@ class TrackedRun:
     """
 
     def __init__(
-        self, experiment: Tracked, state: StateDirectory, client: MlflowClient, *, say: Say, monitor: bool
+        self,
+        experiment: Tracked,
+        state: StateDirectory,
+        client: MlflowClient,
+        *,
+        say: Say,
+        monitor: bool,
+        made_with: MadeWith = None,
     ) -> None:
         self._experiment = experiment
+        self._made_with = made_with
         self._state = state
         self._client = client
         self._say = say
@@ -91,15 +100,23 @@ class TrackedRun:
 
     @classmethod
     def open(
-        cls, experiment: Tracked, state: StateDirectory, *, uri: str | None = None, say: Say, monitor: bool = True
+        cls,
+        experiment: Tracked,
+        state: StateDirectory,
+        *,
+        uri: str | None = None,
+        say: Say,
+        monitor: bool = True,
+        made_with: MadeWith = None,
     ) -> Self:
         """The experiment's run in the store at `uri` (default: see `tracking_uri`), or a new one.
 
-        `monitor` false leaves out system metrics and GPU figures, say to rebuild a store from
-        finished iterations. Raises ValueError if the store cannot be reached.
+        `monitor` false leaves out system metrics and GPU figures, and `made_with` tells what the
+        iterations were made with, to rebuild a store from those of another process. Raises ValueError
+        if the store cannot be reached.
         """
         client = prepare_store(tracking_uri(uri, Path.cwd()))
-        return cls(experiment, state, client, say=say, monitor=monitor)
+        return cls(experiment, state, client, say=say, monitor=monitor, made_with=made_with)
 
     @property
     def run_id(self) -> str:
@@ -172,7 +189,7 @@ class TrackedRun:
         return run if same and run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
 
     def _created(self) -> Run:
-        tags = parent_tags(self._experiment)
+        tags = parent_tags(self._experiment, self._made_with)
         return self._client.create_run(self._experiment_id, tags=tags, run_name=self._experiment.name)
 
     def _take_up(self, run: Run) -> None:
@@ -185,7 +202,8 @@ class TrackedRun:
         if run.info.status not in ("RUNNING", "FINISHED"):
             self._client.update_run(self.run_id, status="RUNNING")
         if not self._is_finished:
-            self._parent.write(params=compared_params(self._experiment), tags=parent_tags(self._experiment))
+            tags = parent_tags(self._experiment, self._made_with)
+            self._parent.write(params=compared_params(self._experiment), tags=tags)
         self._state.remember(self.run_id)
 
     def _found_children(self) -> dict[str, Ledger]:
@@ -210,7 +228,7 @@ class TrackedRun:
         self._rounds.append(finished)
 
     def _new_child(self, finished: Round, digest: str) -> Ledger:
-        tags = child_tags(self._experiment, finished.b, parent=self.run_id, digest=digest)
+        tags = child_tags(self._experiment, finished.b, parent=self.run_id, digest=digest, made_with=self._made_with)
         began = int((time.time() - sum(finished.seconds.values())) * 1000)
         name = self._child_name(finished.b)
         run = self._client.create_run(self._experiment_id, start_time=began, tags=tags, run_name=name)
@@ -269,7 +287,8 @@ class TrackedRun:
             self._client.log_inputs(self.run_id, inputs)
 
     def _log_given_files(self) -> None:
-        self._client.log_artifact(self.run_id, str(self._experiment.split_path))
+        split = self._experiment.split_path  # as text, since a copy could not replace one that is read-only as it is
+        self._client.log_text(self.run_id, split.read_text(), split.name)
         text = yaml.safe_dump(nested(self._experiment.params), sort_keys=False, allow_unicode=True)
         self._client.log_text(self.run_id, text, "params.yaml")
 

@@ -1,0 +1,105 @@
+"""How what was published comes back into the scratch folder: after `dvc pull`, on another machine.
+
+DVC clears a stage's outputs before it runs the stage again, so every stage begins with this.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fkal.config import ConfigError
+from fkal.edge import about
+from fkal.edge.publishing import (
+    ABOUT,
+    DESCRIPTORS,
+    MADE_WITH,
+    PRETRAINED,
+    SPLITS,
+    TIMINGS,
+    Published,
+    published_folders,
+    read_published,
+)
+from fkal.edge.round_files import UnusableRound, timed, untimed
+from fkal.edge.state import StateDirectory, StateInUse
+from fkal.files import link_whole, write_whole
+from fkal.made_once import Say
+
+SHARED = {
+    SPLITS: ("*", "*.json"),
+    PRETRAINED: ("*/*", "*.safetensors"),
+    DESCRIPTORS: ("*/*", "*/*.safetensors"),
+}
+"""Published folders, and the files in them that go back into the scratch folder's folder of that kind."""
+
+
+def adopt(root: Path, out: Path, say: Say) -> None:
+    """Take into the scratch folder what was published and is not there.
+
+    What cannot be taken keeps no stage from its work: it is told, and left out.
+    """
+    for kind, (folders, files) in SHARED.items():
+        for folder in (root / kind).glob(folders):
+            for path in folder.glob(files):
+                there = out / kind / path.relative_to(folder)
+                if path.name != ABOUT and not there.exists():
+                    link_whole(path, there)
+    for folder in published_folders(root):
+        try:
+            adopt_experiment(read_published(folder), root, out, say)
+        except (ConfigError, StateInUse) as error:
+            say(f"{error}; its published iterations are not taken over")
+
+
+def adopt_experiment(one: Published, root: Path, out: Path, say: Say) -> None:
+    """Its iterations, or those that follow the scratch folder's own, where these are the same.
+
+    Raises StateInUse where some are missing while another process works on them, ConfigError for files that are none.
+    """
+    facts = sorted(one.folder.glob("round-*.json"))
+    state = StateDirectory(out, one.fingerprint)
+    if state.finished_count >= len(facts):
+        return
+    timings = _timings(root / TIMINGS / f"{one.cell}.json", say).get(one.folder.name, {})
+    with state:
+        known = len(state.rounds(say))
+        try:
+            if not _are_same(state.path, facts[:known]):
+                say(f"{state.path}: came out otherwise than {one.folder}, and is kept")
+                return
+            for path in facts[known:]:
+                _take(path, state.path, timings.get(path.stem, {}))
+        except (OSError, UnusableRound) as error:
+            raise ConfigError(f"{one.folder}: {error}; bring it back: dvc checkout") from None
+        if MADE_WITH in timings:
+            state.describe(_about_bytes(one, timings[MADE_WITH]))
+
+
+def _are_same(state: Path, facts: Sequence[Path]) -> bool:
+    """Whether the state's first iterations are those published; their files' digests stand in the facts."""
+    return all(untimed((state / path.name).read_bytes())[0] == path.read_bytes() for path in facts)
+
+
+def _take(facts: Path, state: Path, timings: Mapping[str, Any]) -> None:
+    """The mark of a finished iteration comes last."""
+    tensors = facts.with_suffix(".safetensors")
+    link_whole(tensors, state / tensors.name)
+    write_whole(state / facts.name, timed(facts.read_bytes(), timings))
+
+
+def _about_bytes(one: Published, made_with: Mapping[str, str]) -> bytes:
+    """Who made the iterations is who made them, not who took them over."""
+    told = json.loads((one.folder / ABOUT).read_bytes())
+    return (json.dumps({**told, "format": about.FORMAT, MADE_WITH: made_with}, indent=1) + "\n").encode()
+
+
+def _timings(path: Path, say: Say) -> Mapping[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+        return values if isinstance(values, dict) else {}
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        say(f"{path}: not JSON ({error}); the seconds of its iterations are left out")
+        return {}

@@ -1,0 +1,220 @@
+"""What stages publish, and how it is taken over elsewhere: in one process, on a few small images."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from PIL import Image
+from typer.testing import CliRunner
+
+from fkal.edge import planning, stages
+from fkal.edge.adopting import adopt
+from fkal.edge.cli import app
+from fkal.edge.state import StateDirectory
+
+SETTINGS = {
+    "data": {"name": "folder", "folder": "mine", "validation_per_class": 4},
+    "bias": {"ratio": 2},
+    "pretrain": {"task": "none"},
+    "train": {"epochs": 1, "decay_epochs": []},
+    "acquisition": {"rounds": 3, "budget": 2},
+    "threads": 1,
+}
+EXPERIMENTS, TIMINGS = "data/experiments/mine-2-random/s0", "data/timings/mine-2-random.json"
+
+
+def write_params(folder: Path, methods: tuple[str, ...] = ("random",), **changes: object) -> None:
+    grid = {"dataset": ["mine"], "ratio": [2], "method": list(methods), "seeds": "0"}
+    content = {"grid": grid, "methods": {}, "datasets": {"mine": {**SETTINGS, **changes}}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(content))
+
+
+def draw_images(root: Path) -> Path:
+    for part in ("train", "test"):
+        for label, shade in (("dark", 30), ("light", 220)):
+            folder = root / "mine" / part / label
+            folder.mkdir(parents=True)
+            for i in range(16):
+                Image.new("L", (8, 8), shade + i).save(folder / f"{i:02}.png")
+    return root
+
+
+def published_in(project: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Path:
+    """A project whose one cell has run on images that lie elsewhere."""
+    project.mkdir()
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("FKAL_DATA_ROOT", str(draw_images(project / "images")))
+    write_params(project, **changes)
+    planning.plan(None, Path("data"), Path("runs"))
+    stages.experiment(Path("data/plan/mine-2/methods/random.yaml"), Path("runs"), None, 1)
+    return project
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        return published_in(tmp_path_factory.mktemp("published") / "a", patch)
+
+
+@pytest.fixture
+def pulled(original, tmp_path, monkeypatch) -> Path:
+    """Another machine: what was published is there, images lie in another place, the scratch folder is empty."""
+    project = tmp_path / "b"
+    shutil.copytree(original / "data", project / "data")
+    monkeypatch.setenv("FKAL_DATA_ROOT", str(draw_images(tmp_path / "elsewhere")))
+    monkeypatch.chdir(project)
+    return project
+
+
+def fkal(*arguments: str, code: int = 0):
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == code, result.output
+    return result
+
+
+def the_state(project: Path) -> StateDirectory:
+    about = json.loads((project / EXPERIMENTS / "about.json").read_text())
+    return StateDirectory(project / "runs", about["fingerprint"])
+
+
+def the_run():
+    client = MlflowClient(tracking_uri="sqlite:///mlflow.db")
+    (experiment,) = [each for each in client.search_experiments() if each.name.startswith("fkal/")]
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`fkal.kind` = 'experiment'")
+    return run
+
+
+def test_what_is_published_does_not_tell_where_the_images_lie(original, tmp_path, monkeypatch):
+    other = published_in(tmp_path / "another", monkeypatch)
+    about = EXPERIMENTS + "/about.json"
+    assert (other / about).read_bytes() == (original / about).read_bytes()
+    assert str(original) not in (original / about).read_text()
+
+
+def test_sync_finds_the_images_of_this_machine(pulled, tmp_path, monkeypatch):
+    monkeypatch.setenv("FKAL_DATA_ROOT", str(tmp_path / "nowhere"))
+    assert str(tmp_path / "nowhere") in fkal("sync", code=4).stderr
+    assert "1 of 1 experiments" in fkal("sync", "--data-root", str(tmp_path / "elsewhere")).stdout
+
+
+def test_a_synced_run_names_who_made_it_and_measures_no_machine(pulled):
+    timings = json.loads(Path(TIMINGS).read_text())
+    timings["s0"]["made_with"].update({"git commit": "f00", "device": "cuda (Big)", "fkal": "0.0.1"})
+    Path(TIMINGS).write_text(json.dumps(timings))
+    fkal("sync")
+    run = the_run()
+    assert run.info.status == "FINISHED"
+    told = {name: run.data.tags.get(f"fkal.{name}") for name in ("git_commit", "device", "version")}
+    assert told == {"git_commit": "f00", "device": "cuda (Big)", "version": "0.0.1"}
+    assert not [name for name in run.data.metrics if name.startswith("system/")]
+    assert json.loads((the_state(pulled).path / "about.json").read_text())["made_with"]["device"] == "cuda (Big)"
+
+
+def test_sync_counts_what_it_leaves_out(pulled):
+    for path in Path(EXPERIMENTS).glob("round-03.*"):
+        path.unlink()
+    result = fkal("sync", code=3)
+    assert "0 of 1 experiments" in result.stdout
+    assert "has 2 of 3 iterations" in result.stderr
+
+
+def test_an_adoption_that_was_killed_is_gone_on_with(pulled, said):
+    adopt(Path("data"), Path("runs"), said.append)
+    state = the_state(pulled)
+    whole = {path.name: path.read_bytes() for path in state.path.glob("round-*")}
+    for name in ("round-02.json", "round-03.json", "round-03.safetensors"):
+        (state.path / name).unlink()
+    adopt(Path("data"), Path("runs"), said.append)
+    assert {path.name: path.read_bytes() for path in state.path.glob("round-??.*") if path.name in whole} == whole
+    assert said == []
+
+
+def test_iterations_of_another_course_are_kept(pulled, said):
+    adopt(Path("data"), Path("runs"), said.append)
+    state = the_state(pulled)
+    for name in ("round-02", "round-03"):
+        for path in state.path.glob(f"{name}.*"):
+            path.unlink()
+    facts = json.loads((state.path / "round-01.json").read_text())
+    (state.path / "round-01.json").write_text(json.dumps({**facts, "epoch": 77}))
+    adopt(Path("data"), Path("runs"), said.append)
+    assert state.finished_count == 1
+    assert "came out otherwise" in said[0]
+
+
+def test_an_experiment_at_work_keeps_no_stage_from_its_own(pulled, said):
+    with the_state(pulled):
+        adopt(Path("data"), Path("runs"), said.append)
+    assert "another process" in said[0]
+    adopt(Path("data"), Path("runs"), said.append)
+    with the_state(pulled):
+        adopt(Path("data"), Path("runs"), said.append)
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("content", ["{", '{"format": "fkal-experiment-9"}', '{"format": "fkal-experiment-1"}'])
+def test_what_this_version_cannot_read_is_told_and_keeps_no_stage_from_its_work(pulled, said, content):
+    (Path(EXPERIMENTS) / "about.json").write_text(content)
+    adopt(Path("data"), Path("runs"), said.append)
+    assert len(said) == 1
+    assert "not a published experiment" in said[0]
+    assert not Path("runs/state").exists()
+
+
+def test_a_holdout_is_what_metrics_tell_of(tmp_path, monkeypatch):
+    project = published_in(tmp_path / "held", monkeypatch, holdout=1)
+    metrics = json.loads((project / "data/metrics/mine-2-random.json").read_text())
+    assert 0 <= metrics["final_accuracy"]["mean"] <= 1
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def plan_files() -> dict[str, dict]:
+    planning.plan(None, Path("data"), Path("runs"))
+    return {path.name: yaml.safe_load(path.read_text()) for path in Path("data/plan").rglob("*.yaml")}
+
+
+def test_a_chosen_device_reaches_the_stages_and_auto_is_not_mentioned(here):
+    write_params(here, device="cpu")
+    files = plan_files()
+    assert files["random.yaml"]["settings"]["device"] == "cpu"
+    assert planning.planned(Path("data/plan/mine-2/methods/random.yaml")).configs[0].device == "cpu"
+    write_params(here)
+    assert not [path for path in Path("data/plan").rglob("*.yaml") if plan_files() and "device" in path.read_text()]
+
+
+def test_an_ensemble_changes_no_other_methods_weights(here):
+    rotation = {"task": "rotation", "epochs": 1, "decay_epochs": []}
+    draw_images(here / "data")
+    folder = Path("data/pretrained/mine-2")
+    shapes = {}
+    for methods in (("random",), ("random", "varr_e2", "cold")):
+        write_params(here, methods, pretrain=rotation)
+        params = yaml.safe_load(Path("params.yaml").read_text())
+        params["methods"] = {"varr_e2": "varr:e2", "cold": "random:random_theta_0"}
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        planning.plan(None, Path("data"), Path("runs"))
+        stages.pretrain(Path("data/plan/mine-2/pretrain.yaml"), Path("runs"))
+        shapes[methods] = {path.name: path.read_bytes() for path in (folder / "random").iterdir()}
+    first, second = shapes.values()
+    assert first == second
+    assert len(list((folder / "varr_e2").glob("*.safetensors"))) == 2
+    assert not list((folder / "cold").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("run", ("--dry-run",)), ("run", ("--method", "pcc", "--seeds", "1")), ("run", ("--set", "seed=1")),
+     ("pretrain", ("--json",)), ("split", ("--seeds", "1")), ("descriptors", ("--ratio", "1"))],
+)  # fmt: skip
+def test_options_that_a_plan_would_not_hear_are_refused(here, command, options):
+    result = fkal(command, "--plan", "plan.yaml", *options, code=2)
+    for option in options:
+        assert not option.startswith("--") or option in result.stderr
