@@ -11,22 +11,29 @@ from statistics import geometric_mean, mean, stdev
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file
 from scipy import stats
 
-from fkal.config import ConfigError
+from fkal.config import NAMED, Config, ConfigError
 from fkal.data.digest import bytes_digest
+from fkal.edge.about import read_about
 from fkal.edge.answers import MissingRuns
+from fkal.edge.looks import looks
 from fkal.edge.report import csv_bytes, report, wishes
 from fkal.edge.reporting.accuracy_curves import accuracy_numbers
 from fkal.edge.reporting.canvas import about_numbers
+from fkal.edge.reporting.labels_figure import needed_figure
+from fkal.edge.reporting.labels_needed import needed_frame
 from fkal.edge.reporting.panels import panels_of
 from fkal.edge.reporting.reading import material
 from fkal.edge.reporting.reading_curves import from_curves
 from fkal.edge.reporting.reading_mlflow import from_mlflow
 from fkal.edge.reporting.reading_runs import from_runs
 from fkal.edge.running import run
+from fkal.experiment import prepare
+from fkal.models import build
 
 ROOT = Path(__file__).parents[3]
 PANELS = ("digits-ir1", "digits-ir20")
@@ -97,6 +104,15 @@ def printed(values: list[float]) -> str:
 
 def table(made: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(made / "tables" / f"{name}.csv")
+
+
+def named(folder: Path) -> str:
+    return json.loads((folder / "about.json").read_text())["name"]
+
+
+def settings_of(scratch: Path, name: str) -> Config:
+    (folder,) = [f for f in (scratch / "state").iterdir() if named(f) == name]
+    return read_about(folder).config
 
 
 class Page(HTMLParser):
@@ -376,7 +392,6 @@ def test_the_page_holds_all_it_shows_and_its_links_lead_somewhere(made, page):
 
 def test_the_settings_it_writes_run_the_same_experiments_again(made, scratch):
     from fkal.edge.configuring import Sources, experiments
-    from fkal.experiment import prepare
 
     page = (made / "index.html").read_text()
     settings = made / "settings" / "digits-ir20-coreset-at-fc1.yaml"
@@ -515,3 +530,62 @@ def test_a_tracking_store_tells_the_same_as_the_scratch_folder(scratch, tmp_path
             assert theirs.confusion.equal(mine.confusion)
         weights = each.last_weights()
         assert all(value.equal(weights[name]) for name, value in same.last_weights().items())
+
+
+def test_what_was_picked_is_told_pick_by_pick(scratch, made):
+    picks = table(made, "picked-digits-ir20-pfk_joint")
+    (folder,) = [f for f in (scratch / "state").iterdir() if named(f) == "digits-ir20-pfk_joint-s0"]
+    for b, mine in picks.groupby("b"):
+        tensors = load_file(folder / f"round-{b:02d}.safetensors")
+        columns = {"index": "indices", "label": "labels", "pseudo_label": "pseudo_labels"}
+        columns |= {"matched_validation_index": "matches"}
+        for column, name in columns.items():
+            assert mine[column].tolist() == tensors[f"selection.{name}"].tolist()
+    assert set(picks["b"]) == {1, 2, 3, 4}
+
+
+def test_the_ringed_are_those_that_the_last_model_gets_wrong(scratch, made):
+    points = table(made, "tsne-digits-ir20")
+    some = torch.tensor(points["test_index"].tolist())
+    images = prepare(settings_of(scratch, "digits-ir20-random-s0"), scratch, lambda _: None).dataset.test
+    assert points["label"].tolist() == images.labels[some].tolist()
+    (folder,) = [f for f in (scratch / "state").iterdir() if named(f) == "digits-ir20-random-s0"]
+    tensors = load_file(folder / "round-04.safetensors")
+    model = build("lenet", images.shape, 10).eval()
+    weights = {k.removeprefix("weights."): torch.tensor(v) for k, v in tensors.items() if k.startswith("weights.")}
+    model.load_state_dict(weights)
+    (x,) = images.batches([some], device=torch.device("cpu"))
+    with torch.no_grad():
+        right = model(x).argmax(dim=1) == images.labels[some]
+    assert points["random"].tolist() == right.tolist()
+
+
+def test_the_labels_needed_are_drawn_where_the_table_has_them(made):
+    panel = panels_of(from_curves(made / "iterations.csv"))[1]
+    needed = needed_frame(panel, [0.6, 0.99])
+    reach, never = needed_figure(panel, needed, looks(panel.methods)).axes
+    marks = {line.get_xdata()[0] for line in reach.lines if len(line.get_xdata()) == 1}
+    assert marks == set(needed[needed["accuracy"] == 0.6]["labels"].dropna())
+    assert not never.lines
+    assert needed_figure(panel, needed[needed["accuracy"] == 0.99], looks(panel.methods)) is None
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/method.md"])
+def test_the_tables_of_the_docs_have_the_numbers_of_the_kept_curves(page):
+    """Each row of ten iterations, of ir = 100 until a table of the same head follows."""
+    curves = pd.read_csv(ROOT / "docs" / "results" / "curves.csv")
+    curves = curves[(curves["dataset"] == "mnist") & (curves["protocol"] == "last")]
+    biases, bias, seen = iter(["ir100", "ir1"]), "", 0
+    for line in (ROOT / page).read_text().splitlines():
+        if line.startswith("| labels | 125 | 250 "):
+            bias = next(biases)
+        row = re.fullmatch(r"\| `([^`]+)`[^|]* \|((?: \d+\.\d±\d+\.\d \|){10,11})", line)
+        if row:
+            method = NAMED.get(row[1], row[1])
+            by_b = 100 * curves[(curves["method"] == method) & (curves["bias"] == bias)].groupby("b")[
+                "test/accuracy"
+            ].agg(["mean", "std"])
+            cells = [cell.strip() for cell in row[2].strip("| ").split("|")]
+            assert cells[:10] == [f"{m:.1f}±{s:.1f}" for m, s in by_b.itertuples(index=False)], (bias, method)
+            seen += 1
+    assert seen >= 3

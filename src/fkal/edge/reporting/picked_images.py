@@ -1,5 +1,6 @@
 """What each iteration picked, for the eye: its first picks, each above its matched validation image."""
 
+import pandas as pd
 from PIL import Image, ImageDraw
 
 from fkal.data.images import ImageSet
@@ -11,6 +12,15 @@ from fkal.engine.rounds import Round
 
 PICKS, GAP, LEFT = 14, 2, 46
 COLOURS = 64
+PICKED = {
+    "indices": "index",
+    "labels": "label",
+    "pseudo_labels": "pseudo_label",
+    "matches": "matched_validation_index",
+    "ranks": "rank",
+    "scores": "score",
+}
+"""What is told of a pick, by the field of a selection."""
 
 
 def picked_exhibit(panel: Panel, method: str, images: ImageSet | str) -> Exhibit:
@@ -24,8 +34,10 @@ def picked_exhibit(panel: Panel, method: str, images: ImageSet | str) -> Exhibit
     return Exhibit(
         name,
         title,
-        f"Seed {first.outcome.config.seed}: the first {PICKS} picks of each iteration{beside}.",
+        f"Seed {first.outcome.config.seed}: the first {PICKS} picks of each iteration{beside}. The CSV has all, "
+        "with their labels.",
         picture=picked_sheet(first, images),
+        numbers=picks_frame(first),
         folded=True,
         wide=True,
     )
@@ -41,6 +53,16 @@ def picked_sheet(experiment: Finished, images: ImageSet) -> Image.Image:
         sheet.paste(strip, (0, top))
         top += strip.height + 3 * GAP
     return sheet.quantize(COLOURS)
+
+
+def picks_frame(experiment: Finished) -> pd.DataFrame:
+    """A row a pick, in the order of picking: indices count within the dataset's training part."""
+    parts = []
+    for each in experiment.outcome.rounds:
+        known = {column: getattr(each.selection, name) for name, column in PICKED.items()}
+        picks = {column: values.tolist() for column, values in known.items() if values is not None}
+        parts.append(pd.DataFrame({"b": each.b, **picks}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def file_name(method: str) -> str:

@@ -1,11 +1,13 @@
 """The methods of a panel in one table: area under the budget curve and accuracies after the last label."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from fkal.edge.looks import Style
 from fkal.edge.reporting.evidence import TESTS, Pair, pairs, pairs_frame, penalty_matrix
 from fkal.edge.reporting.exhibits import Exhibit, Shown
+from fkal.edge.reporting.labels_figure import needed_figure
 from fkal.edge.reporting.labels_needed import needed_frame, savings_frame
 from fkal.edge.reporting.panels import Panel
 from fkal.edge.reporting.words import MISSING, count, mean_std, p_value, percent, points, seeds_text, with_interval
@@ -35,7 +37,9 @@ def ranking_exhibit(panel: Panel) -> Exhibit:
     )
 
 
-def needed_exhibits(panel: Panel, accuracies: Sequence[float], against: str | None = None) -> list[Exhibit]:
+def needed_exhibits(
+    panel: Panel, styles: Mapping[str, Style], accuracies: Sequence[float], against: str | None = None
+) -> list[Exhibit]:
     needed, savings = needed_frame(panel, accuracies), savings_frame(panel, accuracies, against)
     saved = [_saved(row) for row in savings.to_dict("records")]
     rows = []
@@ -48,8 +52,10 @@ def needed_exhibits(panel: Panel, accuracies: Sequence[float], against: str | No
             f"labels-{panel.name}",
             f"{panel.title}: labels needed",
             f"Interpolated between iterations; {MEAN}.",
+            figure=needed_figure(panel, needed, styles),
             numbers=needed,
             shown=Shown(head, rows),
+            wide=True,
         ),
         Exhibit(
             f"savings-{panel.name}",

@@ -38,11 +38,12 @@ def sections_of(
         return [accuracy_exhibits(panel, styles, score) for panel in panels]
 
     tests = [evidence_exhibit(panel, test, against) for panel in panels]
+    needed = [each for panel in panels for each in needed_exhibits(panel, styles, accuracies, against)]
     datasets = {panel.name: _dataset(panel, data_root) for panel in panels}
     return [
         Section("accuracy", "Accuracy", "", [*curves("accuracy"), *(ranking_exhibit(p) for p in panels)]),
         Section("rare", "Rare and worst classes", "", [*curves("minority_accuracy"), *curves("worst_class_accuracy")]),
-        Section("labels", "Labels needed", "", [e for p in panels for e in needed_exhibits(p, accuracies, against)]),
+        Section("labels", "Labels needed", "", needed),
         Section("evidence", "Evidence", EVIDENCE, [*tests, penalty_exhibit(panels)]),
         Section("cost", "Cost", "", [cost_exhibit(p, styles, unit) for unit in COSTS for p in panels]),
         Section(
