@@ -1,6 +1,7 @@
 """The measured tables of docs/results.md, from the curves that `fkal run` leaves beside its figures.
 
     python benchmarks/results.py add runs/curves/*.csv    # into docs/results/curves.csv
+    python benchmarks/results.py add-small runs.csv       # of `fkal runs export`: small_validation.csv
     python benchmarks/results.py tables                   # docs/results.md, between its markers
 
 A table stands between `<!-- table NAME DATASET BIAS -->` and `<!-- end -->`. Below a method's row stands the
@@ -12,6 +13,7 @@ import argparse
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -21,6 +23,7 @@ from fkal.edge.reporting.published_curves import known_as
 
 ROOT = Path(__file__).resolve().parents[1]
 CURVES, PAGE = ROOT / "docs" / "results" / "curves.csv", ROOT / "docs" / "results.md"
+SMALL = ROOT / "docs" / "results" / "small_validation.csv"
 PUBLISHED = ROOT / "src" / "fkal" / "edge" / "reporting" / "published.csv"
 RUN = ["dataset", "bias", "protocol", "method", "seed", "b"]
 KEPT = [*RUN, "labels_used", "test/accuracy", "val/accuracy", "select/minority_fraction", "pseudo/accuracy"]
@@ -78,6 +81,11 @@ CONTENDERS = (
 """Rows of the table of what came since; they are held against `AGAINST`."""
 
 AGAINST = "pfk_joint"
+WITHOUT = "base"
+"""The best method that needs no validation set."""
+
+SMALL_RUN = ["dataset", "bias", "method", "validation", "seed", "b", "labels_used"]
+PAID = (375, 500, 625, 750, 875, 1000, 1125, 1250, 1500)
 OPTIONS = re.compile(r"pfk_joint(_shift)?(:coverage)?(:whiten)?(?P<cold>:random_theta_0)?")
 RARE_DIGITS = [f"test/class_{digit}" for digit in range(5, 10)]
 
@@ -91,6 +99,19 @@ def add(files: list[Path]) -> None:
     curves = curves.sort_values(RUN)[[*present, *classes]]
     curves.to_csv(CURVES, index=False, float_format="%.6g")
     print(f"{curves.groupby(RUN[:5]).ngroups} runs in {CURVES}")
+
+
+def add_small(files: list[Path]) -> None:
+    """Merge experiments whose method saw a part of the validation images; a run that is there already is replaced."""
+    parts = [pd.read_csv(SMALL)] if SMALL.exists() else []
+    for file in files:
+        runs = pd.read_csv(file, low_memory=False)
+        runs = runs[(runs["holdout"] > 0) & (runs["status"] == "FINISHED") & ~runs["superseded"]].copy()
+        classes = runs["data.validation_per_class"] - runs["holdout"]
+        parts.append(runs.assign(validation=10 * classes, accuracy=runs["holdout/accuracy"])[[*SMALL_RUN, "accuracy"]])
+    whole = pd.concat(parts).drop_duplicates(SMALL_RUN, keep="last").sort_values(SMALL_RUN)
+    whole.to_csv(SMALL, index=False, float_format="%.6g")
+    print(f"{whole.groupby(SMALL_RUN[:5]).ngroups} runs in {SMALL}")
 
 
 def tables() -> None:
@@ -212,7 +233,56 @@ def options(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     return lines
 
 
+def small(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
+    """The first five iterations by size of the validation set; the whole one's are of the kept curves."""
+    runs = pd.read_csv(SMALL)
+    whole = curves[curves["method"].isin((OURS, AGAINST))]
+    whole = whole.assign(validation=10_000, accuracy=whole["test/accuracy"])
+    lines = ["| validation images | method | seeds | b=1 | b=2 | b=3 | b=4 | b=5 |", "|" + " --- |" * 8]
+    for size, of_size in pd.concat([runs[runs["method"] != WITHOUT], whole]).groupby("validation"):
+        for method in (OURS, AGAINST):
+            mine = of_size[of_size["method"] == method]
+            by_b = 100 * mine.groupby("b")["accuracy"].agg(["mean", "std"])
+            cells = " | ".join(spread(*by_b.loc[b]) for b in range(1, 6))
+            lines.append(f"| {size:,} | `{method}` | {seeds(mine)} | {cells} |")
+    return lines
+
+
+def paid(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
+    """Mean accuracy by labels paid for, those of the validation set included; between iterations on the line."""
+    runs = pd.read_csv(SMALL)
+    head = " | ".join(f"{n:,}" for n in PAID)
+    lines = [f"| method | validation images | {head} |", "| --- | --- |" + " --- |" * len(PAID)]
+    none = runs[runs["method"] == WITHOUT].assign(validation=0)
+    for (size, method), mine in pd.concat([none, runs[runs["method"] != WITHOUT]]).groupby(["validation", "method"]):
+        by_labels = 100 * mine.groupby("labels_used")["accuracy"].mean()
+        spent = by_labels.index.to_numpy() + size
+        cells = [f"{np.interp(n, spent, by_labels.to_numpy()):.1f}" if spent[0] <= n <= spent[-1] else "" for n in PAID]
+        lines.append(f"| `{method}` | {size or 'none'} | {' | '.join(cells)} |")
+    return lines
+
+
+def in_short(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
+    """Mean ± standard deviation by iteration of every method that was run, and what was rare among the last picks."""
+    rounds = range(1, int(curves.b.max()) + 1)
+    lines = [
+        f"| method | seeds | {' | '.join(f'b={b}' for b in rounds)} | rare among all picks, % |",
+        "| --- | --- |" + " --- |" * (len(rounds) + 1),
+    ]
+    order = curves.groupby("method")["test/accuracy"].mean().sort_values().index
+    for method in order:
+        mine = curves[curves.method == method]
+        by_b = 100 * mine.groupby("b")["test/accuracy"].agg(["mean", "std"])
+        cells = " | ".join(spread(*by_b.loc[b]) for b in rounds)
+        rare = 100 * mine.groupby("seed")["select/minority_fraction"].mean()
+        lines.append(f"| `{method}` | {seeds(mine)} | {cells} | {spread(rare.mean(), rare.std())} |")
+    return lines
+
+
 TABLES = {
+    "cifar": in_short,
+    "small": small,
+    "paid": paid,
     "accuracy": accuracy,
     "digits": confused_digits,
     "all": whole_pool,
@@ -245,10 +315,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("add").add_argument("files", nargs="+", type=Path)
+    commands.add_parser("add-small").add_argument("files", nargs="+", type=Path)
     commands.add_parser("tables")
     given = parser.parse_args()
     if given.command == "add":
         add(given.files)
+    elif given.command == "add-small":
+        add_small(given.files)
     else:
         tables()
 
