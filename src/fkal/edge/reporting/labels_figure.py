@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
 SIDE, ROW, MARGIN = 2.6, 0.3, 0.9  # inches: of an accuracy, of a method, of what stands around them
 
+TICKS = 4  # of so small an axis, whose numbers would touch each other
+
 
 def needed_figure(panel: Panel, needed: pd.DataFrame, styles: Mapping[str, Style]) -> "Figure | None":
     """Axes for each accuracy; a method stands where all its seeds get there. None where no method does."""
+    from matplotlib.ticker import MaxNLocator
+
     known = needed.dropna(subset=["labels"])
     if known.empty:
         return None
@@ -36,6 +40,7 @@ def needed_figure(panel: Panel, needed: pd.DataFrame, styles: Mapping[str, Style
         each.set_xlabel("labels needed")
         each.set_xlim(0, 1.05 * float(panel.frame["labels_used"].max()))
         count_labels(each)
+        each.xaxis.set_major_locator(MaxNLocator(TICKS, integer=True))
     axes.flat[0].set_yticks(range(len(methods)), [broken(method) for method in methods], fontsize=7)
     axes.flat[0].set_ylim(-0.6, len(methods) - 0.4)
     return figure
