@@ -91,14 +91,20 @@ RARE_DIGITS = [f"test/class_{digit}" for digit in range(5, 10)]
 
 
 def add(files: list[Path]) -> None:
-    """Merge curves into the kept ones; a run that is there already is replaced."""
-    parts = [pd.read_csv(CURVES)] if CURVES.exists() else []
-    curves = pd.concat([*parts, *(pd.read_csv(file) for file in files)]).drop_duplicates(RUN, keep="last")
-    classes = sorted(c for c in curves if c.startswith("test/class_"))
-    present = [c for c in KEPT if c in curves]
-    curves = curves.sort_values(RUN)[[*present, *classes]]
-    curves.to_csv(CURVES, index=False, float_format="%.6g")
-    print(f"{curves.groupby(RUN[:5]).ngroups} runs in {CURVES}")
+    """Merge curves into the kept ones, a file a dataset; a run that is there already is replaced."""
+    for dataset, runs in pd.concat([pd.read_csv(file) for file in files]).groupby("dataset"):
+        kept = kept_curves(str(dataset))
+        parts = [pd.read_csv(kept)] if kept.exists() else []
+        curves = pd.concat([*parts, runs]).drop_duplicates(RUN, keep="last").dropna(axis=1, how="all")
+        classes = sorted(c for c in curves if c.startswith("test/class_"))
+        present = [c for c in KEPT if c in curves]
+        curves = curves.sort_values(RUN)[[*present, *classes]]
+        curves.to_csv(kept, index=False, float_format="%.6g")
+        print(f"{curves.groupby(RUN[:5]).ngroups} runs in {kept}")
+
+
+def kept_curves(dataset: str) -> Path:
+    return CURVES if dataset == "mnist" else CURVES.with_name(f"curves-{dataset}.csv")
 
 
 def add_small(files: list[Path]) -> None:
@@ -116,10 +122,11 @@ def add_small(files: list[Path]) -> None:
 
 def tables() -> None:
     """Fill in the page's tables."""
-    curves, published = pd.read_csv(CURVES), pd.read_csv(PUBLISHED)
+    published = pd.read_csv(PUBLISHED)
 
     def filled(match: re.Match[str]) -> str:
         of = (match["dataset"], match["bias"])
+        curves = pd.read_csv(kept_curves(of[0]))
         chosen = curves[(curves.dataset == of[0]) & (curves.bias == of[1]) & (curves.protocol == "last")]
         paper = published[(published.dataset == of[0]) & (published.bias == of[1])]
         lines = TABLES[match["name"]](chosen, paper)
