@@ -99,6 +99,7 @@ def test_a_new_version_of_the_program_makes_a_new_plan(project):
 def test_metrics_and_plots_tell_of_each_cell(project):
     table = call("dvc", "metrics", "show", cwd=project)
     assert "digits-20-random" in table and "final_accuracy" in table
+    assert (project / "report/tables/experiments.csv").read_text().count("torch") == 2  # what each was made with
     call("dvc", "plots", "show", cwd=project)
     page = (project / "dvc_plots" / "index.html").read_text()
     assert "digits ir20 pfk_joint" in page and "digits ir20 random" in page

@@ -9,7 +9,7 @@ from typing import Any
 from fkal.config import ConfigError
 from fkal.edge.outcomes import Outcome
 from fkal.edge.planning import PLAN
-from fkal.edge.publishing import EXPERIMENTS, SPLITS, TIMINGS, Published, published
+from fkal.edge.publishing import EXPERIMENTS, MADE_WITH, SPLITS, TIMINGS, Published, published
 from fkal.edge.reporting.finished import Finished, Material, material_of
 from fkal.edge.reporting.round_folders import rounds_in, weights_in
 from fkal.edge.reporting.splits import splits_in
@@ -21,8 +21,11 @@ def from_pipeline(root: Path) -> Material:
     splits = splits_in(sorted((root / SPLITS).glob("*/*.json")))
     finished = []
     for one in published(root, cells):
-        outcome = Outcome(one.config, one.fingerprint, one.split_digest, _rounds(root, one), run_id="", tracking_uri="")
-        finished.append(Finished(outcome, weights_in(one.folder), splits.get(one.split_digest)))
+        timings = _timings(root / TIMINGS / f"{one.cell}.json").get(one.folder.name, {})
+        rounds = _rounds(one, timings)
+        outcome = Outcome(one.config, one.fingerprint, one.split_digest, rounds, run_id="", tracking_uri="")
+        made_with = timings.get(MADE_WITH, {})
+        finished.append(Finished(outcome, weights_in(one.folder), splits.get(one.split_digest), made_with))
     if not finished:
         raise ConfigError(
             f"nothing is published under {root}; run: dvc repro, or report what `fkal run` left: fkal report --out runs"
@@ -32,9 +35,8 @@ def from_pipeline(root: Path) -> Material:
     return material_of(finished, () if root == Path("data") else ("--root", str(root)), notes)
 
 
-def _rounds(root: Path, one: Published) -> Any:
+def _rounds(one: Published, timings: Mapping[str, Any]) -> Any:
     """With the seconds that were published beside it."""
-    timings = _timings(root / TIMINGS / f"{one.cell}.json").get(one.folder.name, {})
     try:
         rounds = rounds_in(one.folder, timed_files=False)
     except ConfigError as error:
