@@ -92,13 +92,17 @@ def penalty_exhibit(panels: Sequence[Panel]) -> Exhibit:
     return Exhibit(
         "penalty",
         "Pairwise penalty matrix",
-        f"How often the row's method beat the column's, in {len(panels)} panels' worth of iterations (paired t-test in "
-        "each iteration, 95 %); –: no panel has two seeds of both, so that nothing can be concluded. The last row is "
-        "how often a method was beaten, on average over those that it was held against: lower is better.",
+        f"How often the row's method beat the column's, in {_panels_worth(len(panels))} of iterations (paired t-test "
+        "in each iteration, 95 %); –: no panel has two seeds of both, so that nothing can be concluded. The last row "
+        "is how often a method was beaten, on average over those that it was held against: lower is better.",
         numbers=table.rename_axis("method").reset_index(),
         shown=Shown(["", *table.columns], [*rows, beaten]),
         wide=True,
     )
+
+
+def _panels_worth(n: int) -> str:
+    return "one panel's worth" if n == 1 else f"{n} panels' worth"
 
 
 def _labels(row: dict[str, float]) -> str:
