@@ -9,6 +9,7 @@ from statistics import mean
 from types import TracebackType
 from typing import Any, Self
 
+from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -61,8 +62,7 @@ class StudyRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            with suppress(MlflowException):  # what went wrong first is what matters
-                self.client.set_terminated(self.run_id, "KILLED")
+            _killed(self.client, self.run_id)
 
     def begin(self) -> None:
         """At work, be it again: another process may have ended the run meanwhile."""
@@ -124,8 +124,7 @@ class TrialRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            with suppress(MlflowException):  # what went wrong first is what matters
-                self._study.client.set_terminated(self._ledger.run_id, "KILLED")
+            _killed(self._study.client, self._ledger.run_id)
 
     def begin(self, experiments: Sequence[Experiment]) -> None:
         self._experiments = experiments
@@ -169,3 +168,9 @@ class TrialRun:
         params = {**self._trial.params, "trial": self._trial.number, "seed": experiment.seed, "b": finished.b}
         Ledger(client, run).write(child_points(finished), params=params)
         client.set_terminated(run.info.run_id, "FINISHED")
+
+
+def _killed(client: MlflowClient, run_id: str) -> None:
+    """Says so, if the store answers: what went wrong first is what matters."""
+    with suppress(MlflowException):
+        client.set_terminated(run_id, "KILLED")
