@@ -441,12 +441,24 @@ def report(
         reporting.report(material(root=root, out=out, curves=curves, tracking=tracking_uri), to, wishes)
 
 
-RunName = Annotated[str, typer.Argument(help="Name of a finished experiment, or the beginning of its fingerprint.")]
-KeptTracking = Annotated[str | None, typer.Option(help="MLflow store that has the settings of older experiments.")]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a finished experiment, or the beginning of its fingerprint; in a store, of its run's id."
+    ),
+]
+KeptOut = Annotated[Path | None, typer.Option(help="Folder of what `fkal run` left. [default: runs]")]
+KeptTracking = Annotated[
+    str | None,
+    typer.Option(help="Read the runs of this MLflow store; with --out, where settings of older runs are found."),
+]
 
 
-@app.command(epilog="Example:\n\n    fkal show mnist-ir100-pfk_joint-s0")
-def show(run: RunName, out: Out = Path("runs"), tracking_uri: KeptTracking = None, debug: Debug = False) -> None:
+@app.command(
+    epilog="Examples:\n\n    fkal show mnist-ir100-pfk_joint-s0\n\n"
+    "    fkal show mnist-ir100-pfk_joint-s0 --tracking-uri sqlite:///mlflow.db"
+)
+def show(run: RunName, out: KeptOut = None, tracking_uri: KeptTracking = None, debug: Debug = False) -> None:
     """Print one finished experiment: its curve, a row an iteration, the classes that it picked."""
     with answered(debug):
         from fkal.edge import one_run
@@ -458,7 +470,7 @@ def show(run: RunName, out: Out = Path("runs"), tracking_uri: KeptTracking = Non
 def compare(
     first: RunName,
     second: RunName,
-    out: Out = Path("runs"),
+    out: KeptOut = None,
     tracking_uri: KeptTracking = None,
     debug: Debug = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`fkal show RUN` and `fkal compare RUN RUN`: experiments in the terminal, from the scratch folder."""
+"""`fkal show RUN` and `fkal compare RUN RUN`: experiments in the terminal, from the scratch folder or the store."""
 
 import os
 from collections.abc import Sequence
@@ -12,28 +12,37 @@ from rich.text import Text
 from fkal.config import ConfigError
 from fkal.edge.facts import selected_counts
 from fkal.edge.reporting.finished import Finished
+from fkal.edge.reporting.reading_mlflow import one_from_mlflow
 from fkal.edge.reporting.reading_runs import finished_in
 from fkal.edge.running import WIDTH
 from fkal.edge.text_plot import text_plot
 from fkal.engine.rounds import FEW_CLASSES, Round
 from fkal.spelling import did_you_mean
 
+SCRATCH = Path("runs")
 SHOWN = 40
 """Images that are listed by their number."""
 
 SCORES = {"accuracy": "accuracy", "minority_accuracy": "rare classes", "worst_class_accuracy": "worst class"}
 
 
-def show(run: str, *, out: Path, tracking: str | None) -> None:
+def show(run: str, *, out: Path | None, tracking: str | None) -> None:
     """Print one experiment: its curve, a row an iteration, the classes that it picked."""
-    (one,) = named([run], finished_in(out, tracking)[0])
+    (one,) = found([run], out, tracking)
     _print(Text(one.outcome.name, style="bold"), plot([one]), rounds_table(one), counts_table(one))
 
 
-def compare(first: str, second: str, *, out: Path, tracking: str | None) -> None:
+def compare(first: str, second: str, *, out: Path | None, tracking: str | None) -> None:
     """Print two side by side: what differs in their settings, both curves, which images both picked."""
-    a, b = named([first, second], finished_in(out, tracking)[0])
+    a, b = found([first, second], out, tracking)
     _print(settings_table(a, b), plot([a, b]), together_table(a, b), both_picked(a, b))
+
+
+def found(texts: Sequence[str], out: Path | None, tracking: str | None) -> list[Finished]:
+    """In the tracking store if that alone is named, else in the scratch folder."""
+    if out is None and tracking is not None:
+        return [one_from_mlflow(text, tracking) for text in texts]
+    return named(texts, finished_in(out or SCRATCH, tracking)[0])
 
 
 def named(texts: Sequence[str], known: Sequence[Finished]) -> list[Finished]:

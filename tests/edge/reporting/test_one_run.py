@@ -44,7 +44,14 @@ def test_show_prints_the_curve_and_a_row_an_iteration(scratch, rounds):
         scores = [
             f"{100 * r['metrics'][f'test/{k}']:.2f}" for k in ("accuracy", "minority_accuracy", "worst_class_accuracy")
         ]
-        assert any(line[:5] == [str(r["b"]), str(r["labels_used"]), *scores] for line in lines)
+        passes = [f"{sum(r[f'{way}_images'].values()):,}" for way in ("forward", "backward")]
+        seconds = f"{sum(r['seconds'].values()):.1f}"
+        assert [str(r["b"]), str(r["labels_used"]), *scores, *passes, seconds] in lines
+    before = 10 * [0]
+    for r in rounds["digits-ir20-pfk_joint-s1"]:
+        picked_now = [now - then for now, then in zip(r["labeled_counts"], before, strict=True)]
+        before = r["labeled_counts"]
+        assert [str(r["b"]), *map(str, picked_now)] in lines
     assert ["all", *map(str, rounds["digits-ir20-pfk_joint-s1"][-1]["labeled_counts"])] in lines
 
 
@@ -53,9 +60,12 @@ def test_compare_prints_what_differs_and_which_images_both_picked(scratch, round
     lines = [line.split() for line in text.splitlines()]
     assert ["acquisition.name", "random", "pfk"] in lines
     assert not any(line[:1] == ["train.lr"] for line in lines)
-    a, b = (100 * rounds[f"digits-ir20-{m}-s0"][-1]["metrics"]["test/accuracy"] for m in ("random", "pfk_joint"))
-    common = set(picked(scratch, "digits-ir20-random-s0")) & set(picked(scratch, "digits-ir20-pfk_joint-s0"))
-    assert ["80", f"{a:.2f}", f"{b:.2f}", f"{a - b:+.2f}", str(len(common))] in lines
+    names = "digits-ir20-random-s0", "digits-ir20-pfk_joint-s0"
+    ours, theirs = (picked(scratch, name) for name in names)
+    for i, labels in enumerate((20, 40, 60, 80)):
+        a, b = (100 * rounds[name][i]["metrics"]["test/accuracy"] for name in names)
+        common = set(ours[:labels]) & set(theirs[:labels])
+        assert [str(labels), f"{a:.2f}", f"{b:.2f}", f"{a - b:+.2f}", str(len(common))] in lines
     assert f"labeled by both: {len(common)}: {min(common)}, " in " ".join(text.split())
 
 

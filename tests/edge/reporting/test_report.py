@@ -1,5 +1,6 @@
 """The report's numbers, each against the raw files of the iterations."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -15,11 +16,13 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 from scipy import stats
+from typer.testing import CliRunner
 
 from fkal.config import NAMED, Config, ConfigError
 from fkal.data.digest import bytes_digest
 from fkal.edge.about import read_about
 from fkal.edge.answers import MissingRuns
+from fkal.edge.cli import app
 from fkal.edge.looks import looks
 from fkal.edge.report import csv_bytes, report, wishes
 from fkal.edge.reporting.accuracy_curves import accuracy_numbers
@@ -81,6 +84,30 @@ def student(values: list[float]) -> tuple[float, float]:
     logs = np.log(values)
     half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5
     return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))
+
+
+def with_ends(values: list[float], form) -> str:
+    """Geometric mean, with its interval from three values on."""
+    middle = form(geometric_mean(values))
+    return middle if len(values) < 3 else f"{middle} [{form(student(values)[0])}, {form(student(values)[1])}]"
+
+
+def needed_cell(by_seed: list[float | None]) -> str:
+    reached = [labels for labels in by_seed if labels is not None]
+    if len(reached) < len(by_seed):
+        return f"{len(reached)} of {len(by_seed)} seeds get there" if reached else "–"
+    return with_ends(reached, "{:,.0f}".format)
+
+
+def saved_cell(parts: list[float], at_least: bool) -> str:
+    """Of labels needed as parts of the baseline's: what is saved."""
+    saved = f"{100 * (1 - geometric_mean(parts)):.0f} %"
+    if at_least:
+        return f"≥ {saved}"
+    if len(parts) < 3:
+        return saved
+    low, high = student(parts)
+    return f"{saved} [{100 * (1 - high):.0f} %, {100 * (1 - low):.0f} %]"
 
 
 def raw_split(scratch: Path, panel: str) -> dict[str, list[float]]:
@@ -202,13 +229,15 @@ def test_labels_needed_lie_on_the_line_between_two_iterations(made, page, runs, 
                 assert (row["low"], row["high"]) == pytest.approx(student(reached))
         else:
             assert np.isnan(row["labels"])
-    shown = {row[0]: row[1:] for row in page.rows[f"labels-{panel}"]}
-    assert shown["method"] == ["60 %", "75 %", "99 %"]
-    assert all(cells[2] == "–" for method, cells in shown.items() if method != "method")
+    (_, *head), *shown = page.rows[f"labels-{panel}"]
+    assert head == ["60 %", "75 %", "99 %"] and [method for method, *_ in shown] == [*numbers.index.unique(0)]
+    for method, *cells in shown:
+        wanted = [list(reached_by(runs, panel, method, accuracy).values()) for accuracy in (0.6, 0.75, 0.99)]
+        assert cells == [needed_cell(each) for each in wanted]
 
 
 def test_a_saving_is_taken_seed_by_seed_and_says_where_it_is_a_bound(made, page, runs):
-    savings = table(made, "savings-digits-ir20")
+    savings, cells = table(made, "savings-digits-ir20"), []
     assert set(savings["method"]) | set(savings["baseline"]) == {"random", "pfk_joint", "coreset@fc1"}
     for row in savings.itertuples():
         ours, theirs = (reached_by(runs, "digits-ir20", m, row.accuracy) for m in (row.method, row.baseline))
@@ -217,14 +246,13 @@ def test_a_saving_is_taken_seed_by_seed_and_says_where_it_is_a_bound(made, page,
         assert row.seeds == len(common)
         assert row.saving == pytest.approx(1 - geometric_mean(parts))
         assert row.at_least == any(theirs[seed] is None for seed in common)
+        cells.append([row.method, row.baseline, f"{100 * row.accuracy:.0f} %", saved_cell(parts, row.at_least)])
         if len(parts) < 3 or row.at_least:
             assert np.isnan(row.low) and np.isnan(row.high)
         else:
             assert (1 - row.high, 1 - row.low) == pytest.approx(student(parts))
     assert savings["at_least"].any() and savings["low"].notna().any()
-    shown = page.rows["savings-digits-ir20"][1:]
-    assert len(shown) == len(savings)
-    assert [cells[3].startswith("≥") for cells in shown] == savings["at_least"].tolist()
+    assert page.rows["savings-digits-ir20"][1:] == cells
 
 
 @pytest.mark.parametrize("panel", PANELS)
@@ -251,8 +279,9 @@ def test_each_pair_is_tested_on_the_raw_areas(made, page, runs, panel):
     assert len(tested) == 1
     shown = {(cells[0], cells[1]): cells[2:] for cells in page.rows[f"pairs-{panel}"][1:]}
     for row in numbers.itertuples():
-        told = shown[row.first, row.second]
-        assert told[0] == str(row.seeds) and told[1].startswith(f"{row.difference:+.2f}") and told[-1] == row.verdict
+        apart = f"{row.difference:+.2f}" + ("" if np.isnan(row.std) else f" ± {row.std:.2f}")
+        p = "–" if np.isnan(row.p) else "< 0.001" if row.p < 0.001 else f"{row.p:.3f}"
+        assert shown[row.first, row.second] == [str(row.seeds), apart, p, p, row.verdict]
     assert "the 1 comparisons that can be tested" in (made / "index.html").read_text()
 
 
@@ -325,6 +354,37 @@ def test_the_page_says_how_many_experiments_and_which(made, runs):
     trust = table(made, "experiments")
     assert sorted(trust["experiment"]) == sorted(f"{panel}-{method}-s{seed}" for panel, method, seed in runs)
     assert trust["made with"].str.contains("torch").all() and trust["fingerprint"].is_unique
+
+
+def test_what_was_used_and_by_what_is_told_of_each_experiment(scratch, made, page, runs):
+    """Digests anew from the images and the split's file; versions, hardware and commit as kept when it was made."""
+    rows = {row[0]: row[1:] for row in page.rows["experiments"][1:]}
+    assert len(rows) == len(runs) == len(table(made, "experiments"))
+    dataset = prepare(settings_of(scratch, "digits-ir20-random-s0"), scratch, lambda _: None).dataset
+    images = bytes_digest([pixels_told(part).encode() for part in (dataset.train, dataset.test)])
+    splits = {
+        (told["recipe"]["ratio"], told["recipe"]["seed"]): bytes_digest([path.read_bytes()])
+        for path in (scratch / "splits").glob("*.json")
+        for told in [json.loads(path.read_text())]
+    }
+    for folder in (scratch / "state").iterdir():
+        about = json.loads((folder / "about.json").read_text())
+        fingerprint, split, data, commit, made_with = rows[about["name"]]
+        assert (fingerprint, data) == (folder.name, images)
+        recipe = read_about(folder).config
+        assert split == about["split_digest"] == splits[recipe.bias.ratio, recipe.seed]
+        kept = dict(about["made_with"])
+        assert commit == kept.pop("git commit", "–")
+        assert made_with == ", ".join(f"{name} {value}" for name, value in kept.items())
+
+
+def pixels_told(part) -> str:
+    """The digest of images, from what they are: kind, shape, number, classes; labels; pixels."""
+    facts = repr(("pixels", tuple(part.shape), len(part.labels), tuple(part.classes))).encode()
+    pixels = torch.stack(list(part.pixels(torch.arange(len(part.labels))))).numpy()
+    return hashlib.sha256(facts + b"\0" + part.labels.numpy().astype("<i8").tobytes() + pixels.tobytes()).hexdigest()[
+        :32
+    ]
 
 
 def test_class_frequencies_are_the_means_of_the_raw_ones(made, runs):
@@ -530,6 +590,13 @@ def test_a_tracking_store_tells_the_same_as_the_scratch_folder(scratch, tmp_path
             assert theirs.confusion.equal(mine.confusion)
         weights = each.last_weights()
         assert all(value.equal(weights[name]) for name, value in same.last_weights().items())
+    names = ["digits-ir20-pfk_joint-s0", "digits-ir20-random-s1"]
+    for command in (["show", names[0]], ["compare", *names], ["compare", names[0], names[0]]):
+        texts = [
+            CliRunner().invoke(app, [*command, *where])
+            for where in (["--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"], ["--out", str(scratch)])
+        ]
+        assert texts[0].exit_code == 0 and texts[0].output == texts[1].output, texts[0].output
 
 
 def test_what_was_picked_is_told_pick_by_pick(scratch, made):
@@ -542,6 +609,24 @@ def test_what_was_picked_is_told_pick_by_pick(scratch, made):
         for column, name in columns.items():
             assert mine[column].tolist() == tensors[f"selection.{name}"].tolist()
     assert set(picks["b"]) == {1, 2, 3, 4}
+
+
+def test_the_sheet_shows_the_first_picks_above_what_they_were_matched_with(scratch, made):
+    (folder,) = [f for f in (scratch / "state").iterdir() if named(f) == "digits-ir20-pfk_joint-s0"]
+    train = prepare(settings_of(scratch, "digits-ir20-pfk_joint-s0"), scratch, lambda _: None).dataset.train
+    sheet = np.asarray(Image.open(made / "figures" / "picked-digits-ir20-pfk_joint.png").convert("L"), dtype=int)
+    side, gap, left, n = 64, 2, 46, 14  # pixels: of an 8x8 image eight times as large, between two, of the caption
+    for b in range(1, 5):
+        tensors = load_file(folder / f"round-{b:02d}.safetensors")
+        top = (b - 1) * (2 * (side + gap) + 3 * gap)
+        for row, name in enumerate(("indices", "matches")):
+            y = top + row * (side + gap)
+            wanted = train.pixels(torch.tensor(tensors[f"selection.{name}"][:n]))
+            for x, image in enumerate(wanted):
+                start = left + x * (side + gap)
+                shown = sheet[y : y + side, start : start + side]
+                large = image[0].numpy().astype(int).repeat(8, axis=0).repeat(8, axis=1)
+                assert abs(shown - large).max() <= 4, (b, name, x)  # the page's picture has 64 colours
 
 
 def test_the_ringed_are_those_that_the_last_model_gets_wrong(scratch, made):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from fkal.config import ConfigError
-from fkal.edge.found_runs import FoundRun, all_runs, iterations, opened
+from fkal.edge.found_runs import FoundRun, all_runs, iterations, named, opened
 from fkal.edge.outcomes import Outcome
 from fkal.edge.reporting.finished import Finished, Material, Weights, material_of
 from fkal.edge.reporting.splits import splits_in
@@ -27,10 +27,7 @@ COLUMNS = {"ranks": "rank", "scores": "score", "matches": "matched_validation_in
 
 def from_mlflow(tracking: str | None) -> Material:
     """The finished experiments of the store, by the files that each iteration has there."""
-    client = opened(tracking)
-    runs = [run for run in all_runs(client) if run.status == "FINISHED" and not run.superseded]
-    if not runs:
-        raise ConfigError(f"{client.tracking_uri}: no experiment is finished; `fkal runs` lists them")
+    client, runs = _finished_runs(tracking)
     finished, left_out = [], []
     with tempfile.TemporaryDirectory() as folder:
         for run in runs:
@@ -41,6 +38,22 @@ def from_mlflow(tracking: str | None) -> Material:
     if not finished:
         raise ConfigError(f"{client.tracking_uri}: no experiment can be read\n" + "\n".join(left_out))
     return material_of(finished, ("--tracking-uri", client.tracking_uri), left_out)
+
+
+def one_from_mlflow(text: str, tracking: str) -> Finished:
+    """The finished experiment of a name, or of the beginning of a run's id. Raises ConfigError for none or several."""
+    client, runs = _finished_runs(tracking)
+    (run,) = named(runs, [text], superseded=False)
+    with tempfile.TemporaryDirectory() as folder:
+        return _finished(client, run, Path(folder))
+
+
+def _finished_runs(tracking: str | None) -> tuple["MlflowClient", list[FoundRun]]:
+    client = opened(tracking)
+    runs = [run for run in all_runs(client) if run.status == "FINISHED" and not run.superseded]
+    if not runs:
+        raise ConfigError(f"{client.tracking_uri}: no experiment is finished; `fkal runs` lists them")
+    return client, runs
 
 
 def _finished(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
