@@ -32,9 +32,9 @@ def write_params(folder: Path, methods: tuple[str, ...] = ("random",), **changes
     (folder / "params.yaml").write_text(yaml.safe_dump(content))
 
 
-def draw_images(root: Path) -> Path:
+def draw_images(root: Path, darkest: int = 30) -> Path:
     for part in ("train", "test"):
-        for label, shade in (("dark", 30), ("light", 220)):
+        for label, shade in (("dark", darkest), ("light", 220)):
             folder = root / "mine" / part / label
             folder.mkdir(parents=True)
             for i in range(16):
@@ -81,7 +81,7 @@ def the_state(project: Path) -> StateDirectory:
 
 
 def the_run():
-    client = MlflowClient(tracking_uri="sqlite:///mlflow.db")
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path.cwd()}/mlflow.db")
     (experiment,) = [each for each in client.search_experiments() if each.name.startswith("fkal/")]
     (run,) = client.search_runs([experiment.experiment_id], "tags.`fkal.kind` = 'experiment'")
     return run
@@ -98,6 +98,47 @@ def test_sync_finds_the_images_of_this_machine(pulled, tmp_path, monkeypatch):
     monkeypatch.setenv("FKAL_DATA_ROOT", str(tmp_path / "nowhere"))
     assert str(tmp_path / "nowhere") in fkal("sync", code=4).stderr
     assert "1 of 1 experiments" in fkal("sync", "--data-root", str(tmp_path / "elsewhere")).stdout
+
+
+def test_sync_refuses_other_images_of_that_name(pulled, tmp_path, monkeypatch):
+    """Their contact sheets would show what nobody picked."""
+    others = str(draw_images(tmp_path / "others", darkest=90))
+    result = fkal("sync", "--data-root", others, code=3)
+    assert "0 of 1 experiments" in result.stdout
+    assert "its split has the digest" in result.stderr and "--data-root" in result.stderr
+
+
+def test_a_damaged_iteration_is_left_out_and_the_others_are_taken(pulled, said):
+    """Of another seed, say: nothing that stands in a published file ends a stage."""
+    whole = Path(EXPERIMENTS)
+    damaged = shutil.copytree(whole, whole.with_name("s1"))
+    about = json.loads((damaged / "about.json").read_text())
+    (damaged / "about.json").write_text(json.dumps({**about, "fingerprint": 32 * "0"}))
+    (damaged / "round-01.json").write_bytes((damaged / "round-01.json").read_bytes()[:40])
+    adopt(Path("data"), Path("runs"), said.append)
+    assert len(said) == 1 and "its JSON file is corrupt" in said[0] and str(damaged) in said[0]
+    assert the_state(pulled).finished_count == 3
+    result = fkal("sync", code=3)
+    assert "1 of 2 experiments" in result.stdout and "dvc checkout" in result.stderr
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"s0": []}', '{"s0": {"round-01": 3}}'])
+def test_timings_that_are_none_cost_the_seconds_alone(pulled, said, content):
+    Path(TIMINGS).write_text(content)
+    adopt(Path("data"), Path("runs"), said.append)
+    assert len(said) == 1 and "the seconds of its iterations are left out" in said[0]
+    assert the_state(pulled).finished_count == 3
+
+
+def test_what_was_pulled_and_is_run_again_is_not_of_this_machine(pulled):
+    timings = json.loads(Path(TIMINGS).read_text())
+    timings["s0"]["made_with"].update({"git commit": "f00", "device": "cuda (Big)", "algorithm": "0"})
+    Path(TIMINGS).write_text(json.dumps(timings))
+    write_params(pulled)
+    planning.plan(None, Path("data"), Path("runs"))
+    stages.experiment(Path("data/plan/mine-2/methods/random.yaml"), Path("runs"), None, 1)
+    told = {name: the_run().data.tags.get(f"fkal.{name}") for name in ("git_commit", "device", "algorithm")}
+    assert told == {"git_commit": "f00", "device": "cuda (Big)", "algorithm": "0"}
 
 
 def test_a_synced_run_names_who_made_it_and_measures_no_machine(pulled):

@@ -139,6 +139,7 @@ def test_apply_without_trials_applies_what_waits_and_runs_nothing(here):
     assert "train.batch_size = 12\n" in shown
     assert "acquisition.pseudo_label = trace, not where a method's name says it (pfk_LABEL)" in shown
     assert json.loads(fkal("tune", "--preset", "digits", "--apply", "--json").stdout)["applied"]
+    assert "was applied before" in fkal("tune", "--dataset", "digits", "--apply", "--dry-run").stdout
     assert not Path("runs").exists()
 
 
@@ -155,6 +156,27 @@ def test_to_apply_takes_neither_torch_nor_a_tracker(here):
     assert told.stdout == "0 []\n"
 
 
+@pytest.mark.parametrize(
+    "option", [("--method", "random"), ("--space", "lr"), ("--seeds", "0-1"), ("--force",), ("--set", "train.lr=1")]
+)
+def test_options_of_a_search_are_refused_where_nothing_is_searched(here, option):
+    write_tuned(
+        Path("params/tuned/digits.yaml"), {"train.batch_size": 12}, {**WAITING, "over": {"train.batch_size": 20}}
+    )
+    result = fkal("tune", "--dataset", "digits", *option, "--apply", code=2)
+    assert f"{option[0]} nothing beside it" in result.stderr and "--trials" in result.stderr
+    assert not read_tuned(Path("params/tuned/digits.yaml")).study.applied
+
+
+def test_a_method_of_the_grid_that_is_none_is_told_before_a_trial(here):
+    Path("params.yaml").write_text(
+        fkal("grid", "--dataset", "digits", "--method", "random").stdout.replace("method: [random]", "method: [rnadom]")
+    )
+    result = fkal("tune", "--dataset", "digits", "--method", "random", "--trials", "1", code=2)
+    assert "rnadom" in result.stderr and "grid.method" in result.stderr
+    assert not Path("runs/state").exists()
+
+
 def test_to_apply_where_nothing_waits_names_the_command_that_makes_one(here):
     result = fkal("tune", "--dataset", "digits", "--apply", code=4)
     assert "no result waits there; search one: fkal tune --dataset digits" in result.stderr
@@ -165,6 +187,8 @@ def test_to_apply_what_no_study_wrote_is_refused(here):
     path.parent.mkdir(parents=True)
     path.write_text("study: [")
     assert "not valid YAML" in fkal("tune", "--dataset", "digits", "--apply", code=2).stderr
+    path.write_bytes(b"train: {lr: \xff}")
+    assert "not UTF-8" in fkal("tune", "--dataset", "digits", "--apply", code=2).stderr
     path.write_text("study: {applied: false}\n")
     assert "set it to true by hand" in fkal("tune", "--dataset", "digits", "--apply", code=2).stderr
 

@@ -149,14 +149,50 @@ def gone() -> dict:
     return {**this_worker(), "started": this_worker()["started"] - 60}
 
 
+def asked(study: optuna.Study) -> optuna.Trial:
+    """A trial of another process."""
+    return study.ask(
+        {"train.batch_size": optuna.distributions.IntDistribution(5, 80, log=True),
+         "train.lr": optuna.distributions.FloatDistribution(0.005, 0.5, log=True)}
+    )  # fmt: skip
+
+
+def test_a_lost_trial_that_another_process_was_first_to_fail_is_left_to_it(here, monkeypatch):
+    told, _ = tuned("--trials", "1")
+    study = journal(told["study"])
+    lost = asked(study)
+    lost.set_user_attr("fkal.worker", gone())
+
+    def meanwhile(trial) -> bool:
+        if is_lost(trial):
+            study.tell(trial.number, state=TrialState.FAIL)
+            return True
+        return False
+
+    monkeypatch.setattr("fkal.edge.study.is_lost", meanwhile)
+    again, said = tuned("--trials", "2")
+    assert [trial["state"] for trial in again["trials"]] == ["complete", "fail", "complete"]
+    assert "queued again" not in said
+    assert all(trial.user_attrs.get("fkal.retry_of") is None for trial in study.trials)
+
+
+@pytest.mark.parametrize(("seconds", "retried"), [(-1.0, True), (60.0, False)])
+def test_a_failed_trial_whose_retry_a_kill_prevented_gets_it_in_time(here, monkeypatch, seconds, retried):
+    monkeypatch.setattr("fkal.edge.study.FORGOTTEN_SECONDS", seconds)
+    told, _ = tuned("--trials", "1")
+    study = journal(told["study"])
+    lost = asked(study)
+    lost.set_user_attr("fkal.lost", True)
+    study.tell(lost, state=TrialState.FAIL)
+    tuned("--trials", "2")
+    assert ([trial.user_attrs.get("fkal.retry_of") for trial in study.trials].count(lost.number) == 1) is retried
+
+
 def test_a_trial_that_ends_its_workers_is_given_up_after_three_retries(here):
     told, _ = tuned("--trials", "1")
     study = journal(told["study"])
     for retries, words in [(2, "its worker is gone; it is queued again"), (3, "its worker was gone 4 times")]:
-        lost = study.ask(
-            {"train.batch_size": optuna.distributions.IntDistribution(5, 80, log=True),
-             "train.lr": optuna.distributions.FloatDistribution(0.005, 0.5, log=True)}
-        )  # fmt: skip
+        lost = asked(study)
         lost.set_user_attr("fkal.worker", gone())
         lost.set_user_attr("fkal.retries", retries)
         told, said = tuned("--trials", str(retries))

@@ -77,7 +77,10 @@ def adopt_experiment(one: Published, root: Path, out: Path, say: Say) -> None:
 
 
 def _are_same(state: Path, facts: Sequence[Path]) -> bool:
-    """Whether the state's first iterations are those published; their files' digests stand in the facts."""
+    """Whether the state's first iterations are those published; their files' digests stand in the facts.
+
+    Raises UnusableRound for published facts that are none.
+    """
     return all(untimed((state / path.name).read_bytes())[0] == path.read_bytes() for path in facts)
 
 
@@ -94,12 +97,18 @@ def _about_bytes(one: Published, made_with: Mapping[str, str]) -> bytes:
     return (json.dumps({**told, "format": about.FORMAT, MADE_WITH: made_with}, indent=1) + "\n").encode()
 
 
+def _is_timed(seed: Any) -> bool:
+    return isinstance(seed, dict) and all(isinstance(each, dict) for each in seed.values())
+
+
 def _timings(path: Path, say: Say) -> Mapping[str, Any]:
     try:
         values = json.loads(path.read_bytes())
-        return values if isinstance(values, dict) else {}
+        if not isinstance(values, dict) or not all(map(_is_timed, values.values())):
+            raise ValueError("no timings by seed and iteration")
+        return values
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        say(f"{path}: not JSON ({error}); the seconds of its iterations are left out")
+        say(f"{path}: not what was written ({error}); the seconds of its iterations are left out")
         return {}

@@ -32,16 +32,20 @@ def apply(
     A file made by hand has no study, and is used anyway.
     """
     path = _waiting(folder, dataset, preset, params)
-    text = path.read_text()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _unusable(path, f"not UTF-8 ({error})") from None
     values = _read(path, text)
     study = values.pop("study", None)
-    if isinstance(study, dict) and study.get("applied") is not True:
+    was_applied = not isinstance(study, dict) or study.get("applied") is True
+    if not was_applied:
         text = WAITS.sub(r"\1true", text, count=1)
         if _read(path, text)["study"].get("applied") is not True:
             raise _unusable(path, "study.applied is not where a study writes it; set it to true by hand")
         if not dry_run:
             write_whole(path, text.encode())
-    _show(path, values, dry_run, as_json)
+    _show(path, values, is_applied=was_applied or not dry_run, is_new=not was_applied, as_json=as_json)
 
 
 def overruled(key: str) -> str:
@@ -80,12 +84,15 @@ def _unusable(path: Path, why: str) -> Exception:
     return ConfigError(f"{path}: {why}; or let `fkal tune --force` write the file anew")
 
 
-def _show(path: Path, values: Mapping[str, Mapping[str, Any]], dry_run: bool, as_json: bool) -> None:
+def _show(
+    path: Path, values: Mapping[str, Mapping[str, Any]], *, is_applied: bool, is_new: bool, as_json: bool
+) -> None:
     flat = {f"{section}.{name}": value for section, names in values.items() for name, value in names.items()}
     if as_json:
-        typer.echo(json.dumps({"tuned": str(path), "applied": not dry_run, "values": flat}))
+        typer.echo(json.dumps({"tuned": str(path), "applied": is_applied, "values": flat}))
         return
-    typer.echo(f"{path}: {'would be applied' if dry_run else 'applied'}; experiments of this dataset then have")
+    state = "applied" if is_applied and is_new else "was applied before" if is_applied else "would be applied"
+    typer.echo(f"{path}: {state}; its values for experiments of this dataset (`fkal config` shows what results)")
     for key, value in flat.items():
         but = overruled(key)
         typer.echo(f"  {key} = {value}" + (f", {but}" if but else ""))

@@ -7,6 +7,7 @@ import typer
 
 from fkal.edge import runs_cli
 from fkal.edge.answers import answered
+from fkal.edge.beside import refuse_beside_apply, refuse_beside_plan
 from fkal.version import __version__
 
 app = typer.Typer(
@@ -46,10 +47,12 @@ PlanFile = Annotated[
     Path | None,
     typer.Option(help="Be a stage of the pipeline: do what this file of `fkal plan` says."),
 ]
+Untuned = Annotated[bool, typer.Option("--untuned", help="Leave out what `fkal tune --apply` put over the settings.")]
 Tracking = Annotated[str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI or ./mlflow.db]")]
 Root = Annotated[Path, typer.Option(help="Folder of what the pipeline publishes.")]
 Out = Annotated[Path, typer.Option(help="Folder for splits, weights, finished iterations and curves.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -83,10 +86,8 @@ def run(
     jobs: Annotated[
         int, typer.Option(envvar="FKAL_JOBS", help="Experiments at work at once, each in a process of its own.")
     ] = 1,
-    untuned: Annotated[
-        bool, typer.Option("--untuned", help="Leave out what `fkal tune --apply` put over the settings.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
+    untuned: Untuned = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -99,7 +100,7 @@ def run(
         from fkal.edge import configuring, running, stages
 
         if plan is not None:
-            stages.refuse_beside_plan(context)
+            refuse_beside_plan(context)
             stages.experiment(plan, out, tracking_uri, jobs)
             return
         sources = configuring.Sources(
@@ -128,6 +129,7 @@ def cost(
     data_root: DataRoot = None,
     method: Method = None,
     seeds: Seeds = None,
+    untuned: Untuned = False,
     out: Out = Path("runs"),
     as_json: Json = False,
     debug: Debug = False,
@@ -148,10 +150,52 @@ def cost(
             ratio=ratio,
             data_root=data_root,
             assignments=assignments or [],
+            tuned=None if untuned else configuring.TUNED,
         )
         configs = configuring.experiments(sources, method, seeds)
         run = costs.run_command(sources, method, seeds, out)
         costs.show(configs, out=out, run=run, as_json=as_json)
+
+
+TunedDataset = Annotated[str | None, typer.Option(help="The dataset whose settings are tuned: digits, svhn.")]
+TunedMethod = Annotated[str | None, typer.Option(help="The method, as `fkal run` takes it; one.")]
+TrialSeeds = Annotated[
+    str | None, typer.Option(help="Seeds of each trial, averaged: 0-1. [default: the configured one]")
+]
+Trials = Annotated[
+    int | None,
+    typer.Option(help="Finished trials that the study shall have, earlier ones included. [default: 30]"),
+]
+Objective = Annotated[
+    str, typer.Option(help="aubc, final or minority (held-out accuracy), or with the cost: aubc,cost.")
+]
+Space = Annotated[
+    str | None,
+    typer.Option(
+        help="Search these as well, comma-separated: lr, decay, epochs (train.decay_epochs move in proportion), "
+        "combine, pseudo_label, matching, whitening, k. "
+        "Searched anyway: batch_size and taps, or what the params file has under tune.space."
+    ),
+]
+Holdout = Annotated[
+    int | None,
+    typer.Option(help="Validation images a class to measure on. [default: a fifth of validation_per_class]"),
+]
+Sampler = Annotated[str, typer.Option(help="tpe, random, gp, cmaes or nsgaii.")]
+Pruner = Annotated[str | None, typer.Option(help="median, percentile, hyperband, halving or none. [default: median]")]
+Storage = Annotated[
+    str | None, typer.Option(help="Journal file, or a database's URL. [default: OUT/tune/STUDY.journal]")
+]
+TunedDir = Annotated[Path, typer.Option(help="Folder of the result, DATASET.yaml.")]
+Apply = Annotated[
+    bool,
+    typer.Option(
+        "--apply",
+        help="Have experiments use the result that waits, and run nothing; "
+        "with --trials, use what the study has found once it has so many.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace a result that was edited by hand.")]
 
 
 @app.command(
@@ -161,54 +205,27 @@ def cost(
     "    fkal tune --dataset digits --apply"
 )
 def tune(
-    dataset: Annotated[str | None, typer.Option(help="The dataset whose settings are tuned: digits, svhn.")] = None,
+    context: typer.Context,
+    dataset: TunedDataset = None,
     preset: Preset = None,
     params: Params = None,
     assignments: Set = None,
     data_root: DataRoot = None,
-    method: Annotated[str | None, typer.Option(help="The method, as `fkal run` takes it; one.")] = None,
-    seeds: Annotated[
-        str | None, typer.Option(help="Seeds of each trial, averaged: 0-1. [default: the configured one]")
-    ] = None,
-    trials: Annotated[
-        int | None,
-        typer.Option(help="Finished trials that the study shall have, earlier ones included. [default: 30]"),
-    ] = None,
-    objective: Annotated[
-        str, typer.Option(help="aubc, final or minority (held-out accuracy), or with the cost: aubc,cost.")
-    ] = "aubc",
-    space: Annotated[
-        str | None,
-        typer.Option(
-            help="Search these as well, comma-separated: lr, decay, epochs (train.decay_epochs move in proportion), "
-            "combine, pseudo_label, matching, whitening, k. "
-            "Searched anyway: batch_size and taps, or what the params file has under tune.space."
-        ),
-    ] = None,
-    holdout: Annotated[
-        int | None,
-        typer.Option(help="Validation images a class to measure on. [default: a fifth of validation_per_class]"),
-    ] = None,
-    sampler: Annotated[str, typer.Option(help="tpe, random, gp, cmaes or nsgaii.")] = "tpe",
-    pruner: Annotated[
-        str | None, typer.Option(help="median, percentile, hyperband, halving or none. [default: median]")
-    ] = None,
-    storage: Annotated[
-        str | None, typer.Option(help="Journal file, or a database's URL. [default: OUT/tune/STUDY.journal]")
-    ] = None,
-    tuned_dir: Annotated[Path, typer.Option(help="Folder of the result, DATASET.yaml.")] = Path("params/tuned"),
-    apply: Annotated[
-        bool,
-        typer.Option(
-            "--apply",
-            help="Have experiments use the result that waits, and run nothing; "
-            "with --trials, use what the study has found once it has so many.",
-        ),
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a result that was edited by hand.")] = False,
+    method: TunedMethod = None,
+    seeds: TrialSeeds = None,
+    trials: Trials = None,
+    objective: Objective = "aubc",
+    space: Space = None,
+    holdout: Holdout = None,
+    sampler: Sampler = "tpe",
+    pruner: Pruner = None,
+    storage: Storage = None,
+    tuned_dir: TunedDir = Path("params/tuned"),
+    apply: Apply = False,
+    force: Force = False,
     out: Out = Path("runs"),
     tracking_uri: Tracking = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the space and what would run, and stop.")] = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -221,6 +238,7 @@ def tune(
         if apply and trials is None:
             from fkal.edge import applying
 
+            refuse_beside_apply(context)
             applying.apply(tuned_dir, dataset, preset, params, dry_run=dry_run, as_json=as_json)
             return
         from fkal.edge import tuning
@@ -258,7 +276,7 @@ def split(
         from fkal.edge import configuring, preparing, stages
 
         if plan is not None:
-            stages.refuse_beside_plan(context)
+            refuse_beside_plan(context)
             stages.split(plan, out)
             return
         sources = configuring.Sources(
@@ -293,7 +311,7 @@ def pretrain(
         from fkal.edge import configuring, preparing, stages
 
         if plan is not None:
-            stages.refuse_beside_plan(context)
+            refuse_beside_plan(context)
             stages.pretrain(plan, out)
             return
         sources = configuring.Sources(
@@ -333,7 +351,7 @@ def descriptors(
         from fkal.edge import configuring, preparing, stages
 
         if plan is not None:
-            stages.refuse_beside_plan(context)
+            refuse_beside_plan(context)
             stages.descriptors(plan, out)
             return
         sources = configuring.Sources(
@@ -490,6 +508,7 @@ def config(
     assignments: Set = None,
     data_root: DataRoot = None,
     method: Method = None,
+    untuned: Untuned = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -504,6 +523,7 @@ def config(
             ratio=ratio,
             data_root=data_root,
             assignments=assignments or [],
+            tuned=None if untuned else configuring.TUNED,
         )
         typer.echo(configuring.shown(configuring.settings(sources, method), as_json=as_json), nl=False)
 

@@ -18,7 +18,12 @@ KIND = "fkal.kind"
 ROUND_DIGEST = "fkal.round_digest"
 SUPERSEDED = "fkal.superseded_key"
 PARENT = "mlflow.parentRunId"
-RECORDED = {"fkal.version": "fkal", "fkal.device": "device", "fkal.git_commit": "git commit"}
+RECORDED = {
+    "fkal.algorithm": "algorithm",
+    "fkal.version": "fkal",
+    "fkal.device": "device",
+    "fkal.git_commit": "git commit",
+}
 """Tags by what a state's `made_with` calls them."""
 
 MadeWith = Mapping[str, str] | None
@@ -93,8 +98,9 @@ def git_commit(directory: Path) -> str | None:
 
 def _tags(experiment: Traced, made_with: MadeWith = None) -> dict[str, str]:
     made = _here(experiment.device, Path.cwd()) if made_with is None else _elsewhere(made_with)
+    own = {f"fkal.{name}": value for name, value in experiment.tags.items()}
     return {
-        **{f"fkal.{name}": value for name, value in experiment.tags.items()},
+        **{name: value for name, value in own.items() if made_with is None or name not in RECORDED},
         "fkal.fingerprint": experiment.fingerprint,
         "fkal.cell": experiment.cell,
         "fkal.seed": str(experiment.seed),

@@ -93,7 +93,7 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
             command=command,
             svgs=svgs,
         )
-    _write(to / "accuracy.csv", csv_bytes(spread(pd.concat([panel.frame for panel in panels]))))
+    _write(to / "accuracy.csv", csv_bytes(spread(pd.concat([p.frame.assign(schedule=p.schedule) for p in panels]))))
     whole = material.frame[material.frame["method"].map(labels_whole_pool)]
     _write(to / "iterations.csv", csv_bytes(pd.concat([*(panel.frame for panel in panels), whole])))
     _write(to / "index.html", text.encode())
@@ -101,7 +101,7 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
 
 
 def spread(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a curve (dataset, bias, method) and number of labels: mean accuracy and one deviation around it.
+    """One row a curve (dataset, bias, method, schedule) and number of labels: mean accuracy and a deviation around it.
 
     The accuracy is that on the test set, or on what was held out in its stead.
     """
@@ -110,6 +110,7 @@ def spread(frame: pd.DataFrame) -> pd.DataFrame:
     if held_out.any() and not held_out.all():
         accuracy = accuracy.where(~held_out, frame["holdout/accuracy"])
     words = frame["dataset"] + " " + frame["bias"] + " " + frame["method"]
+    words = words + frame["schedule"]
     frame = frame.assign(curve=words + held_out.map({True: " (held out)", False: ""}), accuracy=accuracy)
     found = frame.groupby(["curve", *CURVE], sort=False)["accuracy"]
     table = found.agg(accuracy="mean", std="std", seeds="count").reset_index()

@@ -98,7 +98,10 @@ def timed(json_bytes: bytes, timings: Mapping[str, Any]) -> bytes:
 
 
 def _facts(json_bytes: bytes) -> Mapping[str, Any]:
-    facts = json.loads(json_bytes)
+    try:
+        facts = json.loads(json_bytes)
+    except ValueError as error:
+        raise UnusableRound(f"its JSON file is corrupt ({error})") from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise UnusableRound(f"its JSON file is not of format {FORMAT}")
     return facts

@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import get_num_threads
 
 from fkal.config import Config, ConfigError, digest_of
-from fkal.edge.about import about_bytes
+from fkal.edge.about import about_bytes, read_about
 from fkal.edge.answers import SomeFailed, is_wrong
 from fkal.edge.outcomes import Group, Outcome, by_cell, group_of
 from fkal.edge.preparing import refuse_unusable
@@ -148,7 +148,15 @@ def run_one(experiment: Experiment, out: Path, tracking: str | None, *, shown_by
         rounds = state.rounds(experiment.say)
         state.describe(about_bytes(experiment))
         was_finished = state.is_finished
-        with TrackedRun.open(experiment, state, uri=tracking, say=experiment.say, monitor=not was_finished) as tracked:
+        about = read_about(state.path) if len(rounds) >= experiment.rounds else None  # who made them, here or elsewhere
+        with TrackedRun.open(
+            experiment,
+            state,
+            uri=tracking,
+            say=experiment.say,
+            monitor=about is None,
+            made_with=about.made_with if about else None,
+        ) as tracked:
             tracked.replay(rounds)
             if len(rounds) < experiment.rounds:
                 if rounds:

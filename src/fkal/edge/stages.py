@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from fkal.config import ConfigError, Layer, merged
+from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
 from fkal.edge import preparing, running
 from fkal.edge.about import read_about
 from fkal.edge.adopting import adopt, adopt_experiment
@@ -27,20 +28,7 @@ from fkal.edge.publishing import (
 from fkal.edge.state import StateDirectory, StateInUse
 from fkal.experiment import prepare
 
-BESIDE_PLAN = frozenset({"plan", "out", "tracking_uri", "jobs", "debug"})
-
-
-def refuse_beside_plan(context: typer.Context) -> None:
-    """Raises ConfigError for options that would say otherwise than the plan file, or go unheard."""
-    given = {param.name: param.opts[0] for param in context.command.params if _is_given(context, param.name)}
-    others = [option for name, option in given.items() if name not in BESIDE_PLAN]
-    if others:
-        raise ConfigError(f"--plan says what is done, and {', '.join(others)} nothing beside it: give one or the other")
-
-
-def _is_given(context: typer.Context, name: str | None) -> bool:
-    source = None if name is None else context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)
 
 
 def split(plan: Path, out: Path) -> None:
@@ -88,18 +76,22 @@ def experiment(plan: Path, out: Path, tracking: str | None, jobs: int) -> None:
 def sync(root: Path, out: Path, tracking: str | None, data_root: Path | None = None) -> None:
     """Bring the scratch folder and the tracking store up to what is published; nothing is computed.
 
-    Raises SomeFailed where experiments are left out.
+    Raises SomeFailed where experiments are left out, and MissingData where no experiment's images are here.
     """
-    left_out = []
+    left_out: dict[Path, Exception] = {}
     folders = list(published_folders(root))
     for folder in folders:
         try:
             _sync(read_published(folder), root, out, tracking, data_root)
-        except (ConfigError, StateInUse) as error:
-            left_out.append(f"{folder}: {error}")
+        except (ConfigError, StateInUse, *DATA_ERRORS) as error:
+            left_out[folder] = error
     typer.echo(f"{len(folders) - len(left_out)} of {len(folders)} experiments published under {root} are tracked")
+    missing = [error for error in left_out.values() if isinstance(error, MissingData)]
+    if missing and len(missing) == len(folders):
+        raise missing[0]
     if left_out:
-        raise SomeFailed(f"{len(left_out)} of {len(folders)} experiments are left out:\n" + "\n".join(left_out))
+        lines = [f"{folder}: {error}" for folder, error in left_out.items()]
+        raise SomeFailed(f"{len(left_out)} of {len(folders)} experiments are left out:\n" + "\n".join(lines))
 
 
 def _sync(one: Published, root: Path, out: Path, tracking: str | None, data_root: Path | None) -> None:
@@ -109,6 +101,11 @@ def _sync(one: Published, root: Path, out: Path, tracking: str | None, data_root
     config = merged([Layer(str(one.folder), one.config.tree), Layer("--data-root", place)])
     adopt_experiment(one, root, out, say)
     ready = replace(prepare(config, out, say), fingerprint=one.fingerprint)
+    if ready.split.digest != one.split_digest:
+        raise ConfigError(
+            f"its split has the digest {one.split_digest}, and {ready.split.digest} when it is drawn from the images "
+            f"of {config.data.name} here; name the folder of the images that it was drawn from by --data-root"
+        )
     with StateDirectory(out, one.fingerprint) as state:
         rounds = state.rounds(say)
         if len(rounds) < ready.rounds:

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 import psutil
 from filelock import FileLock
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages._heartbeat import BaseHeartbeatThread, get_heartbeat_thread, is_heartbeat_enabled
@@ -35,6 +36,9 @@ MOST_RETRIES = 3
 
 NAMELESS_SECONDS = 60.0
 """So long another machine's worker may take to write its name on its trial."""
+
+FORGOTTEN_SECONDS = 60.0
+"""So long the process that failed a lost trial may take to queue it again."""
 
 HEARTBEAT_SECONDS, SILENCE_SECONDS = 30, 180
 """How often a trial's worker tells a database that it lives, and how long without a word it is taken for gone."""
@@ -127,24 +131,33 @@ class SharedStudy:
             trial.set_user_attr(f"fkal.{key}", value)
 
     def _requeue_lost(self, on_lost: Callable[[FrozenTrial], None]) -> None:
-        """The retry is queued first: a kill in between leaves one retry, and no trial is forgotten."""
-        retried = {trial.user_attrs.get(RETRY_OF) for trial in self.trials()}
-        silent = self._silent()
+        """Of several processes that find a trial lost, the storage lets one fail it, and that one queues the retry.
+
+        Where a kill came in between, another does so once `FORGOTTEN_SECONDS` have passed.
+        """
+        silent, failed = self._silent(), []
         for trial in self.trials(TrialState.RUNNING):
             is_foreign = _host(trial) not in (None, _here())
             if trial._trial_id not in silent if is_foreign else not is_lost(trial):
                 continue
             retries = trial.user_attrs.get(RETRIES, 0)
-            if retries >= MOST_RETRIES:
-                reason = f"its worker was gone {retries + 1} times, for want of memory maybe; it is given up"
-                self._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
-            else:
-                if trial.number not in retried:
-                    attributes = {RETRY_OF: trial.number, RETRIES: retries + 1}
-                    self.optuna.enqueue_trial(self._same_values(trial), user_attrs=attributes)
-                self._storage.set_trial_user_attr(trial._trial_id, LOST, True)
-            self.optuna.tell(trial.number, state=TrialState.FAIL)
+            given_up = f"its worker was gone {retries + 1} times, for want of memory maybe; it is given up"
+            why = {REASON: given_up} if retries >= MOST_RETRIES else {LOST: True}
+            try:
+                for key, value in why.items():
+                    self._storage.set_trial_user_attr(trial._trial_id, key, value)
+                if not self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL):
+                    continue
+            except UpdateFinishedTrialError:
+                continue  # it ended, or another process was first
+            failed.append(trial.number)
             on_lost(self.optuna.get_trials(deepcopy=False)[trial.number])
+        retried = {trial.user_attrs.get(RETRY_OF) for trial in self.trials()}
+        for trial in self.trials(TrialState.FAIL):
+            is_due = trial.number in failed or _seconds_since(trial.datetime_complete) > FORGOTTEN_SECONDS
+            if LOST in trial.user_attrs and trial.number not in retried and is_due:
+                attributes = {RETRY_OF: trial.number, RETRIES: trial.user_attrs.get(RETRIES, 0) + 1}
+                self.optuna.enqueue_trial(self._same_values(trial), user_attrs=attributes)
 
     def _silent(self) -> list[int]:
         """Ids of trials whose worker has told a database for long that it lives, and tells it no more.
@@ -247,8 +260,12 @@ def is_lost(trial: FrozenTrial) -> bool:
     worker = trial.user_attrs.get(WORKER)
     if worker is not None:
         return not is_alive(worker)
-    assert trial.datetime_start is not None, trial.number
-    return (datetime.now() - trial.datetime_start).total_seconds() > NAMELESS_SECONDS
+    return _seconds_since(trial.datetime_start) > NAMELESS_SECONDS
+
+
+def _seconds_since(moment: datetime | None) -> float:
+    """As Optuna tells time: without a zone."""
+    return 0.0 if moment is None else (datetime.now() - moment).total_seconds()
 
 
 def _host(trial: FrozenTrial) -> str | None:

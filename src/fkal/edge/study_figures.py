@@ -62,9 +62,12 @@ def trials_frame(study: optuna.Study, plan: Plan) -> pd.DataFrame:
 def _write_importances(
     folder: Path, study: optuna.Study, target: Callable[[optuna.trial.FrozenTrial], float] | None, name: str
 ) -> None:
-    """By fANOVA; its forest is seeded, so that one study has one answer."""
+    """By fANOVA; its forest is seeded, so that one study has one answer. None of so few trials that no tree varies."""
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    shares = optuna.importance.get_param_importances(study, evaluator=evaluator, target=target)
+    try:
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator, target=target)
+    except RuntimeError:  # a tree grows on a sample of the trials, which may all be one
+        return
     pd.DataFrame({"parameter": list(shares), "importance": list(shares.values())}).to_csv(
         folder / "importances.csv", index=False
     )

@@ -8,10 +8,11 @@ from optuna.trial import TrialState
 
 from fkal.acquisition import acquisition
 from fkal.config import Config, Layer, from_environment, merged, method_layer
-from fkal.edge.configuring import Sources
+from fkal.edge.configuring import TUNED, Sources
 from fkal.edge.plan import Plan
 from fkal.edge.progress import say
 from fkal.edge.study_report import Findings
+from fkal.feasibility import configured
 from fkal.identity import method_name
 from fkal.tuned import nested, read_tuned, refuse_hand_made, value_at, write_tuned
 
@@ -24,7 +25,7 @@ def written(path: Path, findings: Findings, *, apply: bool, force: bool) -> bool
     plan, values = findings.plan, findings.best_settings
     applied = apply or (not force and _was_applied(path, plan, values))
     if not applied and path.exists() and not force and _is_applied(path):
-        say(f"{path}: other values were applied; these are not yet: fkal tune --apply")
+        say(f"{path}: other values were applied; these are not yet: {apply_command(path)}")
     write_tuned(
         path,
         values,
@@ -48,16 +49,23 @@ def without_effect(values: Mapping[str, Any], file: Config, given: Sources, meth
 
     The methods are those of the params file's grid, and the one that was tuned.
     """
-    params = given.file()
-    names = [*(params.grid.method if params.grid else ()), *([method] if method else [])]
     layers = [Layer("file", file.tree), Layer("tuned", nested(values))]
     lines = []
-    for name in dict.fromkeys(names):
-        said = method_layer(params.short_name(name))
+    for name, said in methods_concerned(given, method).items():
         lines += [f"on {name}: {line}" for line in _overruled(values, [*layers, said], "its name says")]
     environment = from_environment(given.environment)
     set_there = {key: value for key, value in values.items() if _has(environment.values, key)}
     return [*lines, *_overruled(set_there, [*layers, environment], "the environment says")]
+
+
+def methods_concerned(given: Sources, method: str | None) -> dict[str, Layer]:
+    """What the names say that experiments will use the values with. Raises ConfigError for one that is unknown."""
+    params = given.file()
+    names = [*(params.grid.method if params.grid else ()), *([method] if method else [])]
+    said = {name: method_layer(params.short_name(name)) for name in names}
+    for name, layer in said.items():
+        configured(f"{params.origin}: grid.method {name}", acquisition, merged([layer]).acquisition.name)
+    return said
 
 
 def _has(tree: Mapping[str, Any], key: str) -> bool:
@@ -76,6 +84,12 @@ def _overruled(values: Mapping[str, Any], layers: list[Layer], who: str) -> Iter
             yield f"{key} = {value} has no effect, since {who} {there}"
         elif section == "acquisition" and name not in reads:
             yield f"{key} = {value} has no effect, since {method_name(config)} does not read it"
+
+
+def apply_command(path: Path) -> str:
+    """The command that has experiments use the values of a tuned file."""
+    where = "" if path.parent == TUNED else f" --tuned-dir {path.parent}"
+    return f"fkal tune --dataset {path.stem}{where} --apply"
 
 
 def _is_applied(path: Path) -> bool:

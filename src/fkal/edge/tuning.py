@@ -28,7 +28,7 @@ from fkal.edge.study import REASON, SharedStudy, finished_count, storage_named
 from fkal.edge.study_report import Findings, best_table, line
 from fkal.edge.study_tracking import StudyRun
 from fkal.edge.trials import attempt
-from fkal.edge.tuned_result import without_effect, written
+from fkal.edge.tuned_result import apply_command, methods_concerned, without_effect, written
 from fkal.edge.ui import ui_command
 from fkal.experiment import Experiment, prepare
 from fkal.spelling import did_you_mean
@@ -118,6 +118,7 @@ def planned(given: configuring.Sources, method: str | None, seeds: str | None, w
     base = _held_out(config, wishes.holdout)
     more = [name.strip() for name in wishes.space.split(",")] if wishes.space else []
     numbers = configuring.seed_numbers(seeds) if seeds else [base.seed]
+    methods_concerned(given, method)
     return Plan(
         base=base,
         file=_file(given),
@@ -225,15 +226,10 @@ def _show(
     Console(width=None if os.isatty(1) else WIDTH).print(best_table(findings))
     pruned, failed = findings.count(TrialState.PRUNED), len(findings.failed)
     typer.echo(f"{findings.count(TrialState.COMPLETE)} trials complete, {pruned} pruned, {failed} failed")
-    typer.echo(f"tuned: {path} ({'applied' if applied else f'not applied yet: {_apply_command(path)}'})")
+    typer.echo(f"tuned: {path} ({'applied' if applied else f'not applied yet: {apply_command(path)}'})")
     for each in idle:
         typer.echo(f"  {each}")
     typer.echo(f"look at the study: {ui_command(uri)}")
-
-
-def _apply_command(path: Path) -> str:
-    where = "" if path.parent == configuring.TUNED else f" --tuned-dir {path.parent}"
-    return f"fkal tune --dataset {path.stem}{where} --apply"
 
 
 def _show_plan(plan: Plan, wishes: Wishes, as_json: bool) -> None:

@@ -87,6 +87,7 @@ def _numbers(panel: Panel, method: str, score: str) -> pd.DataFrame:
     if score in panel.baseline:
         table["all_labels"] = 100 * panel.baseline[score]
     about = {"dataset": panel.group.dataset, "bias": panel.group.bias, "method": method}
+    about |= {"schedule": panel.schedule.removeprefix(", ")} if panel.schedule else {}
     table = table.reset_index()
     for place, (column, value) in enumerate(about.items()):
         table.insert(place, column, value)

@@ -107,7 +107,7 @@ def key_below(figure: "Figure", handles: Sequence["Artist"]) -> None:
     """A legend of what is no method, row by row, as many a row as there is room for."""
     width, height = figure.get_size_inches()
     room = 0.4 + 0.07 * max(len(str(each.get_label())) for each in handles)  # inches of an entry
-    columns = min(len(handles), int(width / room))
+    columns = max(1, min(len(handles), int(width / room)))
     figure.set_size_inches(width, height + ROW * -(-len(handles) // columns))
     by_row = [each for column in range(columns) for each in handles[column::columns]]
     short: Any = {"handlelength": 1.2, "handletextpad": 0.4, "columnspacing": 1.0, "fontsize": 7.5}

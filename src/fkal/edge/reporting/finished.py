@@ -1,5 +1,6 @@
 """Finished experiments as the report reads them, and all their iterations as one table."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -41,10 +42,11 @@ class Finished:
 
     @property
     def variant(self) -> dict[str, Any]:
-        """What it shares with all experiments that differ from it in their seeds alone."""
+        """What it shares with all experiments that differ from it in their seeds alone: of two GPUs any will do."""
         config = self.outcome.config
         made = {ALGORITHM: self.made_with[ALGORITHM]} if ALGORITHM in self.made_with else {}
-        return {**settings_read(config), "data": about_data(config.tree), "device": config.device, **made}
+        device = re.split("[: ]", self.made_with.get("device", config.device))[0]
+        return {**settings_read(config), "data": about_data(config.tree), "device": device, **made}
 
 
 @dataclass(frozen=True)

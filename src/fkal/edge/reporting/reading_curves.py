@@ -24,8 +24,7 @@ def from_curves(path: Path) -> Material:
         missing.append(" or ".join(MEASURED))
     if missing or frame.empty:
         raise ConfigError(f"{path}: has {len(frame)} rows and lacks {missing}; name a CSV that `fkal run` wrote")
-    run = [*ONCE, "fingerprint"] if "fingerprint" in frame else ONCE
-    twice = with_groups(frame).duplicated(run)
+    twice = with_groups(frame).duplicated([*ONCE, "budget", "most"])
     if twice.any():
         row = frame[twice].iloc[0]
         raise ConfigError(

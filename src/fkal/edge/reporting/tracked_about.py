@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 from fkal.config import Config, from_assignments, merged
-from fkal.edge.about import ALGORITHM, About
+from fkal.edge.about import About
 from fkal.edge.found_runs import FoundRun, all_runs
+from fkal.edge.provenance import RECORDED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,11 +33,5 @@ def _config(run: "Run") -> Config:
 
 
 def _made_with(run: "Run") -> dict[str, str]:
-    names = {
-        ALGORITHM: "fkal.algorithm",
-        "fkal": "fkal.version",
-        "device": "fkal.device",
-        "git commit": "fkal.git_commit",
-    }
     tags = run.data.tags
-    return {name: tags[tag] for name, tag in names.items() if tag in tags}
+    return {name: tags[tag] for tag, name in RECORDED.items() if tag in tags}

@@ -13,10 +13,14 @@ from fkal.edge.reporting.finished import Finished
 from fkal.edge.reporting.panels import Panel
 from fkal.edge.reporting.picked_images import file_name
 from fkal.edge.reporting.words import MISSING, seeds_text
+from fkal.edge.whereabouts import OF_A_MACHINE
 
 
 class Recipe(NamedTuple):
-    """How one cell is run again: the settings file that the report writes, and the command that reads it."""
+    """How one cell is run again: the settings file that the report writes, and the command that reads it.
+
+    Where the images lie is no part of it: FKAL_DATA_ROOT or --data-root says that on each machine.
+    """
 
     name: str
     file: str
@@ -69,6 +73,7 @@ def _recipe(panel: Panel, method: str, experiments: Sequence[Finished], to: Path
     name = f"{panel.name}-{file_name(method)}"
     file = f"settings/{name}.yaml"
     settings = {k: v for k, v in experiments[0].outcome.config.tree.items() if k != "seed"}
+    settings["data"] = {k: v for k, v in settings["data"].items() if k not in OF_A_MACHINE}
     seeds = seeds_text(each.outcome.config.seed for each in experiments).replace(" ", "")
     command = ["fkal", "run", "--params", str(to / file), "--untuned", "--seeds", seeds]
     return Recipe(name, file, _yaml(settings), shlex.join(command))

@@ -1,0 +1,42 @@
+"""Options that exclude others. Imports nothing heavy: a command may be refused before it starts to work."""
+
+import typer
+
+PLAN = frozenset({"plan", "out", "tracking_uri", "jobs", "debug"})
+"""What may stand beside --plan."""
+
+APPLY = frozenset({"apply", "dataset", "preset", "params", "tuned_dir", "dry_run", "as_json", "debug"})
+"""What may stand beside --apply where nothing is searched."""
+
+
+def refuse_beside_plan(context: typer.Context) -> None:
+    """Raises ConfigError for options that would say otherwise than the plan file, or go unheard."""
+    others = _others(context, PLAN)
+    if others:
+        _refuse(f"--plan says what is done, and {', '.join(others)} nothing beside it: give one or the other")
+
+
+def refuse_beside_apply(context: typer.Context) -> None:
+    """Raises ConfigError for options of a search, which --apply alone does not make."""
+    others = _others(context, APPLY)
+    if others:
+        _refuse(
+            f"--apply alone uses the result that waits, and {', '.join(others)} nothing beside it: leave it out, or "
+            "give --trials as well, to go on with the study and then use what it found"
+        )
+
+
+def _others(context: typer.Context, allowed: frozenset[str]) -> list[str]:
+    given = [param for param in context.command.params if _is_given(context, param.name)]
+    return [param.opts[0] for param in given if param.name not in allowed]
+
+
+def _is_given(context: typer.Context, name: str | None) -> bool:
+    source = None if name is None else context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _refuse(message: str) -> None:
+    from fkal.config import ConfigError  # which imports torch
+
+    raise ConfigError(message)
