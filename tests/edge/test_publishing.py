@@ -222,6 +222,20 @@ def plan_files() -> dict[str, dict]:
     return {path.name: yaml.safe_load(path.read_text()) for path in Path("data/plan").rglob("*.yaml")}
 
 
+def test_what_grid_prints_is_planned_cell_by_cell(here):
+    printed = fkal(
+        "grid", "--dataset", "digits,mnist", "--ratio", "1,20", "--method", "random,pcc@conv2,varr:e2", "--seeds", "0-1"
+    ).stdout
+    Path("params.yaml").write_text(printed)
+    assert "data/plan: 12 cells" in fkal("plan").stdout
+    for dataset, ratio in (("digits", 1), ("digits", 20), ("mnist", 1), ("mnist", 20)):
+        folder = Path(f"data/plan/{dataset}-{ratio}/methods")
+        assert {path.stem for path in folder.iterdir()} == {"random", "pcc_conv2", "varr:e2"}
+        work = planning.planned(folder / "pcc_conv2.yaml")
+        assert [(c.data.name, c.bias.ratio, c.seed) for c in work.configs] == [(dataset, ratio, 0), (dataset, ratio, 1)]
+        assert work.configs[0].acquisition.taps == ("conv2",)
+
+
 def test_a_chosen_device_reaches_the_stages_and_auto_is_not_mentioned(here):
     write_params(here, device="cpu")
     files = plan_files()
