@@ -57,7 +57,10 @@ class ParamsFile:
         if dataset is None or dataset not in self.datasets:
             known = ", ".join(self.datasets)
             hint = did_you_mean(dataset or "", self.datasets)
-            raise ConfigError(f"{self.origin}: datasets has no {dataset!r}; {hint}it has: {known}")
+            raise ConfigError(
+                f"{self.origin}: datasets has no {dataset!r}; {hint}it has: {known}; "
+                "`fkal grid` prints a file with others"
+            )
         return Layer(f"{self.origin}: datasets.{dataset}", self.datasets[dataset])
 
     def short_name(self, method: str) -> str:

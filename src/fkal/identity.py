@@ -10,6 +10,7 @@ from torch import Tensor
 from fkal.acquisition import AcquisitionConfig, acquisition
 from fkal.algorithm import ALGO_VERSION, LABEL_REVISIONS
 from fkal.config import HEAD_ONLY, RANDOM_THETA_0, WHITEN, Config, about_data, digest_of
+from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.data.config import BiasConfig
 from fkal.data.digest import bytes_digest
 from fkal.data.splits import Split
@@ -78,8 +79,9 @@ METHOD_SETTINGS = frozenset(
 )
 """Settings of the acquisition that only some methods read."""
 
-AFTER_DESCRIPTORS = frozenset({"matching", "whitening"})
-"""Of these what bears on nothing but what is made of descriptors and labels."""
+AFTER_DESCRIPTORS = frozenset({"combine", "matching", "whitening"})
+"""Of these what bears on nothing but what is made of descriptors and labels; labels that compare by R_zg go by
+`combine` as well."""
 
 CAME_LATER: Mapping[str, Any] = MappingProxyType(
     {"matching": AcquisitionConfig.matching, "whitening": AcquisitionConfig.whitening}
@@ -174,8 +176,7 @@ def about_descriptors(config: Config, data_digest: str, device: torch.device) ->
 
 def about_labels(config: Config, validation: Tensor) -> dict[str, Any]:
     """What estimated labels depend on besides: how they are estimated, from which validation images, by which draws."""
-    reads = acquisition(config.acquisition.name).reads(config.acquisition.pseudo_label)
-    bear = METHOD_SETTINGS & reads - AFTER_DESCRIPTORS
+    bear = METHOD_SETTINGS & _read_by_descriptors(config)
     chosen = {key: value for key, value in _as_before(config.tree["acquisition"]).items() if key in bear}
     indices = bytes_digest([validation.to(torch.int64).numpy().tobytes()])
     return {**chosen, "validation": indices, "seed": config.seed}
@@ -183,12 +184,20 @@ def about_labels(config: Config, validation: Tensor) -> dict[str, Any]:
 
 def settings_of_first_descriptors(config: Config) -> dict[str, Any]:
     """The settings that the descriptors of a first iteration are made of, whatever the seed and device."""
-    entry = acquisition(config.acquisition.name)
-    reads = {"name"} if entry.random_first else {"name", "batch_size"} | entry.reads(config.acquisition.pseudo_label)
+    is_random = acquisition(config.acquisition.name).random_first
+    reads = {"name"} if is_random else {"name", "batch_size"} | _read_by_descriptors(config)
     settings = _as_before(config.tree["acquisition"])
-    chosen = {key: value for key, value in settings.items() if key in reads - AFTER_DESCRIPTORS}
+    chosen = {key: value for key, value in settings.items() if key in reads}
     one = {"budget": 1, "rounds": 1}
     return {**settings_of_theta_0(config), "acquisition": chosen | one, "holdout": config.holdout}
+
+
+def _read_by_descriptors(config: Config) -> set[str]:
+    """Settings of the acquisition that bear on its descriptors or on the labels that are estimated with them."""
+    label = config.acquisition.pseudo_label
+    reads = acquisition(config.acquisition.name).reads(label)
+    by_kernel = {"combine"} if "pseudo_label" in reads and PSEUDO_LABELS[label].by_kernel else set()
+    return set(reads) - (AFTER_DESCRIPTORS - by_kernel)
 
 
 def _threads(config: Config, device: torch.device) -> int | None:

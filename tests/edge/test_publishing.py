@@ -231,7 +231,7 @@ def test_what_grid_prints_is_planned_cell_by_cell(here):
     for dataset, ratio in (("digits", 1), ("digits", 20), ("mnist", 1), ("mnist", 20)):
         folder = Path(f"data/plan/{dataset}-{ratio}/methods")
         assert {path.stem for path in folder.iterdir()} == {"random", "pcc_conv2", "varr:e2"}
-        work = planning.planned(folder / "pcc_conv2.yaml")
+        work = planning.planned(folder / "pcc_conv2.yaml", "experiment")
         assert [(c.data.name, c.bias.ratio, c.seed) for c in work.configs] == [(dataset, ratio, 0), (dataset, ratio, 1)]
         assert work.configs[0].acquisition.taps == ("conv2",)
 
@@ -240,9 +240,61 @@ def test_a_chosen_device_reaches_the_stages_and_auto_is_not_mentioned(here):
     write_params(here, device="cpu")
     files = plan_files()
     assert files["random.yaml"]["settings"]["device"] == "cpu"
-    assert planning.planned(Path("data/plan/mine-2/methods/random.yaml")).configs[0].device == "cpu"
+    assert planning.planned(Path("data/plan/mine-2/methods/random.yaml"), "experiment").configs[0].device == "cpu"
     write_params(here)
     assert not [path for path in Path("data/plan").rglob("*.yaml") if plan_files() and "device" in path.read_text()]
+
+
+def test_what_other_cells_published_is_taken_away_and_kept_in_the_scratch_folder(pulled):
+    """A stage that depends on a whole folder would run for it."""
+    write_params(pulled)
+    planning.plan(None, Path("data"), Path("runs"))
+    assert Path(EXPERIMENTS).is_dir() and Path(TIMINGS).is_file()
+    write_params(pulled, ("coreset",))
+    Path("data/experiments/.gitignore").write_text("*")
+    for pair in ("mine-2", "others-2"):
+        Path("data/splits", pair).mkdir(parents=True)
+    planning.plan(None, Path("data"), Path("runs"))
+    left = [
+        path.name for kind in ("experiments", "metrics", "curves", "timings") for path in Path("data", kind).iterdir()
+    ]
+    assert left == [".gitignore"]
+    assert [path.name for path in Path("data/splits").iterdir()] == ["mine-2"]
+    assert len(list(Path("runs/state").glob("*/round-*.json"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [("run", "mine-2/split.yaml"), ("split", "mine-2/methods/random.yaml"), ("split", "mine-2/pretrain.yaml")],
+)
+def test_the_plan_of_another_stage_is_refused(here, command, file):
+    write_params(here)
+    planning.plan(None, Path("data"), Path("runs"))
+    assert "not the plan of this stage" in fkal(command, "--plan", f"data/plan/{file}", code=2).stderr
+    assert not Path("data/splits").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "pretrain", "descriptors", "split"])
+def test_a_plan_that_is_not_there_names_what_makes_it(here, command):
+    files = {"run": "methods/random.yaml", "split": "split.yaml"}
+    file = "nowhere/" + files.get(command, f"{command}.yaml")
+    assert "fkal plan" in fkal(command, "--plan", file, code=4).stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [({"model": {"name": "lenett"}}, "model.name = 'lenett'"), ({"data": {"name": "mnits"}}, "data.name = 'mnits'")],
+)
+def test_names_that_nothing_has_are_refused_by_the_plan(here, section, words):
+    write_params(here, **section)
+    result = fkal("plan", code=2)
+    assert words in result.stderr and "did you mean" in result.stderr
+    assert not Path("data/plan").exists()
+
+
+def test_where_nothing_is_published_sync_and_report_say_so(here):
+    for command in (["sync"], ["report"]):
+        assert "nothing is published under data" in fkal(*command, code=4).stderr
 
 
 def test_an_ensemble_changes_no_other_methods_weights(here):

@@ -177,6 +177,13 @@ def test_a_method_of_the_grid_that_is_none_is_told_before_a_trial(here):
     assert not Path("runs/state").exists()
 
 
+def test_to_apply_where_no_experiment_looks_is_refused(here):
+    write_tuned(Path("mine/digits.yaml"), {"train.batch_size": 12}, {**WAITING, "over": {"train.batch_size": 20}})
+    result = fkal("tune", "--dataset", "digits", "--tuned-dir", "mine", "--apply", code=2)
+    assert "experiments read params/tuned/digits.yaml alone" in " ".join(result.stderr.split())
+    assert not read_tuned(Path("mine/digits.yaml")).study.applied
+
+
 def test_to_apply_where_nothing_waits_names_the_command_that_makes_one(here):
     result = fkal("tune", "--dataset", "digits", "--apply", code=4)
     assert "no result waits there; search one: fkal tune --dataset digits" in result.stderr

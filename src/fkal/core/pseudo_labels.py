@@ -143,7 +143,8 @@ class PseudoLabel:
     `sees_oracle` marks an ablation that reads true labels. With `own_g_v` the validation gradients,
     too, are taken under the estimator's label, and not under y_v, so that pool and validation are
     compared under one rule (decision 006); it then reads no reference. `views` says what a batch
-    has to offer: `none`, the images as they `clean` are (one view), or k `perturbed` ones. An estimator with `of_pool`
+    has to offer: `none`, the images as they `clean` are (one view), or k `perturbed` ones. `by_kernel`: it compares
+    by the reference's kernel, so that its labels depend on how R_z and R_g meet. An estimator with `of_pool`
     looks at all open images at once, for which they are described twice; asked for a batch, it takes it for the pool.
     """
 
@@ -152,6 +153,7 @@ class PseudoLabel:
     sees_oracle: bool = False
     own_g_v: bool = False
     views: Literal["none", "clean", "perturbed"] = "none"
+    by_kernel: bool = False
     of_pool: EstimatePool | None = None
 
     @property
@@ -168,7 +170,9 @@ PSEUDO_LABELS: Mapping[str, PseudoLabel] = MappingProxyType(
             "the most probable label, by validation images and an estimate of the pool's class frequencies",
             of_pool=joint_shift,
         ),
-        "joint_zg": PseudoLabel(joint_zg, "label of the most similar validation image by R_zg", views="clean"),
+        "joint_zg": PseudoLabel(
+            joint_zg, "label of the most similar validation image by R_zg", views="clean", by_kernel=True
+        ),
         "predicted": PseudoLabel(predicted, "the model's own arg max", own_g_v=True),
         "trace": PseudoLabel(
             trace, "class with the largest tr(C_zg) over K Monte Carlo views", own_g_v=True, views="perturbed"

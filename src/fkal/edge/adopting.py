@@ -20,6 +20,7 @@ from fkal.edge.publishing import (
     Published,
     published_folders,
     read_published,
+    read_timings,
 )
 from fkal.edge.round_files import UnusableRound, timed, untimed
 from fkal.edge.state import StateDirectory, StateInUse
@@ -71,7 +72,7 @@ def adopt_experiment(one: Published, root: Path, out: Path, say: Say) -> None:
             for path in facts[known:]:
                 _take(path, state.path, timings.get(path.stem, {}))
         except (OSError, UnusableRound) as error:
-            raise ConfigError(f"{one.folder}: {error}; bring it back: dvc checkout") from None
+            raise ConfigError(f"{one.folder}: {error}; bring it back: dvc checkout --force") from None
         if MADE_WITH in timings:
             state.describe(_about_bytes(one, timings[MADE_WITH]))
 
@@ -97,18 +98,9 @@ def _about_bytes(one: Published, made_with: Mapping[str, str]) -> bytes:
     return (json.dumps({**told, "format": about.FORMAT, MADE_WITH: made_with}, indent=1) + "\n").encode()
 
 
-def _is_timed(seed: Any) -> bool:
-    return isinstance(seed, dict) and all(isinstance(each, dict) for each in seed.values())
-
-
 def _timings(path: Path, say: Say) -> Mapping[str, Any]:
     try:
-        values = json.loads(path.read_bytes())
-        if not isinstance(values, dict) or not all(map(_is_timed, values.values())):
-            raise ValueError("no timings by seed and iteration")
-        return values
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        say(f"{path}: not what was written ({error}); the seconds of its iterations are left out")
+        return read_timings(path)
+    except ConfigError as error:
+        say(f"{error}; until then the seconds of its iterations are left out")
         return {}

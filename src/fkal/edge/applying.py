@@ -12,6 +12,9 @@ import yaml
 from fkal.edge.answers import MissingSettings
 from fkal.files import write_whole
 
+READ = Path("params/tuned")
+"""Where experiments look for tuned values."""
+
 WAITS = re.compile(r"^(study:\n(?:[ \t]+.*\n)*?[ \t]+applied:[ \t]*)false\b", re.MULTILINE)
 IN_NAMES: Mapping[str, str] = {
     "acquisition.pseudo_label": "pfk_LABEL",
@@ -32,6 +35,8 @@ def apply(
     A file made by hand has no study, and is used anyway.
     """
     path = _waiting(folder, dataset, preset, params)
+    if folder.resolve() != READ.resolve():
+        raise _unusable(path, f"experiments read {READ / path.name} alone; copy it there and apply that", rewrite=False)
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -78,10 +83,10 @@ def _read(path: Path, text: str) -> dict[str, Any]:
     return values
 
 
-def _unusable(path: Path, why: str) -> Exception:
+def _unusable(path: Path, why: str, *, rewrite: bool = True) -> Exception:
     from fkal.config import ConfigError  # which imports torch
 
-    return ConfigError(f"{path}: {why}; or let `fkal tune --force` write the file anew")
+    return ConfigError(f"{path}: {why}" + ("; or let `fkal tune --force` write the file anew" if rewrite else ""))
 
 
 def _show(

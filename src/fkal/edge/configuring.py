@@ -106,11 +106,13 @@ def settings(sources: Sources, method: str | None) -> Config:
     datasets = sources.datasets(file)
     if len(datasets) > 1:
         raise ConfigError(f"{file.origin} has the datasets {', '.join(map(str, datasets))}; name one by --dataset")
-    axes = {"--ratio": _ratios(file, sources.ratio), "--method": _methods(file, method)}
-    for option, axis in axes.items():
+    axes = [_ratios(file, sources.ratio), _methods(file, method)]
+    for option, text, axis in zip(("--ratio", "--method"), (sources.ratio, method), axes, strict=True):
         if len(axis.layers) > 1:
-            raise ConfigError(f"{option} names {len(axis.layers)}; a configuration has one")
-    (config,) = _product(sources, file, datasets[0], list(axes.values()))
+            raise ConfigError(
+                f"{option} {text}: names {len(axis.layers)}; a configuration has one, so give one of them"
+            )
+    (config,) = _product(sources, file, datasets[0], axes)
     return config
 
 

@@ -55,6 +55,19 @@ class Wanted:
     def is_any(self) -> bool:
         return not (self.datasets or self.biases or self.methods or self.seeds or self.statuses)
 
+    @property
+    def said(self) -> str:
+        """What is asked for, in words."""
+        asked = {
+            "dataset": self.datasets,
+            "bias": self.biases,
+            "method": self.methods,
+            "seed": self.seeds,
+            "status": self.statuses,
+        }
+        words = [f"{name} {' or '.join(sorted(map(str, some)))}" for name, some in asked.items() if some]
+        return ", ".join(words) or "a run that is not superseded"
+
     def takes(self, run: FoundRun) -> bool:
         pairs = (
             (self.datasets, run.dataset),
@@ -96,7 +109,7 @@ def found(client: "MlflowClient", wanted: Wanted) -> list[FoundRun]:
     some = [run for run in everything if wanted.takes(run)]
     if not some:
         raise ConfigError(
-            f"{client.tracking_uri}: {len(everything)} tracked, none as asked for; `fkal runs --all` lists them"
+            f"{client.tracking_uri}: {len(everything)} tracked, none with {wanted.said}; `fkal runs --all` lists them"
         )
     return some
 

@@ -4,6 +4,7 @@
 """
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,19 @@ import yaml
 from fkal import config as configuration
 from fkal.algorithm import ALGO_VERSION
 from fkal.config import Config, ConfigError, Layer
+from fkal.data.datasets import entry_of
 from fkal.edge.adopting import adopt
+from fkal.edge.answers import MissingSettings
 from fkal.edge.configuring import PARAMS, Sources, experiments
 from fkal.edge.progress import say
+from fkal.edge.publishing import CURVES, DESCRIPTORS, EXPERIMENTS, METRICS, PRETRAINED, SPLITS, TIMINGS
 from fkal.edge.whereabouts import HEARD, heard
 from fkal.experiment import ensemble_size
+from fkal.feasibility import configured
 from fkal.files import write_whole
 from fkal.grid import Grid
 from fkal.identity import revision, settings_of_first_descriptors, settings_of_split, settings_of_theta_0, settings_read
+from fkal.models import known_model
 
 PLAN = "plan"
 
@@ -41,7 +47,11 @@ class Planned:
 
 
 def plan(params: Path | None, root: Path, out: Path) -> None:
-    """Write the plan of a params file's grid anew, and take back what was published (see `adopt`)."""
+    """Write the plan of a params file's grid anew, and take back what was published (see `adopt`).
+
+    What was published of other cells is taken away, since later stages depend on whole folders; finished iterations
+    stay in the scratch folder, and DVC's cache has what it held. Raises ConfigError for names that nothing has.
+    """
     for name in configuration.configuring(os.environ):
         if name not in HEARD:
             say(f"warning: the pipeline does not read {name}; set it in {params or PARAMS}")
@@ -54,21 +64,47 @@ def plan(params: Path | None, root: Path, out: Path) -> None:
         path = root / PLAN / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, yaml.safe_dump({"algorithm": ALGO_VERSION, **content}, sort_keys=False).encode())
+    _clear(root, [name for name in files if "/methods/" in name])
     typer.echo(f"{root / PLAN}: {sum('/methods/' in name for name in files)} cells")
 
 
-def planned(path: Path) -> Planned:
-    """The work that a plan file tells. Raises ConfigError for a file that this version did not write."""
-    return _planned(path, configuration.from_file(path, str(path)).values)
+def _clear(root: Path, methods: Sequence[str]) -> None:
+    """`methods` are the plan files of the cells that stay: `mnist-100/methods/pfk_joint.yaml`."""
+    pairs = {name.split("/")[0] for name in methods}
+    cells = {name.replace("/methods/", "-").removesuffix(".yaml") for name in methods}
+    for kinds, kept in (((SPLITS, PRETRAINED, DESCRIPTORS), pairs), ((EXPERIMENTS, METRICS, CURVES, TIMINGS), cells)):
+        for path in (path for kind in kinds for path in (root / kind).glob("*") if not path.name.startswith(".")):
+            if path.is_dir() and path.name not in kept:
+                shutil.rmtree(path)
+            elif path.is_file() and path.stem not in kept:
+                path.unlink()
+
+
+def planned(path: Path, stage: str) -> Planned:
+    """The work of the stage `split` or `experiment` that a plan file tells.
+
+    Raises ConfigError for a file that this version did not write, or of another stage, MissingSettings for none.
+    """
+    is_experiment = path.parent.name == "methods"
+    if is_experiment != (stage == "experiment") or (not is_experiment and path.stem != stage):
+        files = "PLAN/DATASET-RATIO/methods/METHOD.yaml" if stage == "experiment" else "PLAN/DATASET-RATIO/split.yaml"
+        raise ConfigError(f"--plan {path}: not the plan of this stage; give {files} of `fkal plan`")
+    return _planned(path, _content(path))
 
 
 def planned_methods(path: Path) -> list[Planned]:
     """The work for each method, of a plan file that has several. Raises ConfigError as `planned` does."""
-    values = configuration.from_file(path, str(path)).values
+    values = _content(path)
     methods = values.get("methods")
     if not isinstance(methods, list) or not methods:
         raise ConfigError(_foreign(path))
     return [_planned(path, {"algorithm": values.get("algorithm"), **method}) for method in methods]
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise MissingSettings(f"--plan {path}: there is no such file; make the plan of the grid: fkal plan")
+    return configuration.from_file(path, str(path)).values
 
 
 def _foreign(path: Path) -> str:
@@ -94,6 +130,9 @@ def _files(params: Path | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
             pair = f"{dataset}-{ratio}"
             here = Sources(params=params or PARAMS, dataset=dataset, ratio=str(ratio), environment={})
             cells = {method: experiments(here, method, None) for method in grid.method}
+            for its in cells.values():
+                configured(f"{pair}: data.name", entry_of, its[0].data.name)
+                configured(f"{pair}: model.name", known_model, its[0].model.name)
             some = next(iter(cells.values()))
             yield f"{pair}/split.yaml", _stage(pair, some, settings_of_split(some[0]))
             for stage, read in {"pretrain": _theta_0, "descriptors": settings_of_first_descriptors}.items():

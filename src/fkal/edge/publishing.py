@@ -91,7 +91,29 @@ def read_published(folder: Path) -> Published:
         config = merged([Layer(str(path), about["config"]), heard()])
         return Published(folder.parent.name, folder, config, str(about["fingerprint"]), str(about["split_digest"]))
     except (KeyError, OSError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: not a published experiment ({error}); bring it back: dvc checkout") from None
+        raise ConfigError(
+            f"{path}: not a published experiment ({error}); bring it back: dvc checkout --force"
+        ) from None
+
+
+def read_timings(path: Path) -> Mapping[str, Any]:
+    """Seconds and memory of a cell's iterations by seed, and what made them; empty where none were published.
+
+    Raises ConfigError for a file that is not what was written.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+        if not isinstance(values, dict) or not all(map(_is_timed, values.values())):
+            raise ValueError("no timings by seed and iteration")
+        return values
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ConfigError(f"{path}: not what was written ({error}); bring it back: dvc checkout --force") from None
+
+
+def _is_timed(seed: Any) -> bool:
+    return isinstance(seed, dict) and all(isinstance(each, dict) for each in seed.values())
 
 
 def curves_of(outcomes: Sequence[Outcome]) -> pd.DataFrame:

@@ -58,6 +58,8 @@ def wishes(method: str | None, reach: str, test: str, data_root: Path | None, ag
 
 def report(material: Material, to: Path, wishes: Wishes) -> None:
     """Write the page and its files. `accuracy.csv` has what DVC plots."""
+    if to.exists() and not to.is_dir():
+        raise ConfigError(f"--to {to}: is a file; name a folder")
     panels = panels_of(material, wishes.methods)
     rivals = sorted({method for panel in panels for method in panel.methods})
     if wishes.against is not None and wishes.against not in rivals:

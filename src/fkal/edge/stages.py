@@ -12,7 +12,7 @@ from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingDat
 from fkal.edge import preparing, running
 from fkal.edge.about import read_about
 from fkal.edge.adopting import adopt, adopt_experiment
-from fkal.edge.answers import SomeFailed
+from fkal.edge.answers import MissingRuns, SomeFailed
 from fkal.edge.planning import Planned, planned, planned_methods
 from fkal.edge.progress import say
 from fkal.edge.publishing import (
@@ -32,7 +32,7 @@ DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)
 
 
 def split(plan: Path, out: Path) -> None:
-    work = planned(plan)
+    work = planned(plan, "split")
     adopt(work.root, out, say)
     files = preparing.split(work.configs, out=out, as_json=False)
     publish_files(files, out / SPLITS, work.root / SPLITS / work.cell)
@@ -67,7 +67,7 @@ def _methods_of(plan: Path, out: Path, kind: str) -> Iterator[Planned]:
 
 def experiment(plan: Path, out: Path, tracking: str | None, jobs: int) -> None:
     """Its curves are drawn by the report."""
-    work = planned(plan)
+    work = planned(plan, "experiment")
     adopt(work.root, out, say)
     outcomes = running.run(work.configs, out=out, tracking=tracking, jobs=jobs, draws=False)
     publish_cell(outcomes, work.cell, work.root, out, data=work.data)
@@ -76,10 +76,13 @@ def experiment(plan: Path, out: Path, tracking: str | None, jobs: int) -> None:
 def sync(root: Path, out: Path, tracking: str | None, data_root: Path | None = None) -> None:
     """Bring the scratch folder and the tracking store up to what is published; nothing is computed.
 
-    Raises SomeFailed where experiments are left out, and MissingData where no experiment's images are here.
+    Raises MissingRuns where nothing is published, SomeFailed where experiments are left out, and MissingData where
+    no experiment's images are here.
     """
     left_out: dict[Path, Exception] = {}
     folders = list(published_folders(root))
+    if not folders:
+        raise MissingRuns(f"nothing is published under {root}; run: dvc pull, or dvc repro")
     for folder in folders:
         try:
             _sync(read_published(folder), root, out, tracking, data_root)

@@ -88,8 +88,8 @@ def _overruled(values: Mapping[str, Any], layers: list[Layer], who: str) -> Iter
 
 def apply_command(path: Path) -> str:
     """The command that has experiments use the values of a tuned file."""
-    where = "" if path.parent == TUNED else f" --tuned-dir {path.parent}"
-    return f"fkal tune --dataset {path.stem}{where} --apply"
+    elsewhere = "" if path.parent == TUNED else f"cp {path} {TUNED} && "
+    return f"{elsewhere}fkal tune --dataset {path.stem} --apply"
 
 
 def _is_applied(path: Path) -> bool:

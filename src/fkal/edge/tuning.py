@@ -89,10 +89,11 @@ def tune(
     plan = planned(given, method, seeds, wishes, out)
     path = tuned_path(wishes.tuned_dir, plan.dataset)
     experiments = [prepare(config, out, say) for config in plan.default_configs]
+    _refuse_unmet(plan, wishes, experiments[0])
     if dry_run:
         _show_plan(plan, wishes, as_json)
         return
-    study = _study(plan, wishes, experiments)
+    study = _study(plan, wishes, experiments[0])
     if not wishes.force:
         refuse_hand_made(path)
     uri = tracking_uri(tracking, Path.cwd())
@@ -157,12 +158,15 @@ def _space_section(given: configuring.Sources) -> Mapping[str, Any] | None:
     return section["space"]
 
 
-def _study(plan: Plan, wishes: Wishes, experiments: Sequence[Experiment]) -> SharedStudy:
-    first = experiments[0]
+def _refuse_unmet(plan: Plan, wishes: Wishes, first: Experiment) -> None:
+    """Raises ConfigError for wishes that these data, or two objectives, cannot meet."""
     if any(each.name == "minority" for each in plan.objectives) and not first.problem.minority:
         raise ConfigError(f"--objective {plan.objective}: no class is under-represented, so {MINORITY} is not known")
     if len(plan.objectives) > 1 and wishes.pruner not in (None, "none"):
         raise ConfigError(f"--pruner {wishes.pruner}: trials of two objectives are not pruned; leave it out")
+
+
+def _study(plan: Plan, wishes: Wishes, first: Experiment) -> SharedStudy:
     pruner = wishes.pruner or ("median" if len(plan.objectives) == 1 else "none")
     return SharedStudy(
         plan,

@@ -4,7 +4,7 @@ from fkal.models.dropout import MonteCarloDropout, monte_carlo_dropout
 from fkal.models.ensemble import Ensemble, members_of
 from fkal.models.head import HeadInput, head_width
 from fkal.models.modes import evaluating, learning
-from fkal.models.registry import MODELS, ModelConfig, build, head_name
+from fkal.models.registry import MODELS, ModelConfig, build, head_name, known_model
 from fkal.models.taps import Taps, tap_widths
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "evaluating",
     "head_name",
     "head_width",
+    "known_model",
     "learning",
     "members_of",
     "monte_carlo_dropout",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -79,14 +79,22 @@ def build(name: str, shape: Shape, n_classes: int) -> nn.Module:
 def _named(name: str, shape: Shape, n_classes: int) -> nn.Module:
     if name in MODELS:
         return MODELS[name].build(shape, n_classes)
-    plugins = {point.name: point for point in entry_points(group="fkal.models")}
+    plugins = _plugins()
     if name in plugins:
         return plugins[name].load().build(shape, n_classes)
-    classifiers = torchvision.models.list_models(module=torchvision.models)
-    if name not in classifiers:
-        known = [*MODELS, *plugins, *classifiers]
+    return _from_torchvision(known_model(name), shape, n_classes)
+
+
+def known_model(name: str) -> str:
+    """The name itself. Raises ValueError for one that no registry has."""
+    known = [*MODELS, *_plugins(), *torchvision.models.list_models(module=torchvision.models)]
+    if name not in known:
         raise ValueError(f"unknown model {name!r}; {did_you_mean(name, known)}see `fkal list models`")
-    return _from_torchvision(name, shape, n_classes)
+    return name
+
+
+def _plugins() -> Mapping[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="fkal.models")}
 
 
 def head_name(model: nn.Module) -> str:

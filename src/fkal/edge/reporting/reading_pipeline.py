@@ -1,33 +1,33 @@
 """What `dvc repro` published, for the report."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fkal.config import ConfigError
+from fkal.edge.answers import MissingRuns
 from fkal.edge.outcomes import Outcome
 from fkal.edge.planning import PLAN
-from fkal.edge.publishing import EXPERIMENTS, MADE_WITH, SPLITS, TIMINGS, Published, published
+from fkal.edge.publishing import EXPERIMENTS, MADE_WITH, SPLITS, TIMINGS, Published, published, read_timings
 from fkal.edge.reporting.finished import Finished, Material, material_of
 from fkal.edge.reporting.round_folders import rounds_in, weights_in
 from fkal.edge.reporting.splits import splits_in
 
 
 def from_pipeline(root: Path) -> Material:
-    """The cells of the plan under `root`. Raises ConfigError if none of them is published."""
+    """The cells of the plan under `root`. Raises MissingRuns if none of them is published."""
     cells = [_cell(path) for path in sorted((root / PLAN).glob("*/methods/*.yaml"))]
     splits = splits_in(sorted((root / SPLITS).glob("*/*.json")))
     finished = []
     for one in published(root, cells):
-        timings = _timings(root / TIMINGS / f"{one.cell}.json").get(one.folder.name, {})
+        timings = read_timings(root / TIMINGS / f"{one.cell}.json").get(one.folder.name, {})
         rounds = _rounds(one, timings)
         outcome = Outcome(one.config, one.fingerprint, one.split_digest, rounds, run_id="", tracking_uri="")
         made_with = timings.get(MADE_WITH, {})
         finished.append(Finished(outcome, weights_in(one.folder), splits.get(one.split_digest), made_with))
     if not finished:
-        raise ConfigError(
+        raise MissingRuns(
             f"nothing is published under {root}; run: dvc repro, or report what `fkal run` left: fkal report --out runs"
         )
     absent = sorted(set(cells).difference(path.name for path in (root / EXPERIMENTS).glob("*")))
@@ -40,18 +40,8 @@ def _rounds(one: Published, timings: Mapping[str, Any]) -> Any:
     try:
         rounds = rounds_in(one.folder, timed_files=False)
     except ConfigError as error:
-        raise ConfigError(f"{error}; bring it back: dvc checkout") from None
+        raise ConfigError(f"{error}; bring it back: dvc checkout --force") from None
     return tuple(replace(each, seconds=timings.get(f"round-{each.b:02d}", {}).get("seconds", {})) for each in rounds)
-
-
-def _timings(path: Path) -> Mapping[str, Any]:
-    try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON ({error}); bring it back: dvc checkout") from None
-    return values if isinstance(values, dict) else {}
 
 
 def _cell(plan: Path) -> str:
