@@ -456,7 +456,7 @@ def test_a_dry_run_shows_the_space_and_leaves_no_study(here):
         (["--pruner", "no"], "known: median"),
         (["--trials", "0"], "give at least 1"),
         (["--holdout", "0"], "give at least 1 image a class"),
-        (["--method", "random,pfk"], "--method names 2; a configuration has one"),
+        (["--method", "random,pfk"], "--method random,pfk: names 2; a configuration has one"),
         (
             [
                 "--objective",
