@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from fkal import config
+from fkal.edge.one_experiment import run_one
 from fkal.edge.progress import say
-from fkal.edge.running import run_one
 from fkal.experiment import deterministic, prepare
 
 

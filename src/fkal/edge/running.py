@@ -5,34 +5,28 @@ import json
 import os
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import typer
 from rich.console import Console
 from torch import get_num_threads
 
 from fkal.config import Config, ConfigError, digest_of
-from fkal.edge.about import about_bytes, read_about
 from fkal.edge.answers import SomeFailed, is_wrong
+from fkal.edge.one_experiment import run_one
 from fkal.edge.outcomes import Group, Outcome, by_cell, group_of
 from fkal.edge.preparing import refuse_unusable
-from fkal.edge.progress import Bars, ShownBy, say
+from fkal.edge.progress import say
 from fkal.edge.side_by_side import side_by_side, spread
 from fkal.edge.state import StateDirectory
 from fkal.edge.store import prepare_store, tracking_uri
 from fkal.edge.tables import accuracy_table, plan_table
 from fkal.edge.ui import ui_command
-from fkal.engine.rounds import Round
-from fkal.experiment import Experiment, device_named, prepare
+from fkal.experiment import device_named, prepare
 from fkal.files import write_whole
 from fkal.identity import bias_name, experiment_name
-
-if TYPE_CHECKING:
-    from fkal.edge.tracking import TrackedRun
-
 
 WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
@@ -134,66 +128,6 @@ def _say_if_crowded(configs: Sequence[Config], jobs: int) -> None:
             f"{jobs * threads} in all on {processors} processors; `--set threads=1` is likely faster, "
             "but is another experiment: sums that are shared out otherwise differ in their last digits"
         )
-
-
-def run_one(experiment: Experiment, out: Path, tracking: str | None, *, shown_by: ShownBy = Bars) -> Outcome:
-    """Bring one experiment to its end, from wherever it stands.
-
-    An iteration is on disk before it is tracked; what a kill kept from the store is logged
-    first thing next time.
-    """
-    from fkal.edge.tracking import TrackedRun
-
-    with StateDirectory(out, experiment.fingerprint) as state:
-        rounds = state.rounds(experiment.say)
-        state.describe(about_bytes(experiment))
-        was_finished = state.is_finished
-        about = read_about(state.path) if len(rounds) >= experiment.rounds else None  # who made them, here or elsewhere
-        with TrackedRun.open(
-            experiment,
-            state,
-            uri=tracking,
-            say=experiment.say,
-            monitor=about is None,
-            made_with=about.made_with if about else None,
-        ) as tracked:
-            tracked.replay(rounds)
-            if len(rounds) < experiment.rounds:
-                if rounds:
-                    experiment.say(f"{experiment.name}: going on after iteration {len(rounds)} of {experiment.rounds}")
-                rounds += _worked(experiment, rounds, state, tracked, shown_by)
-            tracked.finish()
-            state.finish()
-        if was_finished:
-            experiment.say(f"{experiment.name}: finished before, nothing to do")
-        return Outcome(
-            config=experiment.config,
-            fingerprint=experiment.fingerprint,
-            split_digest=experiment.split.digest,
-            rounds=tuple(replace(each, weights={}) for each in rounds),
-            run_id=tracked.run_id,
-            tracking_uri=tracking_uri(tracking, Path.cwd()),
-        )
-
-
-def _worked(
-    experiment: Experiment,
-    finished: Sequence[Round],
-    state: StateDirectory,
-    tracked: "TrackedRun",
-    shown_by: ShownBy,
-) -> list[Round]:
-    new = []
-    with shown_by(experiment.name, iterations=experiment.rounds, done=len(finished)) as bars:
-        for event in experiment.events(finished):
-            if isinstance(event, Round):
-                state.add(event)
-                tracked.log(event)
-                new.append(event)
-                bars.advance()
-            else:
-                bars.show(event)
-    return new
 
 
 def _show(outcomes: Sequence[Outcome], out: Path, *, as_json: bool, draws: bool) -> None:

@@ -51,7 +51,7 @@ def begin(reports: "SimpleQueue[Report]", threads: int) -> None:
 
 def work(config: Config, out: Path, tracking: str | None) -> bytes:
     """The pickled Outcome; as bytes, since tensors would else travel as one open file each."""
-    from fkal.edge.running import run_one
+    from fkal.edge.one_experiment import run_one
     from fkal.experiment import prepare
 
     name = experiment_name(config)

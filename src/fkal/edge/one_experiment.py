@@ -1,0 +1,77 @@
+"""One experiment, from wherever it stands to its end: each iteration kept, then tracked."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fkal.edge.about import about_bytes, read_about
+from fkal.edge.outcomes import Outcome
+from fkal.edge.progress import Bars, ShownBy
+from fkal.edge.state import StateDirectory
+from fkal.edge.store import tracking_uri
+from fkal.engine.rounds import Round
+from fkal.experiment import Experiment
+
+if TYPE_CHECKING:
+    from fkal.edge.tracking import TrackedRun
+
+
+def run_one(experiment: Experiment, out: Path, tracking: str | None, *, shown_by: ShownBy = Bars) -> Outcome:
+    """Bring one experiment to its end, from wherever it stands.
+
+    An iteration is on disk before it is tracked; what a kill kept from the store is logged
+    first thing next time.
+    """
+    from fkal.edge.tracking import TrackedRun
+
+    with StateDirectory(out, experiment.fingerprint) as state:
+        rounds = state.rounds(experiment.say)
+        state.describe(about_bytes(experiment))
+        was_finished = state.is_finished
+        about = read_about(state.path) if len(rounds) >= experiment.rounds else None  # who made them, here or elsewhere
+        with TrackedRun.open(
+            experiment,
+            state,
+            uri=tracking,
+            say=experiment.say,
+            monitor=about is None,
+            made_with=about.made_with if about else None,
+        ) as tracked:
+            tracked.replay(rounds)
+            if len(rounds) < experiment.rounds:
+                if rounds:
+                    experiment.say(f"{experiment.name}: going on after iteration {len(rounds)} of {experiment.rounds}")
+                rounds += _worked(experiment, rounds, state, tracked, shown_by)
+            tracked.finish()
+            state.finish()
+        if was_finished:
+            experiment.say(f"{experiment.name}: finished before, nothing to do")
+        return Outcome(
+            config=experiment.config,
+            fingerprint=experiment.fingerprint,
+            split_digest=experiment.split.digest,
+            rounds=tuple(replace(each, weights={}) for each in rounds),
+            run_id=tracked.run_id,
+            tracking_uri=tracking_uri(tracking, Path.cwd()),
+        )
+
+
+def _worked(
+    experiment: Experiment,
+    finished: Sequence[Round],
+    state: StateDirectory,
+    tracked: "TrackedRun",
+    shown_by: ShownBy,
+) -> list[Round]:
+    new = []
+    with shown_by(experiment.name, iterations=experiment.rounds, done=len(finished)) as bars:
+        for event in experiment.events(finished):
+            if isinstance(event, Round):
+                state.add(event)
+                tracked.log(event)
+                new.append(event)
+                bars.advance()
+            else:
+                bars.show(event)
+    return new
