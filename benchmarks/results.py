@@ -1,6 +1,7 @@
 """The measured tables of docs/results.md, from the curves that `fkal run` leaves beside its figures.
 
     python benchmarks/results.py add runs/curves/*.csv    # into docs/results/curves.csv
+    python benchmarks/results.py add-anew data/curves/*.csv    # of rows measured anew: algorithm-2.csv
     python benchmarks/results.py add-small runs.csv       # of `fkal runs export`: small_validation.csv
     python benchmarks/results.py tables                   # docs/results.md, between its markers
 
@@ -24,6 +25,7 @@ from fkal.edge.reporting.published_curves import known_as
 ROOT = Path(__file__).resolve().parents[1]
 CURVES, PAGE = ROOT / "docs" / "results" / "curves.csv", ROOT / "docs" / "results.md"
 SMALL = ROOT / "docs" / "results" / "small_validation.csv"
+ANEW = ROOT / "docs" / "results" / "algorithm-2.csv"
 PUBLISHED = ROOT / "src" / "fkal" / "edge" / "reporting" / "published.csv"
 RUN = ["dataset", "bias", "protocol", "method", "seed", "b"]
 KEPT = [*RUN, "labels_used", "test/accuracy", "val/accuracy", "select/minority_fraction", "pseudo/accuracy"]
@@ -93,14 +95,17 @@ RARE_DIGITS = [f"test/class_{digit}" for digit in range(5, 10)]
 def add(files: list[Path]) -> None:
     """Merge curves into the kept ones, a file a dataset; a run that is there already is replaced."""
     for dataset, runs in pd.concat([pd.read_csv(file) for file in files]).groupby("dataset"):
-        kept = kept_curves(str(dataset))
-        parts = [pd.read_csv(kept)] if kept.exists() else []
-        curves = pd.concat([*parts, runs]).drop_duplicates(RUN, keep="last").dropna(axis=1, how="all")
-        classes = sorted(c for c in curves if c.startswith("test/class_"))
-        present = [c for c in KEPT if c in curves]
-        curves = curves.sort_values(RUN)[[*present, *classes]]
-        curves.to_csv(kept, index=False, float_format="%.6g")
-        print(f"{curves.groupby(RUN[:5]).ngroups} runs in {kept}")
+        merge(runs, kept_curves(str(dataset)))
+
+
+def merge(runs: pd.DataFrame, kept: Path) -> None:
+    parts = [pd.read_csv(kept)] if kept.exists() else []
+    curves = pd.concat([*parts, runs]).drop_duplicates(RUN, keep="last").dropna(axis=1, how="all")
+    classes = sorted(c for c in curves if c.startswith("test/class_"))
+    present = [c for c in KEPT if c in curves]
+    curves = curves.sort_values(RUN)[[*present, *classes]]
+    curves.to_csv(kept, index=False, float_format="%.6g")
+    print(f"{curves.groupby(RUN[:5]).ngroups} runs in {kept}")
 
 
 def kept_curves(dataset: str) -> Path:
@@ -207,6 +212,31 @@ def contenders(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     return lines
 
 
+def anew(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
+    """Rows measured anew by a later algorithm, and how their area lies to the same seeds' of before."""
+    now = pd.read_csv(ANEW)
+    methods = sorted(now.method.unique(), key=rank)
+    areas = {method: (_areas(curves[curves.method == method]), _areas(now[now.method == method])) for method in methods}
+    both = [method for method in methods if len(areas[method][0])]
+    ps = [float(stats.ttest_1samp((areas[m][1] - areas[m][0]).dropna(), 0).pvalue) for m in both]
+    adjusted = dict(zip(both, holm(ps), strict=True))
+    rounds = " | ".join(f"b={b}" for b in range(1, 11))
+    head = f"| method | seeds | {rounds} | AUBC | - AUBC of before | p | p, Holm |"
+    lines = [head, "| --- | --- |" + " --- |" * 14]
+    for method in methods:
+        mine = now[now.method == method]
+        by_b = 100 * mine.groupby("b")["test/accuracy"].agg(["mean", "std"])
+        cells = " | ".join(spread(*by_b.loc[b]) for b in range(1, 11))
+        area = areas[method][1]
+        apart = (area - areas[method][0]).dropna()
+        p = dict(zip(both, ps, strict=True)).get(method)
+        test = (
+            "| |" if p is None else f"{apart.mean():+.1f}±{apart.std():.1f} | {p_text(p)} | {p_text(adjusted[method])}"
+        )
+        lines.append(f"| `{method}` | {seeds(mine)} | {cells} | {spread(area.mean(), area.std())} | {test} |")
+    return lines
+
+
 def _areas(curves: pd.DataFrame) -> pd.Series:
     """AUBC in points, by seed."""
     ordered = curves.sort_values("b")
@@ -287,6 +317,7 @@ def in_short(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
 
 
 TABLES = {
+    "anew": anew,
     "cifar": in_short,
     "small": small,
     "paid": paid,
@@ -322,11 +353,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("add").add_argument("files", nargs="+", type=Path)
+    commands.add_parser("add-anew").add_argument("files", nargs="+", type=Path)
     commands.add_parser("add-small").add_argument("files", nargs="+", type=Path)
     commands.add_parser("tables")
     given = parser.parse_args()
     if given.command == "add":
         add(given.files)
+    elif given.command == "add-anew":
+        merge(pd.concat([pd.read_csv(file) for file in given.files]), ANEW)
     elif given.command == "add-small":
         add_small(given.files)
     else:
