@@ -387,7 +387,8 @@ def test_there_is_nothing_to_pretrain_without_a_task(here):
 
 
 def test_a_configuration_has_one_method(here):
-    assert "--method random,pfk: names 2" in fkal("config", "--preset", "digits", "--method", "random,pfk", code=2).stderr
+    result = fkal("config", "--preset", "digits", "--method", "random,pfk", code=2)
+    assert "--method random,pfk: names 2" in result.stderr
 
 
 def test_the_command_for_the_ui_can_be_pasted(here, monkeypatch):
