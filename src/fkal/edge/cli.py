@@ -22,7 +22,9 @@ app = typer.Typer(
 )
 app.add_typer(runs_cli.app, name="runs")
 
-Preset = Annotated[str | None, typer.Option(help="Packaged settings: digits, mnist, cifar10, svhn, imagenet.")]
+Preset = Annotated[
+    str | None, typer.Option(help="Packaged settings: digits, mnist, cifar10, svhn, tinyimagenet, imagenet.")
+]
 Params = Annotated[Path | None, typer.Option(help="A params file instead of ./params.yaml.")]
 Set = Annotated[
     list[str] | None,
