@@ -282,3 +282,19 @@ def test_a_method_without_a_name_is_refused():
 def test_presets_are_shipped_with_the_package():
     assert {path.stem for path in C.presets().values()} >= {"digits", "mnist", "svhn", "imagenet"}
     assert (files("fkal") / "presets" / "mnist.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("grid", "problem"),
+    [
+        ("{dataset: [digits], ratio: [a], method: [random]}", "grid.ratio: 'a' is no number; give some, say [1, 100]"),
+        ("{dataset: [digits], method: []}", "grid.method = []: names none; give one or more, or leave grid out"),
+        ("{dataset: [], method: [random]}", "grid.dataset = []: names none; give one or more, or leave grid out"),
+    ],
+)
+def test_a_grid_says_in_one_line_what_is_wrong(tmp_path, grid, problem):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"grid: {grid}\n")
+    with pytest.raises(C.ConfigError) as refused:
+        params_file(path, "params.yaml")
+    assert str(refused.value) == f"params.yaml: {problem}"

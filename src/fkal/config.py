@@ -40,6 +40,7 @@ RULES = {
     "dataclass_type": "give a section, keys with values",
     "tuple_type": "give a list, say [conv1, conv2]",
     "dict_type": "give a mapping, say {5: 0.1}",
+    "string_pattern_mismatch": "give auto, cpu, cuda, cuda:1 or mps",  # of device, the only pattern there is
 }
 """What is wanted, where pydantic would speak of Python's types."""
 

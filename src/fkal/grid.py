@@ -100,7 +100,8 @@ def _grid(values: Any, origin: str) -> Grid | None:
     try:
         grid = Grid.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_problem(e, origin) for e in error.errors())) from None
+        problems = dict.fromkeys(_problem(e, origin) for e in error.errors())  # a number can be none in two ways
+        raise ConfigError("\n".join(problems)) from None
     for key in ("dataset", "ratio", "method"):
         given = getattr(grid, key)
         twice = [value for value in given if given.count(value) > 1]
@@ -118,6 +119,10 @@ def _problem(error: Any, origin: str) -> str:
         return f"{origin}: {key}: unknown key; {did_you_mean(name, known)}known here: {', '.join(known)}"
     if error["type"] == "tuple_type":
         return f"{origin}: {key} = {error['input']!r}: give a list, say [{error['input']}]"
+    if error["type"] == "too_short":
+        return f"{origin}: {key} = []: names none; give one or more, or leave grid out"
+    if error["type"] in ("int_parsing", "float_parsing"):
+        return f"{origin}: grid.{error['loc'][0]}: {error['input']!r} is no number; give some, say [1, 100]"
     return f"{origin}: {key} = {error['input']!r}: {error['msg'].lower()}"
 
 

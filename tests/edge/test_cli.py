@@ -120,6 +120,11 @@ def test_splits_are_files_with_their_counts(here):
     assert Path(told["path"]).read_bytes() == before
 
 
+def test_a_split_is_told_once_for_all_methods(here):
+    Path("params.yaml").write_text(fkal("grid", "--dataset", "digits", "--method", "random,pfk_joint").stdout)
+    assert [told["seed"] for told in answer("split", "--seeds", "0-1")["splits"]] == [0, 1]
+
+
 def test_a_corrupt_split_is_named_and_drawn_again(here):
     (told,) = answer("split", "--preset", "digits")["splits"]
     path = Path(told["path"])
@@ -306,6 +311,7 @@ def test_the_authors_rule_says_so_everywhere(here):
         (["--set", "data.name=digitz"], 2, ["digitz", "did you mean 'digits'"]),
         (["--set", "data.validation_per_class=900"], 2, ["validation_per_class", "900", "or less"]),
         (["--set", "device=cuda:63"], 2, ["device = 'cuda:63'"]),
+        (["--set", "device=cud"], 2, ["device = 'cud'", "give auto, cpu, cuda"]),
         (["--set", "bias.cut=[77]"], 2, ["cut", "77"]),
         (["--method", "randon"], 2, ["randon", "did you mean 'random'"]),
         (["--seeds", "4-1"], 2, ["--seeds '4-1'", "0-4"]),

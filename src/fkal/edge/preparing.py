@@ -35,20 +35,19 @@ def refuse_unusable(out: Path) -> None:
 def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Path]:
     """Draw the splits and say what is in them; returns their files."""
     refuse_unusable(out)
-    answers: list[dict[str, Any]] = []
+    by_path: dict[str, dict[str, Any]] = {}  # methods share a split
     for config in configs:
         drawn, path = prepare_split(config, out, say)
-        answers.append(
-            {
-                "dataset": config.data.name,
-                "bias": bias_name(config.bias),
-                "seed": config.seed,
-                "digest": drawn.digest,
-                "path": str(path),
-                "cut_classes": list(drawn.cut),
-                "class_counts": dict(drawn.class_counts),
-            }
-        )
+        by_path[str(path)] = {
+            "dataset": config.data.name,
+            "bias": bias_name(config.bias),
+            "seed": config.seed,
+            "digest": drawn.digest,
+            "path": str(path),
+            "cut_classes": list(drawn.cut),
+            "class_counts": dict(drawn.class_counts),
+        }
+    answers = list(by_path.values())
     if as_json:
         typer.echo(json.dumps({"splits": answers}))
     else:
@@ -145,7 +144,7 @@ def _counts_table(counts: dict[str, list[int]]) -> Table:
         for part, values in counts.items():
             table.add_row(part, str(sum(values)), str(min(values)), str(max(values)))
         return table
-    table = Table("part", "images", *(f"class {k}" for k in range(classes)), box=box.SIMPLE)
+    table = Table("part", "images", *(f"of {k}" for k in range(classes)), box=box.SIMPLE)
     for part, values in counts.items():
         table.add_row(part, str(sum(values)), *map(str, values))
     return table
