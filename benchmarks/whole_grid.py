@@ -22,8 +22,9 @@ from fkal.made_once import shared_tensors
 from fkal.models import head_name
 
 METHODS = (
-    "random,margin,balanced_margin,least_confidence,base,direct,badge,coreset@fc1,typiclust,uherding,flqmi,"
-    "pcc@conv2,pcc,pfk_predicted@conv2,pfk_predicted,pfk_joint@conv2,pfk_joint,fisher_coverage,pfk_true@conv2,pfk_true"
+    "random,margin,balanced_margin,least_confidence,base,direct,badge,typiclust,uherding,flqmi,coreset,pcc,"
+    "pfk_predicted,pfk_joint,pfk_joint:sum,pfk_joint:coverage,pfk_joint:whiten,pfk_joint:coverage:whiten,"
+    "pfk_true,pfk_true:coverage"
 )
 BOUND = 0.05
 
