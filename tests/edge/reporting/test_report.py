@@ -31,7 +31,7 @@ from fkal.edge.reporting.accuracy_curves import accuracy_numbers
 from fkal.edge.reporting.canvas import about_numbers, key_below
 from fkal.edge.reporting.labels_figure import needed_figure
 from fkal.edge.reporting.labels_needed import needed_frame
-from fkal.edge.reporting.panels import panels_of
+from fkal.edge.reporting.panels import bias_words, panels_of
 from fkal.edge.reporting.reading import material
 from fkal.edge.reporting.reading_curves import from_curves
 from fkal.edge.reporting.reading_mlflow import from_mlflow
@@ -712,3 +712,16 @@ def test_the_tables_of_the_docs_have_the_numbers_of_the_kept_curves(page):
             assert cells[:10] == [f"{m:.1f}±{s:.1f}" for m, s in by_b.itertuples(index=False)], (bias, method)
             seen += 1
     assert seen >= 3
+
+
+@pytest.mark.parametrize(
+    ("bias", "words"),
+    [
+        ("ir100", "ir = 100"),
+        ("ir2.5-cut0.1", "ir = 2.5-cut0.1"),
+        ("longtail100", "long tail = 100"),
+        ("byhand-1a2b", "byhand-1a2b"),
+    ],
+)
+def test_a_bias_that_has_a_ratio_is_written_out(bias, words):
+    assert bias_words(bias) == words

@@ -16,6 +16,8 @@ SAME = ["dataset", "bias", "protocol", "measured", "budget", "most"]
 RUN = ["dataset", "bias", "protocol", "measured", "method", "seed"]
 ONCE = [*RUN, "b"]
 SCORES = ("accuracy", "minority_accuracy", "worst_class_accuracy")
+BIASES = {"ir": "ir", "longtail": "long tail"}
+"""How the names of those that have a ratio are written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +110,9 @@ def labels_whole_pool(method: str) -> bool:
 
 
 def bias_words(bias: str) -> str:
-    """`ir = 100` of `ir100`."""
-    ratio = re.fullmatch(r"ir([\d.]+)(.*)", bias)
-    return f"ir = {ratio[1]}{ratio[2]}" if ratio else bias
+    """`ir = 100` of `ir100`, `long tail = 100` of `longtail100`."""
+    ratio = re.fullmatch(r"(ir|longtail)([\d.]+)(.*)", bias)
+    return f"{BIASES[ratio[1]]} = {ratio[2]}{ratio[3]}" if ratio else bias
 
 
 def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finished]) -> Iterator[Panel]:
