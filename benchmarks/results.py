@@ -103,9 +103,9 @@ RARE_DIGITS = [f"test/class_{digit}" for digit in range(5, 10)]
 
 
 def add(files: list[Path]) -> None:
-    """Merge curves into the kept ones, a file a dataset; a run that is there already is replaced."""
-    for dataset, runs in pd.concat([pd.read_csv(file) for file in files]).groupby("dataset"):
-        merge(runs, kept_curves(str(dataset)))
+    """Merge curves into the kept ones (`kept_curves` says which file); a run that is there already is replaced."""
+    for (dataset, bias), runs in pd.concat([pd.read_csv(file) for file in files]).groupby(["dataset", "bias"]):
+        merge(runs, kept_curves(str(dataset), str(bias)))
 
 
 def merge(runs: pd.DataFrame, kept: Path) -> None:
@@ -118,8 +118,11 @@ def merge(runs: pd.DataFrame, kept: Path) -> None:
     print(f"{curves.groupby(RUN[:5]).ngroups} runs in {kept}")
 
 
-def kept_curves(dataset: str) -> Path:
-    return CURVES if dataset == "mnist" else CURVES.with_name(f"curves-{dataset}.csv")
+def kept_curves(dataset: str, bias: str) -> Path:
+    """The paper's own dataset and bias, which the figure shows, have the plain name."""
+    if dataset != "mnist":
+        return CURVES.with_name(f"curves-{dataset}.csv")
+    return CURVES if bias.startswith("ir") else CURVES.with_name(f"curves-{bias}.csv")
 
 
 def add_small(files: list[Path]) -> None:
@@ -141,7 +144,7 @@ def tables() -> None:
 
     def filled(match: re.Match[str]) -> str:
         of = (match["dataset"], match["bias"])
-        curves = pd.read_csv(kept_curves(of[0]))
+        curves = pd.read_csv(kept_curves(*of))
         chosen = curves[(curves.dataset == of[0]) & (curves.bias == of[1]) & (curves.protocol == "last")]
         paper = published[(published.dataset == of[0]) & (published.bias == of[1])]
         lines = TABLES[match["name"]](chosen, paper)

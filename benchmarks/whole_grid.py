@@ -11,10 +11,13 @@ stage is run once more by force, which makes none, and the second time counts.
 import argparse
 import os
 import tempfile
+from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 from drawing import keep_drawn
 from pipeline import STAGES, cpu_of, new_project
+from torch import Tensor
 
 from fkal.edge.planning import planned
 from fkal.experiment import Experiment, prepare
@@ -36,21 +39,16 @@ def draw(project: Path) -> int:
         for config in planned(plan, "experiment").configs:
             experiment = prepare(config, out, print)
             for path in experiment.weights_paths:
-                _finish(shared_tensors(path, lambda e=experiment: _body(e), print))
+                list(shared_tensors(path, partial(_body, experiment), print))
             keep_drawn(experiment, out, 0.001 * place)
             n += 1
     return n
 
 
-def _body(experiment: Experiment):
+def _body(experiment: Experiment) -> Generator[None, None, dict[str, Tensor]]:
     head = f"{head_name(experiment.model)}."
     yield from ()
     return {name: value.contiguous() for name, value in experiment.first_weights.items() if not name.startswith(head)}
-
-
-def _finish(work) -> None:
-    for _ in work:
-        pass
 
 
 def main() -> None:
