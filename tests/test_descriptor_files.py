@@ -16,6 +16,8 @@ METHODS = {
     "joint": (),
     "sum": ("acquisition.combine=sum",),
     "true": ("acquisition.pseudo_label=true",),
+    "joint_shift": ("acquisition.pseudo_label=joint_shift",),
+    "joint_shift_grid": ("acquisition.pseudo_label=joint_shift_grid",),
     "predicted": ("acquisition.pseudo_label=predicted",),
     "trace": ("acquisition.pseudo_label=trace", "acquisition.samples=3"),
     "coreset": ("acquisition.name=coreset", "acquisition.taps=[fc1]"),

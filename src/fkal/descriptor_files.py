@@ -59,6 +59,7 @@ class KeptDescriptors:
             "batch_size": asked.batch_size,
             "what": asked.what,
             "labels": {"estimated": dict(self.labeling)} if asked.labels == "estimated" else asked.labels,
+            **({"grid": asked.grid} if asked.grid > 1 else {}),
         }
 
 

@@ -76,6 +76,7 @@ def test_table_1_is_what_it_is_by_hand(row, sizes, acquisition, trained):
         ("pfk", "predicted", SIZES, (125, 125), "PFK"),
         ("pfk", "true", SIZES, (125, 125), "PFK"),
         ("pfk", "joint_shift", SIZES, (215, 125), None),  # 125 + 90
+        ("pfk", "joint_shift_grid", SIZES, (250, 125), None),  # 125 + 35 + 90
         ("pfk", "joint_zg", SIZES, (215, 575), None),  # 125 + 90; 125 + 5 x 90
         ("pfk", "trace", SIZES, (625, 2625), "PFK, MC labels"),  # 125 + 4 x 125; 125 + 4 x 5 x 125
         ("pfk", "mutual_information", SIZES, (625, 2625), "PFK, MC labels"),

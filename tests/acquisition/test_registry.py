@@ -181,7 +181,7 @@ def test_views_are_read_where_a_pseudo_label_looks_at_them():
     pfk = {"taps", "pseudo_label", "combine", "matching", "whitening"}
     for name in ("trace", "mutual_information", "mutual_information_diagonal"):
         assert ACQUISITIONS["pfk"].reads(name) == pfk | views
-    for name in ("joint", "joint_shift", "joint_zg", "predicted", "true"):
+    for name in ("joint", "joint_shift", "joint_shift_grid", "joint_zg", "predicted", "true"):
         assert ACQUISITIONS["pfk"].reads(name) == pfk
     assert ACQUISITIONS["pcc"].reads("trace") == {"taps"}
     assert ACQUISITIONS["random"].reads("trace") == ACQUISITIONS["all"].reads("trace") == set()

@@ -23,6 +23,30 @@ def test_a_feature_map_is_averaged_over_its_positions():
     assert_close(pooled(x).double(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 7), (1, 3), (1, 1)])
+def test_a_grid_averages_each_field_of_a_map(height, width):
+    """Field i of `fields` reaches from i * side // fields up to, rounded up, (i + 1) * side / fields."""
+    x = rows(3, 2 * height * width, seed=9).view(3, 2, height, width)
+    fields = min(2, height), min(2, width)
+    expected = []
+    for n in range(3):
+        row = []
+        for c in range(2):
+            for i in range(fields[0]):
+                for j in range(fields[1]):
+                    hs = range(i * height // fields[0], math.ceil((i + 1) * height / fields[0]))
+                    ws = range(j * width // fields[1], math.ceil((j + 1) * width / fields[1]))
+                    row.append(sum(float(x[n, c, h, w]) for h in hs for w in ws) / len(hs) / len(ws))
+        expected.append(row)
+    assert_close(pooled(x, 2).double(), torch.tensor(expected, dtype=torch.float64), rtol=1e-5, atol=1e-6)
+
+
+def test_a_grid_leaves_tokens_and_fully_connected_outputs_as_they_are():
+    tokens, flat = rows(3, 8, seed=1).view(3, 4, 2), rows(3, 8, seed=2)
+    assert torch.equal(pooled(tokens, 2), pooled(tokens))
+    assert torch.equal(pooled(flat, 2), flat)
+
+
 def test_tokens_are_averaged_and_a_fully_connected_output_stays_as_it_is():
     tokens = rows(3, 8, seed=1).view(3, 4, 2)
     assert_close(pooled(tokens), (tokens[:, 0] + tokens[:, 1] + tokens[:, 2] + tokens[:, 3]) / 4)

@@ -26,6 +26,7 @@ from fkal.core.evidence import (
 )
 from fkal.core.kernels import R_ZG
 from fkal.core.pseudo_labels import PSEUDO_LABELS, PoolBatch, Reference
+from fkal.data.images import TensorImages
 from fkal.engine.describing import Describer
 from fkal.engine.gathering import GATHERERS, Gathering, Scene, gather, target_rows
 from fkal.engine.metering import Meter
@@ -379,3 +380,41 @@ def test_a_gathering_that_is_given_up_leaves_the_model_as_it_was_too(images, mod
         assert all(p.requires_grad for p in network.parameters())
         x = torch.zeros(1, *pictures.shape)
         assert torch.equal(network(x), network(x))  # no dropout
+
+
+class Glimpse(nn.Module):
+    """A map of brightness and one of darkness, then a head over their means."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bright = nn.Identity()
+        self.head = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.bright(torch.cat([x, 1 - x], dim=1)).mean(dim=(2, 3)))
+
+
+def test_a_grid_tells_where_and_an_average_does_not(outcome, meter):
+    """Class 0 is bright on the left, class 1 as bright on the right: both have the same average."""
+    draws = torch.Generator().manual_seed(0)
+    y = torch.arange(80) % 2
+    pixels = torch.randint(0, 60, (80, 1, 8, 8), generator=draws)
+    pixels[y == 0, :, :, :4] += 150
+    pixels[y == 1, :, :, 4:] += 150
+    pictures = TensorImages(pixels.to(torch.uint8), y, "ab", mean=(0.5,), std=(0.25,))
+    network = Glimpse().requires_grad_(False)
+    scene = replace(
+        scene_of(network, pictures, meter, taps=("bright",)),
+        open_pool=torch.arange(40),
+        labeled=torch.arange(0),
+        validation=torch.arange(40, 80),
+    )
+
+    def right(name: str) -> float:
+        asked = replace(scene, settings=replace(scene.settings, pseudo_label=PSEUDO_LABELS[name]))
+        evidence, _ = outcome(gather(asked, FisherScores))
+        assert evidence.pool.z["bright"].shape == (40, 2)  # what is matched stays as it is
+        return float((evidence.pseudo_labels == y[:40]).double().mean())
+
+    assert right("joint_shift_grid") == 1
+    assert right("joint_shift") < 0.8

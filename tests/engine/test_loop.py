@@ -230,6 +230,7 @@ def test_labeling_the_whole_pool_is_one_iteration_that_pays_for_training_alone(l
         ("pfk", {}, lambda b, n, m: M + n, lambda b, n, m: M + n),
         ("pfk", {"pseudo_label": "predicted"}, lambda b, n, m: M + n, lambda b, n, m: M + n),
         ("pfk", {"pseudo_label": "joint_shift"}, lambda b, n, m: M + 2 * n, lambda b, n, m: M + n),
+        ("pfk", {"pseudo_label": "joint_shift_grid"}, lambda b, n, m: 2 * (M + n), lambda b, n, m: M + n),
         ("pfk", {"pseudo_label": "joint_zg"}, lambda b, n, m: M + 2 * n, lambda b, n, m: M + (1 + D) * n),
         ("pfk", {"pseudo_label": "trace"}, lambda b, n, m: (1 + K) * (M + n), lambda b, n, m: (1 + K * D) * (M + n)),
         ("varr", {}, lambda b, n, m: K * n if b > 1 else 0, lambda b, n, m: 0),

@@ -249,6 +249,12 @@ LABELING: Mapping[str, Cost] = MappingProxyType(
             forward=lambda s: s.unlabeled,
             why="each open image once more forward, since labels need the features of all",
         ),
+        "pool and validation": Cost(
+            row=None,
+            text="M + N^b",
+            forward=lambda s: s.validation + s.unlabeled,
+            why="each open and validation image once more forward, since labels need other features, of all images",
+        ),
         "clean": Cost(
             row=None,
             text="(D + 1) N^b",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 Blocks = Mapping[str, Tensor]
 """One `(n l_j)` tensor a tap."""
@@ -14,9 +15,11 @@ ROUNDING = 8.0
 """A centred row this many machine epsilons above zero (relative to its largest entry) is constant."""
 
 
-def pooled(features: Float[Tensor, "n ..."]) -> Float[Tensor, "n l"]:
+def pooled(features: Float[Tensor, "n ..."], grid: int = 1) -> Float[Tensor, "n l"]:
     """phi: global average pooling of `(n c h w)` to `(n c)`; a fully connected output stays as it is.
 
+    With `grid` = 2 a map is averaged in each of 2 x 2 fields, to `(n 4c)`: a coarse where beside the what (one level of
+    Lazebnik, Schmid, Ponce, Beyond Bags of Features, CVPR 2006). A map with fewer rows or columns has as many fields.
     Token features `(n t c)` are averaged over tokens. Raises ValueError for any other rank.
     """
     match features.dim():
@@ -24,6 +27,9 @@ def pooled(features: Float[Tensor, "n ..."]) -> Float[Tensor, "n l"]:
             return features
         case 3:
             return features.mean(dim=1)
+        case 4 if grid > 1:
+            fields = [min(grid, side) for side in features.shape[2:]]
+            return adaptive_avg_pool2d(features, fields).flatten(1)
         case 4:
             return features.mean(dim=(2, 3))
     raise ValueError(

@@ -146,6 +146,7 @@ class PseudoLabel:
     has to offer: `none`, the images as they `clean` are (one view), or k `perturbed` ones. `by_kernel`: it compares
     by the reference's kernel, so that its labels depend on how R_z and R_g meet. An estimator with `of_pool`
     looks at all open images at once, for which they are described twice; asked for a batch, it takes it for the pool.
+    With `grid` > 1 that first description, and one of D_v beside it, averages feature maps in `grid` x `grid` fields.
     """
 
     estimate: Estimate
@@ -155,11 +156,14 @@ class PseudoLabel:
     views: Literal["none", "clean", "perturbed"] = "none"
     by_kernel: bool = False
     of_pool: EstimatePool | None = None
+    grid: int = 1
 
     @property
     def passes(self) -> str:
         """By what name the passes that it takes go."""
-        return "pool" if self.of_pool else self.views
+        if self.of_pool is None:
+            return self.views
+        return "pool" if self.grid == 1 else "pool and validation"
 
 
 PSEUDO_LABELS: Mapping[str, PseudoLabel] = MappingProxyType(
@@ -169,6 +173,12 @@ PSEUDO_LABELS: Mapping[str, PseudoLabel] = MappingProxyType(
             partial(_of_whole, estimate=joint_shift),
             "the most probable label, by validation images and an estimate of the pool's class frequencies",
             of_pool=joint_shift,
+        ),
+        "joint_shift_grid": PseudoLabel(
+            partial(_of_whole, estimate=joint_shift),
+            "joint_shift by features averaged in 2 x 2 fields of each map instead of over all of it",
+            of_pool=joint_shift,
+            grid=2,
         ),
         "joint_zg": PseudoLabel(
             joint_zg, "label of the most similar validation image by R_zg", views="clean", by_kernel=True

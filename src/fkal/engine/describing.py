@@ -62,6 +62,7 @@ class Asked(NamedTuple):
     batch_size: int
     what: Literal["z", "z and g", "features"]
     labels: LabeledBy
+    grid: int
 
 
 Made = Generator[Progress, None, dict[str, Tensor]]
@@ -79,7 +80,8 @@ def not_kept(asked: Asked, make: Make) -> Made:
 class Describer:
     """Describes images by a model's tapped layers, a batch of `batch_size` at a time.
 
-    Of what `keep` had kept, the passes are counted that once made it.
+    Feature maps are averaged in `grid` x `grid` fields (`pooled`). Of what `keep` had kept, the passes are counted that
+    once made it.
     """
 
     model: nn.Module
@@ -88,6 +90,7 @@ class Describer:
     batch_size: int
     meter: Meter
     keep: Keep = not_kept
+    grid: int = 1
 
     def describe(
         self, indices: Int[Tensor, " n"], labeler: Labeler, *, labels: LabeledBy, with_grad: bool, what: str
@@ -98,7 +101,7 @@ class Describer:
         returns, with respect to the tapped tensors, pooled like z (section 3.2); its length is lost
         in standardising.
         """
-        asked = Asked(indices, self.taps, self.batch_size, "z and g" if with_grad else "z", labels)
+        asked = Asked(indices, self.taps, self.batch_size, "z and g" if with_grad else "z", labels, self.grid)
 
         def of_batch(batch: Tensor, x: Tensor) -> dict[str, Tensor]:
             return self._describe_batch(batch, x, labeler, with_grad).tensors
@@ -107,7 +110,7 @@ class Describer:
 
     def features(self, indices: Int[Tensor, " n"], *, what: str) -> Generator[Progress, None, Float[Tensor, "n l"]]:
         """Pooled features of all taps side by side, not standardised, in one forward pass each."""
-        asked = Asked(indices, self.taps, self.batch_size, "features", "arg_max")
+        asked = Asked(indices, self.taps, self.batch_size, "features", "arg_max", self.grid)
         return (yield from self._counted(asked, self._features_of_batch, f"features of {what}"))["features"]
 
     def _counted(self, asked: Asked, of_batch: "OfBatch", what: str) -> Made:
@@ -134,7 +137,7 @@ class Describer:
         with torch.no_grad(), Taps(self.model, self.taps) as taps:
             self.model(x)
         self.meter.forward(len(x))
-        return {"features": torch.cat([pooled(taps.outputs[tap]) for tap in self.taps], dim=1)}
+        return {"features": torch.cat([self._pooled(taps.outputs[tap]) for tap in self.taps], dim=1)}
 
     def _describe_batch(self, batch: Tensor, x: Tensor, labeler: Labeler, with_grad: bool) -> Described:
         with (
@@ -144,16 +147,19 @@ class Describer:
             logits = self.model(x)
         self.meter.forward(len(x))
         outputs = {tap: taps.outputs[tap] for tap in self.taps}
-        z = {tap: pooled(output.detach()) for tap, output in outputs.items()}
+        z = {tap: self._pooled(output.detach()) for tap, output in outputs.items()}
         descriptors = Descriptors.of(z)
         y = labeler(Batch(x, logits.detach(), descriptors, batch))
         if with_grad:
             at_logits = loss_gradient(logits.detach(), y)
             gradients = torch.autograd.grad(logits, list(outputs.values()), at_logits)
             self.meter.backward(len(x))
-            g = {tap: pooled(grad) for tap, grad in zip(outputs, gradients, strict=True)}
+            g = {tap: self._pooled(grad) for tap, grad in zip(outputs, gradients, strict=True)}
             descriptors = Descriptors.of(z, g)
         return Described(descriptors, logits.detach().argmax(dim=1), y)
+
+    def _pooled(self, output: Tensor) -> Float[Tensor, "n l"]:
+        return pooled(output, self.grid)
 
 
 OfBatch = Callable[[Tensor, Tensor], dict[str, Tensor]]

@@ -1,7 +1,7 @@
 """Gathering evidence: the expensive half of an acquisition, all of whose passes happen and are counted here."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 
@@ -137,13 +137,16 @@ def _labeler(
     scene: Scene, estimator: "_Estimator", reference: Reference
 ) -> Generator[Progress, None, tuple[Labeler, Tensor | None]]:
     """What labels a batch of the pool, and the whole pool's class frequencies where they are estimated."""
-    of_pool = scene.settings.pseudo_label.of_pool
-    if of_pool is None:
+    label = scene.settings.pseudo_label
+    if label.of_pool is None:
         return lambda batch: estimator(batch, reference), None
-    features = yield from scene.describer.describe(
-        scene.open_pool, _arg_max, labels="arg_max", with_grad=False, what="pool, for its labels"
-    )
-    y, prior = of_pool(features.descriptors, reference, _true_labels(scene, scene.labeled))
+    describer = replace(scene.describer, grid=label.grid)
+    describe = partial(describer.describe, labeler=_arg_max, labels="arg_max", with_grad=False)
+    if label.grid > 1:
+        known = yield from describe(scene.validation, what="validation, for the pool's labels")
+        reference = replace(reference, z=known.descriptors)
+    features = yield from describe(scene.open_pool, what="pool, for its labels")
+    y, prior = label.of_pool(features.descriptors, reference, _true_labels(scene, scene.labeled))
     by_index = torch.full_like(scene.images.labels, -1)
     by_index[scene.open_pool] = y.to(by_index)
     return lambda batch: by_index[batch.indices].to(scene.meter.device), prior
