@@ -78,6 +78,7 @@ CONTENDERS = (
     "balanced_margin",
     "base",
     "direct",
+    "galaxy",
     "badge",
     "coreset@fc1",
     "typiclust",

@@ -306,7 +306,7 @@ def test_the_whole_pool_is_labeled_in_one_iteration(tmp_path):
     ["varr:e2:k2", "entropy:k2", "bald:k2", "mean_std:k2", "coreset", "vaal", "pfk_trace:k2",
      "pfk_mutual_information:k2@conv1", "pfk_mutual_information_diagonal:k2", "pfk_joint_zg:sum", "random:head_only",
      "pfk_joint:random_theta_0:head_only", "softmax_entropy", "base", "badge", "typiclust", "probcover", "uherding",
-     "flqmi", "direct", "epig:k2", "bait"],
+     "flqmi", "direct", "galaxy", "epig:k2", "bait", "pfk_joint_shift_grid:coverage"],
 )  # fmt: skip
 def test_every_method_runs_and_two_runs_of_it_are_equal_to_the_bit(spec, tmp_path):
     tiny = ("vaal.iterations=2", "vaal.width=2", "vaal.batch_size=5", "train.epochs=1", "data.validation_per_class=3")

@@ -36,6 +36,7 @@ COSTS = {
     "margin": 503,
     "badge": 503,
     "direct": 523,
+    "galaxy": 523,
     "uherding": 823,  # M + N^b + N_(b-1)
     "flqmi": 803,
     "epig": 1206,  # K (N^b + Q) = 2 (503 + 100)

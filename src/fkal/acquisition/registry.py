@@ -16,6 +16,7 @@ from fkal.acquisition import (
     epig,
     everything,
     fisher,
+    galaxy,
     random,
     similar,
     typiclust,
@@ -220,6 +221,9 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
         ),
         "direct": _trained(
             direct.select, Supervised, "around each class's best threshold of margins", "Nuggehalli et al., 2023"
+        ),
+        "galaxy": _trained(
+            galaxy.select, Supervised, "around where labels change along each class's line", "Zhang et al., ICML 2022"
         ),
         "epig": _trained(
             epig.select,
