@@ -70,8 +70,9 @@ ORDER = (
 )
 """Of the rows of the paper's methods."""
 
-OURS = "pfk_joint_shift:coverage"
-WHITENED = f"{OURS}:whiten"
+OURS = "pfk_joint_shift_grid:coverage"
+BEFORE = ("pfk_joint_shift:coverage", "pfk_joint_shift:coverage:whiten")
+"""What was recommended before."""
 CONTENDERS = (
     "random",
     "margin",
@@ -87,8 +88,8 @@ CONTENDERS = (
     "epig:k16",
     "flqmi",
     "pfk_joint",
+    *BEFORE,
     OURS,
-    WHITENED,
     "pfk_true",
 )
 """Rows of the table of what came since; they are held against `AGAINST`."""
@@ -99,7 +100,9 @@ WITHOUT = "base"
 
 SMALL_RUN = ["dataset", "bias", "method", "validation", "seed", "b", "labels_used"]
 PAID = (375, 500, 625, 750, 875, 1000, 1125, 1250, 1500)
-OPTIONS = re.compile(r"pfk_joint(_shift)?(:coverage)?(:whiten)?(?P<cold>:random_theta_0)?")
+OPTIONS = re.compile(
+    r"pfk_(?P<label>joint|joint_shift|joint_shift_grid)(?P<coverage>:coverage)?(?P<whiten>:whiten)?(?P<cold>:random_theta_0)?"
+)
 RARE_DIGITS = [f"test/class_{digit}" for digit in range(5, 10)]
 
 
@@ -268,13 +271,13 @@ def options(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     for cold in (False, True):
         found = {m: OPTIONS.fullmatch(m) for m in curves.method.unique()}
         named = {m: match for m, match in found.items() if match and bool(match["cold"]) is cold}
-        for method in sorted(named, key=lambda m: [bool(group) for group in named[m].groups()[:3]]):
-            shift, coverage, whiten = (bool(group) for group in named[method].groups()[:3])
+        for method in sorted(named, key=lambda m: (named[m]["label"], bool(named[m]["coverage"]), m)):
+            label, coverage, whiten = (named[method][part] for part in ("label", "coverage", "whiten"))
             mine = curves[curves.method == method]
             by_b = 100 * mine.groupby("b")["test/accuracy"].agg(["mean", "std"])
             said = (
                 "no" if cold else "yes",
-                "`joint_shift`" if shift else "`joint`",
+                f"`{label}`",
                 "`coverage`" if coverage else "`k_center`",
                 "yes" if whiten else "no",
                 seeds(mine),
@@ -287,7 +290,7 @@ def options(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
 def small(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """The first five iterations by size of the validation set; the whole one's are of the kept curves."""
     runs = pd.read_csv(SMALL)
-    methods = (OURS, WHITENED, AGAINST)
+    methods = (OURS, *BEFORE, AGAINST)
     whole = curves[curves["method"].isin(methods)]
     whole = whole.assign(validation=10_000, accuracy=whole["test/accuracy"])
     lines = ["| validation images | method | seeds | b=1 | b=2 | b=3 | b=4 | b=5 |", "|" + " --- |" * 8]

@@ -192,7 +192,7 @@ def test_the_flat_tree_has_dotted_keys_and_plain_values():
         ),
         (
             "fisher_coverage:random_theta_0@conv2",
-            {"name": "pfk", "pseudo_label": "joint_shift", "matching": "coverage", "taps": ["conv2"]},
+            {"name": "pfk", "pseudo_label": "joint_shift_grid", "matching": "coverage", "taps": ["conv2"]},
             {"pretrain": {"task": "none"}},
         ),
         ("my_own", {"name": "my_own"}, {}),

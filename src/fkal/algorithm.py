@@ -9,5 +9,6 @@ ALGO_VERSION = 2
 LABEL_REVISIONS = {"joint_shift": 2}
 """The same for what reads one kind of pseudo-labels alone: those not named here are as they first were.
 
-joint_shift: 2, labeled images count among the pool's class frequencies.
+joint_shift: 2, labeled images count among the pool's class frequencies. (joint_shift_grid, made the same way of other
+features, came after that.)
 """

@@ -224,7 +224,7 @@ COUNTS = {"e": "ensemble", "k": "samples"}
 RANDOM_THETA_0 = "random_theta_0"
 HEAD_ONLY = "head_only"
 WHITEN = "whiten"
-NAMED: Mapping[str, str] = MappingProxyType({"fisher_coverage": "pfk_joint_shift:coverage"})
+NAMED: Mapping[str, str] = MappingProxyType({"fisher_coverage": "pfk_joint_shift_grid:coverage"})
 """Short names of short names: what this platform recommends, by a name of its own."""
 
 

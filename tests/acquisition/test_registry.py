@@ -200,7 +200,9 @@ def test_what_needs_a_trained_model_picks_at_random_first():
     """The paper's uncertainty methods, VAAL, and all that go by class probabilities; features theta^0 has as well."""
     first = {name for name, entry in ACQUISITIONS.items() if entry.random_first}
     of_probabilities = {"least_confidence", "margin", "softmax_entropy", "balanced_margin", "base", "badge"}
-    assert first == {"varr", "entropy", "bald", "mean_std", "vaal", "direct", "galaxy", "epig", "bait"} | of_probabilities
+    assert (
+        first == {"varr", "entropy", "bald", "mean_std", "vaal", "direct", "galaxy", "epig", "bait"} | of_probabilities
+    )
 
 
 @pytest.mark.parametrize("p", [1, 19])

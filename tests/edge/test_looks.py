@@ -9,7 +9,7 @@ from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.edge.looks import LINES, MARKERS, STYLES, look, looks
 
 PLAIN = [*(name for name in ACQUISITIONS if name != "pfk"), *(f"pfk_{label}" for label in PSEUDO_LABELS)]
-OWN = "pfk_joint_shift:coverage"
+OWN = "pfk_joint_shift_grid:coverage"
 
 
 def test_every_registered_method_has_a_look_of_its_own():

@@ -10,10 +10,8 @@ import typer
 import yaml
 
 from fkal.edge.answers import MissingSettings
+from fkal.edge.places import TUNED
 from fkal.files import write_whole
-
-READ = Path("params/tuned")
-"""Where experiments look for tuned values."""
 
 WAITS = re.compile(r"^(study:\n(?:[ \t]+.*\n)*?[ \t]+applied:[ \t]*)false\b", re.MULTILINE)
 IN_NAMES: Mapping[str, str] = {
@@ -35,8 +33,10 @@ def apply(
     A file made by hand has no study, and is used anyway.
     """
     path = _waiting(folder, dataset, preset, params)
-    if folder.resolve() != READ.resolve():
-        raise _unusable(path, f"experiments read {READ / path.name} alone; copy it there and apply that", rewrite=False)
+    if folder.resolve() != TUNED.resolve():
+        raise _unusable(
+            path, f"experiments read {TUNED / path.name} alone; copy it there and apply that", rewrite=False
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -8,6 +8,7 @@ import typer
 from fkal.edge import runs_cli
 from fkal.edge.answers import answered
 from fkal.edge.beside import refuse_beside_apply, refuse_beside_plan
+from fkal.edge.places import TUNED
 from fkal.version import __version__
 
 app = typer.Typer(
@@ -112,7 +113,7 @@ def run(
             ratio=ratio,
             data_root=data_root,
             assignments=assignments or [],
-            tuned=None if untuned else configuring.TUNED,
+            tuned=None if untuned else TUNED,
         )
         configs = configuring.experiments(sources, method, seeds)
         running.run(configs, out=out, tracking=tracking_uri, dry_run=dry_run, as_json=as_json, jobs=jobs)
@@ -152,7 +153,7 @@ def cost(
             ratio=ratio,
             data_root=data_root,
             assignments=assignments or [],
-            tuned=None if untuned else configuring.TUNED,
+            tuned=None if untuned else TUNED,
         )
         configs = configuring.experiments(sources, method, seeds)
         run = costs.run_command(sources, method, seeds, out)
@@ -222,7 +223,7 @@ def tune(
     sampler: Sampler = "tpe",
     pruner: Pruner = None,
     storage: Storage = None,
-    tuned_dir: TunedDir = Path("params/tuned"),
+    tuned_dir: TunedDir = TUNED,
     apply: Apply = False,
     force: Force = False,
     out: Out = Path("runs"),
@@ -525,7 +526,7 @@ def config(
             ratio=ratio,
             data_root=data_root,
             assignments=assignments or [],
-            tuned=None if untuned else configuring.TUNED,
+            tuned=None if untuned else TUNED,
         )
         typer.echo(configuring.shown(configuring.settings(sources, method), as_json=as_json), nl=False)
 

@@ -15,7 +15,7 @@ from fkal import config as configuration
 from fkal.acquisition import acquisition
 from fkal.config import Config, ConfigError, Layer
 from fkal.edge.answers import MissingSettings
-from fkal.edge.applying import READ
+from fkal.edge.places import TUNED
 from fkal.edge.progress import say
 from fkal.feasibility import configured
 from fkal.grid import ParamsFile, params_file
@@ -23,7 +23,6 @@ from fkal.tuned import tuned_layer
 
 PARAMS = Path("params.yaml")
 MOST_SEEDS = 1000
-TUNED = READ
 
 
 @dataclass(frozen=True, kw_only=True)

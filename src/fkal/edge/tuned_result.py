@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 
 from fkal.acquisition import acquisition
 from fkal.config import Config, Layer, from_environment, merged, method_layer
-from fkal.edge.configuring import TUNED, Sources
+from fkal.edge.configuring import Sources
+from fkal.edge.places import TUNED
 from fkal.edge.plan import Plan
 from fkal.edge.progress import say
 from fkal.edge.study_report import Findings

@@ -597,11 +597,11 @@ def test_an_iteration_that_stands_twice_in_a_table_is_refused(made, tmp_path):
 
 
 def test_a_short_name_names_the_method_it_stands_for(made, tmp_path):
-    frame = pd.read_csv(made / "iterations.csv").replace({"method": {"pfk_joint": "pfk_joint_shift:coverage"}})
+    frame = pd.read_csv(made / "iterations.csv").replace({"method": {"pfk_joint": "pfk_joint_shift_grid:coverage"}})
     frame.to_csv(tmp_path / "c.csv", index=False)
     asked = wishes("random,fisher_coverage", "60", "t", None, "fisher_coverage")
     report(from_curves(tmp_path / "c.csv"), tmp_path / "to", asked)
-    assert "pfk_joint_shift:coverage" in set(table(tmp_path / "to", "ranking-digits-ir20")["method"])
+    assert "pfk_joint_shift_grid:coverage" in set(table(tmp_path / "to", "ranking-digits-ir20")["method"])
     with pytest.raises(ConfigError, match="--against 'pcc': not among the methods here"):
         report(from_curves(tmp_path / "c.csv"), tmp_path / "to", wishes(None, "60", "t", None, "pcc"))
 

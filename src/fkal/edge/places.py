@@ -1,0 +1,6 @@
+"""Where things lie that commands share. Imports nothing heavy."""
+
+from pathlib import Path
+
+TUNED = Path("params/tuned")
+"""Where a study leaves its result, and experiments look for tuned values."""
