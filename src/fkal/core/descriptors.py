@@ -28,7 +28,7 @@ def pooled(features: Float[Tensor, "n ..."], grid: int = 1) -> Float[Tensor, "n 
         case 3:
             return features.mean(dim=1)
         case 4 if grid > 1:
-            fields = [min(grid, side) for side in features.shape[2:]]
+            fields = min(grid, features.shape[2]), min(grid, features.shape[3])
             return adaptive_avg_pool2d(features, fields).flatten(1)
         case 4:
             return features.mean(dim=(2, 3))
