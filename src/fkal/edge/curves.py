@@ -102,8 +102,12 @@ def draw_mean(axes: "Axes", by_seed: pd.DataFrame, style: Style, name: str, *, b
         axes.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=band, linewidth=0)
 
 
-def seeds_named(method: str, seeds: int) -> str:
-    return f"{method} ({seeds} seeds)" if seeds > 1 else method
+def seeds_named(method: str, *seeds: int) -> str:
+    """`pcc (5 seeds)`, `pcc (2 to 5 seeds)` where it has other numbers of them elsewhere, `pcc` of one seed."""
+    fewest, most = min(seeds), max(seeds)
+    if most == 1:
+        return method
+    return f"{method} ({most} seeds)" if fewest == most else f"{method} ({fewest} to {most} seeds)"
 
 
 def save_curve_png(

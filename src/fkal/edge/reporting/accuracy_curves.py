@@ -44,8 +44,9 @@ def accuracy_exhibits(panel: Panel, styles: Mapping[str, Style], score: str) -> 
 def accuracy_figure(panels: Sequence[Panel], styles: Mapping[str, Style], score: str = "accuracy") -> "Figure":
     """A panel each, side by side, over one legend; published curves are thin lines without markers."""
     figure, axes = canvas(1, len(panels), width=WIDTH * len(panels), height=HEIGHT)
+    names = _named(panels, score)
     for each, panel in zip(axes.flat, panels, strict=True):
-        _draw(each, panel, styles, score)
+        _draw(each, panel, styles, score, names)
     legend_below(figure, axes, columns=2 * len(panels))
     return figure
 
@@ -55,7 +56,18 @@ def accuracy_numbers(panels: Sequence[Panel], score: str = "accuracy") -> pd.Dat
     return pd.concat([_numbers(panel, method, score) for panel in panels for method in panel.methods])
 
 
-def _draw(axes: "Axes", panel: Panel, styles: Mapping[str, Style], score: str) -> None:
+def _named(panels: Sequence[Panel], score: str) -> dict[str, str]:
+    """How the legend calls each method, once for all panels, whose numbers of seeds may differ."""
+    seeds: dict[str, list[int]] = {}
+    for panel in panels:
+        for method in panel.methods:
+            by_seed = panel.by_seed(method, f"{panel.group.measured}/{score}")
+            if not by_seed.empty:
+                seeds.setdefault(method, []).append(by_seed.shape[1])
+    return {method: seeds_named(method, *counts) for method, counts in seeds.items()}
+
+
+def _draw(axes: "Axes", panel: Panel, styles: Mapping[str, Style], score: str, names: Mapping[str, str]) -> None:
     metric = f"{panel.group.measured}/{score}"
     band = BAND if len(panel.methods) <= FEW else FAINT_BAND
     drawn = False
@@ -63,7 +75,7 @@ def _draw(axes: "Axes", panel: Panel, styles: Mapping[str, Style], score: str) -
         by_seed = 100 * panel.by_seed(method, metric)
         if by_seed.empty:
             continue
-        draw_mean(axes, by_seed, styles[method], seeds_named(method, by_seed.shape[1]), band=band)
+        draw_mean(axes, by_seed, styles[method], names[method], band=band)
         paper = _published(panel, method, score)
         if len(paper):
             label = None if drawn else "published (thin)"
