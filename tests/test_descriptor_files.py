@@ -99,6 +99,14 @@ def test_labels_that_compare_by_the_kernel_depend_on_how_its_parts_meet(tmp_path
     assert product[0] == total[0] and product[1] != total[1]
 
 
+def test_features_in_fields_and_averaged_ones_are_kept_apart(tmp_path):
+    """Of the same images, weights and taps, without gradients: only the fields tell them apart."""
+    averaged = {*keep(tmp_path, *METHODS["pcc"]), *keep(tmp_path, *METHODS["joint_shift"])}
+    shared, validation, pool, _ = keep(tmp_path, *METHODS["joint_shift_grid"])
+    assert shared in averaged
+    assert not {validation, pool} & averaged
+
+
 @pytest.mark.parametrize(
     "assignment", ["seed=1", "threads=2", "acquisition.batch_size=100", "holdout=5", "acquisition.taps=[conv2]"]
 )

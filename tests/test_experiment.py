@@ -13,6 +13,7 @@ from fkal.engine.metering import Meter, Progress
 from fkal.engine.pretraining import pretrain
 from fkal.engine.rounds import Round
 from fkal.experiment import device_named, prepare
+from fkal.feasibility import refuse_infeasible
 from fkal.identity import bias_name, method_name, settings_of_first_descriptors, settings_read
 from fkal.models import head_name, members_of
 
@@ -301,6 +302,13 @@ def test_the_whole_pool_is_labeled_in_one_iteration(tmp_path):
     assert sorted(done.selection.indices.tolist()) == sorted(pool.tolist())
 
 
+@pytest.mark.parametrize("label", ["trace", "joint_zg", "joint_shift", "joint_shift_grid"])
+def test_labels_that_are_estimated_in_float64_are_refused_where_there_is_none(label, tmp_path):
+    here = prepare(digits(f"acquisition.pseudo_label={label}"), tmp_path, quiet)
+    with pytest.raises(ConfigError, match=f"pseudo_label = '{label}': it needs float64.*set device=cpu"):
+        refuse_infeasible(here.config, here.dataset, here.split, here.model, torch.device("mps"))
+
+
 @pytest.mark.parametrize(
     "spec",
     ["varr:e2:k2", "entropy:k2", "bald:k2", "mean_std:k2", "coreset", "vaal", "pfk_trace:k2",
@@ -380,7 +388,7 @@ def test_a_bias_has_a_name_for_people(assignments, name):
      "pcc@conv2", "pfk_joint", "pfk_joint_zg", "pfk_true:sum", "pfk_predicted:product_of_sums@conv1+fc1",
      "pfk_trace:k16@conv2", "pfk_mutual_information", "pfk_mutual_information_diagonal",
      "pfk_mutual_information_diagonal:sum:k8", "pfk_joint_shift:coverage:whiten", "pfk_joint:whiten@conv2",
-     "pfk_joint:sum:random_theta_0@conv1+fc1", "all:random_theta_0"],
+     "pfk_joint_shift_grid:coverage", "pfk_joint:sum:random_theta_0@conv1+fc1", "all:random_theta_0"],
 )  # fmt: skip
 def test_a_methods_name_is_what_names_it(spec):
     assert method_name(C.merged([C.from_file(C.preset("mnist"), "mnist"), C.method_layer(spec)])) == spec

@@ -62,7 +62,8 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
             "acquisition.taps", lambda taps: tap_widths(model, taps, dataset.train.shape), config.acquisition.taps
         )
         if "pseudo_label" in reads:
-            if PSEUDO_LABELS[config.acquisition.pseudo_label].views != "none":
+            label = PSEUDO_LABELS[config.acquisition.pseudo_label]
+            if label.views != "none" or label.of_pool:
                 _refuse_float32_device("pseudo_label", config.acquisition.pseudo_label, device)
             _refuse_boundless_moments(config.acquisition, widths, len(dataset.classes))
         narrow = [tap for tap, width in widths.items() if width < 2]
@@ -129,7 +130,10 @@ def _refuse_lone_network(config: AcquisitionConfig, model: nn.Module) -> None:
 
 
 def _refuse_float32_device(key: str, value: str, device: torch.device) -> None:
-    """Of an image that the model is certain of, gradients under every class nearly cancel and probabilities round."""
+    """Of an image that the model is certain of, gradients under every class nearly cancel and probabilities round.
+
+    Class frequencies, too, are estimated in float64.
+    """
     if device.type == "mps":
         raise ConfigError(f"acquisition.{key} = {value!r}: it needs float64, which MPS has not; set device=cpu")
 

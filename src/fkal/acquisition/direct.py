@@ -2,9 +2,7 @@
 
 Nuggehalli, Zhang, Jain, Nowak: DIRECT: Deep Active Learning under Imbalance and Label Noise, 2023 (arXiv 2312.09196;
 ICML 2025 as Improved Algorithm for Deep Active Learning under Imbalance via Optimal Separation). For each class the
-images are sorted by margin, from surely in it to surely not; active learning of one threshold on that line. Its
-predecessor GALAXY (Zhang, Katz-Samuels, Nowak, ICML 2022) bisects by labels that it sees one at a time, which an
-iteration that asks for p labels at once cannot give.
+images are sorted by margin, from surely in it to surely not; active learning of one threshold on that line.
 """
 
 from dataclasses import dataclass

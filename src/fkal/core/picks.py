@@ -61,7 +61,7 @@ def distinct(matches: Matches, p: int) -> Picks:
     m, k = matches.scores.shape
     by_strength = matches.scores.T.argsort(dim=1, descending=True, stable=True)  # (k m)
     positions = matches.positions.T.gather(1, by_strength).flatten()  # (k m), rank-major
-    first = _first_occurrences(positions)[:p]
+    first = first_occurrences(positions)[:p]
     ranks = first // m
     targets = by_strength.flatten()[first]
     return Picks(positions[first], ranks, matches.scores[targets, ranks], targets)
@@ -85,7 +85,7 @@ def best_distinct(
         k = min(2 * k, len(pool))
 
 
-def _first_occurrences(values: Int[Tensor, " n"]) -> Int[Tensor, " u"]:
+def first_occurrences(values: Int[Tensor, " n"]) -> Int[Tensor, " u"]:
     """Where each distinct value stands first, in the order of standing."""
     grouped, origin = values.sort(stable=True)
     is_first = torch.ones_like(grouped, dtype=torch.bool)

@@ -87,8 +87,10 @@ class Logistic:
     weight: Float[Tensor, "l1 d"]
 
     def __call__(self, queries: Descriptors) -> Float[Tensor, "n d"]:
-        """Probabilities of n images."""
-        z = _side_by_side(queries)
+        """Probabilities of n images; float64 holds some blocks of them at a time."""
+        return torch.cat([self._of(_side_by_side(block)) for block in _blocks(queries, len(self.weight))])
+
+    def _of(self, z: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
         return (_with_one((z.double() - self.mean) / self.scale) @ self.weight).softmax(dim=1).to(z)
 
     @staticmethod

@@ -146,7 +146,8 @@ class PseudoLabel:
     has to offer: `none`, the images as they `clean` are (one view), or k `perturbed` ones. `by_kernel`: it compares
     by the reference's kernel, so that its labels depend on how R_z and R_g meet. An estimator with `of_pool`
     looks at all open images at once, for which they are described twice; asked for a batch, it takes it for the pool.
-    With `grid` > 1 that first description, and one of D_v beside it, averages feature maps in `grid` x `grid` fields.
+    With `grid` > 1 that first description, and one of D_v beside it, averages feature maps in `grid` x `grid` fields
+    (where no tap returns maps, it is what it is with 1); the estimate itself takes z as it is.
     """
 
     estimate: Estimate

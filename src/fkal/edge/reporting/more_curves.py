@@ -103,11 +103,13 @@ def pseudo_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
     if not methods:
         return Exhibit(name, title, missing=f"{title}: no method here makes any.")
     figure, axes = canvas(1, len(present), width=2.6 * len(present), height=2.7, sharey=True)
+    tables = {(method, metric): 100 * panel.by_seed(method, metric) for method in methods for metric in present}
+    known = {key: by_seed for key, by_seed in tables.items() if len(by_seed)}
+    names = {m: seeds_named(m, *(table.shape[1] for (of, _), table in known.items() if of == m)) for m in methods}
     for each, (metric, label) in zip(axes.flat, present.items(), strict=True):
         for method in methods:
-            by_seed = 100 * panel.by_seed(method, metric)
-            if len(by_seed):
-                draw_mean(each, by_seed, styles[method], seeds_named(method, by_seed.shape[1]), band=0.07)
+            if (method, metric) in known:
+                draw_mean(each, known[method, metric], styles[method], names[method], band=0.07)
         each.set_title(label, fontsize=9)
         each.set_xlabel("labels used")
         count_labels(each)
