@@ -107,8 +107,12 @@ RARE_DIGITS = [f"test/class_{digit}" for digit in range(5, 10)]
 
 
 def add(files: list[Path]) -> None:
-    """Merge curves into the kept ones (`kept_curves` says which file); a run that is there already is replaced."""
-    for (dataset, bias), runs in pd.concat([pd.read_csv(file) for file in files]).groupby(["dataset", "bias"]):
+    """Merge curves into the kept ones (`kept_curves` says which file); a run that is there already is replaced.
+
+    What was measured on held-out validation images has no test accuracy and is left out.
+    """
+    every = pd.concat([pd.read_csv(file) for file in files])
+    for (dataset, bias), runs in every.dropna(subset=["test/accuracy"]).groupby(["dataset", "bias"]):
         merge(runs, kept_curves(str(dataset), str(bias)))
 
 
