@@ -2,6 +2,7 @@
 
     python benchmarks/results.py add runs/curves/*.csv    # into docs/results/curves.csv
     python benchmarks/results.py add-anew data/curves/*.csv    # of rows measured anew: algorithm-2.csv
+    python benchmarks/results.py add-reduced runs/curves/*.csv  # in small, of fewer epochs: curves-DATASET-reduced.csv
     python benchmarks/results.py add-small runs.csv       # of `fkal runs export`: small_validation.csv
     python benchmarks/results.py tables                   # docs/results.md, between its markers
 
@@ -116,6 +117,12 @@ def add(files: list[Path]) -> None:
         merge(runs, kept_curves(str(dataset), str(bias)))
 
 
+def add_reduced(files: list[Path]) -> None:
+    """Merge curves of reduced settings, which are named like those of the full ones and kept apart from them."""
+    for dataset, runs in pd.concat([pd.read_csv(file) for file in files]).groupby("dataset"):
+        merge(runs, reduced_curves(str(dataset)))
+
+
 def merge(runs: pd.DataFrame, kept: Path) -> None:
     parts = [pd.read_csv(kept)] if kept.exists() else []
     curves = pd.concat([*parts, runs]).drop_duplicates(RUN, keep="last").dropna(axis=1, how="all")
@@ -131,6 +138,10 @@ def kept_curves(dataset: str, bias: str) -> Path:
     if dataset != "mnist":
         return CURVES.with_name(f"curves-{dataset}.csv")
     return CURVES if bias.startswith("ir") else CURVES.with_name(f"curves-{bias}.csv")
+
+
+def reduced_curves(dataset: str) -> Path:
+    return CURVES.with_name(f"curves-{dataset}-reduced.csv")
 
 
 def add_small(files: list[Path]) -> None:
@@ -344,9 +355,15 @@ def in_short(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     return lines
 
 
+def reduced(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
+    """`in_short` of the same dataset's reduced settings."""
+    return in_short(pd.read_csv(reduced_curves(str(curves.dataset.iloc[0]))), published)
+
+
 TABLES = {
     "anew": anew,
     "short": in_short,
+    "reduced": reduced,
     "small": small,
     "paid": paid,
     "accuracy": accuracy,
@@ -382,6 +399,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("add").add_argument("files", nargs="+", type=Path)
     commands.add_parser("add-anew").add_argument("files", nargs="+", type=Path)
+    commands.add_parser("add-reduced").add_argument("files", nargs="+", type=Path)
     commands.add_parser("add-small").add_argument("files", nargs="+", type=Path)
     commands.add_parser("tables")
     given = parser.parse_args()
@@ -389,6 +407,8 @@ def main() -> None:
         add(given.files)
     elif given.command == "add-anew":
         merge(pd.concat([pd.read_csv(file) for file in given.files]), ANEW)
+    elif given.command == "add-reduced":
+        add_reduced(given.files)
     elif given.command == "add-small":
         add_small(given.files)
     else:

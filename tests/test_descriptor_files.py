@@ -6,6 +6,7 @@ from safetensors import safe_open
 
 from fkal import config as C
 from fkal import descriptor_files
+from fkal.algorithm import LABEL_REVISIONS
 from fkal.engine.describing import Describer
 from fkal.engine.rounds import Round
 from fkal.experiment import prepare
@@ -105,6 +106,14 @@ def test_features_in_fields_and_averaged_ones_are_kept_apart(tmp_path):
     shared, validation, pool, _ = keep(tmp_path, *METHODS["joint_shift_grid"])
     assert shared in averaged
     assert not {validation, pool} & averaged
+
+
+@pytest.mark.parametrize("method", ["trace", "joint"])
+def test_labels_that_are_estimated_otherwise_than_before_make_others(method, tmp_path, monkeypatch):
+    before = keep(tmp_path, *METHODS[method])
+    monkeypatch.setitem(LABEL_REVISIONS, "trace", 99)
+    after = keep(tmp_path, *METHODS[method])
+    assert set(before).isdisjoint(after) if method == "trace" else before == after
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,17 @@ ALGO_VERSION = 2
 2: weights and feature maps lie channels last, which rounds otherwise.
 """
 
-LABEL_REVISIONS = {"joint_shift": 2}
+LABEL_REVISIONS = {
+    "joint_shift": 2,
+    "joint_zg": 2,
+    "trace": 2,
+    "mutual_information": 2,
+    "mutual_information_diagonal": 2,
+}
 """The same for what reads one kind of pseudo-labels alone: those not named here are as they first were.
 
 joint_shift: 2, labeled images count among the pool's class frequencies. (joint_shift_grid, made the same way of other
 features, came after that.)
+joint_zg, trace, mutual_information, mutual_information_diagonal: 2, LeNet's gradients in closed form, which rounds
+otherwise, as does the information of few views.
 """

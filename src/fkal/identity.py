@@ -179,7 +179,7 @@ def about_labels(config: Config, validation: Tensor) -> dict[str, Any]:
     bear = METHOD_SETTINGS & _read_by_descriptors(config)
     chosen = {key: value for key, value in _as_before(config.tree["acquisition"]).items() if key in bear}
     indices = bytes_digest([validation.to(torch.int64).numpy().tobytes()])
-    return {**chosen, "validation": indices, "seed": config.seed}
+    return {**chosen, **revision(config), "validation": indices, "seed": config.seed}
 
 
 def settings_of_first_descriptors(config: Config) -> dict[str, Any]:

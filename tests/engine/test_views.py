@@ -76,6 +76,33 @@ def test_a_view_is_that_of_one_image_class_and_tap_at_a_time(images, model, mete
                 assert_close(view.products[tap][c, i].double(), product, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("taps", [("conv1", "conv2", "fc1"), ("conv2",), ("fc1", "conv1")])
+def test_a_model_that_knows_its_gradients_has_the_same_view_without_a_backward_pass(images, meter, monkeypatch, taps):
+    torch.manual_seed(20)
+    network = build("lenet", (1, 20, 18), 3)
+    x = next(images(6, seed=20, side=(20, 18)).batches([torch.arange(6)], device="cpu"))
+    network.closed_form_taps, known = (), network.closed_form_taps
+    slow = view_of(network, x, taps, meter)
+    network.closed_form_taps = known
+    passes = meter.passes
+    monkeypatch.setattr(torch.autograd, "grad", None)
+    view = view_of(network.train(), x, taps, meter)
+    assert meter.passes == (2 * passes[0], 2 * passes[1])  # they count as the passes that they stand for
+    assert network.training
+    assert list(view.z) == list(view.jacobian) == list(view.products) == list(taps)
+    assert torch.equal(view.p, slow.p)
+    for tap in taps:
+        assert torch.equal(view.z[tap], slow.z[tap])
+        assert_close(view.jacobian[tap], slow.jacobian[tap], rtol=1e-4, atol=1e-7)
+        assert_close(view.products[tap], slow.products[tap], rtol=1e-4, atol=1e-6)
+
+
+def test_of_other_layers_a_model_that_knows_some_gradients_goes_backward(images, meter):
+    network = build("lenet", (1, 20, 18), 3)
+    x = next(images(2, seed=21, side=(20, 18)).batches([torch.arange(2)], device="cpu"))
+    assert list(view_of(network, x, ("conv1.0", "conv2"), meter).jacobian) == ["conv1.0", "conv2"]
+
+
 def test_probabilities_are_float64_however_certain_the_model(images, model, meter):
     network, x = model("lenet", seed=1), pictures_of(images, 3, seed=1)
     network.fc2.bias.data = torch.tensor([25.0, 0.0, 1.0])

@@ -1,7 +1,11 @@
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor, nn
 
-from fkal.models import build, monte_carlo_dropout, tap_widths
+from fkal.core.descriptors import pooled
+from fkal.models import ClosedForm, Taps, build, evaluating, monte_carlo_dropout, tap_widths
 from fkal.models.lenet import LeNet
 
 
@@ -63,3 +67,53 @@ def test_dropout_follows_the_poolings_and_the_first_fully_connected_layer():
     }
     for _, _, output in seen.values():
         assert (output == 0).any()
+
+
+def differentiated(model: nn.Module, x: Tensor, tap: str) -> tuple[Tensor, Tensor]:
+    """The pooled gradient of each logit of each image at one tap, and its product with the tap, by autograd."""
+    with evaluating(model), Taps(model, (tap,), with_grad=True) as caught:
+        logits = model(x)
+    output = caught.outputs[tap]
+    jacobian, products = [], []
+    for c in range(logits.shape[1]):
+        (gradient,) = torch.autograd.grad(logits[:, c].sum(), output, retain_graph=True)
+        jacobian.append(pooled(gradient))
+        products.append((output.detach() * gradient).flatten(1).sum(dim=1))
+    return torch.stack(jacobian), torch.stack(products)
+
+
+def biased(model: nn.Module) -> None:
+    """Weights as after some training: units that never fire, biases of both signs."""
+    for bias in (model.conv1[0].bias, model.conv2[0].bias, model.fc1[0].bias, model.fc2.bias):
+        bias.data.normal_(0, 0.3)
+    model.conv1[0].bias.data[3] = model.conv2[0].bias.data[7] = model.fc1[0].bias.data[11] = -50.0
+
+
+def black(x: Tensor) -> Tensor:
+    """Equal pixels: every entry that a max-pooling looks at is as large."""
+    return torch.zeros_like(x)
+
+
+@pytest.mark.parametrize("of", [lambda x: x, black], ids=["noise", "ties"])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 16, 16), (2, 17, 23), (1, 16, 41)])
+def test_gradients_of_its_logits_are_known_in_closed_form(shape: tuple[int, int, int], of: Callable[[Tensor], Tensor]):
+    torch.manual_seed(0)
+    model = build("lenet", shape, 4).double().eval()
+    biased(model)
+    x = of(torch.randn(5, *shape, dtype=torch.float64))
+    assert isinstance(model, ClosedForm)
+    with torch.no_grad(), Taps(model, model.closed_form_taps) as caught:
+        model(x)
+    with torch.no_grad():
+        found = model.logit_gradients(caught.outputs)
+    assert list(found) == list(model.closed_form_taps) == ["conv1", "conv2", "fc1"]
+    for tap, (jacobian, products) in found.items():
+        slow = differentiated(model, x, tap)
+        torch.testing.assert_close(jacobian, slow[0], rtol=1e-11, atol=1e-14)
+        torch.testing.assert_close(products, slow[1], rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 15, 40)])
+def test_where_it_pads_it_does_not_know_them(shape):
+    """At the border a kernel reaches beyond the map, so that the sum over it is not what it gives on."""
+    assert build("lenet", shape, 4).closed_form_taps == ()

@@ -1,9 +1,9 @@
 """Mutual information of features and Fisher scores over Monte Carlo views, under a Gaussian model (section 3.3)."""
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
-from itertools import islice
 
 import torch
 from jaxtyping import Float
@@ -23,30 +23,55 @@ CONSTANT = 1e-13
 
 
 def information(views: Iterable[View], *, diagonal: bool) -> Float[Tensor, "d n"]:
-    """I(z; g(d)) in nats, summed over taps, from at least two views. float64; memory does not grow with the views.
+    """I(z; g(d)) in nats, summed over taps, from at least two views. float64; memory does not grow with the views."""
+    taps: dict[str, _Tap] = {}
+    for view in views:
+        for tap, z in view.z.items():
+            taps.setdefault(tap, _Tap(diagonal)).add(z.double(), view.fisher_scores(tap))
+    return reduce(torch.add, (tap.information() for tap in taps.values()))
 
-    Sums are taken of deviations from the first view, which small variations about a large mean survive.
+
+@dataclass
+class _Tap:
+    """The views of one tap: as they are while they are no more than the dimensions l, then their sums.
+
+    K views span less than 2 l dimensions, in which |C + ridge| is that of their K x K inner products.
     """
-    scored = map(_scores, views)
-    first = next(scored)
-    sums = {tap: _Sums.at(z, g, diagonal=diagonal) for tap, (z, g) in first.items()}
-    at_once = max(1, ENTRIES // max(g.numel() for _, g in first.values()))
-    while some := list(islice(scored, at_once)):
-        for tap in sums:
-            z, g = (torch.stack(column) for column in zip(*(each[tap] for each in some), strict=True))
-            sums[tap] = sums[tap].plus(z, g)
-    measure = _diagonal_information if diagonal else _full_information
-    return reduce(torch.add, (measure(*each.covariances()) for each in sums.values()))
 
+    diagonal: bool
+    held: list[tuple[Float[Tensor, "n l"], Float[Tensor, "d n l"]]] = field(default_factory=list)
+    sums: "_Sums | None" = None
 
-def _scores(view: View) -> dict[str, tuple[Float[Tensor, "n l"], Float[Tensor, "d n l"]]]:
-    return {tap: (z.double(), view.fisher_scores(tap)) for tap, z in view.z.items()}
+    def add(self, z: Float[Tensor, "n l"], g: Float[Tensor, "d n l"]) -> None:
+        self.held.append((z, g))
+        if len(self.held) > max(1 if self.diagonal else z.shape[1], ENTRIES // g.numel()):
+            self.sums = self._summed()
+
+    def information(self) -> Float[Tensor, "d n"]:
+        if self.sums is None and not self.diagonal and _few(len(self.held), self.held[0][0].shape[1]):
+            return _information_of_few(*self._stacked())
+        measure = _diagonal_information if self.diagonal else _full_information
+        return measure(*self._summed().covariances())
+
+    def _summed(self) -> "_Sums":
+        sums = self.sums or _Sums.at(*self.held.pop(0), diagonal=self.diagonal)
+        if self.held:
+            sums = sums.plus(*self._stacked())
+            self.held.clear()
+        return sums
+
+    def _stacked(self) -> tuple[Float[Tensor, "k n l"], Float[Tensor, "k d n l"]]:
+        z, g = zip(*self.held, strict=True)
+        return torch.stack(z), torch.stack(g)
 
 
 @dataclass(frozen=True)
 class _Sums:
     """Over k views, of the deviations of z `(n l)` and g `(d n l)` from the first view's (`z_0`, `g_0`): their
-    sums and those of their products, full `(... l l)` or the diagonals `(... l)`."""
+    sums and those of their products, full `(... l l)` or the diagonals `(... l)`.
+
+    Small variations about a large mean survive in deviations from the first view.
+    """
 
     k: int
     z_0: Tensor
@@ -94,11 +119,38 @@ class _Sums:
         return zz / z_scale, gg / g_scale, zg / (z_scale * g_scale).sqrt()
 
     def _scale(self, c: Tensor, mean: Tensor) -> Tensor:
-        """Mean variance, 1 where it is nothing but rounding."""
-        variances = c if self.diagonal else c.diagonal(dim1=-2, dim2=-1)
-        variance, size = variances.mean(dim=-1, keepdim=True), (mean**2).mean(dim=-1, keepdim=True)
-        scale = torch.where(variance > CONSTANT * size, variance, 1.0)
+        scale = _mean_variance(c if self.diagonal else c.diagonal(dim1=-2, dim2=-1), mean)
         return scale if self.diagonal else scale[..., None]
+
+
+def _few(views: int, dimensions: int) -> bool:
+    """Whether inner products of views are less work than covariances of dimensions."""
+    return views <= dimensions
+
+
+def _mean_variance(variances: Float[Tensor, "... l"], mean: Float[Tensor, "... l"]) -> Float[Tensor, "... 1"]:
+    """1 where it is nothing but rounding."""
+    variance, size = variances.mean(dim=-1, keepdim=True), (mean**2).mean(dim=-1, keepdim=True)
+    return torch.where(variance > CONSTANT * size, variance, 1.0)
+
+
+def _information_of_few(z: Float[Tensor, "k n l"], g: Float[Tensor, "k d n l"]) -> Float[Tensor, "d n"]:
+    """`_full_information` by Sylvester's identity: |A A^T + ridge I_l| = ridge^(l - k) |A^T A + ridge I_k|.
+
+    The columns of A are the views; those of z and g together have the sum of both inner products.
+    """
+    k = len(z)
+    of_z, of_g = _inner_products(z), _inner_products(g)
+    apart = _log_determinant(_ridged(of_z)) + _log_determinant(_ridged(of_g))
+    return 0.5 * (apart - _log_determinant(_ridged(of_z + of_g)) - k * math.log(RIDGE))
+
+
+def _inner_products(block: Float[Tensor, "k ... l"]) -> Float[Tensor, "... k k"]:
+    """Of the views' deviations from their mean, scaled like the covariances."""
+    mean = block.mean(dim=0)
+    apart = block - mean
+    apart /= (len(block) * _mean_variance((apart**2).mean(dim=0), mean)).sqrt()
+    return torch.einsum("k...l,m...l->...km", apart, apart)
 
 
 def _outer(a: Float[Tensor, "... l"], b: Float[Tensor, "... l"]) -> Float[Tensor, "... l l"]:
@@ -127,9 +179,9 @@ def _diagonal_information(
     return -0.5 * torch.log1p(-rho_squared.clamp(max=1 - RIDGE)).sum(dim=-1)
 
 
-def _ridged(c: Float[Tensor, "n l l"]) -> Float[Tensor, "n l l"]:
+def _ridged(c: Float[Tensor, "... l l"]) -> Float[Tensor, "... l l"]:
     return c + RIDGE * torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
 
 
-def _log_determinant(c: Float[Tensor, "n l l"]) -> Float[Tensor, " n"]:
-    return 2 * torch.linalg.cholesky(c).diagonal(dim1=1, dim2=2).log().sum(dim=1)
+def _log_determinant(c: Float[Tensor, "... l l"]) -> Float[Tensor, "..."]:
+    return 2 * torch.linalg.cholesky(c).diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)

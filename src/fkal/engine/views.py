@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import rotate
 from fkal.core.descriptors import pooled
 from fkal.core.views import View
 from fkal.engine.metering import Meter
-from fkal.models import Taps, evaluating
+from fkal.models import ClosedForm, LogitGradients, Taps, evaluating
 
 GRADIENT_ENTRIES = {"cpu": 1 << 22}
 """Gradient entries of one tapped tensor held at once, by type of device; elsewhere OTHER_GRADIENT_ENTRIES.
@@ -54,25 +54,51 @@ def perturbations(
 def view_of(model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequence[str], meter: Meter) -> View:
     """One forward pass, and a backward pass of all d logits: n forward and n d backward images.
 
-    Few gradients are taken as one batch; of more, some classes or one at a time.
+    The gradients that a model knows in closed form count as the passes that they stand for.
     """
+    closed = isinstance(model, ClosedForm) and set(taps) <= set(model.closed_form_taps)
+    logits, outputs, gradients = (_in_closed_form if closed else _backward)(model, x, taps)
+    meter.forward(len(x))
+    meter.backward(logits.numel())
+    return View(
+        {tap: pooled(outputs[tap]) for tap in taps},
+        {tap: gradients[tap].jacobian for tap in taps},
+        logits.double().softmax(dim=1),
+        {tap: gradients[tap].products for tap in taps},
+    )
+
+
+Differentiated = tuple[Tensor, Mapping[str, Tensor], Mapping[str, LogitGradients]]
+"""Logits, tapped tensors, and gradients of all logits at these."""
+
+
+def _in_closed_form(model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequence[str]) -> Differentiated:
+    assert isinstance(model, ClosedForm)
+    with evaluating(model), torch.no_grad(), Taps(model, model.closed_form_taps) as caught:
+        logits = model(x)
+    with torch.no_grad():
+        return logits, caught.outputs, model.logit_gradients(caught.outputs)
+
+
+def _backward(model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequence[str]) -> Differentiated:
+    """Few gradients are taken as one batch; of more, some classes or one at a time."""
     with evaluating(model), torch.enable_grad(), Taps(model, taps, with_grad=True) as caught:
         logits = model(x)
-        meter.forward(len(x))
         outputs = {tap: caught.outputs[tap] for tap in taps}
         entries = GRADIENT_ENTRIES.get(x.device.type, OTHER_GRADIENT_ENTRIES)
         at_once = max(1, entries // max(output.numel() for output in outputs.values()))
         parts = [_logit_gradients(logits, outputs, some) for some in torch.arange(logits.shape[1]).split(at_once)]
-    meter.backward(logits.numel())
-    z = {tap: pooled(output.detach()) for tap, output in outputs.items()}
-    jacobian, products = ({tap: torch.cat([part[i][tap] for part in parts]) for tap in taps} for i in (0, 1))
-    return View(z, jacobian, logits.detach().double().softmax(dim=1), products)
+    gradients = {
+        tap: LogitGradients(*(torch.cat(blocks) for blocks in zip(*(part[tap] for part in parts), strict=True)))
+        for tap in taps
+    }
+    return logits.detach(), {tap: output.detach() for tap, output in outputs.items()}, gradients
 
 
 def _logit_gradients(
     logits: Float[Tensor, "n d"], outputs: Mapping[str, Tensor], classes: Int[Tensor, " c"]
-) -> tuple[dict[str, Float[Tensor, "c n l"]], dict[str, Float[Tensor, "c n"]]]:
-    """Gradients of some classes' logits with respect to each tapped tensor: pooled, and multiplied with the tensor."""
+) -> dict[str, LogitGradients]:
+    """Of some classes' logits."""
     n, d = logits.shape
     basis = torch.eye(d, dtype=logits.dtype, device=logits.device)[classes.to(logits.device)]
     at_logits = basis[:, None, :].expand(-1, n, -1)
@@ -81,7 +107,7 @@ def _logit_gradients(
     products = {
         tap: torch.einsum("cnf,nf->cn", g.flatten(2), outputs[tap].detach().flatten(1)) for tap, g in by_tap.items()
     }
-    return jacobian, products
+    return {tap: LogitGradients(jacobian[tap], products[tap]) for tap in by_tap}
 
 
 def _batched_gradients(

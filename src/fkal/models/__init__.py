@@ -1,5 +1,6 @@
 """Models by name, each an `nn.Module` whose layers can be tapped by module name."""
 
+from fkal.models.closed_form import ClosedForm, LogitGradients
 from fkal.models.dropout import MonteCarloDropout, monte_carlo_dropout
 from fkal.models.ensemble import Ensemble, members_of
 from fkal.models.head import HeadInput, head_width
@@ -9,8 +10,10 @@ from fkal.models.taps import Taps, tap_widths
 
 __all__ = [
     "MODELS",
+    "ClosedForm",
     "Ensemble",
     "HeadInput",
+    "LogitGradients",
     "ModelConfig",
     "MonteCarloDropout",
     "Taps",
