@@ -119,7 +119,8 @@ def add(files: list[Path]) -> None:
 
 def add_reduced(files: list[Path]) -> None:
     """Merge curves of reduced settings, which are named like those of the full ones and kept apart from them."""
-    for dataset, runs in pd.concat([pd.read_csv(file) for file in files]).groupby("dataset"):
+    every = pd.concat([pd.read_csv(file) for file in files])
+    for dataset, runs in every.dropna(subset=["test/accuracy"]).groupby("dataset"):
         merge(runs, reduced_curves(str(dataset)))
 
 
@@ -163,7 +164,7 @@ def tables() -> None:
 
     def filled(match: re.Match[str]) -> str:
         of = (match["dataset"], match["bias"])
-        curves = pd.read_csv(kept_curves(*of))
+        curves = pd.read_csv(reduced_curves(of[0]) if match["name"] == "reduced" else kept_curves(*of))
         chosen = curves[(curves.dataset == of[0]) & (curves.bias == of[1]) & (curves.protocol == "last")]
         paper = published[(published.dataset == of[0]) & (published.bias == of[1])]
         lines = TABLES[match["name"]](chosen, paper)
@@ -355,15 +356,10 @@ def in_short(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     return lines
 
 
-def reduced(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
-    """`in_short` of the same dataset's reduced settings."""
-    return in_short(pd.read_csv(reduced_curves(str(curves.dataset.iloc[0]))), published)
-
-
 TABLES = {
     "anew": anew,
     "short": in_short,
-    "reduced": reduced,
+    "reduced": in_short,
     "small": small,
     "paid": paid,
     "accuracy": accuracy,

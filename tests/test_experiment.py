@@ -340,7 +340,7 @@ def test_every_method_runs_and_two_runs_of_it_are_equal_to_the_bit(spec, tmp_pat
         ),
         (
             ("acquisition.pseudo_label=mutual_information", "model.name=resnet10", "acquisition.taps=[layer4]",
-             "data.image_size=32"),
+             "data.image_size=32", "acquisition.samples=128"),
             "lower it, tap narrower layers or take mutual_information_diagonal",
         ),
         (("acquisition.name=epig", "acquisition.samples=1"), "one network has nothing to be compared with"),
@@ -353,6 +353,11 @@ def test_every_method_runs_and_two_runs_of_it_are_equal_to_the_bit(spec, tmp_pat
 def test_settings_under_which_a_method_could_say_nothing_are_refused(assignments, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         prepare(digits(*assignments), tmp_path, quiet)
+
+
+def test_few_views_of_a_wide_layer_hold_fewer_moments(tmp_path):
+    wide = ("model.name=resnet10", "acquisition.taps=[layer4]", "data.image_size=32", "acquisition.samples=16")
+    assert prepare(digits("acquisition.pseudo_label=mutual_information", *wide), tmp_path, quiet)
 
 
 def test_an_ensemble_may_take_one_pass_of_each_member(tmp_path):

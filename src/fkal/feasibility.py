@@ -27,7 +27,7 @@ from fkal.models.vaal import Vae
 MOMENT_BYTES = 16 << 30
 """What the moments of one batch may take."""
 
-MOMENT_ARRAYS = 7
+MOMENT_ARRAYS = 9
 """So many arrays of their size exist at once (measured)."""
 
 AT_HEAD: frozenset[type[Evidence]] = frozenset({Predictions, LastLayer, Supervised, Calibrated, Queried})
@@ -148,13 +148,14 @@ def _refuse_tiny(shape: tuple[int, int, int]) -> None:
 
 
 def _refuse_boundless_moments(config: AcquisitionConfig, widths: Mapping[str, int], n_classes: int) -> None:
-    """Mutual information needs views that differ, and in full holds l x l moments of each image and class."""
+    """Mutual information needs views that differ, and in full holds l x l moments of each image and class, or as many
+    views of l units where these are fewer."""
     if not config.pseudo_label.startswith("mutual_information"):
         return
     if config.samples < 2:
         raise ConfigError(f"acquisition.samples = {config.samples}: one view has no covariance; give at least 2")
     is_full = config.pseudo_label == "mutual_information"
-    entries = sum(width**2 if is_full else width for width in widths.values())
+    entries = sum(width * min(width, config.samples) if is_full else width for width in widths.values())
     size = 8 * MOMENT_ARRAYS * config.batch_size * n_classes * entries
     if size > MOMENT_BYTES:
         other = " or take mutual_information_diagonal" if is_full else ""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
+import fkal.core.information
 from fkal.core.descriptors import Descriptors
 from fkal.core.information import RIDGE, information
 from fkal.core.kernels import R_ZG
@@ -281,6 +282,16 @@ def test_information_is_that_of_the_covariances_over_the_views(k, diagonal):
     found = information(views, diagonal=diagonal)
     assert found.shape == (D, 4)
     assert found.dtype == torch.float64
+    assert_close(found, slow_information(views, diagonal=diagonal), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize("k", [4, 5, 6, 7, 8, 30])
+def test_information_is_the_same_however_many_views_are_held_at_once(k, diagonal, monkeypatch):
+    """Taps of 4, 5 and 7 units: some by the views, some by the units, which take over after that many views."""
+    views = some_views(k, 4, seed=k)
+    monkeypatch.setattr(fkal.core.information, "ENTRIES", 1)
+    found = information(views, diagonal=diagonal)
     assert_close(found, slow_information(views, diagonal=diagonal), rtol=1e-5, atol=1e-6)
 
 

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from typer.testing import CliRunner
 
+from fkal.algorithm import LABEL_REVISIONS
 from fkal.edge import planning, stages
 from fkal.edge.adopting import adopt
 from fkal.edge.cli import app
@@ -243,6 +244,19 @@ def test_a_chosen_device_reaches_the_stages_and_auto_is_not_mentioned(here):
     assert planning.planned(Path("data/plan/mine-2/methods/random.yaml"), "experiment").configs[0].device == "cpu"
     write_params(here)
     assert not [path for path in Path("data/plan").rglob("*.yaml") if plan_files() and "device" in path.read_text()]
+
+
+def test_labels_that_are_estimated_otherwise_than_before_reach_who_describes_by_them_and_who_picks_by_them(
+    here, monkeypatch
+):
+    write_params(here, ("random", "pfk_joint", "pfk_trace"))
+    before = plan_files()
+    monkeypatch.setitem(LABEL_REVISIONS, "trace", 99)
+    after = plan_files()
+    assert {name for name in after if after[name] != before[name]} == {"descriptors.yaml", "pfk_trace.yaml"}
+    was, now = (files["descriptors.yaml"]["methods"] for files in (before, after))
+    assert [method["cell"] for method, old in zip(now, was, strict=True) if method != old] == ["mine-2/pfk_trace"]
+    assert len(planning.planned_methods(Path("data/plan/mine-2/descriptors.yaml"))) == 3
 
 
 def test_what_other_cells_published_is_taken_away_and_kept_in_the_scratch_folder(pulled):

@@ -240,6 +240,8 @@ EPIG = Cost(
     why="each of the K passes counts as one, though what precedes the first dropout is computed once",
 )
 
+CLOSED_FORM = "; gradients that a model knows in closed form count as the passes that they stand for"
+
 LABELING: Mapping[str, Cost] = MappingProxyType(
     {
         "none": Cost(row=PFK.row, text=NO_PASS.text, forward=NO_PASS.forward),
@@ -260,14 +262,14 @@ LABELING: Mapping[str, Cost] = MappingProxyType(
             text="(D + 1) N^b",
             forward=lambda s: s.unlabeled,
             backward=lambda s: s.classes * s.unlabeled,
-            why="each open image once more forward, and backward under each of the D classes",
+            why=f"each open image once more forward, and backward under each of the D classes{CLOSED_FORM}",
         ),
         "perturbed": Cost(
             row="PFK, MC labels",
             text="K (D + 1) (M + N^b)",
             forward=lambda s: s.samples * (s.validation + s.unlabeled),
             backward=lambda s: s.samples * s.classes * (s.validation + s.unlabeled),
-            why="added are the K forward passes under the gradients and the descriptors' 2 (M + N^b)",
+            why=f"added are the K forward passes under the gradients and the descriptors' 2 (M + N^b){CLOSED_FORM}",
         ),
     }
 )

@@ -16,14 +16,18 @@ RIDGE = 1e-8
 fewer than the dimensions or a unit never fires, and a correlation of 1 tells a finite amount."""
 
 ENTRIES = 1 << 22
-"""Numbers g(d) held at once, 32 MiB: so many views' products are summed by one matrix product an image and class."""
+"""Numbers g(d) of a tap held at once, 32 MiB, unless they are of no more than l views: so many views' products are
+summed by one matrix product an image and class."""
 
 CONSTANT = 1e-13
 """A variance below this part of the squared mean is the rounding of float32 features, not variation."""
 
 
 def information(views: Iterable[View], *, diagonal: bool) -> Float[Tensor, "d n"]:
-    """I(z; g(d)) in nats, summed over taps, from at least two views. float64; memory does not grow with the views."""
+    """I(z; g(d)) in nats, summed over taps, from at least two views. float64.
+
+    No more than l views of a tap of l units are held, or `ENTRIES` numbers of them, then only their sums.
+    """
     taps: dict[str, _Tap] = {}
     for view in views:
         for tap, z in view.z.items():
@@ -33,10 +37,7 @@ def information(views: Iterable[View], *, diagonal: bool) -> Float[Tensor, "d n"
 
 @dataclass
 class _Tap:
-    """The views of one tap: as they are while they are no more than the dimensions l, then their sums.
-
-    K views span less than 2 l dimensions, in which |C + ridge| is that of their K x K inner products.
-    """
+    """The views of one tap, of which the latest are `held` and the others are in `sums`."""
 
     diagonal: bool
     held: list[tuple[Float[Tensor, "n l"], Float[Tensor, "d n l"]]] = field(default_factory=list)
@@ -44,25 +45,28 @@ class _Tap:
 
     def add(self, z: Float[Tensor, "n l"], g: Float[Tensor, "d n l"]) -> None:
         self.held.append((z, g))
-        if len(self.held) > max(1 if self.diagonal else z.shape[1], ENTRIES // g.numel()):
-            self.sums = self._summed()
+        few = 1 if self.diagonal or self.sums else z.shape[1]
+        if len(self.held) > max(few, ENTRIES // g.numel()):
+            self._sum_up()
 
     def information(self) -> Float[Tensor, "d n"]:
-        if self.sums is None and not self.diagonal and _few(len(self.held), self.held[0][0].shape[1]):
-            return _information_of_few(*self._stacked())
-        measure = _diagonal_information if self.diagonal else _full_information
-        return measure(*self._summed().covariances())
-
-    def _summed(self) -> "_Sums":
-        sums = self.sums or _Sums.at(*self.held.pop(0), diagonal=self.diagonal)
+        if not self.diagonal and not self.sums and _few(len(self.held), self.held[0][0].shape[1]):
+            return _information_of_few(*self._taken())
         if self.held:
-            sums = sums.plus(*self._stacked())
-            self.held.clear()
-        return sums
+            self._sum_up()
+        assert self.sums is not None
+        measure = _diagonal_information if self.diagonal else _full_information
+        return measure(*self.sums.covariances())
 
-    def _stacked(self) -> tuple[Float[Tensor, "k n l"], Float[Tensor, "k d n l"]]:
-        z, g = zip(*self.held, strict=True)
-        return torch.stack(z), torch.stack(g)
+    def _sum_up(self) -> None:
+        sums = self.sums or _Sums.at(*self.held.pop(0), diagonal=self.diagonal)
+        self.sums = sums.plus(*self._taken()) if self.held else sums
+
+    def _taken(self) -> tuple[Float[Tensor, "k n l"], Float[Tensor, "k d n l"]]:
+        """Those that are held, which then are no longer."""
+        z, g = (torch.stack(column) for column in zip(*self.held, strict=True))
+        self.held.clear()
+        return z, g
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class _Sums:
 
 
 def _few(views: int, dimensions: int) -> bool:
-    """Whether inner products of views are less work than covariances of dimensions."""
+    """Whether the views' inner products are less work than covariances; for a tap of z and g they are up to here."""
     return views <= dimensions
 
 

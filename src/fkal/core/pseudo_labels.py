@@ -70,7 +70,7 @@ def joint_zg(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
     """S = y_v of the validation image with the largest R_zg, p^(y, z, g) by its nearest neighbour.
 
     g of a pool image exists under a label alone, so each validation image is compared with the
-    pool image's g under that validation image's own label: d backward passes a pool image.
+    pool image's g under that validation image's own label: the gradients of all d logits of a pool image.
     """
     (view,) = pool.views
     scores = torch.full_like(view.p, -torch.inf)

@@ -135,9 +135,13 @@ def _files(params: Path | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 configured(f"{pair}: model.name", known_model, its[0].model.name)
             some = next(iter(cells.values()))
             yield f"{pair}/split.yaml", _stage(pair, some, settings_of_split(some[0]))
-            for stage, read in {"pretrain": _theta_0, "descriptors": settings_of_first_descriptors}.items():
-                methods = [_stage(f"{pair}/{name}", its, read(its[0])) for name, its in cells.items()]
-                yield f"{pair}/{stage}.yaml", {"methods": methods}
+            pretrained = [_stage(f"{pair}/{name}", its, _theta_0(its[0])) for name, its in cells.items()]
+            yield f"{pair}/pretrain.yaml", {"methods": pretrained}
+            described = [
+                {**_stage(f"{pair}/{name}", its, settings_of_first_descriptors(its[0])), **revision(its[0])}
+                for name, its in cells.items()
+            ]
+            yield f"{pair}/descriptors.yaml", {"methods": described}
             for method, configs in cells.items():
                 cell = _stage(f"{pair}-{method}", configs, settings_read(configs[0]))
                 yield f"{pair}/methods/{method}.yaml", {**cell, **revision(configs[0])}

@@ -1,4 +1,4 @@
-"""What a run costs: passes counted as they happen, and seconds, by phase."""
+"""What a run costs: passes counted where they happen (or what stands for them does), and seconds, by phase."""
 
 import time
 from collections import Counter

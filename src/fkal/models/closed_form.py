@@ -20,8 +20,13 @@ class LogitGradients(NamedTuple):
 
 @runtime_checkable
 class ClosedForm(Protocol):
-    """A model that, in evaluation mode, has them from the outputs of `closed_form_taps` (empty: it has not)."""
+    """A model that knows gradients of its logits.
 
-    closed_form_taps: tuple[str, ...]
+    `closed_form_taps` maps each tap that it knows them for, as the model stands now, to the taps whose outputs they
+    are made of.
+    """
 
-    def logit_gradients(self, outputs: Mapping[str, Tensor]) -> Mapping[str, LogitGradients]: ...
+    @property
+    def closed_form_taps(self) -> Mapping[str, tuple[str, ...]]: ...
+
+    def logit_gradients(self, tap: str, outputs: Mapping[str, Tensor]) -> LogitGradients: ...

@@ -20,7 +20,7 @@ class LeNet(nn.Module):
     Taps: `conv1` (10), `conv2` (20) and `fc1` (50), each after its ReLU. Monte Carlo dropout
     0.25, 0.25 after the poolings and 0.5 after fc1 (protocol of the paper).
 
-    Without padding, the gradients of its logits at the taps are known in closed form (`closed_form_taps`).
+    Without padding, the gradients of its logits at the taps are known in closed form.
     """
 
     def __init__(self, channels: int, height: int, width: int, n_classes: int) -> None:
@@ -36,48 +36,62 @@ class LeNet(nn.Module):
         self.drop1 = MonteCarloDropout(0.25)
         self.drop2 = MonteCarloDropout(0.25)
         self.drop3 = MonteCarloDropout(0.5)
-        self.closed_form_taps = () if padding else ("conv1", "conv2", "fc1")
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         x = self.drop1(F.max_pool2d(self.conv1(x), 2))
         x = self.drop2(F.max_pool2d(self.conv2(x), 2))
         return self.fc2(self.drop3(self.fc1(x.flatten(1))))
 
-    def logit_gradients(self, outputs: Mapping[str, Tensor]) -> dict[str, LogitGradients]:
-        """Without dropout, of all d logits at the three taps, from these taps' `outputs` for n images.
+    @property
+    def closed_form_taps(self) -> Mapping[str, tuple[str, ...]]:
+        """None where it pads, while dropout is sampled, and of a subclass, which may compute something else."""
+        samples = any(drop.generator is not None for drop in (self.drop1, self.drop2, self.drop3))
+        if samples or type(self) is not LeNet or self._conv2.padding != (0, 0):
+            return {}
+        return {"conv1": ("conv1", "conv2", "fc1"), "conv2": ("conv2", "fc1"), "fc1": ("fc1",)}
+
+    @torch.no_grad()
+    def logit_gradients(self, tap: str, outputs: Mapping[str, Tensor]) -> LogitGradients:
+        """Of all d logits at a tap, from the outputs for n images that `closed_form_taps` names.
 
         Max-pooling passes each gradient on to one position, so the sum over a map is the one over the pooled map. A
         convolution without padding gives an input channel the sum over its kernel times the sum over the output's
         map, and a product with the input is one with the output less its bias, so no map of gradients is ever built.
         """
-        conv2, fc1, head = self.conv2[0], self.fc1[0], self.fc2.weight.detach()
-        assert isinstance(conv2, nn.Conv2d)
-        assert isinstance(fc1, nn.Linear)
-        kernels, bias = conv2.weight.detach(), _bias(conv2)[:, None, None]
+        head, fires = self.fc2.weight, outputs["fc1"] > 0
+        if tap == "fc1":
+            return LogitGradients(head[:, None, :].repeat(1, len(fires), 1), (outputs["fc1"] @ head.T).T)
+        at_fc1 = head[:, None, :] * fires  # (d n 50), before its ReLU
         maps = F.max_pool2d(outputs["conv2"], 2)
-        into_fc1 = fc1.weight.detach().unflatten(1, maps.shape[1:])  # (50 20 h w)
-
-        fires = outputs["fc1"] > 0
-        at_fc1 = head[:, None, :] * fires  # (d n 50), below its ReLU
-        at_conv2 = at_fc1 @ into_fc1.sum(dim=(2, 3))  # (d n 20), summed over the map
+        weight = self._fc1.weight.unflatten(1, maps.shape[1:])  # (50 20 h w)
+        if tap == "conv2":
+            at_conv2 = at_fc1 @ weight.sum(dim=(2, 3))  # (d n 20), summed over the map
+            out_of_fc1 = (outputs["fc1"] - self._fc1.bias) * fires
+            return LogitGradients(at_conv2 / _positions(outputs["conv2"]), (out_of_fc1 @ head.T).T)
         fires_at = (maps > 0).to(maps)
-        reached = torch.einsum("johw,nohw->njo", into_fc1, fires_at)  # (n 50 20): from a map below its ReLU into fc1
-        below_conv2 = torch.einsum("dnj,njo->dno", at_fc1, reached)
-        at_conv1 = below_conv2 @ kernels.sum(dim=(2, 3))  # (d n 10)
+        through = torch.einsum("johw,nohw->njo", weight, fires_at)  # (n 50 20): fc1's weights where conv2's ReLU fires
+        before_relu = torch.einsum("dnj,njo->dno", at_fc1, through)
+        at_conv1 = before_relu @ self._conv2.weight.sum(dim=(2, 3))  # (d n 10), summed over the map
+        out_of_conv2 = (maps - _by_channel(self._conv2)) * fires_at
+        into_fc1 = (out_of_conv2.flatten(1) @ self._fc1.weight.T) * fires
+        return LogitGradients(at_conv1 / _positions(outputs["conv1"]), (into_fc1 @ head.T).T)
 
-        out_of_conv2 = ((maps - bias) * fires_at).flatten(1) @ fc1.weight.detach().T
-        return {
-            "conv1": LogitGradients(at_conv1 / _positions(outputs["conv1"]), ((out_of_conv2 * fires) @ head.T).T),
-            "conv2": LogitGradients(
-                at_conv2 / _positions(outputs["conv2"]), (((outputs["fc1"] - _bias(fc1)) * fires) @ head.T).T
-            ),
-            "fc1": LogitGradients(head[:, None, :].expand(-1, len(fires), -1), (outputs["fc1"] @ head.T).T),
-        }
+    @property
+    def _conv2(self) -> nn.Conv2d:
+        layer = self.conv2[0]
+        assert isinstance(layer, nn.Conv2d)
+        return layer
+
+    @property
+    def _fc1(self) -> nn.Linear:
+        layer = self.fc1[0]
+        assert isinstance(layer, nn.Linear)
+        return layer
 
 
-def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:
+def _by_channel(layer: nn.Conv2d) -> Float[Tensor, "c 1 1"]:
     assert layer.bias is not None
-    return layer.bias.detach()
+    return layer.bias[:, None, None]
 
 
 def _positions(maps: Float[Tensor, "n c h w"]) -> int:
