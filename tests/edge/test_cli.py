@@ -111,6 +111,16 @@ def test_lists_have_names_and_explanations(what):
     assert rows[0]["name"] in fkal("list", what).stdout
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 130, 200])
+@pytest.mark.parametrize("what", ["datasets", "models", "acquisitions", "pseudo-labels", "presets"])
+def test_lists_are_whole_in_any_terminal(what, width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    shown = fkal("list", what).stdout
+    words = {word for row in answer("list", what)[what] for value in row.values() for word in value.split()}
+    assert [word for word in words if len(word) < 30 and word not in shown] == []
+    assert "…" not in shown
+
+
 def test_splits_are_files_with_their_counts(here):
     (told,) = answer("split", "--preset", "digits", "--seeds", "3")["splits"]
     counts = told["class_counts"]["pool"]

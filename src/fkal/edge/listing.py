@@ -1,6 +1,7 @@
 """What a configuration can name."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
@@ -8,8 +9,10 @@ from typing import TypeVar
 
 import typer
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from fkal.acquisition import ACQUISITIONS, Acquisition, AcquisitionConfig
 from fkal.acquisition.cost import LABELING, LETTERS, letters_in
@@ -131,6 +134,12 @@ LISTS: Mapping[str, Callable[[], list[Row]]] = MappingProxyType(
 PASSES: Mapping[str, str] = MappingProxyType({"acquisitions": "passes", "pseudo-labels": "passes more"})
 """The column of a list that has formulas."""
 
+NARROWEST = 18
+"""Characters that a column of words has at least in a table."""
+
+SLACK = 20
+"""Characters more than the least, without which rich would take them from columns that cannot spare them."""
+
 
 def show(what: str, *, as_json: bool) -> None:
     """Print one of the lists. Raises ConfigError for one that does not exist."""
@@ -144,10 +153,29 @@ def show(what: str, *, as_json: bool) -> None:
     legend = _legend(row[passes] for row in rows) if passes else None
     table = Table(box=box.SIMPLE, caption=legend, caption_justify="left")
     for title in rows[0]:
-        table.add_column(title, no_wrap=title in (passes, "name"))
+        whole = title in ("name", passes)
+        longest = max(len(word) for row in rows for word in row[title].split())
+        table.add_column(title, no_wrap=whole, min_width=None if whole else max(NARROWEST, longest))
     for row in rows:
         table.add_row(*row.values())
-    Console().print(table)
+    console = Console()
+    width = Measurement.get(console, console.options.update(max_width=sys.maxsize), table)
+    fits = width.maximum <= console.width or width.minimum + SLACK <= console.width
+    console.print(table if fits else _one_below_another(rows, legend))
+
+
+def _one_below_another(rows: list[Row], legend: str | None) -> Group:
+    """What a narrow terminal can show whole."""
+    parts: list[RenderableType] = []
+    for row in rows:
+        name, *others = row.items()
+        entry = Table.grid(padding=(0, 1, 0, 2), pad_edge=True)
+        entry.add_column(no_wrap=True)
+        entry.add_column(overflow="fold")
+        for title, value in others:
+            entry.add_row(title, value)
+        parts += [Text(name[1], style="bold"), entry, ""]
+    return Group(*parts, *([legend] if legend else []))
 
 
 def _legend(formulas: Iterable[str]) -> str:
