@@ -1,7 +1,8 @@
 """`fkal report`: finished experiments as one page, every figure as PNG and SVG, every table as CSV."""
 
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,10 @@ from fkal.files import write_whole
 from fkal.spelling import did_you_mean
 
 CURVE = ["dataset", "bias", "method", "labels_used"]
+
+LISTING = "files.txt"
+"""Of the figures, tables and settings that belong to the page."""
+OWN_FILE = re.compile(r"(figures|tables|settings)/[^/\\]+\.(png|svg|csv|yaml)")
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,9 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
     whole = material.frame[material.frame["method"].map(labels_whole_pool)]
     _write(to / "iterations.csv", csv_bytes(pd.concat([*(panel.frame for panel in panels), whole])))
     _write(to / "index.html", text.encode())
+    _only_these(
+        to, {file for each in [overview, *every, *trust] for file in _files_of(each)} | {r.file for r in settings}
+    )
     _tell(every, to)
 
 
@@ -130,6 +138,25 @@ def _write_exhibit(each: Exhibit, to: Path, svgs: Mapping[str, bytes]) -> None:
         _write(to / "figures" / f"{each.name}.png", png_of(each))
     if each.numbers is not None:
         _write(to / "tables" / f"{each.name}.csv", numbers)
+
+
+def _files_of(each: Exhibit) -> Iterator[str]:
+    if each.figure is not None or each.picture is not None:
+        yield f"figures/{each.name}.png"
+    if each.figure is not None:
+        yield f"figures/{each.name}.svg"
+    if each.numbers is not None:
+        yield f"tables/{each.name}.csv"
+
+
+def _only_these(to: Path, files: Set[str]) -> None:
+    """Remove what the report before this one left in the folder, and nothing that it did not write."""
+    listing = to / LISTING
+    before = listing.read_text(errors="replace").splitlines() if listing.is_file() else []
+    for file in set(before) - files:
+        if OWN_FILE.fullmatch(file):
+            (to / file).unlink(missing_ok=True)
+    _write(listing, "".join(f"{file}\n" for file in sorted(files)).encode())
 
 
 def _lead(panels: Sequence[Panel]) -> str:

@@ -482,6 +482,26 @@ def test_curves_alone_make_a_page_that_says_what_is_left_out(made, tmp_path, cap
     assert "left out: digits, ir = 20: test descriptors (t-SNE): curves alone were read." in capsys.readouterr().err
 
 
+def test_a_report_leaves_nothing_of_the_one_before_it_and_all_that_is_not_its_own(made, tmp_path):
+    again = tmp_path / "report"
+    shutil.copytree(made, again)
+    mine = again / "figures" / "mine.png"
+    mine.write_bytes(b"mine")
+    other = tmp_path / "other.csv"
+    other.write_text("kept")
+    with (again / "files.txt").open("a") as listing:
+        listing.write("figures/../../other.csv\n../other.csv\n")
+    report(from_curves(made / "iterations.csv"), again, wishes("random,pfk_joint", "60", "t", None))
+    written = {
+        str(p.relative_to(again)) for folder in ("figures", "tables", "settings") for p in (again / folder).iterdir()
+    }
+    listed = set((again / "files.txt").read_text().split())
+    assert written == {*listed, "figures/mine.png"}
+    assert "figures/tsne-digits-ir20.png" not in listed
+    assert (made / "figures" / "tsne-digits-ir20.png").is_file()
+    assert other.read_text() == "kept"
+
+
 def test_what_is_not_there_or_wrong_is_said(tmp_path, scratch):
     with pytest.raises(MissingRuns, match="fkal run --out"):
         from_runs(tmp_path, None)
