@@ -248,6 +248,7 @@ def contenders(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
 def anew(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """Rows measured anew by a later algorithm, and how their area lies to the same seeds' of before."""
     now = pd.read_csv(ANEW)
+    now = now[now.protocol == "last"]
     methods = sorted(now.method.unique(), key=rank)
     areas = {method: (_areas(curves[curves.method == method]), _areas(now[now.method == method])) for method in methods}
     both = [method for method in methods if len(areas[method][0])]
