@@ -1,7 +1,9 @@
 """A method looks the same in every figure, and unlike the others."""
 
 from itertools import combinations
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fkal.acquisition.registry import ACQUISITIONS
@@ -22,6 +24,14 @@ def test_plain_methods_are_told_apart_by_colour_and_line_and_by_colour_and_marke
         (colour, marker, line), (other, others_marker, others_line) = look(a), look(b)
         assert (colour, line) != (other, others_line), (a, b)
         assert (colour, marker) != (other, others_marker), (a, b)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[2] / "docs" / "results").glob("*.csv")), ids=lambda p: p.stem
+)
+def test_no_two_methods_of_the_kept_curves_look_alike(file):
+    styles = looks(pd.read_csv(file)["method"].unique())
+    assert len(set(styles.values())) == len(styles) > 1
 
 
 @pytest.mark.parametrize("method", ["own", "own@conv2", "pcc:k32", "entropy:k99"])
