@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +27,7 @@ from fkal.spelling import did_you_mean
 
 CURVE = ["dataset", "bias", "method", "labels_used"]
 
-LISTING = "files.txt"
+LISTING = ".fkal-report"
 """Of the figures, tables and settings that belong to the page."""
 OWN_FILE = re.compile(r"(figures|tables|settings)/[^/\\]+\.(png|svg|csv|yaml)")
 
@@ -85,11 +86,12 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
         every = [each for section in sections for each in section.exhibits]
         overview = Exhibit("accuracy", "", figure=accuracy_figure(panels, styles), numbers=accuracy_numbers(panels))
         svgs = {each.name: svg_bytes(each.figure) for each in [overview, *every] if each.figure is not None}
-        for each in [overview, *every, *trust]:
-            _write_exhibit(each, to, svgs)
         settings = recipes(panels, to)
-        for recipe in settings:
-            _write(to / recipe.file, recipe.settings.encode())
+        exhibited = (_contents(each, svgs) for each in [overview, *every, *trust])
+        files = set()
+        for file, content in chain(*exhibited, ((recipe.file, recipe.settings.encode()) for recipe in settings)):
+            _write(to / file, content)
+            files.add(file)
         text = page(
             sections,
             trust,
@@ -104,9 +106,7 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
     whole = material.frame[material.frame["method"].map(labels_whole_pool)]
     _write(to / "iterations.csv", csv_bytes(pd.concat([*(panel.frame for panel in panels), whole])))
     _write(to / "index.html", text.encode())
-    _only_these(
-        to, {file for each in [overview, *every, *trust] for file in _files_of(each)} | {r.file for r in settings}
-    )
+    _only_these(to, files)
     _tell(every, to)
 
 
@@ -129,24 +129,16 @@ def spread(frame: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _write_exhibit(each: Exhibit, to: Path, svgs: Mapping[str, bytes]) -> None:
+def _contents(each: Exhibit, svgs: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """Its files below the report's folder."""
     numbers = b"" if each.numbers is None else csv_bytes(each.numbers)
     if each.figure is not None:
-        _write(to / "figures" / f"{each.name}.png", png_bytes(each.figure, numbers))
-        _write(to / "figures" / f"{each.name}.svg", svgs[each.name])
+        yield f"figures/{each.name}.png", png_bytes(each.figure, numbers)
+        yield f"figures/{each.name}.svg", svgs[each.name]
     if each.picture is not None:
-        _write(to / "figures" / f"{each.name}.png", png_of(each))
+        yield f"figures/{each.name}.png", png_of(each)
     if each.numbers is not None:
-        _write(to / "tables" / f"{each.name}.csv", numbers)
-
-
-def _files_of(each: Exhibit) -> Iterator[str]:
-    if each.figure is not None or each.picture is not None:
-        yield f"figures/{each.name}.png"
-    if each.figure is not None:
-        yield f"figures/{each.name}.svg"
-    if each.numbers is not None:
-        yield f"tables/{each.name}.csv"
+        yield f"tables/{each.name}.csv", numbers
 
 
 def _only_these(to: Path, files: Set[str]) -> None:

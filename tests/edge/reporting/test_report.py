@@ -489,13 +489,13 @@ def test_a_report_leaves_nothing_of_the_one_before_it_and_all_that_is_not_its_ow
     mine.write_bytes(b"mine")
     other = tmp_path / "other.csv"
     other.write_text("kept")
-    with (again / "files.txt").open("a") as listing:
+    with (again / ".fkal-report").open("a") as listing:
         listing.write("figures/../../other.csv\n../other.csv\n")
     report(from_curves(made / "iterations.csv"), again, wishes("random,pfk_joint", "60", "t", None))
     written = {
         str(p.relative_to(again)) for folder in ("figures", "tables", "settings") for p in (again / folder).iterdir()
     }
-    listed = set((again / "files.txt").read_text().split())
+    listed = set((again / ".fkal-report").read_text().split())
     assert written == {*listed, "figures/mine.png"}
     assert "figures/tsne-digits-ir20.png" not in listed
     assert (made / "figures" / "tsne-digits-ir20.png").is_file()
