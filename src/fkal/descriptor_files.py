@@ -18,6 +18,7 @@ from torch import Tensor
 from fkal.config import digest_of
 from fkal.data.digest import bytes_digest
 from fkal.engine.describing import Asked, Made, Make, concatenated
+from fkal.folders import below
 from fkal.made_once import Say, shared_tensors
 
 SHARD_ROWS = 1 << 16
@@ -41,13 +42,14 @@ class KeptDescriptors:
 
     def __call__(self, asked: Asked, make: Make) -> Made:
         facts = self._facts(asked)
-        folder = self.folder / digest_of(facts)
+        name = digest_of(facts)
+        folder = below(self.folder, name)
         if not self.makes and not folder.exists():
             return (yield from make(0, asked.indices))
         self.used.append(folder)
         parts: list[Mapping[str, Tensor]] = []
         for place, (first, some) in enumerate(_shards(asked)):
-            path, made = folder / f"{place:04}.safetensors", partial(make, first, some)
+            path, made = below(self.folder, f"{name}/{place:04}.safetensors"), partial(make, first, some)
             parts.append((yield from shared_tensors(path, made, self.say, of=json.dumps(facts, sort_keys=True))))
         return {name: rows.to(self.device) for name, rows in concatenated(parts).items()}
 

@@ -30,6 +30,7 @@ from fkal.engine.metering import Meter, Progress
 from fkal.engine.pretraining import pretrain
 from fkal.engine.rounds import Round
 from fkal.feasibility import configured, refuse_infeasible
+from fkal.folders import below
 from fkal.identity import (
     about_descriptors,
     about_labels,
@@ -239,9 +240,9 @@ def prepare(config: Config, out: Path, say: Say) -> Experiment:
         split=split,
         split_path=path,
         weights_paths=tuple(
-            out / "pretrained" / f"{pretraining_key(config, split, device, e)}.safetensors" for e in range(n_members)
+            below(out, f"pretrained/{pretraining_key(config, split, device, e)}.safetensors") for e in range(n_members)
         ),
-        descriptors_path=out / "descriptors",
+        descriptors_path=below(out, "descriptors"),
         model=model,
         first_weights={name: value.detach().clone() for name, value in model.state_dict().items()},
         device=device,
@@ -258,7 +259,7 @@ def prepare_split(config: Config, out: Path, say: Say) -> tuple[Split, Path]:
         split = draw_split(dataset, config.data, config.bias, config.seed)
     except ValueError as error:
         raise ConfigError(f"split {name}: {error}") from error
-    path = out / "splits" / f"{name}-{split_key(config, dataset.digest)[:8]}.json"
+    path = below(out, f"splits/{name}-{split_key(config, dataset.digest)[:8]}.json")
     written_split(path, split, say)
     return split, path
 

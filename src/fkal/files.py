@@ -10,8 +10,9 @@ TEMPORARY = ".tmp"
 def write_whole(path: Path, content: bytes) -> None:
     """Under a temporary name in the same directory, brought to the disk, then renamed."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    scratch.unlink(missing_ok=True)
     try:
-        with scratch.open("wb") as file:
+        with scratch.open("xb") as file:  # not through a link that has this name
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

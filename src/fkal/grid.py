@@ -19,12 +19,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fkal.config import Config, ConfigError, Layer, from_file
+from fkal.identifiers import GRID_NAME
 from fkal.spelling import did_you_mean
 
 SECTIONS = ("grid", "methods", "datasets", "tune")
 """What a params file may hold beside the settings of an experiment."""
 
-NAME = re.compile(r"[A-Za-z0-9_.:+-]+")
+NAME = re.compile(GRID_NAME)
 """What a cell's file and its stage can be called; DVC takes no @ in the name of a stage."""
 
 

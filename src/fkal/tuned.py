@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fkal.config import Config, ConfigError, Layer, digest_of, from_file
 from fkal.files import write_whole
+from fkal.folders import below
+from fkal.identifiers import dataset_name
 from fkal.spelling import did_you_mean
 
 STUDY = "study"
@@ -58,7 +60,8 @@ class HandMade(ConfigError):
 
 
 def tuned_path(folder: Path, dataset: str) -> Path:
-    return folder / f"{dataset}.yaml"
+    """Raises UnsafeName for what can name no dataset."""
+    return below(folder, f"{dataset_name(dataset, 'dataset')}.yaml")
 
 
 def content_digest(values: Mapping[str, Any], study: Mapping[str, Any]) -> str:

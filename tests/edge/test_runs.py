@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from typer.testing import CliRunner
 
+from fkal.config import digest_of
 from fkal.edge import found_runs
 from fkal.edge.cli import app
 from fkal.edge.state import StateDirectory
@@ -41,7 +42,7 @@ def track(experiment, tiny_round, store, tmp_path):
         one = replace(
             experiment,
             name=f"tiny-ir2-{method}-s{seed}",
-            fingerprint=f"{method}{seed}",
+            fingerprint=digest_of([method, seed]),
             seed=seed,
             tags={**experiment.tags, "method": method},
         )
@@ -136,7 +137,7 @@ def test_removed_is_an_experiment_with_its_iterations_until_it_is_restored(three
     assert listed() == [three["begun"], three["pfk"]]
     client = MlflowClient(store)
     assert len(client.search_runs(["1"], run_view_type=ViewType.DELETED_ONLY)) == 3
-    assert (StateDirectory(Path("runs"), "random0")).exists
+    assert StateDirectory(Path("runs"), digest_of(["random", 0])).exists
     client.restore_run(three["random"])
     assert three["random"] in listed()
 
@@ -164,14 +165,14 @@ def test_what_to_remove_must_be_plain(three, arguments, part):
 
 
 def test_state_is_removed_on_request_unless_a_process_holds_it(three):
-    state = StateDirectory(Path("runs"), "random0")
+    state = StateDirectory(Path("runs"), digest_of(["random", 0]))
     with state:
         assert "another process" in fkal("rm", "--method", "random", "--state", "--yes", code=1).stderr
     assert state.exists
     assert len(listed()) == 3
     fkal("rm", "--method", "random", "--state", "--yes")
     assert not state.exists
-    assert StateDirectory(Path("runs"), "pfk_joint0").exists
+    assert StateDirectory(Path("runs"), digest_of(["pfk_joint", 0])).exists
 
 
 def test_an_export_has_a_row_an_iteration(three):

@@ -12,6 +12,8 @@ import torch
 
 from fkal.edge.state import StateDirectory, StateInUse
 
+ONE = "0123456789abcdef0123456789abcdef"
+
 
 def assert_same(first, second):
     """Equal, tensors bit by bit."""
@@ -140,7 +142,7 @@ def test_finished_stays_so_until_an_iteration_is_lost(state, experiment, tiny_ro
 def test_a_second_process_is_told_which_lock_and_what_to_do(tmp_path: Path):
     program = (
         "import sys; from pathlib import Path; from fkal.edge.state import StateDirectory\n"
-        f"with StateDirectory(Path({str(tmp_path)!r}), 'f'):\n"
+        f"with StateDirectory(Path({str(tmp_path)!r}), {ONE!r}):\n"
         "    print('open', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -148,11 +150,11 @@ def test_a_second_process_is_told_which_lock_and_what_to_do(tmp_path: Path):
     ) as holder:
         assert holder.stdout.readline() == "open\n"
         began = time.monotonic()
-        with pytest.raises(StateInUse, match=r"state/f/lock is held by another process.*wait for it or end it"):
-            StateDirectory(tmp_path, "f").__enter__()
+        with pytest.raises(StateInUse, match=rf"state/{ONE}/lock is held by another process.*wait for it or end it"):
+            StateDirectory(tmp_path, ONE).__enter__()
         assert time.monotonic() - began < 10
         holder.kill()
-    with StateDirectory(tmp_path, "f") as state:
+    with StateDirectory(tmp_path, ONE) as state:
         assert state.run_ids() == {}
 
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from fkal.identifiers import dataset_name
+
 LARGEST = 4096
 
 
@@ -27,6 +29,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("name: '': it names a dataset; say, for example, digits")
+        dataset_name(self.name, "name")
         if not self.root:
             raise ValueError("root: '': it is the folder that holds datasets; say '.' for this one")
         _refuse_unless_folder_fits(self.name, self.folder)

@@ -13,6 +13,7 @@ from fkal.config import Config, ConfigError, Layer, merged
 from fkal.edge.provenance import git_commit
 from fkal.edge.state import ABOUT
 from fkal.experiment import Experiment
+from fkal.identifiers import digest
 from fkal.identity import algorithm
 from fkal.version import __version__
 
@@ -64,7 +65,8 @@ def read_about(folder: Path) -> About | None:
         if told["format"] != FORMAT:
             raise ValueError(f"format {told['format']!r}, not {FORMAT}")
         config = merged([Layer(str(path), told["config"])])
-        return About(config, str(told["split_digest"]), {str(k): str(v) for k, v in told["made_with"].items()})
+        split_digest = digest(told["split_digest"], "split_digest")
+        return About(config, split_digest, {str(k): str(v) for k, v in told["made_with"].items()})
     except FileNotFoundError:
         return None
     except (AttributeError, KeyError, TypeError, ValueError) as error:

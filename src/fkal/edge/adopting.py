@@ -4,6 +4,7 @@ DVC clears a stage's outputs before it runs the stage again, so every stage begi
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from fkal.edge import about
 from fkal.edge.publishing import (
     ABOUT,
     DESCRIPTORS,
+    FILES,
     MADE_WITH,
     PRETRAINED,
     SPLITS,
@@ -25,6 +27,8 @@ from fkal.edge.publishing import (
 from fkal.edge.round_files import UnusableRound, timed, untimed
 from fkal.edge.state import StateDirectory, StateInUse
 from fkal.files import link_whole, write_whole
+from fkal.folders import below
+from fkal.identifiers import ROUND, UnsafeName
 from fkal.made_once import Say
 
 SHARED = {
@@ -32,7 +36,10 @@ SHARED = {
     PRETRAINED: ("*/*", "*.safetensors"),
     DESCRIPTORS: ("*/*", "*/*.safetensors"),
 }
-"""Published folders, and the files in them that go back into the scratch folder's folder of that kind."""
+"""Published folders, and the files in them that go back into the scratch folder's folder of that kind.
+
+Their names are those of `FILES`.
+"""
 
 
 def adopt(root: Path, out: Path, say: Say) -> None:
@@ -43,14 +50,25 @@ def adopt(root: Path, out: Path, say: Say) -> None:
     for kind, (folders, files) in SHARED.items():
         for folder in (root / kind).glob(folders):
             for path in folder.glob(files):
-                there = out / kind / path.relative_to(folder)
-                if path.name != ABOUT and not there.exists():
-                    link_whole(path, there)
+                if path.name != ABOUT:
+                    _adopt_file(path, path.relative_to(folder).as_posix(), kind, out=out, say=say)
     for folder in published_folders(root):
         try:
             adopt_experiment(read_published(folder), root, out, say)
-        except (ConfigError, StateInUse) as error:
+        except (ConfigError, UnsafeName, StateInUse) as error:
             say(f"{error}; its published iterations are not taken over")
+
+
+def _adopt_file(path: Path, name: str, kind: str, *, out: Path, say: Say) -> None:
+    if not re.fullmatch(FILES[kind], name):
+        say(f"{path}: fkal writes no file of this name there; it is not taken over")
+        return
+    try:
+        there = below(out, f"{kind}/{name}")
+        if not there.exists():
+            link_whole(path, there)
+    except UnsafeName as error:
+        say(f"{error}; until then {path} is not taken over")
 
 
 def adopt_experiment(one: Published, root: Path, out: Path, say: Say) -> None:
@@ -58,7 +76,7 @@ def adopt_experiment(one: Published, root: Path, out: Path, say: Say) -> None:
 
     Raises StateInUse where some are missing while another process works on them, ConfigError for files that are none.
     """
-    facts = sorted(one.folder.glob("round-*.json"))
+    facts = sorted(path for path in one.folder.glob("round-*.json") if re.fullmatch(ROUND, path.stem))
     state = StateDirectory(out, one.fingerprint)
     if state.finished_count >= len(facts):
         return

@@ -46,8 +46,10 @@ def is_wrong(error: Exception) -> bool:
     from fkal.config import ConfigError
     from fkal.data.errors import CorruptSplit, ForeignSplit, MissingData
     from fkal.edge.store import StoreError
+    from fkal.identifiers import UnsafeName
 
-    return isinstance(error, ConfigError | CorruptSplit | ForeignSplit | MissingData | MissingSettings | StoreError)
+    wrong = ConfigError | CorruptSplit | ForeignSplit | MissingData | MissingSettings | StoreError | UnsafeName
+    return isinstance(error, wrong)
 
 
 def _answer(error: Exception) -> tuple[int, str]:

@@ -12,6 +12,8 @@ import yaml
 from fkal.edge.answers import MissingSettings
 from fkal.edge.places import TUNED
 from fkal.files import write_whole
+from fkal.folders import below
+from fkal.identifiers import dataset_name
 
 WAITS = re.compile(r"^(study:\n(?:[ \t]+.*\n)*?[ \t]+applied:[ \t]*)false\b", re.MULTILINE)
 IN_NAMES: Mapping[str, str] = {
@@ -60,14 +62,16 @@ def overruled(key: str) -> str:
 
 def _waiting(folder: Path, dataset: str | None, preset: str | None, params: Path | None) -> Path:
     """By the option, where that is the dataset's name; else by the settings. Raises MissingSettings without a file."""
-    path = folder / f"{dataset or preset}.yaml"
-    if path.exists():
-        return path
+    named = dataset or preset
+    if named is not None:
+        path = below(folder, f"{dataset_name(named, '--dataset')}.yaml")
+        if path.exists():
+            return path
     from fkal.edge import configuring  # which imports torch
 
     given = configuring.Sources(preset=preset, params=params, dataset=dataset, tuned=None)
     name = configuring.settings(given, None).data.name
-    path = folder / f"{name}.yaml"
+    path = below(folder, f"{name}.yaml")
     if not path.exists():
         raise MissingSettings(f"{path}: no result waits there; search one: fkal tune --dataset {name}")
     return path

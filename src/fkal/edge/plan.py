@@ -9,6 +9,7 @@ from typing import Any
 from fkal.config import Config, about_data, digest_of
 from fkal.edge.objectives import Objective
 from fkal.edge.search_space import Space, with_settings
+from fkal.folders import below
 from fkal.identity import bias_name, method_name
 
 
@@ -52,7 +53,7 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        return self.out / "tune"
+        return below(self.out, "tune")
 
     @property
     def default_configs(self) -> list[Config]:

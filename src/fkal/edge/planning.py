@@ -4,8 +4,8 @@
 """
 
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,29 @@ from fkal.edge.adopting import adopt
 from fkal.edge.answers import MissingSettings
 from fkal.edge.configuring import PARAMS, Sources, experiments
 from fkal.edge.progress import say
-from fkal.edge.publishing import CURVES, DESCRIPTORS, EXPERIMENTS, METRICS, PRETRAINED, SPLITS, TIMINGS
+from fkal.edge.publishing import (
+    DESCRIPTORS,
+    EXPERIMENTS,
+    PRETRAINED,
+    SPLITS,
+    SUFFIXES,
+    cell_file,
+    refuse_foreign,
+    remove_published,
+)
 from fkal.edge.whereabouts import HEARD, heard
 from fkal.experiment import ensemble_size
 from fkal.feasibility import configured
 from fkal.files import write_whole
+from fkal.folders import below
 from fkal.grid import Grid
+from fkal.identifiers import CELL, GRID_NAME, cell_name, method_cell_name
 from fkal.identity import revision, settings_of_first_descriptors, settings_of_split, settings_of_theta_0, settings_read
 from fkal.models import known_model
 
 PLAN = "plan"
+FILES = rf"{CELL}/((split|pretrain|descriptors)|methods/{GRID_NAME})\.yaml"
+"""Names of the plan's files."""
 
 
 @dataclass(frozen=True)
@@ -50,34 +63,52 @@ def plan(params: Path | None, root: Path, out: Path) -> None:
     """Write the plan of a params file's grid anew, and take back what was published (see `adopt`).
 
     What was published of other cells is taken away, since later stages depend on whole folders; finished iterations
-    stay in the scratch folder, and DVC's cache has what it held. Raises ConfigError for names that nothing has.
+    stay in the scratch folder, and DVC's cache has what it held. Raises ConfigError for names that nothing has,
+    UnsafeName for what it would have to take away and did not write.
     """
     for name in configuration.configuring(os.environ):
         if name not in HEARD:
             say(f"warning: the pipeline does not read {name}; set it in {params or PARAMS}")
     adopt(root, out, say)
     files = dict(_files(params))
-    for old in sorted((root / PLAN).rglob("*.yaml")):
-        if old.relative_to(root / PLAN).as_posix() not in files:
-            old.unlink()
+    _clear_plan(root, files)
     for name, content in files.items():
-        path = root / PLAN / name
+        path = below(root, f"{PLAN}/{name}")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, yaml.safe_dump({"algorithm": ALGO_VERSION, **content}, sort_keys=False).encode())
     _clear(root, [name for name in files if "/methods/" in name])
     typer.echo(f"{root / PLAN}: {sum('/methods/' in name for name in files)} cells")
 
 
+def _clear_plan(root: Path, kept: Container[str]) -> None:
+    """Files of an earlier plan go; others stay."""
+    for old in sorted(below(root, PLAN).rglob("*.yaml")):
+        name = old.relative_to(root / PLAN).as_posix()
+        if name not in kept and re.fullmatch(FILES, name):
+            below(root, f"{PLAN}/{name}").unlink()
+
+
 def _clear(root: Path, methods: Sequence[str]) -> None:
-    """`methods` are the plan files of the cells that stay: `mnist-100/methods/pfk_joint.yaml`."""
+    """`methods` are the plan files of the cells that stay: `mnist-100/methods/pfk_joint.yaml`.
+
+    Nothing is removed where one of the folders is not fkal's own.
+    """
     pairs = {name.split("/")[0] for name in methods}
     cells = {name.replace("/methods/", "-").removesuffix(".yaml") for name in methods}
-    for kinds, kept in (((SPLITS, PRETRAINED, DESCRIPTORS), pairs), ((EXPERIMENTS, METRICS, CURVES, TIMINGS), cells)):
-        for path in (path for kind in kinds for path in (root / kind).glob("*") if not path.name.startswith(".")):
-            if path.is_dir() and path.name not in kept:
-                shutil.rmtree(path)
-            elif path.is_file() and path.stem not in kept:
-                path.unlink()
+    kept = {SPLITS: pairs, PRETRAINED: pairs, DESCRIPTORS: pairs, EXPERIMENTS: cells}
+    folders = [(kind, name) for kind, names in kept.items() for name in _folders(root / kind) if name not in names]
+    for kind, name in folders:
+        refuse_foreign(root, kind, name)
+    for kind, name in folders:
+        remove_published(root, kind, name)
+    for kind, suffix in SUFFIXES.items():
+        for path in (root / kind).glob(f"*{suffix}"):
+            if path.stem not in cells and re.fullmatch(CELL, path.stem):
+                cell_file(root, kind, path.stem).unlink()
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
 
 
 def planned(path: Path, stage: str) -> Planned:
@@ -89,16 +120,17 @@ def planned(path: Path, stage: str) -> Planned:
     if is_experiment != (stage == "experiment") or (not is_experiment and path.stem != stage):
         files = "PLAN/DATASET-RATIO/methods/METHOD.yaml" if stage == "experiment" else "PLAN/DATASET-RATIO/split.yaml"
         raise ConfigError(f"--plan {path}: not the plan of this stage; give {files} of `fkal plan`")
-    return _planned(path, _content(path))
+    return _planned(path, _content(path), cell_name)
 
 
 def planned_methods(path: Path) -> list[Planned]:
     """The work for each method, of a plan file that has several. Raises ConfigError as `planned` does."""
     values = _content(path)
     methods = values.get("methods")
-    if not isinstance(methods, list) or not methods:
+    if not isinstance(methods, list) or not methods or not all(isinstance(method, dict) for method in methods):
         raise ConfigError(_foreign(path))
-    return [_planned(path, {"algorithm": values.get("algorithm"), **method}) for method in methods]
+    algorithm = values.get("algorithm")
+    return [_planned(path, {"algorithm": algorithm, **method}, method_cell_name) for method in methods]
 
 
 def _content(path: Path) -> Mapping[str, Any]:
@@ -111,14 +143,16 @@ def _foreign(path: Path) -> str:
     return f"{path}: not a plan of this version of fkal (algorithm {ALGO_VERSION}); run: fkal plan"
 
 
-def _planned(path: Path, values: Mapping[str, Any]) -> Planned:
+def _planned(path: Path, values: Mapping[str, Any], named: Callable[[Any, str], str]) -> Planned:
+    """`named` checks the cell."""
     if values.get("algorithm") != ALGO_VERSION or not {"cell", "seeds", "settings"} <= set(values):
         raise ConfigError(_foreign(path))
+    cell = named(values["cell"], f"{path}: cell")
     settings = values["settings"]
     layers = [Layer(str(path), settings), heard()]
     configs = tuple(configuration.merged([*layers, Layer(str(path), {"seed": seed})]) for seed in values["seeds"])
     folder = path.parent.parent if path.parent.name == "methods" else path.parent
-    return Planned(str(values["cell"]), configs, folder.parent.parent, settings.get("data", {}))
+    return Planned(cell, configs, folder.parent.parent, settings.get("data", {}))
 
 
 def _files(params: Path | None) -> Iterator[tuple[str, Mapping[str, Any]]]:

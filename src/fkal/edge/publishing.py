@@ -12,7 +12,7 @@ Seconds and memory, which differ each time, stand in the timings alone, and so d
 """
 
 import json
-import shutil
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -28,6 +28,8 @@ from fkal.edge.round_files import untimed
 from fkal.edge.state import StateDirectory
 from fkal.edge.whereabouts import as_planned, heard
 from fkal.files import link_whole, write_whole
+from fkal.folders import below, own_folder, remove_folder
+from fkal.identifiers import GRID_NAME, ROUND, SEED_FOLDER, SHARD_FILE, SPLIT_FILE, WEIGHTS_FILE, digest, fingerprint
 from fkal.identity import bias_name
 
 SPLITS, PRETRAINED, DESCRIPTORS, EXPERIMENTS = "splits", "pretrained", "descriptors", "experiments"
@@ -35,6 +37,19 @@ METRICS, CURVES, TIMINGS = "metrics", "curves", "timings"
 ABOUT = "about.json"
 FORMAT = "fkal-experiment-1"
 MADE_WITH = "made_with"
+
+FILES = {SPLITS: SPLIT_FILE, PRETRAINED: WEIGHTS_FILE, DESCRIPTORS: SHARD_FILE}
+"""Names of the files that experiments share, relative to the folder that they are published in."""
+_ABOUT = re.escape(ABOUT)
+LAYOUTS = {
+    SPLITS: rf"{_ABOUT}|{SPLIT_FILE}",
+    PRETRAINED: rf"({GRID_NAME}/)?({_ABOUT}|{WEIGHTS_FILE})",
+    DESCRIPTORS: rf"({GRID_NAME}/)?({_ABOUT}|{SHARD_FILE})",
+    EXPERIMENTS: rf"{SEED_FOLDER}/({_ABOUT}|{ROUND}\.(json|safetensors))",
+}
+"""Names of all files below a published folder, which is removed only if it has no others."""
+SUFFIXES = {METRICS: ".json", CURVES: ".csv", TIMINGS: ".json"}
+"""Of the files, one per cell."""
 
 
 class Published(NamedTuple):
@@ -47,14 +62,30 @@ class Published(NamedTuple):
     split_digest: str
 
 
-def publish_files(files: Sequence[Path], base: Path, folder: Path) -> None:
-    """Link files under `base` into an emptied folder, as they lie there, with a list of their names."""
-    shutil.rmtree(folder, ignore_errors=True)
+def publish_files(files: Sequence[Path], kind: str, *, cell: str, root: Path, out: Path) -> None:
+    """Link files under `out` into an emptied folder, as they lie there, with a list of their names."""
+    remove_published(root, kind, cell)
+    folder = below(root, f"{kind}/{cell}")
     folder.mkdir(parents=True)
-    names = [path.relative_to(base).as_posix() for path in files]
+    names = [path.relative_to(out / kind).as_posix() for path in files]
     for path, name in zip(files, names, strict=True):
         link_whole(path, folder / name)
     write_whole(folder / ABOUT, (json.dumps({"files": names}, indent=1) + "\n").encode())
+
+
+def remove_published(root: Path, kind: str, cell: str) -> None:
+    """Remove a published folder, if it is there. Raises UnsafeName if it holds what fkal did not write."""
+    remove_folder(root, f"{kind}/{cell}", LAYOUTS[kind])
+
+
+def refuse_foreign(root: Path, kind: str, cell: str) -> None:
+    """Raises UnsafeName where `remove_published` would."""
+    own_folder(root, f"{kind}/{cell}", LAYOUTS[kind])
+
+
+def cell_file(root: Path, kind: str, cell: str) -> Path:
+    """Metrics, curves or timings of a cell. Raises UnsafeName where a link leads out of `root`."""
+    return below(root, f"{kind}/{cell}{SUFFIXES[kind]}")
 
 
 def publish_cell(outcomes: Sequence[Outcome], cell: str, root: Path, out: Path, *, data: Mapping[str, Any]) -> None:
@@ -62,12 +93,12 @@ def publish_cell(outcomes: Sequence[Outcome], cell: str, root: Path, out: Path, 
 
     `data` is that section of the plan, so that nothing but timings tells of the machine.
     """
-    folder = root / EXPERIMENTS / cell
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_published(root, EXPERIMENTS, cell)
+    folder = below(root, f"{EXPERIMENTS}/{cell}")
     timings = {f"s{o.config.seed}": _publish_one(o, folder / f"s{o.config.seed}", out, data) for o in outcomes}
-    _write(root / TIMINGS / f"{cell}.json", json.dumps(timings, indent=1) + "\n")
-    _write(root / METRICS / f"{cell}.json", json.dumps(_metrics(outcomes), indent=1) + "\n")
-    _write(root / CURVES / f"{cell}.csv", curves_of(outcomes).to_csv(index=False))
+    _write(cell_file(root, TIMINGS, cell), json.dumps(timings, indent=1) + "\n")
+    _write(cell_file(root, METRICS, cell), json.dumps(_metrics(outcomes), indent=1) + "\n")
+    _write(cell_file(root, CURVES, cell), curves_of(outcomes).to_csv(index=False))
 
 
 def published(root: Path, cells: Sequence[str] | None = None) -> Iterator[Published]:
@@ -89,7 +120,13 @@ def read_published(folder: Path) -> Published:
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']!r}")
         config = merged([Layer(str(path), about["config"]), heard()])
-        return Published(folder.parent.name, folder, config, str(about["fingerprint"]), str(about["split_digest"]))
+        return Published(
+            cell=folder.parent.name,
+            folder=folder,
+            config=config,
+            fingerprint=fingerprint(about["fingerprint"], "fingerprint"),
+            split_digest=digest(about["split_digest"], "split_digest"),
+        )
     except (KeyError, OSError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{path}: not a published experiment ({error}); bring it back: dvc checkout --force"

@@ -12,6 +12,7 @@ from fkal.edge.found_runs import FoundRun, Wanted, all_runs, found, iterations, 
 from fkal.edge.progress import say
 from fkal.edge.showing_runs import run_table
 from fkal.edge.state import StateDirectory
+from fkal.identifiers import UnsafeName, fingerprint
 
 
 def remove(
@@ -25,7 +26,7 @@ def remove(
         raise ConfigError("name the runs to remove, or filter them, say --method random --status failed; one of both")
     client = opened(tracking)
     runs = named(all_runs(client), texts, superseded=wanted.superseded) if texts else found(client, wanted)
-    states = [state for run in runs if not run.superseded and (state := StateDirectory(out, run.fingerprint)).exists]
+    states = _states(runs, out, with_state=with_state)
     if not yes:
         Console(stderr=True).print(run_table(runs))
         more = f" and {len(states)} of them from {out / 'state'} for good" if with_state else ""
@@ -41,6 +42,26 @@ def remove(
         for state in states if with_state else ():
             state.remove()
     _say_what_is_left(runs, states, client.tracking_uri, with_state)
+
+
+def _states(runs: Sequence[FoundRun], out: Path, *, with_state: bool) -> list[StateDirectory]:
+    """Those that are there. Raises UnsafeName where one is to be removed that a run does not name, or that cannot be.
+
+    A run that names none is removed from the store all the same.
+    """
+    states = []
+    for run in (run for run in runs if not run.superseded):
+        try:
+            state = StateDirectory(out, fingerprint(run.fingerprint, f"run {run.run_id}: its tag fkal.fingerprint"))
+            if with_state:
+                state.refuse_foreign()
+        except UnsafeName as error:
+            if with_state:
+                raise UnsafeName(f"{error}; nothing was removed, without --state the run is") from None
+            continue
+        if state.exists:
+            states.append(state)
+    return states
 
 
 def _say_what_is_left(runs: Sequence[FoundRun], states: Sequence[StateDirectory], uri: str, with_state: bool) -> None:

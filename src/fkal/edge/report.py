@@ -23,6 +23,7 @@ from fkal.edge.reporting.panels import Panel, labels_whole_pool, panels_of
 from fkal.edge.reporting.sections import sections_of
 from fkal.edge.reporting.trust import experiments_exhibit, figures_exhibit, recipes
 from fkal.files import write_whole
+from fkal.folders import below
 from fkal.spelling import did_you_mean
 
 CURVE = ["dataset", "bias", "method", "labels_used"]
@@ -90,7 +91,7 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
         exhibited = (_contents(each, svgs) for each in [overview, *every, *trust])
         files = set()
         for file, content in chain(*exhibited, ((recipe.file, recipe.settings.encode()) for recipe in settings)):
-            _write(to / file, content)
+            _write(to, file, content)
             files.add(file)
         text = page(
             sections,
@@ -102,10 +103,12 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
             command=command,
             svgs=svgs,
         )
-    _write(to / "accuracy.csv", csv_bytes(spread(pd.concat([p.frame.assign(schedule=p.schedule) for p in panels]))))
+    _write(
+        below(to, "accuracy.csv"), csv_bytes(spread(pd.concat([p.frame.assign(schedule=p.schedule) for p in panels])))
+    )
     whole = material.frame[material.frame["method"].map(labels_whole_pool)]
-    _write(to / "iterations.csv", csv_bytes(pd.concat([*(panel.frame for panel in panels), whole])))
-    _write(to / "index.html", text.encode())
+    _write(to, "iterations.csv", csv_bytes(pd.concat([*(panel.frame for panel in panels), whole])))
+    _write(to, "index.html", text.encode())
     _only_these(to, files)
     _tell(every, to)
 
@@ -143,12 +146,12 @@ def _contents(each: Exhibit, svgs: Mapping[str, bytes]) -> Iterator[tuple[str, b
 
 def _only_these(to: Path, files: Set[str]) -> None:
     """Remove what the report before this one left in the folder, and nothing that it did not write."""
-    listing = to / LISTING
+    listing = below(to, LISTING)
     before = listing.read_text(errors="replace").splitlines() if listing.is_file() else []
     for file in set(before) - files:
         if OWN_FILE.fullmatch(file):
-            (to / file).unlink(missing_ok=True)
-    _write(listing, "".join(f"{file}\n" for file in sorted(files)).encode())
+            below(to, file).unlink(missing_ok=True)
+    _write(to, LISTING, "".join(f"{file}\n" for file in sorted(files)).encode())
 
 
 def _lead(panels: Sequence[Panel]) -> str:
@@ -169,6 +172,7 @@ def csv_bytes(table: pd.DataFrame) -> bytes:
     return table.to_csv(index=False).encode()
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(to: Path, file: str, content: bytes) -> None:
+    path = below(to, file)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, content)

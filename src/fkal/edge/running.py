@@ -26,6 +26,7 @@ from fkal.edge.tables import accuracy_table, plan_table
 from fkal.edge.ui import ui_command
 from fkal.experiment import device_named, prepare
 from fkal.files import write_whole
+from fkal.folders import below
 from fkal.identity import bias_name, experiment_name
 
 WIDTH = 160
@@ -165,7 +166,7 @@ def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | 
     from fkal.edge.curves import PAPER_TITLE, curve_frame, save_curve_png
 
     same = digest_of(sorted(outcome.fingerprint for outcome in members))[:6]
-    path = out / "curves" / f"{group.slug}-{same}.png"
+    path = below(out, f"curves/{group.slug}-{same}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
     curves: dict[str, list[pd.DataFrame]] = {}
     for outcome in members:

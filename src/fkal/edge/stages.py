@@ -1,9 +1,8 @@
 """The pipeline's stages: each does what its plan file says, in the scratch folder, and publishes what is whole."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import typer
 
@@ -16,26 +15,35 @@ from fkal.edge.answers import MissingRuns, SomeFailed
 from fkal.edge.planning import Planned, planned, planned_methods
 from fkal.edge.progress import say
 from fkal.edge.publishing import (
+    CURVES,
     DESCRIPTORS,
+    EXPERIMENTS,
+    METRICS,
     PRETRAINED,
     SPLITS,
+    TIMINGS,
     Published,
+    cell_file,
     publish_cell,
     publish_files,
     published_folders,
     read_published,
+    refuse_foreign,
+    remove_published,
 )
 from fkal.edge.state import StateDirectory, StateInUse
 from fkal.experiment import prepare
+from fkal.identifiers import UnsafeName
 
 DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)
 
 
 def split(plan: Path, out: Path) -> None:
     work = planned(plan, "split")
+    refuse_foreign(work.root, SPLITS, work.cell)
     adopt(work.root, out, say)
     files = preparing.split(work.configs, out=out, as_json=False)
-    publish_files(files, out / SPLITS, work.root / SPLITS / work.cell)
+    publish_files(files, SPLITS, cell=work.cell, root=work.root, out=out)
 
 
 def pretrain(plan: Path, out: Path) -> None:
@@ -46,7 +54,7 @@ def pretrain(plan: Path, out: Path) -> None:
         if same not in made:
             is_none = work.configs[0].pretrain.task == "none"
             made[same] = [] if is_none else preparing.pretrain(work.configs, out=out, as_json=False)
-        publish_files(made[same], out / PRETRAINED, work.root / PRETRAINED / work.cell)
+        publish_files(made[same], PRETRAINED, cell=work.cell, root=work.root, out=out)
 
 
 def descriptors(plan: Path, out: Path) -> None:
@@ -54,20 +62,26 @@ def descriptors(plan: Path, out: Path) -> None:
     for work in _methods_of(plan, out, DESCRIPTORS):
         folders = preparing.descriptors(work.configs, out=out, as_json=False)
         files = [path for folder in dict.fromkeys(folders) for path in sorted(folder.glob("*.safetensors"))]
-        publish_files(files, out / DESCRIPTORS, work.root / DESCRIPTORS / work.cell)
+        publish_files(files, DESCRIPTORS, cell=work.cell, root=work.root, out=out)
 
 
 def _methods_of(plan: Path, out: Path, kind: str) -> Iterator[Planned]:
     """The work for each method; of what was published for this pair of dataset and ratio nothing stays."""
     methods = planned_methods(plan)
-    adopt(methods[0].root, out, say)
-    shutil.rmtree(methods[0].root / kind / Path(methods[0].cell).parent, ignore_errors=True)
+    root, pair = methods[0].root, str(PurePosixPath(methods[0].cell).parent)
+    for name in (pair, *(work.cell for work in methods)):
+        refuse_foreign(root, kind, name)
+    adopt(root, out, say)
+    remove_published(root, kind, pair)
     yield from methods
 
 
 def experiment(plan: Path, out: Path, tracking: str | None, jobs: int) -> None:
     """Its curves are drawn by the report."""
     work = planned(plan, "experiment")
+    refuse_foreign(work.root, EXPERIMENTS, work.cell)
+    for kind in (METRICS, CURVES, TIMINGS):
+        cell_file(work.root, kind, work.cell)
     adopt(work.root, out, say)
     outcomes = running.run(work.configs, out=out, tracking=tracking, jobs=jobs, draws=False)
     publish_cell(outcomes, work.cell, work.root, out, data=work.data)
@@ -86,7 +100,7 @@ def sync(root: Path, out: Path, tracking: str | None, data_root: Path | None = N
     for folder in folders:
         try:
             _sync(read_published(folder), root, out, tracking, data_root)
-        except (ConfigError, StateInUse, *DATA_ERRORS) as error:
+        except (ConfigError, UnsafeName, StateInUse, *DATA_ERRORS) as error:
             left_out[folder] = error
     typer.echo(f"{len(folders) - len(left_out)} of {len(folders)} experiments published under {root} are tracked")
     missing = [error for error in left_out.values() if isinstance(error, MissingData)]

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -12,13 +11,17 @@ from filelock import FileLock, Timeout
 
 from fkal.edge.round_files import Counted, UnusableRound, counted_of, round_bytes, round_of
 from fkal.engine.rounds import Round
-from fkal.files import TEMPORARY, write_whole
+from fkal.files import write_whole
+from fkal.folders import TEMPORARY_FILE, below, own_folder, remove_folder
+from fkal.identifiers import ROUND, fingerprint
 from fkal.made_once import Say
 
 LOCK_SECONDS = 2.0
 ROUND_FILE = re.compile(r"round-(\d+)\.(safetensors|json)")
 UNUSABLE = ".unusable"
 ABOUT = "about.json"
+LAYOUT = rf"about\.json|notes\.json|lock|{ROUND}\.(json|safetensors)({re.escape(UNUSABLE)})?"
+"""Names of the files in it."""
 
 
 class StateInUse(ValueError):
@@ -33,8 +36,11 @@ class StateDirectory:
     `about.json` what the experiment is.
     """
 
-    def __init__(self, out: Path, fingerprint: str) -> None:
-        self.path = Path(out) / "state" / fingerprint
+    def __init__(self, out: Path, name: str) -> None:
+        """`name` is the experiment's fingerprint. Raises UnsafeName for any other, and for a link out of `out`."""
+        self._out = Path(out)
+        self._name = f"state/{fingerprint(name, 'state directory')}"
+        self.path = below(self._out, self._name)
         self._lock = FileLock(self.path / "lock", timeout=LOCK_SECONDS)
 
     def __enter__(self) -> Self:
@@ -47,8 +53,9 @@ class StateDirectory:
                 f"{self._lock.lock_file} is held by another process: one process at a time works on an "
                 "experiment; wait for it or end it (the lock goes with its process)"
             ) from None
-        for leftover in self.path.glob(f".*{TEMPORARY}"):
-            leftover.unlink()
+        for leftover in list(self.path.iterdir()):
+            if TEMPORARY_FILE.fullmatch(leftover.name):
+                leftover.unlink()
         return self
 
     def __exit__(
@@ -61,9 +68,13 @@ class StateDirectory:
         return self.path.is_dir()
 
     def remove(self) -> None:
-        """For good: the experiment runs from its start again."""
+        """For good: the experiment runs from its start again. Raises UnsafeName as `refuse_foreign` does."""
         self._check_open()
-        shutil.rmtree(self.path)
+        remove_folder(self._out, self._name, LAYOUT)
+
+    def refuse_foreign(self) -> None:
+        """Raises UnsafeName if the directory holds what fkal did not write, so that it is not removed."""
+        own_folder(self._out, self._name, LAYOUT)
 
     def rounds(self, say: Say) -> list[Round]:
         """The finished iterations 1, 2, ... n.

@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
+from fkal.folders import in_place
+from fkal.identifiers import schema_revision
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -134,7 +137,7 @@ def _create_or_migrate(uri: str, path: Path) -> None:
         if revision == tables._get_latest_schema_revision():
             return
         if revision is not None:
-            with closing(sqlite3.connect(f"{path}.{revision}")) as copy:
+            with closing(sqlite3.connect(in_place(path.parent, f"{path.name}.{revision}"))) as copy:
                 database.backup(copy)
     engine = tables.create_sqlalchemy_engine(uri)
     try:
@@ -156,7 +159,7 @@ def _revision(database: sqlite3.Connection) -> str | None:
     row = database.execute("SELECT version_num FROM alembic_version").fetchone()
     if row is None:
         raise sqlite3.DatabaseError("its tables were left half made; move it away")
-    return str(row[0])
+    return schema_revision(row[0], f"{STORE_FILE}: alembic_version")
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from fkal.config import ConfigError
 from fkal.core.randomness import stream
 from fkal.edge.plan import Plan
 from fkal.edge.search_space import NO_TAPS
+from fkal.folders import in_place
 
 WORKER, LOST, RETRY_OF, RETRIES, EMPTY, REASON, SECONDS, RUN = (
     f"fkal.{name}" for name in ("worker", "lost", "retry_of", "retries", "empty", "reason", "seconds", "run_id")
@@ -246,7 +247,7 @@ def finished_count(given: str | None, plan: Plan) -> int:
 def _journal_path(given: str | None, plan: Plan) -> Path | None:
     """None for a database's URL."""
     if given is None:
-        return plan.folder / f"{plan.name}.journal"
+        return in_place(plan.folder, f"{plan.name}.journal")
     return None if "://" in given else Path(given)
 
 

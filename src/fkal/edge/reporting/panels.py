@@ -11,6 +11,7 @@ from fkal.config import NAMED, ConfigError
 from fkal.edge.curves import PAPER_TITLE, area_under_budget_curve
 from fkal.edge.outcomes import Group
 from fkal.edge.reporting.finished import Finished, Material
+from fkal.identifiers import file_name
 
 SAME = ["dataset", "bias", "protocol", "measured", "budget", "most"]
 RUN = ["dataset", "bias", "protocol", "measured", "method", "seed"]
@@ -125,7 +126,8 @@ def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finishe
     slugs = [group.slug for group, _, _ in cells]
     taken: set[str] = set()
     for group, most, mine in cells:
-        name = group.slug if group.slug not in taken else f"{group.slug}-{group.budget}-to-{most}"
+        slug = file_name(group.slug)
+        name = slug if slug not in taken else f"{slug}-{group.budget}-to-{most}"
         taken.add(name)
         schedule = f", {group.budget} to {most:,} labels" if slugs.count(group.slug) > 1 else ""
         members = [each for each in finished if each.outcome.fingerprint in set(mine["fingerprint"])]

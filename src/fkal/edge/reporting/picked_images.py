@@ -3,6 +3,7 @@
 import pandas as pd
 from PIL import Image, ImageDraw
 
+from fkal import identifiers
 from fkal.data.images import ImageSet
 from fkal.edge.contact_sheet import INK, WHITE, caption_font, thumbnails
 from fkal.edge.reporting.exhibits import Exhibit
@@ -67,7 +68,7 @@ def picks_frame(experiment: Finished) -> pd.DataFrame:
 
 def file_name(method: str) -> str:
     """A method's name without what file systems refuse."""
-    return method.replace(":", "-").replace("@", "-at-").replace("+", "-")
+    return identifiers.file_name(method).replace(":", "-").replace("@", "-at-").replace("+", "-")
 
 
 def _strip(finished: Round, images: ImageSet) -> Image.Image:

@@ -17,6 +17,7 @@ from fkal.edge.reporting.finished import Finished, Material, Weights, material_o
 from fkal.edge.reporting.splits import splits_in
 from fkal.edge.reporting.tracked_about import about_of
 from fkal.engine.rounds import Round, Selection
+from fkal.identifiers import UnsafeName, artifact_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +34,7 @@ def from_mlflow(tracking: str | None) -> Material:
         for run in runs:
             try:
                 finished.append(_finished(client, run, Path(folder)))
-            except ConfigError as error:
+            except (ConfigError, UnsafeName) as error:
                 left_out.append(f"{run.name} ({run.run_id[:8]}): {error}; left out")
     if not finished:
         raise ConfigError(f"{client.tracking_uri}: no experiment can be read\n" + "\n".join(left_out))
@@ -63,16 +64,17 @@ def _finished(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
         raise ConfigError("has no iterations in the store")
     rounds = tuple(_round(client, child, folder) for child in children)
     outcome = Outcome(about.config, run.fingerprint, about.split_digest, rounds, run.run_id, client.tracking_uri)
-    names = [each.path for each in client.list_artifacts(run.run_id) if each.path.endswith(".json")]
-    here = _folder(folder, run.run_id)
-    paths = [Path(client.download_artifacts(run.run_id, name, str(here))) for name in names]
+    listed = [each.path for each in client.list_artifacts(run.run_id) if each.path.endswith(".json")]
+    names = [artifact_name(name, f"{client.tracking_uri}: artifact") for name in listed]
+    here = tempfile.mkdtemp(dir=folder)
+    paths = [Path(client.download_artifacts(run.run_id, name, here)) for name in names]
     last = children[-1].info.run_id
     return Finished(outcome, _weights(client, last), splits_in(paths).get(about.split_digest), about.made_with)
 
 
 def _round(client: "MlflowClient", child: "Run", folder: Path) -> Round:
-    here = _folder(folder, child.info.run_id)
-    files = [client.download_artifacts(child.info.run_id, n, str(here)) for n in ("summary.json", "selected.parquet")]
+    here = tempfile.mkdtemp(dir=folder)
+    files = [client.download_artifacts(child.info.run_id, n, here) for n in ("summary.json", "selected.parquet")]
     told: dict[str, Any] = json.loads(Path(files[0]).read_bytes())
     return Round(
         b=told["b"],
@@ -106,9 +108,3 @@ def _weights(client: "MlflowClient", run_id: str) -> Callable[[], Weights]:
             return load_file(client.download_artifacts(run_id, "weights.safetensors", folder))
 
     return last_weights
-
-
-def _folder(folder: Path, run_id: str) -> Path:
-    here = folder / run_id
-    here.mkdir()
-    return here

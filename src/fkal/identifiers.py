@@ -1,0 +1,83 @@
+"""Names and digests that are read from files, plans and stores, matched against their grammar.
+
+Each of them becomes a part of a path somewhere, so none may hold a separator, begin with a dot or be empty.
+`where` says in an error message where the value was read, say `data/plan/mnist-100/split.yaml: cell`.
+"""
+
+import hashlib
+import re
+from typing import Any
+
+DIGEST = r"[0-9a-f]{32}"
+GRID_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}"
+CELL = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,229}"
+DATASET = r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}"
+SEED_FOLDER = r"s\d{1,19}"
+ROUND = r"round-\d{2,6}"
+SPLIT_FILE = rf"{DATASET}-[A-Za-z0-9_.+-]{{1,60}}-s\d{{1,19}}-[0-9a-f]{{8}}\.json"
+WEIGHTS_FILE = rf"{DIGEST}\.safetensors"
+SHARD_FILE = rf"{DIGEST}/\d{{4,9}}\.safetensors"
+ARTIFACT = r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,199}"
+SCHEMA_REVISION = r"[0-9a-f]{12}"
+FILE_NAME = r"[A-Za-z0-9_.:@+-]{1,100}"
+
+LETTERS = "letters, digits and _ . : + -, none of . : + - in the first place"
+LONGEST_SHOWN = 80
+
+
+class UnsafeName(ValueError):
+    """A name or a path that was read somewhere and that fkal does not use, in one line."""
+
+
+def fingerprint(value: Any, where: str) -> str:
+    """Of an experiment: `0123456789abcdef0123456789abcdef`."""
+    return _matched(DIGEST, value, where, "a fingerprint has 32 hexadecimal digits")
+
+
+def digest(value: Any, where: str) -> str:
+    """Of a split, of data or of weights."""
+    return _matched(DIGEST, value, where, "a digest has 32 hexadecimal digits")
+
+
+def dataset_name(value: Any, where: str) -> str:
+    """`mnist`; the registry decides whether there is such a dataset."""
+    rule = "the name of a dataset has up to 100 letters, digits and _ . + -, none of . + - in the first place"
+    return _matched(DATASET, value, where, f"{rule}; say, for example, digits")
+
+
+def cell_name(value: Any, where: str) -> str:
+    """`mnist-100` or `mnist-100-pfk_joint`: the name of one folder."""
+    return _matched(CELL, value, where, f"a cell is the name of one folder, of {LETTERS}; run: fkal plan")
+
+
+def method_cell_name(value: Any, where: str) -> str:
+    """`mnist-100/pfk_joint`: a folder per method, in that of the dataset and ratio."""
+    rule = f"a cell is PAIR/METHOD here, each of {LETTERS}; run: fkal plan"
+    return _matched(rf"{CELL}/{GRID_NAME}", value, where, rule)
+
+
+def artifact_name(value: Any, where: str) -> str:
+    """The name of a file that a tracking store keeps for a run, without folders."""
+    return _matched(ARTIFACT, value, where, "the name of a file of fkal has no folder and no spaces")
+
+
+def schema_revision(value: Any, where: str) -> str:
+    """Of the tables of an MLflow store."""
+    return _matched(SCHEMA_REVISION, value, where, "a revision has 12 hexadecimal digits; move the file away")
+
+
+def file_name(text: str) -> str:
+    """The text as a part of a file's name. Where characters have to be replaced, a digest keeps two names apart."""
+    if re.fullmatch(FILE_NAME, text):
+        return text
+    kept = re.sub(r"[^A-Za-z0-9_.:@+-]+", "-", text)[:80]
+    return f"{kept}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:6]}"
+
+
+def _matched(pattern: str, value: Any, where: str, rule: str) -> str:
+    if isinstance(value, str) and re.fullmatch(pattern, value):
+        return value
+    shown = repr(value)
+    if len(shown) > LONGEST_SHOWN:
+        shown = f"{shown[:LONGEST_SHOWN]}... ({len(shown)} characters)"
+    raise UnsafeName(f"{where}: {shown}: {rule}")
