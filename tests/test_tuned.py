@@ -100,3 +100,9 @@ def test_a_file_that_no_study_wrote_is_refused_with_its_name(path, before, after
     with pytest.raises(ConfigError) as refusal:
         layer(path)
     assert str(path) in str(refusal.value) and words in str(refusal.value)
+
+
+@pytest.mark.parametrize("dataset", ["../digits", "/digits", "..", "", ".digits"])
+def test_a_tuned_file_has_the_name_of_a_dataset(tmp_path, dataset):
+    with pytest.raises(ValueError, match="name of a dataset"):
+        tuned_path(tmp_path / "tuned", dataset)

@@ -17,7 +17,7 @@ ROUND = r"round-\d{2,6}"
 SPLIT_FILE = rf"{DATASET}-[A-Za-z0-9_.+-]{{1,60}}-s\d{{1,19}}-[0-9a-f]{{8}}\.json"
 WEIGHTS_FILE = rf"{DIGEST}\.safetensors"
 SHARD_FILE = rf"{DIGEST}/\d{{4,9}}\.safetensors"
-ARTIFACT = r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,199}"
+JSON_ARTIFACT = r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,199}\.json"
 SCHEMA_REVISION = r"[0-9a-f]{12}"
 FILE_NAME = r"[A-Za-z0-9_.:@+-]{1,100}"
 
@@ -54,11 +54,6 @@ def method_cell_name(value: Any, where: str) -> str:
     """`mnist-100/pfk_joint`: a folder per method, in that of the dataset and ratio."""
     rule = f"a cell is PAIR/METHOD here, each of {LETTERS}; run: fkal plan"
     return _matched(rf"{CELL}/{GRID_NAME}", value, where, rule)
-
-
-def artifact_name(value: Any, where: str) -> str:
-    """The name of a file that a tracking store keeps for a run, without folders."""
-    return _matched(ARTIFACT, value, where, "the name of a file of fkal has no folder and no spaces")
 
 
 def schema_revision(value: Any, where: str) -> str:

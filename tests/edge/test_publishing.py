@@ -339,3 +339,203 @@ def test_options_that_a_plan_would_not_hear_are_refused(here, command, options):
     result = fkal(command, "--plan", "plan.yaml", *options, code=2)
     for option in options:
         assert not option.startswith("--") or option in result.stderr
+
+
+@pytest.fixture
+def precious(tmp_path) -> Path:
+    """A folder beside the project, of which nothing may go or change."""
+    folder = tmp_path / "precious"
+    (folder / "s0").mkdir(parents=True)
+    for name in PRECIOUS:
+        (folder / name).write_text("mine")
+    return folder
+
+
+def is_whole(precious: Path) -> bool:
+    files = {path.relative_to(precious).as_posix(): path.read_text() for path in precious.rglob("*") if path.is_file()}
+    return files == dict.fromkeys(PRECIOUS, "mine")
+
+
+PRECIOUS = ("thesis.tex", "s0/about.json", "notes.json")
+STAGES = {
+    "split": "split.yaml",
+    "pretrain": "pretrain.yaml",
+    "descriptors": "descriptors.yaml",
+    "run": "methods/random.yaml",
+}
+KINDS = {"split": "splits", "pretrain": "pretrained", "descriptors": "descriptors", "run": "experiments"}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """With a plan and images, before any stage."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("FKAL_DATA_ROOT", str(draw_images(tmp_path / "images")))
+    write_params(folder)
+    planning.plan(None, Path("data"), Path("runs"))
+    return folder
+
+
+def forge_cell(stage: str, cell: object) -> str:
+    """The stage's plan file, with another cell."""
+    path = Path("data/plan/mine-2", STAGES[stage])
+    content = yaml.safe_load(path.read_text())
+    (content["methods"][0] if "methods" in content else content)["cell"] = cell
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def published_folder(stage: str) -> Path:
+    return Path("data", KINDS[stage]) / ("mine-2-random" if stage == "run" else "mine-2")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "cell", ["../../../precious/x", "../../precious", "{precious}", "..", ".", "", "a/..", 3, None]
+)
+def test_a_cell_of_a_plan_that_is_a_path_ends_the_stage_before_its_work(project, precious, stage, cell):
+    cell = str(precious) if cell == "{precious}" else cell
+    told = fkal(stage, "--plan", forge_cell(stage, cell), code=2).stderr
+    assert told.count("error: ") == 1 and told.count("\n") == 1
+    assert STAGES[stage] in told and f"cell: {cell!r}"[:70] in told and "run: fkal plan" in told
+    assert is_whole(precious)
+    assert not Path("data", KINDS[stage]).exists() and not Path("runs/state").exists()
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "descriptors"])
+def test_a_cell_without_a_method_does_not_take_all_that_was_published_of_its_kind(project, stage):
+    other = Path("data", KINDS[stage], "others-2", "random")
+    other.mkdir(parents=True)
+    (other / "about.json").write_text("{}")
+    fkal(stage, "--plan", forge_cell(stage, "mine-2"), code=2)
+    assert (other / "about.json").exists()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("depth", ["kind", "cell"])
+def test_a_link_where_a_stage_publishes_ends_it_before_its_work(project, precious, stage, depth):
+    link = published_folder(stage) if depth == "cell" else published_folder(stage).parent
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(precious)
+    told = fkal(stage, "--plan", f"data/plan/mine-2/{STAGES[stage]}", code=2).stderr
+    assert str(link) in told and "remove the link" in told
+    assert is_whole(precious) and not Path("runs/state").exists()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_published_folder_with_a_foreign_file_ends_the_stage_before_its_work(project, stage):
+    folder = published_folder(stage)
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("mine")
+    told = fkal(stage, "--plan", f"data/plan/mine-2/{STAGES[stage]}", code=2).stderr
+    assert str(folder) in told and "'thesis.tex'" in told and "move that away" in told
+    assert (folder / "thesis.tex").read_text() == "mine" and not Path("runs/state").exists()
+
+
+@pytest.mark.parametrize("kind", ["metrics", "curves", "timings"])
+def test_a_link_where_the_files_of_a_cell_go_ends_the_stage_before_its_work(project, precious, kind):
+    Path("data", kind).symlink_to(precious)
+    assert f"data/{kind}" in fkal("run", "--plan", "data/plan/mine-2/methods/random.yaml", code=2).stderr
+    assert is_whole(precious) and not Path("runs/state").exists()
+
+
+@pytest.mark.parametrize("kind", ["splits", "state"])
+def test_a_link_in_the_scratch_folder_is_not_followed_out(project, precious, kind):
+    Path("runs").mkdir(exist_ok=True)
+    Path("runs", kind).symlink_to(precious)
+    told = fkal("run", "--plan", "data/plan/mine-2/methods/random.yaml", code=2).stderr
+    assert f"runs/{kind}" in told and "leads out of runs" in told
+    assert is_whole(precious)
+
+
+@pytest.mark.parametrize("place", ["plan", "plan/mine-2", "splits/x", "experiments/x", "experiments", "metrics"])
+def test_a_plan_neither_empties_nor_fills_what_a_link_leads_to(project, precious, place):
+    for name in ("split.yaml", "x.yaml"):
+        (precious / name).write_text("mine")
+    link = Path("data", place)
+    if link.exists():
+        shutil.rmtree(link)
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(precious)
+    assert str(link) in fkal("plan", code=2).stderr
+    for name in ("split.yaml", "x.yaml"):
+        assert (precious / name).read_text() == "mine"
+        (precious / name).unlink()
+    assert is_whole(precious)
+
+
+@pytest.mark.parametrize("kind", ["splits", "pretrained", "descriptors", "experiments"])
+def test_a_plan_that_would_remove_a_foreign_file_leaves_all_as_it_is(project, kind):
+    mine = Path("data", kind, "mine", "s0", "thesis.tex")
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    write_params(project, ("coreset",))
+    told = fkal("plan", code=2).stderr
+    assert "'s0/thesis.tex'" in told and told.count("\n") == 1
+    assert mine.read_text() == "mine"
+    assert Path("data/plan/mine-2/methods/random.yaml").exists()
+
+
+def test_a_plan_removes_no_file_that_no_plan_wrote(project):
+    names = ["plan/notes.yaml", "plan/mine-2/methods/deep/er.yaml", "metrics/a note.json", "curves/random.txt"]
+    for name in names:
+        Path("data", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("data", name).write_text("mine")
+    Path("data/metrics/others-2-random.json").write_text("{}")
+    write_params(project, ("coreset",))
+    planning.plan(None, Path("data"), Path("runs"))
+    assert [Path("data", name).read_text() for name in names] == 4 * ["mine"]
+    assert not Path("data/metrics/others-2-random.json").exists()
+    assert not Path("data/plan/mine-2/methods/random.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["..", ".", ".hidden", "-rf", "a/b", 101 * "a"])
+def test_a_name_of_the_grid_that_is_no_folder_is_refused(project, name):
+    for key in ("dataset", "method"):
+        write_params(project)
+        params = yaml.safe_load(Path("params.yaml").read_text())
+        params["grid"][key] = [name]
+        params["datasets"][name] = params["datasets"]["mine"]
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        assert "cannot name a stage" in fkal("plan", code=2).stderr
+
+
+@pytest.mark.parametrize("value", ["../../../precious", "{precious}", "..", "", ".", None, 3, 32 * "G"])
+@pytest.mark.parametrize("key", ["fingerprint", "split_digest"])
+def test_a_published_digest_that_is_none_is_left_out(pulled, precious, said, key, value):
+    value = str(precious) if value == "{precious}" else value
+    path = Path(EXPERIMENTS) / "about.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    adopt(Path("data"), Path("runs"), said.append)
+    assert len(said) == 1 and str(path) in said[0] and f"{key}: {value!r}"[:60] in said[0]
+    result = fkal("sync", code=3)
+    assert "0 of 1 experiments" in result.stdout and "32 hexadecimal digits" in result.stderr
+    assert is_whole(precious) and not Path("runs/state").exists()
+
+
+def test_published_files_are_not_taken_over_through_a_link_nor_under_foreign_names(pulled, precious, said):
+    weights = Path("data/pretrained/mine-2/random", f"{32 * 'a'}.safetensors")
+    shard = Path("data/descriptors/mine-2/random", 32 * "b", "0000.safetensors")
+    foreign = weights.with_name("model.safetensors")
+    for path in (weights, shard, foreign):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    Path("runs/descriptors").mkdir(parents=True)
+    Path("runs/pretrained").symlink_to(precious)
+    Path("runs/descriptors", 32 * "b").symlink_to(precious)
+    adopt(Path("data"), Path("runs"), said.append)
+    assert len(said) == 3
+    assert all(str(path) in " ".join(said) for path in (weights, shard, foreign))
+    assert is_whole(precious)
+
+
+def test_published_iterations_are_not_taken_over_through_a_link(pulled, precious, said):
+    state = the_state(pulled)
+    state.path.parent.mkdir(parents=True)
+    state.path.symlink_to(precious)
+    adopt(Path("data"), Path("runs"), said.append)
+    assert len(said) == 1 and "leads out of runs" in said[0]
+    assert "leads out of runs" in fkal("sync", code=3).stderr
+    assert is_whole(precious)

@@ -175,6 +175,43 @@ def test_state_is_removed_on_request_unless_a_process_holds_it(three):
     assert StateDirectory(Path("runs"), digest_of(["pfk_joint", 0])).exists
 
 
+@pytest.fixture
+def precious(here) -> Path:
+    folder = here / "precious"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("mine")
+    return folder
+
+
+@pytest.mark.parametrize("tag", ["../../precious", "{precious}", "", ".", "..", None, "random0", 32 * "A"])
+def test_no_folder_is_removed_that_a_tag_names(three, store, precious, tag):
+    client, run_id = MlflowClient(store), three["random"]
+    if tag is None:
+        client.delete_tag(run_id, "fkal.fingerprint")
+    else:
+        client.set_tag(run_id, "fkal.fingerprint", str(precious) if tag == "{precious}" else tag)
+    before = sorted(Path("runs").rglob("*"))
+    told = fkal("rm", run_id, "--state", "--yes", code=2).stderr
+    assert run_id in told and "32 hexadecimal digits" in told and "leave out --state" in told
+    assert run_id in listed()
+    fkal("rm", run_id, "--yes")
+    assert run_id not in listed()
+    assert sorted(Path("runs").rglob("*")) == before
+    assert [path.name for path in precious.iterdir()] == ["thesis.tex"]
+
+
+def test_a_state_that_is_a_link_or_has_a_foreign_file_is_not_removed(three, precious):
+    state = StateDirectory(Path("runs"), digest_of(["random", 0]))
+    (state.path / "thesis.tex").write_text("mine")
+    told = fkal("rm", "--method", "random", "--state", "--yes", code=2).stderr
+    assert "did not write 'thesis.tex'" in told and (state.path / "thesis.tex").exists()
+    state.path.rename(precious / "moved")
+    state.path.symlink_to(precious)
+    assert "remove the link" in fkal("rm", "--method", "random", "--state", "--yes", code=2).stderr
+    assert (precious / "thesis.tex").read_text() == "mine"
+    assert len(listed()) == 3
+
+
 def test_an_export_has_a_row_an_iteration(three):
     fkal("export", "out.csv")
     fkal("export", "out.parquet")

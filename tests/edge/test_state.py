@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fkal.edge.state import StateDirectory, StateInUse
+from fkal.identifiers import UnsafeName
 
 ONE = "0123456789abcdef0123456789abcdef"
 
@@ -183,3 +184,22 @@ def test_counts_end_where_an_iteration_cannot_be_read_and_that_is_said(content, 
 def test_what_was_never_run_has_no_counts(tmp_path, said):
     assert StateDirectory(tmp_path, "0" * 32).counted(said.append) == []
     assert said == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../precious", "f", 32 * "F"])
+def test_a_state_directory_has_a_fingerprint_for_its_name(tmp_path, name):
+    with pytest.raises(UnsafeName, match="32 hexadecimal digits"):
+        StateDirectory(tmp_path, name)
+
+
+def test_a_state_directory_with_all_that_fkal_leaves_in_it_is_removed(state, experiment, tiny_round, said):
+    for b in (1, 2):
+        state.add(tiny_round(experiment, b))
+    state.describe(b"{}")
+    state.remember("1")
+    (state.path / "round-02.json").write_bytes(b"")
+    state.rounds(said.append)
+    (state.path / ".round-03.json.77.tmp").write_bytes(b"")
+    assert {path.name for path in state.path.iterdir()} >= {"about.json", "notes.json", "round-02.json.unusable"}
+    state.remove()
+    assert not state.exists

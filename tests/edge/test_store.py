@@ -102,3 +102,28 @@ def test_half_made_tables_are_refused(tmp_path):
         database.execute("CREATE TABLE experiments (id INTEGER)")
     with pytest.raises(ValueError, match="half made; move it away"):
         prepare_store(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+@pytest.mark.parametrize("revision", ["./../precious", "../x", "", "head", 3])
+def test_the_revision_of_a_foreign_file_names_no_copy_elsewhere(tmp_path, revision):
+    (tmp_path / "mlflow.db.").mkdir()
+    (tmp_path / "precious").write_text("mine")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("CREATE TABLE experiments (id INTEGER)")
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
+    with pytest.raises(ValueError, match=r"alembic_version: .*12 hexadecimal digits"):
+        prepare_store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_the_copy_of_an_older_store_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "mlflow.db.0123456789ab").symlink_to(tmp_path / "precious")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("CREATE TABLE experiments (id INTEGER)")
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES ('0123456789ab')")
+    with pytest.raises(ValueError, match="remove the link"):
+        prepare_store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert (tmp_path / "precious").read_text() == "mine"

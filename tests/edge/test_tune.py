@@ -528,3 +528,32 @@ def test_the_iterations_of_a_study_are_those_of_an_experiment_with_a_holdout(her
     (state,) = Path("runs/state").iterdir()
     assert told["experiments"][0]["fingerprint"] == state.name
     assert StateDirectory(Path("runs"), state.name).finished_count == 2
+
+
+def test_a_journal_is_not_written_through_a_link(here):
+    shared_study(Path("runs"), "acquisition.taps=[conv1]")
+    (journal,) = Path("runs/tune").glob("*.journal")
+    journal.unlink()
+    Path("precious").write_text("mine")
+    journal.symlink_to(Path("precious").absolute())
+    with pytest.raises(ValueError, match="remove the link"):
+        shared_study(Path("runs"), "acquisition.taps=[conv1]")
+    assert Path("precious").read_text() == "mine"
+
+
+def test_the_folder_of_studies_is_no_link_that_leads_out(here):
+    for name in ("precious", "runs"):
+        Path(name).mkdir()
+    Path("runs/tune").symlink_to(Path("precious").absolute())
+    with pytest.raises(ValueError, match="leads out of runs"):
+        shared_study(Path("runs"), "acquisition.taps=[conv1]")
+    assert not list(Path("precious").iterdir())
+
+
+@pytest.mark.parametrize("name", ["../precious", "/precious", ".."])
+def test_to_apply_reaches_no_file_outside_the_folder_of_tuned_values(here, name):
+    Path("params/tuned").mkdir(parents=True)
+    text = "study:\n  applied: false\n"
+    Path("params/precious.yaml").write_text(text)
+    assert "name of a dataset" in fkal("tune", "--apply", "--dataset", name, code=2).stderr
+    assert Path("params/precious.yaml").read_text() == text

@@ -71,13 +71,17 @@ def plan(params: Path | None, root: Path, out: Path) -> None:
             say(f"warning: the pipeline does not read {name}; set it in {params or PARAMS}")
     adopt(root, out, say)
     files = dict(_files(params))
+    methods = [name for name in files if "/methods/" in name]
+    left_over = _left_over(root, methods)
     _clear_plan(root, files)
     for name, content in files.items():
         path = below(root, f"{PLAN}/{name}")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, yaml.safe_dump({"algorithm": ALGO_VERSION, **content}, sort_keys=False).encode())
-    _clear(root, [name for name in files if "/methods/" in name])
-    typer.echo(f"{root / PLAN}: {sum('/methods/' in name for name in files)} cells")
+    for kind, name in left_over:
+        remove_published(root, kind, name)
+    _clear_files(root, _cells(methods))
+    typer.echo(f"{root / PLAN}: {len(methods)} cells")
 
 
 def _clear_plan(root: Path, kept: Container[str]) -> None:
@@ -88,19 +92,26 @@ def _clear_plan(root: Path, kept: Container[str]) -> None:
             below(root, f"{PLAN}/{name}").unlink()
 
 
-def _clear(root: Path, methods: Sequence[str]) -> None:
-    """`methods` are the plan files of the cells that stay: `mnist-100/methods/pfk_joint.yaml`.
+def _left_over(root: Path, methods: Sequence[str]) -> list[tuple[str, str]]:
+    """Kind and name of the published folders that belong to no cell of the plan.
 
-    Nothing is removed where one of the folders is not fkal's own.
+    `methods` are its files of methods: `mnist-100/methods/pfk_joint.yaml`. Raises UnsafeName where one of the
+    folders is not fkal's own.
     """
-    pairs = {name.split("/")[0] for name in methods}
-    cells = {name.replace("/methods/", "-").removesuffix(".yaml") for name in methods}
+    pairs, cells = {name.split("/")[0] for name in methods}, _cells(methods)
     kept = {SPLITS: pairs, PRETRAINED: pairs, DESCRIPTORS: pairs, EXPERIMENTS: cells}
     folders = [(kind, name) for kind, names in kept.items() for name in _folders(root / kind) if name not in names]
     for kind, name in folders:
         refuse_foreign(root, kind, name)
-    for kind, name in folders:
-        remove_published(root, kind, name)
+    return folders
+
+
+def _cells(methods: Sequence[str]) -> set[str]:
+    return {name.replace("/methods/", "-").removesuffix(".yaml") for name in methods}
+
+
+def _clear_files(root: Path, cells: Container[str]) -> None:
+    """Metrics, curves and timings of other cells go."""
     for kind, suffix in SUFFIXES.items():
         for path in (root / kind).glob(f"*{suffix}"):
             if path.stem not in cells and re.fullmatch(CELL, path.stem):

@@ -57,7 +57,7 @@ def _states(runs: Sequence[FoundRun], out: Path, *, with_state: bool) -> list[St
                 state.refuse_foreign()
         except UnsafeName as error:
             if with_state:
-                raise UnsafeName(f"{error}; nothing was removed, without --state the run is") from None
+                raise UnsafeName(f"{error}; nothing was removed; leave out --state to remove the run alone") from None
             continue
         if state.exists:
             states.append(state)

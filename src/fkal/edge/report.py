@@ -103,9 +103,8 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
             command=command,
             svgs=svgs,
         )
-    _write(
-        below(to, "accuracy.csv"), csv_bytes(spread(pd.concat([p.frame.assign(schedule=p.schedule) for p in panels])))
-    )
+    scheduled = [panel.frame.assign(schedule=panel.schedule) for panel in panels]
+    _write(to, "accuracy.csv", csv_bytes(spread(pd.concat(scheduled))))
     whole = material.frame[material.frame["method"].map(labels_whole_pool)]
     _write(to, "iterations.csv", csv_bytes(pd.concat([*(panel.frame for panel in panels), whole])))
     _write(to, "index.html", text.encode())

@@ -745,3 +745,29 @@ def test_the_tables_of_the_docs_have_the_numbers_of_the_kept_curves(page):
 )
 def test_a_bias_that_has_a_ratio_is_written_out(bias, words):
     assert bias_words(bias) == words
+
+
+@pytest.mark.parametrize("column", ["dataset", "bias", "method"])
+def test_names_in_a_csv_of_curves_lead_no_file_out_of_the_report(made, tmp_path, column):
+    frame = pd.read_csv(made / "iterations.csv")
+    frame[column] = "../../../" + frame[column].astype(str)
+    frame.to_csv(tmp_path / "odd.csv", index=False)
+    to = tmp_path / "deep" / "er" / "report"
+    report(from_curves(tmp_path / "odd.csv"), to, wishes(None, "60", "t", None))
+    outside = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(to)]
+    assert outside == [tmp_path / "odd.csv"]
+    assert len(list((to / "figures").glob("*.png"))) == len(list((to / "figures").glob("*.svg"))) > 5
+
+
+@pytest.mark.parametrize("name", ["figures", "tables"])
+def test_a_report_is_not_written_through_a_link(made, tmp_path, name):
+    precious, to = tmp_path / "precious", tmp_path / "report"
+    for folder in (precious, to):
+        folder.mkdir()
+    (precious / "old.csv").write_text("mine")
+    (precious / "old.png").write_text("mine")
+    (to / ".fkal-report").write_text("tables/old.csv\nfigures/old.png\n")
+    (to / name).symlink_to(precious)
+    with pytest.raises(ValueError, match="symbolic link leads out of"):
+        report(from_curves(made / "iterations.csv"), to, wishes("random", "60", "t", None))
+    assert sorted(path.name for path in precious.iterdir()) == ["old.csv", "old.png"]

@@ -1,6 +1,7 @@
 """Experiments as a tracking store has them, for the report: no scratch folder is needed."""
 
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from fkal.edge.reporting.finished import Finished, Material, Weights, material_o
 from fkal.edge.reporting.splits import splits_in
 from fkal.edge.reporting.tracked_about import about_of
 from fkal.engine.rounds import Round, Selection
-from fkal.identifiers import UnsafeName, artifact_name
+from fkal.identifiers import JSON_ARTIFACT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,7 +35,7 @@ def from_mlflow(tracking: str | None) -> Material:
         for run in runs:
             try:
                 finished.append(_finished(client, run, Path(folder)))
-            except (ConfigError, UnsafeName) as error:
+            except ConfigError as error:
                 left_out.append(f"{run.name} ({run.run_id[:8]}): {error}; left out")
     if not finished:
         raise ConfigError(f"{client.tracking_uri}: no experiment can be read\n" + "\n".join(left_out))
@@ -64,8 +65,8 @@ def _finished(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
         raise ConfigError("has no iterations in the store")
     rounds = tuple(_round(client, child, folder) for child in children)
     outcome = Outcome(about.config, run.fingerprint, about.split_digest, rounds, run.run_id, client.tracking_uri)
-    listed = [each.path for each in client.list_artifacts(run.run_id) if each.path.endswith(".json")]
-    names = [artifact_name(name, f"{client.tracking_uri}: artifact") for name in listed]
+    listed = [each.path for each in client.list_artifacts(run.run_id)]
+    names = [name for name in listed if re.fullmatch(JSON_ARTIFACT, name)]  # the split's file is one of them
     here = tempfile.mkdtemp(dir=folder)
     paths = [Path(client.download_artifacts(run.run_id, name, here)) for name in names]
     last = children[-1].info.run_id
