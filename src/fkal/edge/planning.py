@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
 import yaml
 
 from fkal import config as configuration
@@ -20,8 +19,8 @@ from fkal.data.datasets import entry_of
 from fkal.edge.adopting import adopt
 from fkal.edge.answers import MissingSettings
 from fkal.edge.configuring import PARAMS, Sources, experiments
-from fkal.edge.progress import say
 from fkal.edge.publishing import CURVES, DESCRIPTORS, EXPERIMENTS, METRICS, PRETRAINED, SPLITS, TIMINGS
+from fkal.edge.terminal import echo, say
 from fkal.edge.whereabouts import HEARD, heard
 from fkal.experiment import ensemble_size
 from fkal.feasibility import configured
@@ -65,7 +64,7 @@ def plan(params: Path | None, root: Path, out: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, yaml.safe_dump({"algorithm": ALGO_VERSION, **content}, sort_keys=False).encode())
     _clear(root, [name for name in files if "/methods/" in name])
-    typer.echo(f"{root / PLAN}: {sum('/methods/' in name for name in files)} cells")
+    echo(f"{root / PLAN}: {sum('/methods/' in name for name in files)} cells")
 
 
 def _clear(root: Path, methods: Sequence[str]) -> None:

@@ -4,8 +4,6 @@ import sys
 from types import TracebackType
 from typing import Protocol, Self
 
-import typer
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,12 +15,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
+from fkal.edge.terminal import console
 from fkal.engine.metering import Progress
-
-
-def say(message: str) -> None:
-    """One line on standard error."""
-    typer.echo(message, err=True)
 
 
 class Shown(Protocol):
@@ -124,13 +118,13 @@ class ManyBars:
 def _bars() -> RichProgress:
     return RichProgress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}"),
+        TextColumn("{task.fields[unit]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console(err=True),
         disable=not sys.stderr.isatty(),
         transient=True,
     )

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import typer
-
 from fkal.config import ConfigError, Layer, merged
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
 from fkal.edge import preparing, running
@@ -14,7 +12,6 @@ from fkal.edge.about import read_about
 from fkal.edge.adopting import adopt, adopt_experiment
 from fkal.edge.answers import MissingRuns, SomeFailed
 from fkal.edge.planning import Planned, planned, planned_methods
-from fkal.edge.progress import say
 from fkal.edge.publishing import (
     DESCRIPTORS,
     PRETRAINED,
@@ -26,6 +23,7 @@ from fkal.edge.publishing import (
     read_published,
 )
 from fkal.edge.state import StateDirectory, StateInUse
+from fkal.edge.terminal import echo, say
 from fkal.experiment import prepare
 
 DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)
@@ -88,7 +86,7 @@ def sync(root: Path, out: Path, tracking: str | None, data_root: Path | None = N
             _sync(read_published(folder), root, out, tracking, data_root)
         except (ConfigError, StateInUse, *DATA_ERRORS) as error:
             left_out[folder] = error
-    typer.echo(f"{len(folders) - len(left_out)} of {len(folders)} experiments published under {root} are tracked")
+    echo(f"{len(folders) - len(left_out)} of {len(folders)} experiments published under {root} are tracked")
     missing = [error for error in left_out.values() if isinstance(error, MissingData)]
     if missing and len(missing) == len(folders):
         raise missing[0]

@@ -9,6 +9,7 @@ from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.finished import Finished
 from fkal.edge.reporting.panels import Panel
 from fkal.engine.rounds import Round
+from fkal.escaping import file_stem
 
 PICKS, GAP, LEFT = 14, 2, 46
 COLOURS = 64
@@ -67,7 +68,7 @@ def picks_frame(experiment: Finished) -> pd.DataFrame:
 
 def file_name(method: str) -> str:
     """A method's name without what file systems refuse."""
-    return method.replace(":", "-").replace("@", "-at-").replace("+", "-")
+    return file_stem(method.replace(":", "-").replace("@", "-at-").replace("+", "-"))
 
 
 def _strip(finished: Round, images: ImageSet) -> Image.Image:
