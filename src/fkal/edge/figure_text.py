@@ -38,7 +38,7 @@ def _has_letter(letter: str) -> bool:
 def _font_files(families: tuple[str, ...]) -> tuple[str, ...]:
     from matplotlib.font_manager import FontProperties, findfont
 
-    return tuple(findfont(FontProperties(family=family)) for family in families)
+    return tuple(findfont(FontProperties(family=[family])) for family in families)
 
 
 @lru_cache(maxsize=8)
