@@ -454,7 +454,7 @@ def report(
     """Make one page of finished experiments: figures, tables, and what they prove.
 
     TO/index.html holds all it shows; the figures are under TO/figures as PNG and SVG, the tables under
-    TO/tables as CSV.
+    TO/tables as CSV, where text that a spreadsheet would take for a formula has an apostrophe in front.
     """
     with answered(debug):
         from fkal.edge import report as reporting

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from fkal.data.images import ImageSet
-from fkal.edge.figure_text import caption_text
+from fkal.edge.figure_text import caption_font_file, caption_text
 from fkal.engine.rounds import Selection
 
 MOST = 100  # picks on a sheet
@@ -116,7 +116,5 @@ def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 @lru_cache(maxsize=8)
 def caption_font(size: int) -> ImageFont.FreeTypeFont:
-    """matplotlib's own font: there wherever matplotlib is, and it knows most scripts' letters. Read once a size."""
-    from matplotlib import get_data_path
-
-    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+    """Read once per size."""
+    return ImageFont.truetype(caption_font_file(), size)

@@ -1,5 +1,6 @@
 """Text that is not ours, for matplotlib: drawn as it is, never as a formula, and without letters that no font has."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from fkal.escaping import one_line, printable
@@ -11,27 +12,30 @@ def figure_text(text: str) -> str:
     A dollar sign would begin a formula; a letter that no font has would be a box and a warning; matplotlib leaves a
     name that begins with `_` out of the legend.
     """
-    shown = "".join(_drawn(letter) for letter in printable(text).replace("\t", " "))
+    from matplotlib import rcParams
+
+    fonts = _font_files(tuple(rcParams["font.family"]))
+    shown = "".join(_drawn(letter, fonts) for letter in printable(text).replace("\t", " ")).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
 
 
 def caption_text(text: str) -> str:
-    """For a picture's caption, which is one line and knows no formulas."""
-    return one_line(text)
+    """For the caption of a picture, in `caption_font_file`: one line, and dollar signs are letters."""
+    return "".join(_drawn(letter, (caption_font_file(),)) for letter in one_line(text))
 
 
-def _drawn(letter: str) -> str:
-    if letter == "$":
-        return r"\$"
-    if letter.isascii() or _has_letter(letter):
+def caption_font_file() -> str:
+    """matplotlib's own font: it is there wherever matplotlib is, and it knows the letters of most scripts."""
+    from matplotlib import get_data_path
+
+    return f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf"
+
+
+def _drawn(letter: str, fonts: Sequence[str]) -> str:
+    """The letter where a font has it, else its escape."""
+    if letter.isascii() or any(ord(letter) in _letters(font) for font in fonts):
         return letter
     return letter.encode("ascii", "backslashreplace").decode()
-
-
-def _has_letter(letter: str) -> bool:
-    from matplotlib import rcParams
-
-    return any(ord(letter) in _letters(path) for path in _font_files(tuple(rcParams["font.family"])))
 
 
 @lru_cache(maxsize=8)

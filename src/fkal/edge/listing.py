@@ -114,7 +114,7 @@ def _pseudo_labels() -> list[Row]:
 
 def _presets() -> list[Row]:
     return [
-        {"name": name, "what": path.read_text().splitlines()[0].lstrip("# "), "file": str(path)}
+        {"name": name, "what": path.read_text(encoding="utf-8").splitlines()[0].lstrip("# "), "file": str(path)}
         for name, path in presets().items()
     ]
 

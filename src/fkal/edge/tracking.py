@@ -289,7 +289,7 @@ class TrackedRun:
 
     def _log_given_files(self) -> None:
         split = self._experiment.split_path  # as text, since a copy could not replace one that is read-only as it is
-        self._client.log_text(self.run_id, split.read_text(), split.name)
+        self._client.log_text(self.run_id, split.read_text(encoding="utf-8"), split.name)
         text = yaml.safe_dump(nested(self._experiment.params), sort_keys=False, allow_unicode=True)
         self._client.log_text(self.run_id, text, "params.yaml")
 

@@ -36,7 +36,7 @@ def page(
         finalize=_printable,
     )
     environment.globals.update(svg=lambda each: _svg(each, svgs[each.name]), data_url=_data_url)
-    style = Markup((files("fkal.edge.reporting") / "templates" / "page.css").read_text())
+    style = Markup((files("fkal.edge.reporting") / "templates" / "page.css").read_text(encoding="utf-8"))
     return environment.get_template("page.html").render(
         sections=sections,
         trust=trust,
