@@ -57,7 +57,7 @@ def prepare_streams() -> None:
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     """A line, or several."""
-    typer.echo(printable(text), err=err, nl=nl)
+    typer.echo(_shown(text, err=err), err=err, nl=nl)
 
 
 def echo_json(value: Any) -> None:
@@ -72,12 +72,12 @@ def say(message: str) -> None:
 
 def complain(message: str, *, colour: str = typer.colors.RED) -> None:
     """A line on standard error, in colour where that is a terminal."""
-    typer.secho(printable(message), err=True, fg=colour)
+    typer.secho(_shown(message, err=True), err=True, fg=colour)
 
 
 def confirm(question: str) -> None:
     """Raises typer.Abort unless the answer is yes."""
-    typer.confirm(printable(question), abort=True, err=True)
+    typer.confirm(_shown(question, err=True), abort=True, err=True)
 
 
 def console(*, err: bool = False, piped: int | None = None) -> Console:
@@ -93,12 +93,21 @@ class PlainConsole(Console):
     """
 
     def render_str(self, text: str, **style: Any) -> Text:
-        shown = printable(text).encode(self.encoding, errors=FALLBACK).decode(self.encoding)
-        return super().render_str(shown, **style)
+        return super().render_str(_encodable(printable(text), self.encoding), **style)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+def _shown(text: str, *, err: bool) -> str:
+    """As its stream can write it: click would write UTF-8 to a terminal of ASCII."""
+    stream = sys.stderr if err else sys.stdout
+    return _encodable(printable(text), getattr(stream, "encoding", None) or "utf-8")
+
+
+def _encodable(text: str, encoding: str) -> str:
+    return text.encode(encoding, errors=FALLBACK).decode(encoding)
 
 
 def _fallback(error: UnicodeError) -> tuple[str, int]:
