@@ -170,7 +170,7 @@ def merged(layers: Iterable[Layer]) -> Config:
 
 def from_file(path: Path, origin: str) -> Layer:
     try:
-        values = yaml.load(path.read_text(), Loader=_SafeLoader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_SafeLoader)
     except OSError as error:
         raise ConfigError(f"{origin}: cannot be read: {error.strerror}; name a params file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

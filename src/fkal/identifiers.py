@@ -4,7 +4,6 @@ Each of them becomes a part of a path somewhere, so none may hold a separator, b
 `where` says in an error message where the value was read, say `data/plan/mnist-100/split.yaml: cell`.
 """
 
-import hashlib
 import re
 from typing import Any
 
@@ -19,7 +18,6 @@ WEIGHTS_FILE = rf"{DIGEST}\.safetensors"
 SHARD_FILE = rf"{DIGEST}/\d{{4,9}}\.safetensors"
 JSON_ARTIFACT = r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,199}\.json"
 SCHEMA_REVISION = r"[0-9a-f]{12}"
-FILE_NAME = r"[A-Za-z0-9_.:@+-]{1,100}"
 
 LETTERS = "letters, digits and _ . : + -, none of . : + - in the first place"
 LONGEST_SHOWN = 80
@@ -59,14 +57,6 @@ def method_cell_name(value: Any, where: str) -> str:
 def schema_revision(value: Any, where: str) -> str:
     """Of the tables of an MLflow store."""
     return _matched(SCHEMA_REVISION, value, where, "a revision has 12 hexadecimal digits; move the file away")
-
-
-def file_name(text: str) -> str:
-    """The text as a part of a file's name. Where characters have to be replaced, a digest keeps two names apart."""
-    if re.fullmatch(FILE_NAME, text):
-        return text
-    kept = re.sub(r"[^A-Za-z0-9_.:@+-]+", "-", text)[:80]
-    return f"{kept}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:6]}"
 
 
 def _matched(pattern: str, value: Any, where: str, rule: str) -> str:

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import typer
 
+from fkal.edge.terminal import complain
+
 FAILED, WRONG, SOME_FAILED, MISSING, INTERRUPTED = 1, 2, 3, 4, 130
 
 
@@ -67,5 +69,5 @@ def _answer(error: Exception) -> tuple[int, str]:
 
 def _end(code: int, message: str) -> None:
     for line in message.splitlines():
-        typer.secho(f"error: {line}", err=True, fg=typer.colors.RED)
+        complain(f"error: {line}")
     raise typer.Exit(code) from None

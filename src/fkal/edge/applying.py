@@ -1,16 +1,15 @@
 """`fkal tune --apply`: the result that waits is used from now on. Imports neither torch nor Optuna: nothing is run."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import typer
 import yaml
 
 from fkal.edge.answers import MissingSettings
 from fkal.edge.places import TUNED
+from fkal.edge.terminal import echo, echo_json
 from fkal.files import write_whole
 from fkal.folders import below
 from fkal.identifiers import dataset_name
@@ -98,10 +97,10 @@ def _show(
 ) -> None:
     flat = {f"{section}.{name}": value for section, names in values.items() for name, value in names.items()}
     if as_json:
-        typer.echo(json.dumps({"tuned": str(path), "applied": is_applied, "values": flat}))
+        echo_json({"tuned": str(path), "applied": is_applied, "values": flat})
         return
     state = "applied" if is_applied and is_new else "was applied before" if is_applied else "would be applied"
-    typer.echo(f"{path}: {state}; its values for experiments of this dataset (`fkal config` shows what results)")
+    echo(f"{path}: {state}; its values for experiments of this dataset (`fkal config` shows what results)")
     for key, value in flat.items():
         but = overruled(key)
-        typer.echo(f"  {key} = {value}" + (f", {but}" if but else ""))
+        echo(f"  {key} = {value}" + (f", {but}" if but else ""))

@@ -9,24 +9,29 @@ from torch import Tensor
 
 from fkal.data.images import ImageSet
 from fkal.edge.contact_sheet import contact_sheet
+from fkal.edge.csv_files import csv_bytes
 from fkal.edge.facts import summary
 from fkal.engine.rounds import Round, Selection
+from fkal.escaping import storable
 
 
 def selected_frame(selection: Selection, images: ImageSet) -> pd.DataFrame:
-    """One row a pick, in the order of picking; what the method does not know is missing."""
+    """One row a pick, in the order of picking; what the method does not know is missing.
+
+    Parquet holds UTF-8 alone, so a name that is not is escaped.
+    """
     indices, labels = selection.indices.tolist(), selection.labels.tolist()
     return pd.DataFrame(
         {
             "pick": pd.Series(range(1, len(indices) + 1), dtype="int64"),
             "index": pd.Series(indices, dtype="int64"),
-            "name": pd.Series([images.names[i] for i in indices], dtype="str"),
+            "name": pd.Series([storable(images.names[i]) for i in indices], dtype="str"),
             "rank": _integers(selection.ranks),
             "score": _numbers(selection.scores),
             "matched_validation_index": _integers(selection.matches),
             "pseudo_label": _integers(selection.pseudo_labels),
             "label": pd.Series(labels, dtype="int64"),
-            "label_name": pd.Series([images.classes[k] for k in labels], dtype="str"),
+            "label_name": pd.Series([storable(images.classes[k]) for k in labels], dtype="str"),
         }
     )
 
@@ -35,7 +40,7 @@ def write_round_files(folder: Path, finished: Round, images: ImageSet, title: st
     """selected.parquet, selected.csv, selected.png, summary.json, weights.safetensors."""
     frame = selected_frame(finished.selection, images)
     frame.to_parquet(folder / "selected.parquet", index=False)
-    frame.to_csv(folder / "selected.csv", index=False)
+    (folder / "selected.csv").write_bytes(csv_bytes(frame))
     contact_sheet(images, finished.selection, title).save(folder / "selected.png", compress_level=3)
     (folder / "summary.json").write_text(json.dumps(summary(finished), indent=1) + "\n")
     weights = {name: tensor.contiguous().clone() for name, tensor in finished.weights.items()}

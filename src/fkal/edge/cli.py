@@ -9,6 +9,7 @@ from fkal.edge import runs_cli
 from fkal.edge.answers import answered
 from fkal.edge.beside import refuse_beside_apply, refuse_beside_plan
 from fkal.edge.places import TUNED
+from fkal.edge.terminal import echo, prepare_streams
 from fkal.version import __version__
 
 app = typer.Typer(
@@ -63,8 +64,9 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 def main(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
+    prepare_streams()
     if version:
-        typer.echo(f"fkal {__version__}")
+        echo(f"fkal {__version__}")
         raise typer.Exit
 
 
@@ -384,7 +386,7 @@ def grid(
         from fkal.edge.gridding import grid_text
 
         datasets, ratios, methods = (text.split(",") for text in (dataset, ratio, method))
-        typer.echo(grid_text(datasets, ratios, methods, seeds), nl=False)
+        echo(grid_text(datasets, ratios, methods, seeds), nl=False)
 
 
 @app.command("plan", epilog="Example:\n\n    fkal plan --params params.yaml")
@@ -452,7 +454,7 @@ def report(
     """Make one page of finished experiments: figures, tables, and what they prove.
 
     TO/index.html holds all it shows; the figures are under TO/figures as PNG and SVG, the tables under
-    TO/tables as CSV.
+    TO/tables as CSV, where text that a spreadsheet would take for a formula has an apostrophe in front.
     """
     with answered(debug):
         from fkal.edge import report as reporting
@@ -528,7 +530,7 @@ def config(
             assignments=assignments or [],
             tuned=None if untuned else TUNED,
         )
-        typer.echo(configuring.shown(configuring.settings(sources, method), as_json=as_json), nl=False)
+        echo(configuring.shown(configuring.settings(sources, method), as_json=as_json), nl=False)
 
 
 @app.command("list", epilog="Example:\n\n    fkal list acquisitions")

@@ -1,6 +1,5 @@
 """From the options of a command to configurations, one for each dataset, ratio, method and seed."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,7 +7,6 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-import typer
 import yaml
 
 from fkal import config as configuration
@@ -16,7 +14,8 @@ from fkal.acquisition import acquisition
 from fkal.config import Config, ConfigError, Layer
 from fkal.edge.answers import MissingSettings
 from fkal.edge.places import TUNED
-from fkal.edge.progress import say
+from fkal.edge.terminal import complain, say
+from fkal.escaping import json_text
 from fkal.feasibility import configured
 from fkal.grid import ParamsFile, params_file
 from fkal.tuned import tuned_layer
@@ -74,7 +73,7 @@ class Sources:
     def given(self) -> list[Layer]:
         """The environment and the options, which go over the file."""
         for name in configuration.strangers(self.environment):
-            typer.secho(f"warning: {name} sets nothing; is it misspelt?", err=True, fg="yellow")
+            complain(f"warning: {name} sets nothing; is it misspelt?", colour="yellow")
         root = {} if self.data_root is None else {"data": {"root": str(self.data_root)}}
         return [
             configuration.from_environment(self.environment),
@@ -201,5 +200,5 @@ def seed_numbers(text: str, origin: str = "--seeds") -> list[int]:
 def shown(config: Config, *, as_json: bool) -> str:
     """The resolved tree and its digest, as YAML that `--params` reads, or as JSON."""
     if as_json:
-        return json.dumps({"digest": config.digest, "config": config.tree}) + "\n"
+        return json_text({"digest": config.digest, "config": config.tree}) + "\n"
     return f"# digest: {config.digest}\n" + yaml.safe_dump(config.tree, sort_keys=False)

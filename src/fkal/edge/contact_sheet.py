@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from fkal.data.images import ImageSet
+from fkal.edge.figure_text import caption_font_file, caption_text
 from fkal.engine.rounds import Selection
 
 MOST = 100  # picks on a sheet
@@ -33,7 +34,7 @@ def contact_sheet(images: ImageSet, selection: Selection, title: str) -> Image.I
     width = max((sum(i.width for i in c.images) + GAP * (len(c.images) - 1) for c in cells), default=SIDE)
     width = max(width, NARROWEST)
     height = max((c.images[0].height for c in cells), default=SIDE)
-    lines = [title, *_legend(selection, shown)]
+    lines = [caption_text(title), *_legend(selection, shown)]
     columns = max(1, min(len(cells), 10 if selection.matches is None else 8))
     head = MARGIN + (CAPTION + 2) * len(lines) + MARGIN
     step_x, step_y = width + 2 * MARGIN, height + CAPTION + MARGIN
@@ -100,7 +101,7 @@ def _draw_cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, corne
         sheet.paste(image, (x, y))
         x += image.width + GAP
     font = caption_font(11)
-    caption = _fitted(cell.caption, font, width + 2 * MARGIN - 4)
+    caption = _fitted(caption_text(cell.caption), font, width + 2 * MARGIN - 4)
     below = y + max(image.height for image in cell.images) + 1
     draw.text((corner[0], below), caption, fill=WRONG if cell.wrong else INK, font=font)
 
@@ -115,7 +116,5 @@ def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 @lru_cache(maxsize=8)
 def caption_font(size: int) -> ImageFont.FreeTypeFont:
-    """matplotlib's own font: there wherever matplotlib is, and it knows most scripts' letters. Read once a size."""
-    from matplotlib import get_data_path
-
-    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+    """Read once per size."""
+    return ImageFont.truetype(caption_font_file(), size)

@@ -1,14 +1,11 @@
 """`fkal cost`: Table 1 of the paper beside the passes that were counted, or what an experiment is going to cost."""
 
-import json
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 
 from fkal.acquisition.cost import Cost
 from fkal.config import Config
@@ -16,9 +13,8 @@ from fkal.edge.answers import FAILED
 from fkal.edge.bills import Bill, Figures, Iteration, bill_of
 from fkal.edge.configuring import Sources
 from fkal.edge.preparing import refuse_unusable
-from fkal.edge.progress import say
-from fkal.edge.running import WIDTH
 from fkal.edge.tables import cost_table
+from fkal.edge.terminal import WIDTH, complain, console, echo, echo_json, say
 from fkal.experiment import prepare
 
 DIFFER = "counted passes differ from what this method should cost"
@@ -34,16 +30,16 @@ def show(configs: Sequence[Config], *, out: Path, run: str, as_json: bool) -> No
     unfinished = [bill.name for bill in bills if bill.finished < len(bill.iterations)]
     if as_json:
         told = {"experiments": [_as_json(bill) for bill in bills], "run": run if unfinished else None}
-        typer.echo(json.dumps(told))
+        echo_json(told)
     else:
         for bill in bills:
             _print(bill)
         if unfinished:
-            typer.echo(f"{len(unfinished)} of {len(bills)} not finished; this runs what is left: {run}")
+            echo(f"{len(unfinished)} of {len(bills)} not finished; this runs what is left: {run}")
     differences = [line for bill in bills for line in bill.differences]
     if differences:
         for line in (DIFFER, *differences):
-            typer.secho(f"error: {line}", err=True, fg=typer.colors.RED)
+            complain(f"error: {line}")
         raise typer.Exit(FAILED)
 
 
@@ -76,11 +72,11 @@ def billed(configs: Sequence[Config], out: Path) -> list[Bill]:
 
 def _print(bill: Bill) -> None:
     letters = ", ".join(f"{letter} = {_value(value)}" for letter, value in bill.letters.items())
-    typer.echo(f"{bill.name}: {_progress(bill)}")
-    typer.echo(f"  Table 1: {_table_1(bill.cost)}, training {bill.cost.training.text}")
-    typer.echo(f"  expected here: acquisition {bill.cost.text}, evaluation {bill.evaluation.text}, with {letters}")
-    Console(width=None if os.isatty(1) else WIDTH).print(cost_table(bill))
-    typer.echo(f"  {DIFFER if bill.differences else '; '.join(bill.notes)}\n")
+    echo(f"{bill.name}: {_progress(bill)}")
+    echo(f"  Table 1: {_table_1(bill.cost)}, training {bill.cost.training.text}")
+    echo(f"  expected here: acquisition {bill.cost.text}, evaluation {bill.evaluation.text}, with {letters}")
+    console(piped=WIDTH).print(cost_table(bill))
+    echo(f"  {DIFFER if bill.differences else '; '.join(bill.notes)}\n")
 
 
 def _table_1(cost: Cost) -> str:

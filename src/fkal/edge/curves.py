@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING
 
 import pandas as pd
 
+from fkal.edge.figure_text import figure_text
 from fkal.edge.looks import BLACK, GREY, Style, looks
 from fkal.engine.rounds import FEW_CLASSES, Round
 
@@ -96,7 +97,7 @@ def draw_mean(axes: "Axes", by_seed: pd.DataFrame, style: Style, name: str, *, b
     """
     colour, marker, line = style
     mean = by_seed.mean(axis=1)
-    axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=line, label=name)
+    axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=line, label=figure_text(name))
     if by_seed.shape[1] > 1:
         spread = by_seed.std(axis=1)
         axes.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=band, linewidth=0)
@@ -151,7 +152,7 @@ def _panel(title: str, label: str) -> tuple["Figure", "Axes"]:
 
     figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11)
+    axes.set_title(figure_text(title), fontsize=11)
     axes.set_xlabel("labels used")
     axes.set_ylabel(label)
     axes.grid(color="#e6e6e6", linewidth=0.8)

@@ -1,14 +1,14 @@
 """`fkal runs export`: one row an experiment and iteration, with all its metrics and parameters."""
 
 import io
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fkal.config import ConfigError
+from fkal.edge.csv_files import csv_text
 from fkal.edge.found_runs import FoundRun, Wanted, found, iterations, opened
-from fkal.edge.progress import say
+from fkal.edge.terminal import echo, say
 from fkal.files import write_whole
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ def export(path: Path, wanted: Wanted, *, tracking: str | None) -> None:
     client = opened(tracking)
     frame = run_frame([(run, iterations(client, run)) for run in found(client, wanted)])
     if path == STDOUT:
-        sys.stdout.write(frame.to_csv(index=False))
+        echo(csv_text(frame), nl=False)
         return
     content = io.BytesIO()
     if path.suffix == ".csv":
-        frame.to_csv(content, index=False)
+        content.write(csv_text(frame).encode())
     else:
         frame.to_parquet(content, index=False)
     write_whole(path, content.getvalue())

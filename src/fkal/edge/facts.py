@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fkal.engine.rounds import FEW_CLASSES, Round
+from fkal.escaping import storable
 
 SCORES = ("accuracy", "macro_accuracy", "worst_class_accuracy", "minority_accuracy")
 PARENT_METRICS = (
@@ -79,10 +80,10 @@ def round_digest(finished: Round) -> str:
 
 
 def param_text(value: Any) -> str:
-    """As YAML would read it again: true, null, 0.1, text."""
+    """As YAML would read it again: true, null, 0.1, text that a database can hold."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    return str(value)
+    return storable(str(value))
 
 
 def nested(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,5 +36,7 @@ def grid_text(datasets: Sequence[str], ratios: Sequence[str], methods: Sequence[
     named = {method.replace("@", "_").replace("+", "_"): method for method in methods}
     head = HEAD.format(datasets=", ".join(datasets), ratios=", ".join(ratios), methods=", ".join(named), seeds=seeds)
     renamed = ", ".join(f'{name}: "{method}"' for name, method in named.items() if name != method)
-    sections = (f"  {name}:\n{indent(configuration.preset(name).read_text(), '    ')}" for name in datasets)
+    sections = (
+        f"  {name}:\n{indent(configuration.preset(name).read_text(encoding='utf-8'), '    ')}" for name in datasets
+    )
     return head + NAMES.format(names=renamed) + "".join(sections)

@@ -10,10 +10,24 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.validation import MAX_ENTITIES_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
 
 from fkal.edge.facts import Point, param_text
+from fkal.escaping import storable
 
 MAX_TAG_LENGTH = 5000
 MAX_TEXTS = MAX_PARAMS_TAGS_PER_BATCH
 T = TypeVar("T")
+
+
+def new_run(
+    client: MlflowClient,
+    experiment_id: str,
+    *,
+    name: str,
+    tags: Mapping[str, str],
+    start_time: int | None = None,
+) -> Run:
+    """A run whose name and tags the store can hold."""
+    texts = {key: _fitted(storable(value), MAX_TAG_LENGTH) for key, value in tags.items()}
+    return client.create_run(experiment_id, start_time=start_time, tags=texts, run_name=storable(name))
 
 
 class Ledger:
@@ -44,8 +58,10 @@ class Ledger:
         lacking = {key: value for key, value in (params or {}).items() if key not in self._params}
         now = int(time.time() * 1000)
         metrics = [Metric(point.key, point.value, now, point.step) for point in new]
-        texts = [Param(key, _fitted(param_text(value), MAX_PARAM_VAL_LENGTH)) for key, value in lacking.items()]
-        labels = [RunTag(key, _fitted(value, MAX_TAG_LENGTH)) for key, value in (tags or {}).items()]
+        texts = [
+            Param(storable(key), _fitted(param_text(value), MAX_PARAM_VAL_LENGTH)) for key, value in lacking.items()
+        ]
+        labels = [RunTag(key, _fitted(storable(value), MAX_TAG_LENGTH)) for key, value in (tags or {}).items()]
         chunks = (
             _chunks(metrics, MAX_ENTITIES_PER_BATCH - 2 * MAX_TEXTS),
             _chunks(texts, MAX_TEXTS),

@@ -1,15 +1,13 @@
 """What a configuration can name."""
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import TypeVar
 
-import typer
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -34,6 +32,7 @@ from fkal.core.evidence import (
 )
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.data.datasets import DATASETS
+from fkal.edge.terminal import console, echo_json
 from fkal.models import MODELS
 
 Row = dict[str, str]
@@ -115,7 +114,7 @@ def _pseudo_labels() -> list[Row]:
 
 def _presets() -> list[Row]:
     return [
-        {"name": name, "what": path.read_text().splitlines()[0].lstrip("# "), "file": str(path)}
+        {"name": name, "what": path.read_text(encoding="utf-8").splitlines()[0].lstrip("# "), "file": str(path)}
         for name, path in presets().items()
     ]
 
@@ -147,7 +146,7 @@ def show(what: str, *, as_json: bool) -> None:
         raise ConfigError(f"there is no list of {what!r}; choose one of {', '.join(LISTS)}")
     rows = LISTS[what]()
     if as_json:
-        typer.echo(json.dumps({what: rows}))
+        echo_json({what: rows})
         return
     passes = PASSES.get(what)
     legend = _legend(row[passes] for row in rows) if passes else None
@@ -158,10 +157,10 @@ def show(what: str, *, as_json: bool) -> None:
         table.add_column(title, no_wrap=whole, min_width=None if whole else max(NARROWEST, longest))
     for row in rows:
         table.add_row(*row.values())
-    console = Console()
-    width = Measurement.get(console, console.options.update(max_width=sys.maxsize), table)
-    fits = width.maximum <= console.width or width.minimum + SLACK <= console.width
-    console.print(table if fits else _one_below_another(rows, legend))
+    screen = console()
+    width = Measurement.get(screen, screen.options.update(max_width=sys.maxsize), table)
+    fits = width.maximum <= screen.width or width.minimum + SLACK <= screen.width
+    screen.print(table if fits else _one_below_another(rows, legend))
 
 
 def _one_below_another(rows: list[Row], legend: str | None) -> Group:

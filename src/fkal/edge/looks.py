@@ -102,5 +102,5 @@ def in_full(method: str) -> str:
 
 def _by_digest(name: str, what: str, choices: Sequence[str]) -> str:
     """Python's own hash differs from one process to the next."""
-    digest = hashlib.sha256(f"{what} of {name}".encode()).digest()
+    digest = hashlib.sha256(f"{what} of {name}".encode(errors="surrogatepass")).digest()
     return choices[int.from_bytes(digest[:8]) % len(choices)]

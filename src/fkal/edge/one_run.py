@@ -1,11 +1,10 @@
 """`fkal show RUN` and `fkal compare RUN RUN`: experiments in the terminal, from the scratch folder or the store."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -14,7 +13,7 @@ from fkal.edge.facts import selected_counts
 from fkal.edge.reporting.finished import Finished
 from fkal.edge.reporting.reading_mlflow import one_from_mlflow
 from fkal.edge.reporting.reading_runs import finished_in
-from fkal.edge.running import WIDTH
+from fkal.edge.terminal import WIDTH, console
 from fkal.edge.text_plot import text_plot
 from fkal.engine.rounds import FEW_CLASSES, Round
 from fkal.spelling import did_you_mean
@@ -176,4 +175,4 @@ def _named(text: str, known: Sequence[Finished]) -> Finished:
 
 
 def _print(*parts: Text | Table) -> None:
-    Console(width=None if os.isatty(1) else WIDTH).print(Group(*parts))
+    console(piped=WIDTH).print(Group(*parts))

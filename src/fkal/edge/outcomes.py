@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from fkal.config import Config
 from fkal.engine.rounds import Round
+from fkal.escaping import file_stem
 from fkal.identity import bias_name, experiment_name, method_name
 
 
@@ -40,9 +41,10 @@ class Group(NamedTuple):
 
     @property
     def slug(self) -> str:
+        """Names files."""
         paper = "-paper-protocol" if self.protocol == "paper" else ""
         held_out = "-holdout" if self.measured == "holdout" else ""
-        return f"{self.dataset}-{self.bias}{paper}{held_out}"
+        return file_stem(f"{self.dataset}-{self.bias}{paper}{held_out}")
 
 
 def by_cell(outcomes: Sequence[Outcome]) -> dict[Group, list[Outcome]]:

@@ -1,6 +1,5 @@
 """The parts of an experiment's data as MLflow dataset inputs."""
 
-import json
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +10,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from fkal.data.datasets import DATASETS, Dataset
 from fkal.data.digest import bytes_digest
 from fkal.data.splits import PARTS, Split
+from fkal.escaping import json_text
 
 COUNTED = 1000  # classes, beyond which a profile has no counts by class
 
@@ -52,8 +52,8 @@ def _input(experiment: HasData, part: str) -> DatasetInput:
             name=f"{dataset.name}/{part}",
             digest=bytes_digest([images.digest.encode(), indices.to(torch.int64).numpy().tobytes()]),
             source_type="code",  # drawn by a program from a dataset by name
-            source=json.dumps({"tags": source}),
-            profile=json.dumps(profile),
+            source=json_text({"tags": source}),
+            profile=json_text(profile),
         ),
         tags=[InputTag(MLFLOW_DATASET_CONTEXT, part)],
     )

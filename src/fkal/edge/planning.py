@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
 import yaml
 
 from fkal import config as configuration
@@ -20,7 +19,6 @@ from fkal.data.datasets import entry_of
 from fkal.edge.adopting import adopt
 from fkal.edge.answers import MissingSettings
 from fkal.edge.configuring import PARAMS, Sources, experiments
-from fkal.edge.progress import say
 from fkal.edge.publishing import (
     DESCRIPTORS,
     EXPERIMENTS,
@@ -31,6 +29,7 @@ from fkal.edge.publishing import (
     refuse_foreign,
     remove_published,
 )
+from fkal.edge.terminal import echo, say
 from fkal.edge.whereabouts import HEARD, heard
 from fkal.experiment import ensemble_size
 from fkal.feasibility import configured
@@ -81,7 +80,7 @@ def plan(params: Path | None, root: Path, out: Path) -> None:
     for kind, name in left_over:
         remove_published(root, kind, name)
     _clear_files(root, _cells(methods))
-    typer.echo(f"{root / PLAN}: {len(methods)} cells")
+    echo(f"{root / PLAN}: {len(methods)} cells")
 
 
 def _clear_plan(root: Path, kept: Container[str]) -> None:

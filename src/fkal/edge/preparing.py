@@ -1,18 +1,16 @@
 """`fkal split`, `fkal pretrain`, `fkal descriptors`: the files that experiments share, made ahead."""
 
-import json
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from fkal.config import Config, ConfigError
-from fkal.edge.progress import Bars, say
+from fkal.edge.progress import Bars
+from fkal.edge.terminal import console, echo, echo_json, say
 from fkal.engine.metering import Progress
 from fkal.experiment import deterministic, prepare, prepare_split
 from fkal.identity import bias_name
@@ -49,7 +47,7 @@ def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Path]:
         }
     answers = list(by_path.values())
     if as_json:
-        typer.echo(json.dumps({"splits": answers}))
+        echo_json({"splits": answers})
     else:
         _print_splits(answers)
     return [Path(answer["path"]) for answer in answers]
@@ -57,10 +55,10 @@ def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Path]:
 
 def _print_splits(answers: Sequence[Mapping[str, Any]]) -> None:
     for answer in answers:
-        typer.echo(
+        echo(
             f"{answer['dataset']} {answer['bias']} seed {answer['seed']}: {answer['path']} (digest {answer['digest']})"
         )
-        Console().print(_counts_table(answer["class_counts"]))
+        console().print(_counts_table(answer["class_counts"]))
 
 
 def pretrain(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Path]:
@@ -83,11 +81,11 @@ def pretrain(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Pat
             }
         )
     if as_json:
-        typer.echo(json.dumps({"pretrained": answers}))
+        echo_json({"pretrained": answers})
     else:
         for answer in answers:
             state = "was there" if answer["was_there"] else "made"
-            typer.echo(f"{answer['dataset']} seed {answer['seed']}: {', '.join(answer['paths'])} ({state})")
+            echo(f"{answer['dataset']} seed {answer['seed']}: {', '.join(answer['paths'])} ({state})")
     return [Path(path) for answer in answers for path in answer["paths"]]
 
 
@@ -107,10 +105,10 @@ def descriptors(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[
             }
         )
     if as_json:
-        typer.echo(json.dumps({"descriptors": answers}))
+        echo_json({"descriptors": answers})
     else:
         for answer in answers:
-            typer.echo(_told(answer))
+            echo(_told(answer))
     return [Path(path) for answer in answers for path in answer["paths"]]
 
 

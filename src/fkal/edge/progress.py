@@ -4,8 +4,6 @@ import sys
 from types import TracebackType
 from typing import Protocol, Self
 
-import typer
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,12 +15,9 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
+from fkal.edge.terminal import console
 from fkal.engine.metering import Progress
-
-
-def say(message: str) -> None:
-    """One line on standard error."""
-    typer.echo(message, err=True)
+from fkal.escaping import printable
 
 
 class Shown(Protocol):
@@ -50,9 +45,9 @@ class Bars:
         self._iterations = (
             None
             if iterations is None
-            else self._bars.add_task(name, total=iterations, completed=done, unit="iterations")
+            else self._bars.add_task(printable(name), total=iterations, completed=done, unit="iterations")
         )
-        self._phase = self._bars.add_task(name, total=None, unit="")
+        self._phase = self._bars.add_task(printable(name), total=None, unit="")
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -69,7 +64,7 @@ class Bars:
     def show(self, progress: Progress) -> None:
         self._bars.update(
             self._phase,
-            description=progress.phase,
+            description=printable(progress.phase),
             completed=progress.done,
             total=progress.total,
             unit=progress.unit,
@@ -103,10 +98,10 @@ class ManyBars:
 
     def began(self, worker: int, name: str, iterations: int, done: int) -> None:
         """A worker process has taken up an experiment; it has one at a time."""
-        self._each[worker] = self._bars.add_task(name, total=iterations, completed=done, unit="iterations")
+        self._each[worker] = self._bars.add_task(printable(name), total=iterations, completed=done, unit="iterations")
 
     def show(self, worker: int, phase: str) -> None:
-        self._bars.update(self._each[worker], unit=f"iterations, {phase}")
+        self._bars.update(self._each[worker], unit=f"iterations, {printable(phase)}")
 
     def advance(self, worker: int) -> None:
         """One more iteration is finished."""
@@ -124,13 +119,13 @@ class ManyBars:
 def _bars() -> RichProgress:
     return RichProgress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}"),
+        TextColumn("{task.fields[unit]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console(err=True),
         disable=not sys.stderr.isatty(),
         transient=True,
     )

@@ -22,6 +22,7 @@ import pandas as pd
 
 from fkal.config import Config, ConfigError, Layer, merged
 from fkal.edge.about import read_about
+from fkal.edge.csv_files import csv_text
 from fkal.edge.curves import area_under_budget_curve, curve_frame
 from fkal.edge.outcomes import Outcome
 from fkal.edge.round_files import untimed
@@ -98,7 +99,7 @@ def publish_cell(outcomes: Sequence[Outcome], cell: str, root: Path, out: Path, 
     timings = {f"s{o.config.seed}": _publish_one(o, folder / f"s{o.config.seed}", out, data) for o in outcomes}
     _write(cell_file(root, TIMINGS, cell), json.dumps(timings, indent=1) + "\n")
     _write(cell_file(root, METRICS, cell), json.dumps(_metrics(outcomes), indent=1) + "\n")
-    _write(cell_file(root, CURVES, cell), curves_of(outcomes).to_csv(index=False))
+    _write(cell_file(root, CURVES, cell), csv_text(curves_of(outcomes)))
 
 
 def published(root: Path, cells: Sequence[str] | None = None) -> Iterator[Published]:

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import typer
-from rich.console import Console
-
 from fkal.config import ConfigError
 from fkal.edge.found_runs import FoundRun, Wanted, all_runs, found, iterations, named, opened
-from fkal.edge.progress import say
 from fkal.edge.showing_runs import run_table
 from fkal.edge.state import StateDirectory
+from fkal.edge.terminal import confirm, console, echo, say
 from fkal.identifiers import UnsafeName, fingerprint
 
 
@@ -28,9 +25,9 @@ def remove(
     runs = named(all_runs(client), texts, superseded=wanted.superseded) if texts else found(client, wanted)
     states = _states(runs, out, with_state=with_state)
     if not yes:
-        Console(stderr=True).print(run_table(runs))
+        console(err=True).print(run_table(runs))
         more = f" and {len(states)} of them from {out / 'state'} for good" if with_state else ""
-        typer.confirm(f"Remove these {len(runs)} from {client.tracking_uri}{more}?", abort=True, err=True)
+        confirm(f"Remove these {len(runs)} from {client.tracking_uri}{more}?")
     with ExitStack() as held:
         for state in states:
             held.enter_context(state)
@@ -38,7 +35,7 @@ def remove(
             for child in iterations(client, run):
                 client.delete_run(child.info.run_id)
             client.delete_run(run.run_id)
-            typer.echo(f"removed {run.run_id} {run.name}")
+            echo(f"removed {run.run_id} {run.name}")
         for state in states if with_state else ():
             state.remove()
     _say_what_is_left(runs, states, client.tracking_uri, with_state)

@@ -8,9 +8,9 @@ from itertools import chain
 from pathlib import Path
 
 import pandas as pd
-import typer
 
 from fkal.config import NAMED, ConfigError
+from fkal.edge.csv_files import csv_bytes
 from fkal.edge.curves import ACCURACY
 from fkal.edge.looks import looks
 from fkal.edge.reporting.accuracy_curves import accuracy_figure, accuracy_numbers
@@ -22,6 +22,7 @@ from fkal.edge.reporting.page import page, png_of
 from fkal.edge.reporting.panels import Panel, labels_whole_pool, panels_of
 from fkal.edge.reporting.sections import sections_of
 from fkal.edge.reporting.trust import experiments_exhibit, figures_exhibit, recipes
+from fkal.edge.terminal import echo, say
 from fkal.files import write_whole
 from fkal.folders import below
 from fkal.spelling import did_you_mean
@@ -161,14 +162,10 @@ def _lead(panels: Sequence[Panel]) -> str:
 
 def _tell(every: Sequence[Exhibit], to: Path) -> None:
     figures = sum(each.figure is not None or each.picture is not None for each in every)
-    typer.echo(f"{to / 'index.html'}: {figures} figures, {sum(each.numbers is not None for each in every)} tables")
+    echo(f"{to / 'index.html'}: {figures} figures, {sum(each.numbers is not None for each in every)} tables")
     for each in every:
         if each.missing:
-            typer.echo(f"left out: {each.missing}", err=True)
-
-
-def csv_bytes(table: pd.DataFrame) -> bytes:
-    return table.to_csv(index=False).encode()
+            say(f"left out: {each.missing}")
 
 
 def _write(to: Path, file: str, content: bytes) -> None:

@@ -1,7 +1,6 @@
 """`fkal run`: experiments one after another, each kept, tracked and, at the end, put side by side."""
 
 import io
-import json
 import os
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
@@ -9,28 +8,24 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-import typer
-from rich.console import Console
 from torch import get_num_threads
 
 from fkal.config import Config, ConfigError, digest_of
 from fkal.edge.answers import SomeFailed, is_wrong
+from fkal.edge.csv_files import csv_bytes
 from fkal.edge.one_experiment import run_one
 from fkal.edge.outcomes import Group, Outcome, by_cell, group_of
 from fkal.edge.preparing import refuse_unusable
-from fkal.edge.progress import say
 from fkal.edge.side_by_side import side_by_side, spread
 from fkal.edge.state import StateDirectory
 from fkal.edge.store import prepare_store, tracking_uri
 from fkal.edge.tables import accuracy_table, plan_table
+from fkal.edge.terminal import WIDTH, console, echo, echo_json, say
 from fkal.edge.ui import ui_command
 from fkal.experiment import device_named, prepare
 from fkal.files import write_whole
 from fkal.folders import below
 from fkal.identity import bias_name, experiment_name
-
-WIDTH = 160
-"""Columns of a table that goes to a file or a pipe."""
 
 
 def run(
@@ -138,14 +133,14 @@ def _show(outcomes: Sequence[Outcome], out: Path, *, as_json: bool, draws: bool)
     command = ui_command(outcomes[0].tracking_uri)
     if as_json:
         answer = {"experiments": [_as_json(o) for o in outcomes], "figures": figures, "ui": command}
-        typer.echo(json.dumps(answer))
+        echo_json(answer)
         return
-    console = Console(width=None if os.isatty(1) else WIDTH)
+    screen = console(piped=WIDTH)
     for group, members in groups.items():
-        console.print(accuracy_table(group, members))
+        screen.print(accuracy_table(group, members))
     for figure in figures:
-        typer.echo(f"curve: {figure} (numbers beside it as .csv)")
-    typer.echo(f"look at the runs: {command}")
+        echo(f"curve: {figure} (numbers beside it as .csv)")
+    echo(f"look at the runs: {command}")
 
 
 def all_labels(group: Group, outcomes: Sequence[Outcome]) -> float | None:
@@ -178,7 +173,7 @@ def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | 
     about = {"dataset": group.dataset, "bias": group.bias, "protocol": group.protocol}
     for place, (name, value) in enumerate(about.items()):
         numbers.insert(place, name, value)
-    write_whole(path.with_suffix(".csv"), numbers.to_csv(index=False).encode())
+    write_whole(path.with_suffix(".csv"), csv_bytes(numbers))
     title = f"{group.dataset}, {group.bias}"
     drawn = io.BytesIO()
     title = f"{title}\n{PAPER_TITLE}" if group.protocol == "paper" else title
@@ -220,9 +215,9 @@ def _show_plan(planned: Sequence[_Plan], out: Path, as_json: bool) -> None:
         for plan in planned
     ]
     if as_json:
-        typer.echo(json.dumps({"plan": plans}))
+        echo_json({"plan": plans})
         return
     import yaml
 
-    typer.echo(yaml.safe_dump(plans[0]["config"], sort_keys=False))
-    Console(width=None if os.isatty(1) else WIDTH).print(plan_table(plans))
+    echo(yaml.safe_dump(plans[0]["config"], sort_keys=False))
+    console(piped=WIDTH).print(plan_table(plans))

@@ -90,7 +90,10 @@ def export(
     tracking_uri: TrackingUri = None,
     debug: Debug = False,
 ) -> None:
-    """Write one row for each experiment and iteration: ids, labels used, all metrics and settings."""
+    """Write one row for each experiment and iteration: ids, labels used, all metrics and settings.
+
+    In a CSV, text that a spreadsheet would take for a formula has an apostrophe in front.
+    """
     with answered(debug):
         from fkal.edge import exporting_runs
 

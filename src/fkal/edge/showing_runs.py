@@ -1,17 +1,14 @@
 """`fkal runs`: the experiments of the tracking store as a table or JSON."""
 
-import json
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from fkal.edge.found_runs import FoundRun, Wanted, found, opened
+from fkal.edge.terminal import console, echo_json
 
 WIDTH = 200
 """Columns of a table that goes to a file or a pipe."""
@@ -36,9 +33,9 @@ def show(wanted: Wanted, *, tracking: str | None, as_json: bool) -> None:
     client = opened(tracking)
     runs = found(client, wanted)
     if as_json:
-        typer.echo(json.dumps({"tracking_uri": client.tracking_uri, "runs": [_as_json(run) for run in runs]}))
+        echo_json({"tracking_uri": client.tracking_uri, "runs": [_as_json(run) for run in runs]})
         return
-    Console(width=None if os.isatty(1) else WIDTH).print(run_table(runs))
+    console(piped=WIDTH).print(run_table(runs))
 
 
 def run_table(runs: Sequence[FoundRun]) -> Table:

@@ -17,7 +17,8 @@ import torch
 from fkal.config import Config
 from fkal.edge import worker
 from fkal.edge.outcomes import Outcome
-from fkal.edge.progress import ManyBars, say
+from fkal.edge.progress import ManyBars
+from fkal.edge.terminal import say
 from fkal.edge.worker import GRACE_SECONDS, Report
 
 POLL_SECONDS = 0.1

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-import typer
-
 from fkal.config import ConfigError, Layer, merged
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
 from fkal.edge import preparing, running
@@ -13,7 +11,6 @@ from fkal.edge.about import read_about
 from fkal.edge.adopting import adopt, adopt_experiment
 from fkal.edge.answers import MissingRuns, SomeFailed
 from fkal.edge.planning import Planned, planned, planned_methods
-from fkal.edge.progress import say
 from fkal.edge.publishing import (
     CURVES,
     DESCRIPTORS,
@@ -32,6 +29,7 @@ from fkal.edge.publishing import (
     remove_published,
 )
 from fkal.edge.state import StateDirectory, StateInUse
+from fkal.edge.terminal import echo, say
 from fkal.experiment import prepare
 from fkal.identifiers import UnsafeName
 
@@ -102,7 +100,7 @@ def sync(root: Path, out: Path, tracking: str | None, data_root: Path | None = N
             _sync(read_published(folder), root, out, tracking, data_root)
         except (ConfigError, UnsafeName, StateInUse, *DATA_ERRORS) as error:
             left_out[folder] = error
-    typer.echo(f"{len(folders) - len(left_out)} of {len(folders)} experiments published under {root} are tracked")
+    echo(f"{len(folders) - len(left_out)} of {len(folders)} experiments published under {root} are tracked")
     missing = [error for error in left_out.values() if isinstance(error, MissingData)]
     if missing and len(missing) == len(folders):
         raise missing[0]

@@ -12,6 +12,7 @@ import yaml
 from matplotlib import pyplot
 from optuna.trial import TrialState
 
+from fkal.edge.csv_files import csv_bytes
 from fkal.edge.plan import Plan
 from fkal.edge.study import REASON, SECONDS
 
@@ -20,7 +21,7 @@ INCHES, DPI = (8, 4.5), 120
 
 def write_study_files(folder: Path, study: optuna.Study, plan: Plan, best: Mapping[str, Any] | None) -> None:
     """`best.yaml`, `trials.csv`, and the figures that so many trials can make."""
-    trials_frame(study, plan).to_csv(folder / "trials.csv", index=False)
+    (folder / "trials.csv").write_bytes(csv_bytes(trials_frame(study, plan)))
     if best is not None:
         (folder / "best.yaml").write_text(yaml.safe_dump(dict(best), sort_keys=False))
     target = None if len(plan.objectives) == 1 else lambda trial: trial.values[0]
@@ -68,9 +69,8 @@ def _write_importances(
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator, target=target)
     except RuntimeError:  # a tree grows on a sample of the trials, which may all be one
         return
-    pd.DataFrame({"parameter": list(shares), "importance": list(shares.values())}).to_csv(
-        folder / "importances.csv", index=False
-    )
+    importances = pd.DataFrame({"parameter": list(shares), "importance": list(shares.values())})
+    (folder / "importances.csv").write_bytes(csv_bytes(importances))
     draw = optuna.visualization.matplotlib
     _save(
         folder / "importances.png",

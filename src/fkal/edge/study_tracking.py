@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fkal.edge.facts import PARENT_METRICS, Point, child_points, round_digest
-from fkal.edge.ledger import Ledger
+from fkal.edge.ledger import Ledger, new_run
 from fkal.edge.plan import Plan
 from fkal.edge.provenance import KEY, PARENT, child_tags, study_tags
 from fkal.edge.store import experiment_id, prepare_store
@@ -75,7 +75,7 @@ class StudyRun:
             STATE: "running",
             PARENT: self.run_id,
         }
-        run = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
+        run = new_run(self.client, self.experiment_id, name=name, tags=tags)
         trial.set_user_attr(RUN, run.info.run_id)
         return TrialRun(self, self._plan, trial, run)
 
@@ -103,7 +103,7 @@ class StudyRun:
 
     def _created(self) -> Run:
         tags = study_tags(self._traced, kind="study", key=self._plan.name)
-        return self.client.create_run(self.experiment_id, tags=tags, run_name=self._plan.name)
+        return new_run(self.client, self.experiment_id, name=self._plan.name, tags=tags)
 
 
 class TrialRun:
@@ -159,11 +159,12 @@ class TrialRun:
     def _iteration(self, experiment: Experiment, finished: Round) -> None:
         client = self._study.client
         began = int((time.time() - sum(finished.seconds.values())) * 1000)
-        run = client.create_run(
+        run = new_run(
+            client,
             self._study.experiment_id,
             start_time=began,
             tags=child_tags(experiment, finished.b, parent=self._ledger.run_id, digest=round_digest(finished)),
-            run_name=f"{self._plan.name}-t{self._trial.number:03d}-s{experiment.seed}-b{finished.b:02d}",
+            name=f"{self._plan.name}-t{self._trial.number:03d}-s{experiment.seed}-b{finished.b:02d}",
         )
         params = {**self._trial.params, "trial": self._trial.number, "seed": experiment.seed, "b": finished.b}
         Ledger(client, run).write(child_points(finished), params=params)

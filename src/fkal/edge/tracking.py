@@ -17,8 +17,9 @@ from torch import nn
 from fkal.data.datasets import Dataset
 from fkal.edge import curves
 from fkal.edge.artifacts import write_round_files
+from fkal.edge.csv_files import csv_bytes
 from fkal.edge.facts import Point, child_points, nested, param_text, parent_points, round_digest
-from fkal.edge.ledger import Ledger
+from fkal.edge.ledger import Ledger, new_run
 from fkal.edge.logged_model import EXAMPLES, NotTraceable, has_model, log_model
 from fkal.edge.meters import ENERGY, Meters
 from fkal.edge.parts import dataset_inputs
@@ -190,7 +191,7 @@ class TrackedRun:
 
     def _created(self) -> Run:
         tags = parent_tags(self._experiment, self._made_with)
-        return self._client.create_run(self._experiment_id, tags=tags, run_name=self._experiment.name)
+        return new_run(self._client, self._experiment_id, name=self._experiment.name, tags=tags)
 
     def _take_up(self, run: Run) -> None:
         self._is_finished = run.info.status == "FINISHED"
@@ -231,7 +232,7 @@ class TrackedRun:
         tags = child_tags(self._experiment, finished.b, parent=self.run_id, digest=digest, made_with=self._made_with)
         began = int((time.time() - sum(finished.seconds.values())) * 1000)
         name = self._child_name(finished.b)
-        run = self._client.create_run(self._experiment_id, start_time=began, tags=tags, run_name=name)
+        run = new_run(self._client, self._experiment_id, name=name, tags=tags, start_time=began)
         self._state.remember(self.run_id, {finished.b: run.info.run_id})
         return Ledger(self._client, run)
 
@@ -288,7 +289,7 @@ class TrackedRun:
 
     def _log_given_files(self) -> None:
         split = self._experiment.split_path  # as text, since a copy could not replace one that is read-only as it is
-        self._client.log_text(self.run_id, split.read_text(), split.name)
+        self._client.log_text(self.run_id, split.read_text(encoding="utf-8"), split.name)
         text = yaml.safe_dump(nested(self._experiment.params), sort_keys=False, allow_unicode=True)
         self._client.log_text(self.run_id, text, "params.yaml")
 
@@ -296,7 +297,7 @@ class TrackedRun:
         frame = curves.curve_frame(self._rounds)
         paper = f"\n{curves.PAPER_TITLE}" if self._experiment.protocol == "paper" else ""
         with tempfile.TemporaryDirectory() as folder:
-            frame.to_csv(Path(folder) / "curve.csv", index=False)
+            (Path(folder) / "curve.csv").write_bytes(csv_bytes(frame))
             curves.save_run_png(
                 Path(folder) / "curve.png",
                 frame,

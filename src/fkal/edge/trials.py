@@ -12,10 +12,11 @@ from optuna.trial import Trial, TrialState
 from fkal.config import ConfigError
 from fkal.edge.answers import is_wrong
 from fkal.edge.plan import Plan
-from fkal.edge.progress import Bars, say
+from fkal.edge.progress import Bars
 from fkal.edge.state import StateDirectory, StateInUse
 from fkal.edge.study import SharedStudy
 from fkal.edge.study_tracking import StudyRun, TrialRun
+from fkal.edge.terminal import say
 from fkal.engine.rounds import Round
 from fkal.experiment import Experiment, prepare
 

@@ -11,8 +11,8 @@ from fkal.config import Config, Layer, from_environment, merged, method_layer
 from fkal.edge.configuring import Sources
 from fkal.edge.places import TUNED
 from fkal.edge.plan import Plan
-from fkal.edge.progress import say
 from fkal.edge.study_report import Findings
+from fkal.edge.terminal import say
 from fkal.feasibility import configured
 from fkal.identity import method_name
 from fkal.tuned import nested, read_tuned, refuse_hand_made, value_at, write_tuned

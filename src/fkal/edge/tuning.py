@@ -1,32 +1,28 @@
 """`fkal tune`: trials one after another until the study has enough, then what they found, written down."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import typer
 import yaml
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
 
 from fkal.config import Config, ConfigError, merged
 from fkal.edge import configuring
 from fkal.edge.objectives import MINORITY, objectives
 from fkal.edge.plan import Plan
 from fkal.edge.preparing import refuse_unusable
-from fkal.edge.progress import say
-from fkal.edge.running import WIDTH
 from fkal.edge.samplers import pruner_named, sampler_named
 from fkal.edge.search_space import search_space
 from fkal.edge.store import tracking_uri
 from fkal.edge.study import REASON, SharedStudy, finished_count, storage_named
 from fkal.edge.study_report import Findings, best_table, line
 from fkal.edge.study_tracking import StudyRun
+from fkal.edge.terminal import WIDTH, console, echo, echo_json, say
 from fkal.edge.trials import attempt
 from fkal.edge.tuned_result import apply_command, methods_concerned, without_effect, written
 from fkal.edge.ui import ui_command
@@ -225,15 +221,15 @@ def _show(
             "run_id": run.run_id,
             "tracking_uri": uri,
         }
-        typer.echo(json.dumps(answer))
+        echo_json(answer)
         return
-    Console(width=None if os.isatty(1) else WIDTH).print(best_table(findings))
+    console(piped=WIDTH).print(best_table(findings))
     pruned, failed = findings.count(TrialState.PRUNED), len(findings.failed)
-    typer.echo(f"{findings.count(TrialState.COMPLETE)} trials complete, {pruned} pruned, {failed} failed")
-    typer.echo(f"tuned: {path} ({'applied' if applied else f'not applied yet: {apply_command(path)}'})")
+    echo(f"{findings.count(TrialState.COMPLETE)} trials complete, {pruned} pruned, {failed} failed")
+    echo(f"tuned: {path} ({'applied' if applied else f'not applied yet: {apply_command(path)}'})")
     for each in idle:
-        typer.echo(f"  {each}")
-    typer.echo(f"look at the study: {ui_command(uri)}")
+        echo(f"  {each}")
+    echo(f"look at the study: {ui_command(uri)}")
 
 
 def _show_plan(plan: Plan, wishes: Wishes, as_json: bool) -> None:
@@ -249,10 +245,10 @@ def _show_plan(plan: Plan, wishes: Wishes, as_json: bool) -> None:
         "planned": max(0, wishes.trials - finished),
     }
     if as_json:
-        typer.echo(json.dumps({"plan": {**answer, "config": plan.base.tree}}))
+        echo_json({"plan": {**answer, "config": plan.base.tree}})
         return
     space = {name: str(each) for name, each in plan.space.distributions.items()}
-    typer.echo(yaml.safe_dump({"config": plan.base.tree, **answer, "space": space}, sort_keys=False))
+    echo(yaml.safe_dump({"config": plan.base.tree, **answer, "space": space}, sort_keys=False))
 
 
 def _why_none(findings: Findings) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fkal.edge.curves import count_labels, draw_mean, seeds_named
+from fkal.edge.figure_text import figure_text
 from fkal.edge.looks import BLACK, Style
 from fkal.edge.reporting.canvas import HEIGHT, WIDTH, canvas, legend_below
 from fkal.edge.reporting.exhibits import Exhibit
@@ -85,7 +86,7 @@ def _draw(axes: "Axes", panel: Panel, styles: Mapping[str, Style], score: str, n
         axes.axhline(
             100 * panel.baseline[score], color=BLACK, linestyle=":", linewidth=1.2, label="all labels of the pool"
         )
-    axes.set_title(panel.title)
+    axes.set_title(figure_text(panel.title))
     axes.set_xlabel("labels used")
     axes.set_ylabel(f"{panel.group.measured} {ACCURACIES[score]}, %")
     count_labels(axes)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fkal.edge.figure_text import figure_text
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -94,9 +96,9 @@ def has_paper(figure: "Figure") -> bool:
 
 
 def broken(method: str) -> str:
-    """A long name in several lines, each mark whole."""
+    """A long name in several lines, each mark whole, as `figure_text` has it."""
     lines = [""]
-    for part in re.split("(?=[:@])", method):
+    for part in re.split("(?=[:@])", figure_text(method)):
         if lines[-1] and len(lines[-1] + part) > TITLE:
             lines.append("")
         lines[-1] += part

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fkal.edge.curves import count_labels, draw_mean, seeds_named
+from fkal.edge.figure_text import figure_text
 from fkal.edge.looks import Style
 from fkal.edge.reporting.canvas import canvas, legend_below
 from fkal.edge.reporting.exhibits import Exhibit
@@ -39,9 +40,11 @@ def cost_exhibit(panel: Panel, styles: Mapping[str, Style], unit: str) -> Exhibi
     for method in panel.methods:
         mine = table[table["method"] == method]
         colour, marker, line = styles[method]
-        each.plot(mine["cost"], mine["accuracy"], color=colour, marker=marker, linestyle=line, label=method)
+        each.plot(
+            mine["cost"], mine["accuracy"], color=colour, marker=marker, linestyle=line, label=figure_text(method)
+        )
     is_log = _scale(each, table["cost"])
-    each.set_title(panel.title)
+    each.set_title(figure_text(panel.title))
     each.set_xlabel(f"{COSTS[unit]} to choose")
     each.set_ylabel(f"{panel.group.measured} accuracy, %")
     legend_below(figure, axes)

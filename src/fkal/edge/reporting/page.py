@@ -12,6 +12,7 @@ from fkal.edge.reporting.canvas import has_paper
 from fkal.edge.reporting.exhibits import Exhibit, Section
 from fkal.edge.reporting.inline_svg import inline_svg
 from fkal.edge.reporting.trust import Recipe
+from fkal.escaping import printable
 
 
 def page(
@@ -32,9 +33,10 @@ def page(
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_printable,
     )
     environment.globals.update(svg=lambda each: _svg(each, svgs[each.name]), data_url=_data_url)
-    style = Markup((files("fkal.edge.reporting") / "templates" / "page.css").read_text())
+    style = Markup((files("fkal.edge.reporting") / "templates" / "page.css").read_text(encoding="utf-8"))
     return environment.get_template("page.html").render(
         sections=sections,
         trust=trust,
@@ -47,6 +49,11 @@ def page(
     )
 
 
+def _printable(value: object) -> object:
+    """HTML has no place for control characters, and UTF-8 none for surrogates; what is Markup was made here."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def png_of(exhibit: Exhibit) -> bytes:
     """Of a picture."""
     assert exhibit.picture is not None
@@ -57,7 +64,7 @@ def png_of(exhibit: Exhibit) -> bytes:
 
 def _svg(exhibit: Exhibit, svg: bytes) -> Markup:
     assert exhibit.figure is not None
-    alt = f"{exhibit.title}. {exhibit.caption}"
+    alt = printable(f"{exhibit.title}. {exhibit.caption}")
     return Markup(inline_svg(svg, exhibit.name, alt, has_paper=has_paper(exhibit.figure)))
 
 

@@ -1,9 +1,10 @@
 """Panels: experiments that may be held against each other, each with its methods and its baseline."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, count
 
 import pandas as pd
 
@@ -11,7 +12,6 @@ from fkal.config import NAMED, ConfigError
 from fkal.edge.curves import PAPER_TITLE, area_under_budget_curve
 from fkal.edge.outcomes import Group
 from fkal.edge.reporting.finished import Finished, Material
-from fkal.identifiers import file_name
 
 SAME = ["dataset", "bias", "protocol", "measured", "budget", "most"]
 RUN = ["dataset", "bias", "protocol", "measured", "method", "seed"]
@@ -126,8 +126,7 @@ def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finishe
     slugs = [group.slug for group, _, _ in cells]
     taken: set[str] = set()
     for group, most, mine in cells:
-        slug = file_name(group.slug)
-        name = slug if slug not in taken else f"{slug}-{group.budget}-to-{most}"
+        name = _new_name([group.slug, f"{group.slug}-{group.budget}-to-{most}"], taken)
         taken.add(name)
         schedule = f", {group.budget} to {most:,} labels" if slugs.count(group.slug) > 1 else ""
         members = [each for each in finished if each.outcome.fingerprint in set(mine["fingerprint"])]
@@ -135,6 +134,12 @@ def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finishe
         panel = Panel(name, group, mine, methods, _baseline(whole, group), tuple(members), schedule)
         area = {method: panel.areas(method).mean() for method in panel.methods}
         yield replace(panel, methods=tuple(sorted(area, key=lambda method: (-area[method], method))))
+
+
+def _new_name(wanted: Sequence[str], taken: Collection[str]) -> str:
+    """The first that is free, else the last with a number: two datasets may have one name once it is fit for files."""
+    numbered = (f"{wanted[-1]}-{number}" for number in count(2))
+    return next(name for name in chain(wanted, numbered) if name not in taken)
 
 
 def _baseline(whole: pd.DataFrame, group: Group) -> Mapping[str, float]:

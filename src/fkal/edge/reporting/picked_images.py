@@ -3,13 +3,13 @@
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from fkal import identifiers
 from fkal.data.images import ImageSet
 from fkal.edge.contact_sheet import INK, WHITE, caption_font, thumbnails
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.finished import Finished
 from fkal.edge.reporting.panels import Panel
 from fkal.engine.rounds import Round
+from fkal.escaping import file_stem
 
 PICKS, GAP, LEFT = 14, 2, 46
 COLOURS = 64
@@ -68,7 +68,7 @@ def picks_frame(experiment: Finished) -> pd.DataFrame:
 
 def file_name(method: str) -> str:
     """A method's name without what file systems refuse."""
-    return identifiers.file_name(method).replace(":", "-").replace("@", "-at-").replace("+", "-")
+    return file_stem(method.replace(":", "-").replace("@", "-at-").replace("+", "-"))
 
 
 def _strip(finished: Round, images: ImageSet) -> Image.Image:

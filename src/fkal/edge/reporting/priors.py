@@ -1,9 +1,11 @@
 """Class frequencies of the pool as a method estimates them, against the true ones."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
+from fkal.edge.figure_text import figure_text
 from fkal.edge.looks import Style
 from fkal.edge.reporting.canvas import INK, canvas, legend_below
 from fkal.edge.reporting.exhibits import Exhibit
@@ -29,12 +31,11 @@ def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
         mine = shares[table["method"] == method]
         if len(mine):
             colour, marker, _ = styles[method]
-            each.plot(
-                mine["true"], mine["estimated"], color=colour, marker=marker, linestyle="", alpha=0.6, label=method
-            )
+            mark: Any = {"color": colour, "marker": marker, "linestyle": "", "alpha": 0.6}
+            each.plot(mine["true"], mine["estimated"], label=figure_text(method), **mark)
     each.set_xscale("log")
     each.set_yscale("log")
-    each.set_title(panel.title)
+    each.set_title(figure_text(panel.title))
     each.set_xlabel("share of the pool, %")
     each.set_ylabel("estimated share, %")
     legend_below(figure, axes)

@@ -10,7 +10,7 @@ import pandas as pd
 @cache
 def published_curves() -> pd.DataFrame:
     """Columns dataset, bias, method, b, labels_used, accuracy (%)."""
-    with (files("fkal.edge.reporting") / "published.csv").open() as file:
+    with (files("fkal.edge.reporting") / "published.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from fkal.config import ConfigError
+from fkal.edge.csv_files import plain_text
 from fkal.edge.curves import ACCURACY
 from fkal.edge.reporting.finished import Material
 from fkal.edge.reporting.panels import ONCE, with_groups
@@ -16,7 +17,7 @@ MEASURED = (ACCURACY, "holdout/accuracy")
 def from_curves(path: Path) -> Material:
     """A CSV as `fkal run` writes it beside its curves: a row a seed and iteration. Raises ConfigError for any other."""
     try:
-        frame = pd.read_csv(path)
+        frame = plain_text(pd.read_csv(path))
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ConfigError(f"{path}: cannot be read as CSV ({error}); name a file of curves") from None
     missing = [name for name in NEEDED if name not in frame]

@@ -11,6 +11,7 @@ from torch import Tensor
 from fkal.core.descriptors import pooled
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset
+from fkal.edge.figure_text import figure_text
 from fkal.edge.reporting.canvas import INK, broken, key_below, small_canvas
 from fkal.edge.reporting.class_colours import class_colours
 from fkal.edge.reporting.exhibits import Exhibit
@@ -137,6 +138,6 @@ def _key(classes: Sequence[str], colours: Sequence[str]) -> list["Line2D"]:
     from matplotlib.lines import Line2D
 
     dot: Any = {"linestyle": "", "marker": "o", "markersize": 5}
-    dots = [Line2D([], [], color=c, label=name, **dot) for name, c in zip(classes, colours, strict=True)]
+    dots = [Line2D([], [], color=c, label=figure_text(name), **dot) for name, c in zip(classes, colours, strict=True)]
     ring = Line2D([], [], markerfacecolor="none", markeredgecolor=INK, markeredgewidth=0.5, label="wrong", **dot)
     return [*dots, ring]
