@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import typer
 
+from fkal.redaction import redact_tracebacks, redacted
+
 FAILED, WRONG, SOME_FAILED, MISSING, INTERRUPTED = 1, 2, 3, 4, 130
 
 
@@ -37,6 +39,7 @@ def answered(debug: bool) -> Iterator[None]:
         _end(INTERRUPTED, "interrupted; the same command goes on from the last finished iteration")
     except Exception as error:
         if debug:
+            redact_tracebacks()
             raise
         _end(*_answer(error))
 
@@ -64,6 +67,6 @@ def _answer(error: Exception) -> tuple[int, str]:
 
 
 def _end(code: int, message: str) -> None:
-    for line in message.splitlines():
+    for line in redacted(message).splitlines():
         typer.secho(f"error: {line}", err=True, fg=typer.colors.RED)
     raise typer.Exit(code) from None

@@ -18,11 +18,12 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 
 from fkal.engine.metering import Progress
+from fkal.redaction import redacted
 
 
 def say(message: str) -> None:
     """One line on standard error."""
-    typer.echo(message, err=True)
+    typer.echo(redacted(message), err=True)
 
 
 class Shown(Protocol):

@@ -12,6 +12,8 @@ from fkal.edge.found_runs import FoundRun, Wanted, all_runs, found, iterations, 
 from fkal.edge.progress import say
 from fkal.edge.showing_runs import run_table
 from fkal.edge.state import StateDirectory
+from fkal.edge.ui import store_argument, ui_hint
+from fkal.redaction import redacted
 
 
 def remove(
@@ -29,7 +31,7 @@ def remove(
     if not yes:
         Console(stderr=True).print(run_table(runs))
         more = f" and {len(states)} of them from {out / 'state'} for good" if with_state else ""
-        typer.confirm(f"Remove these {len(runs)} from {client.tracking_uri}{more}?", abort=True, err=True)
+        typer.confirm(f"Remove these {len(runs)} from {redacted(client.tracking_uri)}{more}?", abort=True, err=True)
     with ExitStack() as held:
         for state in states:
             held.enter_context(state)
@@ -44,10 +46,11 @@ def remove(
 
 
 def _say_what_is_left(runs: Sequence[FoundRun], states: Sequence[StateDirectory], uri: str, with_state: bool) -> None:
+    store = store_argument(uri)
     say(
         "MLflow keeps removed runs, each iteration one as well, until `mlflow gc "
-        f"--backend-store-uri {uri}` removes them for good; until then "
-        f"`MLFLOW_TRACKING_URI={uri} mlflow runs restore --run-id {runs[0].run_id}` brings one back"
+        f"--backend-store-uri {store}` removes them for good; until then "
+        f"`MLFLOW_TRACKING_URI={store} mlflow runs restore --run-id {runs[0].run_id}` brings one back{ui_hint(uri)}"
     )
     if states and not with_state:
         say(

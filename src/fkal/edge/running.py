@@ -23,10 +23,11 @@ from fkal.edge.side_by_side import side_by_side, spread
 from fkal.edge.state import StateDirectory
 from fkal.edge.store import prepare_store, tracking_uri
 from fkal.edge.tables import accuracy_table, plan_table
-from fkal.edge.ui import ui_command
+from fkal.edge.ui import ui_command, ui_hint
 from fkal.experiment import device_named, prepare
 from fkal.files import write_whole
 from fkal.identity import bias_name, experiment_name
+from fkal.redaction import redacted
 
 WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
@@ -64,7 +65,7 @@ def run(
                 continue
             if len(planned) == 1 or is_wrong(result):
                 raise result
-            failures[place] = f"{experiment_name(planned[place].config)}: {result}"
+            failures[place] = f"{experiment_name(planned[place].config)}: {redacted(str(result))}"
             say(f"failed: {failures[place]}")
     if outcomes:
         _show([outcomes[place] for place in sorted(outcomes)], out, as_json=as_json, draws=draws)
@@ -144,7 +145,7 @@ def _show(outcomes: Sequence[Outcome], out: Path, *, as_json: bool, draws: bool)
         console.print(accuracy_table(group, members))
     for figure in figures:
         typer.echo(f"curve: {figure} (numbers beside it as .csv)")
-    typer.echo(f"look at the runs: {command}")
+    typer.echo(f"look at the runs: {command}{ui_hint(outcomes[0].tracking_uri)}")
 
 
 def all_labels(group: Group, outcomes: Sequence[Outcome]) -> float | None:
@@ -198,7 +199,7 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
         "fingerprint": outcome.fingerprint,
         "split_digest": outcome.split_digest,
         "run_id": outcome.run_id,
-        "tracking_uri": outcome.tracking_uri,
+        "tracking_uri": redacted(outcome.tracking_uri),
         "rounds": [
             {"b": r.b, "labels_used": r.labels_used, "selected": r.selection.indices.tolist(), **r.metrics}
             for r in outcome.rounds

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fkal.edge.found_runs import FoundRun, Wanted, found, opened
+from fkal.redaction import redacted
 
 WIDTH = 200
 """Columns of a table that goes to a file or a pipe."""
@@ -36,7 +37,7 @@ def show(wanted: Wanted, *, tracking: str | None, as_json: bool) -> None:
     client = opened(tracking)
     runs = found(client, wanted)
     if as_json:
-        typer.echo(json.dumps({"tracking_uri": client.tracking_uri, "runs": [_as_json(run) for run in runs]}))
+        typer.echo(json.dumps({"tracking_uri": redacted(client.tracking_uri), "runs": [_as_json(run) for run in runs]}))
         return
     Console(width=None if os.isatty(1) else WIDTH).print(run_table(runs))
 

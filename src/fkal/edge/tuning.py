@@ -29,8 +29,9 @@ from fkal.edge.study_report import Findings, best_table, line
 from fkal.edge.study_tracking import StudyRun
 from fkal.edge.trials import attempt
 from fkal.edge.tuned_result import apply_command, methods_concerned, without_effect, written
-from fkal.edge.ui import ui_command
+from fkal.edge.ui import ui_command, ui_hint
 from fkal.experiment import Experiment, prepare
+from fkal.redaction import redacted
 from fkal.spelling import did_you_mean
 from fkal.tuned import refuse_hand_made, tuned_path
 
@@ -223,7 +224,7 @@ def _show(
             "applied": applied,
             "without_effect": list(idle),
             "run_id": run.run_id,
-            "tracking_uri": uri,
+            "tracking_uri": redacted(uri),
         }
         typer.echo(json.dumps(answer))
         return
@@ -233,7 +234,7 @@ def _show(
     typer.echo(f"tuned: {path} ({'applied' if applied else f'not applied yet: {apply_command(path)}'})")
     for each in idle:
         typer.echo(f"  {each}")
-    typer.echo(f"look at the study: {ui_command(uri)}")
+    typer.echo(f"look at the study: {ui_command(uri)}{ui_hint(uri)}")
 
 
 def _show_plan(plan: Plan, wishes: Wishes, as_json: bool) -> None:
