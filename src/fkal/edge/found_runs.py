@@ -100,7 +100,8 @@ def opened(given: str | None) -> "MlflowClient":
     uri = tracking_uri(given, Path.cwd())
     if is_sqlite(uri) and not database_path(uri).exists():
         raise MissingRuns(
-            f"there is no MLflow store {uri}; `fkal run` makes one, --tracking-uri or MLFLOW_TRACKING_URI names another"
+            f"there is no MLflow store {redacted(uri)}; `fkal run` makes one, "
+            "--tracking-uri or MLFLOW_TRACKING_URI names another"
         )
     return prepare_store(uri)
 
@@ -111,7 +112,8 @@ def found(client: "MlflowClient", wanted: Wanted) -> list[FoundRun]:
     some = [run for run in everything if wanted.takes(run)]
     if not some:
         raise ConfigError(
-            f"{redacted(client.tracking_uri)}: {len(everything)} tracked, none with {wanted.said}; `fkal runs --all` lists them"
+            f"{redacted(client.tracking_uri)}: {len(everything)} tracked, none with {wanted.said}; "
+            "`fkal runs --all` lists them"
         )
     return some
 

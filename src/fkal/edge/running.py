@@ -50,12 +50,13 @@ def run(
     """
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs}: at least one experiment is at work; give 1 or more")
+    uri = tracking_uri(tracking, Path.cwd())
     refuse_unusable(out)
     planned = _distinct(configs, out)
     if dry_run:
         _show_plan(planned, out, as_json)
         return []
-    prepare_store(tracking_uri(tracking, Path.cwd()))
+    prepare_store(uri)
     outcomes: dict[int, Outcome] = {}
     failures: dict[int, str] = {}
     with closing(_ended(planned, out, tracking, jobs)) as ended:

@@ -5,7 +5,8 @@ from urllib.parse import unquote
 
 SQLITE = "sqlite:///"
 QUOTED = "sqlite+pysqlite:///"
-"""For a path that must be quoted. MLflow makes the folder of a `sqlite:///` address as it is written, quotes included."""
+"""For a path that must be quoted. MLflow makes the folder of a `sqlite:///` address as the address writes it, so a
+folder with the quoted name would appear beside the right one."""
 
 
 def is_sqlite(uri: str) -> bool:

@@ -86,6 +86,7 @@ def tune(
     as_json: bool,
 ) -> None:
     """Bring the study to so many finished trials; the same command goes on, and does nothing when they are there."""
+    uri = tracking_uri(tracking, Path.cwd())
     refuse_unusable(out)
     plan = planned(given, method, seeds, wishes, out)
     path = tuned_path(wishes.tuned_dir, plan.dataset)
@@ -97,7 +98,6 @@ def tune(
     study = _study(plan, wishes, experiments[0])
     if not wishes.force:
         refuse_hand_made(path)
-    uri = tracking_uri(tracking, Path.cwd())
     run = StudyRun(plan, experiments[0], study, uri)
     with run:
         worked = _work(plan, study, run, wishes.trials)
