@@ -170,7 +170,7 @@ def test_the_password_of_a_server_is_in_no_output_and_in_no_file(http, tmp_path,
         ["report", "--tracking-uri", address],
         ["tune", *quick, "--method", "random", "--trials", "1"],
         ["tune", *quick, "--method", "random", "--trials", "1", "--json"],
-        ["runs", "rm", "--method", "random", "--yes", "--tracking-uri", address],
+        ["runs", "rm", "--dataset", "digits", "--yes", "--tracking-uri", address],
     ):
         result = CliRunner().invoke(app, command)
         assert result.exit_code == 0, result.output

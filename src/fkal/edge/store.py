@@ -75,7 +75,7 @@ def prepare_store(uri: str) -> "MlflowClient":
             f"the MLflow store {redacted(uri)} needs a driver ({redacted(str(error))}); "
             "install it (PostgreSQL: pip install 'psycopg[binary]', address postgresql+psycopg://...)"
         ) from error
-    except (MlflowException, OSError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
+    except (MlflowException, OSError, ValueError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
         raise StoreError(
             f"the MLflow store {redacted(uri)} cannot be used ({_first_line(error)}); "
             "start its server, or name another one by --tracking-uri or MLFLOW_TRACKING_URI"
