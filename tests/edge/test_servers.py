@@ -155,3 +155,27 @@ def test_two_processes_write_to_one_server_at_once(server, tmp_path, monkeypatch
     ]
     exported = CliRunner().invoke(app, ["runs", "export", "all.parquet", "--tracking-uri", server])
     assert exported.exit_code == 0, exported.output
+
+
+def test_the_password_of_a_server_is_in_no_output_and_in_no_file(http, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    address = http.replace("http://", "http://me:hunter22@")
+    quick = ["--preset", "digits", "--set", "pretrain.task=none", "--set", "train.epochs=1"]
+    quick += ["--set", "acquisition.rounds=1", "--tracking-uri", address]
+    for command in (
+        ["run", *quick, "--method", "random"],
+        ["run", *quick, "--method", "random", "--json"],
+        ["runs", "--tracking-uri", address, "--json"],
+        ["report", "--tracking-uri", address],
+        ["tune", *quick, "--method", "random", "--trials", "1"],
+        ["tune", *quick, "--method", "random", "--trials", "1", "--json"],
+        ["runs", "rm", "--dataset", "digits", "--yes", "--tracking-uri", address],
+    ):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        assert "hunter22" not in result.output
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or b"hunter22" not in path.read_bytes(), path
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert http.replace("http://", "http://me:***@") in page

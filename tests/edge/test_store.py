@@ -9,8 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from fkal.edge.store import artifact_location, experiment_id, prepare_store, tracking_uri
+from fkal.edge.cli import app
+from fkal.edge.store import StoreError, artifact_location, experiment_id, prepare_store, tracking_uri
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1
@@ -127,3 +129,50 @@ def test_the_copy_of_an_older_store_is_not_written_through_a_link(tmp_path):
     with pytest.raises(ValueError, match="remove the link"):
         prepare_store(f"sqlite:///{tmp_path}/mlflow.db")
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.fixture
+def excepthook(monkeypatch):
+    """Put back at the end."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+
+@pytest.mark.usefixtures("excepthook")
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql+psycopg://me:hunter22@127.0.0.1:1/mlflow",
+        "postgresql+psycopg://me@127.0.0.1:1/mlflow?password=hunter22&sslpassword=hunter22",
+        "postgresql+psycopg://me:hun%ZZter22@[::/mlflow?password=hunter22",
+        "http://me:hunter22@127.0.0.1:1",
+        "https://127.0.0.1:1/?token=hunter22",
+        "ftp://me:hunter22@127.0.0.1/mlflow",
+        "host=127.0.0.1 user=me password=hunter22",
+    ],
+)
+def test_a_store_that_cannot_be_used_is_named_without_its_password(address, debug, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for given, variable in ((["--tracking-uri", address], ""), ([], address)):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+        result = CliRunner().invoke(app, ["runs", *given, *debug])
+        told = result.output
+        if debug:
+            assert isinstance(result.exception, StoreError)
+            sys.excepthook(type(result.exception), result.exception, result.exception.__traceback__)
+            told += capsys.readouterr().err
+        else:
+            assert result.exit_code == 2, told
+        assert "ter22" not in told
+        assert "***" in told
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql+psycopg://me:hunter22@127.0.0.1:1/db", "nothing://me:hunter22@host/db?password=hunter22"]
+)
+def test_a_studys_database_that_cannot_be_used_is_named_without_its_password(address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["tune", "--preset", "digits", "--method", "random", "--storage", address])
+    assert result.exit_code == 2, result.output
+    assert "hunter22" not in result.output
+    assert "me:***@" in result.output

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from fkal.config import Config, ConfigError, Layer, merged
-from fkal.edge.provenance import git_commit
+from fkal.edge.git import git_commit
 from fkal.edge.state import ABOUT
 from fkal.experiment import Experiment
 from fkal.identifiers import digest

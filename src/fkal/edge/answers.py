@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import typer
 
-from fkal.edge.terminal import complain
+from fkal.edge.terminal import complain, prepare_streams
 
 FAILED, WRONG, SOME_FAILED, MISSING, INTERRUPTED = 1, 2, 3, 4, 130
 
@@ -39,6 +39,7 @@ def answered(debug: bool) -> Iterator[None]:
         _end(INTERRUPTED, "interrupted; the same command goes on from the last finished iteration")
     except Exception as error:
         if debug:
+            prepare_streams()  # its traceback is shown as all else is
             raise
         _end(*_answer(error))
 

@@ -9,7 +9,9 @@ from fkal.config import ConfigError
 from fkal.edge.answers import MissingRuns
 from fkal.edge.configuring import seed_numbers
 from fkal.edge.provenance import KIND, PARENT, SUPERSEDED
-from fkal.edge.store import SQLITE, database_path, prepare_store, tracking_uri
+from fkal.edge.sqlite_address import database_path, is_sqlite
+from fkal.edge.store import prepare_store, tracking_uri
+from fkal.redaction import redacted
 from fkal.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -96,9 +98,10 @@ def wanted(
 def opened(given: str | None) -> "MlflowClient":
     """A client of a store that is there already. Raises MissingRuns if none is: to read makes no store."""
     uri = tracking_uri(given, Path.cwd())
-    if uri.startswith(SQLITE) and not database_path(uri).exists():
+    if is_sqlite(uri) and not database_path(uri).exists():
         raise MissingRuns(
-            f"there is no MLflow store {uri}; `fkal run` makes one, --tracking-uri or MLFLOW_TRACKING_URI names another"
+            f"there is no MLflow store {redacted(uri)}; `fkal run` makes one, "
+            "--tracking-uri or MLFLOW_TRACKING_URI names another"
         )
     return prepare_store(uri)
 
@@ -109,7 +112,8 @@ def found(client: "MlflowClient", wanted: Wanted) -> list[FoundRun]:
     some = [run for run in everything if wanted.takes(run)]
     if not some:
         raise ConfigError(
-            f"{client.tracking_uri}: {len(everything)} tracked, none with {wanted.said}; `fkal runs --all` lists them"
+            f"{redacted(client.tracking_uri)}: {len(everything)} tracked, none with {wanted.said}; "
+            "`fkal runs --all` lists them"
         )
     return some
 
@@ -120,7 +124,9 @@ def all_runs(client: "MlflowClient") -> list[FoundRun]:
     query = {"filter_string": f"tags.`{KIND}` = 'experiment'", "order_by": ["attributes.start_time DESC"]}
     runs = [_found(run) for run in _pages(client.search_runs, experiment_ids=places, **query)] if places else []
     if not runs:
-        raise MissingRuns(f"no experiment is tracked in {client.tracking_uri}; `fkal run` tracks what it runs")
+        raise MissingRuns(
+            f"no experiment is tracked in {redacted(client.tracking_uri)}; `fkal run` tracks what it runs"
+        )
     return runs
 
 

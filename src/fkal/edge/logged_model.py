@@ -16,6 +16,8 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.models import Model, infer_signature
 from torch import Tensor, nn
 
+from fkal.redaction import redacted
+
 EXAMPLES = 2  # a batch of one would become the only batch size that the graph takes
 REQUIREMENTS = ("torch", "torchvision", "numpy", "mlflow")
 MODEL_NAME = "model"
@@ -79,7 +81,7 @@ def save_model(path: Path, meta: Model, model: nn.Module, weights: Mapping[str, 
         except OSError:
             raise
         except Exception as error:  # torch.export's have no common class
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = redacted((str(error).splitlines() or [type(error).__name__])[0])
             raise NotTraceable(f"{type(model).__name__}: {reason}") from error
 
 

@@ -1,6 +1,5 @@
 """What runs are known by: the tags by which they are found and traced back, the params by which they are compared."""
 
-import subprocess
 from collections.abc import Mapping
 from functools import lru_cache
 from getpass import getuser
@@ -11,6 +10,7 @@ import torch
 
 from fkal.data.splits import Split
 from fkal.edge.facts import PAPER_NOTE
+from fkal.edge.git import git_commit
 from fkal.version import __version__
 
 KEY = "fkal.key"
@@ -84,16 +84,6 @@ def study_tags(experiment: Traced, *, kind: str, key: str) -> dict[str, str]:
 
 def child_key(fingerprint: str, b: int) -> str:
     return f"{fingerprint}/b{b:02d}"
-
-
-def git_commit(directory: Path) -> str | None:
-    """The commit that is checked out there, with `-dirty` if files differ from it; None outside of git."""
-    command = ["git", "-C", str(directory), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None
 
 
 def _tags(experiment: Traced, made_with: MadeWith = None) -> dict[str, str]:

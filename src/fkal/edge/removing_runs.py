@@ -9,6 +9,7 @@ from fkal.edge.found_runs import FoundRun, Wanted, all_runs, found, iterations, 
 from fkal.edge.showing_runs import run_table
 from fkal.edge.state import StateDirectory
 from fkal.edge.terminal import confirm, console, echo, say
+from fkal.edge.ui import store_argument, ui_hint
 from fkal.identifiers import UnsafeName, fingerprint
 
 
@@ -62,10 +63,11 @@ def _states(runs: Sequence[FoundRun], out: Path, *, with_state: bool) -> list[St
 
 
 def _say_what_is_left(runs: Sequence[FoundRun], states: Sequence[StateDirectory], uri: str, with_state: bool) -> None:
+    store = store_argument(uri)
     say(
         "MLflow keeps removed runs, each iteration one as well, until `mlflow gc "
-        f"--backend-store-uri {uri}` removes them for good; until then "
-        f"`MLFLOW_TRACKING_URI={uri} mlflow runs restore --run-id {runs[0].run_id}` brings one back"
+        f"--backend-store-uri {store}` removes them for good; until then "
+        f"`MLFLOW_TRACKING_URI={store} mlflow runs restore --run-id {runs[0].run_id}` brings one back{ui_hint(uri)}"
     )
     if states and not with_state:
         say(

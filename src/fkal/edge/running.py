@@ -21,11 +21,12 @@ from fkal.edge.state import StateDirectory
 from fkal.edge.store import prepare_store, tracking_uri
 from fkal.edge.tables import accuracy_table, plan_table
 from fkal.edge.terminal import WIDTH, console, echo, echo_json, say
-from fkal.edge.ui import ui_command
+from fkal.edge.ui import ui_command, ui_hint
 from fkal.experiment import device_named, prepare
 from fkal.files import write_whole
 from fkal.folders import below
 from fkal.identity import bias_name, experiment_name
+from fkal.redaction import redacted
 
 
 def run(
@@ -45,12 +46,13 @@ def run(
     """
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs}: at least one experiment is at work; give 1 or more")
+    uri = tracking_uri(tracking, Path.cwd())
     refuse_unusable(out)
     planned = _distinct(configs, out)
     if dry_run:
         _show_plan(planned, out, as_json)
         return []
-    prepare_store(tracking_uri(tracking, Path.cwd()))
+    prepare_store(uri)
     outcomes: dict[int, Outcome] = {}
     failures: dict[int, str] = {}
     with closing(_ended(planned, out, tracking, jobs)) as ended:
@@ -60,7 +62,7 @@ def run(
                 continue
             if len(planned) == 1 or is_wrong(result):
                 raise result
-            failures[place] = f"{experiment_name(planned[place].config)}: {result}"
+            failures[place] = f"{experiment_name(planned[place].config)}: {redacted(str(result))}"
             say(f"failed: {failures[place]}")
     if outcomes:
         _show([outcomes[place] for place in sorted(outcomes)], out, as_json=as_json, draws=draws)
@@ -140,7 +142,7 @@ def _show(outcomes: Sequence[Outcome], out: Path, *, as_json: bool, draws: bool)
         screen.print(accuracy_table(group, members))
     for figure in figures:
         echo(f"curve: {figure} (numbers beside it as .csv)")
-    echo(f"look at the runs: {command}")
+    echo(f"look at the runs: {command}{ui_hint(outcomes[0].tracking_uri)}")
 
 
 def all_labels(group: Group, outcomes: Sequence[Outcome]) -> float | None:
@@ -194,7 +196,7 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
         "fingerprint": outcome.fingerprint,
         "split_digest": outcome.split_digest,
         "run_id": outcome.run_id,
-        "tracking_uri": outcome.tracking_uri,
+        "tracking_uri": redacted(outcome.tracking_uri),
         "rounds": [
             {"b": r.b, "labels_used": r.labels_used, "selected": r.selection.indices.tolist(), **r.metrics}
             for r in outcome.rounds

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from fkal.edge.found_runs import FoundRun, Wanted, found, opened
 from fkal.edge.terminal import console, echo_json
+from fkal.redaction import redacted
 
 WIDTH = 200
 """Columns of a table that goes to a file or a pipe."""
@@ -33,7 +34,7 @@ def show(wanted: Wanted, *, tracking: str | None, as_json: bool) -> None:
     client = opened(tracking)
     runs = found(client, wanted)
     if as_json:
-        echo_json({"tracking_uri": client.tracking_uri, "runs": [_as_json(run) for run in runs]})
+        echo_json({"tracking_uri": redacted(client.tracking_uri), "runs": [_as_json(run) for run in runs]})
         return
     console(piped=WIDTH).print(run_table(runs))
 

@@ -29,6 +29,7 @@ from fkal.edge.publishing import (
     remove_published,
 )
 from fkal.edge.state import StateDirectory, StateInUse
+from fkal.edge.store import tracking_uri
 from fkal.edge.terminal import echo, say
 from fkal.experiment import prepare
 from fkal.identifiers import UnsafeName
@@ -91,6 +92,7 @@ def sync(root: Path, out: Path, tracking: str | None, data_root: Path | None = N
     Raises MissingRuns where nothing is published, SomeFailed where experiments are left out, and MissingData where
     no experiment's images are here.
     """
+    tracking_uri(tracking, Path.cwd())  # an address that no store can have is refused before all else
     left_out: dict[Path, Exception] = {}
     folders = list(published_folders(root))
     if not folders:

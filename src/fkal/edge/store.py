@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
+from fkal.edge.sqlite_address import SQLITE, absolute_address, database_path, is_sqlite
 from fkal.folders import in_place
 from fkal.identifiers import schema_revision
+from fkal.redaction import redact_log, redacted, remember_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SQLITE = "sqlite:///"
 DATABASES = ("postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks")
 STORE_FILE = "mlflow.db"
@@ -41,12 +41,12 @@ def tracking_uri(given: str | None, cwd: Path) -> str:
     Raises StoreError for an address that no store can have.
     """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{STORE_FILE}"
-    if uri.startswith(SQLITE):
-        return f"{SQLITE}{(cwd / uri.removeprefix(SQLITE)).absolute()}"
-    scheme = urlsplit(uri).scheme.partition("+")[0]
-    if scheme not in (*DATABASES, *SERVERS) and uri != "databricks":
+    remember_address(uri)
+    if is_sqlite(uri):
+        return _absolute(uri, cwd)
+    if _scheme(uri) not in (*DATABASES, *SERVERS) and uri != "databricks":
         raise StoreError(
-            f"tracking address {uri!r}: MLflow keeps runs in a database or on a server; "
+            f"tracking address {redacted(uri)!r}: MLflow keeps runs in a database or on a server; "
             f"give {SQLITE}{STORE_FILE}, postgresql://... or http://host:5000"
         )
     return uri
@@ -64,20 +64,22 @@ def prepare_store(uri: str) -> "MlflowClient":
     from mlflow.exceptions import MlflowException
 
     try:
-        if uri.startswith(SQLITE):
+        redact_log("mlflow")
+        if is_sqlite(uri):
             _prepare_sqlite(uri)
-        reached = _reached_alone(uri) if urlsplit(uri).scheme.partition("+")[0] in DATABASES else nullcontext()
+        reached = _reached_alone(uri) if _scheme(uri) in DATABASES else nullcontext()
         with reached, _impatient():
+            _make_default_experiment(uri)
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
     except ImportError as error:
         raise StoreError(
-            f"the MLflow store {_without_password(uri)} needs a driver ({error}); "
+            f"the MLflow store {redacted(uri)} needs a driver ({redacted(str(error))}); "
             "install it (PostgreSQL: pip install 'psycopg[binary]', address postgresql+psycopg://...)"
         ) from error
-    except (MlflowException, OSError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
+    except (MlflowException, OSError, ValueError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
         raise StoreError(
-            f"the MLflow store {_without_password(uri)} cannot be used ({_first_line(error)}); "
+            f"the MLflow store {redacted(uri)} cannot be used ({_first_line(error)}); "
             "start its server, or name another one by --tracking-uri or MLFLOW_TRACKING_URI"
         ) from error
     return client
@@ -108,11 +110,42 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
 
 def artifact_location(uri: str, dataset: str) -> str | None:
     """Beside a sqlite file, in the working directory for other databases; a server has its own."""
-    if uri.startswith(SQLITE):
-        return (database_path(uri).parent / ARTIFACTS / dataset).as_uri()
-    if urlsplit(uri).scheme.partition("+")[0] in DATABASES:
-        return (Path.cwd() / ARTIFACTS / dataset).as_uri()
-    return None
+    folder = _artifacts_folder(uri)
+    return None if folder is None else (folder / dataset).as_uri()
+
+
+def _artifacts_folder(uri: str) -> Path | None:
+    if is_sqlite(uri):
+        return database_path(uri).parent / ARTIFACTS
+    return Path.cwd() / ARTIFACTS if _scheme(uri) in DATABASES else None
+
+
+def _make_default_experiment(uri: str) -> None:
+    """MLflow's experiment 0, with an address that has no quotes: MLflow's client would put a bare path into SQL text.
+
+    A quote, a colon or a backslash in the working directory would break its statement.
+    """
+    from mlflow.tracking._tracking_service.utils import _get_sqlalchemy_store
+
+    folder = _artifacts_folder(uri)
+    if folder is not None:
+        _get_sqlalchemy_store(uri, folder.as_uri())
+
+
+def _scheme(uri: str) -> str:
+    """`postgresql` of `postgresql+psycopg://...`; empty for what is no URL."""
+    scheme, mark, _ = uri.partition("://")
+    return scheme.lower().partition("+")[0] if mark else ""
+
+
+def _absolute(uri: str, cwd: Path) -> str:
+    try:
+        return absolute_address(uri, cwd)
+    except UnicodeEncodeError as error:
+        raise StoreError(
+            f"tracking store {str(error.object)!a}: the path is not UTF-8, and MLflow keeps paths as text; "
+            "rename the folder, work in another one, or name another store by --tracking-uri"
+        ) from error
 
 
 def _prepare_sqlite(uri: str) -> None:
@@ -198,15 +231,6 @@ def _impatient() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def database_path(uri: str) -> Path:
-    return Path(uri.removeprefix(SQLITE).partition("?")[0])
-
-
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    return uri if parts.password is None else uri.replace(f":{parts.password}@", ":***@")
-
-
 def _first_line(error: Exception) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:300]
+    return redacted(lines[0])[:300]

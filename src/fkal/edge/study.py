@@ -25,6 +25,7 @@ from fkal.core.randomness import stream
 from fkal.edge.plan import Plan
 from fkal.edge.search_space import NO_TAPS
 from fkal.folders import in_place
+from fkal.redaction import redact_log, redacted, remember_address
 
 WORKER, LOST, RETRY_OF, RETRIES, EMPTY, REASON, SECONDS, RUN = (
     f"fkal.{name}" for name in ("worker", "lost", "retry_of", "retries", "empty", "reason", "seconds", "run_id")
@@ -214,13 +215,15 @@ def storage_named(given: str | None, plan: Plan) -> BaseStorage:
                 f"--storage {path}: no journal that can be read and written ({error}); name another file"
             ) from error
     assert given is not None
+    remember_address(given)
+    redact_log("optuna")
     try:
         with FileLock(plan.folder / "storage.lock"):  # two processes that create the tables at once break them
             return _database(given)
     except Exception as error:  # SQLAlchemy's and the drivers' own
         lines = str(error).splitlines() or [type(error).__name__]
         raise ConfigError(
-            f"--storage: the database cannot be used ({lines[0]}); "
+            f"--storage {redacted(given)}: the database cannot be used ({redacted(lines[0])}); "
             "give sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME, and install its driver"
         ) from error
 

@@ -1,4 +1,4 @@
-"""The one door to the terminal: what is written there cannot act on it, and always can be encoded.
+"""The one door to the terminal: what is written there cannot act on it, has no secrets, and can be encoded.
 
 `typer.echo`, `rich.console.Console` and `print` are used nowhere else.
 """
@@ -18,6 +18,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from fkal.escaping import json_text, printable
+from fkal.redaction import redacted
 
 WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
@@ -101,9 +102,9 @@ class PlainConsole(Console):
 
 
 def _shown(text: str, *, err: bool) -> str:
-    """As its stream can write it: click would write UTF-8 to a terminal of ASCII."""
+    """Without secrets, and as its stream can write it: click would write UTF-8 to a terminal of ASCII."""
     stream = sys.stderr if err else sys.stdout
-    return _encodable(printable(text), getattr(stream, "encoding", None) or "utf-8")
+    return _encodable(printable(redacted(text)), getattr(stream, "encoding", None) or "utf-8")
 
 
 def _encodable(text: str, encoding: str) -> str:

@@ -19,6 +19,7 @@ from fkal.edge.study_tracking import StudyRun, TrialRun
 from fkal.edge.terminal import say
 from fkal.engine.rounds import Round
 from fkal.experiment import Experiment, prepare
+from fkal.redaction import redacted
 
 WAIT_SECONDS = 1.0
 
@@ -39,7 +40,7 @@ def attempt(plan: Plan, study: SharedStudy, trial: Trial, run: StudyRun) -> Tria
         except Exception as error:
             if is_wrong(error) and not isinstance(error, ConfigError):
                 raise
-            state, reason = TrialState.FAIL, " ".join(str(error).split()) or type(error).__name__
+            state, reason = TrialState.FAIL, redacted(" ".join(str(error).split())) or type(error).__name__
         seconds = round(time.monotonic() - began, 3)
         study.note(trial, seconds=seconds, **({"reason": reason} if reason else {}))
         tracked.finish(state, values, reason)

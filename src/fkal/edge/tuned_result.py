@@ -1,5 +1,6 @@
 """What a study found, written where experiments read it."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,8 @@ def _overruled(values: Mapping[str, Any], layers: list[Layer], who: str) -> Iter
 
 def apply_command(path: Path) -> str:
     """The command that has experiments use the values of a tuned file."""
-    elsewhere = "" if path.parent == TUNED else f"cp {path} {TUNED} && "
-    return f"{elsewhere}fkal tune --dataset {path.stem} --apply"
+    elsewhere = "" if path.parent == TUNED else f"cp {shlex.quote(str(path))} {shlex.quote(str(TUNED))} && "
+    return f"{elsewhere}fkal tune --dataset {shlex.quote(path.stem)} --apply"
 
 
 def _is_applied(path: Path) -> bool:

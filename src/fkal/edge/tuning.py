@@ -25,8 +25,9 @@ from fkal.edge.study_tracking import StudyRun
 from fkal.edge.terminal import WIDTH, console, echo, echo_json, say
 from fkal.edge.trials import attempt
 from fkal.edge.tuned_result import apply_command, methods_concerned, without_effect, written
-from fkal.edge.ui import ui_command
+from fkal.edge.ui import ui_command, ui_hint
 from fkal.experiment import Experiment, prepare
+from fkal.redaction import redacted
 from fkal.spelling import did_you_mean
 from fkal.tuned import refuse_hand_made, tuned_path
 
@@ -81,6 +82,7 @@ def tune(
     as_json: bool,
 ) -> None:
     """Bring the study to so many finished trials; the same command goes on, and does nothing when they are there."""
+    uri = tracking_uri(tracking, Path.cwd())
     refuse_unusable(out)
     plan = planned(given, method, seeds, wishes, out)
     path = tuned_path(wishes.tuned_dir, plan.dataset)
@@ -92,7 +94,6 @@ def tune(
     study = _study(plan, wishes, experiments[0])
     if not wishes.force:
         refuse_hand_made(path)
-    uri = tracking_uri(tracking, Path.cwd())
     run = StudyRun(plan, experiments[0], study, uri)
     with run:
         worked = _work(plan, study, run, wishes.trials)
@@ -219,7 +220,7 @@ def _show(
             "applied": applied,
             "without_effect": list(idle),
             "run_id": run.run_id,
-            "tracking_uri": uri,
+            "tracking_uri": redacted(uri),
         }
         echo_json(answer)
         return
@@ -229,7 +230,7 @@ def _show(
     echo(f"tuned: {path} ({'applied' if applied else f'not applied yet: {apply_command(path)}'})")
     for each in idle:
         echo(f"  {each}")
-    echo(f"look at the study: {ui_command(uri)}")
+    echo(f"look at the study: {ui_command(uri)}{ui_hint(uri)}")
 
 
 def _show_plan(plan: Plan, wishes: Wishes, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from fkal.edge.reporting.splits import splits_in
 from fkal.edge.reporting.tracked_about import about_of
 from fkal.engine.rounds import Round, Selection
 from fkal.identifiers import JSON_ARTIFACT
+from fkal.redaction import redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,10 +37,10 @@ def from_mlflow(tracking: str | None) -> Material:
             try:
                 finished.append(_finished(client, run, Path(folder)))
             except ConfigError as error:
-                left_out.append(f"{run.name} ({run.run_id[:8]}): {error}; left out")
+                left_out.append(f"{run.name} ({run.run_id[:8]}): {redacted(str(error))}; left out")
     if not finished:
-        raise ConfigError(f"{client.tracking_uri}: no experiment can be read\n" + "\n".join(left_out))
-    return material_of(finished, ("--tracking-uri", client.tracking_uri), left_out)
+        raise ConfigError(f"{redacted(client.tracking_uri)}: no experiment can be read\n" + "\n".join(left_out))
+    return material_of(finished, ("--tracking-uri", redacted(client.tracking_uri)), left_out)
 
 
 def one_from_mlflow(text: str, tracking: str) -> Finished:
@@ -54,7 +55,7 @@ def _finished_runs(tracking: str | None) -> tuple["MlflowClient", list[FoundRun]
     client = opened(tracking)
     runs = [run for run in all_runs(client) if run.status == "FINISHED" and not run.superseded]
     if not runs:
-        raise ConfigError(f"{client.tracking_uri}: no experiment is finished; `fkal runs` lists them")
+        raise ConfigError(f"{redacted(client.tracking_uri)}: no experiment is finished; `fkal runs` lists them")
     return client, runs
 
 

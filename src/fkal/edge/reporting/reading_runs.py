@@ -1,5 +1,6 @@
 """What `fkal run` left in its scratch folder, for the report."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from fkal.edge.reporting.finished import Finished, Material, material_of
 from fkal.edge.reporting.round_folders import rounds_in, weights_in
 from fkal.edge.reporting.splits import splits_in
 from fkal.edge.reporting.tracked_about import tracked_abouts
+from fkal.redaction import redacted
 
 
 def from_runs(out: Path, tracking: str | None) -> Material:
     """The finished experiments of the scratch folder `out`. Raises MissingRuns if nothing is finished there."""
     finished, left_out = finished_in(out, tracking)
-    source = ("--out", str(out), *(("--tracking-uri", tracking) if tracking else ()))
+    source = ("--out", str(out), *(("--tracking-uri", redacted(tracking)) if tracking else ()))
     return material_of(finished, source, left_out)
 
 
@@ -28,7 +30,9 @@ def finished_in(out: Path, tracking: str | None) -> tuple[list[Finished], list[s
     """
     folders = [path for path in sorted((out / "state").glob("*")) if any(path.glob("round-*.json"))]
     if not folders:
-        raise MissingRuns(f"{out / 'state'}: no finished iterations; run `fkal run --out {out}` first")
+        raise MissingRuns(
+            f"{out / 'state'}: no finished iterations; run `fkal run --out {shlex.quote(str(out))}` first"
+        )
     abouts = _abouts(folders, tracking)
     splits = splits_in(sorted((out / "splits").glob("*.json")))
     finished, left_out = [], []
