@@ -134,7 +134,11 @@ def experiments(sources: Sources, methods: str | None, seeds: str | None) -> lis
 
     What no option names is that of the file's grid, and without a grid as the settings have it.
     """
-    file = sources.file()
+    return experiments_of(sources.file(), sources, methods, seeds)
+
+
+def experiments_of(file: ParamsFile, sources: Sources, methods: str | None, seeds: str | None) -> list[Config]:
+    """The same of a params file that was read."""
     axes = [_ratios(file, sources.ratio), _methods(file, methods), _seeds(file, seeds)]
     several = prod(len(axis.layers) for axis in axes) * len(sources.datasets(file))
     if several > MOST_EXPERIMENTS:

@@ -8,18 +8,20 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fkal import config as configuration
 from fkal.algorithm import ALGO_VERSION
-from fkal.config import Config, ConfigError, Layer
+from fkal.config import LARGEST_SEED, Config, ConfigError, Layer
 from fkal.data.datasets import entry_of
+from fkal.documents import file_there
 from fkal.edge.adopting import adopt
 from fkal.edge.answers import MissingSettings
-from fkal.edge.configuring import PARAMS, Sources, experiments
+from fkal.edge.configuring import MOST_EXPERIMENTS, PARAMS, Sources, experiments
 from fkal.edge.progress import say
 from fkal.edge.publishing import CURVES, DESCRIPTORS, EXPERIMENTS, METRICS, PRETRAINED, SPLITS, TIMINGS
 from fkal.edge.whereabouts import HEARD, heard
@@ -29,8 +31,25 @@ from fkal.files import write_whole
 from fkal.grid import Grid
 from fkal.identity import revision, settings_of_first_descriptors, settings_of_split, settings_of_theta_0, settings_read
 from fkal.models import known_model
+from fkal.spelling import shortened
 
 PLAN = "plan"
+CELL = r"^[A-Za-z0-9_.:+-]*[A-Za-z0-9_:+-][A-Za-z0-9_.:+-]*(/[A-Za-z0-9_.:+-]*[A-Za-z0-9_:+-][A-Za-z0-9_.:+-]*)?$"
+"""One or two names of folders, neither of dots alone."""
+LONGEST_CELL = 250
+
+
+class StageWork(BaseModel):
+    """A plan file's own words: the cell, a seed for each experiment, the settings that the stage reads.
+
+    Beside these it has the versions of what makes its results.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    cell: str = Field(pattern=CELL, max_length=LONGEST_CELL)
+    seeds: list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]] = Field(min_length=1, max_length=MOST_EXPERIMENTS)
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,8 +74,9 @@ def plan(params: Path | None, root: Path, out: Path) -> None:
     for name in configuration.configuring(os.environ):
         if name not in HEARD:
             say(f"warning: the pipeline does not read {name}; set it in {params or PARAMS}")
-    adopt(root, out, say)
     files = dict(_files(params))
+    _refuse_no_folder(root)
+    adopt(root, out, say)
     for old in sorted((root / PLAN).rglob("*.yaml")):
         if old.relative_to(root / PLAN).as_posix() not in files:
             old.unlink()
@@ -66,6 +86,12 @@ def plan(params: Path | None, root: Path, out: Path) -> None:
         write_whole(path, yaml.safe_dump({"algorithm": ALGO_VERSION, **content}, sort_keys=False).encode())
     _clear(root, [name for name in files if "/methods/" in name])
     typer.echo(f"{root / PLAN}: {sum('/methods/' in name for name in files)} cells")
+
+
+def _refuse_no_folder(root: Path) -> None:
+    """Raises ConfigError where no folder can be."""
+    if file_there(root, f"--root {root}") and not root.is_dir():
+        raise ConfigError(f"--root {root}: is a file; name a folder")
 
 
 def _clear(root: Path, methods: Sequence[str]) -> None:
@@ -96,13 +122,13 @@ def planned_methods(path: Path) -> list[Planned]:
     """The work for each method, of a plan file that has several. Raises ConfigError as `planned` does."""
     values = _content(path)
     methods = values.get("methods")
-    if not isinstance(methods, list) or not methods:
+    if not isinstance(methods, list) or not methods or not all(isinstance(method, Mapping) for method in methods):
         raise ConfigError(_foreign(path))
     return [_planned(path, {"algorithm": values.get("algorithm"), **method}) for method in methods]
 
 
 def _content(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
+    if not file_there(path, f"--plan {path}"):
         raise MissingSettings(f"--plan {path}: there is no such file; make the plan of the grid: fkal plan")
     return configuration.from_file(path, str(path)).values
 
@@ -114,11 +140,24 @@ def _foreign(path: Path) -> str:
 def _planned(path: Path, values: Mapping[str, Any]) -> Planned:
     if values.get("algorithm") != ALGO_VERSION or not {"cell", "seeds", "settings"} <= set(values):
         raise ConfigError(_foreign(path))
-    settings = values["settings"]
-    layers = [Layer(str(path), settings), heard()]
-    configs = tuple(configuration.merged([*layers, Layer(str(path), {"seed": seed})]) for seed in values["seeds"])
+    work = _stage_work(path, values)
+    layers = [Layer(str(path), work.settings), heard()]
+    configs = tuple(configuration.merged([*layers, Layer(str(path), {"seed": seed})]) for seed in work.seeds)
     folder = path.parent.parent if path.parent.name == "methods" else path.parent
-    return Planned(str(values["cell"]), configs, folder.parent.parent, settings.get("data", {}))
+    return Planned(work.cell, configs, folder.parent.parent, work.settings.get("data", {}))
+
+
+def _stage_work(path: Path, values: Mapping[str, Any]) -> StageWork:
+    """Raises ConfigError, a line for each value that is none."""
+    try:
+        return StageWork.model_validate(dict(values))
+    except ValidationError as error:
+        problems = dict.fromkeys(
+            f"{path}: {each['loc'][0]} = {shortened(values.get(str(each['loc'][0])))}: {each['msg'].lower()}; "
+            "make it again: fkal plan"
+            for each in error.errors()
+        )
+        raise ConfigError("\n".join(problems)) from None
 
 
 def _files(params: Path | None) -> Iterator[tuple[str, Mapping[str, Any]]]:

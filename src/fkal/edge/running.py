@@ -28,6 +28,7 @@ from fkal.experiment import device_named, prepare
 from fkal.files import write_whole
 from fkal.identity import bias_name, experiment_name
 
+MOST_JOBS = 1024
 WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
 
@@ -47,8 +48,8 @@ def run(
     Everything that can be is checked before anything runs. Raises SomeFailed when one of several
     fails while running.
     """
-    if jobs < 1:
-        raise ConfigError(f"--jobs {jobs}: at least one experiment is at work; give 1 or more")
+    if not 1 <= jobs <= MOST_JOBS:
+        raise ConfigError(f"--jobs {jobs}: give 1 to {MOST_JOBS} experiments to be at work at once")
     refuse_unusable(out)
     planned = _distinct(configs, out)
     if dry_run:

@@ -1,6 +1,7 @@
 """The search space of a study: which settings it tries, in which ranges, and how a trial's values become settings."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -25,7 +26,7 @@ from fkal.engine.pretraining import PretrainConfig
 from fkal.engine.training import TrainConfig
 from fkal.engine.vaal import VaalConfig
 from fkal.models import MODELS
-from fkal.spelling import did_you_mean
+from fkal.spelling import did_you_mean, shortened
 from fkal.tuned import nested, value_at
 
 TAPS = "acquisition.taps"
@@ -90,6 +91,9 @@ class Range(BaseModel):
 
     @model_validator(mode="after")
     def _in_order(self) -> "Range":
+        for end in (self.low, self.high, self.step or 0):
+            if not math.isfinite(end):
+                raise ValueError(f"{end}: ranges end; give finite numbers")
         if self.low >= self.high:
             raise ValueError(f"low {self.low} is not below high {self.high}; exchange them")
         if self.log and (self.low <= 0 or self.step is not None):
@@ -212,7 +216,7 @@ def _refuse_unsearchable(key: str, base: Config, known: Sequence[str]) -> None:
         raise ConfigError(f"space: {short[key]}: {base.acquisition.name} does not read {key}; leave it out")
     near = did_you_mean(key, [*known, *SHORT])
     raise ConfigError(
-        f"space: {key!r} cannot be searched; {near}known: {', '.join(SHORT)}, and in full {', '.join(known)}"
+        f"space: {shortened(key)} cannot be searched; {near}known: {', '.join(SHORT)}, and in full {', '.join(known)}"
     )
 
 
