@@ -273,16 +273,24 @@ def strangers(environment: Mapping[str, str]) -> list[str]:
     return sorted(n for n in environment if n.startswith(ENVIRONMENT) and n not in known)
 
 
-def from_assignments(assignments: Sequence[str]) -> Layer:
-    """`section.key=value`, each value read as YAML. Raises ConfigError where two of them contradict each other."""
+def from_assignments(assignments: Sequence[str], *, once: bool = False) -> Layer:
+    """`section.key=value`, each value read as YAML; of two for one key the later counts.
+
+    With `once`, as a command has it, two that differ are refused. Raises ConfigError.
+    """
     values: dict[str, Any] = {}
+    together: dict[str, Any] = {}
     said: dict[Key, tuple[Any, str]] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not all(part.strip() for part in key.split(".")):
             raise ConfigError(f"--set {shortened(assignment)}: give section.key=value, say train.lr=0.1")
         where = f"--set {key if len(key) <= LONGEST_TEXT else shortened(key)}"
-        _assign(values, key.strip().split("."), yaml_value(text, where), f"--set {assignment}", said)
+        path, value, own = key.strip().split("."), yaml_value(text, where), dict[str, Any]()
+        _assign(own, path, value, f"--set {assignment}", {})
+        if once:
+            _assign(together, path, value, f"--set {assignment}", said)
+        _update(values, own, {}, "", ())
     return Layer(SET, values)
 
 

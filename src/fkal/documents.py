@@ -35,7 +35,7 @@ def file_bytes(path: Path, where: str, *, most: int = MOST_BYTES) -> bytes:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
-            raise ConfigError(f"{where}: is {kind}; name a regular file")
+            raise ConfigError(f"{where}: cannot be read: it is {kind}; name a regular file")
         if status.st_size > most:
             raise ConfigError(f"{where}: has {status.st_size:,} bytes; give a file of at most {most:,}")
         return path.read_bytes()

@@ -12,7 +12,7 @@ datasets:
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -136,14 +136,17 @@ def _grid(values: Any, origin: str) -> Grid | None:
     try:
         grid = Grid.model_validate(values)
     except ValidationError as error:
-        problems = dict.fromkeys(_problem(e, origin) for e in error.errors())  # a number can be none in two ways
+        wrong = [
+            e for e in error.errors() if e["type"] != "too_short" or not e["input"]
+        ]  # a wrong item shortens a list
+        problems = dict.fromkeys(_problem(e, origin) for e in wrong)
         raise ConfigError("\n".join(problems)) from None
     for key in ("dataset", "ratio", "method"):
         given = getattr(grid, key)
         twice = [value for value in given if given.count(value) > 1]
         if twice:
             raise ConfigError(f"{origin}: grid.{key}: {shortened(twice[0])} stands twice; give it once")
-    _refuse_unspeakable([*grid.dataset, *grid.method], f"{origin}: grid")
+    refuse_unspeakable([*grid.dataset, *grid.method], f"{origin}: grid")
     return grid
 
 
@@ -167,11 +170,12 @@ def _methods(values: Any, origin: str) -> dict[str, str]:
         raise ConfigError(
             f"{origin}: methods = {shortened(values)}: give names with a method each, say {{pcc_conv2: pcc@conv2}}"
         )
-    _refuse_unspeakable(values, f"{origin}: methods")
+    refuse_unspeakable(values, f"{origin}: methods")
     return dict(values)
 
 
-def _refuse_unspeakable(names: Any, where: str) -> None:
+def refuse_unspeakable(names: Iterable[Any], where: str) -> None:
+    """Raises ConfigError for names that no stage and no file of the pipeline can have."""
     for name in names:
         if len(str(name)) > LONGEST_NAME:
             raise ConfigError(
@@ -188,7 +192,7 @@ def _mappings(values: Any, where: str) -> dict[str, Mapping[str, Any]]:
     if not isinstance(values, dict) or not all(isinstance(section, dict) for section in values.values()):
         raise ConfigError(f"{where}: give the settings of each dataset under its name")
     _refuse_numbered(values, where)
-    _refuse_unspeakable(values, where)
+    refuse_unspeakable(values, where)
     return dict(values)
 
 

@@ -101,7 +101,7 @@ class Sources:
         return [
             configuration.from_environment(self.environment),
             Layer("--data-root", root),
-            configuration.from_assignments(self.assignments),
+            configuration.from_assignments(self.assignments, once=True),
         ]
 
 

@@ -7,7 +7,7 @@ from textwrap import indent
 from fkal import config as configuration
 from fkal.config import ConfigError
 from fkal.edge.configuring import Sources, experiments_of, seed_numbers
-from fkal.grid import params_of
+from fkal.grid import params_of, refuse_unspeakable
 from fkal.spelling import shortened
 
 HEAD = """\
@@ -38,7 +38,10 @@ def grid_text(datasets: Sequence[str], ratios: Sequence[str], methods: Sequence[
     seed_numbers(seeds)
     for ratio in ratios:
         _refuse_no_ratio(ratio)
+    for method in methods:
+        configuration.method_layer(method)
     named = {method.replace("@", "_").replace("+", "_"): method for method in methods}
+    refuse_unspeakable(named, "--method")
     if len(named) < len(methods):
         raise ConfigError(f"--method {','.join(methods)}: two have one name in the pipeline; write the params by hand")
     head = HEAD.format(datasets=", ".join(datasets), ratios=", ".join(ratios), methods=", ".join(named), seeds=seeds)

@@ -246,7 +246,8 @@ def _distribution(key: str, value: Any, now: Any) -> BaseDistribution:
     try:
         return Range.model_validate(dict(value)).distribution(now)
     except ValidationError as error:
-        raise ConfigError("\n".join(_problem(key, each) for each in error.errors())) from None
+        problems = {each["loc"][:1]: _problem(key, each) for each in reversed(error.errors())}  # int or float: one
+        raise ConfigError("\n".join(reversed(problems.values()))) from None
 
 
 def _problem(key: str, error: Any) -> str:
@@ -256,7 +257,7 @@ def _problem(key: str, error: Any) -> str:
         return f"{place}: unknown; {did_you_mean(str(error['loc'][0]), known)}known here: {', '.join(known)}"
     if error["type"] == "value_error":
         return f"{place}: {error['ctx']['error']}"
-    return f"{place}: {error['msg'].lower()}"
+    return f"{place} = {shortened(error['input'])}: {error['msg'].lower()}"
 
 
 def _refuse_impossible(base: Config, key: str, distribution: BaseDistribution, now: Any) -> None:

@@ -118,8 +118,10 @@ def tune(
 def planned(given: configuring.Sources, method: str | None, seeds: str | None, wishes: Wishes, out: Path) -> Plan:
     """Raises ConfigError for wishes that cannot be met."""
     config = configuring.settings(given, method)
-    if not 1 <= wishes.trials <= MOST_TRIALS:
-        raise ConfigError(f"--trials {wishes.trials}: give 1 to {MOST_TRIALS:,}")
+    if wishes.trials < 1:
+        raise ConfigError(f"--trials {wishes.trials}: give at least 1")
+    if wishes.trials > MOST_TRIALS:
+        raise ConfigError(f"--trials {wishes.trials}: give at most {MOST_TRIALS:,}")
     base = _held_out(config, wishes.holdout)
     more = [name.strip() for name in wishes.space.split(",")] if wishes.space else []
     numbers = configuring.seed_numbers(seeds) if seeds else [base.seed]
@@ -189,7 +191,10 @@ def _space_section(given: configuring.Sources) -> Mapping[str, Any] | None:
         return None
     if not isinstance(section, Mapping) or not isinstance(section.get("space"), Mapping):
         raise ConfigError("tune: give a section with a space, say tune: {space: {train.batch_size: [10, 25, 50]}}")
-    unknown = [str(key) for key in section if key != "space"]
+    for key in (*section, *section["space"]):
+        if not isinstance(key, str):
+            raise ConfigError(f"tune: the key {shortened(key)} is no name; keys are names such as train.lr")
+    unknown = [key for key in section if key != "space"]
     if unknown:
         raise ConfigError(
             f"tune.{unknown[0][:60]}: unknown key; {did_you_mean(unknown[0], ['space'])}known here: space"

@@ -21,6 +21,7 @@ PATHS = frozenset(
 LONGEST_FILE_NAME = 255
 LONGEST_PATH = 4000
 LONGEST_MESSAGE = 300
+ARGUMENTS = "fkal.arguments"
 
 
 class OneLineErrors(TyperGroup):
@@ -33,6 +34,7 @@ class OneLineErrors(TyperGroup):
         problems = list(dict.fromkeys(_problems(args)))
         if problems:
             _end(problems)
+        ctx.meta[ARGUMENTS] = tuple(args)
         try:
             return super().parse_args(ctx, args)
         except UsageError as error:
@@ -83,8 +85,19 @@ def _line(error: Any, ctx: Any) -> str:
     message = " ".join(error.format_message().split()).rstrip(".")
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]}..."
-    command = (error.ctx or ctx).command_path
-    return f"{message}; what it takes: {command} --help"
+    command = error.ctx.command_path if error.ctx else f"{ctx.command_path} {ctx.invoked_subcommand or ''}".rstrip()
+    return f"{_given(error, ctx.meta.get(ARGUMENTS, ()))}{message}; what it takes: {command} --help"
+
+
+def _given(error: Any, args: Sequence[str]) -> str:
+    """The option and value that an error is about; typer does not say the value."""
+    param = getattr(error, "param", None)
+    if param is None or not isinstance(error, typer.BadParameter):
+        return ""
+    values = [value for option, value in _values(args) if option in param.opts]
+    if not values and isinstance(param.envvar, str) and param.envvar in os.environ:
+        return f"{param.envvar}={shortened(os.environ[param.envvar])}: "
+    return f"{param.opts[0]} {shortened(values[-1])}: " if values else ""
 
 
 def _end(problems: Sequence[str]) -> NoReturn:
