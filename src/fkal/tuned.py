@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fkal.config import Config, ConfigError, Layer, digest_of, from_file
 from fkal.documents import file_there
 from fkal.files import write_whole
-from fkal.spelling import did_you_mean, shortened
+from fkal.spelling import READABLE, did_you_mean, shortened
 
 STUDY = "study"
 HEADER = """\
@@ -162,7 +162,7 @@ def _known(path: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
             if name not in defaults[section]:
                 known = did_you_mean(str(name), defaults[section])
                 raise ConfigError(
-                    f"{path}: {section}.{shortened(name)}: unknown key; {known}remove it or spell it as it is known"
+                    f"{path}: {section}.{str(name)[:READABLE]}: unknown key; {known}remove it or spell it as it is known"
                 )
             values[f"{section}.{name}"] = value
     return values
@@ -171,7 +171,7 @@ def _known(path: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
 def _problem(path: Path, error: Any) -> str:
     key = ".".join(str(part) for part in (STUDY, *error["loc"]))
     return (
-        f"{path}: {key} = {shortened(error['input'])}: {error['msg'].lower()}; "
+        f"{path}: {key}: {error['msg'].lower()}; it is {shortened(error['input'])}; "
         "let `fkal tune --force` write the file anew"
     )
 

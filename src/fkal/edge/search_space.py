@@ -257,7 +257,7 @@ def _problem(key: str, error: Any) -> str:
         return f"{place}: unknown; {did_you_mean(str(error['loc'][0]), known)}known here: {', '.join(known)}"
     if error["type"] == "value_error":
         return f"{place}: {error['ctx']['error']}"
-    return f"{place} = {shortened(error['input'])}: {error['msg'].lower()}"
+    return f"{place}: {error['msg'].lower()}; it is {shortened(error['input'])}"
 
 
 def _refuse_impossible(base: Config, key: str, distribution: BaseDistribution, now: Any) -> None:

@@ -60,7 +60,7 @@ class SgdConfig:
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum = {self.momentum}; give a value in [0, 1)")
         if not 0 <= self.weight_decay <= LARGEST_RATE:
-            raise ValueError(f"weight_decay = {self.weight_decay}; give 0 to {LARGEST_RATE:g}")
+            raise ValueError(f"weight_decay = {self.weight_decay}; give 0 or more, up to {LARGEST_RATE:g}")
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay = {self.decay}; give a factor in (0, 1]")
 

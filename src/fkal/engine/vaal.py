@@ -79,7 +79,7 @@ class VaalConfig:
                 raise ValueError(f"{key} = {getattr(self, key)}; give a value in (0, 1]")
         for key in ("beta", "adversarial"):
             if not 0 <= getattr(self, key) <= LARGEST_WEIGHT:
-                raise ValueError(f"{key} = {getattr(self, key)}; give 0 to {LARGEST_WEIGHT:g}")
+                raise ValueError(f"{key} = {getattr(self, key)}; give 0 or more, up to {LARGEST_WEIGHT:g}")
 
     def factor(self, iteration: int) -> float:
         """What `lr` is multiplied by in this iteration (counted from 0)."""
