@@ -161,9 +161,8 @@ def _known(path: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in given.items():
             if name not in defaults[section]:
                 known = did_you_mean(str(name), defaults[section])
-                raise ConfigError(
-                    f"{path}: {section}.{str(name)[:READABLE]}: unknown key; {known}remove it or spell it as it is known"
-                )
+                key = f"{section}.{str(name)[:READABLE]}"
+                raise ConfigError(f"{path}: {key}: unknown key; {known}remove it or spell it as it is known")
             values[f"{section}.{name}"] = value
     return values
 
