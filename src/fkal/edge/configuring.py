@@ -111,15 +111,11 @@ def refuse_contradictions(assigned: Layer, options: Sequence[Layer]) -> None:
     for option in options:
         for key, value in flattened_leaves(option.values):
             if key in said and not same_value(said[key], value):
-                origin = option.origin if option.origin.startswith("--method") else f"{option.origin} {value}"
+                origin = option.origin if " " in option.origin else f"{option.origin} {value}"
                 raise ConfigError(
-                    f"{shortened_words(origin)} and {SET} {key}={shortened(said[key])} contradict each other: "
+                    f"{origin[:LONGEST_NAME]} and {SET} {key}={shortened(said[key])} contradict each other: "
                     f"{key} is {shortened(value)} by the option; give one of them"
                 )
-
-
-def shortened_words(text: str) -> str:
-    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
 
 
 class Axis(NamedTuple):
@@ -184,7 +180,7 @@ def _named_dataset(sources: Sources, settings: Sequence[Layer]) -> list[Layer]:
     """What --dataset says of the data: the name that the settings of the dataset have."""
     if sources.dataset is None:
         return []
-    return [Layer(f"--dataset {sources.dataset}, whose", {"data": {"name": configuration.merged(settings).data.name}})]
+    return [Layer(f"--dataset {sources.dataset}", {"data": {"name": configuration.merged(settings).data.name}})]
 
 
 def _refuse_long(config: Config) -> None:
