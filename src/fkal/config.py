@@ -23,11 +23,13 @@ from fkal.acquisition.fisher import MATCHINGS
 from fkal.acquisition.settings import AcquisitionConfig
 from fkal.core.kernels import R_ZG
 from fkal.data.config import BiasConfig, DataConfig
+from fkal.documents import yaml_of, yaml_of_file, yaml_reason
 from fkal.engine.pretraining import PretrainConfig
 from fkal.engine.training import TrainConfig
 from fkal.engine.vaal import VaalConfig
+from fkal.errors import ConfigError as ConfigError
 from fkal.models.registry import ModelConfig
-from fkal.spelling import did_you_mean
+from fkal.spelling import did_you_mean, shortened
 
 ENVIRONMENT = "FKAL_"
 DATA_ROOT = "FKAL_DATA_ROOT"
@@ -35,6 +37,21 @@ JOBS = "FKAL_JOBS"
 PSEUDO_LABEL = "acquisition.pseudo_label"
 NOT_CONFIGURATION = frozenset({DATA_ROOT, JOBS})
 
+LONGEST_TEXT = 200
+"""Characters of a name."""
+LONGEST_PATH = 4000
+PATHS = frozenset({"data.root", "data.folder"})
+LONGEST_LIST = 10_000
+LONGEST_METHOD = 1000
+LONGEST_NAME = 100
+"""Characters of what names a file or a folder."""
+MOST_PROBLEMS = 20
+"""So many are listed."""
+LARGEST_SEED = 2**63 - 1
+LARGEST_HOLDOUT = 10_000_000
+DEEPEST_KEY = 3
+SET = "--set"
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 RULES = {
     "dataclass_type": "give a section, keys with values",
@@ -43,10 +60,6 @@ RULES = {
     "string_pattern_mismatch": "give auto, cpu, cuda, cuda:1 or mps",  # of device, the only pattern there is
 }
 """What is wanted, where pydantic would speak of Python's types."""
-
-
-class ConfigError(ValueError):
-    """One line a problem: the key, the value, what is allowed."""
 
 
 class Config(BaseModel):
@@ -67,9 +80,9 @@ class Config(BaseModel):
     acquisition: AcquisitionConfig = AcquisitionConfig()
     vaal: VaalConfig = VaalConfig()
     protocol: Literal["last", "paper"] = "last"
-    holdout: int = Field(default=0, ge=0)
-    seed: int = Field(default=0, ge=0)
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    holdout: int = Field(default=0, ge=0, le=LARGEST_HOLDOUT)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$")
     threads: int | None = Field(default=None, ge=1, le=1024)
 
     @model_validator(mode="before")
@@ -127,7 +140,9 @@ def preset(name: str) -> Path:
     """The params file of a preset. Raises ConfigError for an unknown name."""
     known = presets()
     if name not in known:
-        raise ConfigError(f"preset {name!r} is unknown; {did_you_mean(name, known)}presets: {', '.join(known)}")
+        raise ConfigError(
+            f"preset {shortened(name)} is unknown; {did_you_mean(name, known)}presets: {', '.join(known)}"
+        )
     return known[name]
 
 
@@ -156,38 +171,88 @@ def merged(layers: Iterable[Layer]) -> Config:
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in layers:
+        _refuse_unreadable(layer)
         _update(values, layer.values, origins, layer.origin, ())
     flags = [key for key, value in flattened(values) if isinstance(value, bool) and key != PSEUDO_LABEL]
     if flags:
         raise ConfigError(
-            "\n".join(f"{key}: true or false; no setting is a flag, give a number or a name" for key in flags)
+            _lines([f"{key}: true or false; no setting is a flag, give a number or a name" for key in flags])
         )
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_problem(e, origins) for e in error.errors())) from None
+        raise ConfigError(_lines([_problem(e, origins) for e in error.errors()])) from None
+
+
+def _lines(problems: Sequence[str]) -> str:
+    """A line a problem, each once; of very many the first."""
+    each = list(dict.fromkeys(problems))
+    more = [f"and {len(each) - MOST_PROBLEMS:,} more; correct these first"] if len(each) > MOST_PROBLEMS else []
+    return "\n".join([*each[:MOST_PROBLEMS], *more])
 
 
 def from_file(path: Path, origin: str) -> Layer:
+    """The settings of a YAML file. Raises ConfigError for a file that has none."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_SafeLoader)
-    except OSError as error:
-        raise ConfigError(f"{origin}: cannot be read: {error.strerror}; name a params file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
+        values = yaml_of_file(path, origin)
+    except FileNotFoundError:
+        raise ConfigError(f"{origin}: there is no such file; name a params file") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{origin}: holds {type(values).__name__}; give a mapping of sections")
     return Layer(origin, values)
 
 
+def _refuse_unreadable(layer: Layer) -> None:
+    """Raises ConfigError for settings that are no sections with keys, and for texts and lists of no sensible length."""
+    if not isinstance(layer.values, Mapping):
+        raise ConfigError(f"{layer.origin}: {shortened(layer.values)} is no mapping; give sections with keys")
+    for section, values in layer.values.items():
+        keys = [section, *(values if isinstance(values, Mapping) else ())]
+        for key in keys:
+            if not isinstance(key, str):
+                raise ConfigError(f"{layer.origin}: the key {shortened(key)} is no name; sections and keys have names")
+    for key, value in flattened_leaves(layer.values):
+        _refuse_boundless(key, value, layer.origin)
+
+
+def flattened_leaves(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Dotted keys of sections with their values as they are."""
+    for section, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{section}.{key}", each) for key, each in value.items())
+        else:
+            yield section, value
+
+
+def _refuse_boundless(key: str, value: Any, origin: str) -> None:
+    shown = key if len(key) <= LONGEST_TEXT else shortened(key)
+    for part in _parts(value):
+        most = LONGEST_PATH if key in PATHS else LONGEST_TEXT
+        if isinstance(part, str) and len(part) > most:
+            raise ConfigError(f"{shown} = {shortened(part)}: give at most {most} characters (in {origin})")
+        if isinstance(part, str) and CONTROL.search(part):
+            raise ConfigError(f"{shown} = {shortened(part)}: has control characters; leave them out (in {origin})")
+        if isinstance(part, list | dict) and len(part) > LONGEST_LIST:
+            raise ConfigError(f"{shown}: lists {len(part):,} values; give at most {LONGEST_LIST:,} (in {origin})")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """The value, and what is in it; nesting is bounded where files are read."""
+    yield value
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for each in inner:
+        yield from _parts(each)
+
+
 def from_environment(environment: Mapping[str, str]) -> Layer:
     """`FKAL_SECTION__KEY` variables; `FKAL_DATA_ROOT` is short for `FKAL_DATA__ROOT`."""
     values: dict[str, Any] = {}
+    said: dict[Key, tuple[Any, str]] = {}
     if DATA_ROOT in environment:
-        _assign(values, ["data", "root"], environment[DATA_ROOT])
+        _assign(values, ["data", "root"], environment[DATA_ROOT], DATA_ROOT, said)
     for name in sorted(configuring(environment)):
         path = name.removeprefix(ENVIRONMENT).lower().split("__")
-        _assign(values, path, yaml_value(environment[name], name))
+        _assign(values, path, yaml_value(environment[name], name), name, said)
     return Layer("environment", values)
 
 
@@ -208,18 +273,30 @@ def strangers(environment: Mapping[str, str]) -> list[str]:
     return sorted(n for n in environment if n.startswith(ENVIRONMENT) and n not in known)
 
 
-def from_assignments(assignments: Sequence[str]) -> Layer:
+def from_assignments(assignments: Sequence[str], *, once: bool = False) -> Layer:
+    """`section.key=value`, each value read as YAML; of two for one key the later counts.
+
+    With `once`, as a command has it, two that differ are refused. Raises ConfigError.
+    """
     values: dict[str, Any] = {}
+    together: dict[str, Any] = {}
+    said: dict[Key, tuple[Any, str]] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {assignment!r}: give path.to.key=value, say train.lr=0.1")
-        _assign(values, key.strip().split("."), yaml_value(text, f"--set {key}"))
-    return Layer("--set", values)
+        if not equals or not all(part.strip() for part in key.split(".")):
+            raise ConfigError(f"--set {shortened(assignment)}: give section.key=value, say train.lr=0.1")
+        where = f"--set {key if len(key) <= LONGEST_TEXT else shortened(key)}"
+        path, value, own = key.strip().split("."), yaml_value(text, where), dict[str, Any]()
+        _assign(own, path, value, f"--set {assignment}", {})
+        if once:
+            _assign(together, path, value, f"--set {assignment}", said)
+        _update(values, own, {}, "", ())
+    return Layer(SET, values)
 
 
 METHOD = re.compile(r"(?P<name>pfk(?=_)|[^:@]+)(_(?P<pseudo_label>[^:@]+))?(?P<marks>(:[^:@]+)*)(@(?P<taps>.+))?")
-COUNT = re.compile(r"(?P<letter>[ek])(?P<count>\d+)")
+COUNT = re.compile(r"(?P<letter>[ek])(?P<count>[0-9]+)")
+MOST_COUNT_DIGITS = 9
 COUNTS = {"e": "ensemble", "k": "samples"}
 RANDOM_THETA_0 = "random_theta_0"
 HEAD_ONLY = "head_only"
@@ -238,7 +315,11 @@ def method_layer(spec: str) -> Layer:
     What is not said stays as configured.
     Raises ConfigError for what is not of this form.
     """
+    if len(spec) > LONGEST_METHOD:
+        raise ConfigError(f"--method {shortened(spec)}: give at most {LONGEST_METHOD} characters")
     name = re.split("[:@]", spec)[0]
+    if len(name) > LONGEST_NAME:
+        raise ConfigError(f"--method {shortened(name)}: a method's name has at most {LONGEST_NAME} characters")
     match = METHOD.fullmatch(NAMED.get(name, name) + spec[len(name) :])
     if match is None:
         raise ConfigError(f"--method {spec!r}: give NAME[_PSEUDO-LABEL][:MARK...][@TAP+TAP], say pfk_joint@conv2")
@@ -257,6 +338,8 @@ def method_layer(spec: str) -> Layer:
 def _marked(spec: str, mark: str) -> dict[str, Any]:
     """The settings that one mark of a method's short name stands for."""
     count = COUNT.fullmatch(mark)
+    if count and len(count["count"]) > MOST_COUNT_DIGITS:
+        raise ConfigError(f"--method {spec[:LONGEST_NAME]}: {shortened(mark)}: give at most {MOST_COUNT_DIGITS} digits")
     if count:
         return {"acquisition": {COUNTS[count["letter"]]: int(count["count"])}}
     if mark in R_ZG:
@@ -276,29 +359,67 @@ def _marked(spec: str, mark: str) -> dict[str, Any]:
 
 
 def yaml_value(text: str, where: str) -> Any:
+    """The value of an assignment or a variable. Raises ConfigError for what is none."""
     try:
-        return yaml.load(text, Loader=_SafeLoader)
+        return yaml_of(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: {text!r} is not a YAML value: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{where}: {shortened(text)} is not a YAML value: {yaml_reason(error)}") from None
 
 
-class _SafeLoader(yaml.SafeLoader):
-    """Plain values only, and no key twice: of two the safe loader silently takes the latter."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        twice = sorted({key for key in keys if isinstance(key, str) and keys.count(key) > 1})
-        if twice:
-            raise yaml.YAMLError(f"key {twice[0]!r} stands twice; give it once{node.start_mark}")
-        return super().construct_mapping(node, deep)
+Key = tuple[str, ...]
 
 
-def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    for key in path[:-1]:
-        values = values.setdefault(key, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"{'.'.join(path)}: {key} has a value already; set one or the other")
-    values[path[-1]] = value
+def _assign(
+    values: dict[str, Any], path: Sequence[str], value: Any, origin: str, said: dict[Key, tuple[Any, str]]
+) -> None:
+    """Set a value, or those of a whole section; `said` has each with where it was given.
+
+    Raises ConfigError for a value that contradicts one given before, and for keys that no setting can have.
+    """
+    if len(path) > DEEPEST_KEY:
+        raise ConfigError(f"{shortened(origin)}: {shortened('.'.join(path))} is too deep; give section.key=value")
+    for where, each in _leaves(tuple(path), value):
+        _refuse_contradiction(values, where, each, origin, said)
+        place = values
+        for key in where[:-1]:
+            place = place.setdefault(key, {})
+        place[where[-1]] = each
+        said[where] = each, origin
+
+
+def _leaves(path: Key, value: Any) -> Iterable[tuple[Key, Any]]:
+    if len(path) == 1 and isinstance(value, dict):
+        yield from (((*path, key), each) for key, each in value.items())
+    else:
+        yield path, value
+
+
+def _refuse_contradiction(
+    values: Mapping[str, Any], where: Key, value: Any, origin: str, said: Mapping[Key, tuple[Any, str]]
+) -> None:
+    if where in said:
+        before, first = said[where]
+        if not same_value(before, value):
+            raise ConfigError(f"{shortened(first)} and {shortened(origin)} contradict each other; give one of them")
+        return
+    there: Any = values
+    for key in where:
+        if not isinstance(there, Mapping):
+            break
+        if key not in there:
+            return
+        there = there[key]
+    raise ConfigError(f"{shortened(origin)}: {where[0]} has a value already; set the section or its keys, not both")
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two values of one setting mean the same, however they are written: 100 and 100.0, or `true`."""
+    if one == other or str(one).lower() == str(other).lower():
+        return True
+    try:
+        return float(one) == float(other)
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _update(
@@ -309,7 +430,7 @@ def _update(
     path: tuple[str, ...],
 ) -> None:
     for key, value in over.items():
-        here = (*path, str(key))
+        here = (*path, str(key))  # classes are numbers
         origins[".".join(here)] = origin
         if isinstance(value, Mapping) and isinstance(values.get(key), dict):
             _update(values[key], value, origins, origin, here)
@@ -323,7 +444,7 @@ def _update(
 def _problem(error: Any, origins: Mapping[str, str]) -> str:
     """One line: the key, the value, what is allowed, where it was given."""
     path = [str(part) for part in error["loc"]]
-    key = ".".join(path) or "configuration"
+    key = ".".join(part if len(part) <= LONGEST_TEXT else shortened(part) for part in path) or "configuration"
     origin = next((origins[k] for k in _ancestors(path) if k in origins), None)
     where = f" (in {origin})" if origin else ""
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
@@ -333,7 +454,7 @@ def _problem(error: Any, origins: Mapping[str, str]) -> str:
         section = f"{key}." if path else ""
         return f"{section}{error['ctx']['error']}{_origin_of(str(error['ctx']['error']), key, origins) or where}"
     rule = RULES.get(error["type"]) or error["msg"].lower()
-    return f"{key} = {error['input']!r}: {rule}{where}"
+    return f"{key} = {shortened(error['input'])}: {rule}{where}"
 
 
 def _origin_of(message: str, section: str, origins: Mapping[str, str]) -> str:

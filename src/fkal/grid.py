@@ -10,17 +10,18 @@ datasets:
   mnist: {data: {name: mnist}, train: {...}, ...}
 """
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fkal.config import Config, ConfigError, Layer, from_file
+from fkal.config import LONGEST_NAME, Config, ConfigError, Layer, from_file
 from fkal.identifiers import GRID_NAME
-from fkal.spelling import did_you_mean
+from fkal.spelling import did_you_mean, shortened
 
 SECTIONS = ("grid", "methods", "datasets", "tune")
 """What a params file may hold beside the settings of an experiment."""
@@ -29,14 +30,30 @@ NAME = re.compile(GRID_NAME)
 """What a cell's file and its stage can be called; DVC takes no @ in the name of a stage."""
 
 
+MOST_NAMES = 1000
+"""Of datasets, of ratios, of methods in a grid."""
+
+
+def _number(value: Any) -> Any:
+    """Raises ValueError for what the pipeline would write otherwise than it was given."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{shortened(value)} is no number; give some, say [1, 100]")
+    if value < 1:
+        raise ValueError(f"{shortened(value)} is below 1; give 1 or more")
+    return value
+
+
+Ratio = Annotated[int | float, BeforeValidator(_number)]
+
+
 class Grid(BaseModel):
     """What is compared. `ratio` is `bias.ratio`; empty leaves the one of the settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: tuple[str, ...] = Field(min_length=1)
-    ratio: tuple[int | float, ...] = ()
-    method: tuple[str, ...] = Field(min_length=1)
+    dataset: tuple[str, ...] = Field(min_length=1, max_length=MOST_NAMES)
+    ratio: tuple[Ratio, ...] = Field(default=(), max_length=MOST_NAMES)
+    method: tuple[str, ...] = Field(min_length=1, max_length=MOST_NAMES)
     seeds: Annotated[str, BeforeValidator(str)] = "0"
 
 
@@ -59,7 +76,7 @@ class ParamsFile:
             known = ", ".join(self.datasets)
             hint = did_you_mean(dataset or "", self.datasets)
             raise ConfigError(
-                f"{self.origin}: datasets has no {dataset!r}; {hint}it has: {known}; "
+                f"{self.origin}: datasets has no {shortened(dataset)}; {hint}it has: {known}; "
                 "`fkal grid` prints a file with others"
             )
         return Layer(f"{self.origin}: datasets.{dataset}", self.datasets[dataset])
@@ -74,14 +91,23 @@ def params_file(path: Path, origin: str) -> ParamsFile:
 
     Raises ConfigError for what is wrong in it.
     """
-    values = dict(from_file(path, origin).values)
+    return params_of(from_file(path, origin).values, origin)
+
+
+def params_of(given: Mapping[str, Any], origin: str) -> ParamsFile:
+    """The same of a file's content."""
+    values = dict(given)
+    _refuse_numbered(values, origin)
     sections = {name: values.pop(name) for name in SECTIONS if name in values}
     if "datasets" in sections and values:
-        raise ConfigError(f"{origin}: {', '.join(values)} beside datasets; settings stand under datasets.NAME")
+        raise ConfigError(
+            f"{origin}: {shortened(', '.join(values))} beside datasets; settings stand under datasets.NAME"
+        )
     unknown = [key for key in values if key not in Config.model_fields]
     if unknown and sections:
         raise ConfigError(
-            f"{origin}: {unknown[0]}: unknown key; {did_you_mean(unknown[0], SECTIONS)}known: {', '.join(SECTIONS)}"
+            f"{origin}: {unknown[0][:LONGEST_NAME]}: unknown key; {did_you_mean(unknown[0], SECTIONS)}"
+            f"known: {', '.join(SECTIONS)}"
         )
     file = ParamsFile(
         origin=origin,
@@ -95,20 +121,33 @@ def params_file(path: Path, origin: str) -> ParamsFile:
     return file
 
 
+def _refuse_numbered(values: Mapping[Any, Any], where: str) -> None:
+    """Raises ConfigError for keys that are numbers, which only classes have."""
+    for key in values:
+        if not isinstance(key, str):
+            raise ConfigError(f"{where}: the key {shortened(key)} is no name; keys are names, in quotes if need be")
+
+
 def _grid(values: Any, origin: str) -> Grid | None:
     if values is None:
         return None
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{origin}: grid = {shortened(values)}: give dataset, ratio, method and seeds")
+    _refuse_numbered(values, f"{origin}: grid")
     try:
         grid = Grid.model_validate(values)
     except ValidationError as error:
-        problems = dict.fromkeys(_problem(e, origin) for e in error.errors())  # a number can be none in two ways
+        wrong = [
+            e for e in error.errors() if e["type"] != "too_short" or not e["input"]
+        ]  # a wrong item shortens a list
+        problems = dict.fromkeys(_problem(e, origin) for e in wrong)
         raise ConfigError("\n".join(problems)) from None
     for key in ("dataset", "ratio", "method"):
         given = getattr(grid, key)
         twice = [value for value in given if given.count(value) > 1]
         if twice:
-            raise ConfigError(f"{origin}: grid.{key}: {twice[0]!r} stands twice; give it once")
-    _refuse_unspeakable([*grid.dataset, *grid.method], f"{origin}: grid")
+            raise ConfigError(f"{origin}: grid.{key}: {shortened(twice[0])} stands twice; give it once")
+    refuse_unspeakable([*grid.dataset, *grid.method], f"{origin}: grid")
     return grid
 
 
@@ -119,28 +158,33 @@ def _problem(error: Any, origin: str) -> str:
         known = list(Grid.model_fields)
         return f"{origin}: {key}: unknown key; {did_you_mean(name, known)}known here: {', '.join(known)}"
     if error["type"] == "tuple_type":
-        return f"{origin}: {key} = {error['input']!r}: give a list, say [{error['input']}]"
+        return f"{origin}: {key} = {shortened(error['input'])}: give a list, say [{str(error['input'])[:LONGEST_NAME]}]"
     if error["type"] == "too_short":
         return f"{origin}: {key} = []: names none; give one or more, or leave grid out"
-    if error["type"] in ("int_parsing", "float_parsing"):
-        return f"{origin}: grid.{error['loc'][0]}: {error['input']!r} is no number; give some, say [1, 100]"
-    return f"{origin}: {key} = {error['input']!r}: {error['msg'].lower()}"
+    if error["type"] == "value_error":
+        return f"{origin}: grid.{error['loc'][0]}: {error['ctx']['error']}"
+    return f"{origin}: {key} = {shortened(error['input'])}: {error['msg'].lower()}"
 
 
 def _methods(values: Any, origin: str) -> dict[str, str]:
     if not isinstance(values, dict) or not all(isinstance(spec, str) for spec in values.values()):
         raise ConfigError(
-            f"{origin}: methods = {values!r}: give names with a method each, say {{pcc_conv2: pcc@conv2}}"
+            f"{origin}: methods = {shortened(values)}: give names with a method each, say {{pcc_conv2: pcc@conv2}}"
         )
-    _refuse_unspeakable(values, f"{origin}: methods")
+    refuse_unspeakable(values, f"{origin}: methods")
     return dict(values)
 
 
-def _refuse_unspeakable(names: Any, where: str) -> None:
+def refuse_unspeakable(names: Iterable[Any], where: str) -> None:
+    """Raises ConfigError for names that no stage and no file of the pipeline can have."""
     for name in names:
+        if len(str(name)) > LONGEST_NAME:
+            raise ConfigError(
+                f"{where}: {shortened(name)}: a name has at most {LONGEST_NAME} characters; name it under methods"
+            )
         if not NAME.fullmatch(str(name)):
             raise ConfigError(
-                f"{where}: {name!r} cannot name a stage of the pipeline; name it under methods, "
+                f"{where}: {shortened(name)} cannot name a stage of the pipeline; name it under methods, "
                 "say pcc_conv2: pcc@conv2, and use that name in grid.method"
             )
 
@@ -148,7 +192,9 @@ def _refuse_unspeakable(names: Any, where: str) -> None:
 def _mappings(values: Any, where: str) -> dict[str, Mapping[str, Any]]:
     if not isinstance(values, dict) or not all(isinstance(section, dict) for section in values.values()):
         raise ConfigError(f"{where}: give the settings of each dataset under its name")
-    return {str(name): section for name, section in values.items()}
+    _refuse_numbered(values, where)
+    refuse_unspeakable(values, where)
+    return dict(values)
 
 
 def _refuse_unknown_datasets(file: ParamsFile) -> None:

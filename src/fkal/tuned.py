@@ -6,16 +6,17 @@ digest tells whether someone has edited it since; `over` tells which values the 
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fkal.config import Config, ConfigError, Layer, digest_of, from_file
+from fkal.documents import file_there
 from fkal.files import write_whole
 from fkal.folders import below
 from fkal.identifiers import dataset_name
-from fkal.spelling import did_you_mean
+from fkal.spelling import READABLE, did_you_mean, shortened
 
 STUDY = "study"
 HEADER = """\
@@ -32,11 +33,11 @@ class Study(BaseModel):
     name: str
     digest: str = Field(pattern=r"^[0-9a-f]{32}$")
     objective: str
-    value: float
-    default: float | None
-    seeds: list[int]
-    trials: int
-    holdout: int
+    value: float = Field(allow_inf_nan=False)
+    default: float | None = Field(allow_inf_nan=False)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    trials: int = Field(ge=0)
+    holdout: int = Field(ge=0)
     applied: bool
     over: dict[str, Any]
 
@@ -76,7 +77,7 @@ def tuned_layer(base_values: Mapping[str, Any], dataset: str, folder: Path, say:
     and is left as it is; this is said. Raises ConfigError for a file that is not one.
     """
     path = tuned_path(folder, dataset)
-    tuned = read_tuned(path) if path.exists() else None
+    tuned = read_tuned(path) if file_there(path, str(path)) else None
     if tuned is None or (tuned.study and not tuned.study.applied):
         return Layer(str(path), {})
     if tuned.study is None:
@@ -121,7 +122,7 @@ def write_tuned(path: Path, values: Mapping[str, Any], study: Mapping[str, Any])
 
 def refuse_hand_made(path: Path) -> None:
     """Raises HandMade where the file there was written or changed by hand: no study may replace it unasked."""
-    if not path.exists():
+    if not file_there(path, str(path)):
         return
     tuned = read_tuned(path)
     if tuned.is_edited:
@@ -157,20 +158,24 @@ def _known(path: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(defaults.get(section), dict) or not isinstance(given, dict):
             sections = [name for name, value in defaults.items() if isinstance(value, dict)]
             raise ConfigError(
-                f"{path}: {section!r} is no section with values; {did_you_mean(str(section), sections)}"
+                f"{path}: {shortened(section)} is no section with values; {did_you_mean(str(section), sections)}"
                 f"known: {', '.join(sections)}"
             )
         for name, value in given.items():
             if name not in defaults[section]:
                 known = did_you_mean(str(name), defaults[section])
-                raise ConfigError(f"{path}: {section}.{name}: unknown key; {known}remove it or spell it as it is known")
+                key = f"{section}.{str(name)[:READABLE]}"
+                raise ConfigError(f"{path}: {key}: unknown key; {known}remove it or spell it as it is known")
             values[f"{section}.{name}"] = value
     return values
 
 
 def _problem(path: Path, error: Any) -> str:
     key = ".".join(str(part) for part in (STUDY, *error["loc"]))
-    return f"{path}: {key}: {error['msg'].lower()}; let `fkal tune --force` write the file anew"
+    return (
+        f"{path}: {key}: {error['msg'].lower()}; it is {shortened(error['input'])}; "
+        "let `fkal tune --force` write the file anew"
+    )
 
 
 def _plain(value: Any) -> Any:

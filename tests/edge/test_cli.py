@@ -314,7 +314,7 @@ def test_the_authors_rule_says_so_everywhere(here):
     ("arguments", "code", "parts"),
     [
         (["--set", "acquisition.budget=1000"], 2, ["acquisition.budget = 1000", "at most"]),
-        (["--set", "acquisition.rounds=100"], 2, ["acquisition.rounds = 100", "at most"]),
+        (["--set", "acquisition.budget=200"], 2, ["acquisition.rounds = 3", "at most"]),
         (["--set", "acquisition.taps=[conv3]"], 2, ["acquisition.taps", "conv3", "did you mean 'conv2'"]),
         (["--set", "bias.ratio=0.1"], 2, ["bias.ratio", "0.1", "1 or more"]),
         (["--set", "model.name=lenett"], 2, ["model.name", "did you mean 'lenet'"]),

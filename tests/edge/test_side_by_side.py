@@ -74,7 +74,17 @@ def test_failed_experiments_do_not_stop_each_other(here):
     assert "--jobs 2: `threads` is not set" in told.stderr
 
 
-LONG = [*QUICK, "--method", "random", "--seeds", "0-1", "--set", "acquisition.rounds=12", "--set", "train.epochs=60"]
+LONG = [
+    *QUICK[:4],
+    "--method",
+    "random",
+    "--seeds",
+    "0-1",
+    "--set",
+    "acquisition.rounds=12",
+    "--set",
+    "train.epochs=60",
+]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,8 +50,8 @@ def fkal(*arguments: str, code: int = 0):
     return result
 
 
-def tuned(*arguments: str) -> dict:
-    return json.loads(fkal("tune", "--dataset", "digits", *TINY, *arguments, "--json").stdout)
+def tuned(*arguments: str, settings: Sequence[str] = TINY) -> dict:
+    return json.loads(fkal("tune", "--dataset", "digits", *settings, *arguments, "--json").stdout)
 
 
 def runs(kind: str, dataset: str = "digits"):
@@ -295,7 +296,7 @@ def test_a_holdout_that_cannot_be_is_refused(here, assignments, words):
 def test_hopeless_trials_are_pruned_at_equal_labels(here):
     learning = ["--set", "train.epochs=10", "--set", "acquisition.rounds=3", "--set", "acquisition.budget=40"]
     Path("params.yaml").write_text(
-        fkal("config", "--preset", "digits", *TINY, *learning).stdout
+        fkal("config", "--preset", "digits", "--set", "pretrain.task=none", *learning).stdout
         + yaml.safe_dump({"tune": {"space": {"train.lr": {"low": 0.0001, "high": 0.2, "log": True}}}})
     )
     options = ["--method", "random", "--trials", "10", "--sampler", "random", "--holdout", "10", "--json"]
@@ -348,7 +349,7 @@ def test_a_final_accuracy_is_maximised_on_held_out_images(here, objective):
 def test_seeds_of_a_hopeless_trial_are_pruned_together(here):
     learning = ["--set", "train.epochs=10", "--set", "acquisition.rounds=3", "--set", "acquisition.budget=40"]
     Path("params.yaml").write_text(
-        fkal("config", "--preset", "digits", *TINY, *learning).stdout
+        fkal("config", "--preset", "digits", "--set", "pretrain.task=none", *learning).stdout
         + yaml.safe_dump({"tune": {"space": {"train.lr": {"low": 0.0001, "high": 0.2, "log": True}}}})
     )
     options = ["--method", "random", "--trials", "10", "--sampler", "random", "--seeds", "0-1", "--holdout", "10"]
@@ -421,8 +422,8 @@ def test_trials_share_one_pretraining_a_split(here, monkeypatch):
         return real(*arguments, **options)
 
     monkeypatch.setattr(experiment, "pretrain", counted)
-    pretrained = ["--set", "pretrain.task=rotation", "--set", "pretrain.epochs=1"]
-    told = tuned(*pretrained, "--trials", "3", "--seeds", "0-1", "--method", "random")
+    pretrained = [*TINY[2:], "--set", "pretrain.task=rotation", "--set", "pretrain.epochs=1"]
+    told = tuned("--trials", "3", "--seeds", "0-1", "--method", "random", settings=pretrained)
     assert len(told["trials"]) == 3
     assert len(made) == len(list(Path("runs/pretrained").glob("*.safetensors"))) == 2
 

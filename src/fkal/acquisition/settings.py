@@ -1,12 +1,21 @@
 """What a user sets of the acquisition."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from fkal.acquisition.fisher import MATCHINGS
 from fkal.core.kernels import R_ZG
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.core.whitening import WHITENINGS
+from fkal.spelling import shortened
+
+MOST: Mapping[str, int] = MappingProxyType(
+    {"budget": 100_000_000, "rounds": 10_000, "batch_size": 1_000_000, "samples": 4096, "ensemble": 1024}
+)
+"""Far above what the paper needs, and below what no memory holds."""
+MOST_TAPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +47,18 @@ class AcquisitionConfig:
     view_noise: float = 0.01
 
     def __post_init__(self) -> None:
-        for key in ("budget", "rounds", "batch_size", "samples", "ensemble"):
+        for key, limit in MOST.items():
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} = {getattr(self, key)}; give at least 1")
+            if getattr(self, key) > limit:
+                raise ValueError(f"{key} = {getattr(self, key)}; give at most {limit:,}")
         for key, most in (("view_degrees", 180.0), ("view_noise", 1e6)):
             if not 0 <= getattr(self, key) <= most:
                 raise ValueError(f"{key} = {getattr(self, key)}; give 0 to {most:g}")
         if not self.taps or len(set(self.taps)) != len(self.taps):
-            raise ValueError(f"taps = {list(self.taps)}; name at least one layer, each once")
+            raise ValueError(f"taps = {shortened(list(self.taps))}; name at least one layer, each once")
+        if len(self.taps) > MOST_TAPS:
+            raise ValueError(f"taps = {shortened(list(self.taps))}; name at most {MOST_TAPS:,} layers")
         _one_of("pseudo_label", self.pseudo_label, PSEUDO_LABELS)
         _one_of("combine", self.combine, R_ZG)
         _one_of("matching", self.matching, MATCHINGS)
@@ -55,4 +68,4 @@ class AcquisitionConfig:
 def _one_of(key: str, value: str, known: object) -> None:
     names = list(known)  # type: ignore[call-overload]
     if value not in names:
-        raise ValueError(f"{key} = {value!r}; give one of {', '.join(names)}")
+        raise ValueError(f"{key} = {shortened(value)}; give one of {', '.join(names)}")

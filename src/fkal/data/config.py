@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from fkal.identifiers import dataset_name
+from fkal.spelling import shortened
 
 LARGEST = 4096
+MOST_VALIDATION_IMAGES = 10_000_000
+"""Of each class."""
+MOST_WORKERS = 1024
+MOST_CHANNELS = 16
+LARGEST_RATIO = 1e9
+LAST_CLASS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -34,15 +41,20 @@ class DataConfig:
             raise ValueError("root: '': it is the folder that holds datasets; say '.' for this one")
         _refuse_unless_folder_fits(self.name, self.folder)
         _refuse_below("validation_per_class", self.validation_per_class, 1)
+        _refuse_above("validation_per_class", self.validation_per_class, MOST_VALIDATION_IMAGES)
         _refuse_below("workers", self.workers, 0)
+        _refuse_above("workers", self.workers, MOST_WORKERS)
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) > MOST_CHANNELS:
+                raise ValueError(f"{key}: {len(values)} values; give one for each channel, at most {MOST_CHANNELS}")
         if self.image_size is not None:
             _refuse_below("image_size", self.image_size, 1)
             if self.image_size > LARGEST:
                 raise ValueError(f"image_size: {self.image_size}: too large; give {LARGEST} pixels or less")
         if self.std is not None and not all(math.isfinite(s) and s > 0 for s in self.std):
-            raise ValueError(f"std: {list(self.std)}: pixels are divided by it; give positive numbers")
+            raise ValueError(f"std: {shortened(list(self.std))}: pixels are divided by it; give positive numbers")
         if self.mean is not None and not all(math.isfinite(m) for m in self.mean):
-            raise ValueError(f"mean: {list(self.mean)}: it is subtracted from pixels; give finite numbers")
+            raise ValueError(f"mean: {shortened(list(self.mean))}: it is subtracted from pixels; give finite numbers")
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,7 @@ class BiasConfig:
             raise ValueError(
                 f"ratio: {self.ratio}: it is (images of kept classes) : (images of cut ones); give 1 or more"
             )
+        _refuse_above("ratio", self.ratio, LARGEST_RATIO)
         _refuse_unless_fractions_fit(self.kind, self.ratio, self.fractions)
         _refuse_unless_cut_fits(self.kind, self.cut)
 
@@ -72,11 +85,16 @@ def _refuse_below(field: str, value: int, least: int) -> None:
         raise ValueError(f"{field}: {value}: too small; give {least} or more")
 
 
+def _refuse_above(field: str, value: int | float, most: int | float) -> None:
+    if value > most:
+        raise ValueError(f"{field}: {value}: too large; give {most:,.0f} or less")
+
+
 def _refuse_unless_folder_fits(name: str, folder: str | None) -> None:
     if name == "folder" and not folder:
         raise ValueError("folder: not set: name=folder reads an image tree; give the tree's path as folder")
     if name != "folder" and folder is not None:
-        raise ValueError(f"folder: {folder!r}: only name=folder reads it, not name={name}; set name=folder")
+        raise ValueError(f"folder: {shortened(folder)}: only name=folder reads it, not name={name}; set name=folder")
 
 
 def _refuse_unless_fractions_fit(kind: str, ratio: float, fractions: dict[int, float] | None) -> None:
@@ -85,10 +103,11 @@ def _refuse_unless_fractions_fit(kind: str, ratio: float, fractions: dict[int, f
     if kind == "by_hand" and ratio != 1:
         raise ValueError(f"ratio: {ratio}: kind=by_hand goes by fractions alone; set bias.ratio=1")
     if kind != "by_hand" and fractions is not None:
-        raise ValueError(f"fractions: {fractions}: only kind=by_hand reads them; set kind=by_hand")
+        raise ValueError(f"fractions: {shortened(fractions)}: only kind=by_hand reads them; set kind=by_hand")
     for label, fraction in (fractions or {}).items():
         if label < 0:
             raise ValueError(f"fractions: class {label}: classes count from 0; name them so")
+        _refuse_above("fractions: class", label, LAST_CLASS)
         if not 0 <= fraction <= 1:
             raise ValueError(f"fractions: {fraction} of class {label}: it is the part that stays; give 0 to 1")
 
@@ -97,8 +116,9 @@ def _refuse_unless_cut_fits(kind: str, cut: tuple[int, ...] | None) -> None:
     if cut is None:
         return
     if kind != "imbalance":
-        raise ValueError(f"cut: {list(cut)}: only kind=imbalance cuts listed classes; leave cut unset")
+        raise ValueError(f"cut: {shortened(list(cut))}: only kind=imbalance cuts listed classes; leave cut unset")
     if not cut:
         raise ValueError("cut: []: an imbalance needs classes to cut; list them or leave cut unset")
     if len(set(cut)) < len(cut) or min(cut) < 0:
-        raise ValueError(f"cut: {list(cut)}: classes count from 0, each named once; list them so")
+        raise ValueError(f"cut: {shortened(list(cut))}: classes count from 0, each named once; list them so")
+    _refuse_above("cut: class", max(cut), LAST_CLASS)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from fkal.config import Config, ConfigError, Layer, merged
+from fkal.documents import json_of_file
 from fkal.edge.git import git_commit
 from fkal.edge.state import ABOUT
 from fkal.experiment import Experiment
@@ -61,7 +62,7 @@ def read_about(folder: Path) -> About | None:
     """None where the folder has no such file. Raises ConfigError for one that is not what was written."""
     path = folder / ABOUT
     try:
-        told: Any = json.loads(path.read_bytes())
+        told: Any = json_of_file(path, str(path))
         if told["format"] != FORMAT:
             raise ValueError(f"format {told['format']!r}, not {FORMAT}")
         config = merged([Layer(str(path), told["config"])])

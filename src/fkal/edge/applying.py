@@ -7,9 +7,11 @@ from typing import Any
 
 import yaml
 
+from fkal.documents import file_bytes, file_there, yaml_of, yaml_reason
 from fkal.edge.answers import MissingSettings
 from fkal.edge.places import TUNED
 from fkal.edge.terminal import echo, echo_json
+from fkal.errors import ConfigError
 from fkal.files import write_whole
 from fkal.folders import below
 from fkal.identifiers import dataset_name
@@ -39,7 +41,7 @@ def apply(
             path, f"experiments read {TUNED / path.name} alone; copy it there and apply that", rewrite=False
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = file_bytes(path, str(path)).decode("utf-8")
     except UnicodeDecodeError as error:
         raise _unusable(path, f"not UTF-8 ({error})") from None
     values = _read(path, text)
@@ -64,31 +66,29 @@ def _waiting(folder: Path, dataset: str | None, preset: str | None, params: Path
     named = dataset or preset
     if named is not None:
         path = below(folder, f"{dataset_name(named, '--dataset')}.yaml")
-        if path.exists():
+        if file_there(path, str(path)):
             return path
     from fkal.edge import configuring  # which imports torch
 
     given = configuring.Sources(preset=preset, params=params, dataset=dataset, tuned=None)
     name = configuring.settings(given, None).data.name
     path = below(folder, f"{name}.yaml")
-    if not path.exists():
+    if not file_there(path, str(path)):
         raise MissingSettings(f"{path}: no result waits there; search one: fkal tune --dataset {name}")
     return path
 
 
 def _read(path: Path, text: str) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(text)
+        values = yaml_of(text)
     except yaml.YAMLError as error:
-        raise _unusable(path, f"not valid YAML: {' '.join(str(error).split())}") from None
+        raise _unusable(path, f"not valid YAML: {yaml_reason(error)}") from None
     if not isinstance(values, dict) or not all(isinstance(section, dict) for section in values.values()):
         raise _unusable(path, "no sections with values")
     return values
 
 
 def _unusable(path: Path, why: str, *, rewrite: bool = True) -> Exception:
-    from fkal.config import ConfigError  # which imports torch
-
     return ConfigError(f"{path}: {why}" + ("; or let `fkal tune --force` write the file anew" if rewrite else ""))
 
 

@@ -2,6 +2,8 @@
 
 import typer
 
+from fkal.errors import ConfigError
+
 PLAN = frozenset({"plan", "out", "tracking_uri", "jobs", "debug"})
 """What may stand beside --plan."""
 
@@ -37,6 +39,4 @@ def _is_given(context: typer.Context, name: str | None) -> bool:
 
 
 def _refuse(message: str) -> None:
-    from fkal.config import ConfigError  # which imports torch
-
     raise ConfigError(message)

@@ -10,10 +10,12 @@ from fkal.edge.answers import answered
 from fkal.edge.beside import refuse_beside_apply, refuse_beside_plan
 from fkal.edge.places import TUNED
 from fkal.edge.terminal import echo, prepare_streams
+from fkal.edge.usage import OneLineErrors
 from fkal.version import __version__
 
 app = typer.Typer(
     name="fkal",
+    cls=OneLineErrors,
     help="Find the images worth labeling when the unlabeled pool is biased.",
     epilog="Start with:  fkal run --preset digits --method random,pfk",
     no_args_is_help=True,
@@ -385,7 +387,7 @@ def grid(
     with answered(debug):
         from fkal.edge.gridding import grid_text
 
-        datasets, ratios, methods = (text.split(",") for text in (dataset, ratio, method))
+        datasets, ratios, methods = ([w.strip() for w in text.split(",")] for text in (dataset, ratio, method))
         echo(grid_text(datasets, ratios, methods, seeds), nl=False)
 
 

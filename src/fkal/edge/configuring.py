@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,17 +12,26 @@ import yaml
 
 from fkal import config as configuration
 from fkal.acquisition import acquisition
-from fkal.config import Config, ConfigError, Layer
+from fkal.config import LONGEST_NAME, SET, Config, ConfigError, Layer, flattened_leaves, same_value
+from fkal.data.datasets import entry_of
+from fkal.documents import file_there
 from fkal.edge.answers import MissingSettings
 from fkal.edge.places import TUNED
 from fkal.edge.terminal import complain, say
 from fkal.escaping import json_text
 from fkal.feasibility import configured
 from fkal.grid import ParamsFile, params_file
+from fkal.identity import experiment_name
+from fkal.models import known_model
+from fkal.spelling import shortened
 from fkal.tuned import tuned_layer
 
 PARAMS = Path("params.yaml")
 MOST_SEEDS = 1000
+MOST_EXPERIMENTS = 100_000
+"""Of one command."""
+LONGEST_EXPERIMENT = 240
+"""Bytes of an experiment's name, which files and stored runs have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +54,7 @@ class Sources:
         if self.preset:
             return params_file(configuration.preset(self.preset), f"preset {self.preset}")
         path = self.params or PARAMS
-        if path.exists():
+        if file_there(path, str(path)):
             file = params_file(path, str(path))
             if self.params or self.dataset is None or self.dataset in file.datasets:
                 return file
@@ -57,10 +67,22 @@ class Sources:
     def datasets(self, file: ParamsFile) -> Sequence[str | None]:
         """Names in the file; None for one that holds a single experiment's settings."""
         if not file.datasets:
+            self._refuse_other_dataset(file)
             return [None]
         if self.dataset:
             return [name.strip() for name in self.dataset.split(",")]
         return file.grid.dataset if file.grid else list(file.datasets)
+
+    def _refuse_other_dataset(self, file: ParamsFile) -> None:
+        """Raises ConfigError for --dataset beside settings of one experiment, which have another."""
+        if self.dataset is None:
+            return
+        there = configuration.merged([file.layer(None)]).data.name
+        if self.dataset.strip() != there:
+            raise ConfigError(
+                f"--dataset {shortened(self.dataset)}: {file.origin} has the settings of {there!r} alone; leave "
+                f"--dataset out, or name the preset of that dataset instead"
+            )
 
     def settings(self, file: ParamsFile, dataset: str | None) -> list[Layer]:
         """The file's settings, and over them what was tuned and applied."""
@@ -78,8 +100,21 @@ class Sources:
         return [
             configuration.from_environment(self.environment),
             Layer("--data-root", root),
-            configuration.from_assignments(self.assignments),
+            configuration.from_assignments(self.assignments, once=True),
         ]
+
+
+def refuse_contradictions(assigned: Layer, options: Sequence[Layer]) -> None:
+    """Raises ConfigError where --set gives a key another value than an option gives it."""
+    said = dict(flattened_leaves(assigned.values))
+    for option in options:
+        for key, value in flattened_leaves(option.values):
+            if key in said and not same_value(said[key], value):
+                origin = option.origin if " " in option.origin else f"{option.origin} {value}"
+                raise ConfigError(
+                    f"{origin[:LONGEST_NAME]} and {SET} {key}={shortened(said[key])} contradict each other: "
+                    f"{key} is {shortened(value)} by the option; give one of them"
+                )
 
 
 class Axis(NamedTuple):
@@ -94,8 +129,17 @@ def experiments(sources: Sources, methods: str | None, seeds: str | None) -> lis
 
     What no option names is that of the file's grid, and without a grid as the settings have it.
     """
-    file = sources.file()
+    return experiments_of(sources.file(), sources, methods, seeds)
+
+
+def experiments_of(file: ParamsFile, sources: Sources, methods: str | None, seeds: str | None) -> list[Config]:
+    """The same of a params file that was read."""
     axes = [_ratios(file, sources.ratio), _methods(file, methods), _seeds(file, seeds)]
+    several = prod(len(axis.layers) for axis in axes) * len(sources.datasets(file))
+    if several > MOST_EXPERIMENTS:
+        raise ConfigError(
+            f"--dataset, --ratio, --method and --seeds name {several:,} experiments; give at most {MOST_EXPERIMENTS:,}"
+        )
     return [config for dataset in sources.datasets(file) for config in _product(sources, file, dataset, axes)]
 
 
@@ -117,12 +161,36 @@ def settings(sources: Sources, method: str | None) -> Config:
 
 def _product(sources: Sources, file: ParamsFile, dataset: str | None, axes: Sequence[Axis]) -> Iterator[Config]:
     settings, given = sources.settings(file, dataset), sources.given()
+    assigned = given[-1]
+    refuse_contradictions(assigned, [given[1], *_named_dataset(sources, settings)])
     for chosen in product(*(axis.layers for axis in axes)):  # ratio, method, seed
         under = [layer for layer, axis in zip(chosen, axes, strict=True) if not axis.over]
         over = [layer for layer, axis in zip(chosen, axes, strict=True) if axis.over]
+        refuse_contradictions(assigned, over)
         config = configuration.merged([*settings, *under, *given, *over])
+        configured("data.name", entry_of, config.data.name)
+        configured("model.name", known_model, config.model.name)
         _refuse_unread(chosen[1], config)
+        _refuse_long(config)
         yield config
+
+
+def _named_dataset(sources: Sources, settings: Sequence[Layer]) -> list[Layer]:
+    """What --dataset says of the data: the name that the settings of the dataset have."""
+    if sources.dataset is None:
+        return []
+    return [Layer(f"--dataset {sources.dataset}", {"data": {"name": configuration.merged(settings).data.name}})]
+
+
+def _refuse_long(config: Config) -> None:
+    """Raises ConfigError for an experiment whose name is too long for a file and a stored run."""
+    name = experiment_name(config)
+    size = len(os.fsencode(name))
+    if size > LONGEST_EXPERIMENT:
+        raise ConfigError(
+            f"the experiment's name {shortened(name)} has {size} bytes; at most {LONGEST_EXPERIMENT} fit: "
+            "name fewer taps, or layers with shorter names"
+        )
 
 
 def _ratios(file: ParamsFile, option: str | None) -> Axis:
@@ -154,8 +222,8 @@ def _method_layer(file: ParamsFile, name: str) -> Layer:
 def _seeds(file: ParamsFile, option: str | None) -> Axis:
     if option is None and file.grid is None:
         return Axis()
-    text = option or (file.grid.seeds if file.grid else "")
-    origin = "--seeds" if option else f"{file.origin}: grid.seeds"
+    text = option if option is not None else (file.grid.seeds if file.grid else "")
+    origin = "--seeds" if option is not None else f"{file.origin}: grid.seeds"
     return Axis([Layer(origin, {"seed": seed}) for seed in seed_numbers(text, origin)], over=option is not None)
 
 
@@ -190,10 +258,16 @@ def seed_numbers(text: str, origin: str = "--seeds") -> list[int]:
         first, dash, last = part.strip().partition("-")
         ends = [first, last] if dash else [first]
         if not all(end.isascii() and end.isdigit() and len(end) <= 9 for end in ends) or int(ends[-1]) < int(first):
-            raise ConfigError(f"{origin} {text!r}: {part!r} is neither a seed nor a range; say 0-4 or 0,2,5")
+            raise ConfigError(
+                f"{origin} {shortened(text)}: {shortened(part)} is neither a seed nor a range; say 0-4 or 0,2,5"
+            )
         if int(ends[-1]) - int(first) >= MOST_SEEDS:
-            raise ConfigError(f"{origin} {text!r}: {part!r} are more than {MOST_SEEDS} seeds; give fewer")
+            raise ConfigError(
+                f"{origin} {shortened(text)}: {shortened(part)} are more than {MOST_SEEDS} seeds; give fewer"
+            )
         numbers += range(int(first), int(ends[-1]) + 1)
+        if len(numbers) > MOST_EXPERIMENTS:
+            raise ConfigError(f"{origin} {shortened(text)}: more than {MOST_EXPERIMENTS:,} seeds; give fewer")
     return list(dict.fromkeys(numbers))
 
 

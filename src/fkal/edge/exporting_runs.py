@@ -9,7 +9,9 @@ from fkal.config import ConfigError
 from fkal.edge.csv_files import csv_text
 from fkal.edge.found_runs import FoundRun, Wanted, found, iterations, opened
 from fkal.edge.terminal import echo, say
+from fkal.edge.usage import path_problem
 from fkal.files import write_whole
+from fkal.spelling import shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +84,8 @@ def _numbers(column: Any) -> Any:
 
 
 def _refuse_unwritable(path: Path) -> None:
+    if why := path_problem(str(path)):
+        raise ConfigError(f"{shortened(str(path))}: {why}")
     if path.suffix not in SUFFIXES:
         raise ConfigError(
             f"{path}: exports are {' or '.join(SUFFIXES)}; say so by the file's name, or `-` for CSV here"

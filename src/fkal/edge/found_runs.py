@@ -12,7 +12,7 @@ from fkal.edge.provenance import KIND, PARENT, SUPERSEDED
 from fkal.edge.sqlite_address import database_path, is_sqlite
 from fkal.edge.store import prepare_store, tracking_uri
 from fkal.redaction import redacted
-from fkal.spelling import did_you_mean
+from fkal.spelling import did_you_mean, shortened
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -147,10 +147,12 @@ def named(everything: Sequence[FoundRun], texts: Sequence[str], *, superseded: b
         same = [run for run in everything if run.name == text and (superseded or not run.superseded)]
         matches = same or [run for run in everything if run.run_id.startswith(text)]
         if not matches:
-            raise ConfigError(f"{text!r} is no experiment's run id, beginning of one, or name; `fkal runs` lists them")
+            raise ConfigError(
+                f"{shortened(text)} is no experiment's run id, beginning of one, or name; `fkal runs` lists them"
+            )
         if len(matches) > 1:
             ids = ", ".join(run.run_id for run in matches[:5])
-            raise ConfigError(f"{text!r} may be any of {len(matches)} runs ({ids}); give more of the id")
+            raise ConfigError(f"{shortened(text)} may be any of {len(matches)} runs ({ids}); give more of the id")
         chosen[matches[0].run_id] = matches[0]
     return list(chosen.values())
 

@@ -1,11 +1,14 @@
 """`fkal grid`: a params file for the pipeline, made of packaged settings."""
 
 from collections.abc import Sequence
+from math import isfinite
 from textwrap import indent
 
 from fkal import config as configuration
 from fkal.config import ConfigError
-from fkal.edge.configuring import seed_numbers
+from fkal.edge.configuring import Sources, experiments_of, seed_numbers
+from fkal.grid import params_of, refuse_unspeakable
+from fkal.spelling import shortened
 
 HEAD = """\
 # What `dvc repro` and `fkal run` compare: every dataset x ratio x method, each with every seed.
@@ -26,17 +29,44 @@ datasets:
 
 
 def grid_text(datasets: Sequence[str], ratios: Sequence[str], methods: Sequence[str], seeds: str) -> str:
-    """YAML: the grid, and the settings of each dataset as its preset has them, comments and all."""
+    """YAML: the grid, and the settings of each dataset as its preset has them, comments and all.
+
+    Raises ConfigError for what `fkal plan` would refuse.
+    """
+    for option, words in (("--dataset", datasets), ("--ratio", ratios), ("--method", methods)):
+        _refuse_repeated(option, words)
     seed_numbers(seeds)
     for ratio in ratios:
-        if not isinstance(configuration.yaml_value(ratio, "--ratio"), int | float):
-            raise ConfigError(f"--ratio {ratio!r}: give numbers, say 1,100")
+        _refuse_no_ratio(ratio)
     for method in methods:
         configuration.method_layer(method)
     named = {method.replace("@", "_").replace("+", "_"): method for method in methods}
+    refuse_unspeakable(named, "--method")
+    if len(named) < len(methods):
+        raise ConfigError(f"--method {','.join(methods)}: two have one name in the pipeline; write the params by hand")
     head = HEAD.format(datasets=", ".join(datasets), ratios=", ".join(ratios), methods=", ".join(named), seeds=seeds)
     renamed = ", ".join(f'{name}: "{method}"' for name, method in named.items() if name != method)
-    sections = (
-        f"  {name}:\n{indent(configuration.preset(name).read_text(encoding='utf-8'), '    ')}" for name in datasets
-    )
-    return head + NAMES.format(names=renamed) + "".join(sections)
+    presets = {name: configuration.preset(name).read_text(encoding="utf-8") for name in datasets}
+    sections = (f"  {name}:\n{indent(preset, '    ')}" for name, preset in presets.items())
+    text = head + NAMES.format(names=renamed) + "".join(sections)
+    _refuse_unplannable(text, seeds)
+    return text
+
+
+def _refuse_repeated(option: str, words: Sequence[str]) -> None:
+    twice = [word for word in words if words.count(word) > 1]
+    if twice:
+        raise ConfigError(f"{option} {shortened(','.join(words))}: {shortened(twice[0])} stands twice; give it once")
+
+
+def _refuse_no_ratio(text: str) -> None:
+    ratio = configuration.yaml_value(text, "--ratio")
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not isfinite(ratio) or ratio < 1:
+        raise ConfigError(f"--ratio {shortened(text)}: give numbers of 1 or more, say 1,100")
+
+
+def _refuse_unplannable(text: str, seeds: str) -> None:
+    """Resolves the grid as the plan does, with one seed."""
+    file = params_of(configuration.yaml_value(text, "fkal grid"), "fkal grid")
+    sources = Sources(environment={}, tuned=None)
+    experiments_of(file, sources, None, str(seed_numbers(seeds)[0]))

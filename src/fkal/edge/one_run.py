@@ -16,7 +16,7 @@ from fkal.edge.reporting.reading_runs import finished_in
 from fkal.edge.terminal import WIDTH, console
 from fkal.edge.text_plot import text_plot
 from fkal.engine.rounds import FEW_CLASSES, Round
-from fkal.spelling import did_you_mean
+from fkal.spelling import did_you_mean, shortened
 
 SCRATCH = Path("runs")
 SHOWN = 40
@@ -165,12 +165,14 @@ def _named(text: str, known: Sequence[Finished]) -> Finished:
     if not matches:
         names = sorted({each.outcome.name for each in known})
         raise ConfigError(
-            f"{text!r} is no finished experiment; {did_you_mean(text, names)}give a name such as {names[0]}, "
+            f"{shortened(text)} is no finished experiment; {did_you_mean(text, names)}give a name such as {names[0]}, "
             "or the beginning of a fingerprint"
         )
     if len(matches) > 1:
         prints = ", ".join(each.outcome.fingerprint[:12] for each in matches[:5])
-        raise ConfigError(f"{text!r} may be any of {len(matches)} experiments; give more of a fingerprint: {prints}")
+        raise ConfigError(
+            f"{shortened(text)} may be any of {len(matches)} experiments; give more of a fingerprint: {prints}"
+        )
     return matches[0]
 
 

@@ -8,17 +8,19 @@ import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fkal import config as configuration
 from fkal.algorithm import ALGO_VERSION
-from fkal.config import Config, ConfigError, Layer
+from fkal.config import LARGEST_SEED, Config, ConfigError, Layer
 from fkal.data.datasets import entry_of
+from fkal.documents import file_there
 from fkal.edge.adopting import adopt
 from fkal.edge.answers import MissingSettings
-from fkal.edge.configuring import PARAMS, Sources, experiments
+from fkal.edge.configuring import MOST_EXPERIMENTS, PARAMS, Sources, experiments
 from fkal.edge.publishing import (
     DESCRIPTORS,
     EXPERIMENTS,
@@ -39,10 +41,23 @@ from fkal.grid import Grid
 from fkal.identifiers import CELL, GRID_NAME, cell_name, method_cell_name
 from fkal.identity import revision, settings_of_first_descriptors, settings_of_split, settings_of_theta_0, settings_read
 from fkal.models import known_model
+from fkal.spelling import shortened
 
 PLAN = "plan"
 FILES = rf"{CELL}/((split|pretrain|descriptors)|methods/{GRID_NAME})\.yaml"
 """Names of the plan's files."""
+
+
+class StageWork(BaseModel):
+    """A plan file's own words: a seed for each experiment, the settings that the stage reads.
+
+    Beside these it has the cell, whose grammar is checked apart, and the versions of what makes its results.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    seeds: list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]] = Field(min_length=1, max_length=MOST_EXPERIMENTS)
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -68,8 +83,9 @@ def plan(params: Path | None, root: Path, out: Path) -> None:
     for name in configuration.configuring(os.environ):
         if name not in HEARD:
             say(f"warning: the pipeline does not read {name}; set it in {params or PARAMS}")
-    adopt(root, out, say)
     files = dict(_files(params))
+    _refuse_no_folder(root)
+    adopt(root, out, say)
     methods = [name for name in files if "/methods/" in name]
     left_over = _left_over(root, methods)
     _clear_plan(root, files)
@@ -81,6 +97,12 @@ def plan(params: Path | None, root: Path, out: Path) -> None:
         remove_published(root, kind, name)
     _clear_files(root, _cells(methods))
     echo(f"{root / PLAN}: {len(methods)} cells")
+
+
+def _refuse_no_folder(root: Path) -> None:
+    """Raises ConfigError where no folder can be."""
+    if file_there(root, f"--root {root}") and not root.is_dir():
+        raise ConfigError(f"--root {root}: is a file; name a folder")
 
 
 def _clear_plan(root: Path, kept: Container[str]) -> None:
@@ -144,7 +166,7 @@ def planned_methods(path: Path) -> list[Planned]:
 
 
 def _content(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
+    if not file_there(path, f"--plan {path}"):
         raise MissingSettings(f"--plan {path}: there is no such file; make the plan of the grid: fkal plan")
     return configuration.from_file(path, str(path)).values
 
@@ -158,11 +180,24 @@ def _planned(path: Path, values: Mapping[str, Any], named: Callable[[Any, str], 
     if values.get("algorithm") != ALGO_VERSION or not {"cell", "seeds", "settings"} <= set(values):
         raise ConfigError(_foreign(path))
     cell = named(values["cell"], f"{path}: cell")
-    settings = values["settings"]
-    layers = [Layer(str(path), settings), heard()]
-    configs = tuple(configuration.merged([*layers, Layer(str(path), {"seed": seed})]) for seed in values["seeds"])
+    work = _stage_work(path, values)
+    layers = [Layer(str(path), work.settings), heard()]
+    configs = tuple(configuration.merged([*layers, Layer(str(path), {"seed": seed})]) for seed in work.seeds)
     folder = path.parent.parent if path.parent.name == "methods" else path.parent
-    return Planned(cell, configs, folder.parent.parent, settings.get("data", {}))
+    return Planned(cell, configs, folder.parent.parent, work.settings.get("data", {}))
+
+
+def _stage_work(path: Path, values: Mapping[str, Any]) -> StageWork:
+    """Raises ConfigError, a line for each value that is none."""
+    try:
+        return StageWork.model_validate(dict(values))
+    except ValidationError as error:
+        problems = dict.fromkeys(
+            f"{path}: {each['loc'][0]} = {shortened(values.get(str(each['loc'][0])))}: {each['msg'].lower()}; "
+            "make it again: fkal plan"
+            for each in error.errors()
+        )
+        raise ConfigError("\n".join(problems)) from None
 
 
 def _files(params: Path | None) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from fkal.config import Config, ConfigError, Layer, merged
+from fkal.documents import json_of_file
 from fkal.edge.about import read_about
 from fkal.edge.csv_files import csv_text
 from fkal.edge.curves import area_under_budget_curve, curve_frame
@@ -117,7 +118,7 @@ def read_published(folder: Path) -> Published:
     """Its data lie where the environment says, else where the plan said. Raises ConfigError for what is none."""
     path = folder / ABOUT
     try:
-        about = json.loads(path.read_bytes())
+        about = json_of_file(path, str(path))
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']!r}")
         config = merged([Layer(str(path), about["config"]), heard()])
@@ -128,7 +129,7 @@ def read_published(folder: Path) -> Published:
             fingerprint=fingerprint(about["fingerprint"], "fingerprint"),
             split_digest=digest(about["split_digest"], "split_digest"),
         )
-    except (KeyError, OSError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{path}: not a published experiment ({error}); bring it back: dvc checkout --force"
         ) from None
@@ -140,7 +141,7 @@ def read_timings(path: Path) -> Mapping[str, Any]:
     Raises ConfigError for a file that is not what was written.
     """
     try:
-        values = json.loads(path.read_bytes())
+        values = json_of_file(path, str(path))
         if not isinstance(values, dict) or not all(map(_is_timed, values.values())):
             raise ValueError("no timings by seed and iteration")
         return values

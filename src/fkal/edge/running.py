@@ -28,6 +28,8 @@ from fkal.folders import below
 from fkal.identity import bias_name, experiment_name
 from fkal.redaction import redacted
 
+MOST_JOBS = 1024
+
 
 def run(
     configs: Sequence[Config],
@@ -44,8 +46,8 @@ def run(
     Everything that can be is checked before anything runs. Raises SomeFailed when one of several
     fails while running.
     """
-    if jobs < 1:
-        raise ConfigError(f"--jobs {jobs}: at least one experiment is at work; give 1 or more")
+    if not 1 <= jobs <= MOST_JOBS:
+        raise ConfigError(f"--jobs {jobs}: give 1 to {MOST_JOBS} experiments to be at work at once")
     uri = tracking_uri(tracking, Path.cwd())
     refuse_unusable(out)
     planned = _distinct(configs, out)

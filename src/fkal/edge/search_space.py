@@ -1,6 +1,7 @@
 """The search space of a study: which settings it tries, in which ranges, and how a trial's values become settings."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -25,7 +26,7 @@ from fkal.engine.pretraining import PretrainConfig
 from fkal.engine.training import TrainConfig
 from fkal.engine.vaal import VaalConfig
 from fkal.models import MODELS
-from fkal.spelling import did_you_mean
+from fkal.spelling import did_you_mean, shortened
 from fkal.tuned import nested, value_at
 
 TAPS = "acquisition.taps"
@@ -90,6 +91,9 @@ class Range(BaseModel):
 
     @model_validator(mode="after")
     def _in_order(self) -> "Range":
+        for end in (self.low, self.high, self.step or 0):
+            if not math.isfinite(end):
+                raise ValueError(f"{end}: ranges end; give finite numbers")
         if self.low >= self.high:
             raise ValueError(f"low {self.low} is not below high {self.high}; exchange them")
         if self.log and (self.low <= 0 or self.step is not None):
@@ -212,7 +216,7 @@ def _refuse_unsearchable(key: str, base: Config, known: Sequence[str]) -> None:
         raise ConfigError(f"space: {short[key]}: {base.acquisition.name} does not read {key}; leave it out")
     near = did_you_mean(key, [*known, *SHORT])
     raise ConfigError(
-        f"space: {key!r} cannot be searched; {near}known: {', '.join(SHORT)}, and in full {', '.join(known)}"
+        f"space: {shortened(key)} cannot be searched; {near}known: {', '.join(SHORT)}, and in full {', '.join(known)}"
     )
 
 
@@ -242,7 +246,8 @@ def _distribution(key: str, value: Any, now: Any) -> BaseDistribution:
     try:
         return Range.model_validate(dict(value)).distribution(now)
     except ValidationError as error:
-        raise ConfigError("\n".join(_problem(key, each) for each in error.errors())) from None
+        problems = {each["loc"][:1]: _problem(key, each) for each in reversed(error.errors())}  # int or float: one
+        raise ConfigError("\n".join(reversed(problems.values()))) from None
 
 
 def _problem(key: str, error: Any) -> str:
@@ -252,7 +257,7 @@ def _problem(key: str, error: Any) -> str:
         return f"{place}: unknown; {did_you_mean(str(error['loc'][0]), known)}known here: {', '.join(known)}"
     if error["type"] == "value_error":
         return f"{place}: {error['ctx']['error']}"
-    return f"{place}: {error['msg'].lower()}"
+    return f"{place}: {error['msg'].lower()}; it is {shortened(error['input'])}"
 
 
 def _refuse_impossible(base: Config, key: str, distribution: BaseDistribution, now: Any) -> None:

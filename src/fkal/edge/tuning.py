@@ -1,6 +1,7 @@
 """`fkal tune`: trials one after another until the study has enough, then what they found, written down."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,8 @@ import yaml
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from fkal.config import Config, ConfigError, merged
+from fkal.config import Config, ConfigError, Layer, from_assignments, merged
+from fkal.documents import file_there
 from fkal.edge import configuring
 from fkal.edge.objectives import MINORITY, objectives
 from fkal.edge.plan import Plan
@@ -28,10 +30,13 @@ from fkal.edge.tuned_result import apply_command, methods_concerned, without_eff
 from fkal.edge.ui import ui_command, ui_hint
 from fkal.experiment import Experiment, prepare
 from fkal.redaction import redacted
-from fkal.spelling import did_you_mean
+from fkal.spelling import did_you_mean, shortened
 from fkal.tuned import refuse_hand_made, tuned_path
 
 TRIALS = 30
+MOST_TRIALS = 100_000
+LONGEST_STUDY = 240
+"""Bytes of its name, which a file and a stored run have."""
 POLL_SECONDS = 0.5
 
 
@@ -83,17 +88,17 @@ def tune(
 ) -> None:
     """Bring the study to so many finished trials; the same command goes on, and does nothing when they are there."""
     uri = tracking_uri(tracking, Path.cwd())
-    refuse_unusable(out)
     plan = planned(given, method, seeds, wishes, out)
     path = tuned_path(wishes.tuned_dir, plan.dataset)
+    if not wishes.force and not dry_run:
+        refuse_hand_made(path)
+    refuse_unusable(out)
     experiments = [prepare(config, out, say) for config in plan.default_configs]
     _refuse_unmet(plan, wishes, experiments[0])
     if dry_run:
         _show_plan(plan, wishes, as_json)
         return
     study = _study(plan, wishes, experiments[0])
-    if not wishes.force:
-        refuse_hand_made(path)
     run = StudyRun(plan, experiments[0], study, uri)
     with run:
         worked = _work(plan, study, run, wishes.trials)
@@ -113,11 +118,14 @@ def planned(given: configuring.Sources, method: str | None, seeds: str | None, w
     config = configuring.settings(given, method)
     if wishes.trials < 1:
         raise ConfigError(f"--trials {wishes.trials}: give at least 1")
+    if wishes.trials > MOST_TRIALS:
+        raise ConfigError(f"--trials {wishes.trials}: give at most {MOST_TRIALS:,}")
     base = _held_out(config, wishes.holdout)
     more = [name.strip() for name in wishes.space.split(",")] if wishes.space else []
     numbers = configuring.seed_numbers(seeds) if seeds else [base.seed]
+    _refuse_contradicted(given, numbers if seeds else [], wishes.holdout)
     methods_concerned(given, method)
-    return Plan(
+    plan = Plan(
         base=base,
         file=_file(given),
         space=search_space(base, more, _space_section(given)),
@@ -125,6 +133,33 @@ def planned(given: configuring.Sources, method: str | None, seeds: str | None, w
         seeds=tuple(numbers),
         out=out,
     )
+    _refuse_unknown(plan, wishes)
+    return plan
+
+
+def _refuse_contradicted(given: configuring.Sources, seeds: Sequence[int], holdout: int | None) -> None:
+    """Raises ConfigError where --set says otherwise than an option of the study."""
+    options = [Layer("--seeds", {"seed": seed}) for seed in seeds]
+    options += [] if holdout is None else [Layer("--holdout", {"holdout": holdout})]
+    configuring.refuse_contradictions(from_assignments(given.assignments), options)
+
+
+def _refuse_unknown(plan: Plan, wishes: Wishes) -> None:
+    """Raises ConfigError for samplers, pruners and names of studies that cannot be, before anything is written."""
+    sampler_named(wishes.sampler, plan.space, n_objectives=len(plan.objectives))
+    if wishes.pruner is not None:
+        pruner_named(wishes.pruner, budget=1, rounds=1)
+    if len(os.fsencode(plan.name)) > LONGEST_STUDY:
+        raise ConfigError(
+            f"the study's name {shortened(plan.name)} has {len(plan.name)} characters; at most {LONGEST_STUDY} fit: "
+            "name fewer taps"
+        )
+    if wishes.storage is not None and "://" not in wishes.storage:
+        journal = Path(wishes.storage)
+        if file_there(journal, f"--storage {journal}") and not journal.is_file():
+            raise ConfigError(f"--storage {journal}: no regular file; name a journal file, or a database by its URL")
+    if wishes.tuned_dir.exists() and not wishes.tuned_dir.is_dir():
+        raise ConfigError(f"--tuned-dir {wishes.tuned_dir}: is a file; name a folder")
 
 
 def _file(given: configuring.Sources) -> Config:
@@ -139,6 +174,11 @@ def _held_out(base: Config, holdout: int | None) -> Config:
     chosen = holdout if holdout is not None else base.holdout or fifth
     if chosen < 1:
         raise ConfigError(f"--holdout {chosen}: give at least 1 image a class, on which trials are measured")
+    if holdout is not None and holdout >= base.data.validation_per_class:
+        raise ConfigError(
+            f"--holdout {holdout}: the validation set has {base.data.validation_per_class} images a class and the "
+            f"method needs some; give at most {base.data.validation_per_class - 1}"
+        )
     return base.model_copy(update={"holdout": chosen})
 
 
@@ -149,9 +189,14 @@ def _space_section(given: configuring.Sources) -> Mapping[str, Any] | None:
         return None
     if not isinstance(section, Mapping) or not isinstance(section.get("space"), Mapping):
         raise ConfigError("tune: give a section with a space, say tune: {space: {train.batch_size: [10, 25, 50]}}")
-    unknown = [str(key) for key in section if key != "space"]
+    for key in (*section, *section["space"]):
+        if not isinstance(key, str):
+            raise ConfigError(f"tune: the key {shortened(key)} is no name; keys are names such as train.lr")
+    unknown = [key for key in section if key != "space"]
     if unknown:
-        raise ConfigError(f"tune.{unknown[0]}: unknown key; {did_you_mean(unknown[0], ['space'])}known here: space")
+        raise ConfigError(
+            f"tune.{unknown[0][:60]}: unknown key; {did_you_mean(unknown[0], ['space'])}known here: space"
+        )
     return section["space"]
 
 

@@ -13,6 +13,13 @@ from torch import Tensor, nn
 from fkal.data.images import ImageSet
 from fkal.engine.metering import Meter
 from fkal.models import head_name, learning
+from fkal.spelling import shortened
+
+MOST_EPOCHS = 100_000
+MOST_STEPS_DOWN = 1000
+"""Entries of `decay_epochs`."""
+LARGEST_BATCH = 1_000_000
+LARGEST_RATE = 1e30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +45,22 @@ class SgdConfig:
         for key, least in (("epochs", 1), ("batch_size", 1), ("warmup_epochs", 0)):
             if getattr(self, key) < least:
                 raise ValueError(f"{key} = {getattr(self, key)}; give at least {least}")
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr = {self.lr}; give a learning rate above 0")
+        for key, most in (("epochs", MOST_EPOCHS), ("batch_size", LARGEST_BATCH), ("warmup_epochs", MOST_EPOCHS)):
+            if getattr(self, key) > most:
+                raise ValueError(f"{key} = {getattr(self, key)}; give at most {most:,}")
+        if not 0 < self.lr <= LARGEST_RATE:
+            raise ValueError(f"lr = {self.lr}; give a learning rate above 0 and up to {LARGEST_RATE:g}")
         if min(self.decay_epochs, default=0) < 0:
-            raise ValueError(f"decay_epochs = {list(self.decay_epochs)}; epochs count from 0")
+            raise ValueError(f"decay_epochs = {shortened(list(self.decay_epochs))}; epochs count from 0")
+        if max(self.decay_epochs, default=0) > MOST_EPOCHS or len(self.decay_epochs) > MOST_STEPS_DOWN:
+            raise ValueError(
+                f"decay_epochs = {shortened(list(self.decay_epochs))}; "
+                f"give at most {MOST_STEPS_DOWN:,} epochs, each up to {MOST_EPOCHS:,}"
+            )
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum = {self.momentum}; give a value in [0, 1)")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay = {self.weight_decay}; give 0 or more")
+        if not 0 <= self.weight_decay <= LARGEST_RATE:
+            raise ValueError(f"weight_decay = {self.weight_decay}; give 0 or more, up to {LARGEST_RATE:g}")
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay = {self.decay}; give a factor in (0, 1]")
 

@@ -4,10 +4,10 @@ Sinha, Ebrahimi, Darrell: Variational Adversarial Active Learning, ICCV 2019. Bo
 and trained anew each time, without the task model.
 """
 
-import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -22,6 +22,18 @@ from fkal.engine.metering import Meter, Progress
 from fkal.models import evaluating
 from fkal.models.vaal import Discriminator, Vae
 
+MOST: Mapping[str, int] = MappingProxyType(
+    {
+        "iterations": 100_000_000,
+        "batch_size": 1_000_000,
+        "latent": 65_536,
+        "width": 4096,
+        "vae_steps": 10_000,
+        "discriminator_steps": 10_000,
+    }
+)
+LARGEST_WEIGHT = 1e30
+"""Of the learning rate, too."""
 REPORTS = 100
 """So many times a training its progress is told and its loss looked at."""
 
@@ -55,16 +67,19 @@ class VaalConfig:
         for key in ("iterations", "latent", "width", "vae_steps", "discriminator_steps"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} = {getattr(self, key)}; give at least 1")
+        for key, most in MOST.items():
+            if getattr(self, key) > most:
+                raise ValueError(f"{key} = {getattr(self, key)}; give at most {most:,}")
         if self.batch_size < 2:
             raise ValueError(f"batch_size = {self.batch_size}; give at least 2, for batch normalisation")
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr = {self.lr}; give a learning rate above 0")
+        if not 0 < self.lr <= LARGEST_WEIGHT:
+            raise ValueError(f"lr = {self.lr}; give a learning rate above 0 and up to {LARGEST_WEIGHT:g}")
         for key in ("decay", "decay_every"):
             if not 0 < getattr(self, key) <= 1:
                 raise ValueError(f"{key} = {getattr(self, key)}; give a value in (0, 1]")
         for key in ("beta", "adversarial"):
-            if not 0 <= getattr(self, key) < math.inf:
-                raise ValueError(f"{key} = {getattr(self, key)}; give 0 or more")
+            if not 0 <= getattr(self, key) <= LARGEST_WEIGHT:
+                raise ValueError(f"{key} = {getattr(self, key)}; give 0 or more, up to {LARGEST_WEIGHT:g}")
 
     def factor(self, iteration: int) -> float:
         """What `lr` is multiplied by in this iteration (counted from 0)."""
