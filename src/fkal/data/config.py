@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 LARGEST = 4096
+MOST_WORKERS = 1024
+BIAS_KINDS = ("imbalance", "long_tail", "by_hand")
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,14 @@ class DataConfig:
             raise ValueError("name: '': it names a dataset; say, for example, digits")
         if not self.root:
             raise ValueError("root: '': it is the folder that holds datasets; say '.' for this one")
+        for field, path in (("root", self.root), ("folder", self.folder or "")):
+            if "\0" in path:
+                raise ValueError(f"{field}: {path!r}: no path has a zero byte; give the path of a folder")
         _refuse_unless_folder_fits(self.name, self.folder)
         _refuse_below("validation_per_class", self.validation_per_class, 1)
         _refuse_below("workers", self.workers, 0)
+        if self.workers > MOST_WORKERS:
+            raise ValueError(f"workers: {self.workers}: too many processes; give {MOST_WORKERS} or less")
         if self.image_size is not None:
             _refuse_below("image_size", self.image_size, 1)
             if self.image_size > LARGEST:
@@ -54,7 +61,7 @@ class BiasConfig:
     fractions: dict[int, float] | None = None  # class -> the part that stays, of kind="by_hand"
 
     def __post_init__(self) -> None:
-        if self.kind not in ("imbalance", "long_tail", "by_hand"):
+        if self.kind not in BIAS_KINDS:
             raise ValueError(f"kind: {self.kind!r}: not a bias; choose imbalance, long_tail or by_hand")
         if not (math.isfinite(self.ratio) and self.ratio >= 1):
             raise ValueError(
