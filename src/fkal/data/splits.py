@@ -114,7 +114,8 @@ def check_split(split: Split, dataset: Dataset) -> None:
     if split.data_digest != dataset.digest:
         raise ForeignSplit(
             f"split of {excerpt(split.recipe['dataset'])} with data digest {split.data_digest}: the images of "
-            f"{dataset.name} here have {dataset.digest}; draw the split again from them, or bring the images it was drawn from"
+            f"{dataset.name} here have {dataset.digest}; draw the split again from them, "
+            "or bring the images it was drawn from"
         )
     parts = {part: getattr(split, part) for part in PARTS}
     bounds = {"pool": len(dataset.train), "validation": len(dataset.train), "test": len(dataset.test)}
