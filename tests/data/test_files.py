@@ -21,6 +21,11 @@ def tree(tmp_path, write_tree):
     return write_tree(tmp_path / "pets", per_class=3)
 
 
+def renamed(path, name):
+    """To a name of any bytes."""
+    path.rename(path.with_name(os.fsdecode(name)))
+
+
 def own(tree, **settings):
     return load(DataConfig(name="folder", root=str(tree.parent), folder=tree.name, workers=0, **settings))
 
@@ -74,12 +79,13 @@ def test_own_images_take_the_median_size(tree):
     assert own(tree, image_size=8).notes == ()
 
 
+@pytest.mark.filterwarnings("ignore:Truncated File Read")  # Pillow's, at the EXIF data that it wrote itself
 def test_the_median_knows_upright_sizes_and_decodes_nothing(tree):
     for path in (tree / "train").rglob("*.jpg"):
         exif = Image.Exif()
         exif[0x0112] = 6
-        Image.new("RGB", (20, 16)).save(path, exif=exif)
-        path.write_bytes(path.read_bytes()[:-100])  # the pixels are cut off, the header is whole
+        Image.linear_gradient("L").resize((20, 16)).rotate(30).save(path, exif=exif, quality=100)
+        path.write_bytes(path.read_bytes()[:-20])  # the pixels are cut off, the header is whole
     assert trees.median_size(folder_files(tree, "train"), workers=0) == (20, 16)
 
 
@@ -119,8 +125,8 @@ def test_links_to_files_and_folders_are_followed_and_circles_end(tree, tmp_path)
     (cat / "root").symlink_to("/")
     (outside / "back").symlink_to(outside)
     found = folder_files(tree, "train")
-    expected = ["0000.jpg", "0001.jpg", "0002.jpg", "again/a.png", "again/b.png", "linked.png"]
-    assert [name for name in found.names if "/cat/" in name] == sorted(f"train/cat/{name}" for name in expected)
+    expected = ["0000.jpg", "0001.jpg", "0002.jpg", "linked.png", "again/a.png", "again/b.png"]
+    assert [name for name in found.names if "/cat/" in name] == [f"train/cat/{name}" for name in expected]
     assert found.left_out["links to folders that are read already"] == 4
 
 
@@ -140,9 +146,9 @@ def test_a_class_that_links_to_its_own_tree_has_no_images(tree):
 def test_names_are_shown_on_one_line_of_valid_text(tree):
     for name in (b"new\nline.png", b"\xff\xfe.png", b"\x1b[31mred.png"):
         Image.new("RGB", (20, 16)).save(tree / "train" / "cat" / "z.png")
-        os.rename(bytes(tree / "train" / "cat" / "z.png"), bytes(tree / "train" / "cat") + b"/" + name)
-    os.rename(bytes(tree / "train" / "dog"), bytes(tree / "train") + b"/dog\xe9")
-    os.rename(bytes(tree / "test" / "dog"), bytes(tree / "test") + b"/dog\xe9")
+        renamed(tree / "train" / "cat" / "z.png", name)
+    for part in ("train", "test"):
+        renamed(tree / part / "dog", b"dog\xe9")
     found = own(tree)
     assert set(found.train.names) >= {f"train/cat/{name}" for name in ("new\\nline.png", "\\xff\\xfe.png")}
     assert found.classes == ("cat", "dog\\xe9")
@@ -152,7 +158,7 @@ def test_names_are_shown_on_one_line_of_valid_text(tree):
 
 def test_two_classes_that_are_shown_alike_are_refused(tree):
     for part in ("train", "test"):
-        os.rename(bytes(tree / part / "cat"), bytes(tree / part) + b"/dog\xe9")
+        renamed(tree / part / "cat", b"dog\xe9")
         (tree / part / "dog").rename(tree / part / "dog\\xe9")
     with pytest.raises(CorruptData, match="both shown as"):
         own(tree)
