@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fkal.data.decoding import FORMATS, Change, decode, described_changes, header, pixels_of
+from fkal.data.decoding import FORMATS, Change, decode, described_changes, header, is_plain_jpeg, pixels_of
 from fkal.data.errors import CorruptImage, Flaw
 
 # Upright: rows (1 2 3) and (4 5 6). What each EXIF orientation stores of it, by the EXIF standard's table.
@@ -160,6 +160,18 @@ def test_the_first_frame_is_taken(kind):
     found = decode(file_of(first, kind, save_all=True, append_images=[second]), "x")
     assert found.image.convert("RGB").getpixel((1, 1)) == (250, 0, 0)
     assert found.changes == Change.FIRST_FRAME
+
+
+def test_a_plain_jpeg_is_one_that_is_decoded_unchanged():
+    grey = Image.linear_gradient("L")
+    assert is_plain_jpeg(file_of(grey, "JPEG"))
+    for other in (
+        file_of(grey, "JPEG", exif=exif_of(6)),
+        file_of(grey.convert("RGB").convert("CMYK"), "JPEG"),
+        file_of(grey, "PNG"),
+    ):
+        assert not is_plain_jpeg(other)
+    assert decode(file_of(grey.convert("RGB").convert("CMYK"), "JPEG"), "x").changes == Change.FROM_CMYK
 
 
 def test_a_gif_of_one_frame_is_unchanged():

@@ -14,7 +14,16 @@ from PIL import Image
 from torch import Tensor
 
 from fkal.data.augmentation import child_seed, crop_flip, random_resized_crop
-from fkal.data.decoding import NEW_PIXELS, Change, decode, evaluation_view, header, pixels_of
+from fkal.data.decoding import (
+    NEW_PIXELS,
+    UNCHANGED,
+    Change,
+    decode,
+    evaluation_view,
+    header,
+    is_plain_jpeg,
+    pixels_of,
+)
 from fkal.data.digest import files_digest, pixels_digest
 from fkal.data.errors import CorruptImage
 from fkal.data.files import ImageFiles, notes_on
@@ -190,11 +199,14 @@ class FolderImages:
 
     @cached_property
     def _read(self) -> list[tuple[bytes, Change]]:
-        """Of each file its SHA-256 and what its decoder will change; raises CorruptImage for what has no header."""
+        """Of each file its SHA-256 and what its decoder will change; raises CorruptImage for what is no image."""
         return in_threads(self._hash_and_changes, len(self), self._workers)
 
     def _hash_and_changes(self, index: int) -> tuple[bytes, Change]:
-        data, path = self._files.bytes_of(index), self._files.path(index)
+        data = self._files.bytes_of(index)
+        if is_plain_jpeg(data):
+            return hashlib.sha256(data).digest(), UNCHANGED
+        path = self._files.path(index)
         found = header(io.BytesIO(data), path)
         changes = decode(data, path).changes if found.may_be_transparent else found.changes
         return hashlib.sha256(data).digest(), changes
