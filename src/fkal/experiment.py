@@ -259,6 +259,7 @@ def prepare_split(config: Config, out: Path, say: Say) -> tuple[Split, Path]:
         split = draw_split(dataset, config.data, config.bias, config.seed)
     except ValueError as error:
         raise ConfigError(f"split {name}: {error}") from error
+    _say_once(dataset.notes, say)
     path = below(out, f"splits/{name}-{split_key(config, dataset.digest)[:8]}.json")
     written_split(path, split, say)
     return split, path
@@ -289,6 +290,17 @@ def deterministic(threads: int | None) -> None:
 def set_threads(threads: int | None) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+NOTES_SAID: set[str] = set()
+"""What this process has said of its data, so that a grid says it once."""
+
+
+def _say_once(notes: Sequence[str], say: Say) -> None:
+    for note in notes:
+        if note not in NOTES_SAID:
+            NOTES_SAID.add(note)
+            say(note)
 
 
 @lru_cache(maxsize=2)

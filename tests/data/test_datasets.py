@@ -314,7 +314,7 @@ def test_imagenet_streams_from_its_tree(tmp_path, write_tree):
     assert next(dataset.test.batches([torch.arange(3)], device="cpu")).shape == (3, 3, 224, 224)
 
 
-def test_a_folder_takes_the_size_of_its_first_image(tmp_path, write_tree):
+def test_a_folder_takes_the_size_of_its_images(tmp_path, write_tree):
     dataset = load(folder_config(write_tree(tmp_path / "pets")))
     assert isinstance(dataset.train, TensorImages)
     assert (dataset.train.shape, dataset.classes, dataset.cut_rule) == ((3, 16, 20), ("cat", "dog"), "second_half")
@@ -375,11 +375,13 @@ def test_all_corrupt_images_are_named(tmp_path, write_tree):
         load(folder_config(tree))
 
 
-def test_sixteen_bit_images_are_refused_rather_than_clipped(tmp_path, write_tree):
-    tree = write_tree(tmp_path / "pets")
+def test_sixteen_bit_images_are_divided_by_257(tmp_path, write_tree):
+    tree = write_tree(tmp_path / "pets", channels=1)
     Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tree / "train" / "cat" / "0000.png")
-    with pytest.raises(CorruptImage, match=r"0000\.png"):
-        load(folder_config(tree, image_size=8))
+    (tree / "train" / "cat" / "0000.jpg").unlink()
+    dataset = load(folder_config(tree, image_size=8))
+    assert dataset.train.pixels(torch.tensor([0])).unique().tolist() == [156]
+    assert dataset.notes == (f"{tree}, train: of 12 images 1 reduced from 16 bits",)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "CMYK"])

@@ -16,6 +16,7 @@ MOST_WORKERS = 1024
 MOST_CHANNELS = 16
 LARGEST_RATIO = 1e9
 LAST_CLASS = 1_000_000
+BIAS_KINDS = ("imbalance", "long_tail", "by_hand")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class DataConfig:
         dataset_name(self.name, "name")
         if not self.root:
             raise ValueError("root: '': it is the folder that holds datasets; say '.' for this one")
+        for field, path in (("root", self.root), ("folder", self.folder or "")):
+            if "\0" in path:
+                raise ValueError(f"{field}: {path!r}: no path has a zero byte; give the path of a folder")
         _refuse_unless_folder_fits(self.name, self.folder)
         _refuse_below("validation_per_class", self.validation_per_class, 1)
         _refuse_above("validation_per_class", self.validation_per_class, MOST_VALIDATION_IMAGES)
@@ -69,7 +73,7 @@ class BiasConfig:
     fractions: dict[int, float] | None = None  # class -> the part that stays, of kind="by_hand"
 
     def __post_init__(self) -> None:
-        if self.kind not in ("imbalance", "long_tail", "by_hand"):
+        if self.kind not in BIAS_KINDS:
             raise ValueError(f"kind: {self.kind!r}: not a bias; choose imbalance, long_tail or by_hand")
         if not (math.isfinite(self.ratio) and self.ratio >= 1):
             raise ValueError(

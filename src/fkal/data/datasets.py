@@ -12,8 +12,8 @@ import torch
 from fkal.data import published, trees
 from fkal.data.config import DataConfig
 from fkal.data.digest import bytes_digest
-from fkal.data.errors import CorruptData, CorruptImage, MissingData
-from fkal.data.images import ImageSet, TensorImages
+from fkal.data.errors import CorruptData, CorruptImage, IncompleteData, MissingData, printable
+from fkal.data.images import Annotated, ImageSet, TensorImages
 from fkal.spelling import did_you_mean
 
 __all__ = ["DATASETS", "CorruptData", "CorruptImage", "Dataset", "DatasetEntry", "MissingData", "entry_of", "load"]
@@ -66,21 +66,32 @@ class Dataset:
         """Of both parts' content."""
         return bytes_digest([self.train.digest.encode(), self.test.digest.encode()])
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out and what the decoder changed, a line each; streamed files are read for it."""
+        parts = [part for part in (self.train, self.test) if isinstance(part, Annotated)]
+        return tuple(note for part in parts for note in part.notes)
+
 
 def load(config: DataConfig, *, device: torch.device | str = "cpu", download: bool = True) -> Dataset:
     """The dataset of that name from config.root; what is absent is downloaded where that is possible."""
     entry = entry_of(config.name)
     config = replace(
         config,
-        root=str(Path(config.root).expanduser()),
-        folder=config.folder and str(Path(config.folder).expanduser()),
+        root=_expanded("root", config.root),
+        folder=config.folder and _expanded("folder", config.folder),
         mean=config.mean or entry.mean,
         std=config.std or entry.std,
     )
     try:
         train, test = entry.load(config, download=download)
+    except IncompleteData:
+        raise
     except MissingData as error:
         raise MissingData(_missing(config, entry, str(error))) from error
+    except OSError as error:
+        raise MissingData(_missing(config, entry, error.strerror or str(error))) from error
+    _refuse_unfit(config, train, test)
     for part in (train, test):
         if isinstance(part, TensorImages):
             part.to(device)
@@ -108,14 +119,50 @@ def _unknown(name: str, known: list[str]) -> str:
     return f"dataset {name!r}: not known; {did_you_mean(name, known)}choose one of {', '.join(sorted(known))}"
 
 
+def _expanded(field: str, path: str) -> str:
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError as error:
+        raise ValueError(f"{field}: {path!r}: no such user's home; give the folder's whole path") from error
+
+
+def _refuse_unfit(config: DataConfig, train: ImageSet, test: ImageSet) -> None:
+    """What no experiment could be made of, whichever format it was read from."""
+    where = f"dataset {config.name} under {printable(config.folder or config.root)}"
+    if not len(train) or not len(test):
+        raise CorruptData(f"{where}: {len(train)} training and {len(test)} test images; give both parts images")
+    if tuple(train.classes) != tuple(test.classes):
+        raise CorruptData(f"{where}: its parts have different classes; give both parts the same ones")
+    if len(train.classes) < 2:
+        raise CorruptData(
+            f"{where}: {train.classes[0]!r} is its only class, and there is nothing to tell apart; "
+            "give it two classes or more"
+        )
+    if tuple(train.shape) != tuple(test.shape):
+        shapes = " and ".join("x".join(map(str, part.shape)) for part in (train, test))
+        raise CorruptData(
+            f"{where}: training and test images differ (channels x height x width: {shapes}); "
+            "give both parts one size, or set data.image_size"
+        )
+
+
 def _missing(config: DataConfig, entry: DatasetEntry, reason: str) -> str:
     root = Path(config.root)
     needs = [need.replace("FOLDER", config.folder or "") for need in entry.needs]
-    absent = [need for need in needs if not (root / need).exists()]
+    absent = [need for need in needs if not _exists(root / need)]
+    packed = [f"{need}.gz" for need in absent if _exists(root / f"{need}.gz")]
+    unpack = f"; {', '.join(packed)} is there: unpack it (gunzip), or remove it if it is cut off" if packed else ""
     return (
-        f"dataset {config.name} is not whole under {root} ({reason}); "
-        f"put there: {', '.join(absent)}, from {entry.origin}"
+        f"dataset {config.name} is not whole under {printable(root)} ({reason}); "
+        f"put there: {printable(', '.join(absent or needs))}, from {entry.origin}{unpack}"
     )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long for the file system
+        return False
 
 
 IMAGENET_NORMALISATION = {"mean": trees.IMAGENET_MEAN, "std": trees.IMAGENET_STD}

@@ -32,7 +32,17 @@ def pixels_digest(pixels: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"],
 
 
 def files_digest(
-    file_hashes: Iterable[bytes], shape: Sequence[int], labels: Int64[Tensor, " n"], classes: Sequence[str]
+    file_hashes: Iterable[bytes],
+    shape: Sequence[int],
+    labels: Int64[Tensor, " n"],
+    classes: Sequence[str],
+    *,
+    has_new_pixels: bool = False,
 ) -> str:
-    """Of images held as files, by the SHA-256 of each; independent of the decoder, not of the decoded size."""
-    return bytes_digest([header("files", shape, labels, classes), *file_hashes])
+    """Of images held as files, by the SHA-256 of each, and of the decoded size.
+
+    `has_new_pixels` says that some files give other pixels than they gave to the first decoder, which applied no
+    EXIF orientation and ignored transparency.
+    """
+    kind = "files, upright and on white" if has_new_pixels else "files"
+    return bytes_digest([header(kind, shape, labels, classes), *file_hashes])

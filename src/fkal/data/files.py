@@ -1,51 +1,91 @@
-"""Image files of one part of a dataset: a folder tree or a tar of one, PART/CLASS/FILE."""
+"""Image files of one part of a dataset: a folder tree or a tar of one, PART/CLASS/FILE.
+
+Links to files and to folders are followed, also out of the tree, as linked datasets need it; a folder that was read
+already for its class is not read again, so links in circles end. What is hidden, what other programs leave behind
+and what is no image by its name is left out and counted.
+"""
 
 from __future__ import annotations
 
+import io
+import os
 import tarfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-from fkal.data.errors import CorruptData, CorruptImage, MissingData
+from fkal.data.decoding import EXTENSIONS, Change, corrupt_image, corruption, described_changes
+from fkal.data.errors import CorruptData, CorruptImage, Flaw, IncompleteData, MissingData, printable
+from fkal.data.regular_files import FileTooLarge, IrregularFile, open_regular, read_regular, refuse_irregular
 
 TAR_BLOCK = 512
+LARGEST_FILE = 2**30  # bytes of one image file; the most pixels that are decoded take less
+NAMED = 5  # of many names in one message
+LEFT_BY_PROGRAMS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "lost+found"})
+HIDDEN, LOOPS, OUTSIDE = "hidden or left by other programs", "links to folders that are read already", "outside classes"
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """Files sorted by class and name; `spans` says where in a tar each lies."""
+    """Files sorted by class and name; `spans` says where in a tar each lies, `left_out` what is not among them."""
 
     where: Path  # the folder or the tar
     names: tuple[str, ...]  # relative to it
     labels: Int64[Tensor, " n"]
     classes: tuple[str, ...]
     spans: tuple[tuple[int, int], ...] | None = None  # (offset, size)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
 
+    @cached_property
+    def printable_names(self) -> tuple[str, ...]:
+        """As people read them and files of text take them."""
+        return tuple(map(printable, self.names))
+
     def bytes_of(self, index: int) -> bytes:
         """The whole file."""
-        try:
+        with self._named(index):
             return self._read(index)
-        except OSError as error:
-            raise CorruptImage(
-                f"cannot read {self.path(index)}: {error.strerror or error}; put it back or draw a new split"
-            ) from error
+
+    @contextmanager
+    def opened(self, index: int) -> Iterator[io.BytesIO | io.BufferedReader]:
+        """The file, for its first bytes."""
+        if self.spans is not None:
+            yield io.BytesIO(self.bytes_of(index))
+            return
+        with self._named(index), open_regular(self.where / self.names[index], limit=LARGEST_FILE) as file:
+            yield file
 
     def path(self, index: int) -> str:
         """Where a person finds the file."""
-        return f"{self.where}{'/' if self.spans is None else ':'}{self.names[index]}"
+        return printable(f"{self.where}{'/' if self.spans is None else ':'}{self.names[index]}")
+
+    @contextmanager
+    def _named(self, index: int) -> Iterator[None]:
+        """Turns what the file system says into an error of this file."""
+        try:
+            yield
+        except OSError as error:
+            flaws: dict[type[OSError], Flaw] = {IrregularFile: Flaw.IRREGULAR, FileTooLarge: Flaw.TOO_LARGE}
+            reason = error.strerror or str(error)
+            raise CorruptImage(
+                f"cannot read {self.path(index)}: {reason}; put it back or draw a new split",
+                flaws.get(type(error), Flaw.UNREADABLE),
+                reason,
+            ) from error
 
     def _read(self, index: int) -> bytes:
         if self.spans is None:
-            return (self.where / self.names[index]).read_bytes()
+            return read_regular(self.where / self.names[index], limit=LARGEST_FILE)
         offset, size = self.spans[index]
         with self.where.open("rb") as tar:
             tar.seek(offset)
@@ -53,57 +93,214 @@ class ImageFiles:
 
 
 def folder_files(tree: Path, part: str) -> ImageFiles:
-    """Of tree/part, as torchvision's ImageFolder lists it."""
-    try:
-        classes, label_of = find_classes(tree / part)
-        listed = make_dataset(tree / part, label_of, extensions=IMG_EXTENSIONS)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingData(f"{tree / part}: {_first_sentence(error)}") from error
-    names = tuple(Path(path).relative_to(tree).as_posix() for path, _ in listed)
-    return ImageFiles(tree, names, torch.tensor([label for _, label in listed]), tuple(classes))
+    """Of tree/part, in the order of torchvision's ImageFolder."""
+    left_out: Counter[str] = Counter()
+    flawed: list[tuple[str, str]] = []
+    classes = _class_folders(tree / part, left_out)
+    by_class = {name: _images_below(tree / part / name, left_out, flawed) for name in classes}
+    if flawed:
+        raise CorruptImage(corruption(flawed), Flaw.IRREGULAR, flawed[0][1])
+    empty = [name for name, files in by_class.items() if not files]
+    if empty:
+        raise IncompleteData(_without_images(tree, part, empty, left_out))
+    return ImageFiles(
+        where=tree,
+        names=tuple(f"{part}/{name}/{file}" for name, files in by_class.items() for file in files),
+        labels=torch.tensor([label for label, files in enumerate(by_class.values()) for _ in files]),
+        classes=_printable_classes(classes, tree / part),
+        left_out=left_out,
+    )
 
 
 def tar_parts(tar: Path, *parts: str) -> list[ImageFiles]:
     """Of ANY/part/CLASS/FILE in an uncompressed tar, which is listed once and read in place."""
-    members = _members(tar)
-    return [_tar_part(tar, members, part) for part in parts]
+    left_out: Counter[str] = Counter()
+    members = _members(tar, left_out)
+    return [_tar_part(tar, members, part, left_out if part == parts[0] else {}) for part in parts]
 
 
-def refuse_other_classes(train: Sequence[str], test: Sequence[str], where: Path) -> None:
+def notes_on(files: ImageFiles, changes: Sequence[Change]) -> tuple[str, ...]:
+    """What was left out of a part of a dataset and what its decoder changed, a line each."""
+    where = f"{printable(files.where)}, {files.names[0].split('/')[0]}"
+    left_out = [f"{n:,} {kind}" for kind, n in files.left_out.items() if n]
+    changed = described_changes(changes)
+    return (
+        *([f"{where}: left out: {', '.join(left_out)}"] if left_out else []),
+        *([f"{where}: of {len(files):,} images {', '.join(changed)}"] if changed else []),
+    )
+
+
+def refuse_other_classes(train: ImageFiles, test: ImageFiles, *, test_name: str) -> None:
     """Both parts of a tree must have the same class folders."""
-    if tuple(train) != tuple(test):
-        only = [f"train/{name}" for name in train if name not in test]
-        only += [f"test/{name}" for name in test if name not in train]
-        more = f" and {len(only) - 5} more" if len(only) > 5 else ""
-        raise CorruptData(
-            f"{where}: class folders {', '.join(only[:5])}{more} lie in one part only; "
-            "give both parts the same class folders"
-        )
+    if train.classes == test.classes:
+        return
+    names = {"train": train.classes, test_name: test.classes}
+    only = [
+        f"{part}/{name}"
+        for part, other in (("train", test_name), (test_name, "train"))
+        for name in names[part]
+        if name not in names[other]
+    ]
+    raise CorruptData(
+        f"{printable(train.where)}: class folders {_few(only)} lie in one part only; "
+        "give both parts the same class folders: add images of each class to the other part, or remove its folder"
+    )
 
 
-def _tar_part(tar: Path, members: list[tarfile.TarInfo], part: str) -> ImageFiles:
+def _class_folders(part: Path, left_out: Counter[str]) -> list[str]:
+    """Sorted; raises MissingData where there are none."""
+    try:
+        entries = _listed(part)
+    except OSError as error:
+        raise MissingData(f"{printable(part)}: {error.strerror}") from error
+    kept = [entry for entry in entries if not _is_left_by_programs(entry.name)]
+    classes = [entry.name for entry in kept if _is_folder(entry)]
+    left_out[HIDDEN] += len(entries) - len(kept)
+    if not classes:
+        images = sum(entry.name.lower().endswith(EXTENSIONS) for entry in kept)
+        loose = f", but {images:,} image files beside where class folders belong" if images else ""
+        raise MissingData(f"{printable(part)}: no class folders{loose}")
+    left_out[OUTSIDE] += len(kept) - len(classes)
+    return classes
+
+
+def _images_below(folder: Path, left_out: Counter[str], flawed: list[tuple[str, str]]) -> list[str]:
+    """Relative to the folder, sorted by folder and name; folders themselves before links to them."""
+    found: list[tuple[str, str]] = []
+    folders = [""]
+    links: list[str] = []
+    part = folder.parent.resolve()
+    read = {_identity(above) for above in (part, *part.parents, *folder.resolve().parents)}
+    while folders or links:
+        below = (folders or links).pop(0)
+        if _identity(folder / below) in read:
+            left_out[LOOPS] += 1
+            continue
+        read.add(_identity(folder / below))
+        for entry in _listed(folder / below):
+            name = f"{below}/{entry.name}" if below else entry.name
+            if _is_left_by_programs(entry.name):
+                left_out[HIDDEN] += 1
+            elif _is_folder(entry) and not entry.name.lower().endswith(EXTENSIONS):
+                (links if entry.is_symlink() else folders).append(name)
+            elif not entry.name.lower().endswith(EXTENSIONS):
+                left_out[_kind_of(entry.name)] += 1
+            elif reason := _irregular(entry):
+                flawed.append((f"{folder}/{name}", reason))
+            else:
+                found.append((below, entry.name))
+    return [f"{below}/{name}" if below else name for below, name in sorted(found)]
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    """Sorted by name; a folder that cannot be listed would otherwise lose its images in silence."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except PermissionError as error:
+        raise CorruptData(f"{printable(folder)}: cannot be listed ({error.strerror}); make it readable") from error
+
+
+def _is_left_by_programs(name: str) -> bool:
+    """Hidden files and folders, checkpoints of notebooks, twins that a Mac writes beside its files."""
+    return name.startswith(".") or name.lower() in LEFT_BY_PROGRAMS
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; where it has an image's name, `_irregular` reports it
+        return False
+
+
+def _irregular(entry: os.DirEntry[str]) -> str | None:
+    """What is wrong with an entry that has an image's name but is no file; links are followed."""
+    try:
+        if not entry.is_file():
+            refuse_irregular(entry.path)
+    except FileNotFoundError:
+        return "it is a link to nothing"
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _kind_of(name: str) -> str:
+    suffix = PurePosixPath(name).suffix.lower()
+    return f"{printable(suffix)[:12]} files" if suffix else "files without an extension"
+
+
+def _without_images(tree: Path, part: str, empty: Sequence[str], left_out: Mapping[str, int]) -> str:
+    folders = _few([f"{part}/{name}" for name in empty])
+    found = ", ".join(f"{n:,} {kind}" for kind, n in left_out.items() if n)
+    return (
+        f"{printable(tree)}: no images in {folders}{f' (left out: {found})' if found else ''}; "
+        f"put images ({', '.join(EXTENSIONS)}) there, or remove the class from every part"
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(map(printable, names[:NAMED]))}{more}"
+
+
+def _printable_classes(names: Iterable[str], where: Path) -> tuple[str, ...]:
+    """Class names go into tables, figures and files of text."""
+    classes = tuple(map(printable, names))
+    if len(set(classes)) < len(classes):
+        twice = [name for name, n in Counter(classes).items() if n > 1]
+        raise CorruptData(f"{printable(where)}: two class folders are both shown as {_few(twice)}; rename one")
+    return classes
+
+
+def _tar_part(tar: Path, members: list[tarfile.TarInfo], part: str, left_out: Mapping[str, int]) -> ImageFiles:
     placed = sorted((*_class_and_name(m.name), m.offset_data, m.size) for m in members if _part_of(m.name) == part)
     if not placed:
-        raise CorruptData(f"{tar}: holds no images as */{part}/CLASS/FILE; make it anew")
+        raise CorruptData(f"{printable(tar)}: holds no images as */{part}/CLASS/FILE; pack it again")
     classes = tuple(sorted({label for label, *_ in placed}))
     label_of = {name: label for label, name in enumerate(classes)}
     return ImageFiles(
         where=tar,
         names=tuple(f"{part}/{label}/{name}" for label, name, *_ in placed),
         labels=torch.tensor([label_of[label] for label, *_ in placed]),
-        classes=classes,
+        classes=_printable_classes(classes, tar),
         spans=tuple((offset, size) for *_, offset, size in placed),
+        left_out=left_out,
     )
 
 
-def _members(tar: Path) -> list[tarfile.TarInfo]:
+def _members(tar: Path, left_out: Counter[str]) -> list[tarfile.TarInfo]:
     try:
         with tarfile.open(tar, "r:") as archive:
-            members = [m for m in archive.getmembers() if m.isreg()]
+            members = [m for m in archive.getmembers() if not m.isdir()]
         _refuse_without_end(tar)
-    except tarfile.TarError as error:
-        raise CorruptData(f"{tar}: not a whole uncompressed tar ({error}); copy it here again") from error
-    return [m for m in members if m.name.lower().endswith(IMG_EXTENSIONS)]
+    except OSError as error:
+        raise CorruptData(f"{printable(tar)}: cannot be read ({error.strerror or error}); make it readable") from error
+    except (tarfile.TarError, ValueError, IndexError, OverflowError) as error:
+        reason = printable(str(error))
+        raise CorruptData(f"{printable(tar)}: not a whole uncompressed tar ({reason}); copy it here again") from error
+    kept = [m for m in members if not any(map(_is_left_by_programs, PurePosixPath(m.name).parts[1:]))]
+    images = [m for m in kept if m.name.lower().endswith(EXTENSIONS)]
+    left_out[HIDDEN] += len(members) - len(kept)
+    for member in kept:
+        if not member.name.lower().endswith(EXTENSIONS):
+            left_out[_kind_of(member.name)] += 1
+    for member in images:
+        _refuse_unless_plain(tar, member)
+    return images
+
+
+def _refuse_unless_plain(tar: Path, member: tarfile.TarInfo) -> None:
+    name = f"{tar}:{member.name}"
+    if not member.isreg() or member.issparse():
+        raise corrupt_image(name, Flaw.IRREGULAR, "in the tar it is a link or a device, not a plain file")
+    if member.size > LARGEST_FILE:
+        raise corrupt_image(name, Flaw.TOO_LARGE, f"{member.size:,} bytes, more than {LARGEST_FILE:,}")
 
 
 def _refuse_without_end(tar: Path) -> None:
@@ -122,7 +319,3 @@ def _part_of(name: str) -> str:
 def _class_and_name(name: str) -> tuple[str, str]:
     parts = PurePosixPath(name).parts
     return (parts[2], "/".join(parts[3:])) if len(parts) >= 4 else ("", "")
-
-
-def _first_sentence(error: OSError) -> str:
-    return error.strerror or str(error).split(". ")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -13,10 +14,19 @@ from PIL import Image
 from torch import Tensor
 
 from fkal.data.augmentation import child_seed, crop_flip, random_resized_crop
-from fkal.data.decoding import decoded, evaluation_view, pixels_of
+from fkal.data.decoding import (
+    NEW_PIXELS,
+    UNCHANGED,
+    Change,
+    decode,
+    evaluation_view,
+    header,
+    is_plain_jpeg,
+    pixels_of,
+)
 from fkal.data.digest import files_digest, pixels_digest
 from fkal.data.errors import CorruptImage
-from fkal.data.files import ImageFiles
+from fkal.data.files import ImageFiles, notes_on
 from fkal.data.loading import in_processes, in_threads
 
 
@@ -62,6 +72,16 @@ class ImageSet(Protocol):
         ...
 
 
+@runtime_checkable
+class Annotated(Protocol):
+    """An image set that left files out or changed images, and says so."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """A line each."""
+        ...
+
+
 class TensorImages:
     """Images in one uint8 tensor, which moves to a device once and is normalised there, a batch at a time."""
 
@@ -76,6 +96,7 @@ class TensorImages:
         names: Sequence[str] | str = "image",
         augmentation: str = "none",
         digest: str | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         """`names` is a list, or the word before the index; `digest`, where known, is of the files behind the pixels."""
         _refuse_unless_labeled(len(pixels), labels, classes)
@@ -87,6 +108,7 @@ class TensorImages:
         self.names: Sequence[str] = NumberedNames(names, len(pixels)) if isinstance(names, str) else names
         self._normalise = Normalisation(mean, std, channels=self.shape[0])
         self._augmented = AUGMENTATIONS[augmentation]
+        self.notes = notes
         self._digest = digest
         self._on: dict[torch.device, Tensor] = {torch.device("cpu"): pixels.contiguous()}
 
@@ -132,7 +154,7 @@ class FolderImages:
         self.labels = files.labels
         self.classes = files.classes
         self.shape: tuple[int, int, int] = (3, size, size)
-        self.names: Sequence[str] = files.names
+        self.names: Sequence[str] = files.printable_names
         self._files = files
         self._workers = workers
         self._normalise = Normalisation(mean, std, channels=3)
@@ -143,8 +165,14 @@ class FolderImages:
     @cached_property
     def digest(self) -> str:
         """Of the bytes of all files, which are read once for it."""
-        hashes = in_threads(self._file_hash, len(self), self._workers)
-        return files_digest(hashes, self.shape, self.labels, self.classes)
+        hashes = [file_hash for file_hash, _ in self._read]
+        has_new_pixels = any(changes & NEW_PIXELS for _, changes in self._read)
+        return files_digest(hashes, self.shape, self.labels, self.classes, has_new_pixels=has_new_pixels)
+
+    @cached_property
+    def notes(self) -> Sequence[str]:
+        """Needs what the digest reads."""
+        return notes_on(self._files, [changes for _, changes in self._read])
 
     def batches(
         self, batches: Iterable[Tensor], *, device: torch.device | str, augment: torch.Generator | None = None
@@ -169,8 +197,19 @@ class FolderImages:
         flaws = in_threads(self._is_corrupt, len(self), self._workers)
         return [self._files.path(index) for index, flawed in enumerate(flaws) if flawed]
 
-    def _file_hash(self, index: int) -> bytes:
-        return hashlib.sha256(self._files.bytes_of(index)).digest()
+    @cached_property
+    def _read(self) -> list[tuple[bytes, Change]]:
+        """Of each file its SHA-256 and what its decoder will change; raises CorruptImage for what is no image."""
+        return in_threads(self._hash_and_changes, len(self), self._workers)
+
+    def _hash_and_changes(self, index: int) -> tuple[bytes, Change]:
+        data = self._files.bytes_of(index)
+        if is_plain_jpeg(data):
+            return hashlib.sha256(data).digest(), UNCHANGED
+        path = self._files.path(index)
+        found = header(io.BytesIO(data), path)
+        changes = decode(data, path).changes if found.may_be_transparent else found.changes
+        return hashlib.sha256(data).digest(), changes
 
     def _is_corrupt(self, index: int) -> bool:
         try:
@@ -248,7 +287,7 @@ def _views(files: ImageFiles, indices: list[int], size: int, seed: int | None) -
 
 
 def _decoded_file(files: ImageFiles, index: int) -> Image.Image:
-    return decoded(files.bytes_of(index), files.path(index))
+    return decode(files.bytes_of(index), files.path(index)).image
 
 
 def _numbered(device: torch.device) -> torch.device:

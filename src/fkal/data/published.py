@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -20,8 +20,9 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import check_integrity
 
 from fkal.data.config import DataConfig
-from fkal.data.errors import CorruptData, MissingData
+from fkal.data.errors import CorruptData, MissingData, excerpt, printable
 from fkal.data.images import ImageSet, TensorImages
+from fkal.data.regular_files import open_regular, refuse_irregular
 
 Parts = tuple[ImageSet, ImageSet]  # train, test
 Labeled = tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, " n"]]
@@ -33,6 +34,8 @@ AT_ONCE = 4096  # images; bounds the float copies of a resize
 MNIST_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
 MNIST_FILES = {"train": "train", "test": "t10k"}
 SVHN_PARTS = {"train": ("train", "extra"), "test": ("test",)}
+MOST_SVHN_IMAGES = 10_000_000  # published are 630,420
+GZIP_MAGIC = b"\x1f\x8b"
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -54,6 +57,7 @@ def mnist(config: DataConfig, *, download: bool) -> Parts:
     root = Path(config.root)
     if not all(path.exists() for path in mnist_files(root)):
         _bring(lambda: MNIST(root, download=True), download)
+    _refuse_other_sides([path for path in mnist_files(root) if path.name.endswith(MNIST_KINDS[0])])
     return (
         _images(config, _mnist_part(root, "train"), DIGIT_NAMES, "train"),
         _images(config, _mnist_part(root, "test"), DIGIT_NAMES, "test"),
@@ -132,28 +136,54 @@ def _images(config: DataConfig, labeled: Labeled, classes: tuple[str, ...], part
 
 def _mnist_part(root: Path, part: str) -> Labeled:
     images_path, labels_path = (root / "MNIST" / "raw" / f"{MNIST_FILES[part]}-{kind}" for kind in MNIST_KINDS)
-    _refuse_unless_idx(images_path, dims=3)
-    _refuse_unless_idx(labels_path, dims=1)
+    _idx_sides(images_path, dims=3)
+    _idx_sides(labels_path, dims=1)
     pixels, labels = read_image_file(str(images_path))[:, None], read_label_file(str(labels_path))
     _refuse_unless_digits(labels, len(pixels), labels_path)
     return pixels, labels
 
 
-def _refuse_unless_idx(path: Path, *, dims: int) -> None:
-    """An idx file of bytes is as long as its header says; torchvision does not look."""
-    with path.open("rb") as file:
+def _refuse_other_sides(paths: Sequence[Path]) -> None:
+    sides = {path.name: _idx_sides(path, dims=3)[1:] for path in paths}
+    if len(set(sides.values())) > 1:
+        shown = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sides.items())
+        raise CorruptData(
+            f"{paths[0].parent}: images of different sizes ({shown}); remove them and run again to download them"
+        )
+
+
+def _idx_sides(path: Path, *, dims: int) -> tuple[int, ...]:
+    """What the header of an idx file of bytes says; the file must be as long. torchvision does not look."""
+    with _readable(path), open_regular(path) as file:
         head = file.read(4 + 4 * dims)
-    size = path.stat().st_size
-    sides = [int.from_bytes(head[4 * i : 4 * i + 4], "big") for i in range(1, dims + 1)]
+        size = path.stat().st_size
+    sides = tuple(int.from_bytes(head[4 * i : 4 * i + 4], "big") for i in range(1, dims + 1))
+    if head[:2] == GZIP_MAGIC:
+        raise CorruptData(f"{path}: a gzip file; unpack it (gunzip) to {path.name}")
     if head[:4] != bytes([0, 0, 8, dims]):
         raise CorruptData(
             f"{path}: not an idx file of {dims}-dimensional bytes; remove it and run again to download it"
         )
-    if size != len(head) + math.prod(sides):
+    if size != 4 + 4 * dims + math.prod(sides):
         raise CorruptData(
-            f"{path}: {size} bytes where its header says {len(head) + math.prod(sides)}; "
+            f"{path}: {size} bytes where its header says {4 + 4 * dims + math.prod(sides)}; "
             "remove it and run again to download it"
         )
+    if 0 in sides:
+        shown = " x ".join(map(str, sides))
+        raise CorruptData(f"{path}: its header says {shown}: nothing; remove it and run again to download it")
+    return sides
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what the file system says into an error of this file."""
+    try:
+        yield
+    except OSError as error:
+        raise CorruptData(
+            f"{printable(path)}: cannot be read ({error.strerror or error}); put the published file there"
+        ) from error
 
 
 def _svhn_part(root: Path, part: str) -> Labeled:
@@ -174,28 +204,44 @@ def _svhn_piece(root: Path, piece: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _mat_piece(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """X (32 32 3 n) of bytes and y (n 1), where 10 stands for the digit 0."""
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
+    with _readable(path):
+        refuse_irregular(path)
     try:
-        mat = loadmat(path)
+        shapes = {name: shape for name, shape, _ in whosmat(path)}  # of what a header claims nothing is loaded yet
+        mat = loadmat(path, variable_names=["X", "y"]) if _is_svhn_shape(shapes) else {}
     except Exception as error:  # scipy's reader raises many kinds at broken input
         raise CorruptData(
-            f"{path}: not a whole MATLAB file ({error}); remove it and run again to download it"
+            f"{path}: not a whole MATLAB file ({_one_line(error)}); remove it and run again to download it"
         ) from error
     pixels, labels = mat.get("X"), mat.get("y")
-    if not (_is_array(pixels, np.uint8, (32, 32, 3)) and labels is not None and labels.size == pixels.shape[3]):
+    if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and isinstance(labels, np.ndarray)):
         raise CorruptData(
             f"{path}: has no X (32, 32, 3, n) of bytes with a y of n labels, as SVHN has; "
             "remove it and run again to download it"
         )
-    labels = labels.astype(np.int64).reshape(-1)
-    labels[labels == 10] = 0
-    _refuse_unless_digits(torch.from_numpy(labels), pixels.shape[3], path)
-    return pixels.transpose(3, 2, 0, 1), labels
+    return pixels.transpose(3, 2, 0, 1), _svhn_labels(labels, path)
 
 
-def _is_array(value: object, dtype: type, leading: tuple[int, ...]) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype == dtype and value.ndim == 4 and value.shape[:3] == leading
+def _is_svhn_shape(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    pixels, labels = shapes.get("X", ()), shapes.get("y", ())
+    return len(pixels) == 4 and pixels[:3] == (32, 32, 3) and 0 < pixels[3] == math.prod(labels) <= MOST_SVHN_IMAGES
+
+
+def _svhn_labels(labels: np.ndarray, path: Path) -> np.ndarray:
+    """The digits; MATLAB's numbers are floats as often as not."""
+    flat = labels.reshape(-1)
+    is_number = flat.dtype.kind in "iuf"
+    wrong = flat[~((flat >= 0) & (flat <= 10) & (flat == np.rint(flat)))] if is_number else flat
+    if len(wrong):
+        raise CorruptData(
+            f"{path}: a label of {excerpt(wrong[:1].tolist()[0])}: labels are whole numbers, 0 to 10; "
+            "remove the file and run again to download it"
+        )
+    digits = flat.astype(np.int64)
+    digits[digits == 10] = 0
+    return digits
 
 
 def _refuse_unless_digits(labels: Tensor, n: int, path: Path) -> None:
@@ -229,6 +275,10 @@ def _patience() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _one_line(error: Exception) -> str:
+    return printable(" ".join(str(error).split()))[:200] or type(error).__name__
 
 
 def _last_line(error: Exception) -> str:

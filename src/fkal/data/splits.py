@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,25 +18,19 @@ from torch import Tensor
 
 from fkal.core.randomness import stream
 from fkal.data.bias import biased_pool, cut_classes, rank_in_class, rare_classes
-from fkal.data.config import BiasConfig, DataConfig
+from fkal.data.config import BIAS_KINDS, BiasConfig, DataConfig
 from fkal.data.datasets import Dataset
 from fkal.data.digest import DIGEST_LENGTH, bytes_digest
-from fkal.data.errors import CorruptSplit, ForeignSplit
+from fkal.data.errors import CorruptSplit, ForeignSplit, excerpt, printable
+from fkal.data.regular_files import read_regular
 from fkal.files import write_whole
 
 __all__ = ["CorruptSplit", "ForeignSplit", "Split", "check_split", "draw_split", "read_split", "write_split"]
 
 FORMAT = "fkal-split-1"
 PARTS = ("pool", "validation", "test")
-RECIPE: dict[str, type | tuple[type, ...]] = {
-    "dataset": str,
-    "kind": str,
-    "ratio": float,
-    "cut": list,
-    "fractions": (dict, type(None)),
-    "seed": int,
-    "validation_per_class": int,
-}
+LARGEST_FILE = 2**28  # bytes; a split of ImageNet has a twentieth of them
+MOST_CLASSES = 2**31
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,17 +102,20 @@ def read_split(path: Path | str) -> Split:
     """A split file, every field of it checked."""
     path = Path(path)
     try:
-        return _split_of(json.loads(path.read_bytes()))
-    except (CorruptSplit, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CorruptSplit(f"{path}: {error}; draw the split again") from error
+        return _split_of(_parsed(read_regular(path, limit=LARGEST_FILE)))
+    except OSError as error:
+        raise CorruptSplit(f"{printable(path)}: {error.strerror or error}; draw the split again") from error
+    except CorruptSplit as error:
+        raise CorruptSplit(f"{printable(path)}: {error}; draw the split again") from error
 
 
 def check_split(split: Split, dataset: Dataset) -> None:
     """Raises ForeignSplit unless the split was drawn from these very images."""
     if split.data_digest != dataset.digest:
         raise ForeignSplit(
-            f"split of {split.recipe['dataset']} with data digest {split.data_digest}: the images of {dataset.name} "
-            f"here have {dataset.digest}; draw the split again from them, or bring the images it was drawn from"
+            f"split of {excerpt(split.recipe['dataset'])} with data digest {split.data_digest}: the images of "
+            f"{dataset.name} here have {dataset.digest}; draw the split again from them, "
+            "or bring the images it was drawn from"
         )
     parts = {part: getattr(split, part) for part in PARTS}
     bounds = {"pool": len(dataset.train), "validation": len(dataset.train), "test": len(dataset.test)}
@@ -168,18 +168,43 @@ def _class_counts(parts: Mapping[str, Tensor], dataset: Dataset) -> dict[str, li
     }
 
 
+def _parsed(content: bytes) -> Any:
+    """JSON with each key once and finite numbers."""
+    try:
+        return json.loads(content, object_pairs_hook=_without_doubles, parse_constant=_refuse_constant)
+    except CorruptSplit:
+        raise
+    except RecursionError as error:
+        raise CorruptSplit("lists within lists too deep to read") from error
+    except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
+        raise CorruptSplit(printable(str(error))) from error
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        twice = [key for key, n in Counter(key for key, _ in pairs).items() if n > 1]
+        raise CorruptSplit(f"entry {excerpt(twice[0])} is there twice")
+    return entries
+
+
+def _refuse_constant(name: str) -> None:
+    raise CorruptSplit(f"{name} is no number of a split")
+
+
 def _split_of(entries: Any) -> Split:
     if not isinstance(entries, dict) or entries.get("format") != FORMAT:
         raise CorruptSplit(f"not a split file of format {FORMAT}")
     wanted = {"format", "recipe", "cut", "data_digest", "class_counts", *PARTS}
     if set(entries) != wanted:
-        raise CorruptSplit(f"entries {sorted(set(entries) ^ wanted)} are absent or not known")
+        raise CorruptSplit(f"entries {excerpt(sorted(set(entries) ^ wanted))} are absent or not known")
     _refuse_recipe(entries["recipe"])
     _refuse_digest(entries["data_digest"])
     parts = {part: _indices(part, entries[part]) for part in PARTS}
     if torch.isin(parts["pool"], parts["validation"]).any():
         raise CorruptSplit("pool and validation share images")
     n_classes = _refuse_counts(entries["class_counts"], parts)
+    _refuse_recipes_classes(entries["recipe"], n_classes)
     cut = _indices("cut", entries["cut"]).tolist()
     if cut and cut[-1] >= n_classes:
         raise CorruptSplit(f"cut names class {cut[-1]}; there are {n_classes}")
@@ -206,14 +231,48 @@ def _indices(field: str, values: Any) -> Int64[Tensor, " n"]:
 def _refuse_recipe(recipe: Any) -> None:
     if not isinstance(recipe, dict) or set(recipe) != set(RECIPE):
         raise CorruptSplit(f"recipe does not have just {', '.join(RECIPE)}")
-    for key, kind in RECIPE.items():
-        if not isinstance(recipe[key], kind) or isinstance(recipe[key], bool):
-            raise CorruptSplit(f"recipe's {key} is {recipe[key]!r}")
+    for key, (kind, is_right, rule) in RECIPE.items():
+        value = recipe[key]
+        if not isinstance(value, kind) or isinstance(value, bool) or not is_right(value):
+            raise CorruptSplit(f"recipe's {key} is {excerpt(value)}, not {rule}")
+
+
+def _refuse_recipes_classes(recipe: Mapping[str, Any], n_classes: int) -> None:
+    named = [*recipe["cut"], *map(int, recipe["fractions"] or {})]
+    beyond = [c for c in named if c >= n_classes]
+    if beyond:
+        raise CorruptSplit(f"recipe names class {excerpt(beyond[0])}; there are {n_classes}")
+
+
+def _are_classes(values: list[Any]) -> bool:
+    return all(type(value) is int and 0 <= value < MOST_CLASSES for value in values) and len(set(values)) == len(values)
+
+
+def _are_fractions(values: dict[str, Any] | None) -> bool:
+    """Class -> the part that stays, as JSON holds it."""
+    return values is None or all(
+        re.fullmatch("[0-9]{1,9}", key) and type(value) in (int, float) and 0 <= value <= 1
+        for key, value in values.items()
+    )
+
+
+Rule = tuple[type | tuple[type, ...], Callable[[Any], bool], str]
+
+RECIPE: dict[str, Rule] = {
+    "dataset": (str, bool, "a name"),
+    "kind": (str, lambda kind: kind in BIAS_KINDS, f"one of {', '.join(BIAS_KINDS)}"),
+    "ratio": (float, lambda ratio: 1 <= ratio < math.inf, "a number of 1 or more, with a decimal point"),
+    "cut": (list, _are_classes, "a list of classes, each once"),
+    "fractions": ((dict, type(None)), _are_fractions, "null, or classes with a part of 0 to 1 each"),
+    "seed": (int, lambda seed: seed >= 0, "a whole number of 0 or more"),
+    "validation_per_class": (int, lambda n: n >= 1, "a whole number of 1 or more"),
+}
+"""What each entry of a recipe must be: its type, its rule, and the rule in words."""
 
 
 def _refuse_digest(digest: Any) -> None:
     if not isinstance(digest, str) or len(digest) != DIGEST_LENGTH or set(digest) - set("0123456789abcdef"):
-        raise CorruptSplit(f"data_digest {digest!r} is not {DIGEST_LENGTH} hexadecimal digits")
+        raise CorruptSplit(f"data_digest {excerpt(digest)} is not {DIGEST_LENGTH} hexadecimal digits")
 
 
 def _refuse_counts(counts: Any, parts: Mapping[str, Tensor]) -> int:

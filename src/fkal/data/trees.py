@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median_low
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from fkal.data.config import DataConfig
-from fkal.data.decoding import corruption, decoded, fitted, pixels_of
+from fkal.data.decoding import NEW_PIXELS, UNCHANGED, Change, corruption, decode, fitted, header, pixels_of
 from fkal.data.digest import files_digest
 from fkal.data.errors import CorruptImage, MissingData
-from fkal.data.files import ImageFiles, folder_files, refuse_other_classes, tar_parts
+from fkal.data.files import ImageFiles, folder_files, notes_on, refuse_other_classes, tar_parts
 from fkal.data.images import FolderImages, TensorImages
 from fkal.data.loading import in_processes
 from fkal.data.published import Parts, bring_cifar10, cifar10_batches
 
 IN_MEMORY = 2 * 2**30  # bytes of decoded pixels; more are streamed
 CHUNK_BYTES = 2 * 2**20  # decoded by a worker at once; small, as shared memory often is
+HEADERS_A_CHUNK = 512
 WORTH_WORKERS = 4096  # files; fewer are decoded before workers have started
-IMAGENET_SIZE = 224
+CIFAR10_SIZE, TINYIMAGENET_SIZE, IMAGENET_SIZE = 32, 64, 224
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GREY_MEAN, GREY_STD = (0.5,), (0.5,)
 CIFAR10_BATCHES = "cifar-10-batches-py"
@@ -32,7 +35,7 @@ def cifar10(config: DataConfig, *, download: bool) -> Parts:
     """torchvision's batches, or a tree of JPEG files, or a tar of one; downloaded as batches."""
     root = Path(config.root)
     if not (root / CIFAR10_BATCHES).exists() and (tree := _tree_or_tar(root, "cifar10", "test")):
-        return _in_memory(config, *tree)
+        return _in_memory(config, *tree, size=_square(config.image_size or CIFAR10_SIZE))
     if not (root / CIFAR10_BATCHES).exists():
         bring_cifar10(config, download=download)
     return cifar10_batches(config)
@@ -43,7 +46,7 @@ def tinyimagenet(config: DataConfig, *, download: bool) -> Parts:
     tree = _tree_or_tar(Path(config.root), "tinyimagenet100", "val")
     if tree is None:
         raise MissingData("it has no download")
-    return _in_memory(config, *tree)
+    return _in_memory(config, *tree, size=_square(config.image_size or TINYIMAGENET_SIZE))
 
 
 def imagenet(config: DataConfig, *, download: bool) -> Parts:
@@ -52,12 +55,27 @@ def imagenet(config: DataConfig, *, download: bool) -> Parts:
 
 
 def folder(config: DataConfig, *, download: bool) -> Parts:
-    """Any tree with train/ and test/ or val/."""
+    """Any tree with train/ and test/ or val/.
+
+    Its images take `image_size`, else the median height and the median width of the training images; trees that are
+    too large for memory are streamed at 224 x 224.
+    """
     tree = Path(config.root) / (config.folder or "")
     train, test = _folder_parts(tree, "test" if (tree / "test").is_dir() else "val")
-    height, width = (config.image_size,) * 2 if config.image_size else _first_size(train)
-    small = (len(train) + len(test)) * 3 * height * width <= IN_MEMORY
-    return _in_memory(config, train, test, channels=None) if small else _streamed(config, train, test)
+    height, width = _square(config.image_size) if config.image_size else median_size(train, config.workers)
+    if (len(train) + len(test)) * 3 * height * width > IN_MEMORY:
+        return _streamed(config, train, test)
+    return _in_memory(config, train, test, size=(height, width), channels=None)
+
+
+def median_size(files: ImageFiles, workers: int) -> tuple[int, int]:
+    """(height, width), each the median over the files, read from their headers; of two middle values the lower."""
+    chunks = _chunks(len(files), HEADERS_A_CHUNK)
+    loader = in_processes(_Headers(files), chunks, workers=_worth_workers(files, workers))
+    found = [each for chunk in loader for each in chunk]
+    _refuse_flawed(found)
+    sizes = [each for each in found if not isinstance(each, _Flawed)]
+    return median_low(height for height, _ in sizes), median_low(width for _, width in sizes)
 
 
 def _tree_or_tar(root: Path, name: str, test: str) -> tuple[ImageFiles, ImageFiles] | None:
@@ -66,14 +84,14 @@ def _tree_or_tar(root: Path, name: str, test: str) -> tuple[ImageFiles, ImageFil
         return _folder_parts(root / name, test)
     if tar.is_file():
         train_files, test_files = tar_parts(tar, "train", test)
-        refuse_other_classes(train_files.classes, test_files.classes, tar)
+        refuse_other_classes(train_files, test_files, test_name=test)
         return train_files, test_files
     return None
 
 
 def _folder_parts(tree: Path, test: str) -> tuple[ImageFiles, ImageFiles]:
     parts = folder_files(tree, "train"), folder_files(tree, test)
-    refuse_other_classes(parts[0].classes, parts[1].classes, tree)
+    refuse_other_classes(*parts, test_name=test)
     return parts
 
 
@@ -86,11 +104,12 @@ def _streamed(config: DataConfig, train: ImageFiles, test: ImageFiles) -> Parts:
     return train_set, test_set
 
 
-def _in_memory(config: DataConfig, train: ImageFiles, test: ImageFiles, *, channels: int | None = 3) -> Parts:
-    """`channels` None: one if all files are grey, else three."""
-    height, width = (config.image_size,) * 2 if config.image_size else _first_size(train)
-    decoded_train = _decoded_files(train, height, width, config.workers)
-    decoded_test = _decoded_files(test, height, width, config.workers)
+def _in_memory(
+    config: DataConfig, train: ImageFiles, test: ImageFiles, *, size: tuple[int, int], channels: int | None = 3
+) -> Parts:
+    """At `size` = (height, width); `channels` None: one if all files are grey, else three."""
+    decoded_train = _decoded_files(train, *size, config.workers)
+    decoded_test = _decoded_files(test, *size, config.workers)
     if channels is None:
         channels = 1 if decoded_train.grey and decoded_test.grey else 3
     return _tensor_images(config, train, decoded_train, channels), _tensor_images(config, test, decoded_test, channels)
@@ -101,40 +120,68 @@ class _Decoded:
     pixels: UInt8[Tensor, "n 3 h w"]
     hashes: list[bytes]  # SHA-256 of each file
     grey: bool  # every file
+    changes: list[Change]
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """What one decoded file gave besides its pixels."""
+
+    file_hash: bytes
+    grey: bool
+    changes: Change
+
+
+@dataclass(frozen=True)
+class _Flawed:
+    """A file without pixels."""
+
+    path: str
+    error: CorruptImage
 
 
 def _tensor_images(config: DataConfig, files: ImageFiles, part: _Decoded, channels: int) -> TensorImages:
     pixels = part.pixels[:, :channels].contiguous()
+    unsaid = Change.FITTED if config.image_size else UNCHANGED  # a size that is set is meant for all
     return TensorImages(
         pixels,
         files.labels,
         files.classes,
         mean=config.mean or (GREY_MEAN if channels == 1 else IMAGENET_MEAN),
         std=config.std or (GREY_STD if channels == 1 else IMAGENET_STD),
-        names=files.names,
-        digest=files_digest(part.hashes, pixels.shape[1:], files.labels, files.classes),
+        names=files.printable_names,
+        digest=files_digest(
+            part.hashes,
+            pixels.shape[1:],
+            files.labels,
+            files.classes,
+            has_new_pixels=any(changes & NEW_PIXELS for changes in part.changes),
+        ),
+        notes=notes_on(files, [changes & ~unsaid for changes in part.changes]),
     )
 
 
 def _decoded_files(files: ImageFiles, height: int, width: int, workers: int) -> _Decoded:
     """All files, each scaled to cover height x width and cropped around its centre."""
-    step = max(1, CHUNK_BYTES // (3 * height * width))
-    chunks = [range(start, min(start + step, len(files))) for start in range(0, len(files), step)]
-    loader = in_processes(_Chunks(files, height, width), chunks, workers=workers if len(files) >= WORTH_WORKERS else 0)
+    chunks = _chunks(len(files), max(1, CHUNK_BYTES // (3 * height * width)))
+    loader = in_processes(_Chunks(files, height, width), chunks, workers=_worth_workers(files, workers))
     pixels = torch.empty(len(files), 3, height, width, dtype=torch.uint8)
-    facts: list[tuple[bytes, bool] | str] = []
-    for chunk, (part, part_facts) in zip(chunks, loader, strict=True):
+    found: list[_Sound | _Flawed] = []
+    for chunk, (part, part_found) in zip(chunks, loader, strict=True):
         pixels[chunk.start : chunk.stop] = part
-        facts.extend(part_facts)
-    flawed = [fact for fact in facts if isinstance(fact, str)]
-    if flawed:
-        raise CorruptImage(corruption(flawed, "not whole images"))
-    sound = [fact for fact in facts if not isinstance(fact, str)]
-    return _Decoded(pixels, [digest for digest, _ in sound], all(grey for _, grey in sound))
+        found.extend(part_found)
+    _refuse_flawed(found)
+    sound = [each for each in found if not isinstance(each, _Flawed)]
+    return _Decoded(
+        pixels,
+        hashes=[each.file_hash for each in sound],
+        grey=all(each.grey for each in sound),
+        changes=[each.changes for each in sound],
+    )
 
 
 class _Chunks:
-    """For the loader: indices -> their pixels, and of each file (SHA-256, grey) or, if it is corrupt, its path.
+    """For the loader: indices -> their pixels, and of each file what else it gave, or what is wrong with it.
 
     Processes, since threads decode small images no faster than one alone: most of the time goes to Python.
     """
@@ -142,21 +189,58 @@ class _Chunks:
     def __init__(self, files: ImageFiles, height: int, width: int) -> None:
         self._files, self._height, self._width = files, height, width
 
-    def __getitem__(self, chunk: range) -> tuple[UInt8[Tensor, "b 3 h w"], list[tuple[bytes, bool] | str]]:
+    def __getitem__(self, chunk: range) -> tuple[UInt8[Tensor, "b 3 h w"], list[_Sound | _Flawed]]:
         pixels = torch.empty(len(chunk), 3, self._height, self._width, dtype=torch.uint8)
         return pixels, [self._decode_into(row, index) for row, index in zip(pixels, chunk, strict=True)]
 
-    def _decode_into(self, row: UInt8[Tensor, "3 h w"], index: int) -> tuple[bytes, bool] | str:
-        data = self._files.bytes_of(index)
+    def _decode_into(self, row: UInt8[Tensor, "3 h w"], index: int) -> _Sound | _Flawed:
+        path = self._files.path(index)
         try:
-            image = decoded(data, self._files.path(index))
-        except CorruptImage:
-            return self._files.path(index)
-        row[:] = pixels_of(fitted(image, self._height, self._width))  # a grey image fills all three channels
-        return hashlib.sha256(data).digest(), image.mode == "L"
+            data = self._files.bytes_of(index)
+            decoded = decode(data, path)
+        except CorruptImage as error:
+            return _Flawed(path, error)
+        view = fitted(decoded.image, self._height, self._width)
+        row[:] = pixels_of(view)  # a grey image fills all three channels
+        cut = UNCHANGED if view is decoded.image else Change.FITTED
+        return _Sound(hashlib.sha256(data).digest(), decoded.image.mode == "L", decoded.changes | cut)
 
 
-def _first_size(files: ImageFiles) -> tuple[int, int]:
-    """(height, width) of the first image."""
-    image = decoded(files.bytes_of(0), files.path(0))
-    return image.height, image.width
+class _Headers:
+    """For the loader: indices -> the (height, width) of each file, or what is wrong with it."""
+
+    def __init__(self, files: ImageFiles) -> None:
+        self._files = files
+
+    def __getitem__(self, chunk: range) -> list[tuple[int, int] | _Flawed]:
+        return [self._size(index) for index in chunk]
+
+    def _size(self, index: int) -> tuple[int, int] | _Flawed:
+        path = self._files.path(index)
+        try:
+            with self._files.opened(index) as file:
+                found = header(file, path)
+        except CorruptImage as error:
+            return _Flawed(path, error)
+        return found.height, found.width
+
+
+def _chunks(n: int, step: int) -> list[range]:
+    return [range(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def _worth_workers(files: ImageFiles, workers: int) -> int:
+    return workers if len(files) >= WORTH_WORKERS else 0
+
+
+def _refuse_flawed(found: Sequence[object]) -> None:
+    """One error that names every flawed file."""
+    flawed = [each for each in found if isinstance(each, _Flawed)]
+    if flawed:
+        first = flawed[0].error
+        pairs = [(each.path, each.error.reason) for each in flawed]
+        raise CorruptImage(corruption(pairs), first.flaw, first.reason)
+
+
+def _square(size: int) -> tuple[int, int]:
+    return size, size
