@@ -5,7 +5,7 @@ import re
 import pytest
 
 from fkal import identifiers
-from fkal.config import ConfigError, Layer, merged
+from fkal.config.schema import ConfigError, Layer, merged
 from fkal.data.config import DataConfig
 from fkal.identifiers import UnsafeName
 

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from typer.testing import CliRunner
 
-from fkal.config import digest_of
+from fkal.config.schema import digest_of
 from fkal.edge import found_runs
 from fkal.edge.cli import app
 from fkal.edge.state import StateDirectory

@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from fkal.algorithm import ALGO_VERSION
-from fkal.config import ConfigError, load, presets
+from fkal.config.schema import ConfigError, load, presets
 from fkal.edge.cli import app
 from fkal.edge.publishing import FORMAT, read_published
 

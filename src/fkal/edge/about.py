@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fkal.config import Config, ConfigError, Layer, merged
-from fkal.documents import json_of_file
+from fkal.config.documents import json_of_file
+from fkal.config.schema import Config, ConfigError, Layer, merged
 from fkal.edge.git import git_commit
 from fkal.edge.state import ABOUT
 from fkal.experiment import Experiment

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from fkal.documents import file_bytes, file_there, yaml_of, yaml_reason
+from fkal.config.documents import file_bytes, file_there, yaml_of, yaml_reason
 from fkal.edge.answers import MissingSettings
 from fkal.edge.places import TUNED
 from fkal.edge.terminal import echo, echo_json

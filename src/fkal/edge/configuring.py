@@ -10,21 +10,21 @@ from typing import NamedTuple
 
 import yaml
 
-from fkal import config as configuration
 from fkal.acquisition import acquisition
-from fkal.config import LONGEST_NAME, SET, Config, ConfigError, Layer, flattened_leaves, same_value
+from fkal.config import schema as configuration
+from fkal.config.documents import file_there
+from fkal.config.params_file import ParamsFile, params_file
+from fkal.config.schema import LONGEST_NAME, SET, Config, ConfigError, Layer, flattened_leaves, same_value
+from fkal.config.tuned import tuned_layer
 from fkal.data.datasets import entry_of
-from fkal.documents import file_there
 from fkal.edge.answers import MissingSettings
 from fkal.edge.places import TUNED
 from fkal.edge.terminal import complain, say
 from fkal.escaping import json_text
 from fkal.feasibility import configured
-from fkal.grid import ParamsFile, params_file
 from fkal.identity import experiment_name
 from fkal.models import known_model
 from fkal.spelling import shortened
-from fkal.tuned import tuned_layer
 
 PARAMS = Path("params.yaml")
 MOST_SEEDS = 1000

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from fkal.acquisition.cost import Cost
-from fkal.config import Config
+from fkal.config.schema import Config
 from fkal.edge.answers import FAILED
 from fkal.edge.bills import Bill, Figures, Iteration, bill_of
 from fkal.edge.configuring import Sources

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from math import isfinite
 from textwrap import indent
 
-from fkal import config as configuration
-from fkal.config import ConfigError
+from fkal.config import schema as configuration
+from fkal.config.params_file import params_of, refuse_unspeakable
+from fkal.config.schema import ConfigError
 from fkal.edge.configuring import Sources, experiments_of, seed_numbers
-from fkal.grid import params_of, refuse_unspeakable
 from fkal.spelling import shortened
 
 HEAD = """\

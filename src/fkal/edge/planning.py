@@ -13,11 +13,13 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fkal import config as configuration
 from fkal.algorithm import ALGO_VERSION
-from fkal.config import LARGEST_SEED, Config, ConfigError, Layer
+from fkal.config import schema as configuration
+from fkal.config.documents import file_there
+from fkal.config.machine import HEARD, heard
+from fkal.config.params_file import Grid
+from fkal.config.schema import LARGEST_SEED, Config, ConfigError, Layer
 from fkal.data.datasets import entry_of
-from fkal.documents import file_there
 from fkal.edge.adopting import adopt
 from fkal.edge.answers import MissingSettings
 from fkal.edge.configuring import MOST_EXPERIMENTS, PARAMS, Sources, experiments
@@ -32,12 +34,10 @@ from fkal.edge.publishing import (
     remove_published,
 )
 from fkal.edge.terminal import echo, say
-from fkal.edge.whereabouts import HEARD, heard
 from fkal.experiment import ensemble_size
 from fkal.feasibility import configured
 from fkal.files import write_whole
 from fkal.folders import below
-from fkal.grid import Grid
 from fkal.identifiers import CELL, GRID_NAME, cell_name, method_cell_name
 from fkal.identity import revision, settings_of_first_descriptors, settings_of_split, settings_of_theta_0, settings_read
 from fkal.models import known_model

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from rich import box
 from rich.table import Table
 
-from fkal.config import Config, ConfigError
+from fkal.config.schema import Config, ConfigError
 from fkal.edge.progress import Bars
 from fkal.edge.terminal import console, echo, echo_json, say
 from fkal.engine.metering import Progress

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.edge.found_runs import FoundRun, Wanted, all_runs, found, iterations, named, opened
 from fkal.edge.showing_runs import run_table
 from fkal.edge.state import StateDirectory

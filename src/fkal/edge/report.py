@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fkal.config import NAMED, ConfigError
+from fkal.config.schema import NAMED, ConfigError
 from fkal.edge.csv_files import csv_bytes
 from fkal.edge.curves import ACCURACY
 from fkal.edge.looks import looks

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import get_num_threads
 
-from fkal.config import Config, ConfigError, digest_of
+from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.edge.answers import SomeFailed, is_wrong
 from fkal.edge.csv_files import csv_bytes
 from fkal.edge.one_experiment import run_one

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from fkal.config import ConfigError, Layer, merged
+from fkal.config.schema import ConfigError, Layer, merged
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
 from fkal.edge import preparing, running
 from fkal.edge.about import read_about

@@ -12,8 +12,9 @@ import yaml
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from fkal.config import Config, ConfigError, Layer, from_assignments, merged
-from fkal.documents import file_there
+from fkal.config.documents import file_there
+from fkal.config.schema import Config, ConfigError, Layer, from_assignments, merged
+from fkal.config.tuned import refuse_hand_made, tuned_path
 from fkal.edge import configuring
 from fkal.edge.objectives import MINORITY, objectives
 from fkal.edge.plan import Plan
@@ -31,7 +32,6 @@ from fkal.edge.ui import ui_command, ui_hint
 from fkal.experiment import Experiment, prepare
 from fkal.redaction import redacted
 from fkal.spelling import did_you_mean, shortened
-from fkal.tuned import refuse_hand_made, tuned_path
 
 TRIALS = 30
 MOST_TRIALS = 100_000

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from fkal.config import CONTROL, LARGEST_SEED, LONGEST_METHOD, ConfigError
-from fkal.documents import file_bytes
+from fkal.config.documents import file_bytes
+from fkal.config.schema import CONTROL, LARGEST_SEED, LONGEST_METHOD, ConfigError
 from fkal.edge.csv_files import plain_text
 from fkal.edge.curves import ACCURACY
 from fkal.edge.reporting.finished import Material

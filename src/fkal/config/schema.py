@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fkal.acquisition.fisher import MATCHINGS
 from fkal.acquisition.settings import AcquisitionConfig
+from fkal.config.documents import yaml_of, yaml_of_file, yaml_reason
 from fkal.core.kernels import R_ZG
 from fkal.data.config import BiasConfig, DataConfig
-from fkal.documents import yaml_of, yaml_of_file, yaml_reason
 from fkal.engine.pretraining import PretrainConfig
 from fkal.engine.training import TrainConfig
 from fkal.engine.vaal import VaalConfig

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fkal.config import Config, ConfigError, Layer, digest_of, from_file
-from fkal.documents import file_there
+from fkal.config.documents import file_there
+from fkal.config.schema import Config, ConfigError, Layer, digest_of, from_file
 from fkal.files import write_whole
 from fkal.folders import below
 from fkal.identifiers import dataset_name

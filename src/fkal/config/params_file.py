@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fkal.config import LONGEST_NAME, Config, ConfigError, Layer, from_file
+from fkal.config.schema import LONGEST_NAME, Config, ConfigError, Layer, from_file
 from fkal.identifiers import GRID_NAME
 from fkal.spelling import did_you_mean, shortened
 
