@@ -13,10 +13,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from fkal.algorithm import ALGO_VERSION
 from fkal.config.schema import ConfigError, load, presets
 from fkal.edge.cli import app
 from fkal.edge.publishing import FORMAT, read_published
+from fkal.experiment.versions import ALGO_VERSION
 
 LONG = "n" * 300
 DIGITS_5000 = "9" * 5000

@@ -13,9 +13,9 @@ from fkal.config.documents import json_of_file
 from fkal.config.schema import Config, ConfigError, Layer, merged
 from fkal.edge.git import git_commit
 from fkal.edge.state import ABOUT
-from fkal.experiment import Experiment
+from fkal.experiment.experiment import Experiment
+from fkal.experiment.fingerprint import algorithm
 from fkal.identifiers import digest
-from fkal.identity import algorithm
 from fkal.version import __version__
 
 FORMAT = "fkal-state-1"

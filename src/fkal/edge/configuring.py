@@ -21,8 +21,8 @@ from fkal.edge.answers import MissingSettings
 from fkal.edge.places import TUNED
 from fkal.edge.terminal import complain, say
 from fkal.escaping import json_text
-from fkal.feasibility import configured
-from fkal.identity import experiment_name
+from fkal.experiment.checks import configured
+from fkal.experiment.fingerprint import experiment_name
 from fkal.models import known_model
 from fkal.spelling import shortened
 

@@ -15,7 +15,7 @@ from fkal.edge.configuring import Sources
 from fkal.edge.preparing import refuse_unusable
 from fkal.edge.tables import cost_table
 from fkal.edge.terminal import WIDTH, complain, console, echo, echo_json, say
-from fkal.experiment import prepare
+from fkal.experiment.experiment import prepare
 
 DIFFER = "counted passes differ from what this method should cost"
 

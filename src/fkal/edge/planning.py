@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fkal.algorithm import ALGO_VERSION
 from fkal.config import schema as configuration
 from fkal.config.documents import file_there
 from fkal.config.machine import HEARD, heard
@@ -34,12 +33,19 @@ from fkal.edge.publishing import (
     remove_published,
 )
 from fkal.edge.terminal import echo, say
-from fkal.experiment import ensemble_size
-from fkal.feasibility import configured
+from fkal.experiment.checks import configured
+from fkal.experiment.experiment import ensemble_size
+from fkal.experiment.fingerprint import (
+    revision,
+    settings_of_first_descriptors,
+    settings_of_split,
+    settings_of_theta_0,
+    settings_read,
+)
+from fkal.experiment.versions import ALGO_VERSION
 from fkal.files import write_whole
 from fkal.folders import below
 from fkal.identifiers import CELL, GRID_NAME, cell_name, method_cell_name
-from fkal.identity import revision, settings_of_first_descriptors, settings_of_split, settings_of_theta_0, settings_read
 from fkal.models import known_model
 from fkal.spelling import shortened
 

@@ -12,8 +12,8 @@ from fkal.config.schema import Config, ConfigError
 from fkal.edge.progress import Bars
 from fkal.edge.terminal import console, echo, echo_json, say
 from fkal.engine.metering import Progress
-from fkal.experiment import deterministic, prepare, prepare_split
-from fkal.identity import bias_name
+from fkal.experiment.experiment import deterministic, prepare, prepare_split
+from fkal.experiment.fingerprint import bias_name
 
 T = TypeVar("T")
 

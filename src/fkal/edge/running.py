@@ -22,10 +22,10 @@ from fkal.edge.store import prepare_store, tracking_uri
 from fkal.edge.tables import accuracy_table, plan_table
 from fkal.edge.terminal import WIDTH, console, echo, echo_json, say
 from fkal.edge.ui import ui_command, ui_hint
-from fkal.experiment import device_named, prepare
+from fkal.experiment.experiment import device_named, prepare
+from fkal.experiment.fingerprint import bias_name, experiment_name
 from fkal.files import write_whole
 from fkal.folders import below
-from fkal.identity import bias_name, experiment_name
 from fkal.redaction import redacted
 
 MOST_JOBS = 1024

@@ -31,7 +31,7 @@ from fkal.edge.publishing import (
 from fkal.edge.state import StateDirectory, StateInUse
 from fkal.edge.store import tracking_uri
 from fkal.edge.terminal import echo, say
-from fkal.experiment import prepare
+from fkal.experiment.experiment import prepare
 from fkal.identifiers import UnsafeName
 
 DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)

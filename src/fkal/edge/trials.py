@@ -18,7 +18,7 @@ from fkal.edge.study import SharedStudy
 from fkal.edge.study_tracking import StudyRun, TrialRun
 from fkal.edge.terminal import say
 from fkal.engine.rounds import Round
-from fkal.experiment import Experiment, prepare
+from fkal.experiment.experiment import Experiment, prepare
 from fkal.redaction import redacted
 
 WAIT_SECONDS = 1.0
