@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fkal.files import write_whole
+from fkal.atomic_files import write_whole
 from fkal.folders import below, in_place, own_folder, remove_folder
 from fkal.identifiers import UnsafeName
 

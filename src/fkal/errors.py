@@ -1,4 +1,26 @@
-"""What a user can set right. Imports nothing: the parts that read files raise it before anything heavy is loaded."""
+"""Exceptions that a user can set right, and words and values in their messages. Imports nothing heavy."""
+
+import difflib
+from collections.abc import Iterable
+
+READABLE = 60
+"""So many characters of a value are shown."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'lenet'? `, or nothing where no known word is near."""
+    close = difflib.get_close_matches(word[:READABLE], list(known), n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+def shortened(value: object) -> str:
+    """The value as Python writes it, its end cut off where it is too long to read."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= READABLE else f"{value[:READABLE]!r}... ({len(value):,} characters)"
+    if isinstance(value, int) and abs(value) >= 10**READABLE:
+        return f"a number of more than {READABLE} digits"
+    text = repr(value)
+    return text if len(text) <= READABLE else f"{text[:READABLE]}..."
 
 
 class ConfigError(ValueError):

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from fkal.files import TEMPORARY
+from fkal.atomic_files import TEMPORARY
 from fkal.identifiers import UnsafeName
 
 TEMPORARY_FILE = re.compile(rf"\.[^/]+\.\d+{re.escape(TEMPORARY)}")

@@ -9,7 +9,7 @@ from fkal.acquisition.fisher import MATCHINGS
 from fkal.core.kernels import R_ZG
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.core.whitening import WHITENINGS
-from fkal.spelling import shortened
+from fkal.errors import shortened
 
 MOST: Mapping[str, int] = MappingProxyType(
     {"budget": 100_000_000, "rounds": 10_000, "batch_size": 1_000_000, "samples": 4096, "ensemble": 1024}

@@ -11,8 +11,7 @@ from typing import Any
 
 import yaml
 
-from fkal.errors import ConfigError
-from fkal.spelling import shortened
+from fkal.errors import ConfigError, shortened
 
 MOST_BYTES = 10_000_000
 """Of a file with settings; the largest preset has 3,000."""

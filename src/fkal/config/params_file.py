@@ -20,8 +20,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fkal.config.schema import LONGEST_NAME, Config, ConfigError, Layer, from_file
+from fkal.errors import did_you_mean, shortened
 from fkal.identifiers import GRID_NAME
-from fkal.spelling import did_you_mean, shortened
 
 SECTIONS = ("grid", "methods", "datasets", "tune")
 """What a params file may hold beside the settings of an experiment."""

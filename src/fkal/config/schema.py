@@ -28,8 +28,8 @@ from fkal.engine.pretraining import PretrainConfig
 from fkal.engine.training import TrainConfig
 from fkal.engine.vaal import VaalConfig
 from fkal.errors import ConfigError as ConfigError
+from fkal.errors import did_you_mean, shortened
 from fkal.models.registry import ModelConfig
-from fkal.spelling import did_you_mean, shortened
 
 ENVIRONMENT = "FKAL_"
 DATA_ROOT = "FKAL_DATA_ROOT"

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fkal.atomic_files import write_whole
 from fkal.config.documents import file_there
 from fkal.config.schema import Config, ConfigError, Layer, digest_of, from_file
-from fkal.files import write_whole
+from fkal.errors import READABLE, did_you_mean, shortened
 from fkal.folders import below
 from fkal.identifiers import dataset_name
-from fkal.spelling import READABLE, did_you_mean, shortened
 
 STUDY = "study"
 HEADER = """\

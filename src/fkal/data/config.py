@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from fkal.errors import shortened
 from fkal.identifiers import dataset_name
-from fkal.spelling import shortened
 
 LARGEST = 4096
 MOST_VALIDATION_IMAGES = 10_000_000

@@ -7,14 +7,14 @@ from typing import Any
 
 import yaml
 
+from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes, file_there, yaml_of, yaml_reason
 from fkal.edge.answers import MissingSettings
-from fkal.edge.places import TUNED
 from fkal.edge.terminal import echo, echo_json
 from fkal.errors import ConfigError
-from fkal.files import write_whole
 from fkal.folders import below
 from fkal.identifiers import dataset_name
+from fkal.paths import TUNED
 
 WAITS = re.compile(r"^(study:\n(?:[ \t]+.*\n)*?[ \t]+applied:[ \t]*)false\b", re.MULTILINE)
 IN_NAMES: Mapping[str, str] = {

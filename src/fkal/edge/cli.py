@@ -8,9 +8,9 @@ import typer
 from fkal.edge import runs_cli
 from fkal.edge.answers import answered
 from fkal.edge.beside import refuse_beside_apply, refuse_beside_plan
-from fkal.edge.places import TUNED
 from fkal.edge.terminal import echo, prepare_streams
 from fkal.edge.usage import OneLineErrors
+from fkal.paths import TUNED
 from fkal.version import __version__
 
 app = typer.Typer(

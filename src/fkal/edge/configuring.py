@@ -18,13 +18,13 @@ from fkal.config.schema import LONGEST_NAME, SET, Config, ConfigError, Layer, fl
 from fkal.config.tuned import tuned_layer
 from fkal.data.datasets import entry_of
 from fkal.edge.answers import MissingSettings
-from fkal.edge.places import TUNED
 from fkal.edge.terminal import complain, say
+from fkal.errors import shortened
 from fkal.escaping import json_text
 from fkal.experiment.checks import configured
 from fkal.experiment.fingerprint import experiment_name
 from fkal.models import known_model
-from fkal.spelling import shortened
+from fkal.paths import TUNED
 
 PARAMS = Path("params.yaml")
 MOST_SEEDS = 1000

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fkal.atomic_files import write_whole
 from fkal.config.schema import ConfigError
 from fkal.edge.csv_files import csv_text
 from fkal.edge.found_runs import FoundRun, Wanted, found, iterations, opened
 from fkal.edge.terminal import echo, say
 from fkal.edge.usage import path_problem
-from fkal.files import write_whole
-from fkal.spelling import shortened
+from fkal.errors import shortened
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ from fkal.edge.configuring import seed_numbers
 from fkal.edge.provenance import KIND, PARENT, SUPERSEDED
 from fkal.edge.sqlite_address import database_path, is_sqlite
 from fkal.edge.store import prepare_store, tracking_uri
+from fkal.errors import did_you_mean, shortened
 from fkal.redaction import redacted
-from fkal.spelling import did_you_mean, shortened
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

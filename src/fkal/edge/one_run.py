@@ -16,7 +16,7 @@ from fkal.edge.reporting.reading_runs import finished_in
 from fkal.edge.terminal import WIDTH, console
 from fkal.edge.text_plot import text_plot
 from fkal.engine.rounds import FEW_CLASSES, Round
-from fkal.spelling import did_you_mean, shortened
+from fkal.errors import did_you_mean, shortened
 
 SCRATCH = Path("runs")
 SHOWN = 40

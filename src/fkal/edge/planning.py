@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fkal.atomic_files import write_whole
 from fkal.config import schema as configuration
 from fkal.config.documents import file_there
 from fkal.config.machine import HEARD, heard
@@ -33,6 +34,7 @@ from fkal.edge.publishing import (
     remove_published,
 )
 from fkal.edge.terminal import echo, say
+from fkal.errors import shortened
 from fkal.experiment.checks import configured
 from fkal.experiment.experiment import ensemble_size
 from fkal.experiment.fingerprint import (
@@ -43,11 +45,9 @@ from fkal.experiment.fingerprint import (
     settings_read,
 )
 from fkal.experiment.versions import ALGO_VERSION
-from fkal.files import write_whole
 from fkal.folders import below
 from fkal.identifiers import CELL, GRID_NAME, cell_name, method_cell_name
 from fkal.models import known_model
-from fkal.spelling import shortened
 
 PLAN = "plan"
 FILES = rf"{CELL}/((split|pretrain|descriptors)|methods/{GRID_NAME})\.yaml"

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from fkal.atomic_files import link_whole, write_whole
 from fkal.config.documents import json_of_file
 from fkal.config.machine import as_planned, heard
 from fkal.config.schema import Config, ConfigError, Layer, merged
@@ -30,7 +31,6 @@ from fkal.edge.outcomes import Outcome
 from fkal.edge.round_files import untimed
 from fkal.edge.state import StateDirectory
 from fkal.experiment.fingerprint import bias_name
-from fkal.files import link_whole, write_whole
 from fkal.folders import below, own_folder, remove_folder
 from fkal.identifiers import GRID_NAME, ROUND, SEED_FOLDER, SHARD_FILE, SPLIT_FILE, WEIGHTS_FILE, digest, fingerprint
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fkal.atomic_files import write_whole
 from fkal.config.schema import NAMED, ConfigError
 from fkal.edge.csv_files import csv_bytes
 from fkal.edge.curves import ACCURACY
@@ -23,9 +24,8 @@ from fkal.edge.reporting.panels import Panel, labels_whole_pool, panels_of
 from fkal.edge.reporting.sections import sections_of
 from fkal.edge.reporting.trust import experiments_exhibit, figures_exhibit, recipes
 from fkal.edge.terminal import echo, say
-from fkal.files import write_whole
+from fkal.errors import did_you_mean
 from fkal.folders import below
-from fkal.spelling import did_you_mean
 
 CURVE = ["dataset", "bias", "method", "labels_used"]
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from torch import get_num_threads
 
+from fkal.atomic_files import write_whole
 from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.edge.answers import SomeFailed, is_wrong
 from fkal.edge.csv_files import csv_bytes
@@ -24,7 +25,6 @@ from fkal.edge.terminal import WIDTH, console, echo, echo_json, say
 from fkal.edge.ui import ui_command, ui_hint
 from fkal.experiment.experiment import device_named, prepare
 from fkal.experiment.fingerprint import bias_name, experiment_name
-from fkal.files import write_whole
 from fkal.folders import below
 from fkal.redaction import redacted
 

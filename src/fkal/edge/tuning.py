@@ -29,9 +29,9 @@ from fkal.edge.terminal import WIDTH, console, echo, echo_json, say
 from fkal.edge.trials import attempt
 from fkal.edge.tuned_result import apply_command, methods_concerned, without_effect, written
 from fkal.edge.ui import ui_command, ui_hint
+from fkal.errors import did_you_mean, shortened
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.redaction import redacted
-from fkal.spelling import did_you_mean, shortened
 
 TRIALS = 30
 MOST_TRIALS = 100_000

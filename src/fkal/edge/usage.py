@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from fkal.edge.answers import WRONG
 from fkal.edge.terminal import complain
-from fkal.spelling import shortened
+from fkal.errors import shortened
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """Of the click that typer brings along, or of click itself."""

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fkal.data.images import ImageSet
 from fkal.engine.metering import Meter
+from fkal.errors import shortened
 from fkal.models import head_name, learning
-from fkal.spelling import shortened
 
 MOST_EPOCHS = 100_000
 MOST_STEPS_DOWN = 1000

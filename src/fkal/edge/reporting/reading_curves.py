@@ -17,7 +17,7 @@ from fkal.edge.csv_files import plain_text
 from fkal.edge.curves import ACCURACY
 from fkal.edge.reporting.finished import Material
 from fkal.edge.reporting.panels import ONCE, with_groups
-from fkal.spelling import did_you_mean, shortened
+from fkal.errors import did_you_mean, shortened
 
 NEEDED = ("dataset", "bias", "protocol", "method", "seed", "b", "labels_used")
 MEASURED = (ACCURACY, "holdout/accuracy")
