@@ -18,10 +18,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fkal.edge.cli import app
-from fkal.edge.csv_files import csv_bytes
 from fkal.edge.provenance import parent_tags
-from fkal.edge.state import StateDirectory
 from fkal.edge.tracking import TrackedRun
+from fkal.results.checkpoint import StateDirectory
+from fkal.results.csv_files import csv_bytes
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1

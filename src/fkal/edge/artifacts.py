@@ -9,10 +9,10 @@ from torch import Tensor
 
 from fkal.data.images import ImageSet
 from fkal.edge.contact_sheet import contact_sheet
-from fkal.edge.csv_files import csv_bytes
 from fkal.edge.facts import summary
 from fkal.engine.rounds import Round, Selection
 from fkal.escaping import storable
+from fkal.results.csv_files import csv_bytes
 
 
 def selected_frame(selection: Selection, images: ImageSet) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import torch
 
 from fkal.data.splits import Split
 from fkal.edge.facts import PAPER_NOTE
-from fkal.edge.git import git_commit
+from fkal.results.git import git_commit
 from fkal.version import __version__
 
 KEY = "fkal.key"

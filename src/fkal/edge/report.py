@@ -11,7 +11,6 @@ import pandas as pd
 
 from fkal.atomic_files import write_whole
 from fkal.config.schema import NAMED, ConfigError
-from fkal.edge.csv_files import csv_bytes
 from fkal.edge.curves import ACCURACY
 from fkal.edge.looks import looks
 from fkal.edge.reporting.accuracy_curves import accuracy_figure, accuracy_numbers
@@ -26,6 +25,7 @@ from fkal.edge.reporting.trust import experiments_exhibit, figures_exhibit, reci
 from fkal.edge.terminal import echo, say
 from fkal.errors import did_you_mean
 from fkal.folders import below
+from fkal.results.csv_files import csv_bytes
 
 CURVE = ["dataset", "bias", "method", "labels_used"]
 

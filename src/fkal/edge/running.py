@@ -13,12 +13,9 @@ from torch import get_num_threads
 from fkal.atomic_files import write_whole
 from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.edge.answers import SomeFailed, is_wrong
-from fkal.edge.csv_files import csv_bytes
 from fkal.edge.one_experiment import run_one
-from fkal.edge.outcomes import Group, Outcome, by_cell, group_of
 from fkal.edge.preparing import refuse_unusable
 from fkal.edge.side_by_side import side_by_side, spread
-from fkal.edge.state import StateDirectory
 from fkal.edge.store import prepare_store, tracking_uri
 from fkal.edge.tables import accuracy_table, plan_table
 from fkal.edge.terminal import WIDTH, console, echo, echo_json, say
@@ -27,6 +24,9 @@ from fkal.experiment.experiment import device_named, prepare
 from fkal.experiment.fingerprint import bias_name, experiment_name
 from fkal.folders import below
 from fkal.redaction import redacted
+from fkal.results.checkpoint import StateDirectory
+from fkal.results.csv_files import csv_bytes
+from fkal.results.outcome import Group, Outcome, by_cell, group_of
 
 MOST_JOBS = 1024
 

@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 from fkal.config.schema import ConfigError, Layer, merged
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
 from fkal.edge import preparing, running
-from fkal.edge.about import read_about
 from fkal.edge.adopting import adopt, adopt_experiment
 from fkal.edge.answers import MissingRuns, SomeFailed
 from fkal.edge.planning import Planned, planned, planned_methods
@@ -28,11 +27,12 @@ from fkal.edge.publishing import (
     refuse_foreign,
     remove_published,
 )
-from fkal.edge.state import StateDirectory, StateInUse
 from fkal.edge.store import tracking_uri
 from fkal.edge.terminal import echo, say
 from fkal.experiment.experiment import prepare
 from fkal.identifiers import UnsafeName
+from fkal.results.checkpoint import StateDirectory, StateInUse
+from fkal.results.manifest import read_about
 
 DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)
 

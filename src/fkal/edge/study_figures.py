@@ -12,9 +12,9 @@ import yaml
 from matplotlib import pyplot
 from optuna.trial import TrialState
 
-from fkal.edge.csv_files import csv_bytes
 from fkal.edge.plan import Plan
 from fkal.edge.study import REASON, SECONDS
+from fkal.results.csv_files import csv_bytes
 
 INCHES, DPI = (8, 4.5), 120
 

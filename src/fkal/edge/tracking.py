@@ -17,7 +17,6 @@ from torch import nn
 from fkal.data.datasets import Dataset
 from fkal.edge import curves
 from fkal.edge.artifacts import write_round_files
-from fkal.edge.csv_files import csv_bytes
 from fkal.edge.facts import Point, child_points, nested, param_text, parent_points, round_digest
 from fkal.edge.ledger import Ledger, new_run
 from fkal.edge.logged_model import EXAMPLES, NotTraceable, has_model, log_model
@@ -35,10 +34,11 @@ from fkal.edge.provenance import (
     compared_params,
     parent_tags,
 )
-from fkal.edge.state import StateDirectory
 from fkal.edge.store import experiment_id, prepare_store, tracking_uri
 from fkal.engine.rounds import Round
 from fkal.experiment.shared_files import Say
+from fkal.results.checkpoint import StateDirectory
+from fkal.results.csv_files import csv_bytes
 
 ENTERED_TWICE = ("IntegrityError", "UniqueViolation")  # as SQLite and PostgreSQL have it
 

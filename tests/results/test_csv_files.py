@@ -5,7 +5,7 @@ import io
 import pandas as pd
 import pytest
 
-from fkal.edge.csv_files import csv_bytes, csv_safe, plain_text
+from fkal.results.csv_files import csv_bytes, csv_safe, plain_text
 
 FORMULAS = ('=HYPERLINK("x")', "+cmd", "-cmd", "@sum", "\tx", "\nx", "＝1", "-1+2", "--5", "'=1", "''@x", "-", "=")
 

@@ -11,11 +11,11 @@ import torch
 
 from fkal.config.documents import json_of_file
 from fkal.config.schema import Config, ConfigError, Layer, merged
-from fkal.edge.git import git_commit
-from fkal.edge.state import ABOUT
 from fkal.experiment.experiment import Experiment
 from fkal.experiment.fingerprint import algorithm
 from fkal.identifiers import digest
+from fkal.results.checkpoint import ABOUT
+from fkal.results.git import git_commit
 from fkal.version import __version__
 
 FORMAT = "fkal-state-1"

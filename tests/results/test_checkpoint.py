@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fkal.edge.state import StateDirectory, StateInUse
 from fkal.identifiers import UnsafeName
+from fkal.results.checkpoint import StateDirectory, StateInUse
 
 ONE = "0123456789abcdef0123456789abcdef"
 
@@ -142,7 +142,7 @@ def test_finished_stays_so_until_an_iteration_is_lost(state, experiment, tiny_ro
 
 def test_a_second_process_is_told_which_lock_and_what_to_do(tmp_path: Path):
     program = (
-        "import sys; from pathlib import Path; from fkal.edge.state import StateDirectory\n"
+        "import sys; from pathlib import Path; from fkal.results.checkpoint import StateDirectory\n"
         f"with StateDirectory(Path({str(tmp_path)!r}), {ONE!r}):\n"
         "    print('open', flush=True); sys.stdin.read()"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fkal.edge.git import git_commit
+from fkal.results.git import git_commit
 
 
 def git(folder: Path, *arguments: str) -> str:
