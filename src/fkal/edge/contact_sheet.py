@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from fkal.data.images import ImageSet
-from fkal.edge.figure_text import caption_font_file, caption_text
 from fkal.engine.rounds import Selection
+from fkal.plots.figure_text import caption_font_file, caption_text
 
 MOST = 100  # picks on a sheet
 SIDE = 64  # pixels of a thumbnail, about

@@ -24,10 +24,10 @@ from fkal.atomic_files import link_whole, write_whole
 from fkal.config.documents import json_of_file
 from fkal.config.machine import as_planned, heard
 from fkal.config.schema import Config, ConfigError, Layer, merged
-from fkal.edge.curves import area_under_budget_curve, curve_frame
 from fkal.experiment.fingerprint import bias_name
 from fkal.folders import below, own_folder, remove_folder
 from fkal.identifiers import GRID_NAME, ROUND, SEED_FOLDER, SHARD_FILE, SPLIT_FILE, WEIGHTS_FILE, digest, fingerprint
+from fkal.plots.curves import area_under_budget_curve, curve_frame
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.csv_files import csv_text
 from fkal.results.manifest import read_about

@@ -11,10 +11,7 @@ import pandas as pd
 
 from fkal.atomic_files import write_whole
 from fkal.config.schema import NAMED, ConfigError
-from fkal.edge.curves import ACCURACY
-from fkal.edge.looks import looks
 from fkal.edge.reporting.accuracy_curves import accuracy_figure, accuracy_numbers
-from fkal.edge.reporting.canvas import png_bytes, style, svg_bytes
 from fkal.edge.reporting.evidence import TESTS
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.finished import Material
@@ -25,6 +22,9 @@ from fkal.edge.reporting.trust import experiments_exhibit, figures_exhibit, reci
 from fkal.edge.terminal import echo, say
 from fkal.errors import did_you_mean
 from fkal.folders import below
+from fkal.plots.curves import ACCURACY
+from fkal.plots.palette import looks
+from fkal.plots.style import png_bytes, style, svg_bytes
 from fkal.results.csv_files import csv_bytes
 
 CURVE = ["dataset", "bias", "method", "labels_used"]

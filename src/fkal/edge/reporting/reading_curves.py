@@ -13,10 +13,10 @@ import pandas as pd
 
 from fkal.config.documents import file_bytes
 from fkal.config.schema import CONTROL, LARGEST_SEED, LONGEST_METHOD, ConfigError
-from fkal.edge.curves import ACCURACY
 from fkal.edge.reporting.finished import Material
 from fkal.edge.reporting.panels import ONCE, with_groups
 from fkal.errors import did_you_mean, shortened
+from fkal.plots.curves import ACCURACY
 from fkal.results.csv_files import plain_text
 
 NEEDED = ("dataset", "bias", "protocol", "method", "seed", "b", "labels_used")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fkal.edge.figure_text import figure_text
+from fkal.plots.figure_text import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

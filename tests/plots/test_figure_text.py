@@ -10,8 +10,8 @@ from matplotlib.patches import Patch
 
 from fkal.data.images import TensorImages
 from fkal.edge.contact_sheet import contact_sheet
-from fkal.edge.figure_text import caption_text, figure_text
 from fkal.engine.rounds import Selection
+from fkal.plots.figure_text import caption_text, figure_text
 
 NAMES = (
     r"$\frac{$",
