@@ -18,10 +18,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fkal.edge.cli import app
-from fkal.edge.provenance import parent_tags
-from fkal.edge.tracking import TrackedRun
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.csv_files import csv_bytes
+from fkal.tracking.experiment_run import TrackedRun
+from fkal.tracking.tags import parent_tags
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1

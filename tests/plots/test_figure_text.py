@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from fkal.data.images import TensorImages
-from fkal.edge.contact_sheet import contact_sheet
 from fkal.engine.rounds import Selection
 from fkal.plots.figure_text import caption_text, figure_text
+from fkal.tracking.contact_sheet import contact_sheet
 
 NAMES = (
     r"$\frac{$",

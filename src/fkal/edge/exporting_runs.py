@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from fkal.atomic_files import write_whole
 from fkal.config.schema import ConfigError
-from fkal.edge.found_runs import FoundRun, Wanted, found, iterations, opened
 from fkal.edge.terminal import echo, say
 from fkal.edge.usage import path_problem
 from fkal.errors import shortened
 from fkal.results.csv_files import csv_text
+from fkal.tracking.query import FoundRun, Wanted, found, iterations, opened
 
 if TYPE_CHECKING:
     import pandas as pd

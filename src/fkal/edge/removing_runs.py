@@ -5,12 +5,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from fkal.config.schema import ConfigError
-from fkal.edge.found_runs import FoundRun, Wanted, all_runs, found, iterations, named, opened
 from fkal.edge.showing_runs import run_table
 from fkal.edge.terminal import confirm, console, echo, say
-from fkal.edge.ui import store_argument, ui_hint
 from fkal.identifiers import UnsafeName, fingerprint
 from fkal.results.checkpoint import StateDirectory
+from fkal.tracking.query import FoundRun, Wanted, all_runs, found, iterations, named, opened
+from fkal.tracking.ui import store_argument, ui_hint
 
 
 def remove(

@@ -16,10 +16,8 @@ from fkal.edge.answers import SomeFailed, is_wrong
 from fkal.edge.one_experiment import run_one
 from fkal.edge.preparing import refuse_unusable
 from fkal.edge.side_by_side import side_by_side, spread
-from fkal.edge.store import prepare_store, tracking_uri
 from fkal.edge.tables import accuracy_table, plan_table
 from fkal.edge.terminal import WIDTH, console, echo, echo_json, say
-from fkal.edge.ui import ui_command, ui_hint
 from fkal.experiment.experiment import device_named, prepare
 from fkal.experiment.fingerprint import bias_name, experiment_name
 from fkal.folders import below
@@ -27,6 +25,8 @@ from fkal.redaction import redacted
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.csv_files import csv_bytes
 from fkal.results.outcome import Group, Outcome, by_cell, group_of
+from fkal.tracking.store import prepare_store, tracking_uri
+from fkal.tracking.ui import ui_command, ui_hint
 
 MOST_JOBS = 1024
 

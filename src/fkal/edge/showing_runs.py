@@ -7,9 +7,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from fkal.edge.found_runs import FoundRun, Wanted, found, opened
 from fkal.edge.terminal import console, echo_json
 from fkal.redaction import redacted
+from fkal.tracking.query import FoundRun, Wanted, found, opened
 
 WIDTH = 200
 """Columns of a table that goes to a file or a pipe."""

@@ -27,12 +27,12 @@ from fkal.edge.publishing import (
     refuse_foreign,
     remove_published,
 )
-from fkal.edge.store import tracking_uri
 from fkal.edge.terminal import echo, say
 from fkal.experiment.experiment import prepare
 from fkal.identifiers import UnsafeName
 from fkal.results.checkpoint import StateDirectory, StateInUse
 from fkal.results.manifest import read_about
+from fkal.tracking.store import tracking_uri
 
 DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)
 
@@ -112,7 +112,7 @@ def sync(root: Path, out: Path, tracking: str | None, data_root: Path | None = N
 
 
 def _sync(one: Published, root: Path, out: Path, tracking: str | None, data_root: Path | None) -> None:
-    from fkal.edge.tracking import TrackedRun
+    from fkal.tracking.experiment_run import TrackedRun
 
     place = {} if data_root is None else {"data": {"root": str(data_root)}}
     config = merged([Layer(str(one.folder), one.config.tree), Layer("--data-root", place)])

@@ -21,17 +21,17 @@ from fkal.edge.plan import Plan
 from fkal.edge.preparing import refuse_unusable
 from fkal.edge.samplers import pruner_named, sampler_named
 from fkal.edge.search_space import search_space
-from fkal.edge.store import tracking_uri
 from fkal.edge.study import REASON, SharedStudy, finished_count, storage_named
 from fkal.edge.study_report import Findings, best_table, line
 from fkal.edge.study_tracking import StudyRun
 from fkal.edge.terminal import WIDTH, console, echo, echo_json, say
 from fkal.edge.trials import attempt
 from fkal.edge.tuned_result import apply_command, methods_concerned, without_effect, written
-from fkal.edge.ui import ui_command, ui_hint
 from fkal.errors import did_you_mean, shortened
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.redaction import redacted
+from fkal.tracking.store import tracking_uri
+from fkal.tracking.ui import ui_command, ui_hint
 
 TRIALS = 30
 MOST_TRIALS = 100_000

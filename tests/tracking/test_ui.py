@@ -3,7 +3,7 @@
 import os
 import shlex
 
-from fkal.edge.ui import store_argument, ui_command, ui_hint
+from fkal.tracking.ui import store_argument, ui_command, ui_hint
 
 SECRET = "postgresql+psycopg://me:hunter22@host/db"
 

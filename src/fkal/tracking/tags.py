@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 
 from fkal.data.splits import Split
-from fkal.edge.facts import PAPER_NOTE
 from fkal.results.git import git_commit
+from fkal.tracking.metrics import PAPER_NOTE
 from fkal.version import __version__
 
 KEY = "fkal.key"

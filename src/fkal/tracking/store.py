@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from fkal.edge.sqlite_address import SQLITE, absolute_address, database_path, is_sqlite
 from fkal.folders import in_place
 from fkal.identifiers import schema_revision
 from fkal.redaction import redact_log, redacted, remember_address
+from fkal.tracking.sqlite_address import SQLITE, absolute_address, database_path, is_sqlite
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from fkal.edge.sqlite_address import absolute_address, database_path, is_sqlite, sqlite_address
+from fkal.tracking.sqlite_address import absolute_address, database_path, is_sqlite, sqlite_address
 
 ODD = [
     "a?b",
