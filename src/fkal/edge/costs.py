@@ -10,12 +10,12 @@ import typer
 from fkal.acquisition.cost import Cost
 from fkal.config.schema import Config
 from fkal.edge.answers import FAILED
-from fkal.edge.bills import Bill, Figures, Iteration, bill_of
-from fkal.edge.configuring import Sources
-from fkal.edge.preparing import refuse_unusable
 from fkal.edge.tables import cost_table
 from fkal.edge.terminal import WIDTH, complain, console, echo, echo_json, say
 from fkal.experiment.experiment import prepare
+from fkal.runner.cost import Bill, Figures, Iteration, bill_of
+from fkal.runner.expand import Sources
+from fkal.runner.prepare import refuse_unusable
 
 DIFFER = "counted passes differ from what this method should cost"
 

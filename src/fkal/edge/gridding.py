@@ -7,8 +7,8 @@ from textwrap import indent
 from fkal.config import schema as configuration
 from fkal.config.params_file import params_of, refuse_unspeakable
 from fkal.config.schema import ConfigError
-from fkal.edge.configuring import Sources, experiments_of, seed_numbers
 from fkal.errors import shortened
+from fkal.runner.expand import Sources, experiments_of, seed_numbers
 
 HEAD = """\
 # What `dvc repro` and `fkal run` compare: every dataset x ratio x method, each with every seed.

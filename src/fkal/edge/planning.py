@@ -22,7 +22,6 @@ from fkal.config.schema import LARGEST_SEED, Config, ConfigError, Layer
 from fkal.data.datasets import entry_of
 from fkal.edge.adopting import adopt
 from fkal.edge.answers import MissingSettings
-from fkal.edge.configuring import MOST_EXPERIMENTS, PARAMS, Sources, experiments
 from fkal.edge.publishing import (
     DESCRIPTORS,
     EXPERIMENTS,
@@ -48,6 +47,7 @@ from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import below
 from fkal.identifiers import CELL, GRID_NAME, cell_name, method_cell_name
 from fkal.models import known_model
+from fkal.runner.expand import MOST_EXPERIMENTS, PARAMS, Sources, experiments
 
 PLAN = "plan"
 FILES = rf"{CELL}/((split|pretrain|descriptors)|methods/{GRID_NAME})\.yaml"

@@ -6,7 +6,6 @@ from pathlib import Path, PurePosixPath
 
 from fkal.config.schema import ConfigError, Layer, merged
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
-from fkal.edge import preparing, running
 from fkal.edge.adopting import adopt, adopt_experiment
 from fkal.edge.answers import MissingRuns, SomeFailed
 from fkal.edge.planning import Planned, planned, planned_methods
@@ -32,6 +31,8 @@ from fkal.experiment.experiment import prepare
 from fkal.identifiers import UnsafeName
 from fkal.results.checkpoint import StateDirectory, StateInUse
 from fkal.results.manifest import read_about
+from fkal.runner import prepare as preparing
+from fkal.runner import run as running
 from fkal.tracking.store import tracking_uri
 
 DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)

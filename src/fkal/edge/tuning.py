@@ -15,10 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from fkal.config.documents import file_there
 from fkal.config.schema import Config, ConfigError, Layer, from_assignments, merged
 from fkal.config.tuned import refuse_hand_made, tuned_path
-from fkal.edge import configuring
 from fkal.edge.objectives import MINORITY, objectives
 from fkal.edge.plan import Plan
-from fkal.edge.preparing import refuse_unusable
 from fkal.edge.samplers import pruner_named, sampler_named
 from fkal.edge.search_space import search_space
 from fkal.edge.study import REASON, SharedStudy, finished_count, storage_named
@@ -30,6 +28,8 @@ from fkal.edge.tuned_result import apply_command, methods_concerned, without_eff
 from fkal.errors import did_you_mean, shortened
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.redaction import redacted
+from fkal.runner import expand as configuring
+from fkal.runner.prepare import refuse_unusable
 from fkal.tracking.store import tracking_uri
 from fkal.tracking.ui import ui_command, ui_hint
 

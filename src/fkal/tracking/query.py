@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fkal.config.schema import ConfigError
 from fkal.edge.answers import MissingRuns
-from fkal.edge.configuring import seed_numbers
 from fkal.errors import did_you_mean, shortened
 from fkal.redaction import redacted
+from fkal.runner.expand import seed_numbers
 from fkal.tracking.sqlite_address import database_path, is_sqlite
 from fkal.tracking.store import prepare_store, tracking_uri
 from fkal.tracking.tags import KIND, PARENT, SUPERSEDED
