@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from fkal.config.schema import ConfigError, load, presets
 from fkal.edge.cli import app
-from fkal.edge.publishing import FORMAT, read_published
 from fkal.experiment.versions import ALGO_VERSION
+from fkal.pipeline.publish import FORMAT, read_published
 
 LONG = "n" * 300
 DIGITS_5000 = "9" * 5000

@@ -6,10 +6,12 @@ from pathlib import Path, PurePosixPath
 
 from fkal.config.schema import ConfigError, Layer, merged
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
-from fkal.edge.adopting import adopt, adopt_experiment
 from fkal.edge.answers import MissingRuns, SomeFailed
-from fkal.edge.planning import Planned, planned, planned_methods
-from fkal.edge.publishing import (
+from fkal.edge.terminal import echo, say
+from fkal.experiment.experiment import prepare
+from fkal.identifiers import UnsafeName
+from fkal.pipeline.plan import Planned, planned, planned_methods
+from fkal.pipeline.publish import (
     CURVES,
     DESCRIPTORS,
     EXPERIMENTS,
@@ -26,9 +28,7 @@ from fkal.edge.publishing import (
     refuse_foreign,
     remove_published,
 )
-from fkal.edge.terminal import echo, say
-from fkal.experiment.experiment import prepare
-from fkal.identifiers import UnsafeName
+from fkal.pipeline.restore import adopt, adopt_experiment
 from fkal.results.checkpoint import StateDirectory, StateInUse
 from fkal.results.manifest import read_about
 from fkal.runner import prepare as preparing

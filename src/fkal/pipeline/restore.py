@@ -11,7 +11,10 @@ from typing import Any
 
 from fkal.atomic_files import link_whole, write_whole
 from fkal.config.schema import ConfigError
-from fkal.edge.publishing import (
+from fkal.experiment.shared_files import Say
+from fkal.folders import below
+from fkal.identifiers import ROUND, UnsafeName
+from fkal.pipeline.publish import (
     ABOUT,
     DESCRIPTORS,
     FILES,
@@ -24,9 +27,6 @@ from fkal.edge.publishing import (
     read_published,
     read_timings,
 )
-from fkal.experiment.shared_files import Say
-from fkal.folders import below
-from fkal.identifiers import ROUND, UnsafeName
 from fkal.results import manifest as about
 from fkal.results.checkpoint import StateDirectory, StateInUse
 from fkal.results.round_io import UnusableRound, timed, untimed

@@ -20,18 +20,7 @@ from fkal.config.machine import HEARD, heard
 from fkal.config.params_file import Grid
 from fkal.config.schema import LARGEST_SEED, Config, ConfigError, Layer
 from fkal.data.datasets import entry_of
-from fkal.edge.adopting import adopt
 from fkal.edge.answers import MissingSettings
-from fkal.edge.publishing import (
-    DESCRIPTORS,
-    EXPERIMENTS,
-    PRETRAINED,
-    SPLITS,
-    SUFFIXES,
-    cell_file,
-    refuse_foreign,
-    remove_published,
-)
 from fkal.edge.terminal import echo, say
 from fkal.errors import shortened
 from fkal.experiment.checks import configured
@@ -47,6 +36,17 @@ from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import below
 from fkal.identifiers import CELL, GRID_NAME, cell_name, method_cell_name
 from fkal.models import known_model
+from fkal.pipeline.publish import (
+    DESCRIPTORS,
+    EXPERIMENTS,
+    PRETRAINED,
+    SPLITS,
+    SUFFIXES,
+    cell_file,
+    refuse_foreign,
+    remove_published,
+)
+from fkal.pipeline.restore import adopt
 from fkal.runner.expand import MOST_EXPERIMENTS, PARAMS, Sources, experiments
 
 PLAN = "plan"
