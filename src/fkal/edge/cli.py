@@ -468,8 +468,8 @@ def report(
     TO/tables as CSV, where text that a spreadsheet would take for a formula has an apostrophe in front.
     """
     with answered(debug):
-        from fkal.edge import report as reporting
-        from fkal.edge.reporting.reading import material
+        from fkal.report import build as reporting
+        from fkal.report.load.source import material
 
         wishes = reporting.wishes(method, reach, test, data_root, against)
         reporting.report(material(root=root, out=out, curves=curves, tracking=tracking_uri), to, wishes)
