@@ -105,7 +105,7 @@ def test_a_log_has_no_passwords_neither_in_messages_nor_in_tracebacks(capsys):
 
 def test_the_traceback_of_debug_has_no_password():
     program = (
-        "from fkal.edge.answers import answered\n"
+        "from fkal.cli.exit import answered\n"
         "with answered(debug=True):\n"
         "    raise ValueError('postgresql://me:hunter' + '22@host/db')\n"
     )

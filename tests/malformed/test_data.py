@@ -18,9 +18,9 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from fkal.cli.exit import MISSING, WRONG, answered
+from fkal.cli.main import app
 from fkal.data.splits import read_split
-from fkal.edge.answers import MISSING, WRONG, answered
-from fkal.edge.cli import app
 
 pytestmark = [
     pytest.mark.timeout(120),

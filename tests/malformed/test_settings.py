@@ -13,8 +13,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from fkal.cli.main import app
 from fkal.config.schema import ConfigError, load, presets
-from fkal.edge.cli import app
 from fkal.experiment.versions import ALGO_VERSION
 from fkal.pipeline.publish import FORMAT, read_published
 

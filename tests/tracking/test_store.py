@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fkal.edge.cli import app
+from fkal.cli.main import app
 from fkal.tracking.store import StoreError, artifact_location, experiment_id, prepare_store, tracking_uri
 
 pytestmark = pytest.mark.filterwarnings(

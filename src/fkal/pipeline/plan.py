@@ -14,14 +14,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fkal.atomic_files import write_whole
+from fkal.cli.exit import MissingSettings
+from fkal.cli.terminal import echo, say
 from fkal.config import schema as configuration
 from fkal.config.documents import file_there
 from fkal.config.machine import HEARD, heard
 from fkal.config.params_file import Grid
 from fkal.config.schema import LARGEST_SEED, Config, ConfigError, Layer
 from fkal.data.datasets import entry_of
-from fkal.edge.answers import MissingSettings
-from fkal.edge.terminal import echo, say
 from fkal.errors import shortened
 from fkal.experiment.checks import configured
 from fkal.experiment.experiment import ensemble_size

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from fkal.cli.exit import MissingRuns, SomeFailed
+from fkal.cli.terminal import echo, say
 from fkal.config.schema import ConfigError, Layer, merged
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
-from fkal.edge.answers import MissingRuns, SomeFailed
-from fkal.edge.terminal import echo, say
 from fkal.experiment.experiment import prepare
 from fkal.identifiers import UnsafeName
 from fkal.pipeline.plan import Planned, planned, planned_methods

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from fkal.atomic_files import write_whole
+from fkal.cli.terminal import echo, say
 from fkal.config.schema import NAMED, ConfigError
-from fkal.edge.terminal import echo, say
 from fkal.errors import did_you_mean
 from fkal.folders import below
 from fkal.plots.curves import ACCURACY

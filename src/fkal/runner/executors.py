@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from fkal.cli.progress import ManyBars
+from fkal.cli.terminal import say
 from fkal.config.schema import Config
-from fkal.edge.progress import ManyBars
-from fkal.edge.terminal import say
 from fkal.results.outcome import Outcome
 from fkal.runner import worker
 from fkal.runner.worker import GRACE_SECONDS, Report

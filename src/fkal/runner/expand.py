@@ -11,14 +11,14 @@ from typing import NamedTuple
 import yaml
 
 from fkal.acquisition import acquisition
+from fkal.cli.exit import MissingSettings
+from fkal.cli.terminal import complain, say
 from fkal.config import schema as configuration
 from fkal.config.documents import file_there
 from fkal.config.params_file import ParamsFile, params_file
 from fkal.config.schema import LONGEST_NAME, SET, Config, ConfigError, Layer, flattened_leaves, same_value
 from fkal.config.tuned import tuned_layer
 from fkal.data.datasets import entry_of
-from fkal.edge.answers import MissingSettings
-from fkal.edge.terminal import complain, say
 from fkal.errors import shortened
 from fkal.escaping import json_text
 from fkal.experiment.checks import configured

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from rich import box
 from rich.table import Table
 
+from fkal.cli.progress import Bars
+from fkal.cli.terminal import console, echo, echo_json, say
 from fkal.config.schema import Config, ConfigError
-from fkal.edge.progress import Bars
-from fkal.edge.terminal import console, echo, echo_json, say
 from fkal.engine.metering import Progress
 from fkal.experiment.experiment import deterministic, prepare, prepare_split
 from fkal.experiment.fingerprint import bias_name

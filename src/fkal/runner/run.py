@@ -11,10 +11,10 @@ from typing import NamedTuple
 from torch import get_num_threads
 
 from fkal.atomic_files import write_whole
+from fkal.cli.exit import SomeFailed, is_wrong
+from fkal.cli.tables import accuracy_table, plan_table
+from fkal.cli.terminal import WIDTH, console, echo, echo_json, say
 from fkal.config.schema import Config, ConfigError, digest_of
-from fkal.edge.answers import SomeFailed, is_wrong
-from fkal.edge.tables import accuracy_table, plan_table
-from fkal.edge.terminal import WIDTH, console, echo, echo_json, say
 from fkal.experiment.experiment import device_named, prepare
 from fkal.experiment.fingerprint import bias_name, experiment_name
 from fkal.folders import below

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from fkal.atomic_files import write_whole
+from fkal.cli.exit import MissingSettings
+from fkal.cli.terminal import echo, echo_json
 from fkal.config.documents import file_bytes, file_there, yaml_of, yaml_reason
-from fkal.edge.answers import MissingSettings
-from fkal.edge.terminal import echo, echo_json
 from fkal.errors import ConfigError
 from fkal.folders import below
 from fkal.identifiers import dataset_name

@@ -9,10 +9,10 @@ from statistics import mean
 import optuna
 from optuna.trial import Trial, TrialState
 
+from fkal.cli.exit import is_wrong
+from fkal.cli.progress import Bars
+from fkal.cli.terminal import say
 from fkal.config.schema import ConfigError
-from fkal.edge.answers import is_wrong
-from fkal.edge.progress import Bars
-from fkal.edge.terminal import say
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.redaction import redacted

@@ -12,10 +12,10 @@ import yaml
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from fkal.cli.terminal import WIDTH, console, echo, echo_json, say
 from fkal.config.documents import file_there
 from fkal.config.schema import Config, ConfigError, Layer, from_assignments, merged
 from fkal.config.tuned import refuse_hand_made, tuned_path
-from fkal.edge.terminal import WIDTH, console, echo, echo_json, say
 from fkal.errors import did_you_mean, shortened
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.redaction import redacted

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from fkal.edge.answers import MissingRuns
+from fkal.cli.exit import MissingRuns
 from fkal.redaction import redacted
 from fkal.report.experiments import Finished, Material, material_of
 from fkal.report.load.round_folders import rounds_in, weights_in

@@ -13,8 +13,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from fkal.edge import terminal
-from fkal.edge.progress import Bars, ManyBars
+from fkal.cli import terminal
+from fkal.cli.progress import Bars, ManyBars
 from fkal.engine.metering import Progress
 
 NAMES = {

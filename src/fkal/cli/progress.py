@@ -15,7 +15,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
-from fkal.edge.terminal import console
+from fkal.cli.terminal import console
 from fkal.engine.metering import Progress
 from fkal.escaping import printable
 

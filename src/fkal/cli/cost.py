@@ -8,10 +8,10 @@ from typing import Any
 import typer
 
 from fkal.acquisition.cost import Cost
+from fkal.cli.exit import FAILED
+from fkal.cli.tables import cost_table
+from fkal.cli.terminal import WIDTH, complain, console, echo, echo_json, say
 from fkal.config.schema import Config
-from fkal.edge.answers import FAILED
-from fkal.edge.tables import cost_table
-from fkal.edge.terminal import WIDTH, complain, console, echo, echo_json, say
 from fkal.experiment.experiment import prepare
 from fkal.runner.cost import Bill, Figures, Iteration, bill_of
 from fkal.runner.expand import Sources

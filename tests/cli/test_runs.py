@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from typer.testing import CliRunner
 
+from fkal.cli.main import app
 from fkal.config.schema import digest_of
-from fkal.edge.cli import app
 from fkal.results.checkpoint import StateDirectory
 from fkal.tracking import query as found_runs
 from fkal.tracking.experiment_run import TrackedRun

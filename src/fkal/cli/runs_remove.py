@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from fkal.cli.runs_table import run_table
+from fkal.cli.terminal import confirm, console, echo, say
 from fkal.config.schema import ConfigError
-from fkal.edge.showing_runs import run_table
-from fkal.edge.terminal import confirm, console, echo, say
 from fkal.identifiers import UnsafeName, fingerprint
 from fkal.results.checkpoint import StateDirectory
 from fkal.tracking.query import FoundRun, Wanted, all_runs, found, iterations, named, opened

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fkal.atomic_files import write_whole
+from fkal.cli.terminal import echo, say
+from fkal.cli.usage import path_problem
 from fkal.config.schema import ConfigError
-from fkal.edge.terminal import echo, say
-from fkal.edge.usage import path_problem
 from fkal.errors import shortened
 from fkal.results.csv_files import csv_text
 from fkal.tracking.query import FoundRun, Wanted, found, iterations, opened

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from fkal.acquisition import ACQUISITIONS, Acquisition, AcquisitionConfig
 from fkal.acquisition.cost import LABELING, LETTERS, letters_in
+from fkal.cli.terminal import console, echo_json
 from fkal.config.schema import ConfigError, presets
 from fkal.core.evidence import (
     Calibrated,
@@ -32,7 +33,6 @@ from fkal.core.evidence import (
 )
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.data.datasets import DATASETS
-from fkal.edge.terminal import console, echo_json
 from fkal.models import MODELS
 
 Row = dict[str, str]

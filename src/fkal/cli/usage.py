@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from fkal.edge.answers import WRONG
-from fkal.edge.terminal import complain
+from fkal.cli.exit import WRONG
+from fkal.cli.terminal import complain
 from fkal.errors import shortened
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]

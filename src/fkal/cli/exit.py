@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import typer
 
-from fkal.edge.terminal import complain, prepare_streams
+from fkal.cli.terminal import complain, prepare_streams
 
 FAILED, WRONG, SOME_FAILED, MISSING, INTERRUPTED = 1, 2, 3, 4, 130
 

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from typer.testing import CliRunner
 
-from fkal.edge.cli import app
+from fkal.cli.main import app
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.csv_files import csv_bytes
 from fkal.tracking.experiment_run import TrackedRun

@@ -7,7 +7,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from fkal.edge.terminal import console, echo_json
+from fkal.cli.terminal import console, echo_json
 from fkal.redaction import redacted
 from fkal.tracking.query import FoundRun, Wanted, found, opened
 
