@@ -15,7 +15,8 @@ from fkal.cli.exit import SomeFailed, is_wrong
 from fkal.cli.tables import accuracy_table, plan_table
 from fkal.cli.terminal import WIDTH, console, echo, echo_json, say
 from fkal.config.schema import Config, ConfigError, digest_of
-from fkal.experiment.experiment import device_named, prepare
+from fkal.experiment.device import device_named
+from fkal.experiment.experiment import prepare
 from fkal.experiment.fingerprint import bias_name, experiment_name
 from fkal.folders import below
 from fkal.redaction import redacted
