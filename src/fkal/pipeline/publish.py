@@ -27,9 +27,9 @@ from fkal.config.schema import Config, ConfigError, Layer, merged
 from fkal.experiment.fingerprint import bias_name
 from fkal.folders import below, own_folder, remove_folder
 from fkal.identifiers import GRID_NAME, ROUND, SEED_FOLDER, SHARD_FILE, SPLIT_FILE, WEIGHTS_FILE, digest, fingerprint
-from fkal.plots.curves import area_under_budget_curve, curve_frame
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.csv_files import csv_text
+from fkal.results.curves import area_under_budget_curve, curve_frame
 from fkal.results.manifest import read_about
 from fkal.results.outcome import Outcome
 from fkal.results.round_io import untimed

@@ -14,7 +14,6 @@ from fkal.cli.terminal import echo, say
 from fkal.config.schema import NAMED, ConfigError
 from fkal.errors import did_you_mean
 from fkal.folders import below
-from fkal.plots.curves import ACCURACY
 from fkal.plots.palette import looks
 from fkal.plots.style import png_bytes, style, svg_bytes
 from fkal.report.exhibit import Exhibit
@@ -26,6 +25,7 @@ from fkal.report.reproducibility import experiments_exhibit, figures_exhibit, re
 from fkal.report.sections import sections_of
 from fkal.report.stats.paired_tests import TESTS
 from fkal.results.csv_files import csv_bytes
+from fkal.results.curves import ACCURACY
 
 CURVE = ["dataset", "bias", "method", "labels_used"]
 

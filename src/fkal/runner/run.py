@@ -22,6 +22,7 @@ from fkal.folders import below
 from fkal.redaction import redacted
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.csv_files import csv_bytes
+from fkal.results.curves import curve_frame
 from fkal.results.outcome import Group, Outcome, by_cell, group_of
 from fkal.runner.executors import side_by_side, spread
 from fkal.runner.prepare import refuse_unusable
@@ -163,7 +164,7 @@ def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | 
     """
     import pandas as pd
 
-    from fkal.plots.curves import PAPER_TITLE, curve_frame, save_curve_png
+    from fkal.plots.curves import PAPER_TITLE, save_curve_png
 
     same = digest_of(sorted(outcome.fingerprint for outcome in members))[:6]
     path = below(out, f"curves/{group.slug}-{same}.png")

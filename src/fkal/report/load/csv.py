@@ -14,10 +14,10 @@ import pandas as pd
 from fkal.config.documents import file_bytes
 from fkal.config.schema import CONTROL, LARGEST_SEED, LONGEST_METHOD, ConfigError
 from fkal.errors import did_you_mean, shortened
-from fkal.plots.curves import ACCURACY
 from fkal.report.experiments import Material
 from fkal.report.panels import ONCE, with_groups
 from fkal.results.csv_files import plain_text
+from fkal.results.curves import ACCURACY
 
 NEEDED = ("dataset", "bias", "protocol", "method", "seed", "b", "labels_used")
 MEASURED = (ACCURACY, "holdout/accuracy")
