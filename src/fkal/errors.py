@@ -1,7 +1,17 @@
 """Exceptions that a user can set right, and words and values in their messages. Imports nothing heavy."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+MOST_NAMES = 20
+"""Names that a message lists before it says how many more there are."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b, c`, or the first of many names and the number of the others."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
 
 READABLE = 60
 """So many characters of a value are shown."""
