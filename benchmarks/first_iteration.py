@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from fkal import config
-from fkal.config import Config
+from fkal.config import schema as config
+from fkal.config.schema import Config
 from fkal.edge.progress import say
 from fkal.engine.rounds import Round
 from fkal.experiment import prepare

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fkal import config
+from fkal.config import schema as config
 from fkal.core.information import RIDGE, information
 from fkal.core.randomness import stream
 from fkal.core.views import View

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from drawing import keep_drawn
 
-from fkal import config as configuration
-from fkal.config import Layer
+from fkal.config import schema as configuration
+from fkal.config.schema import Layer
 from fkal.experiment import prepare
 
 METHODS = ("random", "varr", "coreset@fc1", "pcc", "pfk_joint", "fisher_coverage")

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from fkal import config
+from fkal.config import schema as config
 from fkal.edge.one_experiment import run_one
 from fkal.edge.progress import say
 from fkal.experiment import deterministic, prepare

@@ -4,9 +4,9 @@ import json
 import pytest
 from safetensors import safe_open
 
-from fkal import config as C
 from fkal import descriptor_files
 from fkal.algorithm import LABEL_REVISIONS
+from fkal.config import schema as C
 from fkal.engine.describing import Describer
 from fkal.engine.rounds import Round
 from fkal.experiment import prepare

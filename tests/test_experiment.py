@@ -5,9 +5,9 @@ import sys
 import pytest
 import torch
 
-from fkal import config as C
 from fkal.algorithm import LABEL_REVISIONS
-from fkal.config import Config, ConfigError
+from fkal.config import schema as C
+from fkal.config.schema import Config, ConfigError
 from fkal.core.randomness import stream
 from fkal.engine.metering import Meter, Progress
 from fkal.engine.pretraining import pretrain

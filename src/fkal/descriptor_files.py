@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fkal.config import digest_of
+from fkal.config.schema import digest_of
 from fkal.data.digest import bytes_digest
 from fkal.engine.describing import Asked, Made, Make, concatenated
 from fkal.made_once import Say, shared_tensors

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fkal.acquisition import Acquisition, acquisition
-from fkal.config import Config, ConfigError
+from fkal.config.schema import Config, ConfigError
 from fkal.core.kernels import R_ZG
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.core.randomness import stream

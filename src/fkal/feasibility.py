@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fkal.acquisition import AcquisitionConfig, acquisition
-from fkal.config import Config, ConfigError
+from fkal.config.schema import Config, ConfigError
 from fkal.core.evidence import (
     Calibrated,
     Evidence,

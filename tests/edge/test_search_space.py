@@ -3,7 +3,7 @@
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from fkal.config import Config, ConfigError, from_assignments, from_file, merged, preset
+from fkal.config.schema import Config, ConfigError, from_assignments, from_file, merged, preset
 from fkal.edge.objectives import objectives
 from fkal.edge.samplers import PRUNERS, SAMPLERS, pruner_named, sampler_named
 from fkal.edge.search_space import EmptyTaps, Space, search_space, with_settings

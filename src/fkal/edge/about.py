@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fkal.config import Config, ConfigError, Layer, merged
+from fkal.config.schema import Config, ConfigError, Layer, merged
 from fkal.edge.provenance import git_commit
 from fkal.edge.state import ABOUT
 from fkal.experiment import Experiment

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.edge import about
 from fkal.edge.publishing import (
     ABOUT,

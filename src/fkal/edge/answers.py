@@ -43,7 +43,7 @@ def answered(debug: bool) -> Iterator[None]:
 
 def is_wrong(error: Exception) -> bool:
     """Whether the user has to set something right first: every further run would fail of it, too."""
-    from fkal.config import ConfigError
+    from fkal.config.schema import ConfigError
     from fkal.data.errors import CorruptSplit, ForeignSplit, MissingData
     from fkal.edge.store import StoreError
 

@@ -84,7 +84,7 @@ def _read(path: Path, text: str) -> dict[str, Any]:
 
 
 def _unusable(path: Path, why: str, *, rewrite: bool = True) -> Exception:
-    from fkal.config import ConfigError  # which imports torch
+    from fkal.config.schema import ConfigError  # which imports torch
 
     return ConfigError(f"{path}: {why}" + ("; or let `fkal tune --force` write the file anew" if rewrite else ""))
 

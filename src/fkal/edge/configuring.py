@@ -11,15 +11,15 @@ from typing import NamedTuple
 import typer
 import yaml
 
-from fkal import config as configuration
 from fkal.acquisition import acquisition
-from fkal.config import Config, ConfigError, Layer
+from fkal.config import schema as configuration
+from fkal.config.params_file import ParamsFile, params_file
+from fkal.config.schema import Config, ConfigError, Layer
+from fkal.config.tuned import tuned_layer
 from fkal.edge.answers import MissingSettings
 from fkal.edge.places import TUNED
 from fkal.edge.progress import say
 from fkal.feasibility import configured
-from fkal.grid import ParamsFile, params_file
-from fkal.tuned import tuned_layer
 
 PARAMS = Path("params.yaml")
 MOST_SEEDS = 1000

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from fkal.acquisition.cost import Cost
-from fkal.config import Config
+from fkal.config.schema import Config
 from fkal.edge.answers import FAILED
 from fkal.edge.bills import Bill, Figures, Iteration, bill_of
 from fkal.edge.configuring import Sources

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.edge.found_runs import FoundRun, Wanted, found, iterations, opened
 from fkal.edge.progress import say
 from fkal.files import write_whole

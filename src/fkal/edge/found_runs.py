@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.edge.answers import MissingRuns
 from fkal.edge.configuring import seed_numbers
 from fkal.edge.provenance import KIND, PARENT, SUPERSEDED

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from textwrap import indent
 
-from fkal import config as configuration
-from fkal.config import ConfigError
+from fkal.config import schema as configuration
+from fkal.config.schema import ConfigError
 from fkal.edge.configuring import seed_numbers
 
 HEAD = """\

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from fkal.acquisition import ACQUISITIONS, Acquisition, AcquisitionConfig
 from fkal.acquisition.cost import LABELING, LETTERS, letters_in
-from fkal.config import ConfigError, presets
+from fkal.config.schema import ConfigError, presets
 from fkal.core.evidence import (
     Calibrated,
     Coverage,

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from fkal.config import NAMED
+from fkal.config.schema import NAMED
 
 # Okabe and Ito, Color universal design, 2008
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"

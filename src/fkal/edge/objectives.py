@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.edge.bills import PHASES
 from fkal.edge.curves import area_under_budget_curve
 from fkal.engine.rounds import Round

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.edge.facts import selected_counts
 from fkal.edge.reporting.finished import Finished
 from fkal.edge.reporting.reading_mlflow import one_from_mlflow

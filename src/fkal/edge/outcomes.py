@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fkal.config import Config
+from fkal.config.schema import Config
 from fkal.engine.rounds import Round
 from fkal.identity import bias_name, experiment_name, method_name
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fkal.config import Config, about_data, digest_of
+from fkal.config.schema import Config, about_data, digest_of
 from fkal.edge.objectives import Objective
 from fkal.edge.search_space import Space, with_settings
 from fkal.identity import bias_name, method_name

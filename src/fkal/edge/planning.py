@@ -13,20 +13,20 @@ from typing import Any
 import typer
 import yaml
 
-from fkal import config as configuration
 from fkal.algorithm import ALGO_VERSION
-from fkal.config import Config, ConfigError, Layer
+from fkal.config import schema as configuration
+from fkal.config.machine import HEARD, heard
+from fkal.config.params_file import Grid
+from fkal.config.schema import Config, ConfigError, Layer
 from fkal.data.datasets import entry_of
 from fkal.edge.adopting import adopt
 from fkal.edge.answers import MissingSettings
 from fkal.edge.configuring import PARAMS, Sources, experiments
 from fkal.edge.progress import say
 from fkal.edge.publishing import CURVES, DESCRIPTORS, EXPERIMENTS, METRICS, PRETRAINED, SPLITS, TIMINGS
-from fkal.edge.whereabouts import HEARD, heard
 from fkal.experiment import ensemble_size
 from fkal.feasibility import configured
 from fkal.files import write_whole
-from fkal.grid import Grid
 from fkal.identity import revision, settings_of_first_descriptors, settings_of_split, settings_of_theta_0, settings_read
 from fkal.models import known_model
 

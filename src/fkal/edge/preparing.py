@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fkal.config import Config, ConfigError
+from fkal.config.schema import Config, ConfigError
 from fkal.edge.progress import Bars, say
 from fkal.engine.metering import Progress
 from fkal.experiment import deterministic, prepare, prepare_split

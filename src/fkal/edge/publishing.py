@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fkal.config import Config, ConfigError, Layer, merged
+from fkal.config.machine import as_planned, heard
+from fkal.config.schema import Config, ConfigError, Layer, merged
 from fkal.edge.about import read_about
 from fkal.edge.curves import area_under_budget_curve, curve_frame
 from fkal.edge.outcomes import Outcome
 from fkal.edge.round_files import untimed
 from fkal.edge.state import StateDirectory
-from fkal.edge.whereabouts import as_planned, heard
 from fkal.files import link_whole, write_whole
 from fkal.identity import bias_name
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.edge.found_runs import FoundRun, Wanted, all_runs, found, iterations, named, opened
 from fkal.edge.progress import say
 from fkal.edge.showing_runs import run_table

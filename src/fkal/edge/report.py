@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import typer
 
-from fkal.config import NAMED, ConfigError
+from fkal.config.schema import NAMED, ConfigError
 from fkal.edge.curves import ACCURACY
 from fkal.edge.looks import looks
 from fkal.edge.reporting.accuracy_curves import accuracy_figure, accuracy_numbers

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from torch import get_num_threads
 
-from fkal.config import Config, ConfigError, digest_of
+from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.edge.answers import SomeFailed, is_wrong
 from fkal.edge.one_experiment import run_one
 from fkal.edge.outcomes import Group, Outcome, by_cell, group_of

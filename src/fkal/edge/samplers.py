@@ -8,7 +8,7 @@ from types import MappingProxyType
 from optuna import pruners, samplers
 from optuna.distributions import CategoricalDistribution
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.edge.search_space import Space
 from fkal.spelling import did_you_mean
 

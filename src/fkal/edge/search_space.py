@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from fkal.acquisition import acquisition
 from fkal.acquisition.fisher import MATCHINGS
-from fkal.config import Config, ConfigError, Layer, merged
+from fkal.config.schema import Config, ConfigError, Layer, merged
+from fkal.config.tuned import nested, value_at
 from fkal.core.kernels import R_ZG
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.core.whitening import WHITENINGS
@@ -26,7 +27,6 @@ from fkal.engine.training import TrainConfig
 from fkal.engine.vaal import VaalConfig
 from fkal.models import MODELS
 from fkal.spelling import did_you_mean
-from fkal.tuned import nested, value_at
 
 TAPS = "acquisition.taps"
 EPOCHS, DECAY_EPOCHS = "train.epochs", "train.decay_epochs"

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from fkal.config import Config
+from fkal.config.schema import Config
 from fkal.edge import worker
 from fkal.edge.outcomes import Outcome
 from fkal.edge.progress import ManyBars, say

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from fkal.config import ConfigError, Layer, merged
+from fkal.config.schema import ConfigError, Layer, merged
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
 from fkal.edge import preparing, running
 from fkal.edge.about import read_about

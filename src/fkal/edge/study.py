@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.core.randomness import stream
 from fkal.edge.plan import Plan
 from fkal.edge.search_space import NO_TAPS

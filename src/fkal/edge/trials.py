@@ -9,7 +9,7 @@ from statistics import mean
 import optuna
 from optuna.trial import Trial, TrialState
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.edge.answers import is_wrong
 from fkal.edge.plan import Plan
 from fkal.edge.progress import Bars, say

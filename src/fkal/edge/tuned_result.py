@@ -7,7 +7,8 @@ from typing import Any
 from optuna.trial import TrialState
 
 from fkal.acquisition import acquisition
-from fkal.config import Config, Layer, from_environment, merged, method_layer
+from fkal.config.schema import Config, Layer, from_environment, merged, method_layer
+from fkal.config.tuned import nested, read_tuned, refuse_hand_made, value_at, write_tuned
 from fkal.edge.configuring import Sources
 from fkal.edge.places import TUNED
 from fkal.edge.plan import Plan
@@ -15,7 +16,6 @@ from fkal.edge.progress import say
 from fkal.edge.study_report import Findings
 from fkal.feasibility import configured
 from fkal.identity import method_name
-from fkal.tuned import nested, read_tuned, refuse_hand_made, value_at, write_tuned
 
 
 def written(path: Path, findings: Findings, *, apply: bool, force: bool) -> bool:

@@ -14,7 +14,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from fkal.config import Config, ConfigError, merged
+from fkal.config.schema import Config, ConfigError, merged
+from fkal.config.tuned import refuse_hand_made, tuned_path
 from fkal.edge import configuring
 from fkal.edge.objectives import MINORITY, objectives
 from fkal.edge.plan import Plan
@@ -32,7 +33,6 @@ from fkal.edge.tuned_result import apply_command, methods_concerned, without_eff
 from fkal.edge.ui import ui_command
 from fkal.experiment import Experiment, prepare
 from fkal.spelling import did_you_mean
-from fkal.tuned import refuse_hand_made, tuned_path
 
 TRIALS = 30
 POLL_SECONDS = 0.5

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 
-from fkal.config import Config
+from fkal.config.schema import Config
 from fkal.edge.answers import INTERRUPTED
 from fkal.engine.metering import Progress
 from fkal.identity import experiment_name

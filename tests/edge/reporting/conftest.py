@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fkal import config as configuration
-from fkal.config import Config, Layer
+from fkal.config import schema as configuration
+from fkal.config.schema import Config, Layer
 from fkal.edge.about import about_bytes
 from fkal.edge.report import report, wishes
 from fkal.edge.reporting.reading_runs import from_runs

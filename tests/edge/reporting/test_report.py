@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from scipy import stats
 from typer.testing import CliRunner
 
-from fkal.config import NAMED, Config, ConfigError
+from fkal.config.schema import NAMED, Config, ConfigError
 from fkal.data.digest import bytes_digest
 from fkal.edge.about import read_about
 from fkal.edge.answers import MissingRuns

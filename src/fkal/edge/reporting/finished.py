@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from torch import Tensor
 
-from fkal.config import about_data, digest_of, flattened
+from fkal.config.schema import about_data, digest_of, flattened
 from fkal.edge.about import ALGORITHM
 from fkal.edge.bills import PHASES
 from fkal.edge.outcomes import Group, Outcome, group_of

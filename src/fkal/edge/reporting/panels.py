@@ -7,7 +7,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from fkal.config import NAMED, ConfigError
+from fkal.config.schema import NAMED, ConfigError
 from fkal.edge.curves import PAPER_TITLE, area_under_budget_curve
 from fkal.edge.outcomes import Group
 from fkal.edge.reporting.finished import Finished, Material

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.edge.reporting.finished import Material
 from fkal.edge.reporting.reading_curves import from_curves
 from fkal.edge.reporting.reading_mlflow import from_mlflow

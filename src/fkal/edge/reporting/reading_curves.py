@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.edge.curves import ACCURACY
 from fkal.edge.reporting.finished import Material
 from fkal.edge.reporting.panels import ONCE, with_groups

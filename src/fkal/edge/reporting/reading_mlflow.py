@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.edge.found_runs import FoundRun, all_runs, iterations, named, opened
 from fkal.edge.outcomes import Outcome
 from fkal.edge.reporting.finished import Finished, Material, Weights, material_of

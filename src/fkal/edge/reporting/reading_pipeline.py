@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.edge.answers import MissingRuns
 from fkal.edge.outcomes import Outcome
 from fkal.edge.planning import PLAN

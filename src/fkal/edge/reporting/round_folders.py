@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from fkal.config import ConfigError
+from fkal.config.schema import ConfigError
 from fkal.edge.reporting.finished import Weights
 from fkal.edge.round_files import UnusableRound, round_of, timed
 from fkal.engine.rounds import Round

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from fkal.config import Config, from_assignments, merged
+from fkal.config.schema import Config, from_assignments, merged
 from fkal.edge.about import About
 from fkal.edge.found_runs import FoundRun, all_runs
 from fkal.edge.provenance import RECORDED

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
+from fkal.config.machine import OF_A_MACHINE
 from fkal.edge.reporting.exhibits import Exhibit, Section, Shown
 from fkal.edge.reporting.finished import Finished
 from fkal.edge.reporting.panels import Panel
 from fkal.edge.reporting.picked_images import file_name
 from fkal.edge.reporting.words import MISSING, seeds_text
-from fkal.edge.whereabouts import OF_A_MACHINE
 
 
 class Recipe(NamedTuple):

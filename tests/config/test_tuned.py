@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fkal.config import Config, ConfigError, Layer, merged
-from fkal.tuned import HandMade, read_tuned, refuse_hand_made, tuned_layer, tuned_path, write_tuned
+from fkal.config.schema import Config, ConfigError, Layer, merged
+from fkal.config.tuned import HandMade, read_tuned, refuse_hand_made, tuned_layer, tuned_path, write_tuned
 
 VALUES = {"train.batch_size": 12, "acquisition.taps": ["conv1"]}
 STUDY = {

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fkal.config import Config, ConfigError, Layer, digest_of, from_file
+from fkal.config.schema import Config, ConfigError, Layer, digest_of, from_file
 from fkal.files import write_whole
 from fkal.spelling import did_you_mean
 

@@ -5,9 +5,9 @@ from importlib.resources import files
 import pytest
 import yaml
 
-from fkal import config as C
-from fkal.config import Config, ConfigError, Layer
-from fkal.grid import params_file
+from fkal.config import schema as C
+from fkal.config.params_file import params_file
+from fkal.config.schema import Config, ConfigError, Layer
 
 
 def layered(*assignments: str) -> Config:

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fkal.config import Config, ConfigError, Layer, from_file
+from fkal.config.schema import Config, ConfigError, Layer, from_file
 from fkal.spelling import did_you_mean
 
 SECTIONS = ("grid", "methods", "datasets", "tune")

@@ -1,0 +1,1 @@
+"""Settings: their schema, the layers they are merged from, and the files that hold them."""
