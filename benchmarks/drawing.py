@@ -8,7 +8,7 @@ from fkal.edge.about import about_bytes
 from fkal.edge.state import StateDirectory
 from fkal.engine.evaluation import accuracies
 from fkal.engine.rounds import Round, Selection
-from fkal.experiment import Experiment
+from fkal.experiment.experiment import Experiment
 
 
 def keep_drawn(experiment: Experiment, out: Path, better: float) -> None:

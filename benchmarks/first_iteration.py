@@ -16,7 +16,7 @@ from fkal.config import schema as config
 from fkal.config.schema import Config
 from fkal.edge.progress import say
 from fkal.engine.rounds import Round
-from fkal.experiment import prepare
+from fkal.experiment.experiment import prepare
 
 
 def first_round(settings: Config, out: Path) -> Round:

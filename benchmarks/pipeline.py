@@ -28,7 +28,14 @@ from fkal.edge.configuring import seed_numbers
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 STAGES = ("plan", "split", "pretrain", "descriptors", "experiment", "report")
-TOP = ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", "src/fkal/algorithm.py", "params/tuned/README.md")
+TOP = (
+    "dvc.yaml",
+    ".dvcignore",
+    ".gitignore",
+    ".dvc/config",
+    "src/fkal/experiment/versions.py",
+    "params/tuned/README.md",
+)
 IMPORTS = "import fkal.edge.stages, fkal.edge.tracking"
 CELLS, SEEDS = 40, 5
 

@@ -21,7 +21,7 @@ from fkal.core.views import View
 from fkal.engine.metering import Meter
 from fkal.engine.rounds import Round
 from fkal.engine.views import perturbations, perturbed_views
-from fkal.experiment import Experiment, prepare
+from fkal.experiment.experiment import Experiment, prepare
 
 TAPS = (("conv2",), ("conv1", "conv2", "fc1"))
 

@@ -19,7 +19,7 @@ from drawing import keep_drawn
 
 from fkal.config import schema as configuration
 from fkal.config.schema import Layer
-from fkal.experiment import prepare
+from fkal.experiment.experiment import prepare
 
 METHODS = ("random", "varr", "coreset@fc1", "pcc", "pfk_joint", "fisher_coverage")
 RATIOS = (1, 100)

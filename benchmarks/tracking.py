@@ -15,7 +15,7 @@ from pathlib import Path
 from fkal.config import schema as config
 from fkal.edge.one_experiment import run_one
 from fkal.edge.progress import say
-from fkal.experiment import deterministic, prepare
+from fkal.experiment.experiment import deterministic, prepare
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ from pipeline import STAGES, cpu_of, new_project
 from torch import Tensor
 
 from fkal.edge.planning import planned
-from fkal.experiment import Experiment, prepare
-from fkal.made_once import shared_tensors
+from fkal.experiment.experiment import Experiment, prepare
+from fkal.experiment.shared_files import shared_tensors
 from fkal.models import head_name
 
 METHODS = (

@@ -30,7 +30,7 @@ from fkal.core.evidence import (
 from fkal.core.kernels import R_ZG
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.core.uncertainty import uncertainty
-from fkal.identity import METHOD_SETTINGS
+from fkal.experiment.fingerprint import METHOD_SETTINGS
 
 OPTIONS = {"combine": list(R_ZG), "matching": list(MATCHINGS)}
 """Every value of every option that an acquisition may take."""

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(1500)  # a stage is a process, and each imports
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-VERSIONS = Path("src/fkal/algorithm.py")
+VERSIONS = Path("src/fkal/experiment/versions.py")
 SMALL = {
     "pretrain": {"epochs": 1, "decay_epochs": []},
     "train": {"epochs": 2, "decay_epochs": []},

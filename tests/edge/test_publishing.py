@@ -10,11 +10,11 @@ from mlflow import MlflowClient
 from PIL import Image
 from typer.testing import CliRunner
 
-from fkal.algorithm import LABEL_REVISIONS
 from fkal.edge import planning, stages
 from fkal.edge.adopting import adopt
 from fkal.edge.cli import app
 from fkal.edge.state import StateDirectory
+from fkal.experiment.versions import LABEL_REVISIONS
 
 SETTINGS = {
     "data": {"name": "folder", "folder": "mine", "validation_per_class": 4},

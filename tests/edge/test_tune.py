@@ -15,7 +15,6 @@ from mlflow import MlflowClient
 from optuna.samplers import RandomSampler
 from typer.testing import CliRunner
 
-from fkal import experiment
 from fkal.config.schema import from_assignments, from_file, merged, preset
 from fkal.config.tuned import read_tuned, write_tuned
 from fkal.edge.cli import app
@@ -28,6 +27,7 @@ from fkal.edge.state import StateDirectory
 from fkal.edge.study import REASON, SharedStudy, storage_named, this_worker
 from fkal.edge.trials import attempt
 from fkal.edge.tuned_result import without_effect
+from fkal.experiment import experiment
 
 TINY = [
     "--set", "pretrain.task=none",

@@ -24,8 +24,8 @@ from fkal.edge.publishing import (
 )
 from fkal.edge.round_files import UnusableRound, timed, untimed
 from fkal.edge.state import StateDirectory, StateInUse
+from fkal.experiment.shared_files import Say
 from fkal.files import link_whole, write_whole
-from fkal.made_once import Say
 
 SHARED = {
     SPLITS: ("*", "*.json"),

@@ -19,8 +19,8 @@ from fkal.acquisition.cost import (
 )
 from fkal.edge.round_files import Counted
 from fkal.edge.state import StateDirectory
-from fkal.experiment import Experiment, ensemble_size
-from fkal.made_once import Say
+from fkal.experiment.experiment import Experiment, ensemble_size
+from fkal.experiment.shared_files import Say
 
 PHASES: Mapping[str, Callable[[str], bool]] = MappingProxyType(
     {

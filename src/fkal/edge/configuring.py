@@ -19,7 +19,7 @@ from fkal.config.tuned import tuned_layer
 from fkal.edge.answers import MissingSettings
 from fkal.edge.places import TUNED
 from fkal.edge.progress import say
-from fkal.feasibility import configured
+from fkal.experiment.checks import configured
 
 PARAMS = Path("params.yaml")
 MOST_SEEDS = 1000

@@ -19,7 +19,7 @@ from fkal.edge.preparing import refuse_unusable
 from fkal.edge.progress import say
 from fkal.edge.running import WIDTH
 from fkal.edge.tables import cost_table
-from fkal.experiment import prepare
+from fkal.experiment.experiment import prepare
 
 DIFFER = "counted passes differ from what this method should cost"
 

@@ -11,7 +11,7 @@ from fkal.edge.progress import Bars, ShownBy
 from fkal.edge.state import StateDirectory
 from fkal.edge.store import tracking_uri
 from fkal.engine.rounds import Round
-from fkal.experiment import Experiment
+from fkal.experiment.experiment import Experiment
 
 if TYPE_CHECKING:
     from fkal.edge.tracking import TrackedRun

@@ -9,7 +9,7 @@ from typing import Any
 from fkal.config.schema import Config, about_data, digest_of
 from fkal.edge.objectives import Objective
 from fkal.edge.search_space import Space, with_settings
-from fkal.identity import bias_name, method_name
+from fkal.experiment.fingerprint import bias_name, method_name
 
 
 @dataclass(frozen=True)

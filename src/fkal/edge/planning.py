@@ -13,7 +13,6 @@ from typing import Any
 import typer
 import yaml
 
-from fkal.algorithm import ALGO_VERSION
 from fkal.config import schema as configuration
 from fkal.config.machine import HEARD, heard
 from fkal.config.params_file import Grid
@@ -24,10 +23,17 @@ from fkal.edge.answers import MissingSettings
 from fkal.edge.configuring import PARAMS, Sources, experiments
 from fkal.edge.progress import say
 from fkal.edge.publishing import CURVES, DESCRIPTORS, EXPERIMENTS, METRICS, PRETRAINED, SPLITS, TIMINGS
-from fkal.experiment import ensemble_size
-from fkal.feasibility import configured
+from fkal.experiment.checks import configured
+from fkal.experiment.experiment import ensemble_size
+from fkal.experiment.fingerprint import (
+    revision,
+    settings_of_first_descriptors,
+    settings_of_split,
+    settings_of_theta_0,
+    settings_read,
+)
+from fkal.experiment.versions import ALGO_VERSION
 from fkal.files import write_whole
-from fkal.identity import revision, settings_of_first_descriptors, settings_of_split, settings_of_theta_0, settings_read
 from fkal.models import known_model
 
 PLAN = "plan"

@@ -14,8 +14,8 @@ from rich.table import Table
 from fkal.config.schema import Config, ConfigError
 from fkal.edge.progress import Bars, say
 from fkal.engine.metering import Progress
-from fkal.experiment import deterministic, prepare, prepare_split
-from fkal.identity import bias_name
+from fkal.experiment.experiment import deterministic, prepare, prepare_split
+from fkal.experiment.fingerprint import bias_name
 
 T = TypeVar("T")
 

@@ -27,8 +27,8 @@ from fkal.edge.curves import area_under_budget_curve, curve_frame
 from fkal.edge.outcomes import Outcome
 from fkal.edge.round_files import untimed
 from fkal.edge.state import StateDirectory
+from fkal.experiment.fingerprint import bias_name
 from fkal.files import link_whole, write_whole
-from fkal.identity import bias_name
 
 SPLITS, PRETRAINED, DESCRIPTORS, EXPERIMENTS = "splits", "pretrained", "descriptors", "experiments"
 METRICS, CURVES, TIMINGS = "metrics", "curves", "timings"

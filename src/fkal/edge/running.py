@@ -24,9 +24,9 @@ from fkal.edge.state import StateDirectory
 from fkal.edge.store import prepare_store, tracking_uri
 from fkal.edge.tables import accuracy_table, plan_table
 from fkal.edge.ui import ui_command
-from fkal.experiment import device_named, prepare
+from fkal.experiment.experiment import device_named, prepare
+from fkal.experiment.fingerprint import bias_name, experiment_name
 from fkal.files import write_whole
-from fkal.identity import bias_name, experiment_name
 
 WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""

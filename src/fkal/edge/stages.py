@@ -26,7 +26,7 @@ from fkal.edge.publishing import (
     read_published,
 )
 from fkal.edge.state import StateDirectory, StateInUse
-from fkal.experiment import prepare
+from fkal.experiment.experiment import prepare
 
 DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)
 

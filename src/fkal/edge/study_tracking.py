@@ -21,7 +21,7 @@ from fkal.edge.provenance import KEY, PARENT, child_tags, study_tags
 from fkal.edge.store import experiment_id, prepare_store
 from fkal.edge.study import RUN, SharedStudy
 from fkal.engine.rounds import Round
-from fkal.experiment import Experiment
+from fkal.experiment.experiment import Experiment
 
 STATE = "fkal.trial_state"
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "FINISHED", TrialState.FAIL: "FAILED"}

@@ -37,7 +37,7 @@ from fkal.edge.provenance import (
 from fkal.edge.state import StateDirectory
 from fkal.edge.store import experiment_id, prepare_store, tracking_uri
 from fkal.engine.rounds import Round
-from fkal.made_once import Say
+from fkal.experiment.shared_files import Say
 
 ENTERED_TWICE = ("IntegrityError", "UniqueViolation")  # as SQLite and PostgreSQL have it
 

@@ -17,7 +17,7 @@ from fkal.edge.state import StateDirectory, StateInUse
 from fkal.edge.study import SharedStudy
 from fkal.edge.study_tracking import StudyRun, TrialRun
 from fkal.engine.rounds import Round
-from fkal.experiment import Experiment, prepare
+from fkal.experiment.experiment import Experiment, prepare
 
 WAIT_SECONDS = 1.0
 

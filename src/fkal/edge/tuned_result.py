@@ -14,8 +14,8 @@ from fkal.edge.places import TUNED
 from fkal.edge.plan import Plan
 from fkal.edge.progress import say
 from fkal.edge.study_report import Findings
-from fkal.feasibility import configured
-from fkal.identity import method_name
+from fkal.experiment.checks import configured
+from fkal.experiment.fingerprint import method_name
 
 
 def written(path: Path, findings: Findings, *, apply: bool, force: bool) -> bool:

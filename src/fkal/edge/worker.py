@@ -17,7 +17,7 @@ import torch
 from fkal.config.schema import Config
 from fkal.edge.answers import INTERRUPTED
 from fkal.engine.metering import Progress
-from fkal.identity import experiment_name
+from fkal.experiment.fingerprint import experiment_name
 
 GRACE_SECONDS = 10.0
 """What a worker that is asked to end has for closing its run and state."""
@@ -52,7 +52,7 @@ def begin(reports: "SimpleQueue[Report]", threads: int) -> None:
 def work(config: Config, out: Path, tracking: str | None) -> bytes:
     """The pickled Outcome; as bytes, since tensors would else travel as one open file each."""
     from fkal.edge.one_experiment import run_one
-    from fkal.experiment import prepare
+    from fkal.experiment.experiment import prepare
 
     name = experiment_name(config)
     signal.signal(signal.SIGTERM, _interrupt)

@@ -15,8 +15,8 @@ from fkal.edge.reporting.reading_runs import from_runs
 from fkal.edge.state import StateDirectory
 from fkal.engine.evaluation import accuracies
 from fkal.engine.rounds import Round, Selection
-from fkal.experiment import Experiment, prepare
-from fkal.identity import method_name
+from fkal.experiment.experiment import Experiment, prepare
+from fkal.experiment.fingerprint import method_name
 
 METHODS = {"random": 0.42, "pfk_joint": 0.7, "coreset@fc1": 0.6, "all": 0.9}
 """And how often, about, each is right."""

@@ -37,7 +37,7 @@ from fkal.edge.reporting.reading_curves import from_curves
 from fkal.edge.reporting.reading_mlflow import from_mlflow
 from fkal.edge.reporting.reading_runs import from_runs
 from fkal.edge.running import run
-from fkal.experiment import prepare
+from fkal.experiment.experiment import prepare
 from fkal.models import build
 
 ROOT = Path(__file__).parents[3]

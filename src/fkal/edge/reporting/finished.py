@@ -14,7 +14,7 @@ from fkal.edge.bills import PHASES
 from fkal.edge.outcomes import Group, Outcome, group_of
 from fkal.edge.publishing import curves_of
 from fkal.engine.rounds import Round
-from fkal.identity import settings_read
+from fkal.experiment.fingerprint import settings_read
 
 Weights = Mapping[str, Tensor]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from fkal.config.schema import digest_of
 from fkal.data.digest import bytes_digest
 from fkal.engine.describing import Asked, Made, Make, concatenated
-from fkal.made_once import Say, shared_tensors
+from fkal.experiment.shared_files import Say, shared_tensors
 
 SHARD_ROWS = 1 << 16
 

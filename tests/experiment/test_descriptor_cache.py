@@ -4,12 +4,12 @@ import json
 import pytest
 from safetensors import safe_open
 
-from fkal import descriptor_files
-from fkal.algorithm import LABEL_REVISIONS
 from fkal.config import schema as C
 from fkal.engine.describing import Describer
 from fkal.engine.rounds import Round
-from fkal.experiment import prepare
+from fkal.experiment import descriptor_cache as descriptor_files
+from fkal.experiment.experiment import prepare
+from fkal.experiment.versions import LABEL_REVISIONS
 
 ONE = ("acquisition.rounds=1", "train.epochs=1", "pretrain.task=none")
 METHODS = {

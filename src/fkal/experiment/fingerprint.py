@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from fkal.acquisition import AcquisitionConfig, acquisition
-from fkal.algorithm import ALGO_VERSION, LABEL_REVISIONS
 from fkal.config.schema import HEAD_ONLY, RANDOM_THETA_0, WHITEN, Config, about_data, digest_of
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.data.config import BiasConfig
 from fkal.data.digest import bytes_digest
 from fkal.data.splits import Split
+from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS
 from fkal.models import MODELS
 
 

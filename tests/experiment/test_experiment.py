@@ -5,16 +5,16 @@ import sys
 import pytest
 import torch
 
-from fkal.algorithm import LABEL_REVISIONS
 from fkal.config import schema as C
 from fkal.config.schema import Config, ConfigError
 from fkal.core.randomness import stream
 from fkal.engine.metering import Meter, Progress
 from fkal.engine.pretraining import pretrain
 from fkal.engine.rounds import Round
-from fkal.experiment import device_named, prepare
-from fkal.feasibility import refuse_infeasible
-from fkal.identity import bias_name, method_name, settings_of_first_descriptors, settings_read
+from fkal.experiment.checks import refuse_infeasible
+from fkal.experiment.experiment import device_named, prepare
+from fkal.experiment.fingerprint import bias_name, method_name, settings_of_first_descriptors, settings_read
+from fkal.experiment.versions import LABEL_REVISIONS
 from fkal.models import head_name, members_of
 
 QUICK = ("pretrain.epochs=1", "train.epochs=2", "acquisition.rounds=2")

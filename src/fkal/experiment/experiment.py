@@ -22,15 +22,15 @@ from fkal.core.randomness import stream
 from fkal.data.config import DataConfig
 from fkal.data.datasets import Dataset, load
 from fkal.data.splits import Split, draw_split, hold_out
-from fkal.descriptor_files import KeptDescriptors
 from fkal.engine.describing import Keep
 from fkal.engine.gathering import Gathering
 from fkal.engine.loop import ActiveLearning, Method, Problem, Weights, member_name
 from fkal.engine.metering import Meter, Progress
 from fkal.engine.pretraining import pretrain
 from fkal.engine.rounds import Round
-from fkal.feasibility import configured, refuse_infeasible
-from fkal.identity import (
+from fkal.experiment.checks import configured, refuse_infeasible
+from fkal.experiment.descriptor_cache import KeptDescriptors
+from fkal.experiment.fingerprint import (
     about_descriptors,
     about_labels,
     algorithm,
@@ -42,7 +42,7 @@ from fkal.identity import (
     pretraining_key,
     split_key,
 )
-from fkal.made_once import Say, checksum, shared_tensors, written_split
+from fkal.experiment.shared_files import Say, checksum, shared_tensors, written_split
 from fkal.models import Ensemble, build, members_of
 
 
