@@ -55,7 +55,7 @@ from fkal.core.evidence import (
 )
 from fkal.core.picks import Picks
 from fkal.core.pseudo_labels import PSEUDO_LABELS
-from fkal.spelling import did_you_mean
+from fkal.errors import did_you_mean
 
 EMAM = "Emam et al., 2021"
 SIMILAR = "Kothawade et al., NeurIPS 2021"

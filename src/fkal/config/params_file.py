@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fkal.config.schema import Config, ConfigError, Layer, from_file
-from fkal.spelling import did_you_mean
+from fkal.errors import did_you_mean
 
 SECTIONS = ("grid", "methods", "datasets", "tune")
 """What a params file may hold beside the settings of an experiment."""

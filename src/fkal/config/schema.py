@@ -26,8 +26,8 @@ from fkal.data.config import BiasConfig, DataConfig
 from fkal.engine.pretraining import PretrainConfig
 from fkal.engine.training import TrainConfig
 from fkal.engine.vaal import VaalConfig
+from fkal.errors import did_you_mean
 from fkal.models.registry import ModelConfig
-from fkal.spelling import did_you_mean
 
 ENVIRONMENT = "FKAL_"
 DATA_ROOT = "FKAL_DATA_ROOT"

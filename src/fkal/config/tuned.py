@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fkal.atomic_files import write_whole
 from fkal.config.schema import Config, ConfigError, Layer, digest_of, from_file
-from fkal.files import write_whole
-from fkal.spelling import did_you_mean
+from fkal.errors import did_you_mean
 
 STUDY = "study"
 HEADER = """\

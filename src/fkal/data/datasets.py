@@ -14,7 +14,7 @@ from fkal.data.config import DataConfig
 from fkal.data.digest import bytes_digest
 from fkal.data.errors import CorruptData, CorruptImage, MissingData
 from fkal.data.images import ImageSet, TensorImages
-from fkal.spelling import did_you_mean
+from fkal.errors import did_you_mean
 
 __all__ = ["DATASETS", "CorruptData", "CorruptImage", "Dataset", "DatasetEntry", "MissingData", "entry_of", "load"]
 

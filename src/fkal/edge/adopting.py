@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fkal.atomic_files import link_whole, write_whole
 from fkal.config.schema import ConfigError
 from fkal.edge import about
 from fkal.edge.publishing import (
@@ -25,7 +26,6 @@ from fkal.edge.publishing import (
 from fkal.edge.round_files import UnusableRound, timed, untimed
 from fkal.edge.state import StateDirectory, StateInUse
 from fkal.experiment.shared_files import Say
-from fkal.files import link_whole, write_whole
 
 SHARED = {
     SPLITS: ("*", "*.json"),

@@ -9,9 +9,9 @@ from typing import Any
 import typer
 import yaml
 
+from fkal.atomic_files import write_whole
 from fkal.edge.answers import MissingSettings
-from fkal.edge.places import TUNED
-from fkal.files import write_whole
+from fkal.paths import TUNED
 
 WAITS = re.compile(r"^(study:\n(?:[ \t]+.*\n)*?[ \t]+applied:[ \t]*)false\b", re.MULTILINE)
 IN_NAMES: Mapping[str, str] = {

@@ -8,7 +8,7 @@ import typer
 from fkal.edge import runs_cli
 from fkal.edge.answers import answered
 from fkal.edge.beside import refuse_beside_apply, refuse_beside_plan
-from fkal.edge.places import TUNED
+from fkal.paths import TUNED
 from fkal.version import __version__
 
 app = typer.Typer(

@@ -17,9 +17,9 @@ from fkal.config.params_file import ParamsFile, params_file
 from fkal.config.schema import Config, ConfigError, Layer
 from fkal.config.tuned import tuned_layer
 from fkal.edge.answers import MissingSettings
-from fkal.edge.places import TUNED
 from fkal.edge.progress import say
 from fkal.experiment.checks import configured
+from fkal.paths import TUNED
 
 PARAMS = Path("params.yaml")
 MOST_SEEDS = 1000

@@ -10,7 +10,7 @@ from fkal.edge.answers import MissingRuns
 from fkal.edge.configuring import seed_numbers
 from fkal.edge.provenance import KIND, PARENT, SUPERSEDED
 from fkal.edge.store import SQLITE, database_path, prepare_store, tracking_uri
-from fkal.spelling import did_you_mean
+from fkal.errors import did_you_mean
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

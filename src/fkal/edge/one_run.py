@@ -17,7 +17,7 @@ from fkal.edge.reporting.reading_runs import finished_in
 from fkal.edge.running import WIDTH
 from fkal.edge.text_plot import text_plot
 from fkal.engine.rounds import FEW_CLASSES, Round
-from fkal.spelling import did_you_mean
+from fkal.errors import did_you_mean
 
 SCRATCH = Path("runs")
 SHOWN = 40

@@ -13,6 +13,7 @@ from typing import Any
 import typer
 import yaml
 
+from fkal.atomic_files import write_whole
 from fkal.config import schema as configuration
 from fkal.config.machine import HEARD, heard
 from fkal.config.params_file import Grid
@@ -33,7 +34,6 @@ from fkal.experiment.fingerprint import (
     settings_read,
 )
 from fkal.experiment.versions import ALGO_VERSION
-from fkal.files import write_whole
 from fkal.models import known_model
 
 PLAN = "plan"

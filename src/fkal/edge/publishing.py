@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from fkal.atomic_files import link_whole, write_whole
 from fkal.config.machine import as_planned, heard
 from fkal.config.schema import Config, ConfigError, Layer, merged
 from fkal.edge.about import read_about
@@ -28,7 +29,6 @@ from fkal.edge.outcomes import Outcome
 from fkal.edge.round_files import untimed
 from fkal.edge.state import StateDirectory
 from fkal.experiment.fingerprint import bias_name
-from fkal.files import link_whole, write_whole
 
 SPLITS, PRETRAINED, DESCRIPTORS, EXPERIMENTS = "splits", "pretrained", "descriptors", "experiments"
 METRICS, CURVES, TIMINGS = "metrics", "curves", "timings"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import typer
 
+from fkal.atomic_files import write_whole
 from fkal.config.schema import NAMED, ConfigError
 from fkal.edge.curves import ACCURACY
 from fkal.edge.looks import looks
@@ -22,8 +23,7 @@ from fkal.edge.reporting.page import page, png_of
 from fkal.edge.reporting.panels import Panel, labels_whole_pool, panels_of
 from fkal.edge.reporting.sections import sections_of
 from fkal.edge.reporting.trust import experiments_exhibit, figures_exhibit, recipes
-from fkal.files import write_whole
-from fkal.spelling import did_you_mean
+from fkal.errors import did_you_mean
 
 CURVE = ["dataset", "bias", "method", "labels_used"]
 

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from torch import get_num_threads
 
+from fkal.atomic_files import write_whole
 from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.edge.answers import SomeFailed, is_wrong
 from fkal.edge.one_experiment import run_one
@@ -26,7 +27,6 @@ from fkal.edge.tables import accuracy_table, plan_table
 from fkal.edge.ui import ui_command
 from fkal.experiment.experiment import device_named, prepare
 from fkal.experiment.fingerprint import bias_name, experiment_name
-from fkal.files import write_whole
 
 WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution
 
 from fkal.config.schema import ConfigError
 from fkal.edge.search_space import Space
-from fkal.spelling import did_you_mean
+from fkal.errors import did_you_mean
 
 
 @dataclass(frozen=True)

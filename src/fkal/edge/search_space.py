@@ -25,8 +25,8 @@ from fkal.core.whitening import WHITENINGS
 from fkal.engine.pretraining import PretrainConfig
 from fkal.engine.training import TrainConfig
 from fkal.engine.vaal import VaalConfig
+from fkal.errors import did_you_mean
 from fkal.models import MODELS
-from fkal.spelling import did_you_mean
 
 TAPS = "acquisition.taps"
 EPOCHS, DECAY_EPOCHS = "train.epochs", "train.decay_epochs"

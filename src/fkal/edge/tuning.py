@@ -31,8 +31,8 @@ from fkal.edge.study_tracking import StudyRun
 from fkal.edge.trials import attempt
 from fkal.edge.tuned_result import apply_command, methods_concerned, without_effect, written
 from fkal.edge.ui import ui_command
+from fkal.errors import did_you_mean
 from fkal.experiment.experiment import Experiment, prepare
-from fkal.spelling import did_you_mean
 
 TRIALS = 30
 POLL_SECONDS = 0.5

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from fkal.atomic_files import write_whole
 from fkal.data.splits import Split, split_bytes, write_split
-from fkal.files import write_whole
 
 P = TypeVar("P")
 Say = Callable[[str], None]

@@ -11,10 +11,10 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
+from fkal.errors import did_you_mean
 from fkal.models.dropout import MonteCarloDropout
 from fkal.models.lenet import LeNet
 from fkal.models.modes import evaluating
-from fkal.spelling import did_you_mean
 
 Shape = tuple[int, int, int]
 Builder = Callable[[Shape, int], nn.Module]

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torchvision.models import SwinTransformer
 
 from fkal.core.descriptors import pooled
+from fkal.errors import did_you_mean
 from fkal.models.modes import evaluating
-from fkal.spelling import did_you_mean
 
 
 class Taps:
