@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from fkal.edge.about import about_bytes
-from fkal.edge.state import StateDirectory
 from fkal.engine.evaluation import accuracies
 from fkal.engine.rounds import Round, Selection
 from fkal.experiment.experiment import Experiment
+from fkal.results.checkpoint import StateDirectory
+from fkal.results.manifest import about_bytes
 
 
 def keep_drawn(experiment: Experiment, out: Path, better: float) -> None:

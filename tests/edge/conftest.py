@@ -14,9 +14,9 @@ from fkal.data.config import BiasConfig, DataConfig
 from fkal.data.datasets import Dataset
 from fkal.data.images import TensorImages
 from fkal.data.splits import Split, draw_split, write_split
-from fkal.edge.state import StateDirectory
 from fkal.engine.rounds import Round, Selection
 from fkal.models.lenet import LeNet
+from fkal.results.checkpoint import StateDirectory
 
 CLASSES = ("cat", "dog", "owl")
 BUDGET = 6

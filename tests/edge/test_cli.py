@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fkal.edge.cli import app
-from fkal.edge.state import StateDirectory
+from fkal.results.checkpoint import StateDirectory
 from fkal.version import __version__
 
 QUICK = [

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from fkal.edge import planning, stages
 from fkal.edge.adopting import adopt
 from fkal.edge.cli import app
-from fkal.edge.state import StateDirectory
 from fkal.experiment.versions import LABEL_REVISIONS
+from fkal.results.checkpoint import StateDirectory
 
 SETTINGS = {
     "data": {"name": "folder", "folder": "mine", "validation_per_class": 4},

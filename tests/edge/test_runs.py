@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from fkal.edge import found_runs
 from fkal.edge.cli import app
-from fkal.edge.state import StateDirectory
 from fkal.edge.tracking import TrackedRun
+from fkal.results.checkpoint import StateDirectory
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1

@@ -23,11 +23,11 @@ from fkal.edge.objectives import objectives
 from fkal.edge.plan import Plan
 from fkal.edge.samplers import pruner_named
 from fkal.edge.search_space import search_space
-from fkal.edge.state import StateDirectory
 from fkal.edge.study import REASON, SharedStudy, storage_named, this_worker
 from fkal.edge.trials import attempt
 from fkal.edge.tuned_result import without_effect
 from fkal.experiment import experiment
+from fkal.results.checkpoint import StateDirectory
 
 TINY = [
     "--set", "pretrain.task=none",

@@ -10,7 +10,6 @@ from typing import Any
 
 from fkal.atomic_files import link_whole, write_whole
 from fkal.config.schema import ConfigError
-from fkal.edge import about
 from fkal.edge.publishing import (
     ABOUT,
     DESCRIPTORS,
@@ -23,9 +22,10 @@ from fkal.edge.publishing import (
     read_published,
     read_timings,
 )
-from fkal.edge.round_files import UnusableRound, timed, untimed
-from fkal.edge.state import StateDirectory, StateInUse
 from fkal.experiment.shared_files import Say
+from fkal.results import manifest as about
+from fkal.results.checkpoint import StateDirectory, StateInUse
+from fkal.results.round_io import UnusableRound, timed, untimed
 
 SHARED = {
     SPLITS: ("*", "*.json"),

@@ -17,10 +17,10 @@ from fkal.acquisition.cost import (
     letters_in,
     training,
 )
-from fkal.edge.round_files import Counted
-from fkal.edge.state import StateDirectory
 from fkal.experiment.experiment import Experiment, ensemble_size
 from fkal.experiment.shared_files import Say
+from fkal.results.checkpoint import StateDirectory
+from fkal.results.round_io import Counted
 
 PHASES: Mapping[str, Callable[[str], bool]] = MappingProxyType(
     {

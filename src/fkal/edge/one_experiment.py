@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fkal.edge.about import about_bytes, read_about
-from fkal.edge.outcomes import Outcome
 from fkal.edge.progress import Bars, ShownBy
-from fkal.edge.state import StateDirectory
 from fkal.edge.store import tracking_uri
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment
+from fkal.results.checkpoint import StateDirectory
+from fkal.results.manifest import about_bytes, read_about
+from fkal.results.outcome import Outcome
 
 if TYPE_CHECKING:
     from fkal.edge.tracking import TrackedRun

@@ -23,12 +23,12 @@ import pandas as pd
 from fkal.atomic_files import link_whole, write_whole
 from fkal.config.machine import as_planned, heard
 from fkal.config.schema import Config, ConfigError, Layer, merged
-from fkal.edge.about import read_about
 from fkal.edge.curves import area_under_budget_curve, curve_frame
-from fkal.edge.outcomes import Outcome
-from fkal.edge.round_files import untimed
-from fkal.edge.state import StateDirectory
 from fkal.experiment.fingerprint import bias_name
+from fkal.results.checkpoint import StateDirectory
+from fkal.results.manifest import read_about
+from fkal.results.outcome import Outcome
+from fkal.results.round_io import untimed
 
 SPLITS, PRETRAINED, DESCRIPTORS, EXPERIMENTS = "splits", "pretrained", "descriptors", "experiments"
 METRICS, CURVES, TIMINGS = "metrics", "curves", "timings"

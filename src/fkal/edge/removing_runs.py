@@ -11,7 +11,7 @@ from fkal.config.schema import ConfigError
 from fkal.edge.found_runs import FoundRun, Wanted, all_runs, found, iterations, named, opened
 from fkal.edge.progress import say
 from fkal.edge.showing_runs import run_table
-from fkal.edge.state import StateDirectory
+from fkal.results.checkpoint import StateDirectory
 
 
 def remove(

@@ -16,9 +16,9 @@ import torch
 
 from fkal.config.schema import Config
 from fkal.edge import worker
-from fkal.edge.outcomes import Outcome
 from fkal.edge.progress import ManyBars, say
 from fkal.edge.worker import GRACE_SECONDS, Report
+from fkal.results.outcome import Outcome
 
 POLL_SECONDS = 0.1
 

@@ -10,7 +10,6 @@ import typer
 from fkal.config.schema import ConfigError, Layer, merged
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
 from fkal.edge import preparing, running
-from fkal.edge.about import read_about
 from fkal.edge.adopting import adopt, adopt_experiment
 from fkal.edge.answers import MissingRuns, SomeFailed
 from fkal.edge.planning import Planned, planned, planned_methods
@@ -25,8 +24,9 @@ from fkal.edge.publishing import (
     published_folders,
     read_published,
 )
-from fkal.edge.state import StateDirectory, StateInUse
 from fkal.experiment.experiment import prepare
+from fkal.results.checkpoint import StateDirectory, StateInUse
+from fkal.results.manifest import read_about
 
 DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from fkal.acquisition.cost import Passes
 from fkal.edge.bills import Bill, Figures
-from fkal.edge.outcomes import Group, Outcome
+from fkal.results.outcome import Group, Outcome
 
 
 def accuracy_table(group: Group, outcomes: Sequence[Outcome]) -> Table:

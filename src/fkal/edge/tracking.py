@@ -34,10 +34,10 @@ from fkal.edge.provenance import (
     compared_params,
     parent_tags,
 )
-from fkal.edge.state import StateDirectory
 from fkal.edge.store import experiment_id, prepare_store, tracking_uri
 from fkal.engine.rounds import Round
 from fkal.experiment.shared_files import Say
+from fkal.results.checkpoint import StateDirectory
 
 ENTERED_TWICE = ("IntegrityError", "UniqueViolation")  # as SQLite and PostgreSQL have it
 

@@ -13,11 +13,11 @@ from fkal.config.schema import ConfigError
 from fkal.edge.answers import is_wrong
 from fkal.edge.plan import Plan
 from fkal.edge.progress import Bars, say
-from fkal.edge.state import StateDirectory, StateInUse
 from fkal.edge.study import SharedStudy
 from fkal.edge.study_tracking import StudyRun, TrialRun
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment, prepare
+from fkal.results.checkpoint import StateDirectory, StateInUse
 
 WAIT_SECONDS = 1.0
 

@@ -9,14 +9,14 @@ import torch
 
 from fkal.config import schema as configuration
 from fkal.config.schema import Config, Layer
-from fkal.edge.about import about_bytes
 from fkal.edge.report import report, wishes
 from fkal.edge.reporting.reading_runs import from_runs
-from fkal.edge.state import StateDirectory
 from fkal.engine.evaluation import accuracies
 from fkal.engine.rounds import Round, Selection
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.experiment.fingerprint import method_name
+from fkal.results.checkpoint import StateDirectory
+from fkal.results.manifest import about_bytes
 
 METHODS = {"random": 0.42, "pfk_joint": 0.7, "coreset@fc1": 0.6, "all": 0.9}
 """And how often, about, each is right."""

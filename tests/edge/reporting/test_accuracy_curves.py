@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from fkal.edge.outcomes import Group
 from fkal.edge.reporting.accuracy_curves import accuracy_figure
 from fkal.edge.reporting.panels import Panel
+from fkal.results.outcome import Group
 
 
 def panel(bias: str, seeds: dict[str, int]) -> Panel:

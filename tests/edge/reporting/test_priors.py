@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 
 from fkal.edge.looks import looks
-from fkal.edge.outcomes import Group
 from fkal.edge.reporting.canvas import style
 from fkal.edge.reporting.panels import Panel
 from fkal.edge.reporting.priors import LEAST, prior_exhibit
+from fkal.results.outcome import Group
 
 GROUP = Group("digits", "ir20", "last", 20, "test")
 

@@ -22,7 +22,6 @@ from typer.testing import CliRunner
 
 from fkal.config.schema import NAMED, Config, ConfigError
 from fkal.data.digest import bytes_digest
-from fkal.edge.about import read_about
 from fkal.edge.answers import MissingRuns
 from fkal.edge.cli import app
 from fkal.edge.looks import looks
@@ -39,6 +38,7 @@ from fkal.edge.reporting.reading_runs import from_runs
 from fkal.edge.running import run
 from fkal.experiment.experiment import prepare
 from fkal.models import build
+from fkal.results.manifest import read_about
 
 ROOT = Path(__file__).parents[3]
 PANELS = ("digits-ir1", "digits-ir20")

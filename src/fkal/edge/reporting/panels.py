@@ -9,8 +9,8 @@ import pandas as pd
 
 from fkal.config.schema import NAMED, ConfigError
 from fkal.edge.curves import PAPER_TITLE, area_under_budget_curve
-from fkal.edge.outcomes import Group
 from fkal.edge.reporting.finished import Finished, Material
+from fkal.results.outcome import Group
 
 SAME = ["dataset", "bias", "protocol", "measured", "budget", "most"]
 RUN = ["dataset", "bias", "protocol", "measured", "method", "seed"]

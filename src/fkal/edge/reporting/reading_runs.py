@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from fkal.edge.about import About, read_about
 from fkal.edge.answers import MissingRuns
 from fkal.edge.found_runs import opened
-from fkal.edge.outcomes import Outcome
 from fkal.edge.reporting.finished import Finished, Material, material_of
 from fkal.edge.reporting.round_folders import rounds_in, weights_in
 from fkal.edge.reporting.splits import splits_in
 from fkal.edge.reporting.tracked_about import tracked_abouts
+from fkal.results.manifest import About, read_about
+from fkal.results.outcome import Outcome
 
 
 def from_runs(out: Path, tracking: str | None) -> Material:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fkal.config.schema import ConfigError
 from fkal.edge.reporting.finished import Weights
-from fkal.edge.round_files import UnusableRound, round_of, timed
 from fkal.engine.rounds import Round
+from fkal.results.round_io import UnusableRound, round_of, timed
 
 
 def rounds_in(folder: Path, *, timed_files: bool) -> tuple[Round, ...]:

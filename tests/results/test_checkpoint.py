@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fkal.edge.state import StateDirectory, StateInUse
+from fkal.results.checkpoint import StateDirectory, StateInUse
 
 
 def assert_same(first, second):
@@ -139,7 +139,7 @@ def test_finished_stays_so_until_an_iteration_is_lost(state, experiment, tiny_ro
 
 def test_a_second_process_is_told_which_lock_and_what_to_do(tmp_path: Path):
     program = (
-        "import sys; from pathlib import Path; from fkal.edge.state import StateDirectory\n"
+        "import sys; from pathlib import Path; from fkal.results.checkpoint import StateDirectory\n"
         f"with StateDirectory(Path({str(tmp_path)!r}), 'f'):\n"
         "    print('open', flush=True); sys.stdin.read()"
     )

@@ -11,9 +11,9 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from fkal.atomic_files import TEMPORARY, write_whole
-from fkal.edge.round_files import Counted, UnusableRound, counted_of, round_bytes, round_of
 from fkal.engine.rounds import Round
 from fkal.experiment.shared_files import Say
+from fkal.results.round_io import Counted, UnusableRound, counted_of, round_bytes, round_of
 
 LOCK_SECONDS = 2.0
 ROUND_FILE = re.compile(r"round-(\d+)\.(safetensors|json)")

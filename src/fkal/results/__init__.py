@@ -1,0 +1,1 @@
+"""What a run leaves on disk: checkpoints, rounds, manifests. Pure readers and writers."""
