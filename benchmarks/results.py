@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fkal.edge.curves import area_under_budget_curve
 from fkal.edge.reporting.evidence import holm
 from fkal.edge.reporting.published_curves import known_as
+from fkal.plots.curves import area_under_budget_curve
 
 ROOT = Path(__file__).resolve().parents[1]
 CURVES, PAGE = ROOT / "docs" / "results" / "curves.csv", ROOT / "docs" / "results.md"

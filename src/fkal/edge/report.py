@@ -12,10 +12,7 @@ import typer
 
 from fkal.atomic_files import write_whole
 from fkal.config.schema import NAMED, ConfigError
-from fkal.edge.curves import ACCURACY
-from fkal.edge.looks import looks
 from fkal.edge.reporting.accuracy_curves import accuracy_figure, accuracy_numbers
-from fkal.edge.reporting.canvas import png_bytes, style, svg_bytes
 from fkal.edge.reporting.evidence import TESTS
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.finished import Material
@@ -24,6 +21,9 @@ from fkal.edge.reporting.panels import Panel, labels_whole_pool, panels_of
 from fkal.edge.reporting.sections import sections_of
 from fkal.edge.reporting.trust import experiments_exhibit, figures_exhibit, recipes
 from fkal.errors import did_you_mean
+from fkal.plots.curves import ACCURACY
+from fkal.plots.palette import looks
+from fkal.plots.style import png_bytes, style, svg_bytes
 
 CURVE = ["dataset", "bias", "method", "labels_used"]
 

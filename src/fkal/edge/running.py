@@ -162,7 +162,7 @@ def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | 
     """
     import pandas as pd
 
-    from fkal.edge.curves import PAPER_TITLE, curve_frame, save_curve_png
+    from fkal.plots.curves import PAPER_TITLE, curve_frame, save_curve_png
 
     same = digest_of(sorted(outcome.fingerprint for outcome in members))[:6]
     path = out / "curves" / f"{group.slug}-{same}.png"

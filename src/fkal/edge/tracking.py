@@ -15,7 +15,6 @@ from mlflow.exceptions import MlflowException
 from torch import nn
 
 from fkal.data.datasets import Dataset
-from fkal.edge import curves
 from fkal.edge.artifacts import write_round_files
 from fkal.edge.facts import Point, child_points, nested, param_text, parent_points, round_digest
 from fkal.edge.ledger import Ledger
@@ -37,6 +36,7 @@ from fkal.edge.provenance import (
 from fkal.edge.store import experiment_id, prepare_store, tracking_uri
 from fkal.engine.rounds import Round
 from fkal.experiment.shared_files import Say
+from fkal.plots import curves
 from fkal.results.checkpoint import StateDirectory
 
 ENTERED_TWICE = ("IntegrityError", "UniqueViolation")  # as SQLite and PostgreSQL have it

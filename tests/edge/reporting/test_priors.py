@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from fkal.edge.looks import looks
-from fkal.edge.reporting.canvas import style
 from fkal.edge.reporting.panels import Panel
 from fkal.edge.reporting.priors import LEAST, prior_exhibit
+from fkal.plots.palette import looks
+from fkal.plots.style import style
 from fkal.results.outcome import Group
 
 GROUP = Group("digits", "ir20", "last", 20, "test")

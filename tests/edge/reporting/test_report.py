@@ -24,10 +24,8 @@ from fkal.config.schema import NAMED, Config, ConfigError
 from fkal.data.digest import bytes_digest
 from fkal.edge.answers import MissingRuns
 from fkal.edge.cli import app
-from fkal.edge.looks import looks
 from fkal.edge.report import csv_bytes, report, wishes
 from fkal.edge.reporting.accuracy_curves import accuracy_numbers
-from fkal.edge.reporting.canvas import about_numbers, key_below
 from fkal.edge.reporting.labels_figure import needed_figure
 from fkal.edge.reporting.labels_needed import needed_frame
 from fkal.edge.reporting.panels import bias_words, panels_of
@@ -38,6 +36,8 @@ from fkal.edge.reporting.reading_runs import from_runs
 from fkal.edge.running import run
 from fkal.experiment.experiment import prepare
 from fkal.models import build
+from fkal.plots.palette import looks
+from fkal.plots.style import about_numbers, key_below
 from fkal.results.manifest import read_about
 
 ROOT = Path(__file__).parents[3]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from fkal.edge.reporting.canvas import broken, has_paper, style
-from fkal.edge.reporting.class_colours import MUTED, class_colours
 from fkal.edge.reporting.finished import SplitFacts
 from fkal.edge.reporting.panels import Panel, panels_of
 from fkal.edge.reporting.reading_runs import from_runs
 from fkal.edge.reporting.small_multiples import confusion_exhibit, counts_exhibit, rare_in_pool
 from fkal.edge.reporting.tsne import Described, _of_ensembles
+from fkal.plots.class_colours import MUTED, class_colours
+from fkal.plots.style import broken, has_paper, style
 
 
 @pytest.fixture(scope="module")

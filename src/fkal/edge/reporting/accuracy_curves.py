@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fkal.edge.curves import count_labels, draw_mean, seeds_named
-from fkal.edge.looks import BLACK, Style
-from fkal.edge.reporting.canvas import HEIGHT, WIDTH, canvas, legend_below
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.panels import Panel
 from fkal.edge.reporting.published_curves import published_curve
+from fkal.plots.curves import count_labels, draw_mean, seeds_named
+from fkal.plots.palette import BLACK, Style
+from fkal.plots.style import HEIGHT, WIDTH, canvas, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

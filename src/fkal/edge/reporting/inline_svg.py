@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from xml.etree import ElementTree
 
-from fkal.edge.looks import BLACK
-from fkal.edge.reporting.canvas import INK, RULE
+from fkal.plots.palette import BLACK
+from fkal.plots.style import INK, RULE
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 HREF = f"{{{XLINK}}}href"

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fkal.edge.curves import count_labels
-from fkal.edge.looks import Style
-from fkal.edge.reporting.canvas import broken, canvas
 from fkal.edge.reporting.panels import Panel
 from fkal.edge.reporting.words import percent
+from fkal.plots.curves import count_labels
+from fkal.plots.palette import Style
+from fkal.plots.style import broken, canvas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fkal.edge.curves import labels_to_reach
 from fkal.edge.reporting.panels import Panel
+from fkal.plots.curves import labels_to_reach
 
 CONFIDENCE = 0.95
 FEWEST = 3

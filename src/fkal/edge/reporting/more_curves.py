@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fkal.edge.curves import count_labels, draw_mean, seeds_named
-from fkal.edge.looks import Style
-from fkal.edge.reporting.canvas import canvas, legend_below
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.panels import Panel
+from fkal.plots.curves import count_labels, draw_mean, seeds_named
+from fkal.plots.palette import Style
+from fkal.plots.style import canvas, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

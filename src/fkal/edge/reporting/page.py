@@ -8,10 +8,10 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from fkal.edge.reporting.canvas import has_paper
 from fkal.edge.reporting.exhibits import Exhibit, Section
 from fkal.edge.reporting.inline_svg import inline_svg
 from fkal.edge.reporting.trust import Recipe
+from fkal.plots.style import has_paper
 
 
 def page(

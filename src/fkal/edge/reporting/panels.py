@@ -8,8 +8,8 @@ from functools import cached_property
 import pandas as pd
 
 from fkal.config.schema import NAMED, ConfigError
-from fkal.edge.curves import PAPER_TITLE, area_under_budget_curve
 from fkal.edge.reporting.finished import Finished, Material
+from fkal.plots.curves import PAPER_TITLE, area_under_budget_curve
 from fkal.results.outcome import Group
 
 SAME = ["dataset", "bias", "protocol", "measured", "budget", "most"]

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from fkal.edge.looks import Style
-from fkal.edge.reporting.canvas import INK, canvas, legend_below
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.panels import Panel
+from fkal.plots.palette import Style
+from fkal.plots.style import INK, canvas, legend_below
 
 ESTIMATED, TRUE = "prior/estimated_", "prior/true_"
 LEAST = 1e-5

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from fkal.edge.looks import Style
 from fkal.edge.reporting.evidence import TESTS, Pair, pairs, pairs_frame, penalty_matrix
 from fkal.edge.reporting.exhibits import Exhibit, Shown
 from fkal.edge.reporting.labels_figure import needed_figure
 from fkal.edge.reporting.labels_needed import needed_frame, savings_frame
 from fkal.edge.reporting.panels import Panel
 from fkal.edge.reporting.words import MISSING, count, mean_std, p_value, percent, points, seeds_text, with_interval
+from fkal.plots.palette import Style
 
 MEAN = "geometric mean with the 95 % interval of its seeds where there are three or more"
 SCORES = {"accuracy": "accuracy", "minority_accuracy": "rare classes", "worst_class_accuracy": "worst class"}

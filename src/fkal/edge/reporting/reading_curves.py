@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from fkal.config.schema import ConfigError
-from fkal.edge.curves import ACCURACY
 from fkal.edge.reporting.finished import Material
 from fkal.edge.reporting.panels import ONCE, with_groups
+from fkal.plots.curves import ACCURACY
 
 NEEDED = ("dataset", "bias", "protocol", "method", "seed", "b", "labels_used")
 MEASURED = (ACCURACY, "holdout/accuracy")

@@ -8,7 +8,6 @@ from pathlib import Path
 from fkal.data.config import DataConfig
 from fkal.data.datasets import Dataset, load
 from fkal.data.errors import CorruptData, MissingData
-from fkal.edge.looks import Style
 from fkal.edge.reporting.accuracy_curves import accuracy_exhibits
 from fkal.edge.reporting.exhibits import Exhibit, Section
 from fkal.edge.reporting.more_curves import COSTS, cost_exhibit, pseudo_exhibit
@@ -18,6 +17,7 @@ from fkal.edge.reporting.priors import prior_exhibit
 from fkal.edge.reporting.ranking import evidence_exhibit, needed_exhibits, penalty_exhibit, ranking_exhibit
 from fkal.edge.reporting.small_multiples import confusion_exhibit, counts_exhibit
 from fkal.edge.reporting.tsne import tsne_exhibit
+from fkal.plots.palette import Style
 
 EVIDENCE = (
     "A method is called better only where the test says so. With one seed nothing can be concluded; with few, a "

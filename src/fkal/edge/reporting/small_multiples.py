@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fkal.edge.reporting.canvas import INK, PAPER, SMALL_COLUMNS, SMALL_SIDE, broken, key_below, small_canvas
-from fkal.edge.reporting.class_colours import class_colours, ink_on
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.finished import Finished, SplitFacts
 from fkal.edge.reporting.panels import Panel
 from fkal.engine.rounds import FEW_CLASSES
+from fkal.plots.class_colours import class_colours, ink_on
+from fkal.plots.style import INK, PAPER, SMALL_COLUMNS, SMALL_SIDE, broken, key_below, small_canvas
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -11,13 +11,13 @@ from torch import Tensor
 from fkal.core.descriptors import pooled
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset
-from fkal.edge.reporting.canvas import INK, broken, key_below, small_canvas
-from fkal.edge.reporting.class_colours import class_colours
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.finished import Finished, Weights
 from fkal.edge.reporting.panels import Panel
 from fkal.engine.rounds import FEW_CLASSES
 from fkal.models import Taps, build, evaluating
+from fkal.plots.class_colours import class_colours
+from fkal.plots.style import INK, broken, key_below, small_canvas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fkal.edge.curves import (
+from fkal.plots.curves import (
     area_under_budget_curve,
     curve_figure,
     curve_frame,
     labels_to_reach,
     save_curve_png,
 )
-from fkal.edge.looks import STYLES
+from fkal.plots.palette import STYLES
 
 
 def frame(*accuracies: float) -> pd.DataFrame:

@@ -7,8 +7,8 @@ from typing import IO, TYPE_CHECKING
 
 import pandas as pd
 
-from fkal.edge.looks import BLACK, GREY, Style, looks
 from fkal.engine.rounds import FEW_CLASSES, Round
+from fkal.plots.palette import BLACK, GREY, Style, looks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

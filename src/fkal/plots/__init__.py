@@ -1,0 +1,1 @@
+"""How figures look: colours, markers, sizes, and curves."""
