@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
     start = time.perf_counter()
-    import fkal.edge.tracking  # noqa: F401  imported here to be timed
+    import fkal.tracking.experiment_run  # noqa: F401  imported here to be timed
 
     importing = time.perf_counter() - start
     layers = [

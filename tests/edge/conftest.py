@@ -133,7 +133,7 @@ def state(tmp_path: Path, experiment: StandIn):
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made once, since its tables take a second; copied by `store`."""
-    from fkal.edge.store import prepare_store
+    from fkal.tracking.store import prepare_store
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     prepare_store(f"sqlite:///{path}")

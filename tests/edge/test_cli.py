@@ -231,7 +231,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("b", [1, 2, 3])
 @pytest.mark.parametrize("moment", ["before the state is written", "before it is tracked", "in the middle of tracking"])
 def test_a_killed_run_goes_on_to_the_same_end(b, moment, whole, here, monkeypatch):
-    from fkal.edge import tracking
+    from fkal.tracking import experiment_run as tracking
 
     def killed_at(original, is_now):
         def method(self, *arguments, **keywords):
@@ -279,7 +279,7 @@ def test_a_process_that_is_killed_for_good_is_gone_on_from(after, whole, here):
 
 
 def test_an_interrupted_run_ends_with_130_and_no_traceback(here, monkeypatch):
-    from fkal.edge.tracking import TrackedRun
+    from fkal.tracking.experiment_run import TrackedRun
 
     def interrupted(self, finished):
         raise KeyboardInterrupt

@@ -11,10 +11,10 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from typer.testing import CliRunner
 
-from fkal.edge import found_runs
 from fkal.edge.cli import app
-from fkal.edge.tracking import TrackedRun
 from fkal.results.checkpoint import StateDirectory
+from fkal.tracking import query as found_runs
+from fkal.tracking.experiment_run import TrackedRun
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1

@@ -45,7 +45,7 @@ def is_wrong(error: Exception) -> bool:
     """Whether the user has to set something right first: every further run would fail of it, too."""
     from fkal.config.schema import ConfigError
     from fkal.data.errors import CorruptSplit, ForeignSplit, MissingData
-    from fkal.edge.store import StoreError
+    from fkal.tracking.store import StoreError
 
     return isinstance(error, ConfigError | CorruptSplit | ForeignSplit | MissingData | MissingSettings | StoreError)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fkal.atomic_files import write_whole
 from fkal.config.schema import ConfigError
-from fkal.edge.found_runs import FoundRun, Wanted, found, iterations, opened
 from fkal.edge.progress import say
+from fkal.tracking.query import FoundRun, Wanted, found, iterations, opened
 
 if TYPE_CHECKING:
     import pandas as pd

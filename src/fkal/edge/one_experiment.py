@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fkal.edge.progress import Bars, ShownBy
-from fkal.edge.store import tracking_uri
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.manifest import about_bytes, read_about
 from fkal.results.outcome import Outcome
+from fkal.tracking.store import tracking_uri
 
 if TYPE_CHECKING:
-    from fkal.edge.tracking import TrackedRun
+    from fkal.tracking.experiment_run import TrackedRun
 
 
 def run_one(experiment: Experiment, out: Path, tracking: str | None, *, shown_by: ShownBy = Bars) -> Outcome:
@@ -23,7 +23,7 @@ def run_one(experiment: Experiment, out: Path, tracking: str | None, *, shown_by
     An iteration is on disk before it is tracked; what a kill kept from the store is logged
     first thing next time.
     """
-    from fkal.edge.tracking import TrackedRun
+    from fkal.tracking.experiment_run import TrackedRun
 
     with StateDirectory(out, experiment.fingerprint) as state:
         rounds = state.rounds(experiment.say)

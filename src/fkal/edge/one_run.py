@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from fkal.config.schema import ConfigError
-from fkal.edge.facts import selected_counts
 from fkal.edge.reporting.finished import Finished
 from fkal.edge.reporting.reading_mlflow import one_from_mlflow
 from fkal.edge.reporting.reading_runs import finished_in
@@ -18,6 +17,7 @@ from fkal.edge.running import WIDTH
 from fkal.edge.text_plot import text_plot
 from fkal.engine.rounds import FEW_CLASSES, Round
 from fkal.errors import did_you_mean
+from fkal.tracking.metrics import selected_counts
 
 SCRATCH = Path("runs")
 SHOWN = 40

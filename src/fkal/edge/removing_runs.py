@@ -8,10 +8,10 @@ import typer
 from rich.console import Console
 
 from fkal.config.schema import ConfigError
-from fkal.edge.found_runs import FoundRun, Wanted, all_runs, found, iterations, named, opened
 from fkal.edge.progress import say
 from fkal.edge.showing_runs import run_table
 from fkal.results.checkpoint import StateDirectory
+from fkal.tracking.query import FoundRun, Wanted, all_runs, found, iterations, named, opened
 
 
 def remove(

@@ -20,13 +20,13 @@ from fkal.edge.one_experiment import run_one
 from fkal.edge.preparing import refuse_unusable
 from fkal.edge.progress import say
 from fkal.edge.side_by_side import side_by_side, spread
-from fkal.edge.store import prepare_store, tracking_uri
 from fkal.edge.tables import accuracy_table, plan_table
-from fkal.edge.ui import ui_command
 from fkal.experiment.experiment import device_named, prepare
 from fkal.experiment.fingerprint import bias_name, experiment_name
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.outcome import Group, Outcome, by_cell, group_of
+from fkal.tracking.store import prepare_store, tracking_uri
+from fkal.tracking.ui import ui_command
 
 WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""

@@ -8,7 +8,7 @@ import typer
 from fkal.edge.answers import answered
 
 if TYPE_CHECKING:
-    from fkal.edge.found_runs import Wanted
+    from fkal.tracking.query import Wanted
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -101,7 +101,7 @@ def export(
 def _wanted(
     dataset: str | None, bias: str | None, method: str | None, seed: str | None, status: str | None, superseded: bool
 ) -> "Wanted":
-    from fkal.edge.found_runs import wanted
+    from fkal.tracking.query import wanted
 
     return wanted(dataset=dataset, bias=bias, method=method, seed=seed, status=status, superseded=superseded)
 

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fkal.edge.found_runs import FoundRun, Wanted, found, opened
+from fkal.tracking.query import FoundRun, Wanted, found, opened
 
 WIDTH = 200
 """Columns of a table that goes to a file or a pipe."""

@@ -98,7 +98,7 @@ def sync(root: Path, out: Path, tracking: str | None, data_root: Path | None = N
 
 
 def _sync(one: Published, root: Path, out: Path, tracking: str | None, data_root: Path | None) -> None:
-    from fkal.edge.tracking import TrackedRun
+    from fkal.tracking.experiment_run import TrackedRun
 
     place = {} if data_root is None else {"data": {"root": str(data_root)}}
     config = merged([Layer(str(one.folder), one.config.tree), Layer("--data-root", place)])

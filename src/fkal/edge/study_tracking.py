@@ -14,14 +14,14 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from fkal.edge.facts import PARENT_METRICS, Point, child_points, round_digest
-from fkal.edge.ledger import Ledger
 from fkal.edge.plan import Plan
-from fkal.edge.provenance import KEY, PARENT, child_tags, study_tags
-from fkal.edge.store import experiment_id, prepare_store
 from fkal.edge.study import RUN, SharedStudy
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment
+from fkal.tracking.metrics import PARENT_METRICS, Point, child_points, round_digest
+from fkal.tracking.run_writer import Ledger
+from fkal.tracking.store import experiment_id, prepare_store
+from fkal.tracking.tags import KEY, PARENT, child_tags, study_tags
 
 STATE = "fkal.trial_state"
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "FINISHED", TrialState.FAIL: "FAILED"}

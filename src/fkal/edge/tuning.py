@@ -24,15 +24,15 @@ from fkal.edge.progress import say
 from fkal.edge.running import WIDTH
 from fkal.edge.samplers import pruner_named, sampler_named
 from fkal.edge.search_space import search_space
-from fkal.edge.store import tracking_uri
 from fkal.edge.study import REASON, SharedStudy, finished_count, storage_named
 from fkal.edge.study_report import Findings, best_table, line
 from fkal.edge.study_tracking import StudyRun
 from fkal.edge.trials import attempt
 from fkal.edge.tuned_result import apply_command, methods_concerned, without_effect, written
-from fkal.edge.ui import ui_command
 from fkal.errors import did_you_mean
 from fkal.experiment.experiment import Experiment, prepare
+from fkal.tracking.store import tracking_uri
+from fkal.tracking.ui import ui_command
 
 TRIALS = 30
 POLL_SECONDS = 0.5

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 
 from fkal.config.schema import Config, ConfigError, Layer, merged
-from fkal.edge.provenance import git_commit
 from fkal.experiment.experiment import Experiment
 from fkal.experiment.fingerprint import algorithm
 from fkal.results.checkpoint import ABOUT
+from fkal.tracking.tags import git_commit
 from fkal.version import __version__
 
 FORMAT = "fkal-state-1"

@@ -4,11 +4,11 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from fkal.data.images import ImageSet
-from fkal.edge.contact_sheet import INK, WHITE, caption_font, thumbnails
 from fkal.edge.reporting.exhibits import Exhibit
 from fkal.edge.reporting.finished import Finished
 from fkal.edge.reporting.panels import Panel
 from fkal.engine.rounds import Round
+from fkal.tracking.contact_sheet import INK, WHITE, caption_font, thumbnails
 
 PICKS, GAP, LEFT = 14, 2, 46
 COLOURS = 64

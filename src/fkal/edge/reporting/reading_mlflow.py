@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from fkal.config.schema import ConfigError
-from fkal.edge.found_runs import FoundRun, all_runs, iterations, named, opened
 from fkal.edge.reporting.finished import Finished, Material, Weights, material_of
 from fkal.edge.reporting.splits import splits_in
 from fkal.edge.reporting.tracked_about import about_of
 from fkal.engine.rounds import Round, Selection
 from fkal.results.outcome import Outcome
+from fkal.tracking.query import FoundRun, all_runs, iterations, named, opened
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

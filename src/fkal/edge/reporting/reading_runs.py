@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fkal.edge.answers import MissingRuns
-from fkal.edge.found_runs import opened
 from fkal.edge.reporting.finished import Finished, Material, material_of
 from fkal.edge.reporting.round_folders import rounds_in, weights_in
 from fkal.edge.reporting.splits import splits_in
 from fkal.edge.reporting.tracked_about import tracked_abouts
 from fkal.results.manifest import About, read_about
 from fkal.results.outcome import Outcome
+from fkal.tracking.query import opened
 
 
 def from_runs(out: Path, tracking: str | None) -> Material:

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from fkal.config.schema import Config, from_assignments, merged
-from fkal.edge.found_runs import FoundRun, all_runs
-from fkal.edge.provenance import RECORDED
 from fkal.results.manifest import About
+from fkal.tracking.query import FoundRun, all_runs
+from fkal.tracking.tags import RECORDED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
 
-from fkal.edge.tracking import TrackedRun
+from fkal.tracking.experiment_run import TrackedRun
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1
@@ -370,7 +370,7 @@ def test_many_metrics_and_long_params_fit(open_run, client, experiment, tiny_rou
 
 
 def test_system_metrics_go_on_where_they_were(open_run, client, experiment, tiny_round, monkeypatch, capfd):
-    monkeypatch.setattr("fkal.edge.meters.SYSTEM_SECONDS", 0.2)
+    monkeypatch.setattr("fkal.tracking.system_metrics.SYSTEM_SECONDS", 0.2)
     for _ in range(2):
         with open_run(monitor=True):
             time.sleep(1)

@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fkal.data.images import ImageSet
-from fkal.edge.contact_sheet import contact_sheet
-from fkal.edge.facts import summary
 from fkal.engine.rounds import Round, Selection
+from fkal.tracking.contact_sheet import contact_sheet
+from fkal.tracking.metrics import summary
 
 
 def selected_frame(selection: Selection, images: ImageSet) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from fkal.data.splits import Split
-from fkal.edge.facts import PAPER_NOTE
+from fkal.tracking.metrics import PAPER_NOTE
 from fkal.version import __version__
 
 KEY = "fkal.key"

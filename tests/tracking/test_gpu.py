@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from fkal.edge.gpu import GpuMeter
+from fkal.tracking.gpu import GpuMeter
 
 
 def test_a_cpu_has_no_gpu_figures():

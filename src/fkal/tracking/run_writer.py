@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.validation import MAX_ENTITIES_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
 
-from fkal.edge.facts import Point, param_text
+from fkal.tracking.metrics import Point, param_text
 
 MAX_TAG_LENGTH = 5000
 MAX_TEXTS = MAX_PARAMS_TAGS_PER_BATCH

@@ -15,13 +15,18 @@ from mlflow.exceptions import MlflowException
 from torch import nn
 
 from fkal.data.datasets import Dataset
-from fkal.edge.artifacts import write_round_files
-from fkal.edge.facts import Point, child_points, nested, param_text, parent_points, round_digest
-from fkal.edge.ledger import Ledger
-from fkal.edge.logged_model import EXAMPLES, NotTraceable, has_model, log_model
-from fkal.edge.meters import ENERGY, Meters
-from fkal.edge.parts import dataset_inputs
-from fkal.edge.provenance import (
+from fkal.engine.rounds import Round
+from fkal.experiment.shared_files import Say
+from fkal.plots import curves
+from fkal.results.checkpoint import StateDirectory
+from fkal.tracking.artifacts import write_round_files
+from fkal.tracking.dataset_inputs import dataset_inputs
+from fkal.tracking.metrics import Point, child_points, nested, param_text, parent_points, round_digest
+from fkal.tracking.model import EXAMPLES, NotTraceable, has_model, log_model
+from fkal.tracking.run_writer import Ledger
+from fkal.tracking.store import experiment_id, prepare_store, tracking_uri
+from fkal.tracking.system_metrics import ENERGY, Meters
+from fkal.tracking.tags import (
     KEY,
     PARENT,
     ROUND_DIGEST,
@@ -33,11 +38,6 @@ from fkal.edge.provenance import (
     compared_params,
     parent_tags,
 )
-from fkal.edge.store import experiment_id, prepare_store, tracking_uri
-from fkal.engine.rounds import Round
-from fkal.experiment.shared_files import Say
-from fkal.plots import curves
-from fkal.results.checkpoint import StateDirectory
 
 ENTERED_TWICE = ("IntegrityError", "UniqueViolation")  # as SQLite and PostgreSQL have it
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from fkal.edge.gpu import GpuMeter
+from fkal.tracking.gpu import GpuMeter
 
 SYSTEM_SECONDS = 5  # MLflow's default of 10 logs nothing of short runs
 ENERGY = "gpu/energy_wh"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fkal.edge.store import artifact_location, experiment_id, prepare_store, tracking_uri
+from fkal.tracking.store import artifact_location, experiment_id, prepare_store, tracking_uri
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1
@@ -40,7 +40,7 @@ def test_artifacts_lie_beside_a_sqlite_file_and_a_server_has_its_own(tmp_path):
 def test_two_processes_prepare_the_same_new_store_at_once(tmp_path: Path):
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
     program = (
-        "from fkal.edge.store import prepare_store, experiment_id\n"
+        "from fkal.tracking.store import prepare_store, experiment_id\n"
         f"print(experiment_id(prepare_store({uri!r}), 'tiny'))"
     )
     both = [
@@ -72,7 +72,7 @@ def test_a_server_that_is_not_there_is_reported_soon():
 
 
 def test_a_server_that_says_nothing_is_reported_soon(monkeypatch):
-    monkeypatch.setattr("fkal.edge.store.REACH_SECONDS", 1)
+    monkeypatch.setattr("fkal.tracking.store.REACH_SECONDS", 1)
     with closing(socket.socket()) as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()

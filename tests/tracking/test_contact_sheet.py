@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fkal.data.images import TensorImages
-from fkal.edge.contact_sheet import MOST, contact_sheet
 from fkal.engine.rounds import Selection
+from fkal.tracking.contact_sheet import MOST, contact_sheet
 
 
 def images(channels: int, height: int, width: int, n: int = 12) -> TensorImages:
