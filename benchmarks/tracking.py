@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 from fkal.config import schema as config
-from fkal.edge.one_experiment import run_one
 from fkal.edge.progress import say
 from fkal.experiment.experiment import deterministic, prepare
+from fkal.runner.single import run_one
 
 
 def main() -> None:

@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 from fkal.config.schema import from_assignments, from_file, merged, preset
 from fkal.config.tuned import read_tuned, write_tuned
 from fkal.edge.cli import app
-from fkal.edge.configuring import Sources
 from fkal.edge.objectives import objectives
 from fkal.edge.plan import Plan
 from fkal.edge.samplers import pruner_named
@@ -28,6 +27,7 @@ from fkal.edge.trials import attempt
 from fkal.edge.tuned_result import without_effect
 from fkal.experiment import experiment
 from fkal.results.checkpoint import StateDirectory
+from fkal.runner.expand import Sources
 
 TINY = [
     "--set", "pretrain.task=none",

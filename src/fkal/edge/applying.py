@@ -63,7 +63,7 @@ def _waiting(folder: Path, dataset: str | None, preset: str | None, params: Path
     path = folder / f"{dataset or preset}.yaml"
     if path.exists():
         return path
-    from fkal.edge import configuring  # which imports torch
+    from fkal.runner import expand as configuring  # which imports torch
 
     given = configuring.Sources(preset=preset, params=params, dataset=dataset, tuned=None)
     name = configuring.settings(given, None).data.name

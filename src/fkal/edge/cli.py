@@ -100,7 +100,9 @@ def run(
     command goes on where it was stopped, and does nothing once all is done.
     """
     with answered(debug):
-        from fkal.edge import configuring, running, stages
+        from fkal.edge import stages
+        from fkal.runner import expand as configuring
+        from fkal.runner import run as running
 
         if plan is not None:
             refuse_beside_plan(context)
@@ -144,7 +146,8 @@ def cost(
     cost, the exit code is 1. Pretraining, which methods share, is no part of it.
     """
     with answered(debug):
-        from fkal.edge import configuring, costs
+        from fkal.edge import costs
+        from fkal.runner import expand as configuring
 
         sources = configuring.Sources(
             preset=preset,
@@ -276,7 +279,9 @@ def split(
 ) -> None:
     """Draw biased splits and write them as files that `fkal run` uses."""
     with answered(debug):
-        from fkal.edge import configuring, preparing, stages
+        from fkal.edge import stages
+        from fkal.runner import expand as configuring
+        from fkal.runner import prepare as preparing
 
         if plan is not None:
             refuse_beside_plan(context)
@@ -311,7 +316,9 @@ def pretrain(
 ) -> None:
     """Pretrain theta^0 by rotation on the biased pool, for every method of `fkal run` to share."""
     with answered(debug):
-        from fkal.edge import configuring, preparing, stages
+        from fkal.edge import stages
+        from fkal.runner import expand as configuring
+        from fkal.runner import prepare as preparing
 
         if plan is not None:
             refuse_beside_plan(context)
@@ -351,7 +358,9 @@ def descriptors(
     large files: 4 bytes a feature and as many a gradient for each image, method and seed.
     """
     with answered(debug):
-        from fkal.edge import configuring, preparing, stages
+        from fkal.edge import stages
+        from fkal.runner import expand as configuring
+        from fkal.runner import prepare as preparing
 
         if plan is not None:
             refuse_beside_plan(context)
@@ -517,7 +526,7 @@ def config(
 ) -> None:
     """Print the resolved configuration and its digest."""
     with answered(debug):
-        from fkal.edge import configuring
+        from fkal.runner import expand as configuring
 
         sources = configuring.Sources(
             preset=preset,

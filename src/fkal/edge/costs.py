@@ -13,13 +13,13 @@ from rich.console import Console
 from fkal.acquisition.cost import Cost
 from fkal.config.schema import Config
 from fkal.edge.answers import FAILED
-from fkal.edge.bills import Bill, Figures, Iteration, bill_of
-from fkal.edge.configuring import Sources
-from fkal.edge.preparing import refuse_unusable
 from fkal.edge.progress import say
-from fkal.edge.running import WIDTH
 from fkal.edge.tables import cost_table
 from fkal.experiment.experiment import prepare
+from fkal.runner.cost import Bill, Figures, Iteration, bill_of
+from fkal.runner.expand import Sources
+from fkal.runner.prepare import refuse_unusable
+from fkal.runner.run import WIDTH
 
 DIFFER = "counted passes differ from what this method should cost"
 

@@ -5,7 +5,7 @@ from textwrap import indent
 
 from fkal.config import schema as configuration
 from fkal.config.schema import ConfigError
-from fkal.edge.configuring import seed_numbers
+from fkal.runner.expand import seed_numbers
 
 HEAD = """\
 # What `dvc repro` and `fkal run` compare: every dataset x ratio x method, each with every seed.

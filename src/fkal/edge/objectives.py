@@ -6,10 +6,10 @@ from types import MappingProxyType
 from typing import Literal
 
 from fkal.config.schema import ConfigError
-from fkal.edge.bills import PHASES
 from fkal.engine.rounds import Round
 from fkal.errors import did_you_mean
 from fkal.plots.curves import area_under_budget_curve
+from fkal.runner.cost import PHASES
 
 ACCURACY = "holdout/accuracy"
 MINORITY = "holdout/minority_accuracy"

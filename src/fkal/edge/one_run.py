@@ -13,10 +13,10 @@ from fkal.config.schema import ConfigError
 from fkal.edge.reporting.finished import Finished
 from fkal.edge.reporting.reading_mlflow import one_from_mlflow
 from fkal.edge.reporting.reading_runs import finished_in
-from fkal.edge.running import WIDTH
 from fkal.edge.text_plot import text_plot
 from fkal.engine.rounds import FEW_CLASSES, Round
 from fkal.errors import did_you_mean
+from fkal.runner.run import WIDTH
 from fkal.tracking.metrics import selected_counts
 
 SCRATCH = Path("runs")

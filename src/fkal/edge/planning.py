@@ -21,7 +21,6 @@ from fkal.config.schema import Config, ConfigError, Layer
 from fkal.data.datasets import entry_of
 from fkal.edge.adopting import adopt
 from fkal.edge.answers import MissingSettings
-from fkal.edge.configuring import PARAMS, Sources, experiments
 from fkal.edge.progress import say
 from fkal.edge.publishing import CURVES, DESCRIPTORS, EXPERIMENTS, METRICS, PRETRAINED, SPLITS, TIMINGS
 from fkal.experiment.checks import configured
@@ -35,6 +34,7 @@ from fkal.experiment.fingerprint import (
 )
 from fkal.experiment.versions import ALGO_VERSION
 from fkal.models import known_model
+from fkal.runner.expand import PARAMS, Sources, experiments
 
 PLAN = "plan"
 

@@ -9,7 +9,6 @@ import typer
 
 from fkal.config.schema import ConfigError, Layer, merged
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
-from fkal.edge import preparing, running
 from fkal.edge.adopting import adopt, adopt_experiment
 from fkal.edge.answers import MissingRuns, SomeFailed
 from fkal.edge.planning import Planned, planned, planned_methods
@@ -27,6 +26,8 @@ from fkal.edge.publishing import (
 from fkal.experiment.experiment import prepare
 from fkal.results.checkpoint import StateDirectory, StateInUse
 from fkal.results.manifest import read_about
+from fkal.runner import prepare as preparing
+from fkal.runner import run as running
 
 DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)
 

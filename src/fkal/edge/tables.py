@@ -8,8 +8,8 @@ from rich import box
 from rich.table import Table
 
 from fkal.acquisition.cost import Passes
-from fkal.edge.bills import Bill, Figures
 from fkal.results.outcome import Group, Outcome
+from fkal.runner.cost import Bill, Figures
 
 
 def accuracy_table(group: Group, outcomes: Sequence[Outcome]) -> Table:

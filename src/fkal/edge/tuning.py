@@ -16,12 +16,9 @@ from rich.console import Console
 
 from fkal.config.schema import Config, ConfigError, merged
 from fkal.config.tuned import refuse_hand_made, tuned_path
-from fkal.edge import configuring
 from fkal.edge.objectives import MINORITY, objectives
 from fkal.edge.plan import Plan
-from fkal.edge.preparing import refuse_unusable
 from fkal.edge.progress import say
-from fkal.edge.running import WIDTH
 from fkal.edge.samplers import pruner_named, sampler_named
 from fkal.edge.search_space import search_space
 from fkal.edge.study import REASON, SharedStudy, finished_count, storage_named
@@ -31,6 +28,9 @@ from fkal.edge.trials import attempt
 from fkal.edge.tuned_result import apply_command, methods_concerned, without_effect, written
 from fkal.errors import did_you_mean
 from fkal.experiment.experiment import Experiment, prepare
+from fkal.runner import expand as configuring
+from fkal.runner.prepare import refuse_unusable
+from fkal.runner.run import WIDTH
 from fkal.tracking.store import tracking_uri
 from fkal.tracking.ui import ui_command
 

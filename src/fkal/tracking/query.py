@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fkal.config.schema import ConfigError
 from fkal.edge.answers import MissingRuns
-from fkal.edge.configuring import seed_numbers
 from fkal.errors import did_you_mean
+from fkal.runner.expand import seed_numbers
 from fkal.tracking.store import SQLITE, database_path, prepare_store, tracking_uri
 from fkal.tracking.tags import KIND, PARENT, SUPERSEDED
 

@@ -33,12 +33,12 @@ from fkal.edge.reporting.reading import material
 from fkal.edge.reporting.reading_curves import from_curves
 from fkal.edge.reporting.reading_mlflow import from_mlflow
 from fkal.edge.reporting.reading_runs import from_runs
-from fkal.edge.running import run
 from fkal.experiment.experiment import prepare
 from fkal.models import build
 from fkal.plots.palette import looks
 from fkal.plots.style import about_numbers, key_below
 from fkal.results.manifest import read_about
+from fkal.runner.run import run
 
 ROOT = Path(__file__).parents[3]
 PANELS = ("digits-ir1", "digits-ir20")
@@ -453,7 +453,7 @@ def test_the_page_holds_all_it_shows_and_its_links_lead_somewhere(made, page):
 
 
 def test_the_settings_it_writes_run_the_same_experiments_again(made, scratch):
-    from fkal.edge.configuring import Sources, experiments
+    from fkal.runner.expand import Sources, experiments
 
     page = (made / "index.html").read_text()
     settings = made / "settings" / "digits-ir20-coreset-at-fc1.yaml"

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from fkal.config.schema import Config
-from fkal.edge import worker
 from fkal.edge.progress import ManyBars, say
-from fkal.edge.worker import GRACE_SECONDS, Report
 from fkal.results.outcome import Outcome
+from fkal.runner import worker
+from fkal.runner.worker import GRACE_SECONDS, Report
 
 POLL_SECONDS = 0.1
 

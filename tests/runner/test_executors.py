@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from fkal.edge.cli import app
-from fkal.edge.side_by_side import spread
+from fkal.runner.executors import spread
 
 QUICK = [
     "--preset", "digits",

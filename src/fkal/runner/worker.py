@@ -51,8 +51,8 @@ def begin(reports: "SimpleQueue[Report]", threads: int) -> None:
 
 def work(config: Config, out: Path, tracking: str | None) -> bytes:
     """The pickled Outcome; as bytes, since tensors would else travel as one open file each."""
-    from fkal.edge.one_experiment import run_one
     from fkal.experiment.experiment import prepare
+    from fkal.runner.single import run_one
 
     name = experiment_name(config)
     signal.signal(signal.SIGTERM, _interrupt)

@@ -16,15 +16,15 @@ from torch import get_num_threads
 from fkal.atomic_files import write_whole
 from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.edge.answers import SomeFailed, is_wrong
-from fkal.edge.one_experiment import run_one
-from fkal.edge.preparing import refuse_unusable
 from fkal.edge.progress import say
-from fkal.edge.side_by_side import side_by_side, spread
 from fkal.edge.tables import accuracy_table, plan_table
 from fkal.experiment.experiment import device_named, prepare
 from fkal.experiment.fingerprint import bias_name, experiment_name
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.outcome import Group, Outcome, by_cell, group_of
+from fkal.runner.executors import side_by_side, spread
+from fkal.runner.prepare import refuse_unusable
+from fkal.runner.single import run_one
 from fkal.tracking.store import prepare_store, tracking_uri
 from fkal.tracking.ui import ui_command
 

@@ -1,0 +1,1 @@
+"""Runs experiments: expands a grid, prepares, runs one or several side by side."""
