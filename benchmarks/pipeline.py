@@ -36,7 +36,7 @@ TOP = (
     "src/fkal/experiment/versions.py",
     "params/tuned/README.md",
 )
-IMPORTS = "import fkal.edge.stages, fkal.tracking.experiment_run"
+IMPORTS = "import fkal.pipeline.stages, fkal.tracking.experiment_run"
 CELLS, SEEDS = 40, 5
 
 

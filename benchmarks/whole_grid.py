@@ -16,13 +16,13 @@ from functools import partial
 from pathlib import Path
 
 from drawing import keep_drawn
-from pipeline import STAGES, cpu_of, new_project
 from torch import Tensor
 
-from fkal.edge.planning import planned
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.experiment.shared_files import shared_tensors
 from fkal.models import head_name
+from fkal.pipeline.plan import planned
+from pipeline import STAGES, cpu_of, new_project
 
 METHODS = (
     "random,margin,balanced_margin,least_confidence,base,direct,badge,typiclust,uherding,flqmi,coreset,pcc,"

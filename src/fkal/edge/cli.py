@@ -100,7 +100,7 @@ def run(
     command goes on where it was stopped, and does nothing once all is done.
     """
     with answered(debug):
-        from fkal.edge import stages
+        from fkal.pipeline import stages
         from fkal.runner import expand as configuring
         from fkal.runner import run as running
 
@@ -279,7 +279,7 @@ def split(
 ) -> None:
     """Draw biased splits and write them as files that `fkal run` uses."""
     with answered(debug):
-        from fkal.edge import stages
+        from fkal.pipeline import stages
         from fkal.runner import expand as configuring
         from fkal.runner import prepare as preparing
 
@@ -316,7 +316,7 @@ def pretrain(
 ) -> None:
     """Pretrain theta^0 by rotation on the biased pool, for every method of `fkal run` to share."""
     with answered(debug):
-        from fkal.edge import stages
+        from fkal.pipeline import stages
         from fkal.runner import expand as configuring
         from fkal.runner import prepare as preparing
 
@@ -358,7 +358,7 @@ def descriptors(
     large files: 4 bytes a feature and as many a gradient for each image, method and seed.
     """
     with answered(debug):
-        from fkal.edge import stages
+        from fkal.pipeline import stages
         from fkal.runner import expand as configuring
         from fkal.runner import prepare as preparing
 
@@ -408,7 +408,7 @@ def plan_(
     The first stage of `dvc repro`. It also takes back into --out what was published and is not there.
     """
     with answered(debug):
-        from fkal.edge import planning
+        from fkal.pipeline import plan as planning
 
         planning.plan(params, root, out)
 
@@ -426,7 +426,7 @@ def sync(
     Nothing is computed. What cannot be brought up is told, and the exit code is 3.
     """
     with answered(debug):
-        from fkal.edge import stages
+        from fkal.pipeline import stages
 
         stages.sync(root, out, tracking_uri, data_root)
 

@@ -9,9 +9,9 @@ import pandas as pd
 from torch import Tensor
 
 from fkal.config.schema import about_data, digest_of, flattened
-from fkal.edge.publishing import curves_of
 from fkal.engine.rounds import Round
 from fkal.experiment.fingerprint import settings_read
+from fkal.pipeline.publish import curves_of
 from fkal.results.manifest import ALGORITHM
 from fkal.results.outcome import Group, Outcome, group_of
 from fkal.runner.cost import PHASES

@@ -7,11 +7,11 @@ from typing import Any
 
 from fkal.config.schema import ConfigError
 from fkal.edge.answers import MissingRuns
-from fkal.edge.planning import PLAN
-from fkal.edge.publishing import EXPERIMENTS, MADE_WITH, SPLITS, TIMINGS, Published, published, read_timings
 from fkal.edge.reporting.finished import Finished, Material, material_of
 from fkal.edge.reporting.round_folders import rounds_in, weights_in
 from fkal.edge.reporting.splits import splits_in
+from fkal.pipeline.plan import PLAN
+from fkal.pipeline.publish import EXPERIMENTS, MADE_WITH, SPLITS, TIMINGS, Published, published, read_timings
 from fkal.results.outcome import Outcome
 
 

@@ -10,10 +10,11 @@ from mlflow import MlflowClient
 from PIL import Image
 from typer.testing import CliRunner
 
-from fkal.edge import planning, stages
-from fkal.edge.adopting import adopt
 from fkal.edge.cli import app
 from fkal.experiment.versions import LABEL_REVISIONS
+from fkal.pipeline import plan as planning
+from fkal.pipeline import stages
+from fkal.pipeline.restore import adopt
 from fkal.results.checkpoint import StateDirectory
 
 SETTINGS = {

@@ -19,10 +19,8 @@ from fkal.config.machine import HEARD, heard
 from fkal.config.params_file import Grid
 from fkal.config.schema import Config, ConfigError, Layer
 from fkal.data.datasets import entry_of
-from fkal.edge.adopting import adopt
 from fkal.edge.answers import MissingSettings
 from fkal.edge.progress import say
-from fkal.edge.publishing import CURVES, DESCRIPTORS, EXPERIMENTS, METRICS, PRETRAINED, SPLITS, TIMINGS
 from fkal.experiment.checks import configured
 from fkal.experiment.experiment import ensemble_size
 from fkal.experiment.fingerprint import (
@@ -34,6 +32,8 @@ from fkal.experiment.fingerprint import (
 )
 from fkal.experiment.versions import ALGO_VERSION
 from fkal.models import known_model
+from fkal.pipeline.publish import CURVES, DESCRIPTORS, EXPERIMENTS, METRICS, PRETRAINED, SPLITS, TIMINGS
+from fkal.pipeline.restore import adopt
 from fkal.runner.expand import PARAMS, Sources, experiments
 
 PLAN = "plan"

@@ -9,11 +9,11 @@ import typer
 
 from fkal.config.schema import ConfigError, Layer, merged
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
-from fkal.edge.adopting import adopt, adopt_experiment
 from fkal.edge.answers import MissingRuns, SomeFailed
-from fkal.edge.planning import Planned, planned, planned_methods
 from fkal.edge.progress import say
-from fkal.edge.publishing import (
+from fkal.experiment.experiment import prepare
+from fkal.pipeline.plan import Planned, planned, planned_methods
+from fkal.pipeline.publish import (
     DESCRIPTORS,
     PRETRAINED,
     SPLITS,
@@ -23,7 +23,7 @@ from fkal.edge.publishing import (
     published_folders,
     read_published,
 )
-from fkal.experiment.experiment import prepare
+from fkal.pipeline.restore import adopt, adopt_experiment
 from fkal.results.checkpoint import StateDirectory, StateInUse
 from fkal.results.manifest import read_about
 from fkal.runner import prepare as preparing

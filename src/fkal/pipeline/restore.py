@@ -10,7 +10,8 @@ from typing import Any
 
 from fkal.atomic_files import link_whole, write_whole
 from fkal.config.schema import ConfigError
-from fkal.edge.publishing import (
+from fkal.experiment.shared_files import Say
+from fkal.pipeline.publish import (
     ABOUT,
     DESCRIPTORS,
     MADE_WITH,
@@ -22,7 +23,6 @@ from fkal.edge.publishing import (
     read_published,
     read_timings,
 )
-from fkal.experiment.shared_files import Say
 from fkal.results import manifest as about
 from fkal.results.checkpoint import StateDirectory, StateInUse
 from fkal.results.round_io import UnusableRound, timed, untimed

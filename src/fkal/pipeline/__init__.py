@@ -1,0 +1,1 @@
+"""The DVC pipeline: its plan, its stages, what they publish and restore."""
