@@ -242,12 +242,12 @@ def tune(
     """
     with answered(debug):
         if apply and trials is None:
-            from fkal.edge import applying
+            from fkal.tuning import apply as applying
 
             refuse_beside_apply(context)
             applying.apply(tuned_dir, dataset, preset, params, dry_run=dry_run, as_json=as_json)
             return
-        from fkal.edge import tuning
+        from fkal.tuning import tune as tuning
 
         wanted = tuning.TRIALS if trials is None else trials
         tuning.tune(

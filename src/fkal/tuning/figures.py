@@ -12,8 +12,8 @@ import yaml
 from matplotlib import pyplot
 from optuna.trial import TrialState
 
-from fkal.edge.plan import Plan
-from fkal.edge.study import REASON, SECONDS
+from fkal.tuning.study import REASON, SECONDS
+from fkal.tuning.study_spec import Plan
 
 INCHES, DPI = (8, 4.5), 120
 

@@ -11,13 +11,13 @@ from optuna.trial import Trial, TrialState
 
 from fkal.config.schema import ConfigError
 from fkal.edge.answers import is_wrong
-from fkal.edge.plan import Plan
 from fkal.edge.progress import Bars, say
-from fkal.edge.study import SharedStudy
-from fkal.edge.study_tracking import StudyRun, TrialRun
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.results.checkpoint import StateDirectory, StateInUse
+from fkal.tuning.study import SharedStudy
+from fkal.tuning.study_spec import Plan
+from fkal.tuning.tracking import StudyRun, TrialRun
 
 WAIT_SECONDS = 1.0
 

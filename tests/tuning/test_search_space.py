@@ -4,9 +4,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from fkal.config.schema import Config, ConfigError, from_assignments, from_file, merged, preset
-from fkal.edge.objectives import objectives
-from fkal.edge.samplers import PRUNERS, SAMPLERS, pruner_named, sampler_named
-from fkal.edge.search_space import EmptyTaps, Space, search_space, with_settings
+from fkal.tuning.objectives import objectives
+from fkal.tuning.samplers import PRUNERS, SAMPLERS, pruner_named, sampler_named
+from fkal.tuning.search_space import EmptyTaps, Space, search_space, with_settings
 
 
 def digits(*assignments: str) -> Config:
@@ -127,7 +127,7 @@ def test_a_sampler_that_does_not_suit_is_refused_in_words():
 
 
 def test_a_package_that_is_absent_is_named(monkeypatch):
-    monkeypatch.setattr("fkal.edge.samplers.find_spec", lambda _: None)
+    monkeypatch.setattr("fkal.tuning.samplers.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match="pip install cmaes"):
         sampler_named("cmaes", NUMBERS, n_objectives=1)
 

@@ -22,8 +22,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fkal.config.schema import ConfigError
 from fkal.core.randomness import stream
-from fkal.edge.plan import Plan
-from fkal.edge.search_space import NO_TAPS
+from fkal.tuning.search_space import NO_TAPS
+from fkal.tuning.study_spec import Plan
 
 WORKER, LOST, RETRY_OF, RETRIES, EMPTY, REASON, SECONDS, RUN = (
     f"fkal.{name}" for name in ("worker", "lost", "retry_of", "retries", "empty", "reason", "seconds", "run_id")

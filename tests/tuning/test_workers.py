@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from typer.testing import CliRunner
 
 from fkal.edge.cli import app
-from fkal.edge.study import is_alive, is_lost, this_worker
+from fkal.tuning.study import is_alive, is_lost, this_worker
 
 COMMAND = [
     "tune", "--dataset", "digits", "--method", "random", "--json",
@@ -169,7 +169,7 @@ def test_a_lost_trial_that_another_process_was_first_to_fail_is_left_to_it(here,
             return True
         return False
 
-    monkeypatch.setattr("fkal.edge.study.is_lost", meanwhile)
+    monkeypatch.setattr("fkal.tuning.study.is_lost", meanwhile)
     again, said = tuned("--trials", "2")
     assert [trial["state"] for trial in again["trials"]] == ["complete", "fail", "complete"]
     assert "queued again" not in said
@@ -178,7 +178,7 @@ def test_a_lost_trial_that_another_process_was_first_to_fail_is_left_to_it(here,
 
 @pytest.mark.parametrize(("seconds", "retried"), [(-1.0, True), (60.0, False)])
 def test_a_failed_trial_whose_retry_a_kill_prevented_gets_it_in_time(here, monkeypatch, seconds, retried):
-    monkeypatch.setattr("fkal.edge.study.FORGOTTEN_SECONDS", seconds)
+    monkeypatch.setattr("fkal.tuning.study.FORGOTTEN_SECONDS", seconds)
     told, _ = tuned("--trials", "1")
     study = journal(told["study"])
     lost = asked(study)
@@ -212,7 +212,7 @@ def test_a_trial_without_a_worker_is_lost_after_a_minute(here):
 
 
 def test_a_database_tells_of_another_machine_whose_worker_is_gone(here, monkeypatch):
-    monkeypatch.setattr("fkal.edge.study.SILENCE_SECONDS", 1)
+    monkeypatch.setattr("fkal.tuning.study.SILENCE_SECONDS", 1)
     storage = f"sqlite:///{here}/study.db"
     told, _ = tuned("--trials", "1", "--storage", storage)
     study = optuna.load_study(study_name=told["study"], storage=storage)

@@ -9,13 +9,13 @@ from optuna.trial import TrialState
 from fkal.acquisition import acquisition
 from fkal.config.schema import Config, Layer, from_environment, merged, method_layer
 from fkal.config.tuned import nested, read_tuned, refuse_hand_made, value_at, write_tuned
-from fkal.edge.plan import Plan
 from fkal.edge.progress import say
-from fkal.edge.study_report import Findings
 from fkal.experiment.checks import configured
 from fkal.experiment.fingerprint import method_name
 from fkal.paths import TUNED
 from fkal.runner.expand import Sources
+from fkal.tuning.results import Findings
+from fkal.tuning.study_spec import Plan
 
 
 def written(path: Path, findings: Findings, *, apply: bool, force: bool) -> bool:

@@ -4,7 +4,7 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 
-from fkal.edge.study_figures import _write_importances
+from fkal.tuning.figures import _write_importances
 
 
 @pytest.mark.parametrize(("apart", "written"), [(1e-16, []), (0.1, ["importances.csv", "importances.png"])])

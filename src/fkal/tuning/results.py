@@ -8,8 +8,8 @@ from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.table import Table
 
-from fkal.edge.plan import Plan
-from fkal.edge.study import EMPTY, LOST, REASON, SECONDS, SharedStudy
+from fkal.tuning.study import EMPTY, LOST, REASON, SECONDS, SharedStudy
+from fkal.tuning.study_spec import Plan
 
 SHOWN = 10
 

@@ -9,8 +9,8 @@ from optuna import pruners, samplers
 from optuna.distributions import CategoricalDistribution
 
 from fkal.config.schema import ConfigError
-from fkal.edge.search_space import Space
 from fkal.errors import did_you_mean
+from fkal.tuning.search_space import Space
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,7 @@ from rich.console import Console
 
 from fkal.config.schema import Config, ConfigError, merged
 from fkal.config.tuned import refuse_hand_made, tuned_path
-from fkal.edge.objectives import MINORITY, objectives
-from fkal.edge.plan import Plan
 from fkal.edge.progress import say
-from fkal.edge.samplers import pruner_named, sampler_named
-from fkal.edge.search_space import search_space
-from fkal.edge.study import REASON, SharedStudy, finished_count, storage_named
-from fkal.edge.study_report import Findings, best_table, line
-from fkal.edge.study_tracking import StudyRun
-from fkal.edge.trials import attempt
-from fkal.edge.tuned_result import apply_command, methods_concerned, without_effect, written
 from fkal.errors import did_you_mean
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.runner import expand as configuring
@@ -33,6 +24,15 @@ from fkal.runner.prepare import refuse_unusable
 from fkal.runner.run import WIDTH
 from fkal.tracking.store import tracking_uri
 from fkal.tracking.ui import ui_command
+from fkal.tuning.objectives import MINORITY, objectives
+from fkal.tuning.results import Findings, best_table, line
+from fkal.tuning.samplers import pruner_named, sampler_named
+from fkal.tuning.search_space import search_space
+from fkal.tuning.study import REASON, SharedStudy, finished_count, storage_named
+from fkal.tuning.study_spec import Plan
+from fkal.tuning.tracking import StudyRun
+from fkal.tuning.trial import attempt
+from fkal.tuning.tuned_result import apply_command, methods_concerned, without_effect, written
 
 TRIALS = 30
 POLL_SECONDS = 0.5

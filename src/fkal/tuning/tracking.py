@@ -14,14 +14,14 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from fkal.edge.plan import Plan
-from fkal.edge.study import RUN, SharedStudy
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment
 from fkal.tracking.metrics import PARENT_METRICS, Point, child_points, round_digest
 from fkal.tracking.run_writer import Ledger
 from fkal.tracking.store import experiment_id, prepare_store
 from fkal.tracking.tags import KEY, PARENT, child_tags, study_tags
+from fkal.tuning.study import RUN, SharedStudy
+from fkal.tuning.study_spec import Plan
 
 STATE = "fkal.trial_state"
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "FINISHED", TrialState.FAIL: "FAILED"}
@@ -89,7 +89,7 @@ class StudyRun:
 
     def finish(self, best: Mapping[str, Any] | None) -> None:
         """What came of the study, as files; then the run is FINISHED, or FAILED where no trial is complete."""
-        from fkal.edge.study_figures import write_study_files
+        from fkal.tuning.figures import write_study_files
 
         with tempfile.TemporaryDirectory() as folder:
             write_study_files(Path(folder), self._study.optuna, self._plan, best)

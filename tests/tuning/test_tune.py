@@ -18,16 +18,16 @@ from typer.testing import CliRunner
 from fkal.config.schema import from_assignments, from_file, merged, preset
 from fkal.config.tuned import read_tuned, write_tuned
 from fkal.edge.cli import app
-from fkal.edge.objectives import objectives
-from fkal.edge.plan import Plan
-from fkal.edge.samplers import pruner_named
-from fkal.edge.search_space import search_space
-from fkal.edge.study import REASON, SharedStudy, storage_named, this_worker
-from fkal.edge.trials import attempt
-from fkal.edge.tuned_result import without_effect
 from fkal.experiment import experiment
 from fkal.results.checkpoint import StateDirectory
 from fkal.runner.expand import Sources
+from fkal.tuning.objectives import objectives
+from fkal.tuning.samplers import pruner_named
+from fkal.tuning.search_space import search_space
+from fkal.tuning.study import REASON, SharedStudy, storage_named, this_worker
+from fkal.tuning.study_spec import Plan
+from fkal.tuning.trial import attempt
+from fkal.tuning.tuned_result import without_effect
 
 TINY = [
     "--set", "pretrain.task=none",
@@ -402,7 +402,7 @@ def test_the_run_of_a_study_tells_whether_it_is_at_work(here, monkeypatch):
             raise KeyboardInterrupt
         return attempt(plan, shared, trial, run)
 
-    monkeypatch.setattr("fkal.edge.tuning.attempt", interrupted)
+    monkeypatch.setattr("fkal.tuning.tune.attempt", interrupted)
     command = ["tune", "--dataset", "digits", *TINY, "--method", "random"]
     fkal(*command, "--trials", "2", code=130)
     assert runs("study")[1][0].info.status == "KILLED"

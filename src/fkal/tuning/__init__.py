@@ -1,0 +1,1 @@
+"""Searches settings by Optuna, as studies that several processes share."""
