@@ -19,15 +19,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fkal.edge.reporting.evidence import holm
-from fkal.edge.reporting.published_curves import known_as
 from fkal.plots.curves import area_under_budget_curve
+from fkal.report.figures.published import known_as
+from fkal.report.stats.paired_tests import holm
 
 ROOT = Path(__file__).resolve().parents[1]
 CURVES, PAGE = ROOT / "docs" / "results" / "curves.csv", ROOT / "docs" / "results.md"
 SMALL = ROOT / "docs" / "results" / "small_validation.csv"
 ANEW = ROOT / "docs" / "results" / "algorithm-2.csv"
-PUBLISHED = ROOT / "src" / "fkal" / "edge" / "reporting" / "published.csv"
+PUBLISHED = ROOT / "src" / "fkal" / "report" / "published.csv"
 RUN = ["dataset", "bias", "protocol", "method", "seed", "b"]
 KEPT = [
     *RUN,

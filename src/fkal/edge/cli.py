@@ -464,8 +464,8 @@ def report(
     TO/tables as CSV.
     """
     with answered(debug):
-        from fkal.edge import report as reporting
-        from fkal.edge.reporting.reading import material
+        from fkal.report import build as reporting
+        from fkal.report.load.source import material
 
         wishes = reporting.wishes(method, reach, test, data_root, against)
         reporting.report(material(root=root, out=out, curves=curves, tracking=tracking_uri), to, wishes)

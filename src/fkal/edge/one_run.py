@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from fkal.config.schema import ConfigError
-from fkal.edge.reporting.finished import Finished
-from fkal.edge.reporting.reading_mlflow import one_from_mlflow
-from fkal.edge.reporting.reading_runs import finished_in
 from fkal.edge.text_plot import text_plot
 from fkal.engine.rounds import FEW_CLASSES, Round
 from fkal.errors import did_you_mean
+from fkal.report.experiments import Finished
+from fkal.report.load.local import finished_in
+from fkal.report.load.mlflow import one_from_mlflow
 from fkal.runner.run import WIDTH
 from fkal.tracking.metrics import selected_counts
 

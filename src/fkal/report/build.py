@@ -1,0 +1,174 @@
+"""`fkal report`: finished experiments as one page, every figure as PNG and SVG, every table as CSV."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import pandas as pd
+import typer
+
+from fkal.atomic_files import write_whole
+from fkal.config.schema import NAMED, ConfigError
+from fkal.errors import did_you_mean
+from fkal.plots.curves import ACCURACY
+from fkal.plots.palette import looks
+from fkal.plots.style import png_bytes, style, svg_bytes
+from fkal.report.exhibit import Exhibit
+from fkal.report.experiments import Material
+from fkal.report.figures.accuracy import accuracy_figure, accuracy_numbers
+from fkal.report.html import page, png_of
+from fkal.report.panels import Panel, labels_whole_pool, panels_of
+from fkal.report.reproducibility import experiments_exhibit, figures_exhibit, recipes
+from fkal.report.sections import sections_of
+from fkal.report.stats.paired_tests import TESTS
+
+CURVE = ["dataset", "bias", "method", "labels_used"]
+
+LISTING = ".fkal-report"
+"""Of the figures, tables and settings that belong to the page."""
+OWN_FILE = re.compile(r"(figures|tables|settings)/[^/\\]+\.(png|svg|csv|yaml)")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a report shows: some methods or all, the accuracies to reach (fractions), the test, where images lie."""
+
+    methods: tuple[str, ...] = ()
+    accuracies: tuple[float, ...] = (0.8, 0.9, 0.95)
+    test: str = "t"
+    against: str | None = None
+    data_root: Path | None = None
+    options: tuple[str, ...] = ()
+
+
+def wishes(method: str | None, reach: str, test: str, data_root: Path | None, against: str | None = None) -> Wishes:
+    """Of the command's options. Raises ConfigError for what is none."""
+    if test not in TESTS:
+        raise ConfigError(f"--test {test!r}: {did_you_mean(test, TESTS)}known: {', '.join(TESTS)}")
+    try:
+        accuracies = tuple(float(word) / 100 for word in reach.split(","))
+    except ValueError:
+        raise ConfigError(f"--reach {reach!r}: give accuracies in %, say 80,90") from None
+    if not all(0 < accuracy <= 1 for accuracy in accuracies):
+        raise ConfigError(f"--reach {reach!r}: accuracies lie above 0 and up to 100 %")
+    methods = tuple(word.strip() for word in method.split(",")) if method else ()
+    named = {"--method": method, "--reach": reach, "--test": test, "--against": against, "--data-root": data_root}
+    usual = {"--reach": "80,90,95", "--test": "t"}
+    options = [w for k, v in named.items() if v is not None and v != usual.get(k) for w in (k, str(v))]
+    rival = None if against is None else NAMED.get(against, against)
+    return Wishes(methods, accuracies, test, rival, data_root, tuple(options))
+
+
+def report(material: Material, to: Path, wishes: Wishes) -> None:
+    """Write the page and its files. `accuracy.csv` has what DVC plots."""
+    if to.exists() and not to.is_dir():
+        raise ConfigError(f"--to {to}: is a file; name a folder")
+    panels = panels_of(material, wishes.methods)
+    rivals = sorted({method for panel in panels for method in panel.methods})
+    if wishes.against is not None and wishes.against not in rivals:
+        raise ConfigError(f"--against {wishes.against!r}: not among the methods here: {', '.join(rivals)}")
+    command = shlex.join(["fkal", "report", *material.source, *wishes.options, "--to", str(to)])
+    with style():
+        styles = looks(material.frame["method"].unique())
+        sections = sections_of(
+            panels,
+            styles,
+            accuracies=wishes.accuracies,
+            test=wishes.test,
+            against=wishes.against,
+            data_root=wishes.data_root,
+        )
+        dotted = [each for each in material.finished if labels_whole_pool(each.outcome.method)]
+        trust = [figures_exhibit(sections, command), experiments_exhibit(panels, dotted)]
+        every = [each for section in sections for each in section.exhibits]
+        overview = Exhibit("accuracy", "", figure=accuracy_figure(panels, styles), numbers=accuracy_numbers(panels))
+        svgs = {each.name: svg_bytes(each.figure) for each in [overview, *every] if each.figure is not None}
+        settings = recipes(panels, to)
+        exhibited = (_contents(each, svgs) for each in [overview, *every, *trust])
+        files = set()
+        for file, content in chain(*exhibited, ((recipe.file, recipe.settings.encode()) for recipe in settings)):
+            _write(to / file, content)
+            files.add(file)
+        text = page(
+            sections,
+            trust,
+            title=f"Labels well spent: {', '.join(dict.fromkeys(panel.group.dataset for panel in panels))}",
+            lead=_lead(panels),
+            notes=material.notes,
+            recipes=settings,
+            command=command,
+            svgs=svgs,
+        )
+    _write(to / "accuracy.csv", csv_bytes(spread(pd.concat([p.frame.assign(schedule=p.schedule) for p in panels]))))
+    whole = material.frame[material.frame["method"].map(labels_whole_pool)]
+    _write(to / "iterations.csv", csv_bytes(pd.concat([*(panel.frame for panel in panels), whole])))
+    _write(to / "index.html", text.encode())
+    _only_these(to, files)
+    _tell(every, to)
+
+
+def spread(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a curve (dataset, bias, method, schedule) and number of labels: mean accuracy and a deviation around it.
+
+    The accuracy is that on the test set, or on what was held out in its stead.
+    """
+    held_out = frame["measured"] == "holdout"
+    accuracy = frame["holdout/accuracy"] if held_out.all() else frame[ACCURACY]
+    if held_out.any() and not held_out.all():
+        accuracy = accuracy.where(~held_out, frame["holdout/accuracy"])
+    words = frame["dataset"] + " " + frame["bias"] + " " + frame["method"]
+    words = words + frame["schedule"]
+    frame = frame.assign(curve=words + held_out.map({True: " (held out)", False: ""}), accuracy=accuracy)
+    found = frame.groupby(["curve", *CURVE], sort=False)["accuracy"]
+    table = found.agg(accuracy="mean", std="std", seeds="count").reset_index()
+    table["low"] = table["accuracy"] - table["std"].fillna(0)
+    table["high"] = table["accuracy"] + table["std"].fillna(0)
+    return table
+
+
+def _contents(each: Exhibit, svgs: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """Its files below the report's folder."""
+    numbers = b"" if each.numbers is None else csv_bytes(each.numbers)
+    if each.figure is not None:
+        yield f"figures/{each.name}.png", png_bytes(each.figure, numbers)
+        yield f"figures/{each.name}.svg", svgs[each.name]
+    if each.picture is not None:
+        yield f"figures/{each.name}.png", png_of(each)
+    if each.numbers is not None:
+        yield f"tables/{each.name}.csv", numbers
+
+
+def _only_these(to: Path, files: Set[str]) -> None:
+    """Remove what the report before this one left in the folder, and nothing that it did not write."""
+    listing = to / LISTING
+    before = listing.read_text(errors="replace").splitlines() if listing.is_file() else []
+    for file in set(before) - files:
+        if OWN_FILE.fullmatch(file):
+            (to / file).unlink(missing_ok=True)
+    _write(listing, "".join(f"{file}\n" for file in sorted(files)).encode())
+
+
+def _lead(panels: Sequence[Panel]) -> str:
+    runs = sum(panel.frame.groupby(["method", "seed"]).ngroups for panel in panels)
+    methods = len({method for panel in panels for method in panel.methods})
+    return f"{runs} finished experiments: {methods} methods on {', '.join(panel.title for panel in panels)}."
+
+
+def _tell(every: Sequence[Exhibit], to: Path) -> None:
+    figures = sum(each.figure is not None or each.picture is not None for each in every)
+    typer.echo(f"{to / 'index.html'}: {figures} figures, {sum(each.numbers is not None for each in every)} tables")
+    for each in every:
+        if each.missing:
+            typer.echo(f"left out: {each.missing}", err=True)
+
+
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False).encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content)

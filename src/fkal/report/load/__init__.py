@@ -1,0 +1,1 @@
+"""Finished experiments from where they are kept: runs/, the pipeline, MLflow, CSV files."""

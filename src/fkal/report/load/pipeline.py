@@ -1,0 +1,49 @@
+"""What `dvc repro` published, for the report."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fkal.config.schema import ConfigError
+from fkal.edge.answers import MissingRuns
+from fkal.pipeline.plan import PLAN
+from fkal.pipeline.publish import EXPERIMENTS, MADE_WITH, SPLITS, TIMINGS, Published, published, read_timings
+from fkal.report.experiments import Finished, Material, material_of
+from fkal.report.load.round_folders import rounds_in, weights_in
+from fkal.report.splits import splits_in
+from fkal.results.outcome import Outcome
+
+
+def from_pipeline(root: Path) -> Material:
+    """The cells of the plan under `root`. Raises MissingRuns if none of them is published."""
+    cells = [_cell(path) for path in sorted((root / PLAN).glob("*/methods/*.yaml"))]
+    splits = splits_in(sorted((root / SPLITS).glob("*/*.json")))
+    finished = []
+    for one in published(root, cells):
+        timings = read_timings(root / TIMINGS / f"{one.cell}.json").get(one.folder.name, {})
+        rounds = _rounds(one, timings)
+        outcome = Outcome(one.config, one.fingerprint, one.split_digest, rounds, run_id="", tracking_uri="")
+        made_with = timings.get(MADE_WITH, {})
+        finished.append(Finished(outcome, weights_in(one.folder), splits.get(one.split_digest), made_with))
+    if not finished:
+        raise MissingRuns(
+            f"nothing is published under {root}; run: dvc repro, or report what `fkal run` left: fkal report --out runs"
+        )
+    absent = sorted(set(cells).difference(path.name for path in (root / EXPERIMENTS).glob("*")))
+    notes = [f"{cell}: planned and not published; run: dvc repro experiment@{cell}" for cell in absent]
+    return material_of(finished, () if root == Path("data") else ("--root", str(root)), notes)
+
+
+def _rounds(one: Published, timings: Mapping[str, Any]) -> Any:
+    """With the seconds that were published beside it."""
+    try:
+        rounds = rounds_in(one.folder, timed_files=False)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; bring it back: dvc checkout --force") from None
+    return tuple(replace(each, seconds=timings.get(f"round-{each.b:02d}", {}).get("seconds", {})) for each in rounds)
+
+
+def _cell(plan: Path) -> str:
+    """`mnist-100-pfk_joint` of `mnist-100/methods/pfk_joint.yaml`."""
+    return f"{plan.parent.parent.name}-{plan.stem}"

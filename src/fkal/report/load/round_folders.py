@@ -1,0 +1,34 @@
+"""A folder of iterations, as the scratch folder and the pipeline's outputs have it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from fkal.config.schema import ConfigError
+from fkal.engine.rounds import Round
+from fkal.report.experiments import Weights
+from fkal.results.round_io import UnusableRound, round_of, timed
+
+
+def rounds_in(folder: Path, *, timed_files: bool) -> tuple[Round, ...]:
+    """Its iterations in their order, without weights. Raises ConfigError for one that is not whole."""
+    return tuple(
+        replace(_read(path, timed_files=timed_files), weights={}) for path in sorted(folder.glob("round-*.json"))
+    )
+
+
+def weights_in(folder: Path) -> Callable[[], Weights]:
+    """Reads the weights after its last iteration."""
+
+    def last_weights() -> Weights:
+        return _read(max(folder.glob("round-*.json")), timed_files=False).weights
+
+    return last_weights
+
+
+def _read(path: Path, *, timed_files: bool) -> Round:
+    facts, tensors = path.read_bytes(), path.with_suffix(".safetensors")
+    try:
+        return round_of(tensors.read_bytes(), facts if timed_files else timed(facts, {}))
+    except (OSError, UnusableRound) as error:
+        raise ConfigError(f"{path}: {error}") from None

@@ -1,0 +1,143 @@
+"""Panels: experiments that may be held against each other, each with its methods and its baseline."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import pandas as pd
+
+from fkal.config.schema import NAMED, ConfigError
+from fkal.plots.curves import PAPER_TITLE, area_under_budget_curve
+from fkal.report.experiments import Finished, Material
+from fkal.results.outcome import Group
+
+SAME = ["dataset", "bias", "protocol", "measured", "budget", "most"]
+RUN = ["dataset", "bias", "protocol", "measured", "method", "seed"]
+ONCE = [*RUN, "b"]
+SCORES = ("accuracy", "minority_accuracy", "worst_class_accuracy")
+BIASES = {"ir": "ir", "longtail": "long tail"}
+"""How the names of those that have a ratio are written."""
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One dataset and bias, under one protocol and one schedule of labels, since areas under curves of others differ.
+
+    `methods` stand in the order of their area under the budget curve, the best first. `baseline` has the mean scores
+    with every label of the pool, by `SCORES`. `name` is unlike that of any other panel, and fit for files; `schedule`
+    says in the title what tells it from another of the same dataset and bias.
+    """
+
+    name: str
+    group: Group
+    frame: pd.DataFrame
+    methods: tuple[str, ...]
+    baseline: Mapping[str, float]
+    finished: tuple[Finished, ...]
+    schedule: str = ""
+
+    @property
+    def title(self) -> str:
+        paper = f", {PAPER_TITLE}" if self.group.protocol == "paper" else ""
+        held_out = ", on held-out validation images" if self.group.measured == "holdout" else ""
+        return f"{self.group.dataset}, {bias_words(self.group.bias)}{paper}{held_out}{self.schedule}"
+
+    @property
+    def rare(self) -> bool:
+        """Whether some classes are rarer than others in the pool."""
+        return self.group.bias != "ir1"
+
+    def has(self, metric: str) -> bool:
+        """Whether any experiment has it."""
+        return metric in self.frame and bool(self.frame[metric].notna().any())
+
+    @property
+    def accuracy(self) -> str:
+        return f"{self.group.measured}/accuracy"
+
+    def of(self, method: str) -> pd.DataFrame:
+        return self.frame[self.frame["method"] == method]
+
+    def by_seed(self, method: str, metric: str) -> pd.DataFrame:
+        """Labels used by seed; empty where the method has no such metric."""
+        if (method, metric) not in self._tables:
+            mine = self.of(method)
+            known = mine.pivot(index="labels_used", columns="seed", values=metric) if metric in mine else pd.DataFrame()
+            self._tables[method, metric] = known.dropna(how="all")
+        return self._tables[method, metric]
+
+    @cached_property
+    def _tables(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """What `by_seed` has answered already."""
+        return {}
+
+    def experiments(self, method: str) -> list[Finished]:
+        """Those of a method, by seed."""
+        mine = [each for each in self.finished if each.outcome.method == method]
+        return sorted(mine, key=lambda each: each.outcome.config.seed)
+
+    def areas(self, method: str) -> pd.Series:
+        """Mean accuracy over the budget of each seed, as a fraction."""
+        table = self.by_seed(method, self.accuracy)
+        return table.apply(lambda curve: area_under_budget_curve(curve.index.tolist(), curve.tolist()))
+
+
+def panels_of(material: Material, methods: Sequence[str] = ()) -> list[Panel]:
+    """Of some methods or all. Raises ConfigError for a method that no experiment has."""
+    frame = with_groups(material.frame)
+    known = sorted(frame["method"].unique())
+    wanted = [NAMED.get(method, method) for method in methods]
+    for unknown in sorted(set(wanted).difference(known)):
+        raise ConfigError(f"--method {unknown!r}: no finished experiment has it; known: {', '.join(known)}")
+    whole = frame["method"].map(labels_whole_pool)
+    chosen = frame[~whole & (frame["method"].isin(wanted) if wanted else True)]
+    if chosen.empty:
+        raise ConfigError("all experiments label the whole pool: there is no curve to draw; run a method with a budget")
+    return list(_panels(chosen, frame[whole], material.finished))
+
+
+def with_groups(frame: pd.DataFrame) -> pd.DataFrame:
+    """With the columns `measured`, `budget` and `most` (labels of the first iteration, and of all)."""
+    held_out = frame["holdout/accuracy"].notna() if "holdout/accuracy" in frame else pd.Series(False, frame.index)
+    frame = frame.assign(measured=held_out.map({True: "holdout", False: "test"}))
+    labels = frame.groupby([*RUN, *(["fingerprint"] if "fingerprint" in frame else [])])["labels_used"]
+    return frame.assign(budget=labels.transform("min"), most=labels.transform("max"))
+
+
+def labels_whole_pool(method: str) -> bool:
+    return re.split("[:@]", method)[0] == "all"
+
+
+def bias_words(bias: str) -> str:
+    """`ir = 100` of `ir100`, `long tail = 100` of `longtail100`."""
+    ratio = re.fullmatch(r"(ir|longtail)([\d.]+)(.*)", bias)
+    return f"{BIASES[ratio[1]]} = {ratio[2]}{ratio[3]}" if ratio else bias
+
+
+def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finished]) -> Iterator[Panel]:
+    """By dataset and bias; of several schedules of labels the one with the most comes first, and has the plain name."""
+    cells = [
+        (Group(dataset, bias, protocol, int(budget), measured), int(most), mine)
+        for (dataset, bias, protocol, measured, budget, most), mine in frame.groupby(SAME)
+    ]
+    cells.sort(key=lambda cell: (cell[0].slug, -cell[1], cell[0].budget))
+    slugs = [group.slug for group, _, _ in cells]
+    taken: set[str] = set()
+    for group, most, mine in cells:
+        name = group.slug if group.slug not in taken else f"{group.slug}-{group.budget}-to-{most}"
+        taken.add(name)
+        schedule = f", {group.budget} to {most:,} labels" if slugs.count(group.slug) > 1 else ""
+        members = [each for each in finished if each.outcome.fingerprint in set(mine["fingerprint"])]
+        methods = tuple(mine["method"].unique())
+        panel = Panel(name, group, mine, methods, _baseline(whole, group), tuple(members), schedule)
+        area = {method: panel.areas(method).mean() for method in panel.methods}
+        yield replace(panel, methods=tuple(sorted(area, key=lambda method: (-area[method], method))))
+
+
+def _baseline(whole: pd.DataFrame, group: Group) -> Mapping[str, float]:
+    """Of `all` as it is; its variants (`all:random_theta_0`) are methods of their own."""
+    same = whole[(whole["method"] == "all") & (whole["dataset"] == group.dataset) & (whole["bias"] == group.bias)]
+    same = same[(same["protocol"] == group.protocol) & (same["measured"] == group.measured)]
+    scores = {score: f"{group.measured}/{score}" for score in SCORES}
+    return {k: float(same[v].mean()) for k, v in scores.items() if v in same and same[v].notna().any()}

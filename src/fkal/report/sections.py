@@ -1,0 +1,95 @@
+"""The page from top to bottom."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from fkal.data.config import DataConfig
+from fkal.data.datasets import Dataset, load
+from fkal.data.errors import CorruptData, MissingData
+from fkal.plots.palette import Style
+from fkal.report.exhibit import Exhibit, Section
+from fkal.report.figures.accuracy import accuracy_exhibits
+from fkal.report.figures.class_counts import confusion_exhibit, counts_exhibit
+from fkal.report.figures.cost import COSTS, cost_exhibit, pseudo_exhibit
+from fkal.report.figures.picked_images import picked_exhibit
+from fkal.report.figures.pseudo_labels import prior_exhibit
+from fkal.report.figures.tsne import tsne_exhibit
+from fkal.report.panels import Panel
+from fkal.report.tables import evidence_exhibit, needed_exhibits, penalty_exhibit, ranking_exhibit
+
+EVIDENCE = (
+    "A method is called better only where the test says so. With one seed nothing can be concluded; with few, a "
+    "missing difference is not equality."
+)
+
+
+def sections_of(
+    panels: Sequence[Panel],
+    styles: Mapping[str, Style],
+    *,
+    accuracies: Sequence[float],
+    test: str,
+    against: str | None,
+    data_root: Path | None,
+) -> list[Section]:
+    def curves(score: str) -> list[Exhibit]:
+        return [accuracy_exhibits(panel, styles, score) for panel in panels]
+
+    tests = [evidence_exhibit(panel, test, against) for panel in panels]
+    needed = [each for panel in panels for each in needed_exhibits(panel, styles, accuracies, against)]
+    datasets = {panel.name: _dataset(panel, data_root) for panel in panels}
+    return [
+        Section("accuracy", "Accuracy", "", [*curves("accuracy"), *(ranking_exhibit(p) for p in panels)]),
+        Section("rare", "Rare and worst classes", "", [*curves("minority_accuracy"), *curves("worst_class_accuracy")]),
+        Section("labels", "Labels needed", "", needed),
+        Section("evidence", "Evidence", EVIDENCE, [*tests, penalty_exhibit(panels)]),
+        Section("cost", "Cost", "", [cost_exhibit(p, styles, unit) for unit in COSTS for p in panels]),
+        Section(
+            "pseudo",
+            "Pseudo-labels",
+            "",
+            [*(pseudo_exhibit(p, styles) for p in panels), *(prior_exhibit(p, styles) for p in panels)],
+        ),
+        Section("labeled", "What was labeled", "", [*map(counts_exhibit, panels), *_picked(panels, datasets)]),
+        Section(
+            "errors",
+            "Errors",
+            "",
+            [*map(confusion_exhibit, panels), *(tsne_exhibit(p, datasets[p.name]) for p in panels)],
+        ),
+    ]
+
+
+def _picked(panels: Sequence[Panel], datasets: Mapping[str, Dataset | str]) -> list[Exhibit]:
+    sheets = []
+    for panel in panels:
+        dataset = datasets[panel.name]
+        if isinstance(dataset, str):
+            title = f"{panel.title}: picked images"
+            sheets.append(Exhibit(f"picked-{panel.name}", title, missing=f"{title}: {dataset}."))
+        else:
+            sheets += [picked_exhibit(panel, method, dataset.train) for method in panel.methods]
+    return sheets
+
+
+def _dataset(panel: Panel, data_root: Path | None) -> Dataset | str:
+    """The images, or why there are none."""
+    if not panel.finished:
+        return "curves alone were read"
+    config = panel.finished[0].outcome.config.data
+    digests = {each.split.data_digest for each in panel.finished if each.split}
+    dataset = _loaded(config if data_root is None else replace(config, root=str(data_root)))
+    if not isinstance(dataset, str) and digests and digests != {dataset.digest}:
+        return f"the images of {dataset.name} here are others than those of the experiments"
+    return dataset
+
+
+@cache
+def _loaded(config: DataConfig) -> Dataset | str:
+    """Nothing is downloaded."""
+    try:
+        return load(config, download=False)
+    except (MissingData, CorruptData) as error:
+        return f"the images are not at hand ({' '.join(str(error).split())})"
