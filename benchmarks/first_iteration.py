@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
+from fkal.cli.progress import say
 from fkal.config import schema as config
 from fkal.config.schema import Config
-from fkal.edge.progress import say
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import prepare
 

@@ -23,7 +23,7 @@ from fkal.experiment.experiment import prepare
 
 METHODS = ("random", "varr", "coreset@fc1", "pcc", "pfk_joint", "fisher_coverage")
 RATIOS = (1, 100)
-REPORT = "from fkal.edge.cli import app; app()"
+REPORT = "from fkal.cli.main import app; app()"
 
 
 def keep_grid(out: Path, seeds: int, rounds: int, data_root: Path) -> int:

@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from fkal.cli.progress import say
 from fkal.config import schema as config
-from fkal.edge.progress import say
 from fkal.experiment.experiment import deterministic, prepare
 from fkal.runner.single import run_one
 

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from fkal.edge.cli import app
+from fkal.cli.main import app
 
 
 def picked(scratch: Path, name: str) -> list[int]:

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from typer.testing import CliRunner
 
-from fkal.edge.cli import app
+from fkal.cli.main import app
 from fkal.experiment.versions import LABEL_REVISIONS
 from fkal.pipeline import plan as planning
 from fkal.pipeline import stages

@@ -20,10 +20,10 @@ from safetensors.numpy import load_file
 from scipy import stats
 from typer.testing import CliRunner
 
+from fkal.cli.exit import MissingRuns
+from fkal.cli.main import app
 from fkal.config.schema import NAMED, Config, ConfigError
 from fkal.data.digest import bytes_digest
-from fkal.edge.answers import MissingRuns
-from fkal.edge.cli import app
 from fkal.experiment.experiment import prepare
 from fkal.models import build
 from fkal.plots.palette import looks

@@ -14,7 +14,7 @@ import torch
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from fkal.edge.cli import app
+from fkal.cli.main import app
 from fkal.runner.executors import spread
 
 QUICK = [
@@ -80,7 +80,7 @@ LONG = [*QUICK, "--method", "random", "--seeds", "0-1", "--set", "acquisition.ro
 @pytest.fixture
 def started(here):
     """A command in a terminal's manner, with its workers, once each has finished an iteration."""
-    command = [sys.executable, "-m", "fkal.edge.cli", "run", *LONG, "--jobs", "2"]
+    command = [sys.executable, "-m", "fkal.cli.main", "run", *LONG, "--jobs", "2"]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -17,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from fkal.edge.cli import app
+from fkal.cli.main import app
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1
@@ -126,7 +126,7 @@ def test_two_processes_write_to_one_server_at_once(server, tmp_path, monkeypatch
     methods = ("random", "pfk_joint")
     both = [
         subprocess.Popen(
-            [sys.executable, "-m", "fkal.edge.cli", "run", *QUICK, "--method", method, "--tracking-uri", server,
+            [sys.executable, "-m", "fkal.cli.main", "run", *QUICK, "--method", method, "--tracking-uri", server,
              "--json"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )

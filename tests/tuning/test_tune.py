@@ -15,9 +15,9 @@ from mlflow import MlflowClient
 from optuna.samplers import RandomSampler
 from typer.testing import CliRunner
 
+from fkal.cli.main import app
 from fkal.config.schema import from_assignments, from_file, merged, preset
 from fkal.config.tuned import read_tuned, write_tuned
-from fkal.edge.cli import app
 from fkal.experiment import experiment
 from fkal.results.checkpoint import StateDirectory
 from fkal.runner.expand import Sources
@@ -148,7 +148,7 @@ def test_to_apply_takes_neither_torch_nor_a_tracker(here):
         Path("params/tuned/digits.yaml"), {"train.batch_size": 12}, {**WAITING, "over": {"train.batch_size": 20}}
     )
     script = (
-        "import sys; from typer.testing import CliRunner; from fkal.edge.cli import app;"
+        "import sys; from typer.testing import CliRunner; from fkal.cli.main import app;"
         "result = CliRunner().invoke(app, ['tune', '--dataset', 'digits', '--apply']);"
         "print(result.exit_code, [name for name in ('torch', 'mlflow', 'optuna') if name in sys.modules])"
     )

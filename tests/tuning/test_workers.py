@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
-from fkal.edge.cli import app
+from fkal.cli.main import app
 from fkal.tuning.study import is_alive, is_lost, this_worker
 
 COMMAND = [
@@ -35,7 +35,7 @@ def here(tmp_path, monkeypatch, store) -> Path:
 
 
 def worker(*options: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "fkal.edge.cli", *COMMAND, *options]
+    command = [sys.executable, "-m", "fkal.cli.main", *COMMAND, *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

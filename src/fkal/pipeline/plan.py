@@ -14,13 +14,13 @@ import typer
 import yaml
 
 from fkal.atomic_files import write_whole
+from fkal.cli.exit import MissingSettings
+from fkal.cli.progress import say
 from fkal.config import schema as configuration
 from fkal.config.machine import HEARD, heard
 from fkal.config.params_file import Grid
 from fkal.config.schema import Config, ConfigError, Layer
 from fkal.data.datasets import entry_of
-from fkal.edge.answers import MissingSettings
-from fkal.edge.progress import say
 from fkal.experiment.checks import configured
 from fkal.experiment.experiment import ensemble_size
 from fkal.experiment.fingerprint import (

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import typer
 
+from fkal.cli.exit import MissingRuns, SomeFailed
+from fkal.cli.progress import say
 from fkal.config.schema import ConfigError, Layer, merged
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
-from fkal.edge.answers import MissingRuns, SomeFailed
-from fkal.edge.progress import say
 from fkal.experiment.experiment import prepare
 from fkal.pipeline.plan import Planned, planned, planned_methods
 from fkal.pipeline.publish import (

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from fkal.cli.progress import ManyBars, say
 from fkal.config.schema import Config
-from fkal.edge.progress import ManyBars, say
 from fkal.results.outcome import Outcome
 from fkal.runner import worker
 from fkal.runner.worker import GRACE_SECONDS, Report

@@ -12,12 +12,12 @@ import typer
 import yaml
 
 from fkal.acquisition import acquisition
+from fkal.cli.exit import MissingSettings
+from fkal.cli.progress import say
 from fkal.config import schema as configuration
 from fkal.config.params_file import ParamsFile, params_file
 from fkal.config.schema import Config, ConfigError, Layer
 from fkal.config.tuned import tuned_layer
-from fkal.edge.answers import MissingSettings
-from fkal.edge.progress import say
 from fkal.experiment.checks import configured
 from fkal.paths import TUNED
 

@@ -11,8 +11,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from fkal.cli.progress import Bars, say
 from fkal.config.schema import Config, ConfigError
-from fkal.edge.progress import Bars, say
 from fkal.engine.metering import Progress
 from fkal.experiment.experiment import deterministic, prepare, prepare_split
 from fkal.experiment.fingerprint import bias_name

@@ -14,10 +14,10 @@ from rich.console import Console
 from torch import get_num_threads
 
 from fkal.atomic_files import write_whole
+from fkal.cli.exit import SomeFailed, is_wrong
+from fkal.cli.progress import say
+from fkal.cli.tables import accuracy_table, plan_table
 from fkal.config.schema import Config, ConfigError, digest_of
-from fkal.edge.answers import SomeFailed, is_wrong
-from fkal.edge.progress import say
-from fkal.edge.tables import accuracy_table, plan_table
 from fkal.experiment.experiment import device_named, prepare
 from fkal.experiment.fingerprint import bias_name, experiment_name
 from fkal.results.checkpoint import StateDirectory

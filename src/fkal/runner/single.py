@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fkal.edge.progress import Bars, ShownBy
+from fkal.cli.progress import Bars, ShownBy
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment
 from fkal.results.checkpoint import StateDirectory

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Self
 
 import torch
 
+from fkal.cli.exit import INTERRUPTED
 from fkal.config.schema import Config
-from fkal.edge.answers import INTERRUPTED
 from fkal.engine.metering import Progress
 from fkal.experiment.fingerprint import experiment_name
 

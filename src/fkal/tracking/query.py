@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fkal.cli.exit import MissingRuns
 from fkal.config.schema import ConfigError
-from fkal.edge.answers import MissingRuns
 from fkal.errors import did_you_mean
 from fkal.runner.expand import seed_numbers
 from fkal.tracking.store import SQLITE, database_path, prepare_store, tracking_uri

@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from fkal.atomic_files import write_whole
-from fkal.edge.answers import MissingSettings
+from fkal.cli.exit import MissingSettings
 from fkal.paths import TUNED
 
 WAITS = re.compile(r"^(study:\n(?:[ \t]+.*\n)*?[ \t]+applied:[ \t]*)false\b", re.MULTILINE)

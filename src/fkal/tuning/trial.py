@@ -9,9 +9,9 @@ from statistics import mean
 import optuna
 from optuna.trial import Trial, TrialState
 
+from fkal.cli.exit import is_wrong
+from fkal.cli.progress import Bars, say
 from fkal.config.schema import ConfigError
-from fkal.edge.answers import is_wrong
-from fkal.edge.progress import Bars, say
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.results.checkpoint import StateDirectory, StateInUse

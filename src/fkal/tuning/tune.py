@@ -14,9 +14,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
+from fkal.cli.progress import say
 from fkal.config.schema import Config, ConfigError, merged
 from fkal.config.tuned import refuse_hand_made, tuned_path
-from fkal.edge.progress import say
 from fkal.errors import did_you_mean
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.runner import expand as configuring

@@ -7,9 +7,9 @@ from typing import Any
 from optuna.trial import TrialState
 
 from fkal.acquisition import acquisition
+from fkal.cli.progress import say
 from fkal.config.schema import Config, Layer, from_environment, merged, method_layer
 from fkal.config.tuned import nested, read_tuned, refuse_hand_made, value_at, write_tuned
-from fkal.edge.progress import say
 from fkal.experiment.checks import configured
 from fkal.experiment.fingerprint import method_name
 from fkal.paths import TUNED

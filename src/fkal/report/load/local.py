@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from fkal.edge.answers import MissingRuns
+from fkal.cli.exit import MissingRuns
 from fkal.report.experiments import Finished, Material, material_of
 from fkal.report.load.round_folders import rounds_in, weights_in
 from fkal.report.load.tracked_manifest import tracked_abouts

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from typer.testing import CliRunner
 
-from fkal.edge.cli import app
+from fkal.cli.main import app
 from fkal.results.checkpoint import StateDirectory
 from fkal.version import __version__
 
@@ -64,7 +64,7 @@ def whole(tmp_path_factory) -> dict:
 
 def test_the_version_and_help_come_without_torch():
     program = (
-        "import sys; from typer.testing import CliRunner; from fkal.edge.cli import app;"
+        "import sys; from typer.testing import CliRunner; from fkal.cli.main import app;"
         "print(CliRunner().invoke(app, ['--version']).output, CliRunner().invoke(app, ['run', '--help']).output);"
         "print([m for m in ('torch', 'mlflow', 'pandas', 'yaml') if m in sys.modules])"
     )
@@ -265,7 +265,7 @@ def test_a_killed_run_goes_on_to_the_same_end(b, moment, whole, here, monkeypatc
 
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_process_that_is_killed_for_good_is_gone_on_from(after, whole, here):
-    command = [sys.executable, "-m", "fkal.edge.cli", "run", *QUICK, "--method", "pfk"]
+    command = [sys.executable, "-m", "fkal.cli.main", "run", *QUICK, "--method", "pfk"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     mark = f"state/*/round-0{after}.json" if after else "pretrained/*.lock"
     while not list((here / "runs").glob(mark)) and process.poll() is None:

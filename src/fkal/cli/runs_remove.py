@@ -7,9 +7,9 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from fkal.cli.progress import say
+from fkal.cli.runs_table import run_table
 from fkal.config.schema import ConfigError
-from fkal.edge.progress import say
-from fkal.edge.showing_runs import run_table
 from fkal.results.checkpoint import StateDirectory
 from fkal.tracking.query import FoundRun, Wanted, all_runs, found, iterations, named, opened
 

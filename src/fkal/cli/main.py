@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from fkal.edge import runs_cli
-from fkal.edge.answers import answered
-from fkal.edge.beside import refuse_beside_apply, refuse_beside_plan
+from fkal.cli import runs as runs_cli
+from fkal.cli.exclusive import refuse_beside_apply, refuse_beside_plan
+from fkal.cli.exit import answered
 from fkal.paths import TUNED
 from fkal.version import __version__
 
@@ -146,7 +146,7 @@ def cost(
     cost, the exit code is 1. Pretraining, which methods share, is no part of it.
     """
     with answered(debug):
-        from fkal.edge import costs
+        from fkal.cli import cost as costs
         from fkal.runner import expand as configuring
 
         sources = configuring.Sources(
@@ -390,7 +390,7 @@ def grid(
 ) -> None:
     """Print a params.yaml for the pipeline: a grid of experiments, and the settings of its datasets."""
     with answered(debug):
-        from fkal.edge.gridding import grid_text
+        from fkal.cli.grid import grid_text
 
         datasets, ratios, methods = (text.split(",") for text in (dataset, ratio, method))
         typer.echo(grid_text(datasets, ratios, methods, seeds), nl=False)
@@ -491,7 +491,7 @@ KeptTracking = Annotated[
 def show(run: RunName, out: KeptOut = None, tracking_uri: KeptTracking = None, debug: Debug = False) -> None:
     """Print one finished experiment: its curve, a row an iteration, the classes that it picked."""
     with answered(debug):
-        from fkal.edge import one_run
+        from fkal.cli import show as one_run
 
         one_run.show(run, out=out, tracking=tracking_uri)
 
@@ -506,7 +506,7 @@ def compare(
 ) -> None:
     """Print two finished experiments side by side: settings that differ, curves, which images both picked."""
     with answered(debug):
-        from fkal.edge import one_run
+        from fkal.cli import show as one_run
 
         one_run.compare(first, second, out=out, tracking=tracking_uri)
 
@@ -548,7 +548,7 @@ def list_(
 ) -> None:
     """List what can be named in a configuration."""
     with answered(debug):
-        from fkal.edge import listing
+        from fkal.cli import listing
 
         listing.show(what, as_json=as_json)
 

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from typer.testing import CliRunner
 
-from fkal.edge.cli import app
+from fkal.cli.main import app
 from fkal.results.checkpoint import StateDirectory
 from fkal.tracking import query as found_runs
 from fkal.tracking.experiment_run import TrackedRun

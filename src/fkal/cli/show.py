@@ -9,8 +9,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from fkal.cli.text_plot import text_plot
 from fkal.config.schema import ConfigError
-from fkal.edge.text_plot import text_plot
 from fkal.engine.rounds import FEW_CLASSES, Round
 from fkal.errors import did_you_mean
 from fkal.report.experiments import Finished

@@ -9,9 +9,9 @@ from typing import get_args
 import pytest
 from typer.testing import CliRunner
 
+from fkal.cli.listing import NEEDS
+from fkal.cli.main import app
 from fkal.core.evidence import Evidence
-from fkal.edge.cli import app
-from fkal.edge.listing import NEEDS
 
 SETTINGS = (
     "acquisition.rounds=2",

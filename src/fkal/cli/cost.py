@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 
 from fkal.acquisition.cost import Cost
+from fkal.cli.exit import FAILED
+from fkal.cli.progress import say
+from fkal.cli.tables import cost_table
 from fkal.config.schema import Config
-from fkal.edge.answers import FAILED
-from fkal.edge.progress import say
-from fkal.edge.tables import cost_table
 from fkal.experiment.experiment import prepare
 from fkal.runner.cost import Bill, Figures, Iteration, bill_of
 from fkal.runner.expand import Sources

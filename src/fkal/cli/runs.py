@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fkal.edge.answers import answered
+from fkal.cli.exit import answered
 
 if TYPE_CHECKING:
     from fkal.tracking.query import Wanted
@@ -45,7 +45,7 @@ def list_(
         _refuse_misplaced(context)
         return
     with answered(debug):
-        from fkal.edge import showing_runs
+        from fkal.cli import runs_table as showing_runs
 
         chosen = _wanted(dataset, bias, method, seed, status, superseded)
         showing_runs.show(chosen, tracking=tracking_uri, as_json=as_json)
@@ -72,7 +72,7 @@ def rm(
     would track the experiment again; with --state they are removed too.
     """
     with answered(debug):
-        from fkal.edge import removing_runs
+        from fkal.cli import runs_remove as removing_runs
 
         chosen = _wanted(dataset, bias, method, seed, status, superseded)
         removing_runs.remove(runs or [], chosen, tracking=tracking_uri, out=out, with_state=state, yes=yes)
@@ -92,7 +92,7 @@ def export(
 ) -> None:
     """Write one row for each experiment and iteration: ids, labels used, all metrics and settings."""
     with answered(debug):
-        from fkal.edge import exporting_runs
+        from fkal.cli import runs_export as exporting_runs
 
         chosen = _wanted(dataset, bias, method, seed, status, superseded)
         exporting_runs.export(file, chosen, tracking=tracking_uri)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fkal.atomic_files import write_whole
+from fkal.cli.progress import say
 from fkal.config.schema import ConfigError
-from fkal.edge.progress import say
 from fkal.tracking.query import FoundRun, Wanted, found, iterations, opened
 
 if TYPE_CHECKING:

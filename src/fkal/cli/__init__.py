@@ -1,0 +1,1 @@
+"""The command line: options, what commands print, exit codes, progress bars."""
