@@ -1,10 +1,108 @@
+"""Real data where there are any, hand-made experiments and rounds, and an empty MLflow store: nothing is trained."""
+
 import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
+from fkal.data.config import BiasConfig, DataConfig
+from fkal.data.datasets import Dataset
+from fkal.data.images import TensorImages
+from fkal.data.splits import Split, draw_split, write_split
+from fkal.engine.rounds import Round, Selection
+from fkal.models.lenet import LeNet
+from fkal.results.checkpoint import StateDirectory
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+CLASSES = ("cat", "dog", "owl")
+BUDGET = 6
+
+
+def tiny_dataset(side: int = 8) -> Dataset:
+    def part(word: str, n: int, seed: int) -> TensorImages:
+        generator = torch.Generator().manual_seed(seed)
+        pixels = torch.randint(256, (n, 1, side, side), dtype=torch.uint8, generator=generator)
+        return TensorImages(pixels, torch.arange(n) % 3, CLASSES, mean=(0.5,), std=(0.5,), names=word)
+
+    return Dataset("tiny", part("train", 90, 0), part("test", 12, 1), "second_half")
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What tracking reads of an experiment."""
+
+    split_path: Path
+    split: Split
+    dataset: Dataset = field(default_factory=tiny_dataset)
+    name: str = "tiny-ir2-pfk_joint-s0"
+    cell: str = "tiny-ir2-pfk_joint"
+    fingerprint: str = "0123456789abcdef0123456789abcdef"
+    seed: int = 0
+    params: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "data.name": "tiny",
+            "train.lr": 0.1,
+            "train.nesterov": True,
+            "acquisition.taps": '["conv1","fc1"]',
+            "acquisition.budget": BUDGET,
+        }
+    )
+    tags: Mapping[str, str] = field(
+        default_factory=lambda: {"dataset": "tiny", "bias": "ir2", "method": "pfk_joint", "protocol": "last"}
+    )
+    protocol: str = "last"
+    model: nn.Module = field(default_factory=lambda: LeNet(1, 8, 8, 3))
+    rounds: int = 3
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+def make_stand_in(folder: Path, **changes: Any) -> StandIn:
+    dataset = tiny_dataset()
+    split = draw_split(dataset, DataConfig(name="tiny", validation_per_class=3), BiasConfig(ratio=2.0), seed=0)
+    path = folder / "tiny-ir2-s0.json"
+    write_split(split, path)
+    return replace(StandIn(path, split, dataset), **changes)
+
+
+def make_round(experiment: StandIn, b: int, *, accuracy: float | None = None) -> Round:
+    """Iteration b; equal calls give equal rounds."""
+    generator = torch.Generator().manual_seed(b)
+    indices = experiment.split.pool[(b - 1) * BUDGET : b * BUDGET]
+    labels = experiment.dataset.train.labels[indices]
+    matches = experiment.split.validation[torch.randint(9, (BUDGET,), generator=generator)]
+    return Round(
+        b=b,
+        labels_used=b * BUDGET,
+        selection=Selection(
+            indices=indices,
+            labels=labels,
+            ranks=torch.arange(BUDGET),
+            scores=torch.rand(BUDGET, generator=generator),
+            matches=matches,
+            pseudo_labels=(labels + (torch.arange(BUDGET) == 1)) % 3,
+        ),
+        metrics={
+            "test/accuracy": 0.1 + 0.2 * b + 1 / 3e9 if accuracy is None else accuracy,
+            "val/accuracy": 0.15 * b,
+            "select/minority_fraction": 1 / 3,
+            "select/targets": 9.0,
+        },
+        train_loss=(1 / 3, 0.1 * b),
+        epoch=2,
+        confusion=torch.arange(9).reshape(3, 3),
+        labeled_counts=(2 * b, 2 * b, 2 * b),
+        forward_images={"descriptors": 90, "train": 12 * b},
+        backward_images={"descriptors": 90, "train": 12 * b},
+        seconds={"descriptors": 0.25, "train": 0.5},
+        peak_memory_mb=None,
+        weights={k: torch.randn(v.shape, generator=generator) for k, v in experiment.model.state_dict().items()},
+    )
 
 
 def pytest_configure():
@@ -30,3 +128,47 @@ def no_settings_from_outside(monkeypatch):
     for name in list(os.environ):
         if name.startswith("FKAL_") or name == "MLFLOW_TRACKING_URI":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> StandIn:
+    return make_stand_in(tmp_path)
+
+
+@pytest.fixture
+def tiny_round() -> Callable[..., Round]:
+    return make_round
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What is told to the user: pass `said.append`."""
+    return []
+
+
+@pytest.fixture
+def state(tmp_path: Path, experiment: StandIn):
+    with StateDirectory(tmp_path / "out", experiment.fingerprint) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once, since its tables take a second; copied by `store`."""
+    from fkal.tracking.store import prepare_store
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    prepare_store(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_store: Path) -> str:
+    """The address of a store of its own."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"

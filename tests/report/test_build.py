@@ -40,7 +40,7 @@ from fkal.report.stats.labels_needed import needed_frame
 from fkal.results.manifest import read_about
 from fkal.runner.run import run
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PANELS = ("digits-ir1", "digits-ir20")
 
 
