@@ -14,7 +14,8 @@ from pathlib import Path
 
 from fkal.cli.progress import say
 from fkal.config import schema as config
-from fkal.experiment.experiment import deterministic, prepare
+from fkal.experiment.device import deterministic
+from fkal.experiment.experiment import prepare
 from fkal.runner.single import run_one
 
 

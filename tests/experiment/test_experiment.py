@@ -12,7 +12,8 @@ from fkal.engine.metering import Meter, Progress
 from fkal.engine.pretraining import pretrain
 from fkal.engine.rounds import Round
 from fkal.experiment.checks import refuse_infeasible
-from fkal.experiment.experiment import device_named, prepare
+from fkal.experiment.device import device_named
+from fkal.experiment.experiment import prepare
 from fkal.experiment.fingerprint import bias_name, method_name, settings_of_first_descriptors, settings_read
 from fkal.experiment.versions import LABEL_REVISIONS
 from fkal.models import head_name, members_of
