@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fkal.plots.curves import area_under_budget_curve
 from fkal.report.figures.published import known_as
 from fkal.report.stats.paired_tests import holm
+from fkal.results.curves import area_under_budget_curve
 
 ROOT = Path(__file__).resolve().parents[1]
 CURVES, PAGE = ROOT / "docs" / "results" / "curves.csv", ROOT / "docs" / "results.md"

@@ -6,39 +6,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fkal.plots.curves import (
-    area_under_budget_curve,
-    curve_figure,
-    curve_frame,
-    labels_to_reach,
-    save_curve_png,
-)
+from fkal.plots.curves import curve_figure, save_curve_png
 from fkal.plots.palette import STYLES
 
 
 def frame(*accuracies: float) -> pd.DataFrame:
     return pd.DataFrame({"labels_used": [10 * (i + 1) for i in range(len(accuracies))], "test/accuracy": accuracies})
-
-
-def test_the_area_is_the_mean_accuracy_over_the_budget():
-    assert area_under_budget_curve([10, 20, 40], [0.5, 0.7, 0.9]) == pytest.approx((6 + 16) / 30)
-    assert area_under_budget_curve([10, 30], [0.8, 0.8]) == pytest.approx(0.8)
-    assert area_under_budget_curve([10], [0.4]) == 0.4
-
-
-def test_labels_to_reach_lie_between_two_iterations():
-    assert labels_to_reach(0.9, [10, 20], [0.8, 1.0]) == pytest.approx(15)
-    assert labels_to_reach(0.9, [10, 20], [0.95, 1.0]) == 10
-    assert labels_to_reach(0.9, [10, 20], [0.5, 0.89]) is None
-    assert labels_to_reach(0.9, [10, 20, 30], [0.5, 0.9, 0.2]) == pytest.approx(20)
-
-
-def test_a_curve_has_a_row_an_iteration(experiment, tiny_round):
-    table = curve_frame([tiny_round(experiment, b) for b in (1, 2)])
-    assert table["b"].tolist() == [1, 2]
-    assert table["labels_used"].tolist() == [6, 12]
-    assert table["test/accuracy"].tolist() == [tiny_round(experiment, b).metrics["test/accuracy"] for b in (1, 2)]
-    assert curve_frame([]).empty
 
 
 def test_methods_look_the_same_in_every_figure_and_unlike_each_other():

@@ -24,8 +24,8 @@ from fkal.atomic_files import link_whole, write_whole
 from fkal.config.machine import as_planned, heard
 from fkal.config.schema import Config, ConfigError, Layer, merged
 from fkal.experiment.fingerprint import bias_name
-from fkal.plots.curves import area_under_budget_curve, curve_frame
 from fkal.results.checkpoint import StateDirectory
+from fkal.results.curves import area_under_budget_curve, curve_frame
 from fkal.results.manifest import read_about
 from fkal.results.outcome import Outcome
 from fkal.results.round_io import untimed

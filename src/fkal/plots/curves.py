@@ -1,69 +1,22 @@
-"""Budget curves: accuracy against labels used, as a table, as single numbers, as a figure."""
+"""Budget curves drawn: accuracy against labels used."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import pandas as pd
 
-from fkal.engine.rounds import FEW_CLASSES, Round
 from fkal.plots.palette import BLACK, GREY, Style, looks
+from fkal.results.curves import ACCURACY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-ACCURACY = "test/accuracy"
 PAPER_TITLE = "epoch chosen on the TEST set (authors' rule)"
-REACHED = 0.9
-
 MANY = 8
 """Beyond so many curves the legend stands beside them."""
-
-
-def curve_frame(rounds: Sequence[Round]) -> pd.DataFrame:
-    """One row an iteration: b, labels_used, the metrics by name and, of few classes, the accuracy of each."""
-    rows = [
-        {"b": r.b, "labels_used": r.labels_used, **dict(sorted(r.metrics.items())), **class_accuracies(r)}
-        for r in rounds
-    ]
-    return pd.DataFrame(rows, columns=None if rows else ["b", "labels_used"])
-
-
-def class_accuracies(finished: Round) -> dict[str, float]:
-    """`test/class_0`, ... where there are few classes; one without measured images is left out."""
-    counts = finished.confusion.sum(dim=1).tolist()
-    if len(counts) > FEW_CLASSES:
-        return {}
-    right = finished.confusion.diagonal().tolist()
-    return {
-        f"{finished.measured}/class_{k}": hits / n for k, (hits, n) in enumerate(zip(right, counts, strict=True)) if n
-    }
-
-
-def area_under_budget_curve(labels: Sequence[int], accuracies: Sequence[float]) -> float:
-    """The mean accuracy over the budget: the trapezoid area over labels used / the range of labels used.
-
-    With a single iteration it is that one's accuracy. Comparable between runs of one schedule of labels.
-    """
-    if len(labels) == 1:
-        return float(accuracies[0])
-    points = list(zip(labels, accuracies, strict=True))
-    area = sum((n1 - n0) * (a0 + a1) / 2 for (n0, a0), (n1, a1) in pairwise(points))
-    return float(area / (labels[-1] - labels[0]))
-
-
-def labels_to_reach(accuracy: float, labels: Sequence[int], accuracies: Sequence[float]) -> float | None:
-    """The fewest labels with this accuracy, interpolated between iterations; None if it is never reached."""
-    points = list(zip(labels, accuracies, strict=True))
-    if points and points[0][1] >= accuracy:
-        return float(points[0][0])
-    for (n0, a0), (n1, a1) in pairwise(points):
-        if a1 >= accuracy:
-            return n0 + (n1 - n0) * (accuracy - a0) / (a1 - a0)
-    return None
 
 
 def curve_figure(

@@ -13,7 +13,6 @@ import typer
 from fkal.atomic_files import write_whole
 from fkal.config.schema import NAMED, ConfigError
 from fkal.errors import did_you_mean
-from fkal.plots.curves import ACCURACY
 from fkal.plots.palette import looks
 from fkal.plots.style import png_bytes, style, svg_bytes
 from fkal.report.exhibit import Exhibit
@@ -24,6 +23,7 @@ from fkal.report.panels import Panel, labels_whole_pool, panels_of
 from fkal.report.reproducibility import experiments_exhibit, figures_exhibit, recipes
 from fkal.report.sections import sections_of
 from fkal.report.stats.paired_tests import TESTS
+from fkal.results.curves import ACCURACY
 
 CURVE = ["dataset", "bias", "method", "labels_used"]
 

@@ -8,8 +8,9 @@ from functools import cached_property
 import pandas as pd
 
 from fkal.config.schema import NAMED, ConfigError
-from fkal.plots.curves import PAPER_TITLE, area_under_budget_curve
+from fkal.plots.curves import PAPER_TITLE
 from fkal.report.experiments import Finished, Material
+from fkal.results.curves import area_under_budget_curve
 from fkal.results.outcome import Group
 
 SAME = ["dataset", "bias", "protocol", "measured", "budget", "most"]

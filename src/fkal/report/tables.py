@@ -51,7 +51,7 @@ def needed_exhibits(
         Exhibit(
             f"labels-{panel.name}",
             f"{panel.title}: labels needed",
-            f"Interpolated between iterations; {MEAN}.",
+            f"Interpolated between rounds; {MEAN}. ≤: the first batch is enough for a seed, and fewer labels might do.",
             figure=needed_figure(panel, needed, styles),
             numbers=needed,
             shown=Shown(head, rows),
@@ -61,7 +61,8 @@ def needed_exhibits(
             f"savings-{panel.name}",
             f"{panel.title}: labels saved",
             f"Of the labels that the baseline needs, over common seeds; {MEAN}. ≥: a seed of the baseline does not get "
-            "there within its budget and is held to need all of it.",
+            "there within its budget and is held to need all of it, or the method's first batch is enough. ≤: the "
+            "baseline's first batch is enough. unknown: both hold.",
             numbers=savings,
             shown=Shown(["method", "baseline", "at", "fewer labels"], saved, 2),
             folded=True,
@@ -108,13 +109,16 @@ def _panels_worth(n: int) -> str:
 def _labels(row: dict[str, float]) -> str:
     if row["reached_by"] < row["seeds"]:
         return f"{row['reached_by']:.0f} of {row['seeds']:.0f} seeds get there" if row["reached_by"] else MISSING
-    return with_interval(row["labels"], row["low"], row["high"], count)
+    bound = "≤ " if row["at_most"] else ""
+    return bound + with_interval(row["labels"], row["low"], row["high"], count)
 
 
 def _saved(row: dict[str, float]) -> list[str]:
-    least = "≥ " if row["at_least"] else ""
-    saved = with_interval(row["saving"], row["low"], row["high"], lambda part: f"{percent(part)} %")
-    return [str(row["method"]), str(row["baseline"]), f"{percent(row['accuracy'])} %", least + saved]
+    named = [str(row["method"]), str(row["baseline"]), f"{percent(row['accuracy'])} %"]
+    if pd.isna(row["saving"]):
+        return [*named, "unknown"]
+    bound = "≥ " if row["at_least"] else "≤ " if row["at_most"] else ""
+    return [*named, bound + with_interval(row["saving"], row["low"], row["high"], lambda part: f"{percent(part)} %")]
 
 
 def _pair_row(pair: Pair) -> list[str]:

@@ -22,6 +22,7 @@ from fkal.experiment.device import device_named
 from fkal.experiment.experiment import prepare
 from fkal.experiment.fingerprint import bias_name, experiment_name
 from fkal.results.checkpoint import StateDirectory
+from fkal.results.curves import curve_frame
 from fkal.results.outcome import Group, Outcome, by_cell, group_of
 from fkal.runner.executors import side_by_side, spread
 from fkal.runner.prepare import refuse_unusable
@@ -163,7 +164,7 @@ def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | 
     """
     import pandas as pd
 
-    from fkal.plots.curves import PAPER_TITLE, curve_frame, save_curve_png
+    from fkal.plots.curves import PAPER_TITLE, save_curve_png
 
     same = digest_of(sorted(outcome.fingerprint for outcome in members))[:6]
     path = out / "curves" / f"{group.slug}-{same}.png"

@@ -17,8 +17,9 @@ from torch import nn
 from fkal.data.datasets import Dataset
 from fkal.engine.rounds import Round
 from fkal.experiment.shared_files import Say
-from fkal.plots import curves
+from fkal.plots.curves import PAPER_TITLE, save_run_png
 from fkal.results.checkpoint import StateDirectory
+from fkal.results.curves import REACHED, area_under_budget_curve, curve_frame, labels_to_reach
 from fkal.tracking.artifacts import write_round_files
 from fkal.tracking.dataset_inputs import dataset_inputs
 from fkal.tracking.metrics import Point, child_points, nested, param_text, parent_points, round_digest
@@ -268,10 +269,11 @@ class TrackedRun:
     def _summary(self) -> list[Point]:
         labels = [past.labels_used for past in self._rounds]
         accuracies = [past.metrics[f"{past.measured}/accuracy"] for past in self._rounds]
+        needed = labels_to_reach(REACHED, labels, accuracies)  # a bound is no figure to compare runs by
         figures = {
-            "summary/aubc": curves.area_under_budget_curve(labels, accuracies),
+            "summary/aubc": area_under_budget_curve(labels, accuracies),
             "summary/final_accuracy": accuracies[-1],
-            "summary/labels_to_90pct": curves.labels_to_reach(curves.REACHED, labels, accuracies),
+            "summary/labels_to_90pct": None if needed is None or needed.at_most else needed.labels,
             "summary/energy_wh": None if None in self._energy else sum(e for e in self._energy if e is not None),
         }
         return [Point(name, value, labels[-1]) for name, value in figures.items() if value is not None]
@@ -293,11 +295,11 @@ class TrackedRun:
         self._client.log_text(self.run_id, text, "params.yaml")
 
     def _log_curve(self) -> None:
-        frame = curves.curve_frame(self._rounds)
-        paper = f"\n{curves.PAPER_TITLE}" if self._experiment.protocol == "paper" else ""
+        frame = curve_frame(self._rounds)
+        paper = f"\n{PAPER_TITLE}" if self._experiment.protocol == "paper" else ""
         with tempfile.TemporaryDirectory() as folder:
             frame.to_csv(Path(folder) / "curve.csv", index=False)
-            curves.save_run_png(
+            save_run_png(
                 Path(folder) / "curve.png",
                 frame,
                 f"{self._experiment.name}{paper}",

@@ -8,7 +8,7 @@ from typing import Literal
 from fkal.config.schema import ConfigError
 from fkal.engine.rounds import Round
 from fkal.errors import did_you_mean
-from fkal.plots.curves import area_under_budget_curve
+from fkal.results.curves import area_under_budget_curve
 from fkal.runner.cost import PHASES
 
 ACCURACY = "holdout/accuracy"

@@ -20,7 +20,10 @@ TICKS = 4  # of so small an axis, whose numbers would touch each other
 
 
 def needed_figure(panel: Panel, needed: pd.DataFrame, styles: Mapping[str, Style]) -> "Figure | None":
-    """Axes for each accuracy; a method stands where all its seeds get there. None where no method does."""
+    """Axes for each accuracy, with the methods whose seeds all get there; None where no method's do.
+
+    An upper bound is a hollow mark with a dotted line towards 0.
+    """
     from matplotlib.ticker import MaxNLocator
 
     known = needed.dropna(subset=["labels"])
@@ -33,7 +36,10 @@ def needed_figure(panel: Panel, needed: pd.DataFrame, styles: Mapping[str, Style
         for row in known[known["accuracy"] == accuracy].to_dict("records"):
             colour, marker, _ = styles[row["method"]]
             y = methods.index(row["method"])
-            each.plot([row["labels"]], [y], color=colour, marker=marker, linestyle="")
+            filled = {"markerfacecolor": "none"} if row["at_most"] else {}
+            each.plot([row["labels"]], [y], color=colour, marker=marker, linestyle="", **filled)
+            if row["at_most"]:
+                each.plot([0, row["labels"]], [y, y], color=colour, linewidth=1.0, linestyle=":")
             if pd.notna(row["low"]):
                 each.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.2)
         each.set_title(f"{percent(accuracy)} %", fontsize=9)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from fkal.config.schema import ConfigError
-from fkal.plots.curves import ACCURACY
 from fkal.report.experiments import Material
 from fkal.report.panels import ONCE, with_groups
+from fkal.results.curves import ACCURACY
 
 NEEDED = ("dataset", "bias", "protocol", "method", "seed", "b", "labels_used")
 MEASURED = (ACCURACY, "holdout/accuracy")

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fkal.plots.curves import labels_to_reach
 from fkal.report.panels import Panel
+from fkal.results.curves import labels_to_reach
 
 CONFIDENCE = 0.95
 FEWEST = 3
@@ -29,11 +29,15 @@ class Interval(NamedTuple):
     high: float | None
 
 
-def reached(panel: Panel, method: str, accuracy: float) -> pd.Series:
-    """Labels by seed, interpolated between iterations; NaN for a seed that does not get there."""
+def reached(panel: Panel, method: str, accuracy: float) -> pd.DataFrame:
+    """`labels` and `at_most` by seed: interpolated between rounds, NaN for a seed that does not get there.
+
+    With `at_most` the curve starts at or above the accuracy, so that fewer labels might do.
+    """
     table = panel.by_seed(method, panel.accuracy)
     found = {seed: labels_to_reach(accuracy, table.index.tolist(), table[seed].tolist()) for seed in table}
-    return pd.Series(found, dtype=float)
+    rows = [(np.nan, False) if each is None else (each.labels, each.at_most) for each in found.values()]
+    return pd.DataFrame(rows, index=list(found), columns=["labels", "at_most"])
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -47,45 +51,54 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def needed_frame(panel: Panel, accuracies: Sequence[float]) -> pd.DataFrame:
-    """One row a method and accuracy; without a mean where not every seed gets there."""
+    """One row per method and accuracy; without a mean where not every seed gets there.
+
+    With `at_most` a seed's curve starts at or above the accuracy: the mean is an upper bound and has no interval.
+    """
     rows = []
     for method in panel.methods:
         for accuracy in accuracies:
-            labels = reached(panel, method, accuracy)
+            needed = reached(panel, method, accuracy)
+            labels, at_most = needed["labels"], bool(needed["at_most"].any())
             known = interval(labels.tolist()) if labels.notna().all() else Interval(np.nan, None, None)
-            rows.append((method, accuracy, int(labels.notna().sum()), len(labels), *known))
-    return pd.DataFrame(rows, columns=["method", "accuracy", "reached_by", "seeds", "labels", "low", "high"])
+            ends = (None, None) if at_most else known[1:]
+            rows.append((method, accuracy, int(labels.notna().sum()), len(labels), known.mean, *ends, at_most))
+    return pd.DataFrame(rows, columns=["method", "accuracy", "reached_by", "seeds", "labels", "low", "high", "at_most"])
 
 
 def savings_frame(panel: Panel, accuracies: Sequence[float], against: str | None = None) -> pd.DataFrame:
-    """One row a method, baseline and accuracy that the method's seeds all reach: the fraction of labels saved.
+    """One row per method, baseline and accuracy that all seeds of the method reach: the fraction of labels saved.
 
-    Taken seed by seed over the seeds that both have. Where the baseline never gets there (`at_least`), it is held to
-    need the whole budget, so the saving is no smaller than this. Baselines are all other methods, or `against` alone,
-    but none that knows the pool's labels.
+    Taken seed by seed over the seeds that both have. `at_least`: the baseline never gets there and is held to need
+    the whole budget, or the method's curve starts above the accuracy; the saving is no smaller than this. `at_most`:
+    the baseline's curve starts above the accuracy; the saving is no larger. Where both hold nothing is known, and the
+    saving is NaN. Baselines are all other methods, or `against` alone, but none that knows the pool's labels.
     """
     baselines = [against] if against in panel.methods else [m for m in panel.methods if not m.startswith(KNOWS_LABELS)]
     rows = []
     for accuracy in accuracies:
-        labels = {method: reached(panel, method, accuracy) for method in panel.methods}
+        needed = {method: reached(panel, method, accuracy) for method in panel.methods}
         for method in panel.methods:
             for baseline in baselines:
-                if baseline != method and labels[method].notna().all():
-                    rows += _saving(panel, labels, method, baseline, accuracy)
-    columns = ["method", "baseline", "accuracy", "seeds", "saving", "low", "high", "at_least"]
+                if baseline != method and needed[method]["labels"].notna().all():
+                    rows += _saving(panel, needed, method, baseline, accuracy)
+    columns = ["method", "baseline", "accuracy", "seeds", "saving", "low", "high", "at_least", "at_most"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _saving(
-    panel: Panel, labels: dict[str, pd.Series], method: str, baseline: str, accuracy: float
+    panel: Panel, needed: dict[str, pd.DataFrame], method: str, baseline: str, accuracy: float
 ) -> list[tuple[object, ...]]:
     """Without an interval where it is a bound."""
-    common = labels[method].index.intersection(labels[baseline].index)
+    common = needed[method].index.intersection(needed[baseline].index)
     if not len(common):
         return []
-    theirs = labels[baseline][common]
-    at_least = bool(theirs.isna().any())
+    ours, theirs = needed[method].loc[common], needed[baseline].loc[common]
+    at_least = bool(theirs["labels"].isna().any() or ours["at_most"].any())
+    at_most = bool(theirs["at_most"].any())
+    if at_least and at_most:
+        return [(method, baseline, accuracy, len(common), np.nan, None, None, at_least, at_most)]
     budget = float(panel.of(baseline)["labels_used"].max())
-    part, low, high = interval((labels[method][common] / theirs.fillna(budget)).tolist())
-    ends = (None, None) if at_least or low is None or high is None else (1 - high, 1 - low)
-    return [(method, baseline, accuracy, len(common), 1 - part, *ends, at_least)]
+    part, low, high = interval((ours["labels"] / theirs["labels"].fillna(budget)).tolist())
+    ends = (None, None) if at_least or at_most or low is None or high is None else (1 - high, 1 - low)
+    return [(method, baseline, accuracy, len(common), 1 - part, *ends, at_least, at_most)]
