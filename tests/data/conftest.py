@@ -37,11 +37,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny_images() -> Callable[..., TensorImages]:
     """n images of 4 classes whose pixels tell their index."""
 
-    def make(n: int = 40, augmentation: str = "none", channels: int = 3) -> TensorImages:
+    def make(
+        n: int = 40, augmentation: str = "none", channels: int = 3, labels: torch.Tensor | None = None
+    ) -> TensorImages:
+        labels = torch.arange(n) % 4 if labels is None else labels
         pixels = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, channels, 6, 6).clone()
-        return TensorImages(
-            pixels, torch.arange(n) % 4, "abcd", mean=(0.5,), std=(0.5,), names="train", augmentation=augmentation
-        )
+        return TensorImages(pixels, labels, "abcd", mean=(0.5,), std=(0.5,), names="train", augmentation=augmentation)
 
     return make
 

@@ -101,9 +101,28 @@ def test_an_unknown_cut_rule_is_refused():
 
 
 def test_rare_classes_are_named_also_where_nothing_is_cut():
-    assert rare_classes(4, BiasConfig(), (2, 3)) == (2, 3)
-    assert rare_classes(5, BiasConfig(kind="long_tail", ratio=10.0), ()) == (3, 4)
-    assert rare_classes(4, BiasConfig(kind="by_hand", fractions={0: 0.5, 1: 1.0}), ()) == (0,)
+    assert rare_classes(BiasConfig(), (2, 3), [9] * 4, [1] * 4) == (2, 3)
+    assert rare_classes(BiasConfig(kind="long_tail", ratio=10.0), (), [9] * 5, [1] * 5) == (3, 4)
+    assert rare_classes(BiasConfig(kind="by_hand", fractions={0: 0.5, 1: 1.0}), (), [9] * 4, [1] * 4) == (0,)
+
+
+@pytest.mark.parametrize(
+    ("pool", "validation", "rare"),
+    [
+        ([12, 300], [5, 5], (0,)),
+        ([300, 12], [5, 5], (1,)),
+        ([25, 75], [5, 5], ()),  # just half of its share of validation
+        ([24, 76], [5, 5], (0,)),
+        ([4, 16], [9, 1], (0,)),
+        ([0, 7, 7], [2, 2, 2], (0,)),
+    ],
+)
+def test_of_a_pool_that_is_left_as_it_is_rare_are_those_below_half_of_their_share_of_validation(pool, validation, rare):
+    assert rare_classes(BiasConfig(kind="none"), (), pool, validation) == rare
+
+
+def test_a_bias_of_none_keeps_every_image():
+    assert keep_counts(torch.tensor([12, 300]), BiasConfig(kind="none"), (0,)).tolist() == [12, 300]
 
 
 def test_a_pool_holds_what_the_counts_say_in_order_and_by_seed():

@@ -39,6 +39,8 @@ def test_data_settings_that_make_no_sense_are_refused_with_a_way_out(settings, m
         ({"kind": "by_hand", "fractions": {-1: 0.5}}, "count from 0"),
         ({"fractions": {1: 0.5}}, "set kind=by_hand"),
         ({"kind": "long_tail", "cut": (1,)}, "leave cut unset"),
+        ({"kind": "none", "ratio": 2.0}, "leaves the pool as it is"),
+        ({"kind": "none", "cut": (1,)}, "leave cut unset"),
         ({"cut": ()}, "leave cut unset"),
         ({"cut": (1, 1)}, "each named once"),
         ({"cut": (-1,)}, "count from 0"),

@@ -60,6 +60,25 @@ def test_rare_classes_are_the_ones_that_would_be_cut_at_ratio_1(dataset):
     assert whole.class_counts["pool"] == [18] * 4
 
 
+def test_rare_classes_of_a_pool_that_is_left_as_it_is_follow_from_its_counts(tiny_images):
+    labels = torch.tensor([0] * 60 + [1] * 12 + [2] * 60 + [3] * 50)
+    dataset = Dataset("tiny", tiny_images(182, labels=labels), tiny_images(20), "random_half")
+    drawn = draw_split(dataset, DATA, BiasConfig(kind="none"), 0)
+    assert drawn.class_counts["pool"] == [58, 10, 58, 48]
+    assert drawn.cut == (1,)
+
+
+def test_rare_classes_may_be_named(dataset):
+    data = DataConfig(validation_per_class=2, rare=(dataset.classes[3], dataset.classes[0]))
+    assert draw_split(dataset, data, BiasConfig(ratio=4.0), 0).cut == (0, 3)
+
+
+def test_a_rare_class_that_no_class_is_named_after_is_refused_with_the_names(dataset):
+    data = DataConfig(validation_per_class=2, rare=("defekt",))
+    with pytest.raises(ValueError, match=r"no class has this name; .*classes: "):
+        draw_split(dataset, data, BiasConfig(ratio=4.0), 0)
+
+
 def test_cut_classes_may_be_listed(dataset):
     assert draw_split(dataset, DATA, BiasConfig(ratio=4.0, cut=(0,)), 0).class_counts["pool"] == [13, 18, 18, 18]
 

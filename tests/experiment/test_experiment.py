@@ -380,6 +380,7 @@ def test_a_model_without_a_head_to_leave_random_is_refused(tmp_path):
         (("bias.ratio=1000001",), "ir1000001"),
         (("bias.cut=[0]",), "ir20-cut"),
         (("bias.kind=long_tail", "bias.ratio=2.5"), "longtail2.5"),
+        (("bias.kind=none", "bias.ratio=1"), "natural"),
         (("bias.kind=by_hand", "bias.ratio=1", "bias.fractions={3: 0.5}"), "byhand-"),
     ],
 )

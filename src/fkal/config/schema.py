@@ -99,8 +99,9 @@ class Config(BaseModel):
 
 
 def about_data(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of `data` that bears on the result; where the files lie does not."""
-    return {k: v for k, v in tree["data"].items() if k not in ("root", "folder", "workers")}
+    """The part of `data` that bears on the result; where the files lie does not, nor rare classes that nobody named."""
+    left_out = ("root", "folder", "workers", *(("rare",) if tree["data"].get("rare") is None else ()))
+    return {k: v for k, v in tree["data"].items() if k not in left_out}
 
 
 def digest_of(value: Any) -> str:

@@ -20,9 +20,15 @@ def cut_classes(n_classes: int, rule: str, generator: torch.Generator) -> tuple[
     return CUT_RULES[rule](n_classes, generator)
 
 
-def rare_classes(n_classes: int, bias: BiasConfig, cut: Sequence[int]) -> tuple[int, ...]:
-    """The under-represented classes, also where a ratio of 1 leaves them whole, so that runs compare."""
-    return RARE[bias.kind](n_classes, bias, cut)
+def rare_classes(
+    bias: BiasConfig, cut: Sequence[int], pool: Sequence[int], validation: Sequence[int]
+) -> tuple[int, ...]:
+    """The under-represented classes, given the images per class in pool and validation.
+
+    A bias of `imbalance` names those that it cuts, also at a ratio of 1, so that runs compare. A pool that is left as
+    it is has those whose share of the pool is below half of their share of validation.
+    """
+    return RARE[bias.kind](bias, cut, pool, validation)
 
 
 def keep_counts(counts: Int64[Tensor, " d"], bias: BiasConfig, cut: Sequence[int]) -> Int64[Tensor, " d"]:
@@ -112,6 +118,10 @@ def _by_hand(counts: list[int], bias: BiasConfig, cut: Sequence[int]) -> list[in
     return kept
 
 
+def _whole(counts: list[int], bias: BiasConfig, cut: Sequence[int]) -> list[int]:
+    return counts
+
+
 def _exact(number: float) -> Fraction:
     """The decimal that the user wrote: 0.29 of 100 is 29, not 28."""
     return Fraction(str(number))
@@ -125,16 +135,25 @@ def _random_half(n_classes: int, generator: torch.Generator) -> tuple[int, ...]:
     return tuple(sorted(torch.randperm(n_classes, generator=generator)[: n_classes // 2].tolist()))
 
 
-def _cut_given(n_classes: int, bias: BiasConfig, cut: Sequence[int]) -> tuple[int, ...]:
+def _cut_given(bias: BiasConfig, cut: Sequence[int], pool: Sequence[int], validation: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(cut))
 
 
-def _tail_half(n_classes: int, bias: BiasConfig, cut: Sequence[int]) -> tuple[int, ...]:
-    return tuple(range(n_classes - n_classes // 2, n_classes))
+def _tail_half(bias: BiasConfig, cut: Sequence[int], pool: Sequence[int], validation: Sequence[int]) -> tuple[int, ...]:
+    return tuple(range(len(pool) - len(pool) // 2, len(pool)))
 
 
-def _thinned(n_classes: int, bias: BiasConfig, cut: Sequence[int]) -> tuple[int, ...]:
+def _thinned(bias: BiasConfig, cut: Sequence[int], pool: Sequence[int], validation: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(c for c, fraction in (bias.fractions or {}).items() if fraction < 1))
+
+
+def _scarce(bias: BiasConfig, cut: Sequence[int], pool: Sequence[int], validation: Sequence[int]) -> tuple[int, ...]:
+    """In whole numbers: 2 n_c / n < m_c / m."""
+    return tuple(
+        c
+        for c, (here, wanted) in enumerate(zip(pool, validation, strict=True))
+        if 2 * here * sum(validation) < wanted * sum(pool)
+    )
 
 
 def _refuse_unknown_classes(field: str, named: Sequence[int], n_classes: int) -> None:
@@ -151,9 +170,11 @@ KEPT: dict[str, Callable[[list[int], BiasConfig, Sequence[int]], list[int]]] = {
     "imbalance": _imbalanced,
     "long_tail": _long_tailed,
     "by_hand": _by_hand,
+    "none": _whole,
 }
-RARE: dict[str, Callable[[int, BiasConfig, Sequence[int]], tuple[int, ...]]] = {
+RARE: dict[str, Callable[[BiasConfig, Sequence[int], Sequence[int], Sequence[int]], tuple[int, ...]]] = {
     "imbalance": _cut_given,
     "long_tail": _tail_half,
     "by_hand": _thinned,
+    "none": _scarce,
 }

@@ -20,6 +20,7 @@ class DataConfig:
     folder: str | None = None  # the ImageFolder tree of name="folder", relative to root unless absolute
     image_size: int | None = None  # None: the dataset's own
     validation_per_class: int = 30
+    rare: tuple[str | int, ...] | None = None  # names of the rare classes; None: those that the bias makes rare
     mean: tuple[float, ...] | None = None  # of pixels in [0, 1], a value a channel; None: the dataset's own
     std: tuple[float, ...] | None = None
     workers: int = 2  # that decode image files; 0: in this process
@@ -36,6 +37,7 @@ class DataConfig:
             _refuse_below("image_size", self.image_size, 1)
             if self.image_size > LARGEST:
                 raise ValueError(f"image_size: {self.image_size}: too large; give {LARGEST} pixels or less")
+        _refuse_unless_rare_fits(self.rare)
         if self.std is not None and not all(math.isfinite(s) and s > 0 for s in self.std):
             raise ValueError(f"std: {list(self.std)}: pixels are divided by it; give positive numbers")
         if self.mean is not None and not all(math.isfinite(m) for m in self.mean):
@@ -44,18 +46,18 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class BiasConfig:
-    """How the pool's class distribution is bent: by an imbalance ratio, a long tail, or by hand."""
+    """How the pool's class distribution is bent: by an imbalance ratio, a long tail, by hand, or not at all."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
-    kind: Literal["imbalance", "long_tail", "by_hand"] = "imbalance"
+    kind: Literal["imbalance", "long_tail", "by_hand", "none"] = "imbalance"
     ratio: float = 1.0  # the protocol's ir; of a long tail, head to tail
     cut: tuple[int, ...] | None = None  # classes that lose images; None: the dataset's rule
     fractions: dict[int, float] | None = None  # class -> the part that stays, of kind="by_hand"
 
     def __post_init__(self) -> None:
-        if self.kind not in ("imbalance", "long_tail", "by_hand"):
-            raise ValueError(f"kind: {self.kind!r}: not a bias; choose imbalance, long_tail or by_hand")
+        if self.kind not in ("imbalance", "long_tail", "by_hand", "none"):
+            raise ValueError(f"kind: {self.kind!r}: not a bias; choose imbalance, long_tail, by_hand or none")
         if not (math.isfinite(self.ratio) and self.ratio >= 1):
             raise ValueError(
                 f"ratio: {self.ratio}: it is (images of kept classes) : (images of cut ones); give 1 or more"
@@ -76,9 +78,19 @@ def _refuse_unless_folder_fits(name: str, folder: str | None) -> None:
         raise ValueError(f"folder: {folder!r}: only name=folder reads it, not name={name}; set name=folder")
 
 
+def _refuse_unless_rare_fits(rare: tuple[str | int, ...] | None) -> None:
+    if rare is None:
+        return
+    names = [str(name) for name in rare]
+    if not names or "" in names or len(set(names)) < len(names):
+        raise ValueError(f"rare: {list(rare)}: give names of classes, each once, or leave rare unset")
+
+
 def _refuse_unless_fractions_fit(kind: str, ratio: float, fractions: dict[int, float] | None) -> None:
     if kind == "by_hand" and not fractions:
         raise ValueError("fractions: not set: kind=by_hand needs them; give, for example, {5: 0.1, 6: 0.1}")
+    if kind == "none" and ratio != 1:
+        raise ValueError(f"ratio: {ratio}: kind=none leaves the pool as it is; set bias.ratio=1 or bias.kind=imbalance")
     if kind == "by_hand" and ratio != 1:
         raise ValueError(f"ratio: {ratio}: kind=by_hand goes by fractions alone; set bias.ratio=1")
     if kind != "by_hand" and fractions is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from fkal.data.config import BiasConfig, DataConfig
 from fkal.data.datasets import Dataset
 from fkal.data.digest import DIGEST_LENGTH, bytes_digest
 from fkal.data.errors import CorruptSplit, ForeignSplit
+from fkal.errors import did_you_mean, shortened
 
 __all__ = ["CorruptSplit", "ForeignSplit", "Split", "check_split", "draw_split", "read_split", "write_split"]
 
@@ -62,13 +63,25 @@ def draw_split(dataset: Dataset, data: DataConfig, bias: BiasConfig, seed: int) 
     rest = _complement(validation, len(labels))
     kept = biased_pool(labels[rest], bias, cut, stream(seed, "split", "pool"), n_classes=n_classes)
     parts = {"pool": rest[kept], "validation": validation, "test": torch.arange(len(dataset.test))}
+    counts = _class_counts(parts, dataset)
     return Split(
         **parts,
         recipe=_recipe(dataset.name, data, bias, cut, seed),
-        cut=rare_classes(n_classes, bias, cut),
+        cut=_named(data.rare, dataset.classes) or rare_classes(bias, cut, counts["pool"], counts["validation"]),
         data_digest=dataset.digest,
-        class_counts=_class_counts(parts, dataset),
+        class_counts=counts,
     )
+
+
+def _named(rare: Sequence[str | int] | None, classes: tuple[str, ...]) -> tuple[int, ...]:
+    """The classes of these names, sorted; none where none are named. A number is the name that it reads as."""
+    unknown = [name for name in map(str, rare or ()) if name not in classes]
+    if unknown:
+        raise ValueError(
+            f"rare: {unknown[0]!r}: no class has this name; {did_you_mean(unknown[0], classes)}"
+            f"classes: {shortened(classes)}"
+        )
+    return tuple(sorted(classes.index(str(name)) for name in rare or ()))
 
 
 def hold_out(

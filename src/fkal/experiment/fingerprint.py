@@ -18,13 +18,15 @@ from fkal.models import MODELS
 
 
 def bias_name(bias: BiasConfig) -> str:
-    """`ir100`, `longtail100`, or `byhand-` and a digest; classes cut by hand add theirs."""
+    """`ir100`, `longtail100`, `natural`, or `byhand-` and a digest; classes cut by hand add theirs."""
     match bias.kind:
         case "imbalance":
             cut = "" if bias.cut is None else f"-cut{digest_of(sorted(bias.cut))[:6]}"
             return f"ir{bias.ratio:.15g}{cut}"
         case "long_tail":
             return f"longtail{bias.ratio:.15g}"
+        case "none":
+            return "natural"
     fractions = {str(k): v for k, v in sorted((bias.fractions or {}).items())}
     return f"byhand-{digest_of(fractions)[:6]}"
 
@@ -160,7 +162,8 @@ def split_key(config: Config, data_digest: str) -> str:
         "validation_per_class": config.data.validation_per_class,
         "data": data_digest,
     }
-    return digest_of(recipe)
+    named = {} if config.data.rare is None else {"rare": sorted(map(str, config.data.rare))}
+    return digest_of({**recipe, **named})
 
 
 def about_descriptors(config: Config, data_digest: str, device: torch.device) -> dict[str, Any]:

@@ -111,7 +111,9 @@ def labels_whole_pool(method: str) -> bool:
 
 
 def bias_words(bias: str) -> str:
-    """`ir = 100` of `ir100`, `long tail = 100` of `longtail100`."""
+    """`ir = 100` of `ir100`, `long tail = 100` of `longtail100`, `no bias added` of `natural`."""
+    if bias == "natural":
+        return "no bias added"
     ratio = re.fullmatch(r"(ir|longtail)([\d.]+)(.*)", bias)
     return f"{BIASES[ratio[1]]} = {ratio[2]}{ratio[3]}" if ratio else bias
 
