@@ -15,7 +15,39 @@ def test_core_and_engine_need_neither_tracker_nor_configuration_library():
     absent = ("pydantic", "mlflow", "typer", "rich", "yaml", "pandas", "filelock", "safetensors")
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"
-        "import fkal.engine.loop, fkal.engine.pretraining, fkal.acquisition, fkal.data.splits, fkal.models"
+        "import fkal.engine.loop, fkal.engine.pretraining, fkal.acquisition.registry\n"
+        "import fkal.data.splits, fkal.models.registry"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
+
+
+def test_settings_names_and_tables_need_no_torch():
+    """What a command knows before it computes: everything but the settings' own libraries stays unimported."""
+    heavy = ("torch", "torchvision", "numpy", "mlflow", "optuna", "pandas", "sklearn")
+    modules = (
+        "fkal.config.schema",
+        "fkal.config.params_file",
+        "fkal.config.tuned",
+        "fkal.config.method_spec",
+        "fkal.config.machine",
+        "fkal.experiment.names",
+        "fkal.acquisition.cost",
+        "fkal.data.registry",
+        "fkal.engine.progress",
+    )
+    program = (
+        f"import sys, {', '.join(modules)}\n"
+        "from fkal.acquisition.registry import acquisition\n"
+        "from fkal.config.layers import from_file, merged, preset\n"
+        "from fkal.config.method_spec import method_layer\n"
+        "from fkal.data.registry import entry_of\n"
+        "from fkal.experiment.names import experiment_name, settings_of_first_descriptors, settings_read\n"
+        "from fkal.models.settings import known_model\n"
+        "config = merged([from_file(preset('mnist'), 'mnist'), method_layer('pfk_trace:sum:k16@conv2')])\n"
+        "experiment_name(config), settings_read(config), settings_of_first_descriptors(config)\n"
+        "acquisition(config.acquisition.name).cost('trace', members=1), entry_of('svhn'), known_model('resnet18')\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (told.stdout, told.stderr) == ("[]\n", "")

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fkal.acquisition import ACQUISITIONS
+from fkal.acquisition.registry import ACQUISITIONS
 from fkal.core.kernels import R_ZG
-from fkal.core.pseudo_labels import PSEUDO_LABELS
+from fkal.core.labels import PSEUDO_LABELS
 from fkal.data.images import TensorImages
 from fkal.engine.gathering import Gathering
 from fkal.engine.loop import ActiveLearning, Method, Problem
 from fkal.engine.metering import Meter
-from fkal.engine.training import TrainConfig
-from fkal.engine.vaal import VaalConfig
-from fkal.models import Ensemble, build
+from fkal.engine.settings import TrainConfig, VaalConfig
+from fkal.models.ensemble import Ensemble
+from fkal.models.registry import build
 
 CPU = torch.device("cpu")
 SHAPE = (1, 8, 8)

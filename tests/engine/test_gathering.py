@@ -25,15 +25,16 @@ from fkal.core.evidence import (
     Uncertainty,
 )
 from fkal.core.kernels import R_ZG
-from fkal.core.pseudo_labels import PSEUDO_LABELS, PoolBatch, Reference
+from fkal.core.labels import PSEUDO_LABELS
+from fkal.core.pseudo_labels import PoolBatch, Reference
 from fkal.data.images import TensorImages
 from fkal.engine.describing import Describer
 from fkal.engine.gathering import GATHERERS, Gathering, Scene, gather, target_rows
 from fkal.engine.metering import Meter
 from fkal.engine.sampling import sampled_uncertainty
-from fkal.engine.vaal import VaalConfig
+from fkal.engine.settings import VaalConfig
 from fkal.engine.views import perturbations, view_of
-from fkal.models import monte_carlo_dropout
+from fkal.models.dropout import monte_carlo_dropout
 
 LENET = ("conv1", "conv2", "fc1")
 POOL, VALIDATION, LABELED = (torch.tensor(rows) for rows in ([1, 4, 8, 10, 3], [0, 2, 5, 6, 7, 9], [11, 12]))

@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from fkal.acquisition import ACQUISITIONS
+from fkal.acquisition.registry import ACQUISITIONS
 from fkal.core.evidence import Features
+from fkal.core.labels import PSEUDO_LABELS
 from fkal.core.picks import largest
-from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.core.randomness import stream
-from fkal.engine.metering import Progress
+from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round, Selection
 from fkal.engine.sampling import sampled_uncertainty
 from fkal.engine.training import fit
-from fkal.models import members_of
+from fkal.models.ensemble import members_of
 
 N, M, T, D, K = 24, 9, 6, 3, 3
 """Pool, validation and test images of the tiny problem, its classes, passes or views."""

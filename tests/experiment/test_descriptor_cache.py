@@ -4,7 +4,7 @@ import json
 import pytest
 from safetensors import safe_open
 
-from fkal.config import schema as C
+from fkal.config.layers import from_assignments, from_file, merged, preset
 from fkal.engine.describing import Describer
 from fkal.engine.rounds import Round
 from fkal.experiment import descriptor_cache as descriptor_files
@@ -30,8 +30,8 @@ def quiet(message: str) -> None:
 
 
 def experiment(out, *assignments, say=quiet):
-    layers = [C.from_file(C.preset("digits"), "preset digits"), C.from_assignments([*ONE, *assignments])]
-    return prepare(C.merged(layers), out, say)
+    layers = [from_file(preset("digits"), "preset digits"), from_assignments([*ONE, *assignments])]
+    return prepare(merged(layers), out, say)
 
 
 def keep(out, *assignments, say=quiet):

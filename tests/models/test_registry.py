@@ -4,7 +4,10 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from fkal.models import MODELS, MonteCarloDropout, build, head_name, monte_carlo_dropout, tap_widths
+from fkal.models.dropout import MonteCarloDropout, monte_carlo_dropout
+from fkal.models.registry import build, head_name
+from fkal.models.settings import MODELS
+from fkal.models.taps import tap_widths
 
 SMALL = (1, 32, 32)
 

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
-from fkal.engine.metering import Progress
+from fkal.engine.progress import Progress
 
 
 def say(message: str) -> None:

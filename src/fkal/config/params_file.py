@@ -18,7 +18,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fkal.config.schema import Config, ConfigError, Layer, from_file
+from fkal.config.layers import Layer, from_file
+from fkal.config.schema import Config, ConfigError
 from fkal.errors import did_you_mean
 
 SECTIONS = ("grid", "methods", "datasets", "tune")
@@ -26,6 +27,8 @@ SECTIONS = ("grid", "methods", "datasets", "tune")
 
 NAME = re.compile(r"[A-Za-z0-9_.:+-]+")
 """What a cell's file and its stage can be called; DVC takes no @ in the name of a stage."""
+
+MOST_SEEDS = 1000
 
 
 class Grid(BaseModel):
@@ -92,6 +95,20 @@ def params_file(path: Path, origin: str) -> ParamsFile:
     )
     _refuse_unknown_datasets(file)
     return file
+
+
+def seed_numbers(text: str, origin: str = "--seeds") -> list[int]:
+    """`0-2,7` as [0, 1, 2, 7]. Raises ConfigError for anything else."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        ends = [first, last] if dash else [first]
+        if not all(end.isascii() and end.isdigit() and len(end) <= 9 for end in ends) or int(ends[-1]) < int(first):
+            raise ConfigError(f"{origin} {text!r}: {part!r} is neither a seed nor a range; say 0-4 or 0,2,5")
+        if int(ends[-1]) - int(first) >= MOST_SEEDS:
+            raise ConfigError(f"{origin} {text!r}: {part!r} are more than {MOST_SEEDS} seeds; give fewer")
+        numbers += range(int(first), int(ends[-1]) + 1)
+    return list(dict.fromkeys(numbers))
 
 
 def _grid(values: Any, origin: str) -> Grid | None:

@@ -12,7 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fkal.atomic_files import write_whole
-from fkal.config.schema import Config, ConfigError, Layer, digest_of, from_file
+from fkal.config.layers import Layer, from_file
+from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.errors import did_you_mean
 
 STUDY = "study"

@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 import torch
 from jaxtyping import Int64
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
 from fkal.data.errors import CorruptData, CorruptImage, MissingData
 
@@ -54,6 +53,8 @@ class ImageFiles:
 
 def folder_files(tree: Path, part: str) -> ImageFiles:
     """Of tree/part, as torchvision's ImageFolder lists it."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+
     try:
         classes, label_of = find_classes(tree / part)
         listed = make_dataset(tree / part, label_of, extensions=IMG_EXTENSIONS)
@@ -97,6 +98,8 @@ def _tar_part(tar: Path, members: list[tarfile.TarInfo], part: str) -> ImageFile
 
 
 def _members(tar: Path) -> list[tarfile.TarInfo]:
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
     try:
         with tarfile.open(tar, "r:") as archive:
             members = [m for m in archive.getmembers() if m.isreg()]

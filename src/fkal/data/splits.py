@@ -16,10 +16,10 @@ from torch import Tensor
 from fkal.atomic_files import write_whole
 from fkal.core.randomness import stream
 from fkal.data.bias import biased_pool, cut_classes, rank_in_class, rare_classes
-from fkal.data.config import BiasConfig, DataConfig
 from fkal.data.datasets import Dataset
 from fkal.data.digest import DIGEST_LENGTH, bytes_digest
 from fkal.data.errors import CorruptSplit, ForeignSplit
+from fkal.data.settings import BiasConfig, DataConfig
 
 __all__ = ["CorruptSplit", "ForeignSplit", "Split", "check_split", "draw_split", "read_split", "write_split"]
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from fkal.core.descriptors import Descriptors, loss_gradient, pooled
 from fkal.data.images import ImageSet
-from fkal.engine.metering import Meter, Progress
-from fkal.models import Taps, evaluating
+from fkal.engine.metering import Meter
+from fkal.engine.progress import Progress
+from fkal.models.modes import evaluating
+from fkal.models.taps import Taps
 
 
 @dataclass(frozen=True)

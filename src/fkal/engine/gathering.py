@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from fkal.core.epig import TARGETS
+from fkal.acquisition.settings import EPIG_TARGETS
 from fkal.core.evidence import (
     Calibrated,
     Coverage,
@@ -27,17 +27,20 @@ from fkal.core.evidence import (
     Uncertainty,
 )
 from fkal.core.kernels import R_ZG, Kernel
-from fkal.core.pseudo_labels import PSEUDO_LABELS, PoolBatch, PseudoLabel, Reference
+from fkal.core.labels import PSEUDO_LABELS, PseudoLabel
+from fkal.core.pseudo_labels import PoolBatch, Reference
 from fkal.core.views import View
 from fkal.core.whitening import WHITENINGS
 from fkal.data.images import ImageSet
 from fkal.engine.describing import Batch, Describer, Keep, LabeledBy, Labeler, not_kept
-from fkal.engine.metering import Meter, Progress
+from fkal.engine.metering import Meter
 from fkal.engine.outputs import outputs
+from fkal.engine.progress import Progress
 from fkal.engine.sampling import predictive_information, sampled_uncertainty
-from fkal.engine.vaal import VaalConfig, discriminate
+from fkal.engine.settings import VaalConfig
+from fkal.engine.vaal import discriminate
 from fkal.engine.views import Perturbation, perturbations, perturbed_views, view_of
-from fkal.models import HeadInput
+from fkal.models.head import HeadInput
 
 Found = tuple[Evidence, Int[Tensor, " t"]]
 """The evidence, and the validation rows that are its targets (none for a method that has no targets)."""
@@ -220,7 +223,7 @@ def _queried(scene: Scene) -> Generator[Progress, None, Found]:
 
 
 def _predictive_information(scene: Scene) -> Generator[Progress, None, Found]:
-    drawn = torch.randperm(len(scene.validation), generator=scene.generator)[:TARGETS]
+    drawn = torch.randperm(len(scene.validation), generator=scene.generator)[:EPIG_TARGETS]
     evidence = yield from predictive_information(
         scene.members[0],
         scene.images,

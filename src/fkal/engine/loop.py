@@ -20,10 +20,12 @@ from fkal.data.images import ImageSet
 from fkal.engine.describing import Keep, not_kept
 from fkal.engine.evaluation import accuracies, confusion_matrix
 from fkal.engine.gathering import Gathering, Scene, gather
-from fkal.engine.metering import Meter, Progress
+from fkal.engine.metering import Meter
+from fkal.engine.progress import Progress
 from fkal.engine.rounds import FEW_CLASSES, Round, Selection
-from fkal.engine.training import TrainConfig, fit
-from fkal.models import members_of
+from fkal.engine.settings import TrainConfig
+from fkal.engine.training import fit
+from fkal.models.ensemble import members_of
 
 Weights = Mapping[str, Tensor]
 Select = Callable[[Evidence, int, torch.Generator], Picks]

@@ -4,11 +4,9 @@ Sinha, Ebrahimi, Darrell: Variational Adversarial Active Learning, ICCV 2019. Bo
 and trained anew each time, without the task model.
 """
 
-import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,57 +16,14 @@ from torch import Tensor, nn
 from fkal.core.evidence import Discrimination
 from fkal.core.randomness import stream
 from fkal.data.images import ImageSet
-from fkal.engine.metering import Meter, Progress
-from fkal.models import evaluating
+from fkal.engine.metering import Meter
+from fkal.engine.progress import Progress
+from fkal.engine.settings import VaalConfig
+from fkal.models.modes import evaluating
 from fkal.models.vaal import Discriminator, Vae
 
 REPORTS = 100
 """So many times a training its progress is told and its loss looked at."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class VaalConfig:
-    """The networks of VAAL and their training.
-
-    An iteration is `vae_steps` steps of the VAE, then `discriminator_steps` of the discriminator,
-    each on `batch_size` labeled and as many open images. The learning rate is `lr`, times `decay`
-    whenever the fraction `decay_every` of the iterations is over. `latent` is the length of a
-    latent, `width` the channels after the first halving (paper: 128), `beta` the weight of the KL
-    divergence, `adversarial` that of deceiving the discriminator.
-    """
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
-    iterations: int = 10_000
-    batch_size: int = 25
-    lr: float = 5e-4
-    decay: float = 0.9
-    decay_every: float = 0.04
-    latent: int = 32
-    width: int = 32
-    beta: float = 1.0
-    adversarial: float = 1.0
-    vae_steps: int = 2
-    discriminator_steps: int = 2
-
-    def __post_init__(self) -> None:
-        for key in ("iterations", "latent", "width", "vae_steps", "discriminator_steps"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} = {getattr(self, key)}; give at least 1")
-        if self.batch_size < 2:
-            raise ValueError(f"batch_size = {self.batch_size}; give at least 2, for batch normalisation")
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr = {self.lr}; give a learning rate above 0")
-        for key in ("decay", "decay_every"):
-            if not 0 < getattr(self, key) <= 1:
-                raise ValueError(f"{key} = {getattr(self, key)}; give a value in (0, 1]")
-        for key in ("beta", "adversarial"):
-            if not 0 <= getattr(self, key) < math.inf:
-                raise ValueError(f"{key} = {getattr(self, key)}; give 0 or more")
-
-    def factor(self, iteration: int) -> float:
-        """What `lr` is multiplied by in this iteration (counted from 0)."""
-        return self.decay ** (iteration // max(1, round(self.decay_every * self.iterations)))
 
 
 def discriminate(

@@ -18,7 +18,8 @@ from torch import Tensor
 from fkal.config.schema import digest_of
 from fkal.data.digest import bytes_digest
 from fkal.engine.describing import Asked, Made, Make, concatenated
-from fkal.experiment.shared_files import Say, shared_tensors
+from fkal.experiment.shared_files import shared_tensors
+from fkal.notify import Notify
 
 SHARD_ROWS = 1 << 16
 
@@ -35,7 +36,7 @@ class KeptDescriptors:
     about: Mapping[str, Any]
     labeling: Mapping[str, Any]
     device: torch.device
-    say: Say
+    say: Notify
     makes: bool = False
     used: list[Path] = field(default_factory=list)
 

@@ -14,36 +14,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fkal.acquisition import Acquisition, acquisition
-from fkal.config.schema import Config, ConfigError
+from fkal.acquisition.registry import Acquisition, acquisition
+from fkal.config.schema import Config, ConfigError, configured
 from fkal.core.kernels import R_ZG
-from fkal.core.pseudo_labels import PSEUDO_LABELS
+from fkal.core.labels import PSEUDO_LABELS
 from fkal.core.randomness import stream
-from fkal.data.config import DataConfig
 from fkal.data.datasets import Dataset, load
+from fkal.data.settings import DataConfig
 from fkal.data.splits import Split, draw_split, hold_out
 from fkal.engine.describing import Keep
 from fkal.engine.gathering import Gathering
 from fkal.engine.loop import ActiveLearning, Method, Problem, Weights, member_name
-from fkal.engine.metering import Meter, Progress
+from fkal.engine.metering import Meter
 from fkal.engine.pretraining import pretrain
+from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
-from fkal.experiment.checks import configured, refuse_infeasible
+from fkal.experiment.checks import refuse_infeasible
 from fkal.experiment.descriptor_cache import KeptDescriptors
-from fkal.experiment.fingerprint import (
-    about_descriptors,
-    about_labels,
-    algorithm,
-    bias_name,
-    cell_name,
-    experiment_name,
-    fingerprint,
-    method_name,
-    pretraining_key,
-    split_key,
-)
-from fkal.experiment.shared_files import Say, checksum, shared_tensors, written_split
-from fkal.models import Ensemble, build, members_of
+from fkal.experiment.fingerprint import about_descriptors, about_labels, fingerprint, pretraining_key, split_key
+from fkal.experiment.names import algorithm, bias_name, cell_name, ensemble_size, experiment_name, method_name
+from fkal.experiment.shared_files import checksum, ensure_split, shared_tensors
+from fkal.models.ensemble import Ensemble, members_of
+from fkal.models.registry import build
+from fkal.notify import Notify
 
 
 @dataclass(frozen=True)
@@ -66,7 +59,7 @@ class Experiment:
     first_weights: Weights
     device: torch.device
     fingerprint: str
-    say: Say
+    say: Notify
 
     @property
     def bias(self) -> str:
@@ -191,7 +184,7 @@ class Experiment:
         return ActiveLearning(
             problem=self.problem,
             method=Method(
-                needs=entry.needs,
+                needs=entry.needs.record,
                 select=partial(entry.select, **options),
                 gathering=Gathering(
                     taps=config.taps,
@@ -219,7 +212,7 @@ class Experiment:
         )
 
 
-def prepare(config: Config, out: Path, say: Say) -> Experiment:
+def prepare(config: Config, out: Path, say: Notify) -> Experiment:
     """Everything of an experiment but its work; `out` holds splits and weights that runs share.
 
     Raises ConfigError for what cannot work (P beyond the pool, a tap that the model lacks, no
@@ -250,7 +243,7 @@ def prepare(config: Config, out: Path, say: Say) -> Experiment:
     )
 
 
-def prepare_split(config: Config, out: Path, say: Say) -> tuple[Split, Path]:
+def prepare_split(config: Config, out: Path, say: Notify) -> tuple[Split, Path]:
     """The split of a configuration and the file `<out>/splits/mnist-ir100-s0-1a2b3c4d.json` that holds it."""
     dataset = _dataset(config.data, device_named(config.device))
     name = f"{config.data.name}-{bias_name(config.bias)}-s{config.seed}"
@@ -259,7 +252,7 @@ def prepare_split(config: Config, out: Path, say: Say) -> tuple[Split, Path]:
     except ValueError as error:
         raise ConfigError(f"split {name}: {error}") from error
     path = out / "splits" / f"{name}-{split_key(config, dataset.digest)[:8]}.json"
-    written_split(path, split, say)
+    ensure_split(path, split, say)
     return split, path
 
 
@@ -299,12 +292,6 @@ def _dataset(data: DataConfig, device: torch.device) -> Dataset:
         raise
     except ValueError as error:
         raise ConfigError(f"data: {error}") from error
-
-
-def ensemble_size(config: Config) -> int:
-    """The paper's E for a method that samples an ensemble, else 1."""
-    chosen = config.acquisition
-    return chosen.ensemble if "ensemble" in acquisition(chosen.name).reads(chosen.pseudo_label) else 1
 
 
 def _seeded_model(config: Config, dataset: Dataset, n_members: int) -> nn.Module:

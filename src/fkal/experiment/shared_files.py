@@ -17,13 +17,13 @@ from torch import Tensor
 
 from fkal.atomic_files import write_whole
 from fkal.data.splits import Split, split_bytes, write_split
+from fkal.notify import Notify
 
 P = TypeVar("P")
-Say = Callable[[str], None]
 CHECKSUM, OF = "sha256", "of"
 
 
-def written_split(path: Path, split: Split, say: Say) -> None:
+def ensure_split(path: Path, split: Split, say: Notify) -> None:
     """Leaves the split at `path`; a file there that holds anything else is reported and replaced."""
     with _locked(path, say):
         if path.exists():
@@ -34,7 +34,7 @@ def written_split(path: Path, split: Split, say: Say) -> None:
 
 
 def shared_tensors(
-    path: Path, make: Callable[[], Generator[P, None, dict[str, Tensor]]], say: Say, of: str = ""
+    path: Path, make: Callable[[], Generator[P, None, dict[str, Tensor]]], say: Notify, of: str = ""
 ) -> Generator[P, None, dict[str, Tensor]]:
     """The tensors at `path`, or else made by `make` (whose progress is passed on) and kept there.
 
@@ -73,7 +73,7 @@ def checksum(weights: Mapping[str, Tensor]) -> str:
 
 
 @contextmanager
-def _locked(path: Path, say: Say) -> Iterator[None]:
+def _locked(path: Path, say: Notify) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{path}.lock")
     try:

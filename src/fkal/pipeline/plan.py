@@ -16,14 +16,13 @@ import yaml
 from fkal.atomic_files import write_whole
 from fkal.cli.exit import MissingSettings
 from fkal.cli.progress import say
-from fkal.config import schema as configuration
+from fkal.config.layers import Layer, from_file, known_variables, merged
 from fkal.config.machine import HEARD, heard
 from fkal.config.params_file import Grid
-from fkal.config.schema import Config, ConfigError, Layer
-from fkal.data.datasets import entry_of
-from fkal.experiment.checks import configured
-from fkal.experiment.experiment import ensemble_size
-from fkal.experiment.fingerprint import (
+from fkal.config.schema import Config, ConfigError, configured
+from fkal.data.registry import entry_of
+from fkal.experiment.names import (
+    ensemble_size,
     revision,
     settings_of_first_descriptors,
     settings_of_split,
@@ -31,7 +30,7 @@ from fkal.experiment.fingerprint import (
     settings_read,
 )
 from fkal.experiment.versions import ALGO_VERSION
-from fkal.models import known_model
+from fkal.models.settings import known_model
 from fkal.pipeline.publish import CURVES, DESCRIPTORS, EXPERIMENTS, METRICS, PRETRAINED, SPLITS, TIMINGS
 from fkal.pipeline.restore import adopt
 from fkal.runner.expand import PARAMS, Sources, experiments
@@ -58,7 +57,7 @@ def plan(params: Path | None, root: Path, out: Path) -> None:
     What was published of other cells is taken away, since later stages depend on whole folders; finished iterations
     stay in the scratch folder, and DVC's cache has what it held. Raises ConfigError for names that nothing has.
     """
-    for name in configuration.configuring(os.environ):
+    for name in known_variables(os.environ):
         if name not in HEARD:
             say(f"warning: the pipeline does not read {name}; set it in {params or PARAMS}")
     adopt(root, out, say)
@@ -110,7 +109,7 @@ def planned_methods(path: Path) -> list[Planned]:
 def _content(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise MissingSettings(f"--plan {path}: there is no such file; make the plan of the grid: fkal plan")
-    return configuration.from_file(path, str(path)).values
+    return from_file(path, str(path)).values
 
 
 def _foreign(path: Path) -> str:
@@ -122,7 +121,7 @@ def _planned(path: Path, values: Mapping[str, Any]) -> Planned:
         raise ConfigError(_foreign(path))
     settings = values["settings"]
     layers = [Layer(str(path), settings), heard()]
-    configs = tuple(configuration.merged([*layers, Layer(str(path), {"seed": seed})]) for seed in values["seeds"])
+    configs = tuple(merged([*layers, Layer(str(path), {"seed": seed})]) for seed in values["seeds"])
     folder = path.parent.parent if path.parent.name == "methods" else path.parent
     return Planned(str(values["cell"]), configs, folder.parent.parent, settings.get("data", {}))
 

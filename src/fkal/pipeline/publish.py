@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from fkal.atomic_files import link_whole, write_whole
+from fkal.config.layers import Layer, merged
 from fkal.config.machine import as_planned, heard
-from fkal.config.schema import Config, ConfigError, Layer, merged
-from fkal.experiment.fingerprint import bias_name
+from fkal.config.schema import Config, ConfigError
+from fkal.experiment.names import bias_name
 from fkal.plots.curves import area_under_budget_curve, curve_frame
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.manifest import read_about

@@ -10,7 +10,7 @@ from typing import Any
 
 from fkal.atomic_files import link_whole, write_whole
 from fkal.config.schema import ConfigError
-from fkal.experiment.shared_files import Say
+from fkal.notify import Notify
 from fkal.pipeline.publish import (
     ABOUT,
     DESCRIPTORS,
@@ -35,7 +35,7 @@ SHARED = {
 """Published folders, and the files in them that go back into the scratch folder's folder of that kind."""
 
 
-def adopt(root: Path, out: Path, say: Say) -> None:
+def adopt(root: Path, out: Path, say: Notify) -> None:
     """Take into the scratch folder what was published and is not there.
 
     What cannot be taken keeps no stage from its work: it is told, and left out.
@@ -53,7 +53,7 @@ def adopt(root: Path, out: Path, say: Say) -> None:
             say(f"{error}; its published iterations are not taken over")
 
 
-def adopt_experiment(one: Published, root: Path, out: Path, say: Say) -> None:
+def adopt_experiment(one: Published, root: Path, out: Path, say: Notify) -> None:
     """Its iterations, or those that follow the scratch folder's own, where these are the same.
 
     Raises StateInUse where some are missing while another process works on them, ConfigError for files that are none.
@@ -98,7 +98,7 @@ def _about_bytes(one: Published, made_with: Mapping[str, str]) -> bytes:
     return (json.dumps({**told, "format": about.FORMAT, MADE_WITH: made_with}, indent=1) + "\n").encode()
 
 
-def _timings(path: Path, say: Say) -> Mapping[str, Any]:
+def _timings(path: Path, say: Notify) -> Mapping[str, Any]:
     try:
         return read_timings(path)
     except ConfigError as error:

@@ -9,7 +9,8 @@ import typer
 
 from fkal.cli.exit import MissingRuns, SomeFailed
 from fkal.cli.progress import say
-from fkal.config.schema import ConfigError, Layer, merged
+from fkal.config.layers import Layer, merged
+from fkal.config.schema import ConfigError
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
 from fkal.experiment.experiment import prepare
 from fkal.pipeline.plan import Planned, planned, planned_methods

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from fkal.atomic_files import TEMPORARY, write_whole
 from fkal.engine.rounds import Round
-from fkal.experiment.shared_files import Say
+from fkal.notify import Notify
 from fkal.results.round_io import Counted, UnusableRound, counted_of, round_bytes, round_of
 
 LOCK_SECONDS = 2.0
@@ -65,7 +65,7 @@ class StateDirectory:
         self._check_open()
         shutil.rmtree(self.path)
 
-    def rounds(self, say: Say) -> list[Round]:
+    def rounds(self, say: Notify) -> list[Round]:
         """The finished iterations 1, 2, ... n.
 
         One whose files are not whole is reported, and it and the later ones are set aside.
@@ -111,7 +111,7 @@ class StateDirectory:
         """How many iterations are marked as finished; needs no lock and checks no file."""
         return self._last_marked() if self.exists else 0
 
-    def counted(self, say: Say) -> list[Counted]:
+    def counted(self, say: Notify) -> list[Counted]:
         """The passes of the finished iterations 1, 2, ... n; needs no lock and changes nothing."""
         counted: list[Counted] = []
         for b in range(1, self.finished_count + 1):

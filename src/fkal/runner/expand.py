@@ -11,18 +11,17 @@ from typing import NamedTuple
 import typer
 import yaml
 
-from fkal.acquisition import acquisition
+from fkal.acquisition.registry import acquisition
 from fkal.cli.exit import MissingSettings
 from fkal.cli.progress import say
-from fkal.config import schema as configuration
-from fkal.config.params_file import ParamsFile, params_file
-from fkal.config.schema import Config, ConfigError, Layer
+from fkal.config.layers import Layer, from_assignments, from_environment, merged, preset, unknown_variables, yaml_value
+from fkal.config.method_spec import method_layer
+from fkal.config.params_file import ParamsFile, params_file, seed_numbers
+from fkal.config.schema import Config, ConfigError, configured
 from fkal.config.tuned import tuned_layer
-from fkal.experiment.checks import configured
 from fkal.paths import TUNED
 
 PARAMS = Path("params.yaml")
-MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +42,14 @@ class Sources:
         if self.preset and self.params:
             raise ConfigError("--preset and --params both name the settings' file; give one of them")
         if self.preset:
-            return params_file(configuration.preset(self.preset), f"preset {self.preset}")
+            return params_file(preset(self.preset), f"preset {self.preset}")
         path = self.params or PARAMS
         if path.exists():
             file = params_file(path, str(path))
             if self.params or self.dataset is None or self.dataset in file.datasets:
                 return file
         if self.dataset and not self.params:
-            return params_file(configuration.preset(self.dataset), f"preset {self.dataset}")
+            return params_file(preset(self.dataset), f"preset {self.dataset}")
         raise MissingSettings(
             f"no {path} here; name a preset, say --preset digits, or write one: fkal grid --dataset digits > {path}"
         )
@@ -68,18 +67,18 @@ class Sources:
         layer = file.layer(dataset)
         if self.tuned is None:
             return [layer]
-        base = configuration.merged([layer])
+        base = merged([layer])
         return [layer, tuned_layer(base.tree, base.data.name, self.tuned, say)]
 
     def given(self) -> list[Layer]:
         """The environment and the options, which go over the file."""
-        for name in configuration.strangers(self.environment):
+        for name in unknown_variables(self.environment):
             typer.secho(f"warning: {name} sets nothing; is it misspelt?", err=True, fg="yellow")
         root = {} if self.data_root is None else {"data": {"root": str(self.data_root)}}
         return [
-            configuration.from_environment(self.environment),
+            from_environment(self.environment),
             Layer("--data-root", root),
-            configuration.from_assignments(self.assignments),
+            from_assignments(self.assignments),
         ]
 
 
@@ -121,7 +120,7 @@ def _product(sources: Sources, file: ParamsFile, dataset: str | None, axes: Sequ
     for chosen in product(*(axis.layers for axis in axes)):  # ratio, method, seed
         under = [layer for layer, axis in zip(chosen, axes, strict=True) if not axis.over]
         over = [layer for layer, axis in zip(chosen, axes, strict=True) if axis.over]
-        config = configuration.merged([*settings, *under, *given, *over])
+        config = merged([*settings, *under, *given, *over])
         _refuse_unread(chosen[1], config)
         yield config
 
@@ -131,9 +130,7 @@ def _ratios(file: ParamsFile, option: str | None) -> Axis:
         ratios = file.grid.ratio if file.grid else ()
         layers = [_ratio_layer(f"{file.origin}: grid.ratio", ratio) for ratio in ratios]
         return Axis(layers) if layers else Axis()
-    return Axis(
-        [_ratio_layer("--ratio", configuration.yaml_value(ratio, "--ratio")) for ratio in option.split(",")], True
-    )
+    return Axis([_ratio_layer("--ratio", yaml_value(ratio, "--ratio")) for ratio in option.split(",")], True)
 
 
 def _ratio_layer(origin: str, ratio: object) -> Layer:
@@ -149,7 +146,7 @@ def _methods(file: ParamsFile, option: str | None) -> Axis:
 
 
 def _method_layer(file: ParamsFile, name: str) -> Layer:
-    return configuration.method_layer(file.short_name(name))
+    return method_layer(file.short_name(name))
 
 
 def _seeds(file: ParamsFile, option: str | None) -> Axis:
@@ -182,20 +179,6 @@ def _refuse_unread(method: Layer, config: Config) -> None:
         if key in said and key not in reads:
             mark = ":whiten" if key == "whitening" else MARKS.get(key, ":") + str(said[key])
             raise ConfigError(f"{method.origin}: {config.acquisition.name} {why.format(mark=repr(mark))}")
-
-
-def seed_numbers(text: str, origin: str = "--seeds") -> list[int]:
-    """`0-2,7` as [0, 1, 2, 7]. Raises ConfigError for anything else."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        ends = [first, last] if dash else [first]
-        if not all(end.isascii() and end.isdigit() and len(end) <= 9 for end in ends) or int(ends[-1]) < int(first):
-            raise ConfigError(f"{origin} {text!r}: {part!r} is neither a seed nor a range; say 0-4 or 0,2,5")
-        if int(ends[-1]) - int(first) >= MOST_SEEDS:
-            raise ConfigError(f"{origin} {text!r}: {part!r} are more than {MOST_SEEDS} seeds; give fewer")
-        numbers += range(int(first), int(ends[-1]) + 1)
-    return list(dict.fromkeys(numbers))
 
 
 def shown(config: Config, *, as_json: bool) -> str:

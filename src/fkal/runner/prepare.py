@@ -13,9 +13,9 @@ from rich.table import Table
 
 from fkal.cli.progress import Bars, say
 from fkal.config.schema import Config, ConfigError
-from fkal.engine.metering import Progress
+from fkal.engine.progress import Progress
 from fkal.experiment.experiment import deterministic, prepare, prepare_split
-from fkal.experiment.fingerprint import bias_name
+from fkal.experiment.names import bias_name
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from fkal.cli.progress import say
 from fkal.cli.tables import accuracy_table, plan_table
 from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.experiment.experiment import device_named, prepare
-from fkal.experiment.fingerprint import bias_name, experiment_name
+from fkal.experiment.names import bias_name, experiment_name
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.outcome import Group, Outcome, by_cell, group_of
 from fkal.runner.executors import side_by_side, spread

@@ -16,7 +16,7 @@ from torch import nn
 
 from fkal.data.datasets import Dataset
 from fkal.engine.rounds import Round
-from fkal.experiment.shared_files import Say
+from fkal.notify import Notify
 from fkal.plots import curves
 from fkal.results.checkpoint import StateDirectory
 from fkal.tracking.artifacts import write_round_files
@@ -73,7 +73,7 @@ class TrackedRun:
         state: StateDirectory,
         client: MlflowClient,
         *,
-        say: Say,
+        say: Notify,
         monitor: bool,
         made_with: MadeWith = None,
     ) -> None:
@@ -105,7 +105,7 @@ class TrackedRun:
         state: StateDirectory,
         *,
         uri: str | None = None,
-        say: Say,
+        say: Notify,
         monitor: bool = True,
         made_with: MadeWith = None,
     ) -> Self:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fkal.cli.exit import MissingRuns
+from fkal.config.params_file import seed_numbers
 from fkal.config.schema import ConfigError
 from fkal.errors import did_you_mean
-from fkal.runner.expand import seed_numbers
 from fkal.tracking.store import SQLITE, database_path, prepare_store, tracking_uri
 from fkal.tracking.tags import KIND, PARENT, SUPERSEDED
 

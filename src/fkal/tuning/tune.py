@@ -15,7 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from fkal.cli.progress import say
-from fkal.config.schema import Config, ConfigError, merged
+from fkal.config.layers import merged
+from fkal.config.params_file import seed_numbers
+from fkal.config.schema import Config, ConfigError
 from fkal.config.tuned import refuse_hand_made, tuned_path
 from fkal.errors import did_you_mean
 from fkal.experiment.experiment import Experiment, prepare
@@ -118,7 +120,7 @@ def planned(given: configuring.Sources, method: str | None, seeds: str | None, w
         raise ConfigError(f"--trials {wishes.trials}: give at least 1")
     base = _held_out(config, wishes.holdout)
     more = [name.strip() for name in wishes.space.split(",")] if wishes.space else []
-    numbers = configuring.seed_numbers(seeds) if seeds else [base.seed]
+    numbers = seed_numbers(seeds) if seeds else [base.seed]
     methods_concerned(given, method)
     return Plan(
         base=base,
