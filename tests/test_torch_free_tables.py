@@ -21,9 +21,7 @@ from fkal.references import resolved
 REFERENCES = {
     **{f"method {name}": entry.function for name, entry in ACQUISITIONS.items()},
     **{f"label {name}": entry.estimator for name, entry in PSEUDO_LABELS.items()},
-    **{
-        f"label {name} of a pool": entry.pool_estimator for name, entry in PSEUDO_LABELS.items() if entry.pool_estimator
-    },
+    **{f"pool label {name}": entry.pool_estimator for name, entry in PSEUDO_LABELS.items() if entry.pool_estimator},
     **{f"model {name}": entry.builder for name, entry in MODELS.items()},
     **{f"dataset {name}": entry.loader for name, entry in DATASETS.items()},
 }

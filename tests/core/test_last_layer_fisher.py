@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from fkal.core import last_layer_fisher
 from fkal.core.evidence import Outputs
-from fkal.core.last_layer_fisher import RIDGE, Designed, blocks
+from fkal.core.last_layer_fisher import RIDGE, BaitState, blocks
 
 
 def outputs_of(n: int, seed: int) -> Outputs:
@@ -48,7 +48,7 @@ def test_gains_and_losses_are_changes_of_the_trace(seed):
     share = 1 / 7
     f = slow_blocks(candidates) / 9
     m = RIDGE * torch.eye(4, dtype=torch.float64) + share * slow_blocks(labeled)
-    design = Designed.of(candidates, labeled, candidates, share=share)
+    design = BaitState.of(candidates, labeled, candidates, share=share)
     own = share * torch.stack([slow_blocks(candidates[i : i + 1]) for i in range(9)])
     taken: list[int] = []
     for _ in range(5):

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from fkal.acquisition.registry import ACQUISITIONS
-from fkal.core.kernels import R_ZG
-from fkal.core.labels import PSEUDO_LABELS
+from fkal.acquisition.settings import AcquisitionConfig
 from fkal.data.images import TensorImages
-from fkal.engine.gathering import Gathering
+from fkal.engine.gathering import EvidenceConfig
 from fkal.engine.loop import ActiveLearning, Method, Problem
 from fkal.engine.metering import Meter
 from fkal.engine.settings import TrainConfig, VaalConfig
@@ -122,15 +121,17 @@ def learning(problem) -> Callable[..., ActiveLearning]:
         return ActiveLearning(
             problem=problem,
             method=Method(
-                needs=entry.needs,
+                needs=entry.needs.record,
                 select=partial(entry.select, **options),
-                gathering=Gathering(
-                    taps=tuple(taps or TAPS[kind]),
-                    batch_size=5,
-                    pseudo_label=PSEUDO_LABELS[pseudo_label],
-                    kernel=R_ZG[combine],
-                    samples=samples,
-                    vaal=TINY_VAAL,
+                config=EvidenceConfig(
+                    AcquisitionConfig(
+                        taps=tuple(taps or TAPS[kind]),
+                        batch_size=5,
+                        pseudo_label=pseudo_label,
+                        combine=combine,
+                        samples=samples,
+                    ),
+                    TINY_VAAL,
                 ),
                 budget=budget,
                 rounds=rounds,

@@ -5,9 +5,9 @@ import pytest
 from safetensors import safe_open
 
 from fkal.config.layers import from_assignments, from_file, merged, preset
+from fkal.engine import describing
 from fkal.engine.describing import Describer
 from fkal.engine.rounds import Round
-from fkal.experiment import descriptor_cache as descriptor_files
 from fkal.experiment.experiment import prepare
 from fkal.experiment.versions import LABEL_REVISIONS
 
@@ -151,7 +151,7 @@ def test_a_corrupt_file_and_one_of_something_else_are_named_and_made_again(tmp_p
 
 
 def test_what_a_stop_left_is_gone_on_with(tmp_path, monkeypatch, describes):
-    monkeypatch.setattr(descriptor_files, "SHARD_ROWS", 100)
+    monkeypatch.setattr(describing, "SHARD_ROWS", 100)
     small = "acquisition.batch_size=50"
     whole = result(first_round(tmp_path / "a", small))
     steps = experiment(tmp_path, small).first_descriptors()

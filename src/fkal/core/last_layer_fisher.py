@@ -32,7 +32,7 @@ def blocks(outputs: Outputs) -> Float[Tensor, "d l l"]:
     return total
 
 
-class Designed:
+class BaitState:
     """M^-1 and M^-1 F M^-1 of every class, and for each candidate image b what taking it would change.
 
     With u_c = s_c b^T M_c^-1 b and v_c = s_c b^T M_c^-1 F_c M_c^-1 b, taking it lowers tr(M^-1 F) by
@@ -51,11 +51,11 @@ class Designed:
         self.is_open = torch.ones(len(self.b), dtype=torch.bool, device=self.b.device)
 
     @staticmethod
-    def of(everything: Outputs, labeled: Outputs, candidates: Outputs, *, share: float) -> "Designed":
+    def of(everything: Outputs, labeled: Outputs, candidates: Outputs, *, share: float) -> "BaitState":
         """F is the mean over everything; M the ridge and the labeled images' sum times `share`."""
         width = everything.features.shape[1]
         ridge = RIDGE * torch.eye(width, dtype=torch.float64, device=everything.features.device)
-        return Designed(ridge + share * blocks(labeled), blocks(everything) / len(everything), candidates, share)
+        return BaitState(ridge + share * blocks(labeled), blocks(everything) / len(everything), candidates, share)
 
     @property
     def gains(self) -> Float[Tensor, " n"]:

@@ -49,11 +49,11 @@ def discriminate(
     for kind, indices in (("labeled", labeled), ("open", open_pool)):
         if not len(indices):
             raise ValueError(f"0 {kind} images; VAAL tells labeled from open images: give at least 1 of each")
-    game = Game.between(images.shape, config, seed=generator.initial_seed(), meter=meter)
+    trainer = VaalTrainer.between(images.shape, config, seed=generator.initial_seed(), meter=meter)
     draws = stream(generator.initial_seed(), "batches")
     batches = images.batches(paired_batches(labeled, open_pool, config, draws), device=meter.device)
-    yield from game.train(batches)
-    return (yield from game.discrimination(images, open_pool, batch_size))
+    yield from trainer.train(batches)
+    return (yield from trainer.discrimination(images, open_pool, batch_size))
 
 
 def seeded_networks(shape: tuple[int, int, int], config: VaalConfig, seed: int) -> tuple[Vae, Discriminator]:
@@ -88,7 +88,7 @@ def endless_batches(
 
 
 @dataclass(frozen=True)
-class Game:
+class VaalTrainer:
     """The two networks, each with its optimizer, and the steps that they take against each other.
 
     A batch is labeled images, then as many open ones. Both halves pass together: batch
@@ -104,7 +104,7 @@ class Game:
     meter: Meter
 
     @classmethod
-    def between(cls, shape: tuple[int, int, int], config: VaalConfig, *, seed: int, meter: Meter) -> "Game":
+    def between(cls, shape: tuple[int, int, int], config: VaalConfig, *, seed: int, meter: Meter) -> "VaalTrainer":
         """Two new networks on the meter's device, all of it from one seed."""
         vae, discriminator = seeded_networks(shape, config, seed)
         return cls(

@@ -16,21 +16,19 @@ from torch import Tensor, nn
 
 from fkal.acquisition.registry import Acquisition, acquisition
 from fkal.config.schema import Config, ConfigError, configured
-from fkal.core.kernels import R_ZG
-from fkal.core.labels import PSEUDO_LABELS
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset, load
 from fkal.data.settings import DataConfig
 from fkal.data.splits import Split, draw_split, hold_out
-from fkal.engine.describing import Keep
-from fkal.engine.gathering import Gathering
+from fkal.engine.describing import DescriptorCache
+from fkal.engine.gathering import EvidenceConfig
 from fkal.engine.loop import ActiveLearning, Method, Problem, Weights, member_name
 from fkal.engine.metering import Meter
 from fkal.engine.pretraining import pretrain
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
 from fkal.experiment.checks import refuse_infeasible
-from fkal.experiment.descriptor_cache import KeptDescriptors
+from fkal.experiment.descriptor_cache import DescriptorFiles
 from fkal.experiment.fingerprint import about_descriptors, about_labels, fingerprint, pretraining_key, split_key
 from fkal.experiment.names import algorithm, bias_name, cell_name, ensemble_size, experiment_name, method_name
 from fkal.experiment.shared_files import checksum, ensure_split, shared_tensors
@@ -147,12 +145,11 @@ class Experiment:
         yield from self._learning(theta_0, kept).first_evidence()
         return kept.used
 
-    def _kept(self, theta_0: Weights, *, makes: bool = False) -> KeptDescriptors:
-        return KeptDescriptors(
+    def _kept(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
+        return DescriptorFiles(
             folder=self.descriptors_path,
             about={**about_descriptors(self.config, self.dataset.digest, self.device), "weights": checksum(theta_0)},
             labeling=about_labels(self.config, self.problem.validation),
-            device=self.device,
             say=self.say,
             makes=makes,
         )
@@ -177,7 +174,7 @@ class Experiment:
             meter=Meter(self.device),
         )
 
-    def _learning(self, theta_0: Weights, keep: Keep) -> ActiveLearning:
+    def _learning(self, theta_0: Weights, cache: DescriptorCache) -> ActiveLearning:
         config, entry = self.config.acquisition, self._acquisition
         options = {name: getattr(config, name) for name in entry.options}
         labels = self.dataset.train.labels
@@ -186,17 +183,7 @@ class Experiment:
             method=Method(
                 needs=entry.needs.record,
                 select=partial(entry.select, **options),
-                gathering=Gathering(
-                    taps=config.taps,
-                    batch_size=config.batch_size,
-                    pseudo_label=PSEUDO_LABELS[config.pseudo_label],
-                    kernel=R_ZG[config.combine],
-                    whitening=config.whitening,
-                    samples=config.samples,
-                    view_degrees=config.view_degrees,
-                    view_noise=config.view_noise,
-                    vaal=self.config.vaal,
-                ),
+                config=EvidenceConfig(config, self.config.vaal),
                 budget=self.budget,
                 rounds=self.rounds,
                 random_first=entry.random_first,
@@ -208,7 +195,7 @@ class Experiment:
             protocol=self.config.protocol,
             seed=self.seed,
             device=self.device,
-            keep=keep,
+            cache=cache,
         )
 
 
