@@ -123,6 +123,15 @@ def test_what_they_depend_on_makes_others(assignment, tmp_path):
     assert not set(keep(tmp_path)) & set(keep(tmp_path, assignment))
 
 
+@pytest.mark.parametrize("assignment", ["data.mean=[0.1]", "data.std=[0.9]", "data.image_size=10"])
+def test_under_another_normalisation_or_size_nothing_kept_is_read(assignment, tmp_path):
+    """Without pretraining the weights are the same, so only the key of the descriptors can tell them apart."""
+    alone = result(first_round(tmp_path / "a", assignment))
+    kept = keep(tmp_path / "b")
+    assert result(first_round(tmp_path / "b", assignment)) == alone
+    assert not set(kept) & set(keep(tmp_path / "b", assignment))
+
+
 @pytest.mark.parametrize("assignment", ["train.epochs=2", "acquisition.rounds=2", "acquisition.budget=10"])
 def test_what_comes_later_makes_no_others(assignment, tmp_path):
     assert keep(tmp_path) == keep(tmp_path, assignment)

@@ -41,22 +41,23 @@ class DescriptorFiles:
         return self.makes or self._folder(key).exists()
 
     def lock(self, key: DescriptorKey) -> AbstractContextManager[None]:
-        return locked(self._path(key), self.say)
+        return locked(self.path(key), self.say)
 
     def read(self, key: DescriptorKey) -> dict[str, Tensor] | None:
         self._use(key)
-        return read_tensors(self._path(key), self.say, self._of(key))
+        return read_tensors(self.path(key), self.say, self._of(key))
 
     def write(self, key: DescriptorKey, rows: Mapping[str, Tensor]) -> None:
         self._use(key)
-        write_tensors(self._path(key), rows, self._of(key))
+        write_tensors(self.path(key), rows, self._of(key))
 
     def _use(self, key: DescriptorKey) -> None:
         folder = self._folder(key)
         if not self.used or self.used[-1] != folder:
             self.used.append(folder)
 
-    def _path(self, key: DescriptorKey) -> Path:
+    def path(self, key: DescriptorKey) -> Path:
+        """The file of a shard's rows."""
         return self._folder(key) / f"{key.shard or 0:04}.safetensors"
 
     def _folder(self, key: DescriptorKey) -> Path:

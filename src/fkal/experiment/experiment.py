@@ -29,7 +29,13 @@ from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
 from fkal.experiment.checks import refuse_infeasible
 from fkal.experiment.descriptor_cache import DescriptorFiles
-from fkal.experiment.fingerprint import about_descriptors, about_labels, fingerprint, pretraining_key, split_key
+from fkal.experiment.fingerprint import (
+    about_descriptors,
+    about_labels,
+    fingerprint,
+    pretraining_key,
+    split_file_name,
+)
 from fkal.experiment.names import algorithm, bias_name, cell_name, ensemble_size, experiment_name, method_name
 from fkal.experiment.shared_files import checksum, ensure_split, shared_tensors
 from fkal.models.ensemble import Ensemble, members_of
@@ -132,7 +138,7 @@ class Experiment:
         """Progress, and the rounds that follow the `finished` ones; pretrains if need be."""
         deterministic(self.config.threads)
         theta_0 = yield from self.theta_0()
-        yield from self._learning(theta_0, self._kept(theta_0)).rounds(finished)
+        yield from self._learning(theta_0, self.descriptor_files(theta_0)).rounds(finished)
 
     def first_descriptors(self) -> Generator[Progress, None, list[Path]]:
         """Make the descriptors of theta^0 that the first iteration reads, and keep them; returns their folders.
@@ -141,11 +147,12 @@ class Experiment:
         """
         deterministic(self.config.threads)
         theta_0 = yield from self.theta_0()
-        kept = self._kept(theta_0, makes=True)
+        kept = self.descriptor_files(theta_0, makes=True)
         yield from self._learning(theta_0, kept).first_evidence()
         return kept.used
 
-    def _kept(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
+    def descriptor_files(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
+        """The cache of descriptors of these weights; with `makes` it keeps what is not kept yet."""
         return DescriptorFiles(
             folder=self.descriptors_path,
             about={**about_descriptors(self.config, self.dataset.digest, self.device), "weights": checksum(theta_0)},
@@ -233,12 +240,11 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
 def prepare_split(config: Config, out: Path, say: Notify) -> tuple[Split, Path]:
     """The split of a configuration and the file `<out>/splits/mnist-ir100-s0-1a2b3c4d.json` that holds it."""
     dataset = _dataset(config.data, device_named(config.device))
-    name = f"{config.data.name}-{bias_name(config.bias)}-s{config.seed}"
+    path = out / "splits" / split_file_name(config, dataset.digest)
     try:
         split = draw_split(dataset, config.data, config.bias, config.seed)
     except ValueError as error:
-        raise ConfigError(f"split {name}: {error}") from error
-    path = out / "splits" / f"{name}-{split_key(config, dataset.digest)[:8]}.json"
+        raise ConfigError(f"split {path.name.rpartition('-')[0]}: {error}") from error
     ensure_split(path, split, say)
     return split, path
 

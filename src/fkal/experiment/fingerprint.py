@@ -1,4 +1,7 @@
-"""Digests of what an experiment's results, and the files that experiments share, depend on."""
+"""Digests of what an experiment's results, and the files that experiments share, depend on.
+
+`docs/caches.md` has a table of them; `tests/experiment/test_fingerprint.py` perturbs every setting and input.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +15,7 @@ from fkal.data.splits import Split
 from fkal.experiment.names import (
     METHOD_SETTINGS,
     PRETRAINING_IGNORES,
+    bias_name,
     read_by_descriptors,
     revision,
     tree_read,
@@ -37,20 +41,26 @@ def pretraining_key(config: Config, split: Split, device: torch.device, member: 
     return digest_of({**tree, "member": member} if member else tree)
 
 
-def split_key(config: Config, data_digest: str) -> str:
-    """Digest of a split's recipe and of the data it is drawn from."""
+def split_file_name(config: Config, data_digest: str) -> str:
+    """`mnist-ir100-s0-1a2b3c4d.json`: dataset, bias and seed, and a digest of the recipe and the data drawn from."""
     recipe = {
         "bias": config.tree["bias"],
         "validation_per_class": config.data.validation_per_class,
         "data": data_digest,
     }
-    return digest_of(recipe)
+    return f"{config.data.name}-{bias_name(config.bias)}-s{config.seed}-{digest_of(recipe)[:8]}.json"
 
 
 def about_descriptors(config: Config, data_digest: str, device: torch.device) -> dict[str, Any]:
-    """What descriptors depend on besides weights, indices and taps."""
+    """What descriptors depend on besides weights, indices, taps and batches.
+
+    The digest of the data covers pixels as they are on disk or decoded; how they become the model's inputs is told by
+    the dataset's name, which has a normalisation of its own, and by what is set instead of it.
+    """
     return {
         "data": data_digest,
+        "dataset": config.data.name,
+        **{name: config.tree["data"][name] for name in ("image_size", "mean", "std")},
         "model": config.model.name,
         "threads": _threads(config, device),
         "device": device.type,
