@@ -51,3 +51,33 @@ def test_settings_names_and_tables_need_no_torch():
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (told.stdout, told.stderr) == ("[]\n", "")
+
+
+def test_commands_that_compute_nothing_and_usage_errors_need_no_torch():
+    commands = [
+        (0, "list acquisitions"),
+        (0, "list pseudo-labels"),
+        (0, "list models"),
+        (0, "list datasets"),
+        (0, "config --preset mnist --method pfk_joint:sum@conv2"),
+        (0, "grid --dataset mnist"),
+        (2, "list nothing"),
+        (2, "run --preset mnits"),
+        (2, "run --preset mnist --method pfk_jont"),
+        (2, "run --preset mnist --method pcc:sum"),
+        (2, "run --preset mnist --set train.lr=fast"),
+        (2, "run --preset mnist --seeds 2-1"),
+        (2, "cost --preset mnist --ratio few"),
+        (2, "split --preset mnist --seeds x"),
+    ]
+    program = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from fkal.cli.main import app\n"
+        f"for code, line in {commands!r}:\n"
+        "    told = CliRunner().invoke(app, line.split())\n"
+        "    assert told.exit_code == code, (line, told.output)\n"
+        "print([name for name in ('torch', 'torchvision', 'mlflow', 'optuna', 'numpy') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (told.stdout, told.stderr) == ("[]\n", "")

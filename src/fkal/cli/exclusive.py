@@ -37,6 +37,6 @@ def _is_given(context: typer.Context, name: str | None) -> bool:
 
 
 def _refuse(message: str) -> None:
-    from fkal.config.schema import ConfigError  # which imports torch
+    from fkal.config.schema import ConfigError  # which imports pydantic
 
     raise ConfigError(message)

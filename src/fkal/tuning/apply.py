@@ -63,7 +63,7 @@ def _waiting(folder: Path, dataset: str | None, preset: str | None, params: Path
     path = folder / f"{dataset or preset}.yaml"
     if path.exists():
         return path
-    from fkal.runner import expand as configuring  # which imports torch
+    from fkal.runner import expand as configuring
 
     given = configuring.Sources(preset=preset, params=params, dataset=dataset, tuned=None)
     name = configuring.settings(given, None).data.name
@@ -84,7 +84,7 @@ def _read(path: Path, text: str) -> dict[str, Any]:
 
 
 def _unusable(path: Path, why: str, *, rewrite: bool = True) -> Exception:
-    from fkal.config.schema import ConfigError  # which imports torch
+    from fkal.config.schema import ConfigError  # which imports pydantic
 
     return ConfigError(f"{path}: {why}" + ("; or let `fkal tune --force` write the file anew" if rewrite else ""))
 
