@@ -14,7 +14,8 @@ from pathlib import Path
 
 from fkal.cli.progress import say
 from fkal.config.layers import from_assignments, from_file, merged, preset
-from fkal.experiment.experiment import deterministic, prepare
+from fkal.experiment.device import deterministic
+from fkal.experiment.experiment import prepare
 from fkal.runner.single import run_one
 
 

@@ -32,7 +32,7 @@ def trace(f: Tensor, m: Tensor) -> float:
 @pytest.mark.parametrize("at_once", [2, 4096])
 def test_blocks_are_the_diagonal_of_the_last_layers_information(at_once, monkeypatch):
     """Of (diag(p) - p p^T) x b b^T, summed."""
-    monkeypatch.setattr(last_layer_fisher, "AT_ONCE", at_once)
+    monkeypatch.setattr(last_layer_fisher, "ROWS_AT_ONCE", at_once)
     outputs, whole = outputs_of(5, 1), torch.zeros(12, 12, dtype=torch.float64)
     for logits, b in zip(outputs.logits, outputs.features, strict=True):
         p = logits.softmax(dim=0)

@@ -14,7 +14,8 @@ from fkal.engine.pretraining import pretrain
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
 from fkal.experiment.checks import refuse_infeasible
-from fkal.experiment.experiment import device_named, prepare
+from fkal.experiment.device import device_named
+from fkal.experiment.experiment import prepare
 from fkal.experiment.names import bias_name, method_name, settings_of_first_descriptors, settings_read
 from fkal.experiment.versions import LABEL_REVISIONS
 from fkal.models.ensemble import members_of

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fkal.core.evidence import Outputs
 
-AT_ONCE = 4096
+ROWS_AT_ONCE = 4096
 """Images."""
 
 RIDGE = 1.0
@@ -23,10 +23,10 @@ def scales(outputs: Outputs) -> Float[Tensor, "n d"]:
 
 
 def blocks(outputs: Outputs) -> Float[Tensor, "d l l"]:
-    """Sums of s_c b b^T over images; `AT_ONCE` of them in the features' own precision, and their sums in float64."""
+    """Sums of s_c b b^T over images; `ROWS_AT_ONCE` of them in the features' own precision, and their sums in float64."""
     width = outputs.features.shape[1]
     total = torch.zeros(outputs.logits.shape[1], width, width, dtype=torch.float64, device=outputs.features.device)
-    for b, s in zip(outputs.features.split(AT_ONCE), scales(outputs).split(AT_ONCE), strict=True):
+    for b, s in zip(outputs.features.split(ROWS_AT_ONCE), scales(outputs).split(ROWS_AT_ONCE), strict=True):
         for c, s_c in enumerate(s.T):
             total[c] += (b * s_c[:, None]).T @ b
     return total

@@ -30,7 +30,7 @@ Labeled = tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, " n"]]
 DIGIT_NAMES = tuple("0123456789")
 DIGITS_TRAIN = 1297  # of 1,797; the last 500 test
 PATIENCE = 20.0  # seconds without a byte before a download is given up
-AT_ONCE = 4096  # images; bounds the float copies of a resize
+CHUNK = 4096  # images; bounds the float copies of a resize
 SVHN_PARTS = {"train": ("train", "extra"), "test": ("test",)}
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -110,7 +110,7 @@ def resized(pixels: UInt8[Tensor, "n c h w"], size: int | None) -> UInt8[Tensor,
     """Every image scaled to size x size, antialiased."""
     if size is None or pixels.shape[2:] == (size, size):
         return pixels
-    chunks = [_scaled(pixels[start : start + AT_ONCE], size) for start in range(0, len(pixels), AT_ONCE)]
+    chunks = [_scaled(pixels[start : start + CHUNK], size) for start in range(0, len(pixels), CHUNK)]
     return torch.cat(chunks)
 
 

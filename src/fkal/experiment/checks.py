@@ -93,7 +93,7 @@ def _refuse_unsampled(config: AcquisitionConfig, model: nn.Module) -> None:
     if config.samples > 1 and not any(isinstance(layer, MonteCarloDropout) for layer in model.modules()):
         raise ConfigError(
             f"acquisition.name = {config.name!r}: the model has no MonteCarloDropout layer to sample; "
-            "give it one (fkal.models), or set acquisition.samples=1 and acquisition.ensemble=2 or more"
+            "give it one (fkal.models.dropout), or set acquisition.samples=1 and acquisition.ensemble=2 or more"
         )
 
 
@@ -104,7 +104,7 @@ def _refuse_lone_network(config: AcquisitionConfig, model: nn.Module) -> None:
     if not any(isinstance(layer, MonteCarloDropout) for layer in model.modules()):
         raise ConfigError(
             f"acquisition.name = {config.name!r}: the model has no MonteCarloDropout layer to draw networks by; "
-            "give it one (fkal.models)"
+            "give it one (fkal.models.dropout)"
         )
 
 

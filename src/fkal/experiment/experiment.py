@@ -4,7 +4,6 @@
 `Progress` and the `Round`s of one (dataset, bias, method, seed).
 """
 
-import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
@@ -29,6 +28,7 @@ from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
 from fkal.experiment.checks import refuse_infeasible
 from fkal.experiment.descriptor_cache import DescriptorFiles
+from fkal.experiment.device import deterministic, device_named, set_threads
 from fkal.experiment.fingerprint import (
     about_descriptors,
     about_labels,
@@ -247,33 +247,6 @@ def prepare_split(config: Config, out: Path, say: Notify) -> tuple[Split, Path]:
         raise ConfigError(f"split {path.name.rpartition('-')[0]}: {error}") from error
     ensure_split(path, split, say)
     return split, path
-
-
-def device_named(name: str) -> torch.device:
-    """The device of this name; `auto` is the first accelerator, else the CPU."""
-    if name == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device = {name!r}: torch sees no CUDA device; set device=cpu or auto")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device = {name!r}: there are {torch.cuda.device_count()} CUDA devices")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError(f"device = {name!r}: torch sees no MPS device; set device=cpu or auto")
-    return device
-
-
-def deterministic(threads: int | None) -> None:
-    """Set torch up so that the same seed gives the same numbers on the same machine."""
-    set_threads(threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def set_threads(threads: int | None) -> None:
-    if threads is not None:
-        torch.set_num_threads(threads)
 
 
 @lru_cache(maxsize=2)

@@ -14,7 +14,8 @@ from rich.table import Table
 from fkal.cli.progress import Bars, say
 from fkal.config.schema import Config, ConfigError
 from fkal.engine.progress import Progress
-from fkal.experiment.experiment import deterministic, prepare, prepare_split
+from fkal.experiment.device import deterministic
+from fkal.experiment.experiment import prepare, prepare_split
 from fkal.experiment.names import bias_name
 
 T = TypeVar("T")

@@ -18,7 +18,8 @@ from fkal.cli.exit import SomeFailed, is_wrong
 from fkal.cli.progress import say
 from fkal.cli.tables import accuracy_table, plan_table
 from fkal.config.schema import Config, ConfigError, digest_of
-from fkal.experiment.experiment import device_named, prepare
+from fkal.experiment.device import device_named
+from fkal.experiment.experiment import prepare
 from fkal.experiment.names import bias_name, experiment_name
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.outcome import Group, Outcome, by_cell, group_of
