@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from fkal.acquisition.evidence_kinds import FEATURES
 from fkal.acquisition.fisher import MATCHINGS
-from fkal.acquisition.registry import ACQUISITIONS, acquisition
+from fkal.acquisition.registry import ACQUISITIONS, Acquisition, acquisition
 from fkal.acquisition.settings import AcquisitionConfig
 from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import (
@@ -212,3 +213,22 @@ def test_an_unknown_name_is_refused_with_the_closest_one():
         acquisition("pkf")
     with pytest.raises(ValueError, match=r"unknown acquisition 'zzzzzz'; known: random, pcc, pfk"):
         acquisition("zzzzzz")
+
+
+def test_a_method_of_another_package_is_known_by_name_and_loaded_when_it_is_used(monkeypatch):
+    loads = []
+
+    class Point:
+        name = "ours"
+
+        def load(self):
+            loads.append(self.name)
+            return Acquisition(lambda evidence, p, generator: None, FEATURES, "ours", "us")
+
+    monkeypatch.setattr("fkal.references.entry_points", lambda group: [Point()])
+    with pytest.raises(ValueError, match=r"unknown acquisition 'our'; did you mean 'ours'\?"):
+        acquisition("our")
+    assert not loads
+    assert acquisition("ours").reads("joint") == {"taps"}
+    assert acquisition("ours").select(None, 1, None) is None
+    assert loads == ["ours", "ours"]

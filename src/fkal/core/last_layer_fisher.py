@@ -23,7 +23,7 @@ def scales(outputs: Outputs) -> Float[Tensor, "n d"]:
 
 
 def blocks(outputs: Outputs) -> Float[Tensor, "d l l"]:
-    """Sums of s_c b b^T over images; `ROWS_AT_ONCE` of them in the features' own precision, and their sums in float64."""
+    """Sums of s_c b b^T over images, `ROWS_AT_ONCE` in the features' own precision, and their sums in float64."""
     width = outputs.features.shape[1]
     total = torch.zeros(outputs.logits.shape[1], width, width, dtype=torch.float64, device=outputs.features.device)
     for b, s in zip(outputs.features.split(ROWS_AT_ONCE), scales(outputs).split(ROWS_AT_ONCE), strict=True):

@@ -173,17 +173,15 @@ class Describer:
                 if rows is None:
                     rows = yield from self._made(of_batch, what, shard)
                     cache.write(shard, rows)
-            parts.append(rows)
-        return {name: rows.to(self.meter.device) for name, rows in concatenated(parts).items()}
+            parts.append({name: block.to(self.meter.device) for name, block in rows.items()})
+        return concatenated(parts)
 
     def _made(self, of_batch: "OfBatch", what: str, key: DescriptorKey) -> Made:
         before, parts, total = self.meter.passes, [], -(-len(key.indices) // self.batch_size)
-        batches = key.rows.split(self.batch_size)
+        batches, first = key.rows.split(self.batch_size), 1 + key.first // self.batch_size
         with evaluating(self.model):
             stream = self.images.batches(batches, device=self.meter.device)
-            for done, (batch, x) in enumerate(
-                zip(batches, stream, strict=True), start=1 + key.first // self.batch_size
-            ):
+            for done, (batch, x) in enumerate(zip(batches, stream, strict=True), start=first):
                 parts.append(of_batch(batch, x))
                 yield Progress(what, done, total, "batches")
         passes = [[now - then for now, then in zip(self.meter.passes, before, strict=True)]]

@@ -251,24 +251,25 @@ def _outputs(context: RoundContext, indices: Int[Tensor, " n"], what: str) -> Ge
     )
 
 
-GATHERERS: Mapping[type[Evidence], Callable[[RoundContext], Generator[Progress, None, EvidenceAndTargets]]] = (
-    MappingProxyType(
-        {
-            Nothing: _nothing,
-            Features: _features,
-            FisherScores: _fisher_scores,
-            Uncertainty: _uncertainty,
-            Coverage: _coverage,
-            Discrimination: _discrimination,
-            Predictions: _predictions,
-            LastLayer: _last_layer,
-            Supervised: _supervised,
-            Calibrated: _calibrated,
-            Queried: _queried,
-            PredictiveInformation: _predictive_information,
-        }
-    )
+Gather = Callable[[RoundContext], Generator[Progress, None, EvidenceAndTargets]]
+
+GATHERERS: Mapping[type[Evidence], Gather] = MappingProxyType(
+    {
+        Nothing: _nothing,
+        Features: _features,
+        FisherScores: _fisher_scores,
+        Uncertainty: _uncertainty,
+        Coverage: _coverage,
+        Discrimination: _discrimination,
+        Predictions: _predictions,
+        LastLayer: _last_layer,
+        Supervised: _supervised,
+        Calibrated: _calibrated,
+        Queried: _queried,
+        PredictiveInformation: _predictive_information,
+    }
 )
+"""By kind of evidence; `fkal.acquisition.evidence_kinds` says what each reads and costs."""
 
 
 class _Estimator:
