@@ -18,8 +18,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fkal.acquisition import ACQUISITIONS
-from fkal.core.epig import TARGETS, epig
+from fkal.acquisition.registry import ACQUISITIONS
+from fkal.acquisition.settings import EPIG_TARGETS
+from fkal.core.epig import epig
 from fkal.core.evidence import (
     Calibrated,
     Coverage,
@@ -76,7 +77,7 @@ def epig_of_batches(arguments: argparse.Namespace) -> PredictiveInformation:
     def passes(n: int) -> Tensor:
         return torch.randn(arguments.samples, n, CLASSES, generator=draws).softmax(dim=2)
 
-    targets = passes(TARGETS)
+    targets = passes(EPIG_TARGETS)
     return PredictiveInformation(torch.cat([epig(passes(BATCH), targets) for _ in range(arguments.pool // BATCH)]))
 
 

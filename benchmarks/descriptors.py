@@ -16,7 +16,8 @@ from fkal.core.descriptors import pooled, standardised
 from fkal.data.images import TensorImages
 from fkal.engine.describing import Describer
 from fkal.engine.metering import Meter
-from fkal.models import Taps, build
+from fkal.models.registry import build
+from fkal.models.taps import Taps
 
 TAPS = ("conv1", "conv2", "fc1")
 

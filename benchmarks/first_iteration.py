@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 
-from fkal.cli.progress import say
-from fkal.config import schema as config
+from fkal.cli.terminal import say
+from fkal.config.layers import from_assignments, from_file, merged, preset
+from fkal.config.method_spec import method_layer
 from fkal.config.schema import Config
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import prepare
@@ -31,11 +32,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     layers = [
-        config.from_file(config.preset(given.preset), f"preset {given.preset}"),
-        config.method_layer(given.method),
-        config.from_assignments([f"data.root={given.data_root}", "train.epochs=1", "train.decay_epochs=[]"]),
+        from_file(preset(given.preset), f"preset {given.preset}"),
+        method_layer(given.method),
+        from_assignments([f"data.root={given.data_root}", "train.epochs=1", "train.decay_epochs=[]"]),
     ]
-    settings = config.merged(layers)
+    settings = merged(layers)
     with tempfile.TemporaryDirectory() as folder:
         sides = {"described": Path(folder) / "described", "read": Path(folder) / "read"}
         for out in sides.values():

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fkal.models import build, evaluating
+from fkal.models.modes import evaluating
+from fkal.models.registry import build
 
 ROUNDING = 1e-2
 """What float32 sums in another order may leave between gradients, of their length."""

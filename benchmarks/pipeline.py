@@ -23,7 +23,7 @@ from pathlib import Path
 
 import yaml
 
-from fkal.runner.expand import seed_numbers
+from fkal.config.params_file import seed_numbers
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent

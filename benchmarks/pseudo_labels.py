@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fkal.config import schema as config
+from fkal.config.layers import load, preset
 from fkal.core.information import RIDGE, information
 from fkal.core.randomness import stream
 from fkal.core.views import View
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     given = parser.parse_args()
     settings = [f"data.root={given.data_root}", f"seed={given.seed}", "acquisition.name=random", "acquisition.rounds=3"]
-    chosen = config.load(config.preset("mnist"), environment={}, assignments=settings)
+    chosen = load(preset("mnist"), environment={}, assignments=settings)
     table: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as out:
         experiment = prepare(chosen, Path(out), print)

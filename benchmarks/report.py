@@ -17,8 +17,8 @@ from pathlib import Path
 
 from drawing import keep_drawn
 
-from fkal.config import schema as configuration
-from fkal.config.schema import Layer
+from fkal.config.layers import Layer, from_file, merged, preset
+from fkal.config.method_spec import method_layer
 from fkal.experiment.experiment import prepare
 
 METHODS = ("random", "varr", "coreset@fc1", "pcc", "pfk_joint", "fisher_coverage")
@@ -27,14 +27,14 @@ REPORT = "from fkal.cli.main import app; app()"
 
 
 def keep_grid(out: Path, seeds: int, rounds: int, data_root: Path) -> int:
-    preset = configuration.from_file(configuration.preset("mnist"), "mnist")
+    base = from_file(preset("mnist"), "mnist")
     for ratio in RATIOS:
         for place, method in enumerate(METHODS):
             for seed in range(seeds):
                 own = {"seed": seed, "bias": {"ratio": ratio}, "data": {"root": str(data_root)}}
                 own |= {"acquisition": {"rounds": rounds}}
-                layers = [preset, configuration.method_layer(method), Layer("benchmark", own)]
-                experiment = prepare(configuration.merged(layers), out, print)
+                layers = [base, method_layer(method), Layer("benchmark", own)]
+                experiment = prepare(merged(layers), out, print)
                 keep_drawn(experiment, out, 0.005 * place)
     return len(RATIOS) * len(METHODS) * seeds
 

@@ -18,7 +18,10 @@ from torch import Tensor
 
 from fkal.engine.metering import Meter
 from fkal.engine.sampling import Sampler
-from fkal.models import build, dropout, evaluating, monte_carlo_dropout
+from fkal.models import dropout
+from fkal.models.dropout import monte_carlo_dropout
+from fkal.models.modes import evaluating
+from fkal.models.registry import build
 
 Passes = Callable[[torch.nn.Module, list[Tensor], int], Tensor]
 

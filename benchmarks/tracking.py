@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from fkal.cli.progress import say
-from fkal.config import schema as config
+from fkal.cli.terminal import say
+from fkal.config.layers import from_assignments, from_file, merged, preset
 from fkal.experiment.device import deterministic
 from fkal.experiment.experiment import prepare
 from fkal.runner.single import run_one
@@ -29,12 +29,12 @@ def main() -> None:
 
     importing = time.perf_counter() - start
     layers = [
-        config.from_file(config.preset("mnist"), "preset mnist"),
-        config.from_assignments([f"data.root={arguments.data_root}", f"acquisition.rounds={arguments.rounds}"]),
+        from_file(preset("mnist"), "preset mnist"),
+        from_assignments([f"data.root={arguments.data_root}", f"acquisition.rounds={arguments.rounds}"]),
     ]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        experiment = prepare(config.merged(layers), out, say)
+        experiment = prepare(merged(layers), out, say)
         deterministic(experiment.config.threads)
         for _ in experiment.theta_0():
             pass

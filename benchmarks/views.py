@@ -21,7 +21,7 @@ from fkal.core import information
 from fkal.core.views import View
 from fkal.engine import views
 from fkal.engine.metering import Meter
-from fkal.models import build
+from fkal.models.registry import build
 
 Made = TypeVar("Made")
 TAPS = (("fc1",), ("conv2",), ("conv1", "conv2", "fc1"))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.experiment.shared_files import shared_tensors
-from fkal.models import head_name
+from fkal.models.registry import head_name
 from fkal.pipeline.plan import planned
 from pipeline import STAGES, cpu_of, new_project
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from fkal.data.config import BiasConfig, DataConfig
 from fkal.data.datasets import Dataset
 from fkal.data.images import TensorImages
+from fkal.data.settings import BiasConfig, DataConfig
 from fkal.data.splits import Split, draw_split, write_split
 from fkal.engine.rounds import Round, Selection
 from fkal.models.lenet import LeNet

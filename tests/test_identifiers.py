@@ -5,8 +5,9 @@ import re
 import pytest
 
 from fkal import identifiers
-from fkal.config.schema import ConfigError, Layer, merged
-from fkal.data.config import DataConfig
+from fkal.config.layers import Layer, merged
+from fkal.config.schema import ConfigError
+from fkal.data.settings import DataConfig
 from fkal.identifiers import UnsafeName
 
 NO_PART_OF_A_PATH = [

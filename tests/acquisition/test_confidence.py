@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fkal.acquisition import ACQUISITIONS
+from fkal.acquisition.registry import ACQUISITIONS
 from fkal.core.evidence import Predictions
 
 POOL = torch.tensor([[0.98, 0.01, 0.01], [0.5, 0.49, 0.01], [0.42, 0.29, 0.29], [0.8, 0.1, 0.1], [0.6, 0.35, 0.05]])

@@ -131,7 +131,7 @@ def test_coverage_picks_no_second_image_for_what_one_covers():
 
 
 def test_of_more_targets_than_can_be_looked_at_a_drawn_part_is_covered(monkeypatch):
-    monkeypatch.setattr("fkal.acquisition.fisher.affordable", lambda n, width: 3)
+    monkeypatch.setattr("fkal.acquisition.fisher.max_targets", lambda n, width: 3)
     pool, targets = described(list(range(8)), list(range(8))), described(list(range(8)), list(range(8)))
     chosen = {
         tuple(sorted(select_pfk(scores(pool, targets), 3, seeded(s), combine="product", matching="coverage").positions))

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from fkal.acquisition import ACQUISITIONS, AcquisitionConfig, acquisition
+from fkal.acquisition.evidence_kinds import FEATURES
 from fkal.acquisition.fisher import MATCHINGS
-from fkal.acquisition.registry import READS
+from fkal.acquisition.registry import ACQUISITIONS, Acquisition, acquisition
+from fkal.acquisition.settings import AcquisitionConfig
 from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import (
     Calibrated,
@@ -28,9 +29,9 @@ from fkal.core.evidence import (
     Supervised,
 )
 from fkal.core.kernels import R_ZG
-from fkal.core.pseudo_labels import PSEUDO_LABELS
+from fkal.core.labels import PSEUDO_LABELS
 from fkal.core.uncertainty import uncertainty
-from fkal.experiment.fingerprint import METHOD_SETTINGS
+from fkal.experiment.names import METHOD_SETTINGS
 
 OPTIONS = {"combine": list(R_ZG), "matching": list(MATCHINGS)}
 """Every value of every option that an acquisition may take."""
@@ -116,7 +117,7 @@ def asked_for(name: str, p: int) -> int:
 @pytest.mark.parametrize("p", [1, 6, 20])
 def test_it_picks_p_distinct_positions_of_the_pool(name, options, targets, p):
     entry, p = ACQUISITIONS[name], asked_for(name, p)
-    seen = evidence(entry.needs, n=20, targets=targets)
+    seen = evidence(entry.needs.record, n=20, targets=targets)
     picks = entry.select(seen, p, seeded(0), **options)
     positions = picks.positions.tolist()
     assert picks.positions.dtype == torch.long
@@ -134,7 +135,7 @@ def test_the_same_generator_seed_gives_the_same_choice(name, options, targets):
     entry = ACQUISITIONS[name]
     choices = []
     for _ in range(2):
-        seen = evidence(entry.needs, n=20, targets=targets)
+        seen = evidence(entry.needs.record, n=20, targets=targets)
         choices.append(entry.select(seen, asked_for(name, 5), seeded(7), **options).positions)
         torch.rand(3)  # what others draw must not matter
     assert torch.equal(*choices)
@@ -145,7 +146,7 @@ def test_the_same_generator_seed_gives_the_same_choice(name, options, targets):
 @pytest.mark.parametrize("p", [21, 100])
 def test_more_picks_than_the_pool_has_are_refused(name, options, targets, p):
     entry = ACQUISITIONS[name]
-    seen = evidence(entry.needs, n=20, targets=targets)
+    seen = evidence(entry.needs.record, n=20, targets=targets)
     with pytest.raises(ValueError, match="20"):
         entry.select(seen, p, seeded(0), **options)
 
@@ -153,7 +154,7 @@ def test_more_picks_than_the_pool_has_are_refused(name, options, targets, p):
 @pytest.mark.parametrize(("name", "options"), variants())
 def test_evidence_is_left_as_it_was(name, options):
     entry = ACQUISITIONS[name]
-    seen, untouched = (evidence(entry.needs, n=20, targets=9) for _ in range(2))
+    seen, untouched = (evidence(entry.needs.record, n=20, targets=9) for _ in range(2))
     entry.select(seen, asked_for(name, 4), seeded(0), **options)
     assert seen.n == 20
     for after, before in zip(tensors(seen), tensors(untouched), strict=True):
@@ -192,10 +193,6 @@ def test_views_are_read_where_a_pseudo_label_looks_at_them():
     assert ACQUISITIONS["badge"].reads("trace") == ACQUISITIONS["uherding"].reads("trace") == set()
 
 
-def test_every_evidence_has_its_settings():
-    assert set(READS) == set(get_args(Evidence))
-
-
 def test_what_needs_a_trained_model_picks_at_random_first():
     """The paper's uncertainty methods, VAAL, and all that go by class probabilities; features theta^0 has as well."""
     first = {name for name, entry in ACQUISITIONS.items() if entry.random_first}
@@ -216,3 +213,22 @@ def test_an_unknown_name_is_refused_with_the_closest_one():
         acquisition("pkf")
     with pytest.raises(ValueError, match=r"unknown acquisition 'zzzzzz'; known: random, pcc, pfk"):
         acquisition("zzzzzz")
+
+
+def test_a_method_of_another_package_is_known_by_name_and_loaded_when_it_is_used(monkeypatch):
+    loads = []
+
+    class Point:
+        name = "ours"
+
+        def load(self):
+            loads.append(self.name)
+            return Acquisition(lambda evidence, p, generator: None, FEATURES, "ours", "us")
+
+    monkeypatch.setattr("fkal.references.entry_points", lambda group: [Point()])
+    with pytest.raises(ValueError, match=r"unknown acquisition 'our'; did you mean 'ours'\?"):
+        acquisition("our")
+    assert not loads
+    assert acquisition("ours").reads("joint") == {"taps"}
+    assert acquisition("ours").select(None, 1, None) is None
+    assert loads == ["ours", "ours"]

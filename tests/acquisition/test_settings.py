@@ -1,8 +1,8 @@
 import pytest
 
-from fkal.acquisition import AcquisitionConfig
+from fkal.acquisition.settings import AcquisitionConfig
 from fkal.core.kernels import R_ZG
-from fkal.core.pseudo_labels import PSEUDO_LABELS
+from fkal.core.labels import PSEUDO_LABELS
 
 
 @pytest.mark.parametrize("combine", list(R_ZG))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fkal.acquisition import ACQUISITIONS
+from fkal.acquisition.registry import ACQUISITIONS
 from fkal.core.uncertainty import uncertainty
 
 SURE, FLAT = [1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]

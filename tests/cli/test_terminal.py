@@ -15,7 +15,7 @@ from rich.text import Text
 
 from fkal.cli import terminal
 from fkal.cli.progress import Bars, ManyBars
-from fkal.engine.metering import Progress
+from fkal.engine.progress import Progress
 
 NAMES = {
     "\x1b]0;title\x07": r"\x1b]0;title\x07",

@@ -5,28 +5,38 @@ from importlib.resources import files
 import pytest
 import yaml
 
-from fkal.config import schema as C
+from fkal.config.layers import (
+    Layer,
+    from_assignments,
+    from_environment,
+    load,
+    merged,
+    preset,
+    presets,
+    unknown_variables,
+)
+from fkal.config.method_spec import method_layer
 from fkal.config.params_file import params_file
-from fkal.config.schema import Config, ConfigError, Layer
+from fkal.config.schema import Config, ConfigError
 
 
 def layered(*assignments: str) -> Config:
-    return C.merged([C.from_assignments(assignments)])
+    return merged([from_assignments(assignments)])
 
 
-@pytest.mark.parametrize("name", list(C.presets()))
+@pytest.mark.parametrize("name", list(presets()))
 def test_a_preset_states_every_value(name):
-    stated = yaml.safe_load(C.preset(name).read_text())
+    stated = yaml.safe_load(preset(name).read_text())
     assert set(stated) == set(Config.model_fields)
     for section, values in stated.items():
         if isinstance(values, dict):
             kind = Config.model_fields[section].annotation
             assert set(values) == {field.name for field in fields(kind)}
-    assert C.load(C.preset(name), environment={}).data.name == name
+    assert load(preset(name), environment={}).data.name == name
 
 
 def test_the_mnist_preset_has_the_papers_settings():
-    config = C.load(C.preset("mnist"), environment={})
+    config = load(preset("mnist"), environment={})
     assert (config.acquisition.budget, config.acquisition.rounds, config.data.validation_per_class) == (125, 10, 1000)
     assert (config.train.epochs, config.train.batch_size, config.train.lr) == (50, 25, 0.05)
     assert (config.train.momentum, config.train.decay_epochs) == (0.5, (15, 30, 45))
@@ -37,18 +47,18 @@ def test_the_mnist_preset_has_the_papers_settings():
 def test_params_yaml_is_the_quickstart(request):
     file = params_file(request.config.rootpath / "params.yaml", "params.yaml")
     assert file.grid is not None and file.grid.dataset == ("digits",)
-    assert C.merged([file.layer("digits")]) == C.load(C.preset("digits"), environment={})
+    assert merged([file.layer("digits")]) == load(preset("digits"), environment={})
 
 
 def test_later_layers_win_key_by_key(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text("train: {lr: 0.1, epochs: 3}\nseed: 5\n")
-    config = C.load(path, environment={"FKAL_TRAIN__LR": "0.2", "FKAL_SEED": "6"}, assignments=["seed=7"])
+    config = load(path, environment={"FKAL_TRAIN__LR": "0.2", "FKAL_SEED": "6"}, assignments=["seed=7"])
     assert (config.train.lr, config.train.epochs, config.seed) == (0.2, 3, 7)
 
 
 def test_environment_and_set_read_values_as_yaml():
-    config = C.merged([C.from_environment({"FKAL_ACQUISITION__TAPS": "[conv2]", "FKAL_DATA_ROOT": "0123"})])
+    config = merged([from_environment({"FKAL_ACQUISITION__TAPS": "[conv2]", "FKAL_DATA_ROOT": "0123"})])
     assert config.acquisition.taps == ("conv2",)
     assert config.data.root == "0123"
     assert layered("bias.kind=by_hand", "bias.fractions={5: 0.1, 7: 0}").bias.fractions == {5: 0.1, 7: 0.0}
@@ -60,7 +70,7 @@ def test_the_pseudo_label_true_is_a_name_and_no_boolean():
 
 def test_variables_that_set_nothing_are_named():
     environment = {"FKAL_TRIAN__LR": "1", "FKAL_TRAIN__LR": "1", "FKAL_DATA_ROOT": "x", "HOME": "y"}
-    assert C.strangers(environment) == ["FKAL_TRIAN__LR"]
+    assert unknown_variables(environment) == ["FKAL_TRIAN__LR"]
 
 
 @pytest.mark.parametrize(
@@ -123,21 +133,21 @@ def test_a_params_file_that_is_not_yaml_is_named(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text("train: [")
     with pytest.raises(ConfigError, match=r"params\.yaml: not valid YAML"):
-        C.load(path, environment={})
+        load(path, environment={})
     path.write_text("!!python/object/apply:os.getcwd []")
     with pytest.raises(ConfigError, match="not valid YAML"):
-        C.load(path, environment={})
+        load(path, environment={})
     path.write_text("seed: 0\nseed: 1\n")
     with pytest.raises(ConfigError, match="'seed' stands twice"):
-        C.load(path, environment={})
+        load(path, environment={})
     path.write_text("- 3")
     with pytest.raises(ConfigError, match="mapping"):
-        C.load(path, environment={})
+        load(path, environment={})
 
 
 def test_an_unknown_preset_is_refused_with_a_hint():
     with pytest.raises(ConfigError, match="did you mean 'mnist'"):
-        C.preset("minst")
+        preset("minst")
 
 
 def test_the_digest_knows_values_and_not_places():
@@ -200,12 +210,12 @@ def test_the_flat_tree_has_dotted_keys_and_plain_values():
     ],
 )
 def test_a_method_is_named_in_short(spec, acquisition, others):
-    assert C.method_layer(spec) == Layer(f"--method {spec}", {"acquisition": acquisition, **others})
+    assert method_layer(spec) == Layer(f"--method {spec}", {"acquisition": acquisition, **others})
 
 
 def test_what_a_short_name_does_not_say_stays_as_configured():
     base = ("acquisition.samples=7", "acquisition.taps=[conv2]", "train.epochs=3", "pretrain.epochs=2")
-    config = C.merged([C.from_assignments(base), C.method_layer("varr:e2:random_theta_0:head_only")])
+    config = merged([from_assignments(base), method_layer("varr:e2:random_theta_0:head_only")])
     assert (config.acquisition.samples, config.acquisition.ensemble, config.acquisition.taps) == (7, 2, ("conv2",))
     assert (config.train.epochs, config.train.layers) == (3, "head")
     assert (config.pretrain.epochs, config.pretrain.task) == (2, "none")
@@ -214,7 +224,7 @@ def test_what_a_short_name_does_not_say_stays_as_configured():
 @pytest.mark.parametrize("spec", ["varr:", "varr::k3", "varr@", ":k3", "", "@", "pfk_joint:sum:@conv1"])
 def test_a_short_name_of_another_form_is_refused(spec):
     with pytest.raises(ConfigError, match=r"give NAME\[_PSEUDO-LABEL\]\[:MARK\.\.\.\]\[@TAP\+TAP\]"):
-        C.method_layer(spec)
+        method_layer(spec)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +248,7 @@ def test_a_short_name_of_another_form_is_refused(spec):
 )
 def test_an_unknown_mark_is_refused_with_what_is_known(spec, parts):
     with pytest.raises(ConfigError) as refusal:
-        C.method_layer(spec)
+        method_layer(spec)
     message = str(refusal.value)
     assert message.startswith(f"--method {spec!r}: ")
     assert "\n" not in message
@@ -251,7 +261,7 @@ def test_an_unknown_mark_is_refused_with_what_is_known(spec, parts):
 )
 def test_a_mark_that_says_anew_what_another_said_is_refused(spec):
     with pytest.raises(ConfigError, match=f"{spec.rpartition(':')[2]}' says anew what a mark before it said"):
-        C.method_layer(spec)
+        method_layer(spec)
 
 
 @pytest.mark.parametrize(
@@ -265,16 +275,16 @@ def test_a_mark_that_says_anew_what_another_said_is_refused(spec):
 )
 def test_what_a_mark_cannot_be_is_refused_where_it_was_said(spec, message):
     with pytest.raises(ConfigError, match=message):
-        C.merged([C.method_layer(spec)])
+        merged([method_layer(spec)])
 
 
 def test_a_method_without_a_name_is_refused():
     with pytest.raises(ConfigError, match="--method '@conv2'"):
-        C.method_layer("@conv2")
+        method_layer("@conv2")
 
 
 def test_presets_are_shipped_with_the_package():
-    assert {path.stem for path in C.presets().values()} >= {"digits", "mnist", "svhn", "imagenet"}
+    assert {path.stem for path in presets().values()} >= {"digits", "mnist", "svhn", "imagenet"}
     assert (files("fkal") / "presets" / "mnist.yaml").is_file()
 
 
@@ -289,6 +299,6 @@ def test_presets_are_shipped_with_the_package():
 def test_a_grid_says_in_one_line_what_is_wrong(tmp_path, grid, problem):
     path = tmp_path / "params.yaml"
     path.write_text(f"grid: {grid}\n")
-    with pytest.raises(C.ConfigError) as refused:
+    with pytest.raises(ConfigError) as refused:
         params_file(path, "params.yaml")
     assert str(refused.value) == f"params.yaml: {problem}"

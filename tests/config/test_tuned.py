@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fkal.config.schema import Config, ConfigError, Layer, merged
+from fkal.config.layers import Layer, merged
+from fkal.config.schema import Config, ConfigError
 from fkal.config.tuned import HandMade, read_tuned, refuse_hand_made, tuned_layer, tuned_path, write_tuned
 
 VALUES = {"train.batch_size": 12, "acquisition.taps": ["conv1"]}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fkal.core import facility_location as module
-from fkal.core.facility_location import EPSILON, affordable, facility_location, some
+from fkal.core.facility_location import EPSILON, facility_location, max_targets, subsample
 
 ALL = 1e-300
 """An epsilon at which every candidate is looked at every time."""
@@ -113,8 +113,8 @@ def test_a_similarity_that_is_nan_is_refused():
 def test_what_is_affordable_is_what_work_allows(monkeypatch):
     monkeypatch.setattr(module, "WORK", 6_000)
     monkeypatch.setattr(module, "BESIDE_PRODUCT", 4)
-    assert affordable(10, 6) == 26  # 6,000 / (10 x 10 x log 10)
-    assert affordable(10_000, 6) == 1
-    assert some(5, 9, seeded()).tolist() == [0, 1, 2, 3, 4]
-    drawn = some(50, 9, seeded()).tolist()
+    assert max_targets(10, 6) == 26  # 6,000 / (10 x 10 x log 10)
+    assert max_targets(10_000, 6) == 1
+    assert subsample(5, 9, seeded()).tolist() == [0, 1, 2, 3, 4]
+    drawn = subsample(50, 9, seeded()).tolist()
     assert drawn == sorted(set(drawn)) and len(drawn) == 9

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from fkal.core import last_layer_fisher
 from fkal.core.evidence import Outputs
-from fkal.core.last_layer_fisher import RIDGE, Designed, blocks
+from fkal.core.last_layer_fisher import RIDGE, BaitState, blocks
 
 
 def outputs_of(n: int, seed: int) -> Outputs:
@@ -32,7 +32,7 @@ def trace(f: Tensor, m: Tensor) -> float:
 @pytest.mark.parametrize("at_once", [2, 4096])
 def test_blocks_are_the_diagonal_of_the_last_layers_information(at_once, monkeypatch):
     """Of (diag(p) - p p^T) x b b^T, summed."""
-    monkeypatch.setattr(last_layer_fisher, "AT_ONCE", at_once)
+    monkeypatch.setattr(last_layer_fisher, "ROWS_AT_ONCE", at_once)
     outputs, whole = outputs_of(5, 1), torch.zeros(12, 12, dtype=torch.float64)
     for logits, b in zip(outputs.logits, outputs.features, strict=True):
         p = logits.softmax(dim=0)
@@ -48,7 +48,7 @@ def test_gains_and_losses_are_changes_of_the_trace(seed):
     share = 1 / 7
     f = slow_blocks(candidates) / 9
     m = RIDGE * torch.eye(4, dtype=torch.float64) + share * slow_blocks(labeled)
-    design = Designed.of(candidates, labeled, candidates, share=share)
+    design = BaitState.of(candidates, labeled, candidates, share=share)
     own = share * torch.stack([slow_blocks(candidates[i : i + 1]) for i in range(9)])
     taken: list[int] = []
     for _ in range(5):

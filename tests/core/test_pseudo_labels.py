@@ -13,7 +13,8 @@ import fkal.core.information
 from fkal.core.descriptors import Descriptors
 from fkal.core.information import RIDGE, information
 from fkal.core.kernels import R_ZG
-from fkal.core.pseudo_labels import PSEUDO_LABELS, PoolBatch, Reference
+from fkal.core.labels import PSEUDO_LABELS
+from fkal.core.pseudo_labels import PoolBatch, Reference
 from fkal.core.views import View
 
 D = 3

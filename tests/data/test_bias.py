@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fkal.data.bias import biased_pool, cut_classes, keep_counts, largest_remainder, rank_in_class, rare_classes
-from fkal.data.config import BiasConfig
+from fkal.data.settings import BiasConfig
 
 MNIST_POOL = [4923, 5742, 4958, 5131, 4842, 4421, 4918, 5265, 4851, 4949]  # train less 1,000 a class
 SVHN_KEPT, SVHN_CUT = [45550, 90560, 74740, 60765, 43787], [50000, 40000, 38000, 33000, 23596]

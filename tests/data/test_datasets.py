@@ -15,9 +15,10 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, MNIST, SVHN
 
 from fkal.data import trees
-from fkal.data.config import DataConfig
-from fkal.data.datasets import DATASETS, CorruptData, CorruptImage, Dataset, DatasetEntry, MissingData, entry_of, load
+from fkal.data.datasets import CorruptData, CorruptImage, Dataset, MissingData, load
 from fkal.data.images import FolderImages, TensorImages
+from fkal.data.registry import DATASETS, DatasetEntry, entry_of
+from fkal.data.settings import DataConfig
 
 MNIST_COUNTS = {"train": 5, "t10k": 3}
 
@@ -181,7 +182,7 @@ def test_a_third_partys_entry_point_is_found(monkeypatch):
         def load(self):
             return DATASETS["digits"]
 
-    monkeypatch.setattr("fkal.data.datasets.entry_points", lambda group: [Point()])
+    monkeypatch.setattr("fkal.references.entry_points", lambda group: [Point()])
     assert load(DataConfig(name="ours")).name == "ours"
     monkeypatch.setattr(Point, "load", lambda self: "something else")
     with pytest.raises(ValueError, match="no DatasetEntry"):

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from fkal.data import trees
-from fkal.data.config import DataConfig
 from fkal.data.datasets import load
 from fkal.data.errors import CorruptData, IncompleteData, printable
 from fkal.data.files import folder_files, tar_parts
 from fkal.data.images import FolderImages
+from fkal.data.settings import DataConfig
 
 
 @pytest.fixture

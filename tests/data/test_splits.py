@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
-from fkal.data.config import BiasConfig, DataConfig
 from fkal.data.datasets import Dataset, load
+from fkal.data.settings import BiasConfig, DataConfig
 from fkal.data.splits import CorruptSplit, ForeignSplit, check_split, draw_split, hold_out, read_split, write_split
 
 DATA = DataConfig(validation_per_class=2)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fkal.data import trees
-from fkal.data.config import DataConfig
 from fkal.data.datasets import load
+from fkal.data.settings import DataConfig
 
 JPEG = base64.b64decode(
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQc1tdhbWGkJ6jq62rZ4C8"

@@ -9,16 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fkal.acquisition import ACQUISITIONS
-from fkal.core.kernels import R_ZG
-from fkal.core.pseudo_labels import PSEUDO_LABELS
+from fkal.acquisition.registry import ACQUISITIONS
+from fkal.acquisition.settings import AcquisitionConfig
 from fkal.data.images import TensorImages
-from fkal.engine.gathering import Gathering
+from fkal.engine.gathering import EvidenceConfig
 from fkal.engine.loop import ActiveLearning, Method, Problem
 from fkal.engine.metering import Meter
-from fkal.engine.training import TrainConfig
-from fkal.engine.vaal import VaalConfig
-from fkal.models import Ensemble, build
+from fkal.engine.settings import TrainConfig, VaalConfig
+from fkal.models.ensemble import Ensemble
+from fkal.models.registry import build
 
 CPU = torch.device("cpu")
 SHAPE = (1, 8, 8)
@@ -122,15 +121,17 @@ def learning(problem) -> Callable[..., ActiveLearning]:
         return ActiveLearning(
             problem=problem,
             method=Method(
-                needs=entry.needs,
+                needs=entry.needs.record,
                 select=partial(entry.select, **options),
-                gathering=Gathering(
-                    taps=tuple(taps or TAPS[kind]),
-                    batch_size=5,
-                    pseudo_label=PSEUDO_LABELS[pseudo_label],
-                    kernel=R_ZG[combine],
-                    samples=samples,
-                    vaal=TINY_VAAL,
+                config=EvidenceConfig(
+                    AcquisitionConfig(
+                        taps=tuple(taps or TAPS[kind]),
+                        batch_size=5,
+                        pseudo_label=pseudo_label,
+                        combine=combine,
+                        samples=samples,
+                    ),
+                    TINY_VAAL,
                 ),
                 budget=budget,
                 rounds=rounds,

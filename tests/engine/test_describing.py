@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from fkal.engine.describing import Batch, Describer
-from fkal.models import build
+from fkal.models.registry import build
 
 LENET = ("conv1", "conv2", "fc1")
 

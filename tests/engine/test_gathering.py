@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from fkal.acquisition.settings import AcquisitionConfig
 from fkal.core.epig import epig
 from fkal.core.evidence import (
     Calibrated,
@@ -25,15 +26,16 @@ from fkal.core.evidence import (
     Uncertainty,
 )
 from fkal.core.kernels import R_ZG
-from fkal.core.pseudo_labels import PSEUDO_LABELS, PoolBatch, Reference
+from fkal.core.labels import PSEUDO_LABELS
+from fkal.core.pseudo_labels import PoolBatch, Reference
 from fkal.data.images import TensorImages
 from fkal.engine.describing import Describer
-from fkal.engine.gathering import GATHERERS, Gathering, Scene, gather, target_rows
+from fkal.engine.gathering import GATHERERS, EvidenceConfig, RoundContext, gather, target_rows
 from fkal.engine.metering import Meter
 from fkal.engine.sampling import sampled_uncertainty
-from fkal.engine.vaal import VaalConfig
+from fkal.engine.settings import VaalConfig
 from fkal.engine.views import perturbations, view_of
-from fkal.models import monte_carlo_dropout
+from fkal.models.dropout import monte_carlo_dropout
 
 LENET = ("conv1", "conv2", "fc1")
 POOL, VALIDATION, LABELED = (torch.tensor(rows) for rows in ([1, 4, 8, 10, 3], [0, 2, 5, 6, 7, 9], [11, 12]))
@@ -53,25 +55,26 @@ def described(outcome, model, images, indices, labels, meter, *, with_grad=True)
     )
 
 
-def scene_of(
+def context_of(
     network: nn.Module | Sequence[nn.Module], pictures, meter, *, name: str = "joint", seed: int = 0, **changed
-) -> Scene:
+) -> RoundContext:
     """Five open images, six of validation, two labeled."""
-    settings = {"taps": LENET, "batch_size": 4, "samples": K, "vaal": TINY_VAAL, **changed}
-    return Scene(
+    settings = {"taps": LENET, "batch_size": 4, "samples": K, **changed}
+    return RoundContext(
         members=list(network) if isinstance(network, Sequence) else [network],
         images=pictures,
         open_pool=POOL,
         labeled=LABELED,
+        y=pictures.labels[LABELED],
         validation=VALIDATION,
-        settings=Gathering(pseudo_label=PSEUDO_LABELS[name], **settings),
+        config=EvidenceConfig(AcquisitionConfig(pseudo_label=name, **settings), TINY_VAAL),
         generator=torch.Generator().manual_seed(seed),
         meter=meter,
     )
 
 
 def gathered(outcome, network, pictures, needs, meter, *, pseudo_label="joint", **changed):
-    return outcome(gather(scene_of(network, pictures, meter, name=pseudo_label, **changed), needs))
+    return outcome(gather(context_of(network, pictures, meter, name=pseudo_label, **changed), needs))
 
 
 def own_predictions(network, pictures) -> list[int]:
@@ -128,8 +131,8 @@ def test_g_of_the_targets_is_that_of_their_true_labels_or_of_the_estimators_own(
     targets = VALIDATION[rows]
     labels = pictures.labels.clone()
     if PSEUDO_LABELS[name].own_g_v:  # as for pool images
-        scene = replace(scene_of(network, pictures, meter, name=name), open_pool=VALIDATION)
-        as_pool, _ = outcome(gather(scene, FisherScores))
+        context = replace(context_of(network, pictures, meter, name=name), open_pool=VALIDATION)
+        as_pool, _ = outcome(gather(context, FisherScores))
         labels[VALIDATION] = as_pool.pseudo_labels
     if name == "predicted":
         assert labels[VALIDATION].tolist() == [own_predictions(network, pictures)[i] for i in VALIDATION.tolist()]
@@ -202,11 +205,12 @@ def least_alike(targets, pool) -> Tensor:
 
 @pytest.mark.parametrize("kernel", [*R_ZG.values(), least_alike])
 def test_joint_zg_compares_by_the_methods_own_kernel_under_true_validation_labels(
-    outcome, images, model, meter, kernel
+    outcome, images, model, meter, monkeypatch, kernel
 ):
+    monkeypatch.setattr("fkal.engine.gathering.R_ZG", {"sum": kernel})
     pictures, network = images(13, seed=25), model("lenet", seed=25)
     evidence, _ = gathered(
-        outcome, network, pictures, FisherScores, meter, pseudo_label="joint_zg", kernel=kernel, batch_size=2
+        outcome, network, pictures, FisherScores, meter, pseudo_label="joint_zg", combine="sum", batch_size=2
     )
     known = described(outcome, network, pictures, VALIDATION, pictures.labels, meter).descriptors
     y_v, best = pictures.labels[VALIDATION], []
@@ -248,8 +252,8 @@ def test_coverage_holds_the_first_members_features_of_open_and_labeled_images(ou
 
 
 def test_coverage_of_nothing_labeled_has_no_labeled_rows(outcome, images, model, meter):
-    scene = scene_of(model("lenet", seed=29), images(13, seed=29), meter)
-    evidence, _ = outcome(gather(replace(scene, labeled=POOL[:0]), Coverage))
+    context = context_of(model("lenet", seed=29), images(13, seed=29), meter)
+    evidence, _ = outcome(gather(replace(context, labeled=POOL[:0], y=POOL[:0]), Coverage))
     assert evidence.labeled.shape == (0, 80)
 
 
@@ -295,8 +299,8 @@ def test_queries_are_the_misclassified_validation_images(outcome, images, model,
 
 
 def test_before_the_first_label_there_are_no_labeled_rows(outcome, images, model, meter):
-    scene = scene_of(model("lenet", seed=29), images(13, seed=29), meter)
-    evidence, _ = outcome(gather(replace(scene, labeled=POOL[:0]), Supervised))
+    context = context_of(model("lenet", seed=29), images(13, seed=29), meter)
+    evidence, _ = outcome(gather(replace(context, labeled=POOL[:0], y=POOL[:0]), Supervised))
     assert evidence.labeled.features.shape == (0, 50)
     assert evidence.labeled.logits.shape == (0, 3)
     assert len(evidence.y) == 0
@@ -373,7 +377,7 @@ def test_gathering_leaves_models_and_the_global_generator_as_they_were(
 def test_a_gathering_that_is_given_up_leaves_the_model_as_it_was_too(images, model):
     for needs in (Features, FisherScores, Uncertainty, Coverage, Supervised, PredictiveInformation):
         network, pictures = model("lenet", seed=32).train(), images(13, seed=32)
-        steps = gather(scene_of(network, pictures, Meter(torch.device("cpu")), name="trace", batch_size=2), needs)
+        steps = gather(context_of(network, pictures, Meter(torch.device("cpu")), name="trace", batch_size=2), needs)
         next(steps)
         steps.close()
         assert network.training
@@ -403,15 +407,16 @@ def test_a_grid_tells_where_and_an_average_does_not(outcome, meter):
     pixels[y == 1, :, :, 4:] += 150
     pictures = TensorImages(pixels.to(torch.uint8), y, "ab", mean=(0.5,), std=(0.25,))
     network = Glimpse().requires_grad_(False)
-    scene = replace(
-        scene_of(network, pictures, meter, taps=("bright",)),
+    context = replace(
+        context_of(network, pictures, meter, taps=("bright",)),
         open_pool=torch.arange(40),
         labeled=torch.arange(0),
+        y=torch.arange(0),
         validation=torch.arange(40, 80),
     )
 
     def right(name: str) -> float:
-        asked = replace(scene, settings=replace(scene.settings, pseudo_label=PSEUDO_LABELS[name]))
+        asked = replace(context, config=EvidenceConfig(replace(context.settings, pseudo_label=name)))
         evidence, _ = outcome(gather(asked, FisherScores))
         assert evidence.pool.z["bright"].shape == (40, 2)  # what is matched stays as it is
         return float((evidence.pseudo_labels == y[:40]).double().mean())

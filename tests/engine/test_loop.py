@@ -10,23 +10,23 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from fkal.acquisition import ACQUISITIONS
+from fkal.acquisition.registry import ACQUISITIONS
 from fkal.core.evidence import Features
+from fkal.core.labels import PSEUDO_LABELS
 from fkal.core.picks import largest
-from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.core.randomness import stream
-from fkal.engine.metering import Progress
+from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round, Selection
 from fkal.engine.sampling import sampled_uncertainty
 from fkal.engine.training import fit
-from fkal.models import members_of
+from fkal.models.ensemble import members_of
 
 N, M, T, D, K = 24, 9, 6, 3, 3
 """Pool, validation and test images of the tiny problem, its classes, passes or views."""
 
 METHODS = [name for name, entry in ACQUISITIONS.items() if not entry.whole_pool]
 RANDOM_FIRST = [name for name, entry in ACQUISITIONS.items() if entry.random_first]
-MATCHING = [name for name, entry in ACQUISITIONS.items() if issubclass(entry.needs, Features)]
+MATCHING = [name for name, entry in ACQUISITIONS.items() if issubclass(entry.needs.record, Features)]
 
 
 def finished(learning, past=()) -> list[Round]:
@@ -674,3 +674,58 @@ def test_finishing_needs_no_more_work_once_all_rounds_are_there(learning):
     this = learning("pcc", rounds=2)
     rounds = finished(this)
     assert list(this.rounds(rounds)) == []
+
+
+def half(steps):
+    """What a half of a round returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.mark.parametrize("name", ["random", "pfk", "badge", "varr", "vaal", "typiclust", "uherding", "epig"])
+def test_a_round_goes_on_from_its_request_as_if_nobody_had_waited(learning, problem, name):
+    """The object that asked is gone; another one with other weights learns from the labels."""
+    undisturbed = finished(learning(name))
+    for b, expected in enumerate(undisturbed, start=1):
+        asking = learning(name)
+        request = half(asking.select(asking.state(undisturbed[: b - 1])))
+        del asking
+        other = replace(learning(name, weights_seed=9), oracle=None)
+        labels = problem.train.labels[request.indices]
+        done = half(other.learn(other.state(undisturbed[: b - 1]), request, labels))
+        assert_same_round(done, expected)
+        assert list(done.metrics) == list(expected.metrics)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "pfk"])
+def test_without_an_oracle_the_same_images_are_requested(learning, name):
+    """Labels of the pool that nobody gave yet are looked at by none but the ablation `true`."""
+    knowing, asking = learning(name), replace(learning(name), oracle=None)
+    (first, *_) = finished(replace(knowing, method=replace(knowing.method, rounds=1)))
+    for past in ((), (first,)):
+        a, b = (half(one.select(one.state(past))) for one in (knowing, asking))
+        assert torch.equal(a.indices, b.indices)
+        assert a.metrics == b.metrics
+
+
+def test_without_an_oracle_nothing_is_said_of_labels_that_are_not_known(learning):
+    asking = replace(learning("pfk"), oracle=None)
+    request = half(asking.select(asking.state()))
+    assert list(request.metrics) == ["select/targets"]
+    assert request.pseudo_labels is not None
+
+
+def test_answers_that_do_not_fit_the_request_are_refused(learning):
+    this = learning("random")
+    state = this.state()
+    request = half(this.select(state))
+    with pytest.raises(ValueError, match="3 labels for 4 requested images; give one per image"):
+        half(this.learn(state, request, torch.zeros(3, dtype=torch.long)))
+    with pytest.raises(ValueError, match=r"labels \[3, -1\]: there are 3 classes; give 0 to 2"):
+        half(this.learn(state, request, torch.tensor([0, 3, -1, 1])))
+    later = this.state(finished(learning("random", rounds=1)))
+    with pytest.raises(ValueError, match="a request of round 1 after round 1; give that of round 2"):
+        half(this.learn(later, request, torch.zeros(4, dtype=torch.long)))

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from fkal.engine.metering import Progress
-from fkal.engine.pretraining import PretrainConfig, pretrain, rotated
-from fkal.models import build
+from fkal.engine.pretraining import pretrain, rotated
+from fkal.engine.progress import Progress
+from fkal.engine.settings import PretrainConfig
+from fkal.models.registry import build
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -13,7 +13,9 @@ from fkal.core.uncertainty import uncertainty
 from fkal.data.images import TensorImages
 from fkal.engine.metering import Meter
 from fkal.engine.sampling import Sampler, sampled_uncertainty, split_at_dropout
-from fkal.models import MonteCarloDropout, build, evaluating, monte_carlo_dropout
+from fkal.models.dropout import MonteCarloDropout, monte_carlo_dropout
+from fkal.models.modes import evaluating
+from fkal.models.registry import build
 
 SIDES = {"lenet": 28, "resnet10": 32, "resnet18": 32, "vgg11": 32, "mobilenet_v3_small": 32, "efficientnet_b0": 32,
          "shufflenet_v2_x0_5": 32, "densenet121": 32, "squeezenet1_1": 32, "swin_t": 32}  # fmt: skip

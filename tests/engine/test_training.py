@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from fkal.engine.training import SgdConfig, TrainConfig, fit, shuffled_batches
-from fkal.models import evaluating
+from fkal.engine.settings import SgdConfig, TrainConfig
+from fkal.engine.training import fit, shuffled_batches
+from fkal.models.modes import evaluating
 
 
 def seeded(seed: int) -> torch.Generator:

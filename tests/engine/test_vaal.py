@@ -9,9 +9,9 @@ from torch.testing import assert_close
 from fkal.acquisition.vaal import select
 from fkal.core.randomness import stream
 from fkal.data.images import TensorImages
-from fkal.engine.metering import Progress
+from fkal.engine.progress import Progress
+from fkal.engine.settings import VaalConfig
 from fkal.engine.vaal import (
-    VaalConfig,
     deception_loss,
     discriminate,
     discriminator_loss,

@@ -10,7 +10,8 @@ import fkal.engine.views
 from fkal.core.descriptors import standardised
 from fkal.engine.describing import Describer
 from fkal.engine.views import Perturbation, _batched_gradients, perturbations, perturbed_views, view_of
-from fkal.models import Taps, build
+from fkal.models.registry import build
+from fkal.models.taps import Taps
 
 TAPS = {"lenet": ("conv1", "conv2", "fc1"), "with norm": ("relu", "norm"), "resnet10": ("layer3", "layer4")}
 

@@ -4,10 +4,10 @@ import json
 import pytest
 from safetensors import safe_open
 
-from fkal.config import schema as C
+from fkal.config.layers import from_assignments, from_file, merged, preset
+from fkal.engine import describing
 from fkal.engine.describing import Describer
 from fkal.engine.rounds import Round
-from fkal.experiment import descriptor_cache as descriptor_files
 from fkal.experiment.experiment import prepare
 from fkal.experiment.versions import LABEL_REVISIONS
 
@@ -30,8 +30,8 @@ def quiet(message: str) -> None:
 
 
 def experiment(out, *assignments, say=quiet):
-    layers = [C.from_file(C.preset("digits"), "preset digits"), C.from_assignments([*ONE, *assignments])]
-    return prepare(C.merged(layers), out, say)
+    layers = [from_file(preset("digits"), "preset digits"), from_assignments([*ONE, *assignments])]
+    return prepare(merged(layers), out, say)
 
 
 def keep(out, *assignments, say=quiet):
@@ -123,6 +123,15 @@ def test_what_they_depend_on_makes_others(assignment, tmp_path):
     assert not set(keep(tmp_path)) & set(keep(tmp_path, assignment))
 
 
+@pytest.mark.parametrize("assignment", ["data.mean=[0.1]", "data.std=[0.9]", "data.image_size=10"])
+def test_under_another_normalisation_or_size_nothing_kept_is_read(assignment, tmp_path):
+    """Without pretraining the weights are the same, so only the key of the descriptors can tell them apart."""
+    alone = result(first_round(tmp_path / "a", assignment))
+    kept = keep(tmp_path / "b")
+    assert result(first_round(tmp_path / "b", assignment)) == alone
+    assert not set(kept) & set(keep(tmp_path / "b", assignment))
+
+
 @pytest.mark.parametrize("assignment", ["train.epochs=2", "acquisition.rounds=2", "acquisition.budget=10"])
 def test_what_comes_later_makes_no_others(assignment, tmp_path):
     assert keep(tmp_path) == keep(tmp_path, assignment)
@@ -151,7 +160,7 @@ def test_a_corrupt_file_and_one_of_something_else_are_named_and_made_again(tmp_p
 
 
 def test_what_a_stop_left_is_gone_on_with(tmp_path, monkeypatch, describes):
-    monkeypatch.setattr(descriptor_files, "SHARD_ROWS", 100)
+    monkeypatch.setattr(describing, "SHARD_ROWS", 100)
     small = "acquisition.batch_size=50"
     whole = result(first_round(tmp_path / "a", small))
     steps = experiment(tmp_path, small).first_descriptors()

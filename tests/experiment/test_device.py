@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fkal.acquisition import AcquisitionConfig
+from fkal.acquisition.settings import AcquisitionConfig
 from fkal.config.schema import Config
 from fkal.experiment.device import set_threads
 from fkal.experiment.experiment import prepare

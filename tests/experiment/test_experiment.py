@@ -5,24 +5,27 @@ import sys
 import pytest
 import torch
 
-from fkal.config import schema as C
+from fkal.config.layers import from_assignments, from_file, merged, preset
+from fkal.config.method_spec import method_layer
 from fkal.config.schema import Config, ConfigError
 from fkal.core.randomness import stream
-from fkal.engine.metering import Meter, Progress
+from fkal.engine.metering import Meter
 from fkal.engine.pretraining import pretrain
+from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
 from fkal.experiment.checks import refuse_infeasible
 from fkal.experiment.device import device_named
 from fkal.experiment.experiment import prepare
-from fkal.experiment.fingerprint import bias_name, method_name, settings_of_first_descriptors, settings_read
+from fkal.experiment.names import bias_name, method_name, settings_of_first_descriptors, settings_read
 from fkal.experiment.versions import LABEL_REVISIONS
-from fkal.models import head_name, members_of
+from fkal.models.ensemble import members_of
+from fkal.models.registry import head_name
 
 QUICK = ("pretrain.epochs=1", "train.epochs=2", "acquisition.rounds=2")
 
 
 def digits(*assignments: str) -> Config:
-    return C.merged([C.from_file(C.preset("digits"), "preset digits"), C.from_assignments([*QUICK, *assignments])])
+    return merged([from_file(preset("digits"), "preset digits"), from_assignments([*QUICK, *assignments])])
 
 
 def quiet(message: str) -> None:
@@ -107,8 +110,8 @@ READ_BY = {
 @pytest.mark.parametrize("method", list(READ_BY))
 def test_the_settings_that_a_method_reads_and_no_others_make_a_new_experiment(method, tmp_path):
     def of(*assignments: str) -> str:
-        layers = [C.from_file(C.preset("digits"), "digits"), C.method_layer(method), C.from_assignments(assignments)]
-        return prepare(C.merged(layers), tmp_path, quiet).fingerprint
+        layers = [from_file(preset("digits"), "digits"), method_layer(method), from_assignments(assignments)]
+        return prepare(merged(layers), tmp_path, quiet).fingerprint
 
     plain = of()
     for reader, settings in OTHERS_ALONE.items():
@@ -152,8 +155,8 @@ def test_class_frequencies_are_those_of_the_pool_before_any_image_was_labeled(tm
 @pytest.mark.parametrize("method", ["pfk_joint_shift", "pfk_joint", "random"])
 def test_labels_that_are_estimated_otherwise_than_before_make_a_new_experiment(method, tmp_path, monkeypatch):
     def now() -> str:
-        layers = [C.from_file(C.preset("digits"), "digits"), C.method_layer(method)]
-        return prepare(C.merged(layers), tmp_path, quiet).fingerprint
+        layers = [from_file(preset("digits"), "digits"), method_layer(method)]
+        return prepare(merged(layers), tmp_path, quiet).fingerprint
 
     before = now()
     monkeypatch.setitem(LABEL_REVISIONS, "joint_shift", 99)
@@ -270,18 +273,17 @@ def test_every_member_is_pretrained_in_an_order_of_its_own(tmp_path):
     ],
 )
 def test_settings_reach_the_gathering(spec, setting, metric, tmp_path):
-    base = [C.from_file(C.preset("digits"), "digits"), C.from_assignments([*QUICK, "acquisition.rounds=1"])]
+    base = [from_file(preset("digits"), "digits"), from_assignments([*QUICK, "acquisition.rounds=1"])]
     plain, other = (
-        rounds(C.merged([*base, C.method_layer(spec), C.from_assignments(extra)]), tmp_path)
-        for extra in ([], [setting])
+        rounds(merged([*base, method_layer(spec), from_assignments(extra)]), tmp_path) for extra in ([], [setting])
     )
     assert plain[0].metrics[metric] != other[0].metrics[metric]
 
 
 def test_passes_views_and_members_are_as_many_as_set(tmp_path):
-    base = [C.from_file(C.preset("digits"), "digits"), C.from_assignments([*QUICK, "train.epochs=1"])]
+    base = [from_file(preset("digits"), "digits"), from_assignments([*QUICK, "train.epochs=1"])]
     for spec, per_image in (("pfk_trace:k2", 1 + 2), ("pfk_trace:k3", 1 + 3), ("varr:k3", 3), ("varr:e2:k3", 6)):
-        config = C.merged([*base, C.method_layer(spec)])
+        config = merged([*base, method_layer(spec)])
         split, second = prepare(config, tmp_path, quiet).split, rounds(config, tmp_path)[1]
         known = len(split.validation) if spec.startswith("pfk") else 0
         unlabeled = len(split.pool) - config.acquisition.budget
@@ -319,8 +321,8 @@ def test_labels_that_are_estimated_in_float64_are_refused_where_there_is_none(la
 )  # fmt: skip
 def test_every_method_runs_and_two_runs_of_it_are_equal_to_the_bit(spec, tmp_path):
     tiny = ("vaal.iterations=2", "vaal.width=2", "vaal.batch_size=5", "train.epochs=1", "data.validation_per_class=3")
-    layers = [C.from_file(C.preset("digits"), "preset digits"), C.from_assignments([*QUICK, *tiny])]
-    config = C.merged([*layers, C.method_layer(spec)])
+    layers = [from_file(preset("digits"), "preset digits"), from_assignments([*QUICK, *tiny])]
+    config = merged([*layers, method_layer(spec)])
     once, again = rounds(config, tmp_path / "a"), rounds(config, tmp_path / "b")
     assert len(once) == 2
     for first, second in zip(once, again, strict=True):
@@ -398,7 +400,7 @@ def test_a_bias_has_a_name_for_people(assignments, name):
      "pfk_joint_shift_grid:coverage", "pfk_joint:sum:random_theta_0@conv1+fc1", "all:random_theta_0"],
 )  # fmt: skip
 def test_a_methods_name_is_what_names_it(spec):
-    assert method_name(C.merged([C.from_file(C.preset("mnist"), "mnist"), C.method_layer(spec)])) == spec
+    assert method_name(merged([from_file(preset("mnist"), "mnist"), method_layer(spec)])) == spec
 
 
 @pytest.mark.parametrize(
@@ -412,8 +414,8 @@ def test_a_methods_name_is_what_names_it(spec):
     ],
 )
 def test_a_name_is_silent_about_what_the_method_does_not_read(spec, assignments, name):
-    layers = [C.from_file(C.preset("mnist"), "mnist"), C.method_layer(spec), C.from_assignments(assignments)]
-    assert method_name(C.merged(layers)) == name
+    layers = [from_file(preset("mnist"), "mnist"), method_layer(spec), from_assignments(assignments)]
+    assert method_name(merged(layers)) == name
 
 
 def test_every_bias_runs(tmp_path):

@@ -14,7 +14,8 @@ import yaml
 from typer.testing import CliRunner
 
 from fkal.cli.main import app
-from fkal.config.schema import ConfigError, load, presets
+from fkal.config.layers import load, presets
+from fkal.config.schema import ConfigError
 from fkal.experiment.versions import ALGO_VERSION
 from fkal.pipeline.publish import FORMAT, read_published
 

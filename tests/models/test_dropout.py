@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from fkal.models import MonteCarloDropout, build, monte_carlo_dropout
+from fkal.models.dropout import MonteCarloDropout, monte_carlo_dropout
+from fkal.models.registry import build
 
 SHAPE = (1, 8, 8)
 

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from fkal.models import Ensemble, build, members_of
+from fkal.models.ensemble import Ensemble, members_of
+from fkal.models.registry import build
 
 SHAPE = (1, 8, 8)
 

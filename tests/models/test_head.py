@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from fkal.models import HeadInput, build, head_width
+from fkal.models.head import HeadInput, head_width
+from fkal.models.registry import build
 
 
 @pytest.mark.parametrize(

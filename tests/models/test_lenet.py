@@ -5,8 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from fkal.core.descriptors import pooled
-from fkal.models import ClosedForm, Taps, build, evaluating, monte_carlo_dropout, tap_widths
+from fkal.models.closed_form import ClosedForm
+from fkal.models.dropout import monte_carlo_dropout
 from fkal.models.lenet import LeNet
+from fkal.models.modes import evaluating
+from fkal.models.registry import build
+from fkal.models.taps import Taps, tap_widths
 
 
 def test_on_28x28_it_is_the_papers_lenet():

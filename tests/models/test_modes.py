@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from fkal.models import build, evaluating, head_name, learning
+from fkal.models.modes import evaluating, learning
+from fkal.models.registry import build, head_name
 
 SMALL = (1, 32, 32)
 

@@ -4,7 +4,10 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from fkal.models import MODELS, MonteCarloDropout, build, head_name, monte_carlo_dropout, tap_widths
+from fkal.models.dropout import MonteCarloDropout, monte_carlo_dropout
+from fkal.models.registry import build, head_name
+from fkal.models.settings import MODELS, ModelEntry, known_model
+from fkal.models.taps import tap_widths
 
 SMALL = (1, 32, 32)
 
@@ -103,3 +106,20 @@ def test_a_transformer_has_monte_carlo_dropout_and_taps_with_channels_first_alon
 def test_a_model_that_cannot_take_images_of_this_size_is_refused(name, shape):
     with pytest.raises(ValueError, match=f"{shape[1]}x{shape[2]}"):
         build(name, shape, 3)
+
+
+def test_a_model_of_another_package_is_known_by_name_and_loaded_when_it_is_built(monkeypatch):
+    loads = []
+
+    class Point:
+        name = "ours"
+
+        def load(self):
+            loads.append(self.name)
+            return ModelEntry(MODELS["lenet"].build, "ours", ("conv1",))
+
+    monkeypatch.setattr("fkal.references.entry_points", lambda group: [Point()])
+    assert known_model("ours") == "ours"
+    assert not loads
+    assert build("ours", (1, 8, 8), 3)(torch.zeros(1, 1, 8, 8)).shape == (1, 3)
+    assert loads == ["ours"]

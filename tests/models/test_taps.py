@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fkal.models import Taps, build, tap_widths
+from fkal.models.registry import build
+from fkal.models.taps import Taps, tap_widths
 
 
 def some_input(*shape: int) -> Tensor:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fkal.acquisition.registry import ACQUISITIONS
-from fkal.core.pseudo_labels import PSEUDO_LABELS
+from fkal.core.labels import PSEUDO_LABELS
 from fkal.plots.palette import LINES, MARKERS, STYLES, look, looks
 
 PLAIN = [*(name for name in ACQUISITIONS if name != "pfk"), *(f"pfk_{label}" for label in PSEUDO_LABELS)]

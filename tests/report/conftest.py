@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from fkal.config import schema as configuration
-from fkal.config.schema import Config, Layer
+from fkal.config.layers import Layer, from_file, merged, preset
+from fkal.config.method_spec import method_layer
+from fkal.config.schema import Config
 from fkal.engine.evaluation import accuracies
 from fkal.engine.rounds import Round, Selection
 from fkal.experiment.experiment import Experiment, prepare
-from fkal.experiment.fingerprint import method_name
+from fkal.experiment.names import method_name
 from fkal.report.build import report, wishes
 from fkal.report.load.local import from_runs
 from fkal.results.checkpoint import StateDirectory
@@ -31,8 +32,7 @@ def settings(method: str, seed: int, ratio: int) -> Config:
         "seed": seed,
         "device": "cpu",
     }
-    preset = configuration.from_file(configuration.preset("digits"), "digits")
-    return configuration.merged([preset, Layer("small", small), configuration.method_layer(method)])
+    return merged([from_file(preset("digits"), "digits"), Layer("small", small), method_layer(method)])
 
 
 def drawn_round(experiment: Experiment, b: int) -> Round:
@@ -113,7 +113,7 @@ def scratch(tmp_path_factory) -> Path:
 def longer(scratch) -> Iterator[tuple[str, str]]:
     """Fingerprints of digits-ir20-random-s0 and, for as long as a test lasts, of one trained for longer."""
     usual = settings("random", 0, 20)
-    changed = configuration.merged([Layer("usual", usual.tree), Layer("longer", {"train": {"epochs": 60}})])
+    changed = merged([Layer("usual", usual.tree), Layer("longer", {"train": {"epochs": 60}})])
     plain, other = (prepare(config, scratch, lambda _: None) for config in (usual, changed))
     keep(other, scratch)
     yield plain.fingerprint, other.fingerprint

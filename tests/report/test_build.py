@@ -22,10 +22,11 @@ from typer.testing import CliRunner
 
 from fkal.cli.exit import MissingRuns
 from fkal.cli.main import app
-from fkal.config.schema import NAMED, Config, ConfigError
+from fkal.config.method_spec import METHOD_ALIASES
+from fkal.config.schema import Config, ConfigError
 from fkal.data.digest import bytes_digest
 from fkal.experiment.experiment import prepare
-from fkal.models import build
+from fkal.models.registry import build
 from fkal.plots.palette import looks
 from fkal.plots.style import about_numbers, key_below
 from fkal.report.build import csv_bytes, report, wishes
@@ -740,7 +741,7 @@ def test_the_tables_of_the_docs_have_the_numbers_of_the_kept_curves(page):
             bias = next(biases)
         row = re.fullmatch(r"\| `([^`]+)`[^|]* \|((?: \d+\.\d±\d+\.\d \|){10,11})", line)
         if row:
-            method = NAMED.get(row[1], row[1])
+            method = METHOD_ALIASES.get(row[1], row[1])
             by_b = 100 * curves[(curves["method"] == method) & (curves["bias"] == bias)].groupby("b")[
                 "test/accuracy"
             ].agg(["mean", "std"])

@@ -3,7 +3,8 @@
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from fkal.config.schema import Config, ConfigError, from_assignments, from_file, merged, preset
+from fkal.config.layers import from_assignments, from_file, merged, preset
+from fkal.config.schema import Config, ConfigError
 from fkal.tuning.objectives import objectives
 from fkal.tuning.samplers import PRUNERS, SAMPLERS, pruner_named, sampler_named
 from fkal.tuning.search_space import EmptyTaps, Space, search_space, with_settings

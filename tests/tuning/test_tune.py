@@ -17,7 +17,7 @@ from optuna.samplers import RandomSampler
 from typer.testing import CliRunner
 
 from fkal.cli.main import app
-from fkal.config.schema import from_assignments, from_file, merged, preset
+from fkal.config.layers import from_assignments, from_file, merged, preset
 from fkal.config.tuned import read_tuned, write_tuned
 from fkal.experiment import experiment
 from fkal.results.checkpoint import StateDirectory

@@ -6,8 +6,8 @@ Ash, Goel, Krishnamurthy, Kakade: Gone Fishing: Neural Active Learning with Fish
 import torch
 
 from fkal.core.evidence import Outputs, Supervised
-from fkal.core.facility_location import affordable, some
-from fkal.core.last_layer_fisher import Designed
+from fkal.core.facility_location import max_targets, subsample
+from fkal.core.last_layer_fisher import BaitState
 from fkal.core.picks import Picks, refuse_beyond, refuse_unfinite
 
 OVERSAMPLING = 2
@@ -26,10 +26,10 @@ def select(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
     pool, labeled = evidence.pool, evidence.labeled
     refuse_unfinite(pool.logits, pool.features, labeled.logits, labeled.features)
     d, width = pool.logits.shape[1], pool.features.shape[1]
-    at_most = max(OVERSAMPLING * p, affordable(2 * d * width, width))
-    part = some(evidence.n, at_most, generator).to(pool.logits.device)
+    at_most = max(OVERSAMPLING * p, max_targets(2 * d * width, width))
+    part = subsample(evidence.n, at_most, generator).to(pool.logits.device)
     pool = pool[part]
-    design = Designed.of(_both(pool, labeled), labeled, pool, share=1 / (len(labeled) + p))
+    design = BaitState.of(_both(pool, labeled), labeled, pool, share=1 / (len(labeled) + p))
     gains = {}
     for _ in range(min(OVERSAMPLING * p, len(part))):
         row, gain = design.best()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
-from fkal.core.epig import TARGETS
+from fkal.acquisition.settings import EPIG_TARGETS
 
 LETTERS: Mapping[str, str] = MappingProxyType(
     {
@@ -62,7 +62,7 @@ class Sizes:
     @property
     def targets(self) -> int:
         """Q, of EPIG."""
-        return min(TARGETS, self.validation)
+        return min(EPIG_TARGETS, self.validation)
 
     @property
     def letters(self) -> dict[str, int | float]:

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from fkal.acquisition.clusters import k_means
 from fkal.core.calibration import temperature
 from fkal.core.evidence import Calibrated, Supervised
-from fkal.core.facility_location import affordable, facility_location, some
+from fkal.core.facility_location import facility_location, max_targets, subsample
 from fkal.core.kernels import BLOCK_ENTRIES
 from fkal.core.picks import Picks, refuse_beyond, refuse_unfinite
 from fkal.core.softmax import margin
@@ -76,8 +76,8 @@ def _part(evidence: Supervised, p: int, generator: torch.Generator) -> Int[Tenso
     """Positions that stand for the pool."""
     refuse_beyond(p, evidence.n)
     refuse_unfinite(evidence.pool.features, evidence.labeled.features, evidence.pool.logits)
-    at_most = max(p, int(affordable(1, evidence.pool.features.shape[1]) ** 0.5))
-    return some(evidence.n, at_most, generator).to(evidence.pool.features.device)
+    at_most = max(p, int(max_targets(1, evidence.pool.features.shape[1]) ** 0.5))
+    return subsample(evidence.n, at_most, generator).to(evidence.pool.features.device)
 
 
 def _covering(
@@ -106,7 +106,7 @@ def _pure_radius(
 
     A ball is pure up to the distance of the nearest image of another cluster, so delta is a quantile of these.
     """
-    drawn = some(len(rows), affordable(len(rows), rows.shape[1]), generator).to(rows.device)
+    drawn = subsample(len(rows), max_targets(len(rows), rows.shape[1]), generator).to(rows.device)
     gaps = []
     for part in drawn.split(max(1, BLOCK_ENTRIES // len(rows))):
         squared = _squared(rows[part], rows)

@@ -13,7 +13,7 @@ import torch
 from fkal.core.centers import k_center
 from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import Features, FisherScores
-from fkal.core.facility_location import affordable, facility_location, some
+from fkal.core.facility_location import facility_location, max_targets, subsample
 from fkal.core.kernels import BLOCK_ENTRIES, R_ZG, Kernel, r_z
 from fkal.core.picks import Picks, best_distinct
 
@@ -47,7 +47,7 @@ def by_coverage(evidence: Features, p: int, generator: torch.Generator, kernel: 
     A negative value covers nothing. Of more targets than can be looked at in some seconds a drawn part is taken.
     Each pick's target is the one that is most like it; its score is what it added.
     """
-    rows = some(len(evidence.targets), affordable(evidence.n, _width(evidence.pool)), generator)
+    rows = subsample(len(evidence.targets), max_targets(evidence.n, _width(evidence.pool)), generator)
     rows = rows.to(next(iter(evidence.pool.z.values())).device)
     targets = evidence.targets[rows]
     weights = torch.ones_like(next(iter(targets.z.values()))[:, 0])

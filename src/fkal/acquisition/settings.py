@@ -1,14 +1,11 @@
-"""What a user sets of the acquisition."""
+"""What a user sets of the acquisition, and the names that these settings take. Imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
 
-from fkal.acquisition.fisher import MATCHINGS
-from fkal.core.kernels import R_ZG
-from fkal.core.pseudo_labels import PSEUDO_LABELS
-from fkal.core.whitening import WHITENINGS
+from fkal.core.labels import PSEUDO_LABELS
 from fkal.errors import shortened
 
 MOST: Mapping[str, int] = MappingProxyType(
@@ -16,6 +13,18 @@ MOST: Mapping[str, int] = MappingProxyType(
 )
 """Far above what the paper needs, and below what no memory holds."""
 MOST_TAPS = 1000
+
+COMBINE_NAMES = ("product", "product_of_sums", "sum")
+"""How R_z and R_g meet: the names of `fkal.core.kernels.R_ZG`."""
+
+MATCHING_NAMES = ("k_center", "coverage")
+"""How targets share the picks: the names of `fkal.acquisition.fisher.MATCHINGS`."""
+
+WHITENING_NAMES = ("none", "shrunk")
+"""What descriptors go through before they are compared: the names of `fkal.core.whitening.WHITENINGS`."""
+
+EPIG_TARGETS = 100
+"""Target images that EPIG draws per round; its paper draws as many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +69,12 @@ class AcquisitionConfig:
         if len(self.taps) > MOST_TAPS:
             raise ValueError(f"taps = {shortened(list(self.taps))}; name at most {MOST_TAPS:,} layers")
         _one_of("pseudo_label", self.pseudo_label, PSEUDO_LABELS)
-        _one_of("combine", self.combine, R_ZG)
-        _one_of("matching", self.matching, MATCHINGS)
-        _one_of("whitening", self.whitening, WHITENINGS)
+        _one_of("combine", self.combine, COMBINE_NAMES)
+        _one_of("matching", self.matching, MATCHING_NAMES)
+        _one_of("whitening", self.whitening, WHITENING_NAMES)
 
 
-def _one_of(key: str, value: str, known: object) -> None:
-    names = list(known)  # type: ignore[call-overload]
+def _one_of(key: str, value: str, known: Iterable[str]) -> None:
+    names = list(known)
     if value not in names:
         raise ValueError(f"{key} = {shortened(value)}; give one of {', '.join(names)}")

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fkal.core.evidence import Queried
-from fkal.core.facility_location import affordable, facility_location, some
+from fkal.core.facility_location import facility_location, max_targets, subsample
 from fkal.core.kernels import BLOCK_ENTRIES
 from fkal.core.picks import Picks, largest, refuse_beyond, refuse_unfinite
 
@@ -27,7 +27,7 @@ def select_flqmi(evidence: Queried, p: int, generator: torch.Generator) -> Picks
     A negative similarity covers nothing. Of more queries than can be looked at in some seconds a drawn part is taken.
     """
     pool, queries = _unit_rows(evidence, p)
-    queries = queries[some(len(queries), affordable(evidence.n, pool.shape[1]), generator).to(queries.device)]
+    queries = queries[subsample(len(queries), max_targets(evidence.n, pool.shape[1]), generator).to(queries.device)]
     size = max(1, BLOCK_ENTRIES // len(queries))
     relevance = torch.cat([(rows @ queries.T).amax(dim=1) for rows in pool.split(size)])
     return facility_location(

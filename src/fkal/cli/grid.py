@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from math import isfinite
 from textwrap import indent
 
-from fkal.config import schema as configuration
-from fkal.config.params_file import params_of, refuse_unspeakable
+from fkal.config.layers import preset, yaml_value
+from fkal.config.method_spec import method_layer
+from fkal.config.params_file import params_of, refuse_unspeakable, seed_numbers
 from fkal.config.schema import ConfigError
 from fkal.errors import shortened
-from fkal.runner.expand import Sources, experiments_of, seed_numbers
+from fkal.runner.expand import Sources, experiments_of
 
 HEAD = """\
 # What `dvc repro` and `fkal run` compare: every dataset x ratio x method, each with every seed.
@@ -39,14 +40,14 @@ def grid_text(datasets: Sequence[str], ratios: Sequence[str], methods: Sequence[
     for ratio in ratios:
         _refuse_no_ratio(ratio)
     for method in methods:
-        configuration.method_layer(method)
+        method_layer(method)
     named = {method.replace("@", "_").replace("+", "_"): method for method in methods}
     refuse_unspeakable(named, "--method")
     if len(named) < len(methods):
         raise ConfigError(f"--method {','.join(methods)}: two have one name in the pipeline; write the params by hand")
     head = HEAD.format(datasets=", ".join(datasets), ratios=", ".join(ratios), methods=", ".join(named), seeds=seeds)
     renamed = ", ".join(f'{name}: "{method}"' for name, method in named.items() if name != method)
-    presets = {name: configuration.preset(name).read_text(encoding="utf-8") for name in datasets}
+    presets = {name: preset(name).read_text(encoding="utf-8") for name in datasets}
     sections = (f"  {name}:\n{indent(preset, '    ')}" for name, preset in presets.items())
     text = head + NAMES.format(names=renamed) + "".join(sections)
     _refuse_unplannable(text, seeds)
@@ -60,13 +61,13 @@ def _refuse_repeated(option: str, words: Sequence[str]) -> None:
 
 
 def _refuse_no_ratio(text: str) -> None:
-    ratio = configuration.yaml_value(text, "--ratio")
+    ratio = yaml_value(text, "--ratio")
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not isfinite(ratio) or ratio < 1:
         raise ConfigError(f"--ratio {shortened(text)}: give numbers of 1 or more, say 1,100")
 
 
 def _refuse_unplannable(text: str, seeds: str) -> None:
     """Resolves the grid as the plan does, with one seed."""
-    file = params_of(configuration.yaml_value(text, "fkal grid"), "fkal grid")
+    file = params_of(yaml_value(text, "fkal grid"), "fkal grid")
     sources = Sources(environment={}, tuned=None)
     experiments_of(file, sources, None, str(seed_numbers(seeds)[0]))

@@ -12,28 +12,15 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from fkal.acquisition import ACQUISITIONS, Acquisition, AcquisitionConfig
 from fkal.acquisition.cost import LABELING, LETTERS, letters_in
+from fkal.acquisition.registry import ACQUISITIONS, Acquisition
+from fkal.acquisition.settings import AcquisitionConfig
 from fkal.cli.terminal import console, echo_json
-from fkal.config.schema import ConfigError, presets
-from fkal.core.evidence import (
-    Calibrated,
-    Coverage,
-    Discrimination,
-    Evidence,
-    Features,
-    FisherScores,
-    LastLayer,
-    Nothing,
-    Predictions,
-    PredictiveInformation,
-    Queried,
-    Supervised,
-    Uncertainty,
-)
-from fkal.core.pseudo_labels import PSEUDO_LABELS
-from fkal.data.datasets import DATASETS
-from fkal.models import MODELS
+from fkal.config.layers import presets
+from fkal.config.schema import ConfigError
+from fkal.core.labels import PSEUDO_LABELS
+from fkal.data.registry import DATASETS
+from fkal.models.settings import MODELS
 
 Row = dict[str, str]
 T = TypeVar("T")
@@ -60,31 +47,12 @@ def _models() -> list[Row]:
     return [*rows, any_other]
 
 
-NEEDS: Mapping[type[Evidence], str] = MappingProxyType(
-    {
-        Nothing: "nothing",
-        Features: "pool and validation features, validation labels",
-        FisherScores: "the same and loss gradients, labels guessed",
-        Uncertainty: "K dropout passes of E models over the pool",
-        Coverage: "pool and labeled features",
-        Discrimination: "a VAE and a discriminator, trained anew",
-        Predictions: "logits of the pool",
-        LastLayer: "what enters and leaves the last layer: pool",
-        Supervised: "what enters and leaves the last layer: pool, labeled images; labels",
-        Calibrated: "what enters and leaves the last layer: pool, labeled images, validation; labels",
-        Queried: "what enters the last layer: pool, misclassified validation images",
-        PredictiveInformation: "K dropout networks over the pool and some validation images",
-    }
-)
-"""The kinds of evidence in words."""
-
-
 def _acquisitions() -> list[Row]:
     return [
         {
             "name": name,
             "what": entry.summary,
-            "needs": NEEDS[entry.needs],
+            "needs": entry.needs.summary,
             "passes": _passes(entry),
             "reference": entry.reference,
         }
@@ -95,7 +63,7 @@ def _acquisitions() -> list[Row]:
 def _passes(entry: Acquisition) -> str:
     """Of an ensemble, and under a pseudo-label that costs nothing."""
     lines = [entry.cost(AcquisitionConfig.pseudo_label, members=2).text]
-    lines += ["+ the pseudo-label's"] if entry.needs is FisherScores else []
+    lines += ["+ the pseudo-label's"] if "pseudo_label" in entry.needs.reads else []
     lines += ["0 in b = 1"] if entry.random_first else []
     return "\n".join(lines)
 

@@ -104,12 +104,12 @@ def run(
     command goes on where it was stopped, and does nothing once all is done.
     """
     with answered(debug):
-        from fkal.pipeline import stages
         from fkal.runner import expand as configuring
-        from fkal.runner import run as running
 
         if plan is not None:
             refuse_beside_plan(context)
+            from fkal.pipeline import stages
+
             stages.experiment(plan, out, tracking_uri, jobs)
             return
         sources = configuring.Sources(
@@ -122,6 +122,8 @@ def run(
             tuned=None if untuned else TUNED,
         )
         configs = configuring.experiments(sources, method, seeds)
+        from fkal.runner import run as running
+
         running.run(configs, out=out, tracking=tracking_uri, dry_run=dry_run, as_json=as_json, jobs=jobs)
 
 
@@ -150,7 +152,6 @@ def cost(
     cost, the exit code is 1. Pretraining, which methods share, is no part of it.
     """
     with answered(debug):
-        from fkal.cli import cost as costs
         from fkal.runner import expand as configuring
 
         sources = configuring.Sources(
@@ -163,6 +164,8 @@ def cost(
             tuned=None if untuned else TUNED,
         )
         configs = configuring.experiments(sources, method, seeds)
+        from fkal.cli import cost as costs
+
         run = costs.run_command(sources, method, seeds, out)
         costs.show(configs, out=out, run=run, as_json=as_json)
 
@@ -283,12 +286,12 @@ def split(
 ) -> None:
     """Draw biased splits and write them as files that `fkal run` uses."""
     with answered(debug):
-        from fkal.pipeline import stages
         from fkal.runner import expand as configuring
-        from fkal.runner import prepare as preparing
 
         if plan is not None:
             refuse_beside_plan(context)
+            from fkal.pipeline import stages
+
             stages.split(plan, out)
             return
         sources = configuring.Sources(
@@ -300,6 +303,8 @@ def split(
             assignments=assignments or [],
         )
         configs = configuring.experiments(sources, None, seeds)
+        from fkal.runner import prepare as preparing
+
         preparing.split(configs, out=out, as_json=as_json)
 
 
@@ -320,12 +325,12 @@ def pretrain(
 ) -> None:
     """Pretrain theta^0 by rotation on the biased pool, for every method of `fkal run` to share."""
     with answered(debug):
-        from fkal.pipeline import stages
         from fkal.runner import expand as configuring
-        from fkal.runner import prepare as preparing
 
         if plan is not None:
             refuse_beside_plan(context)
+            from fkal.pipeline import stages
+
             stages.pretrain(plan, out)
             return
         sources = configuring.Sources(
@@ -337,6 +342,8 @@ def pretrain(
             assignments=assignments or [],
         )
         configs = configuring.experiments(sources, None, seeds)
+        from fkal.runner import prepare as preparing
+
         preparing.pretrain(configs, out=out, as_json=as_json)
 
 
@@ -362,12 +369,12 @@ def descriptors(
     large files: 4 bytes a feature and as many a gradient for each image, method and seed.
     """
     with answered(debug):
-        from fkal.pipeline import stages
         from fkal.runner import expand as configuring
-        from fkal.runner import prepare as preparing
 
         if plan is not None:
             refuse_beside_plan(context)
+            from fkal.pipeline import stages
+
             stages.descriptors(plan, out)
             return
         sources = configuring.Sources(
@@ -379,6 +386,8 @@ def descriptors(
             assignments=assignments or [],
         )
         configs = configuring.experiments(sources, method, seeds)
+        from fkal.runner import prepare as preparing
+
         preparing.descriptors(configs, out=out, as_json=as_json)
 
 

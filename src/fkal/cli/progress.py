@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 
 from fkal.cli.terminal import console
-from fkal.engine.metering import Progress
+from fkal.engine.progress import Progress
 from fkal.escaping import printable
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from fkal.config.schema import Layer, from_environment
+from fkal.config.layers import Layer, from_environment
 
 HEARD = frozenset({"FKAL_DATA_ROOT", "FKAL_DATA__ROOT", "FKAL_DATA__WORKERS", "FKAL_DEVICE"})
 """Nothing that changes a result."""

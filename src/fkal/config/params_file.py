@@ -19,7 +19,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fkal.config.schema import LONGEST_NAME, Config, ConfigError, Layer, from_file
+from fkal.config.layers import Layer, from_file
+from fkal.config.schema import LONGEST_NAME, Config, ConfigError
 from fkal.errors import did_you_mean, shortened
 from fkal.identifiers import GRID_NAME
 
@@ -28,6 +29,10 @@ SECTIONS = ("grid", "methods", "datasets", "tune")
 
 NAME = re.compile(GRID_NAME)
 """What a cell's file and its stage can be called; DVC takes no @ in the name of a stage."""
+
+MOST_SEEDS = 1000
+MOST_EXPERIMENTS = 100_000
+"""Of one command."""
 
 
 MOST_NAMES = 1000
@@ -126,6 +131,26 @@ def _refuse_numbered(values: Mapping[Any, Any], where: str) -> None:
     for key in values:
         if not isinstance(key, str):
             raise ConfigError(f"{where}: the key {shortened(key)} is no name; keys are names, in quotes if need be")
+
+
+def seed_numbers(text: str, origin: str = "--seeds") -> list[int]:
+    """`0-2,7` as [0, 1, 2, 7]. Raises ConfigError for anything else."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        ends = [first, last] if dash else [first]
+        if not all(end.isascii() and end.isdigit() and len(end) <= 9 for end in ends) or int(ends[-1]) < int(first):
+            raise ConfigError(
+                f"{origin} {shortened(text)}: {shortened(part)} is neither a seed nor a range; say 0-4 or 0,2,5"
+            )
+        if int(ends[-1]) - int(first) >= MOST_SEEDS:
+            raise ConfigError(
+                f"{origin} {shortened(text)}: {shortened(part)} are more than {MOST_SEEDS} seeds; give fewer"
+            )
+        numbers += range(int(first), int(ends[-1]) + 1)
+        if len(numbers) > MOST_EXPERIMENTS:
+            raise ConfigError(f"{origin} {shortened(text)}: more than {MOST_EXPERIMENTS:,} seeds; give fewer")
+    return list(dict.fromkeys(numbers))
 
 
 def _grid(values: Any, origin: str) -> Grid | None:

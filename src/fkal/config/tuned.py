@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_there
-from fkal.config.schema import Config, ConfigError, Layer, digest_of, from_file
+from fkal.config.layers import Layer, from_file
+from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.errors import READABLE, did_you_mean, shortened
 from fkal.folders import below
 from fkal.identifiers import dataset_name

@@ -7,9 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-TARGETS = 100
-"""Target images drawn an iteration; the paper draws as many."""
-
 BLOCK_ENTRIES = 1 << 23
 """Joint probabilities held at once: 32 MiB of float32."""
 

@@ -22,7 +22,7 @@ Similarity = Callable[[Tensor], Tensor]
 EPSILON = 0.1
 """The choice is expected to be within 1 - 1/e - epsilon of the best one."""
 
-AT_ONCE = 32
+CANDIDATE_BATCH = 32
 """Candidates whose gain is worked out anew at once."""
 
 WORK = 1 << 38
@@ -32,12 +32,12 @@ BESIDE_PRODUCT = 128
 """What a similarity costs beside its inner product, in multiplications (measured)."""
 
 
-def affordable(n: int, width: int) -> int:
+def max_targets(n: int, width: int) -> int:
     """How many targets of n candidates of so many features can be covered within `WORK`."""
     return max(1, int(WORK / (n * (width + BESIDE_PRODUCT) * math.log(1 / EPSILON))))
 
 
-def some(n: int, at_most: int, generator: torch.Generator) -> Int[Tensor, " s"]:
+def subsample(n: int, at_most: int, generator: torch.Generator) -> Int[Tensor, " s"]:
     """Positions drawn without replacement, in order; all of them where there are no more."""
     if n <= at_most:
         return torch.arange(n)
@@ -94,7 +94,7 @@ def _best(
     fresh, stale = rows[unknown], rows[~unknown]
     stale = stale[bounds[stale].argsort(descending=True, stable=True)]
     best = fresh[bounds[fresh].argmax()] if len(fresh) else None
-    for part in stale.split(AT_ONCE):
+    for part in stale.split(CANDIDATE_BATCH):
         if not len(part) or (best is not None and bounds[best] >= bounds[part[0]]):
             break
         bounds[part] = gains_of(part)

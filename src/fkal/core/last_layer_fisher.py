@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fkal.core.evidence import Outputs
 
-AT_ONCE = 4096
+ROWS_AT_ONCE = 4096
 """Images."""
 
 RIDGE = 1.0
@@ -23,16 +23,16 @@ def scales(outputs: Outputs) -> Float[Tensor, "n d"]:
 
 
 def blocks(outputs: Outputs) -> Float[Tensor, "d l l"]:
-    """Sums of s_c b b^T over images; `AT_ONCE` of them in the features' own precision, and their sums in float64."""
+    """Sums of s_c b b^T over images, `ROWS_AT_ONCE` in the features' own precision, and their sums in float64."""
     width = outputs.features.shape[1]
     total = torch.zeros(outputs.logits.shape[1], width, width, dtype=torch.float64, device=outputs.features.device)
-    for b, s in zip(outputs.features.split(AT_ONCE), scales(outputs).split(AT_ONCE), strict=True):
+    for b, s in zip(outputs.features.split(ROWS_AT_ONCE), scales(outputs).split(ROWS_AT_ONCE), strict=True):
         for c, s_c in enumerate(s.T):
             total[c] += (b * s_c[:, None]).T @ b
     return total
 
 
-class Designed:
+class BaitState:
     """M^-1 and M^-1 F M^-1 of every class, and for each candidate image b what taking it would change.
 
     With u_c = s_c b^T M_c^-1 b and v_c = s_c b^T M_c^-1 F_c M_c^-1 b, taking it lowers tr(M^-1 F) by
@@ -51,11 +51,11 @@ class Designed:
         self.is_open = torch.ones(len(self.b), dtype=torch.bool, device=self.b.device)
 
     @staticmethod
-    def of(everything: Outputs, labeled: Outputs, candidates: Outputs, *, share: float) -> "Designed":
+    def of(everything: Outputs, labeled: Outputs, candidates: Outputs, *, share: float) -> "BaitState":
         """F is the mean over everything; M the ridge and the labeled images' sum times `share`."""
         width = everything.features.shape[1]
         ridge = RIDGE * torch.eye(width, dtype=torch.float64, device=everything.features.device)
-        return Designed(ridge + share * blocks(labeled), blocks(everything) / len(everything), candidates, share)
+        return BaitState(ridge + share * blocks(labeled), blocks(everything) / len(everything), candidates, share)
 
     @property
     def gains(self) -> Float[Tensor, " n"]:

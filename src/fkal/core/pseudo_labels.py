@@ -1,14 +1,13 @@
 """Pseudo-labels S: the label assumed for an unlabeled image, so that its loss gradient exists.
 
-An estimator is a pure function of one pool batch and of the validation set; the registry names
+An estimator is a pure function of one pool batch and of the validation set; the registry (`fkal.core.labels`) names
 them as `acquisition.pseudo_label` does.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial, reduce
-from types import MappingProxyType
-from typing import Literal, NamedTuple
+from functools import reduce
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -92,13 +91,17 @@ def trace(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
     return reduce(torch.add, (_trace_of(view) for view in pool.views)).argmax(dim=0)
 
 
-def mutual_information(pool: PoolBatch, validation: Reference, *, diagonal: bool = False) -> Int[Tensor, " n"]:
+def mutual_information(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
     """S = arg max over d of I(z; g(d)) under a Gaussian model, taps being independent (section 3.3).
 
-    I = 0.5 log(|C_zz| |C_gg| / |C_zg,zg|) with the covariances over the views (decision 007);
-    `diagonal` keeps the diagonals of C_zz, C_gg and C_zg alone.
+    I = 0.5 log(|C_zz| |C_gg| / |C_zg,zg|) with the covariances over the views (decision 007).
     """
-    return information(pool.views, diagonal=diagonal).argmax(dim=0)
+    return information(pool.views, diagonal=False).argmax(dim=0)
+
+
+def mutual_information_diagonal(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
+    """The same from the diagonals of C_zz, C_gg and C_zg alone."""
+    return information(pool.views, diagonal=True).argmax(dim=0)
 
 
 class PoolLabels(NamedTuple):
@@ -128,78 +131,10 @@ def joint_shift(pool: Descriptors, validation: Reference, labeled: Int[Tensor, "
     return PoolLabels(shifted(p, prior).argmax(dim=1), prior)
 
 
-def _of_whole(pool: PoolBatch, validation: Reference, *, estimate: EstimatePool) -> Int[Tensor, " n"]:
-    return estimate(pool.z, validation, validation.y[:0]).y
+def joint_shift_of_batch(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
+    """`joint_shift` of a batch that is taken for the whole pool, none of which is labeled."""
+    return joint_shift(pool.z, validation, validation.y[:0]).y
 
 
 def _trace_of(view: View) -> Float[Tensor, "d n"]:
     return reduce(torch.add, (view.trace(tap) for tap in view.z))
-
-
-@dataclass(frozen=True)
-class PseudoLabel:
-    """An estimator, what it is in one line, and what it asks of the engine.
-
-    `sees_oracle` marks an ablation that reads true labels. With `own_g_v` the validation gradients,
-    too, are taken under the estimator's label, and not under y_v, so that pool and validation are
-    compared under one rule (decision 006); it then reads no reference. `views` says what a batch
-    has to offer: `none`, the images as they `clean` are (one view), or k `perturbed` ones. `by_kernel`: it compares
-    by the reference's kernel, so that its labels depend on how R_z and R_g meet. An estimator with `of_pool`
-    looks at all open images at once, for which they are described twice; asked for a batch, it takes it for the pool.
-    With `grid` > 1 that first description, and one of D_v beside it, averages feature maps in `grid` x `grid` fields
-    (where no tap returns maps, it is what it is with 1); the estimate itself takes z as it is.
-    """
-
-    estimate: Estimate
-    summary: str
-    sees_oracle: bool = False
-    own_g_v: bool = False
-    views: Literal["none", "clean", "perturbed"] = "none"
-    by_kernel: bool = False
-    of_pool: EstimatePool | None = None
-    grid: int = 1
-
-    @property
-    def passes(self) -> str:
-        """By what name the passes that it takes go."""
-        if self.of_pool is None:
-            return self.views
-        return "pool" if self.grid == 1 else "pool and validation"
-
-
-PSEUDO_LABELS: Mapping[str, PseudoLabel] = MappingProxyType(
-    {
-        "joint": PseudoLabel(joint, "label of the most similar validation image by R_z"),
-        "joint_shift": PseudoLabel(
-            partial(_of_whole, estimate=joint_shift),
-            "the most probable label, by validation images and an estimate of the pool's class frequencies",
-            of_pool=joint_shift,
-        ),
-        "joint_shift_grid": PseudoLabel(
-            partial(_of_whole, estimate=joint_shift),
-            "joint_shift by features averaged in 2 x 2 fields of each map instead of over all of it",
-            of_pool=joint_shift,
-            grid=2,
-        ),
-        "joint_zg": PseudoLabel(
-            joint_zg, "label of the most similar validation image by R_zg", views="clean", by_kernel=True
-        ),
-        "predicted": PseudoLabel(predicted, "the model's own arg max", own_g_v=True),
-        "trace": PseudoLabel(
-            trace, "class with the largest tr(C_zg) over K Monte Carlo views", own_g_v=True, views="perturbed"
-        ),
-        "mutual_information": PseudoLabel(
-            mutual_information,
-            "class with the largest I(z; g) over K Monte Carlo views",
-            own_g_v=True,
-            views="perturbed",
-        ),
-        "mutual_information_diagonal": PseudoLabel(
-            partial(mutual_information, diagonal=True),
-            "the same from the diagonals alone",
-            own_g_v=True,
-            views="perturbed",
-        ),
-        "true": PseudoLabel(true, "the true label: an upper limit, not a method", sees_oracle=True),
-    }
-)

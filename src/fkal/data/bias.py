@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from fkal.data.config import BiasConfig
+from fkal.data.settings import BiasConfig
 
 
 def cut_classes(n_classes: int, rule: str, generator: torch.Generator) -> tuple[int, ...]:

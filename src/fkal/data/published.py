@@ -1,4 +1,7 @@
-"""Datasets in their publishers' own formats: the digits of scikit-learn, MNIST, SVHN and CIFAR-10 of torchvision."""
+"""Datasets in their publishers' own formats: the digits of scikit-learn, MNIST, SVHN and CIFAR-10 of torchvision.
+
+torchvision takes half a second to import, so each function imports what it uses of it.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,12 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
-from torchvision.datasets import CIFAR10, MNIST, SVHN
-from torchvision.datasets.mnist import read_image_file, read_label_file
-from torchvision.datasets.utils import check_integrity
 
-from fkal.data.config import DataConfig
 from fkal.data.errors import CorruptData, MissingData, excerpt, printable
 from fkal.data.images import ImageSet, TensorImages
+from fkal.data.registry import MNIST_FILES, MNIST_KINDS, mnist_files, svhn_file
 from fkal.data.regular_files import open_regular, refuse_irregular
+from fkal.data.settings import DataConfig
 
 Parts = tuple[ImageSet, ImageSet]  # train, test
 Labeled = tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, " n"]]
@@ -30,9 +31,7 @@ Labeled = tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, " n"]]
 DIGIT_NAMES = tuple("0123456789")
 DIGITS_TRAIN = 1297  # of 1,797; the last 500 test
 PATIENCE = 20.0  # seconds without a byte before a download is given up
-AT_ONCE = 4096  # images; bounds the float copies of a resize
-MNIST_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
-MNIST_FILES = {"train": "train", "test": "t10k"}
+CHUNK = 4096  # images; bounds the float copies of a resize
 SVHN_PARTS = {"train": ("train", "extra"), "test": ("test",)}
 MOST_SVHN_IMAGES = 10_000_000  # published are 630,420
 GZIP_MAGIC = b"\x1f\x8b"
@@ -54,6 +53,8 @@ def digits(config: DataConfig, *, download: bool) -> Parts:
 
 def mnist(config: DataConfig, *, download: bool) -> Parts:
     """root/MNIST/raw, as torchvision lays it out."""
+    from torchvision.datasets import MNIST
+
     root = Path(config.root)
     if not all(path.exists() for path in mnist_files(root)):
         _bring(lambda: MNIST(root, download=True), download)
@@ -66,6 +67,8 @@ def mnist(config: DataConfig, *, download: bool) -> Parts:
 
 def svhn(config: DataConfig, *, download: bool) -> Parts:
     """root/svhn or root itself; `train` and `extra` together make the train part, in this order."""
+    from torchvision.datasets import SVHN
+
     root = svhn_root(Path(config.root))
     for part in ("train", "extra", "test"):
         if not (root / svhn_file(part)).exists():
@@ -78,6 +81,9 @@ def svhn(config: DataConfig, *, download: bool) -> Parts:
 
 def cifar10_batches(config: DataConfig) -> Parts:
     """root/cifar-10-batches-py; unpickled by torchvision, and only if the files are the published ones."""
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity
+
     root = Path(config.root)
     for name, md5 in CIFAR10.train_list + CIFAR10.test_list + [[CIFAR10.meta["filename"], CIFAR10.meta["md5"]]]:
         path = root / CIFAR10.base_folder / name
@@ -94,17 +100,9 @@ def cifar10_batches(config: DataConfig) -> Parts:
 
 def bring_cifar10(config: DataConfig, *, download: bool) -> None:
     """Download root/cifar-10-batches-py."""
+    from torchvision.datasets import CIFAR10
+
     _bring(lambda: CIFAR10(config.root, download=True), download)
-
-
-def mnist_files(root: Path) -> list[Path]:
-    """The four files of MNIST."""
-    return [root / "MNIST" / "raw" / f"{word}-{kind}" for word in MNIST_FILES.values() for kind in MNIST_KINDS]
-
-
-def svhn_file(part: str) -> str:
-    """The published name."""
-    return f"{part}_32x32.mat"
 
 
 def svhn_root(root: Path) -> Path:
@@ -116,7 +114,7 @@ def resized(pixels: UInt8[Tensor, "n c h w"], size: int | None) -> UInt8[Tensor,
     """Every image scaled to size x size, antialiased."""
     if size is None or pixels.shape[2:] == (size, size):
         return pixels
-    chunks = [_scaled(pixels[start : start + AT_ONCE], size) for start in range(0, len(pixels), AT_ONCE)]
+    chunks = [_scaled(pixels[start : start + CHUNK], size) for start in range(0, len(pixels), CHUNK)]
     return torch.cat(chunks)
 
 
@@ -135,6 +133,8 @@ def _images(config: DataConfig, labeled: Labeled, classes: tuple[str, ...], part
 
 
 def _mnist_part(root: Path, part: str) -> Labeled:
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
     images_path, labels_path = (root / "MNIST" / "raw" / f"{MNIST_FILES[part]}-{kind}" for kind in MNIST_KINDS)
     _idx_sides(images_path, dims=3)
     _idx_sides(labels_path, dims=1)
@@ -195,6 +195,8 @@ def _svhn_part(root: Path, part: str) -> Labeled:
 def _svhn_piece(root: Path, piece: str) -> tuple[np.ndarray, np.ndarray]:
     """By torchvision where the file is the published one; a file of the same format but other content is taken
     as it is after a look at its structure, since the data digest records what was used."""
+    from torchvision.datasets import SVHN
+
     try:
         published = SVHN(root, piece)
     except RuntimeError:  # another md5
@@ -252,6 +254,8 @@ def _refuse_unless_digits(labels: Tensor, n: int, path: Path) -> None:
 
 
 def _cifar_part(root: Path, *, train: bool) -> Labeled:
+    from torchvision.datasets import CIFAR10
+
     part = CIFAR10(root, train=train)
     return torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)
 

@@ -19,11 +19,11 @@ from torch import Tensor
 from fkal.atomic_files import write_whole
 from fkal.core.randomness import stream
 from fkal.data.bias import biased_pool, cut_classes, rank_in_class, rare_classes
-from fkal.data.config import BIAS_KINDS, BiasConfig, DataConfig
 from fkal.data.datasets import Dataset
 from fkal.data.digest import DIGEST_LENGTH, bytes_digest
 from fkal.data.errors import CorruptSplit, ForeignSplit, excerpt, printable
 from fkal.data.regular_files import read_regular
+from fkal.data.settings import BIAS_KINDS, BiasConfig, DataConfig
 from fkal.errors import did_you_mean, listed, shortened
 
 __all__ = ["CorruptSplit", "ForeignSplit", "Split", "check_split", "draw_split", "read_split", "write_split"]

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from fkal.data.config import DataConfig
 from fkal.data.decoding import NEW_PIXELS, UNCHANGED, Change, corruption, decode, fitted, header, pixels_of
 from fkal.data.digest import files_digest
 from fkal.data.errors import CorruptImage, MissingData
@@ -20,13 +19,14 @@ from fkal.data.files import ImageFiles, folder_files, notes_on, refuse_other_cla
 from fkal.data.images import FolderImages, TensorImages
 from fkal.data.loading import in_processes
 from fkal.data.published import Parts, bring_cifar10, cifar10_batches
+from fkal.data.registry import IMAGENET_MEAN, IMAGENET_STD
+from fkal.data.settings import DataConfig
 
 IN_MEMORY = 2 * 2**30  # bytes of decoded pixels; more are streamed
 CHUNK_BYTES = 2 * 2**20  # decoded by a worker at once; small, as shared memory often is
 HEADERS_A_CHUNK = 512
 WORTH_WORKERS = 4096  # files; fewer are decoded before workers have started
 CIFAR10_SIZE, TINYIMAGENET_SIZE, IMAGENET_SIZE = 32, 64, 224
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GREY_MEAN, GREY_STD = (0.5,), (0.5,)
 CIFAR10_BATCHES = "cifar-10-batches-py"
 

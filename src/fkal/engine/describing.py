@@ -1,9 +1,9 @@
 """Describing images by a model's tapped layers: features, loss gradients, and the labels behind these."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from fkal.core.descriptors import Descriptors, loss_gradient, pooled
 from fkal.data.images import ImageSet
-from fkal.engine.metering import Meter, Progress
-from fkal.models import Taps, evaluating
+from fkal.engine.metering import Meter
+from fkal.engine.progress import Progress
+from fkal.models.modes import evaluating
+from fkal.models.taps import Taps
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,15 @@ class Described:
         return Described(Descriptors(z, g), tensors["y_hat"], tensors["y"])
 
 
-class Asked(NamedTuple):
-    """What is asked of a describer: of which images, by which taps, in which batches, what."""
+SHARD_ROWS = 1 << 16
+"""Rows that a cache keeps together, about."""
+
+
+class DescriptorKey(NamedTuple):
+    """What rows are described: of which images, by which taps, in which batches, what, under whose labels, how pooled.
+
+    With a `shard` the rows are a part of those of the indices: whole batches, so that none is made up in another way.
+    """
 
     indices: Int[Tensor, " n"]
     taps: tuple[str, ...]
@@ -63,25 +72,56 @@ class Asked(NamedTuple):
     what: Literal["z", "z and g", "features"]
     labels: LabeledBy
     grid: int
+    shard: int | None = None
+
+    @property
+    def shards(self) -> "list[DescriptorKey]":
+        """The keys of all parts, in the order of their rows."""
+        return [self._replace(shard=place) for place in range(-(-len(self.indices) // self._shard_rows))]
+
+    @property
+    def first(self) -> int:
+        """The place of the first row among the indices."""
+        return (self.shard or 0) * self._shard_rows
+
+    @property
+    def rows(self) -> Int[Tensor, " r"]:
+        """The indices of these rows."""
+        return self.indices if self.shard is None else self.indices[self.first : self.first + self._shard_rows]
+
+    @property
+    def _shard_rows(self) -> int:
+        return max(1, SHARD_ROWS // self.batch_size) * self.batch_size
+
+
+@runtime_checkable
+class DescriptorCache(Protocol):
+    """Rows by their key, kept from one run to the next: named tensors with a row per index, but `passes`."""
+
+    def keeps(self, key: DescriptorKey) -> bool:
+        """Whether rows of this key are read and written at all."""
+        ...
+
+    def lock(self, key: DescriptorKey) -> AbstractContextManager[None]:
+        """Held while the rows of one shard are looked for and made, so that two processes make them once."""
+        ...
+
+    def read(self, key: DescriptorKey) -> dict[str, Tensor] | None:
+        """The rows of a shard on the CPU; None where there are none."""
+        ...
+
+    def write(self, key: DescriptorKey, rows: Mapping[str, Tensor]) -> None: ...
 
 
 Made = Generator[Progress, None, dict[str, Tensor]]
-Make = Callable[[int, Tensor], Made]
-"""Describes a run of the indices, of which the first row is given; each tensor has their rows, but `passes`."""
-Keep = Callable[[Asked, Make], Made]
-"""Has what is asked for made, or finds it where it was kept."""
-
-
-def not_kept(asked: Asked, make: Make) -> Made:
-    return make(0, asked.indices)
 
 
 @dataclass(frozen=True)
 class Describer:
     """Describes images by a model's tapped layers, a batch of `batch_size` at a time.
 
-    Feature maps are averaged in `grid` x `grid` fields (`pooled`). Of what `keep` had kept, the passes are counted that
-    once made it.
+    Feature maps are averaged in `grid` x `grid` fields (`pooled`). Rows that the `cache` had kept count the passes that
+    once made them.
     """
 
     model: nn.Module
@@ -89,7 +129,7 @@ class Describer:
     taps: tuple[str, ...]
     batch_size: int
     meter: Meter
-    keep: Keep = not_kept
+    cache: DescriptorCache | None = None
     grid: int = 1
 
     def describe(
@@ -101,35 +141,49 @@ class Describer:
         returns, with respect to the tapped tensors, pooled like z (section 3.2); its length is lost
         in standardising.
         """
-        asked = Asked(indices, self.taps, self.batch_size, "z and g" if with_grad else "z", labels, self.grid)
+        key = DescriptorKey(indices, self.taps, self.batch_size, "z and g" if with_grad else "z", labels, self.grid)
 
         def of_batch(batch: Tensor, x: Tensor) -> dict[str, Tensor]:
             return self._describe_batch(batch, x, labeler, with_grad).tensors
 
-        return Described.of((yield from self._counted(asked, of_batch, f"descriptors of {what}")))
+        return Described.of((yield from self._counted(key, of_batch, f"descriptors of {what}")))
 
     def features(self, indices: Int[Tensor, " n"], *, what: str) -> Generator[Progress, None, Float[Tensor, "n l"]]:
         """Pooled features of all taps side by side, not standardised, in one forward pass each."""
-        asked = Asked(indices, self.taps, self.batch_size, "features", "arg_max", self.grid)
-        return (yield from self._counted(asked, self._features_of_batch, f"features of {what}"))["features"]
+        key = DescriptorKey(indices, self.taps, self.batch_size, "features", "arg_max", self.grid)
+        return (yield from self._counted(key, self._features_of_batch, f"features of {what}"))["features"]
 
-    def _counted(self, asked: Asked, of_batch: "OfBatch", what: str) -> Made:
+    def _counted(self, key: DescriptorKey, of_batch: "OfBatch", what: str) -> Made:
         before = self.meter.passes
-        tensors = yield from self.keep(asked, partial(self._made, of_batch, what, len(asked.indices)))
+        tensors = yield from self._kept_or_made(key, of_batch, what)
         forward, backward = tensors.pop("passes").sum(dim=0).tolist()
         now = self.meter.passes
         self.meter.forward(forward - (now[0] - before[0]))
         self.meter.backward(backward - (now[1] - before[1]))
         return tensors
 
-    def _made(self, of_batch: "OfBatch", what: str, n: int, first: int, indices: Int[Tensor, " r"]) -> Made:
-        before, parts = self.meter.passes, []
-        batches = indices.split(self.batch_size)
+    def _kept_or_made(self, key: DescriptorKey, of_batch: "OfBatch", what: str) -> Made:
+        cache = self.cache
+        if cache is None or not cache.keeps(key):
+            return (yield from self._made(of_batch, what, key))
+        parts: list[Mapping[str, Tensor]] = []
+        for shard in key.shards:
+            with cache.lock(shard):
+                rows = cache.read(shard)
+                if rows is None:
+                    rows = yield from self._made(of_batch, what, shard)
+                    cache.write(shard, rows)
+            parts.append({name: block.to(self.meter.device) for name, block in rows.items()})
+        return concatenated(parts)
+
+    def _made(self, of_batch: "OfBatch", what: str, key: DescriptorKey) -> Made:
+        before, parts, total = self.meter.passes, [], -(-len(key.indices) // self.batch_size)
+        batches, first = key.rows.split(self.batch_size), 1 + key.first // self.batch_size
         with evaluating(self.model):
             stream = self.images.batches(batches, device=self.meter.device)
-            for done, (batch, x) in enumerate(zip(batches, stream, strict=True), start=1 + first // self.batch_size):
+            for done, (batch, x) in enumerate(zip(batches, stream, strict=True), start=first):
                 parts.append(of_batch(batch, x))
-                yield Progress(what, done, -(-n // self.batch_size), "batches")
+                yield Progress(what, done, total, "batches")
         passes = [[now - then for now, then in zip(self.meter.passes, before, strict=True)]]
         return {**concatenated(parts), "passes": torch.tensor(passes)}
 

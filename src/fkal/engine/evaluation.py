@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fkal.data.images import ImageSet
 from fkal.engine.metering import Meter
-from fkal.models import evaluating
+from fkal.models.modes import evaluating
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from fkal.core.epig import TARGETS
+from fkal.acquisition.settings import EPIG_TARGETS, AcquisitionConfig
 from fkal.core.evidence import (
     Calibrated,
     Coverage,
@@ -27,43 +27,44 @@ from fkal.core.evidence import (
     Uncertainty,
 )
 from fkal.core.kernels import R_ZG, Kernel
-from fkal.core.pseudo_labels import PSEUDO_LABELS, PoolBatch, PseudoLabel, Reference
+from fkal.core.labels import PSEUDO_LABELS, PseudoLabel
+from fkal.core.pseudo_labels import PoolBatch, Reference
 from fkal.core.views import View
 from fkal.core.whitening import WHITENINGS
 from fkal.data.images import ImageSet
-from fkal.engine.describing import Batch, Describer, Keep, LabeledBy, Labeler, not_kept
-from fkal.engine.metering import Meter, Progress
+from fkal.engine.describing import Batch, Describer, DescriptorCache, LabeledBy, Labeler
+from fkal.engine.metering import Meter
 from fkal.engine.outputs import outputs
+from fkal.engine.progress import Progress
 from fkal.engine.sampling import predictive_information, sampled_uncertainty
-from fkal.engine.vaal import VaalConfig, discriminate
+from fkal.engine.settings import VaalConfig
+from fkal.engine.vaal import discriminate
 from fkal.engine.views import Perturbation, perturbations, perturbed_views, view_of
-from fkal.models import HeadInput
+from fkal.models.head import HeadInput
 
-Found = tuple[Evidence, Int[Tensor, " t"]]
+EvidenceAndTargets = tuple[Evidence, Int[Tensor, " t"]]
 """The evidence, and the validation rows that are its targets (none for a method that has no targets)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gathering:
-    """How evidence is gathered; a method reads what its evidence needs of it.
+@dataclass(frozen=True)
+class EvidenceConfig:
+    """The settings that gathering reads, of which each kind of evidence needs some: the acquisition's and VAAL's."""
 
-    `samples` is the paper's K: Monte Carlo passes of each model, and views an image.
-    """
-
-    taps: tuple[str, ...]
-    batch_size: int
-    pseudo_label: PseudoLabel = PSEUDO_LABELS["joint"]
-    kernel: Kernel = R_ZG["product"]
-    whitening: str = "none"
-    samples: int = 128
-    view_degrees: float = 5.0
-    view_noise: float = 0.01
+    acquisition: AcquisitionConfig
     vaal: VaalConfig = field(default_factory=VaalConfig)
+
+    @property
+    def pseudo_label(self) -> PseudoLabel:
+        return PSEUDO_LABELS[self.acquisition.pseudo_label]
+
+    @property
+    def kernel(self) -> Kernel:
+        return R_ZG[self.acquisition.combine]
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What an iteration gathers from: its models, and which images are open, labeled, validation.
+class RoundContext:
+    """What a round gathers from: its models, and which images are open, labeled (with labels `y`), validation.
 
     `members` are the models of an ensemble; what needs one model uses the first. Every draw comes
     from `generator`.
@@ -73,21 +74,26 @@ class Scene:
     images: ImageSet
     open_pool: Int[Tensor, " n"]
     labeled: Int[Tensor, " l"]
+    y: Int[Tensor, " l"]
     validation: Int[Tensor, " m"]
-    settings: Gathering
+    config: EvidenceConfig
     generator: torch.Generator
     meter: Meter
-    keep: Keep = not_kept
+    cache: DescriptorCache | None = None
+
+    @property
+    def settings(self) -> AcquisitionConfig:
+        return self.config.acquisition
 
     @property
     def describer(self) -> Describer:
         settings = self.settings
-        return Describer(self.members[0], self.images, settings.taps, settings.batch_size, self.meter, keep=self.keep)
+        return Describer(self.members[0], self.images, settings.taps, settings.batch_size, self.meter, cache=self.cache)
 
 
-def gather(scene: Scene, needs: type[Evidence]) -> Generator[Progress, None, Found]:
+def gather(context: RoundContext, needs: type[Evidence]) -> Generator[Progress, None, EvidenceAndTargets]:
     """The evidence that a method needs, and the validation rows that are its targets."""
-    return GATHERERS[needs](scene)
+    return GATHERERS[needs](context)
 
 
 def target_rows(y_hat: Int[Tensor, " m"], y: Int[Tensor, " m"]) -> Int[Tensor, " t"]:
@@ -99,153 +105,155 @@ def target_rows(y_hat: Int[Tensor, " m"], y: Int[Tensor, " m"]) -> Int[Tensor, "
     return rows if len(rows) else torch.arange(len(y), device=y.device)
 
 
-def _nothing(scene: Scene) -> Generator[Progress, None, Found]:
+def _nothing(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
     yield from ()
-    return Nothing(len(scene.open_pool)), _no_targets()
+    return Nothing(len(context.open_pool)), _no_targets()
 
 
-def _features(scene: Scene) -> Generator[Progress, None, Found]:
-    describe = partial(scene.describer.describe, labeler=_arg_max, labels="arg_max", with_grad=False)
-    known = yield from describe(scene.validation, what="validation")
-    pool = yield from describe(scene.open_pool, what="pool")
-    rows = target_rows(known.y_hat, _true_labels(scene, scene.validation))
+def _features(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
+    describe = partial(context.describer.describe, labeler=_arg_max, labels="arg_max", with_grad=False)
+    known = yield from describe(context.validation, what="validation")
+    pool = yield from describe(context.open_pool, what="pool")
+    rows = target_rows(known.y_hat, _true_labels(context, context.validation))
     return Features(pool.descriptors, known.descriptors[rows]), rows.cpu()
 
 
-def _fisher_scores(scene: Scene) -> Generator[Progress, None, Found]:
+def _fisher_scores(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
     """g_v under y_v, or under the estimator's own label where it has one for validation images too (decision 006)."""
-    estimator, y_v = _Estimator(scene), _true_labels(scene, scene.validation)
+    estimator, y_v = _Estimator(context), _true_labels(context, context.validation)
 
     def of_validation(batch: Batch) -> Tensor:
-        if not scene.settings.pseudo_label.own_g_v:
-            return _true_labels(scene, batch.indices)
+        if not context.config.pseudo_label.own_g_v:
+            return _true_labels(context, batch.indices)
         return estimator(batch, Reference(batch.z[:0], y_v[:0]))
 
-    describe = partial(scene.describer.describe, with_grad=True)
-    by: LabeledBy = "estimated" if scene.settings.pseudo_label.own_g_v else "true"
-    known = yield from describe(scene.validation, of_validation, labels=by, what="validation")
-    reference = Reference(known.descriptors, y_v, scene.settings.kernel)
-    labeler, prior = yield from _labeler(scene, estimator, reference)
-    pool = yield from describe(scene.open_pool, labeler, labels="estimated", what="pool")
+    describe = partial(context.describer.describe, with_grad=True)
+    by: LabeledBy = "estimated" if context.config.pseudo_label.own_g_v else "true"
+    known = yield from describe(context.validation, of_validation, labels=by, what="validation")
+    reference = Reference(known.descriptors, y_v, context.config.kernel)
+    labeler, prior = yield from _labeler(context, estimator, reference)
+    pool = yield from describe(context.open_pool, labeler, labels="estimated", what="pool")
     rows = target_rows(known.y_hat, y_v)
-    whiten = WHITENINGS[scene.settings.whitening](known.descriptors)
+    whiten = WHITENINGS[context.settings.whitening](known.descriptors)
     targets = whiten(known.descriptors[rows])
     return FisherScores(whiten(pool.descriptors), targets, pool.y, prior), rows.cpu()
 
 
 def _labeler(
-    scene: Scene, estimator: "_Estimator", reference: Reference
+    context: RoundContext, estimator: "_Estimator", reference: Reference
 ) -> Generator[Progress, None, tuple[Labeler, Tensor | None]]:
     """What labels a batch of the pool, and the whole pool's class frequencies where they are estimated."""
-    label = scene.settings.pseudo_label
+    label = context.config.pseudo_label
     if label.of_pool is None:
         return lambda batch: estimator(batch, reference), None
-    describer = replace(scene.describer, grid=label.grid)
+    describer = replace(context.describer, grid=label.grid)
     describe = partial(describer.describe, labeler=_arg_max, labels="arg_max", with_grad=False)
     if label.grid > 1:
-        known = yield from describe(scene.validation, what="validation, for the pool's labels")
+        known = yield from describe(context.validation, what="validation, for the pool's labels")
         reference = replace(reference, z=known.descriptors)
-    features = yield from describe(scene.open_pool, what="pool, for its labels")
-    y, prior = label.of_pool(features.descriptors, reference, _true_labels(scene, scene.labeled))
-    by_index = torch.full_like(scene.images.labels, -1)
-    by_index[scene.open_pool] = y.to(by_index)
-    return lambda batch: by_index[batch.indices].to(scene.meter.device), prior
+    features = yield from describe(context.open_pool, what="pool, for its labels")
+    y, prior = label.of_pool(features.descriptors, reference, context.y.to(context.meter.device))
+    by_index = torch.full_like(context.images.labels, -1)
+    by_index[context.open_pool] = y.to(by_index)
+    return lambda batch: by_index[batch.indices].to(context.meter.device), prior
 
 
-def _uncertainty(scene: Scene) -> Generator[Progress, None, Found]:
+def _uncertainty(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
     evidence = yield from sampled_uncertainty(
-        scene.members,
-        scene.images,
-        scene.open_pool,
-        k=scene.settings.samples,
-        batch_size=scene.settings.batch_size,
-        generator=scene.generator,
-        meter=scene.meter,
+        context.members,
+        context.images,
+        context.open_pool,
+        k=context.settings.samples,
+        batch_size=context.settings.batch_size,
+        generator=context.generator,
+        meter=context.meter,
     )
     return evidence, _no_targets()
 
 
-def _coverage(scene: Scene) -> Generator[Progress, None, Found]:
-    pool = yield from scene.describer.features(scene.open_pool, what="pool")
-    if not len(scene.labeled):
+def _coverage(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
+    pool = yield from context.describer.features(context.open_pool, what="pool")
+    if not len(context.labeled):
         return Coverage(pool, pool[:0]), _no_targets()
-    labeled = yield from scene.describer.features(scene.labeled, what="labeled images")
+    labeled = yield from context.describer.features(context.labeled, what="labeled images")
     return Coverage(pool, labeled), _no_targets()
 
 
-def _discrimination(scene: Scene) -> Generator[Progress, None, Found]:
+def _discrimination(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
     evidence = yield from discriminate(
-        scene.images,
-        labeled=scene.labeled,
-        open_pool=scene.open_pool,
-        config=scene.settings.vaal,
-        batch_size=scene.settings.batch_size,
-        generator=scene.generator,
-        meter=scene.meter,
+        context.images,
+        labeled=context.labeled,
+        open_pool=context.open_pool,
+        config=context.config.vaal,
+        batch_size=context.settings.batch_size,
+        generator=context.generator,
+        meter=context.meter,
     )
     return evidence, _no_targets()
 
 
-def _predictions(scene: Scene) -> Generator[Progress, None, Found]:
-    pool = yield from _outputs(scene, scene.open_pool, "pool")
+def _predictions(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
+    pool = yield from _outputs(context, context.open_pool, "pool")
     return Predictions(pool.logits), _no_targets()
 
 
-def _last_layer(scene: Scene) -> Generator[Progress, None, Found]:
-    pool = yield from _outputs(scene, scene.open_pool, "pool")
-    return LastLayer(pool, HeadInput(scene.members[0]).weight.clone()), _no_targets()
+def _last_layer(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
+    pool = yield from _outputs(context, context.open_pool, "pool")
+    return LastLayer(pool, HeadInput(context.members[0]).weight.clone()), _no_targets()
 
 
-def _supervised(scene: Scene) -> Generator[Progress, None, Found]:
-    pool = yield from _outputs(scene, scene.open_pool, "pool")
+def _supervised(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
+    pool = yield from _outputs(context, context.open_pool, "pool")
     labeled = pool[:0]
-    if len(scene.labeled):
-        labeled = yield from _outputs(scene, scene.labeled, "labeled images")
-    return Supervised(pool, labeled, _true_labels(scene, scene.labeled)), _no_targets()
+    if len(context.labeled):
+        labeled = yield from _outputs(context, context.labeled, "labeled images")
+    return Supervised(pool, labeled, context.y.to(context.meter.device)), _no_targets()
 
 
-def _calibrated(scene: Scene) -> Generator[Progress, None, Found]:
-    known, _ = yield from _supervised(scene)
+def _calibrated(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
+    known, _ = yield from _supervised(context)
     assert isinstance(known, Supervised)
-    validation = yield from _outputs(scene, scene.validation, "validation")
-    y_v = _true_labels(scene, scene.validation)
+    validation = yield from _outputs(context, context.validation, "validation")
+    y_v = _true_labels(context, context.validation)
     return Calibrated(known.pool, known.labeled, known.y, validation.logits, y_v), _no_targets()
 
 
-def _queried(scene: Scene) -> Generator[Progress, None, Found]:
-    validation = yield from _outputs(scene, scene.validation, "validation")
-    pool = yield from _outputs(scene, scene.open_pool, "pool")
-    rows = target_rows(validation.logits.argmax(dim=1), _true_labels(scene, scene.validation))
+def _queried(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
+    validation = yield from _outputs(context, context.validation, "validation")
+    pool = yield from _outputs(context, context.open_pool, "pool")
+    rows = target_rows(validation.logits.argmax(dim=1), _true_labels(context, context.validation))
     return Queried(pool.features, validation.features[rows]), _no_targets()
 
 
-def _predictive_information(scene: Scene) -> Generator[Progress, None, Found]:
-    drawn = torch.randperm(len(scene.validation), generator=scene.generator)[:TARGETS]
+def _predictive_information(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
+    drawn = torch.randperm(len(context.validation), generator=context.generator)[:EPIG_TARGETS]
     evidence = yield from predictive_information(
-        scene.members[0],
-        scene.images,
-        scene.open_pool,
-        scene.validation[drawn],
-        k=scene.settings.samples,
-        batch_size=scene.settings.batch_size,
-        generator=scene.generator,
-        meter=scene.meter,
+        context.members[0],
+        context.images,
+        context.open_pool,
+        context.validation[drawn],
+        k=context.settings.samples,
+        batch_size=context.settings.batch_size,
+        generator=context.generator,
+        meter=context.meter,
     )
     return evidence, _no_targets()
 
 
-def _outputs(scene: Scene, indices: Int[Tensor, " n"], what: str) -> Generator[Progress, None, Outputs]:
+def _outputs(context: RoundContext, indices: Int[Tensor, " n"], what: str) -> Generator[Progress, None, Outputs]:
     return outputs(
-        scene.members[0],
-        scene.images,
+        context.members[0],
+        context.images,
         indices,
-        batch_size=scene.settings.batch_size,
-        meter=scene.meter,
+        batch_size=context.settings.batch_size,
+        meter=context.meter,
         what=what,
     )
 
 
-GATHERERS: Mapping[type[Evidence], Callable[[Scene], Generator[Progress, None, Found]]] = MappingProxyType(
+Gather = Callable[[RoundContext], Generator[Progress, None, EvidenceAndTargets]]
+
+GATHERERS: Mapping[type[Evidence], Gather] = MappingProxyType(
     {
         Nothing: _nothing,
         Features: _features,
@@ -261,22 +269,23 @@ GATHERERS: Mapping[type[Evidence], Callable[[Scene], Generator[Progress, None, F
         PredictiveInformation: _predictive_information,
     }
 )
+"""By kind of evidence; `fkal.acquisition.evidence_kinds` says what each reads and costs."""
 
 
 class _Estimator:
     """The pseudo-label of a batch, from the views that the estimator asks for; the same views for every batch."""
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._pseudo_label = scene.settings.pseudo_label
-        self._drawn = _drawn_views(scene) if self._pseudo_label.views == "perturbed" else ()
+    def __init__(self, context: RoundContext) -> None:
+        self._context = context
+        self._pseudo_label = context.config.pseudo_label
+        self._drawn = _drawn_views(context) if self._pseudo_label.views == "perturbed" else ()
 
     def __call__(self, batch: Batch, reference: Reference) -> Tensor:
-        y = _true_labels(self._scene, batch.indices)
+        y = _true_labels(self._context, batch.indices)
         return self._pseudo_label.estimate(PoolBatch(batch.logits, batch.z, y, self._views(batch.x)), reference)
 
     def _views(self, x: Tensor) -> "Sequence[View] | Generator[View]":
-        model, taps, meter = self._scene.members[0], self._scene.settings.taps, self._scene.meter
+        model, taps, meter = self._context.members[0], self._context.settings.taps, self._context.meter
         match self._pseudo_label.views:
             case "clean":
                 return (view_of(model, x, taps, meter),)
@@ -285,19 +294,19 @@ class _Estimator:
         return ()
 
 
-def _drawn_views(scene: Scene) -> list[Perturbation]:
-    settings = scene.settings
+def _drawn_views(context: RoundContext) -> list[Perturbation]:
+    settings = context.settings
     return perturbations(
         settings.samples,
-        scene.images.shape,
+        context.images.shape,
         degrees=settings.view_degrees,
         noise=settings.view_noise,
-        generator=scene.generator,
+        generator=context.generator,
     )
 
 
-def _true_labels(scene: Scene, indices: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    return scene.images.labels[indices].to(scene.meter.device)
+def _true_labels(context: RoundContext, indices: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    return context.images.labels[indices].to(context.meter.device)
 
 
 def _arg_max(batch: Batch) -> Tensor:

@@ -1,10 +1,13 @@
-"""Algorithm 1 as a generator: one `Round` an iteration, `Progress` in between.
+"""Algorithm 1: each round selects images, learns from their labels, and leaves a `Round`.
 
-Whoever wants to track, store or draw iterates; the loop knows nothing of them.
+`rounds` is all of it as a generator, with `Progress` in between: whoever wants to track, store or draw iterates; the
+loop knows nothing of them. Its two halves are `select`, which ends in a `Request`, and `learn`, which takes the labels.
+Between them people may take days, and the process that asked may be gone.
 """
 
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -17,13 +20,15 @@ from fkal.core.picks import Picks
 from fkal.core.pool import Pool
 from fkal.core.randomness import stream
 from fkal.data.images import ImageSet
-from fkal.engine.describing import Keep, not_kept
+from fkal.engine.describing import DescriptorCache
 from fkal.engine.evaluation import accuracies, confusion_matrix
-from fkal.engine.gathering import Gathering, Scene, gather
-from fkal.engine.metering import Meter, Progress
-from fkal.engine.rounds import FEW_CLASSES, Round, Selection
-from fkal.engine.training import TrainConfig, fit
-from fkal.models import members_of
+from fkal.engine.gathering import EvidenceConfig, RoundContext, gather
+from fkal.engine.metering import Meter
+from fkal.engine.progress import Progress
+from fkal.engine.rounds import FEW_CLASSES, Request, Round, Selection
+from fkal.engine.settings import TrainConfig
+from fkal.engine.training import fit
+from fkal.models.ensemble import members_of
 
 Weights = Mapping[str, Tensor]
 Select = Callable[[Evidence, int, torch.Generator], Picks]
@@ -51,17 +56,42 @@ class Problem:
 
 @dataclass(frozen=True)
 class Method:
-    """One way to pick: the evidence it needs, how that is gathered, and how it selects from it.
+    """One way to pick: the evidence it needs, the settings it is gathered by, and how it selects from it.
 
     With `random_first` the first iteration, before any label, picks at random.
     """
 
     needs: type[Evidence]
     select: Select
-    gathering: Gathering
+    config: EvidenceConfig
     budget: int
     rounds: int
     random_first: bool = False
+
+
+@dataclass(frozen=True)
+class LoopState:
+    """Where the loop is after round `b`: what is labeled, the labels by dataset index (-1: none), and the weights."""
+
+    b: int
+    pool: Pool
+    labels: Int[Tensor, " n"]
+    weights: Weights
+
+    @property
+    def y(self) -> Int[Tensor, " l"]:
+        """The labels of `pool.labeled`."""
+        return self.labels[self.pool.labeled]
+
+    def labeled(self, selection: Selection) -> "LoopState":
+        """The same with a selection's labels."""
+        labels = self.labels.clone()
+        labels[selection.indices] = selection.labels.to(labels)
+        return replace(self, pool=self.pool.label(selection.indices), labels=labels)
+
+    def after(self, finished: Round) -> "LoopState":
+        """Where the next round begins."""
+        return replace(self.labeled(finished.selection), b=finished.b, weights=finished.weights)
 
 
 @dataclass(frozen=True)
@@ -71,116 +101,134 @@ class ActiveLearning:
     Of an `Ensemble` each member is trained by itself, from its own weights and in an order of its
     own; what is measured is the mean over members, and what needs one model asks the first.
 
+    `oracle` knows the label of every pool image; without one, labels come from outside, and what compares with the
+    true labels of the whole pool is not measured.
+
     `protocol` `last` keeps each iteration's last epoch. `paper` is the authors' rule: the epoch
     with the best *test* accuracy is kept, reported and gone on from; it exists to compare with
     the published curves and for nothing else.
 
-    `keep` finds the descriptors of `theta_0`, which the first iteration reads, where they were kept.
+    `cache` keeps the descriptors of `theta_0`, which the first iteration reads.
     """
 
     problem: Problem
     method: Method
     model: nn.Module
     theta_0: Weights
-    oracle: Oracle
+    oracle: Oracle | None
     training: TrainConfig
     protocol: Protocol
     seed: int
     device: torch.device
-    keep: Keep = not_kept
+    cache: DescriptorCache | None = None
 
     def first_evidence(self) -> Generator[Progress]:
-        """What the first iteration gathers, for the sake of what `keep` keeps of it."""
+        """What the first iteration gathers, for the sake of what `cache` keeps of it."""
         self.model.load_state_dict(self.theta_0)
         if not self.method.random_first:
-            yield from gather(self._scene(1, Pool.unlabeled(self.problem.pool), Meter(self.device)), self.method.needs)
+            yield from gather(self._context(self.state(), Meter(self.device)), self.method.needs)
 
     def rounds(self, finished: Sequence[Round] = ()) -> Generator[Progress | Round]:
-        """The iterations after the `finished` ones, exactly as if those had just been run."""
-        pool = Pool.unlabeled(self.problem.pool)
-        for past in finished:
-            pool = pool.label(past.selection.indices)
-        weights = finished[-1].weights if finished else self.theta_0
-        for b in range(len(finished) + 1, self.method.rounds + 1):
-            this = yield from self._round(b, pool, weights)
-            pool, weights = pool.label(this.selection.indices), this.weights
+        """The iterations after the `finished` ones, exactly as if those had just been run. Needs an oracle."""
+        assert self.oracle is not None, "without an oracle call select and learn"
+        state = self.state(finished)
+        while state.b < self.method.rounds:
+            request = yield from self.select(state)
+            this = yield from self.learn(state, request, self.oracle(request.indices))
+            state = state.after(this)
             yield this
 
-    def _round(self, b: int, pool: Pool, weights: Weights) -> Generator[Progress, None, Round]:
-        meter = Meter(self.device)
-        _reset_peak_memory(self.device)
-        self.model.load_state_dict(weights)
-        selection, about_selection = yield from self._select(b, pool, meter)
-        pool = pool.label(selection.indices)
-        losses, epoch = yield from self._train(b, pool, meter)
-        confusion, scores = self._evaluate(meter)
-        counts = torch.bincount(self.oracle(pool.labeled), minlength=len(confusion))
-        return Round(
-            b=b,
-            labels_used=len(pool.labeled),
-            selection=selection,
-            metrics={**scores, **about_selection},
-            train_loss=tuple(losses),
-            epoch=epoch,
-            confusion=confusion,
-            labeled_counts=tuple(counts.tolist()),
-            forward_images=dict(meter.forward_images),
-            backward_images=dict(meter.backward_images),
-            seconds=dict(meter.seconds),
-            peak_memory_mb=_peak_memory_mb(self.device),
-            weights=_snapshot(self.model),
-        )
+    def state(self, finished: Sequence[Round] = ()) -> LoopState:
+        """Where the loop is after these rounds, the first ones in their order."""
+        pool = Pool.unlabeled(self.problem.pool)
+        state = LoopState(0, pool, torch.full_like(self.problem.train.labels, -1), self.theta_0)
+        for past in finished:
+            state = state.after(past)
+        return state
 
-    def _select(
-        self, b: int, pool: Pool, meter: Meter
-    ) -> Generator[Progress, None, tuple[Selection, dict[str, float]]]:
-        method = self.method
+    def select(self, state: LoopState) -> Generator[Progress, None, Request]:
+        """The first half of the next round: the images to be labeled."""
+        method, meter, b = self.method, Meter(self.device), state.b + 1
+        _reset_peak_memory(self.device)
+        self.model.load_state_dict(state.weights)
         needs, select = (Nothing, _at_random) if method.random_first and b == 1 else (method.needs, method.select)
         with meter.phase("descriptors"):
-            evidence, rows = yield from gather(self._scene(b, pool, meter), needs)
+            evidence, rows = yield from gather(self._context(state, meter), needs)
         with meter.phase("select"):
             picks = select(evidence, method.budget, stream(self.seed, "select", b))
-        selection = self._labeled(picks, pool.open, rows, evidence)
-        return selection, self._about(selection, evidence, pool.open)
-
-    def _scene(self, b: int, pool: Pool, meter: Meter) -> Scene:
-        return Scene(
-            members=members_of(self.model),
-            images=self.problem.train,
-            open_pool=pool.open,
-            labeled=pool.labeled,
-            validation=self.problem.validation,
-            settings=self.method.gathering,
-            generator=stream(self.seed, "gather", b),
-            meter=meter,
-            keep=self.keep if b == 1 else not_kept,
-        )
-
-    def _labeled(self, picks: Picks, open_pool: Tensor, rows: Tensor, evidence: Evidence) -> Selection:
-        """The picks in dataset indices, with what the oracle says of them."""
         positions = picks.positions.cpu()
-        indices = open_pool[positions]
-        pseudo_labels = None
-        if isinstance(evidence, FisherScores):
-            pseudo_labels = evidence.pseudo_labels.cpu()[positions]
-        return Selection(
-            indices=indices,
-            labels=self.oracle(indices),
+        pseudo_labels = evidence.pseudo_labels.cpu()[positions] if isinstance(evidence, FisherScores) else None
+        return Request(
+            b=b,
+            indices=state.pool.open[positions],
             ranks=None if picks.ranks is None else picks.ranks.cpu(),
             scores=None if picks.scores is None else picks.scores.float().cpu(),
             matches=None if picks.targets is None else self.problem.validation[rows[picks.targets.cpu()]],
             pseudo_labels=pseudo_labels,
+            metrics=self._about_evidence(evidence, state.pool.open),
+            forward_images=dict(meter.forward_images),
+            backward_images=dict(meter.backward_images),
+            seconds=dict(meter.seconds),
+            peak_memory_mb=_peak_memory_mb(self.device),
         )
 
-    def _about(self, selection: Selection, evidence: Evidence, open_pool: Tensor) -> dict[str, float]:
-        """What there is to say of a selection once the truth is known."""
+    def learn(self, state: LoopState, request: Request, labels: Int[Tensor, " p"]) -> Generator[Progress, None, Round]:
+        """The second half: training on the requested labels, in the order of the request, and all before them.
+
+        `state` is the one that the request was selected in. Raises ValueError for a request of another round, and for
+        labels that are not one class per image.
+        """
+        _refuse_unless_it_fits(state, request, labels, len(self.problem.train.classes))
+        meter = Meter(
+            self.device, Counter(request.forward_images), Counter(request.backward_images), dict(request.seconds)
+        )
+        selection = request.labeled(labels)
+        self.model.load_state_dict(state.weights)
+        state = state.labeled(selection)
+        losses, epoch = yield from self._train(request.b, state, meter)
+        confusion, scores = self._evaluate(meter)
+        return Round(
+            b=request.b,
+            labels_used=len(state.y),
+            selection=selection,
+            metrics={**scores, **self._about_labels(selection), **request.metrics},
+            train_loss=tuple(losses),
+            epoch=epoch,
+            confusion=confusion,
+            labeled_counts=tuple(state.y.bincount(minlength=len(confusion)).tolist()),
+            forward_images=dict(meter.forward_images),
+            backward_images=dict(meter.backward_images),
+            seconds=dict(meter.seconds),
+            peak_memory_mb=_larger(request.peak_memory_mb, _peak_memory_mb(self.device)),
+            weights=_snapshot(self.model),
+        )
+
+    def _context(self, state: LoopState, meter: Meter) -> RoundContext:
+        return RoundContext(
+            members=members_of(self.model),
+            images=self.problem.train,
+            open_pool=state.pool.open,
+            labeled=state.pool.labeled,
+            y=state.y,
+            validation=self.problem.validation,
+            config=self.method.config,
+            generator=stream(self.seed, "gather", state.b + 1),
+            meter=meter,
+            cache=None if state.b else self.cache,
+        )
+
+    def _about_labels(self, selection: Selection) -> dict[str, float]:
+        """What the labels of a selection say of it."""
         rare = torch.tensor(self.problem.minority, dtype=torch.long)
+        return {"select/minority_fraction": _fraction(torch.isin(selection.labels, rare))} if len(rare) else {}
+
+    def _about_evidence(self, evidence: Evidence, open_pool: Tensor) -> dict[str, float]:
+        """What there is to say of the evidence; where an oracle knows the truth, how right the pseudo-labels are."""
         about = {}
-        if len(rare):
-            about["select/minority_fraction"] = _fraction(torch.isin(selection.labels, rare))
         if isinstance(evidence, Features):
             about["select/targets"] = float(len(evidence.targets))
-        if isinstance(evidence, FisherScores):
+        if isinstance(evidence, FisherScores) and self.oracle is not None:
+            rare = torch.tensor(self.problem.minority, dtype=torch.long)
             s, y = evidence.pseudo_labels.cpu(), self.oracle(open_pool)
             about["pseudo/accuracy"] = _fraction(s == y)
             about |= _about_prior(evidence.prior, self.oracle(self.problem.pool))
@@ -191,26 +239,25 @@ class ActiveLearning:
                 about["pseudo/minority_recall"] = _fraction(called[is_rare])
         return about
 
-    def _train(self, b: int, pool: Pool, meter: Meter) -> Generator[Progress, None, tuple[list[float], int]]:
+    def _train(self, b: int, state: LoopState, meter: Meter) -> Generator[Progress, None, tuple[list[float], int]]:
         """Train on all labels so far; leaves the kept weights in the model. The loss is the members' mean."""
         if self.training.start == "theta_0":
             self.model.load_state_dict(self.theta_0)
         by_member, epoch = [], 0
         for e, member in enumerate(members_of(self.model)):
-            losses, epoch = yield from self._train_member(b, e, member, pool, meter)
+            losses, epoch = yield from self._train_member(b, e, member, state, meter)
             by_member.append(losses)
         return [sum(epoch_losses) / len(by_member) for epoch_losses in zip(*by_member, strict=True)], epoch
 
     def _train_member(
-        self, b: int, e: int, member: nn.Module, pool: Pool, meter: Meter
+        self, b: int, e: int, member: nn.Module, state: LoopState, meter: Meter
     ) -> Generator[Progress, None, tuple[list[float], int]]:
         config, losses, kept = self.training, [], _BestEpoch()
-        indices = pool.labeled
         epochs = fit(
             member,
             self.problem.train,
-            indices,
-            self.oracle(indices),
+            state.pool.labeled,
+            state.y,
             config=config,
             generator=stream(self.seed, "train", b, *member_name(e)),
             meter=meter,
@@ -241,11 +288,11 @@ class ActiveLearning:
         }
 
     def _on_test(self, member: nn.Module, meter: Meter) -> Tensor:
-        batch = self.method.gathering.batch_size
+        batch = self.method.config.acquisition.batch_size
         return confusion_matrix(member, self.problem.test_images, self.problem.test, batch_size=batch, meter=meter)
 
     def _on_validation(self, member: nn.Module, meter: Meter) -> Tensor:
-        batch = self.method.gathering.batch_size
+        batch = self.method.config.acquisition.batch_size
         return confusion_matrix(member, self.problem.train, self.problem.validation, batch_size=batch, meter=meter)
 
     def _test_accuracy(self, member: nn.Module, meter: Meter) -> float:
@@ -291,6 +338,20 @@ def _about_prior(estimated: Tensor | None, y: Tensor) -> dict[str, float]:
         **{f"prior/estimated_{d}": float(guessed[d]) for d in told},
         **{f"prior/true_{d}": float(true[d]) for d in told},
     }
+
+
+def _refuse_unless_it_fits(state: LoopState, request: Request, labels: Tensor, n_classes: int) -> None:
+    if request.b != state.b + 1:
+        raise ValueError(f"a request of round {request.b} after round {state.b}; give that of round {state.b + 1}")
+    if len(labels) != len(request.indices):
+        raise ValueError(f"{len(labels)} labels for {len(request.indices)} requested images; give one per image")
+    strangers = labels[(labels < 0) | (labels >= n_classes)].tolist()
+    if strangers:
+        raise ValueError(f"labels {strangers[:10]}: there are {n_classes} classes; give 0 to {n_classes - 1}")
+
+
+def _larger(before: float | None, now: float | None) -> float | None:
+    return now if before is None or now is None else max(before, now)
 
 
 def _fraction(flags: Tensor) -> float:

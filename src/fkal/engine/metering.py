@@ -5,18 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
-
-
-class Progress(NamedTuple):
-    """How far a phase is, for whoever draws bars: `done` of `total` units."""
-
-    phase: str
-    done: int
-    total: int
-    unit: str
 
 
 @dataclass

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from fkal.core.evidence import Outputs
 from fkal.data.images import ImageSet
-from fkal.engine.metering import Meter, Progress
-from fkal.models import HeadInput, evaluating
+from fkal.engine.metering import Meter
+from fkal.engine.progress import Progress
+from fkal.models.head import HeadInput
+from fkal.models.modes import evaluating
 
 
 def outputs(

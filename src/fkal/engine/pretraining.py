@@ -7,31 +7,19 @@ ICLR 2018. All four rotations of every image stand in one batch.
 import math
 from collections.abc import Generator
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fkal.data.images import ImageSet
-from fkal.engine.metering import Meter, Progress
-from fkal.engine.training import SgdConfig, optimizer, shuffled_batches, train_epoch
-from fkal.models import head_name
+from fkal.engine.metering import Meter
+from fkal.engine.progress import Progress
+from fkal.engine.settings import PretrainConfig
+from fkal.engine.training import optimizer, shuffled_batches, train_epoch
+from fkal.models.registry import head_name
 
 ROTATIONS = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainConfig(SgdConfig):
-    """How theta^0 comes about: `rotation` pretraining on the biased pool, or `none` (random)."""
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
-    task: Literal["rotation", "none"] = "rotation"
-    epochs: int = 8
-    momentum: float = 0.5
-    decay_epochs: tuple[int, ...] = (3, 6)
 
 
 def rotated(x: Float[Tensor, "n c s s"]) -> Float[Tensor, "four_n c s s"]:

@@ -27,6 +27,31 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Request:
+    """The images that round `b` wants labeled, in the order of picking. Tensors on the CPU.
+
+    The columns are those of `Selection`. `metrics` has what is known of the selection without these labels,
+    the other fields what it cost; the round goes on from here, in this process or in another one.
+    """
+
+    b: int
+    indices: Int[Tensor, " p"]
+    ranks: Int[Tensor, " p"] | None
+    scores: Float[Tensor, " p"] | None
+    matches: Int[Tensor, " p"] | None
+    pseudo_labels: Int[Tensor, " p"] | None
+    metrics: Mapping[str, float]
+    forward_images: Mapping[str, int]
+    backward_images: Mapping[str, int]
+    seconds: Mapping[str, float]
+    peak_memory_mb: float | None
+
+    def labeled(self, labels: Int[Tensor, " p"]) -> Selection:
+        """The selection that these labels make of it."""
+        return Selection(self.indices, labels, self.ranks, self.scores, self.matches, self.pseudo_labels)
+
+
+@dataclass(frozen=True)
 class Round:
     """One finished iteration.
 

@@ -14,8 +14,10 @@ from fkal.core.epig import epig
 from fkal.core.evidence import PredictiveInformation, Uncertainty
 from fkal.core.uncertainty import uncertainty
 from fkal.data.images import ImageSet
-from fkal.engine.metering import Meter, Progress
-from fkal.models import MonteCarloDropout, evaluating, monte_carlo_dropout
+from fkal.engine.metering import Meter
+from fkal.engine.progress import Progress
+from fkal.models.dropout import MonteCarloDropout, monte_carlo_dropout
+from fkal.models.modes import evaluating
 
 Prefix = Callable[[Tensor], tuple[Tensor, ...]]
 Suffix = Callable[..., Tensor]

@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,76 +10,9 @@ from torch import Tensor, nn
 
 from fkal.data.images import ImageSet
 from fkal.engine.metering import Meter
-from fkal.errors import shortened
-from fkal.models import head_name, learning
-
-MOST_EPOCHS = 100_000
-MOST_STEPS_DOWN = 1000
-"""Entries of `decay_epochs`."""
-LARGEST_BATCH = 1_000_000
-LARGEST_RATE = 1e30
-
-
-@dataclass(frozen=True, kw_only=True)
-class SgdConfig:
-    """Stochastic gradient descent with step decay.
-
-    The learning rate is `lr`, times `decay` from each epoch of `decay_epochs` on (counted from
-    0), after a linear rise over `warmup_epochs`.
-    """
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
-    epochs: int = 50
-    batch_size: int = 25
-    lr: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    decay: float = 0.1
-    decay_epochs: tuple[int, ...] = (15, 30, 45)
-    warmup_epochs: int = 0
-
-    def __post_init__(self) -> None:
-        for key, least in (("epochs", 1), ("batch_size", 1), ("warmup_epochs", 0)):
-            if getattr(self, key) < least:
-                raise ValueError(f"{key} = {getattr(self, key)}; give at least {least}")
-        for key, most in (("epochs", MOST_EPOCHS), ("batch_size", LARGEST_BATCH), ("warmup_epochs", MOST_EPOCHS)):
-            if getattr(self, key) > most:
-                raise ValueError(f"{key} = {getattr(self, key)}; give at most {most:,}")
-        if not 0 < self.lr <= LARGEST_RATE:
-            raise ValueError(f"lr = {self.lr}; give a learning rate above 0 and up to {LARGEST_RATE:g}")
-        if min(self.decay_epochs, default=0) < 0:
-            raise ValueError(f"decay_epochs = {shortened(list(self.decay_epochs))}; epochs count from 0")
-        if max(self.decay_epochs, default=0) > MOST_EPOCHS or len(self.decay_epochs) > MOST_STEPS_DOWN:
-            raise ValueError(
-                f"decay_epochs = {shortened(list(self.decay_epochs))}; "
-                f"give at most {MOST_STEPS_DOWN:,} epochs, each up to {MOST_EPOCHS:,}"
-            )
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum = {self.momentum}; give a value in [0, 1)")
-        if not 0 <= self.weight_decay <= LARGEST_RATE:
-            raise ValueError(f"weight_decay = {self.weight_decay}; give 0 or more, up to {LARGEST_RATE:g}")
-        if not 0 < self.decay <= 1:
-            raise ValueError(f"decay = {self.decay}; give a factor in (0, 1]")
-
-    def factor(self, epoch: int) -> float:
-        """What `lr` is multiplied by in this epoch."""
-        if epoch < self.warmup_epochs:
-            return (epoch + 1) / self.warmup_epochs
-        return self.decay ** sum(epoch >= mark for mark in self.decay_epochs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig(SgdConfig):
-    """Training of the task model in each iteration.
-
-    `start` is where an iteration's training begins: `warm` from the previous iteration's
-    weights (as the authors' program), `theta_0` from the weights before the first label. `layers`
-    are those that learn: `all`, or the `head` (the last linear layer) alone, a baseline.
-    """
-
-    start: Literal["warm", "theta_0"] = "warm"
-    layers: Literal["all", "head"] = "all"
+from fkal.engine.settings import SgdConfig, TrainConfig
+from fkal.models.modes import learning
+from fkal.models.registry import head_name
 
 
 def optimizer(model: nn.Module, config: SgdConfig) -> torch.optim.SGD:

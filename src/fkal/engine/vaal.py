@@ -4,11 +4,9 @@ Sinha, Ebrahimi, Darrell: Variational Adversarial Active Learning, ICCV 2019. Bo
 and trained anew each time, without the task model.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from types import MappingProxyType
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,72 +16,14 @@ from torch import Tensor, nn
 from fkal.core.evidence import Discrimination
 from fkal.core.randomness import stream
 from fkal.data.images import ImageSet
-from fkal.engine.metering import Meter, Progress
-from fkal.models import evaluating
+from fkal.engine.metering import Meter
+from fkal.engine.progress import Progress
+from fkal.engine.settings import VaalConfig
+from fkal.models.modes import evaluating
 from fkal.models.vaal import Discriminator, Vae
 
-MOST: Mapping[str, int] = MappingProxyType(
-    {
-        "iterations": 100_000_000,
-        "batch_size": 1_000_000,
-        "latent": 65_536,
-        "width": 4096,
-        "vae_steps": 10_000,
-        "discriminator_steps": 10_000,
-    }
-)
-LARGEST_WEIGHT = 1e30
-"""Of the learning rate, too."""
 REPORTS = 100
 """So many times a training its progress is told and its loss looked at."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class VaalConfig:
-    """The networks of VAAL and their training.
-
-    An iteration is `vae_steps` steps of the VAE, then `discriminator_steps` of the discriminator,
-    each on `batch_size` labeled and as many open images. The learning rate is `lr`, times `decay`
-    whenever the fraction `decay_every` of the iterations is over. `latent` is the length of a
-    latent, `width` the channels after the first halving (paper: 128), `beta` the weight of the KL
-    divergence, `adversarial` that of deceiving the discriminator.
-    """
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
-    iterations: int = 10_000
-    batch_size: int = 25
-    lr: float = 5e-4
-    decay: float = 0.9
-    decay_every: float = 0.04
-    latent: int = 32
-    width: int = 32
-    beta: float = 1.0
-    adversarial: float = 1.0
-    vae_steps: int = 2
-    discriminator_steps: int = 2
-
-    def __post_init__(self) -> None:
-        for key in ("iterations", "latent", "width", "vae_steps", "discriminator_steps"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} = {getattr(self, key)}; give at least 1")
-        for key, most in MOST.items():
-            if getattr(self, key) > most:
-                raise ValueError(f"{key} = {getattr(self, key)}; give at most {most:,}")
-        if self.batch_size < 2:
-            raise ValueError(f"batch_size = {self.batch_size}; give at least 2, for batch normalisation")
-        if not 0 < self.lr <= LARGEST_WEIGHT:
-            raise ValueError(f"lr = {self.lr}; give a learning rate above 0 and up to {LARGEST_WEIGHT:g}")
-        for key in ("decay", "decay_every"):
-            if not 0 < getattr(self, key) <= 1:
-                raise ValueError(f"{key} = {getattr(self, key)}; give a value in (0, 1]")
-        for key in ("beta", "adversarial"):
-            if not 0 <= getattr(self, key) <= LARGEST_WEIGHT:
-                raise ValueError(f"{key} = {getattr(self, key)}; give 0 or more, up to {LARGEST_WEIGHT:g}")
-
-    def factor(self, iteration: int) -> float:
-        """What `lr` is multiplied by in this iteration (counted from 0)."""
-        return self.decay ** (iteration // max(1, round(self.decay_every * self.iterations)))
 
 
 def discriminate(
@@ -109,11 +49,11 @@ def discriminate(
     for kind, indices in (("labeled", labeled), ("open", open_pool)):
         if not len(indices):
             raise ValueError(f"0 {kind} images; VAAL tells labeled from open images: give at least 1 of each")
-    game = Game.between(images.shape, config, seed=generator.initial_seed(), meter=meter)
+    trainer = VaalTrainer.between(images.shape, config, seed=generator.initial_seed(), meter=meter)
     draws = stream(generator.initial_seed(), "batches")
     batches = images.batches(paired_batches(labeled, open_pool, config, draws), device=meter.device)
-    yield from game.train(batches)
-    return (yield from game.discrimination(images, open_pool, batch_size))
+    yield from trainer.train(batches)
+    return (yield from trainer.discrimination(images, open_pool, batch_size))
 
 
 def seeded_networks(shape: tuple[int, int, int], config: VaalConfig, seed: int) -> tuple[Vae, Discriminator]:
@@ -148,7 +88,7 @@ def endless_batches(
 
 
 @dataclass(frozen=True)
-class Game:
+class VaalTrainer:
     """The two networks, each with its optimizer, and the steps that they take against each other.
 
     A batch is labeled images, then as many open ones. Both halves pass together: batch
@@ -164,7 +104,7 @@ class Game:
     meter: Meter
 
     @classmethod
-    def between(cls, shape: tuple[int, int, int], config: VaalConfig, *, seed: int, meter: Meter) -> "Game":
+    def between(cls, shape: tuple[int, int, int], config: VaalConfig, *, seed: int, meter: Meter) -> "VaalTrainer":
         """Two new networks on the meter's device, all of it from one seed."""
         vae, discriminator = seeded_networks(shape, config, seed)
         return cls(

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2.functional import rotate
 
 from fkal.core.descriptors import pooled
 from fkal.core.views import View
 from fkal.engine.metering import Meter
-from fkal.models import ClosedForm, LogitGradients, Taps, evaluating
+from fkal.models.closed_form import ClosedForm, LogitGradients
+from fkal.models.modes import evaluating
+from fkal.models.taps import Taps
 
 GRADIENT_ENTRIES = {"cpu": 1 << 22}
 """Gradient entries of one tapped tensor held at once, by type of device; elsewhere OTHER_GRADIENT_ENTRIES.
@@ -36,6 +36,9 @@ class Perturbation:
     noise: Float[Tensor, "c h w"]
 
     def __call__(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        from torchvision.transforms.v2 import InterpolationMode  # half a second, for these views alone
+        from torchvision.transforms.v2.functional import rotate
+
         return rotate(x, self.degrees, interpolation=InterpolationMode.BILINEAR) + self.noise.to(x.device)
 
 

@@ -1,27 +1,21 @@
 """Impossible combinations, refused before any work: the key, the value, what is allowed."""
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from fkal.acquisition import AcquisitionConfig, acquisition
-from fkal.config.schema import Config, ConfigError
-from fkal.core.evidence import (
-    Calibrated,
-    Evidence,
-    LastLayer,
-    Predictions,
-    PredictiveInformation,
-    Queried,
-    Supervised,
-    Uncertainty,
-)
-from fkal.core.pseudo_labels import PSEUDO_LABELS
+from fkal.acquisition.evidence_kinds import PREDICTIVE_INFORMATION, UNCERTAINTY
+from fkal.acquisition.registry import acquisition
+from fkal.acquisition.settings import AcquisitionConfig
+from fkal.config.schema import Config, ConfigError, configured
+from fkal.core.labels import PSEUDO_LABELS
 from fkal.data.datasets import Dataset
 from fkal.data.splits import Split
-from fkal.models import MonteCarloDropout, head_name, head_width, tap_widths
+from fkal.models.dropout import MonteCarloDropout
+from fkal.models.head import head_width
+from fkal.models.registry import head_name
+from fkal.models.taps import tap_widths
 from fkal.models.vaal import Vae
 
 MOMENT_BYTES = 16 << 30
@@ -29,12 +23,6 @@ MOMENT_BYTES = 16 << 30
 
 MOMENT_ARRAYS = 10
 """So many arrays of their size exist at once (8.3 to 9.3 measured, 4.4 to 5.4 of few views)."""
-
-AT_HEAD: frozenset[type[Evidence]] = frozenset({Predictions, LastLayer, Supervised, Calibrated, Queried})
-"""Evidence that is gathered where the last linear layer makes the logits."""
-
-V = TypeVar("V")
-R = TypeVar("R")
 
 
 def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.Module, device: torch.device) -> None:
@@ -44,19 +32,19 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
     _refuse_holdout(config)
     if not entry.whole_pool:
         _refuse_beyond_pool(config.acquisition, len(split.pool))
-    _refuse_lonely_images(config, model, whole_pool=entry.whole_pool)
+    _require_batch_of_two(config, model, whole_pool=entry.whole_pool)
     if config.pretrain.task == "rotation":
         configured("model.name", lambda _: head_name(model), config.model.name, "; or set pretrain.task=none")
-        _refuse_oblong(dataset.train.shape)
-    if entry.needs is Uncertainty:
+        _require_square(dataset.train.shape)
+    if entry.needs is UNCERTAINTY:
         _refuse_unsampled(config.acquisition, model)
-    if entry.needs is PredictiveInformation:
+    if entry.needs is PREDICTIVE_INFORMATION:
         _refuse_lone_network(config.acquisition, model)
-    if entry.needs in AT_HEAD:
+    if entry.needs.at_head:
         configured("model.name", lambda _: head_width(model, dataset.train.shape), config.model.name)
         _refuse_float32_device("name", config.acquisition.name, device)
     if "vaal" in reads:
-        _refuse_tiny(dataset.train.shape)
+        _require_min_size(dataset.train.shape)
     if "taps" in reads:
         widths = configured(
             "acquisition.taps", lambda taps: tap_widths(model, taps, dataset.train.shape), config.acquisition.taps
@@ -71,15 +59,6 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
             raise ConfigError(
                 f"acquisition.taps: {narrow} return a single number, which has no correlation; tap others"
             )
-
-
-def configured(key: str, make: Callable[[V], R], value: V, way_out: str = "") -> R:
-    """`make(value)`, its refusal being one of the configuration's `key`."""
-    try:
-        return make(value)
-    except ValueError as error:
-        shown = list(value) if isinstance(value, tuple) else value
-        raise ConfigError(f"{key} = {shown!r}: {error}{way_out}") from error
 
 
 def _refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:
@@ -114,7 +93,7 @@ def _refuse_unsampled(config: AcquisitionConfig, model: nn.Module) -> None:
     if config.samples > 1 and not any(isinstance(layer, MonteCarloDropout) for layer in model.modules()):
         raise ConfigError(
             f"acquisition.name = {config.name!r}: the model has no MonteCarloDropout layer to sample; "
-            "give it one (fkal.models), or set acquisition.samples=1 and acquisition.ensemble=2 or more"
+            "give it one (fkal.models.dropout), or set acquisition.samples=1 and acquisition.ensemble=2 or more"
         )
 
 
@@ -125,7 +104,7 @@ def _refuse_lone_network(config: AcquisitionConfig, model: nn.Module) -> None:
     if not any(isinstance(layer, MonteCarloDropout) for layer in model.modules()):
         raise ConfigError(
             f"acquisition.name = {config.name!r}: the model has no MonteCarloDropout layer to draw networks by; "
-            "give it one (fkal.models)"
+            "give it one (fkal.models.dropout)"
         )
 
 
@@ -138,7 +117,7 @@ def _refuse_float32_device(key: str, value: str, device: torch.device) -> None:
         raise ConfigError(f"acquisition.{key} = {value!r}: it needs float64, which MPS has not; set device=cpu")
 
 
-def _refuse_tiny(shape: tuple[int, int, int]) -> None:
+def _require_min_size(shape: tuple[int, int, int]) -> None:
     """VAAL's autoencoder halves an image at least once."""
     try:
         with torch.device("meta"):
@@ -166,7 +145,7 @@ def _refuse_boundless_moments(config: AcquisitionConfig, widths: Mapping[str, in
         )
 
 
-def _refuse_lonely_images(config: Config, model: nn.Module, *, whole_pool: bool) -> None:
+def _require_batch_of_two(config: Config, model: nn.Module, *, whole_pool: bool) -> None:
     """Batch normalisation has no variance of a single image."""
     if not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
         return
@@ -178,7 +157,7 @@ def _refuse_lonely_images(config: Config, model: nn.Module, *, whole_pool: bool)
             raise ConfigError(f"{key} = 1: {config.model.name} normalises over a batch; give at least 2")
 
 
-def _refuse_oblong(shape: tuple[int, int, int]) -> None:
+def _require_square(shape: tuple[int, int, int]) -> None:
     _, height, width = shape
     if height != width:
         raise ConfigError(

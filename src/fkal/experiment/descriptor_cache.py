@@ -2,13 +2,13 @@
 
     <folder>/<digest of what they are made of>/0000.safetensors, 0001.safetensors, ...
 
-Each file has the rows of some 65,000 images, and in its header what they are made of; see `shared_tensors`.
+Each file has the rows of some 65,000 images, and in its header what they are made of.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,55 +17,64 @@ from torch import Tensor
 
 from fkal.config.schema import digest_of
 from fkal.data.digest import bytes_digest
-from fkal.engine.describing import Asked, Made, Make, concatenated
-from fkal.experiment.shared_files import Say, shared_tensors
+from fkal.engine.describing import DescriptorKey
+from fkal.experiment.shared_files import locked, read_tensors, write_tensors
 from fkal.folders import below
-
-SHARD_ROWS = 1 << 16
+from fkal.notify import Notify
 
 
 @dataclass
-class KeptDescriptors:
-    """A `Keep` that reads what lies in `folder`, and with `makes` has the rest made and kept there.
+class DescriptorFiles:
+    """A `DescriptorCache` in `folder`; without `makes` it keeps only what is kept there already.
 
     `about` is what descriptors depend on, whoever asks for them (weights, images, arithmetic), `labeling` what
-    estimated labels depend on besides. `used` names the folders of what was asked for.
+    estimated labels depend on besides. `used` names the folders that were read or written.
     """
 
     folder: Path
     about: Mapping[str, Any]
     labeling: Mapping[str, Any]
-    device: torch.device
-    say: Say
+    say: Notify
     makes: bool = False
     used: list[Path] = field(default_factory=list)
 
-    def __call__(self, asked: Asked, make: Make) -> Made:
-        facts = self._facts(asked)
-        name = digest_of(facts)
-        folder = below(self.folder, name)
-        if not self.makes and not folder.exists():
-            return (yield from make(0, asked.indices))
-        self.used.append(folder)
-        parts: list[Mapping[str, Tensor]] = []
-        for place, (first, some) in enumerate(_shards(asked)):
-            path, made = below(self.folder, f"{name}/{place:04}.safetensors"), partial(make, first, some)
-            parts.append((yield from shared_tensors(path, made, self.say, of=json.dumps(facts, sort_keys=True))))
-        return {name: rows.to(self.device) for name, rows in concatenated(parts).items()}
+    def keeps(self, key: DescriptorKey) -> bool:
+        return self.makes or self._folder(key).exists()
 
-    def _facts(self, asked: Asked) -> dict[str, Any]:
+    def lock(self, key: DescriptorKey) -> AbstractContextManager[None]:
+        return locked(self.path(key), self.say)
+
+    def read(self, key: DescriptorKey) -> dict[str, Tensor] | None:
+        self._use(key)
+        return read_tensors(self.path(key), self.say, self._of(key))
+
+    def write(self, key: DescriptorKey, rows: Mapping[str, Tensor]) -> None:
+        self._use(key)
+        write_tensors(self.path(key), rows, self._of(key))
+
+    def _use(self, key: DescriptorKey) -> None:
+        folder = self._folder(key)
+        if not self.used or self.used[-1] != folder:
+            self.used.append(folder)
+
+    def path(self, key: DescriptorKey) -> Path:
+        """The file of a shard's rows."""
+        return below(self.folder, f"{digest_of(self._facts(key))}/{key.shard or 0:04}.safetensors")
+
+    def _folder(self, key: DescriptorKey) -> Path:
+        return below(self.folder, digest_of(self._facts(key)))
+
+    def _of(self, key: DescriptorKey) -> str:
+        return json.dumps(self._facts(key), sort_keys=True)
+
+    def _facts(self, key: DescriptorKey) -> dict[str, Any]:
+        """All that the rows of a key depend on."""
         return {
             **self.about,
-            "images": bytes_digest([asked.indices.to(torch.int64).cpu().numpy().tobytes()]),
-            "taps": list(asked.taps),
-            "batch_size": asked.batch_size,
-            "what": asked.what,
-            "labels": {"estimated": dict(self.labeling)} if asked.labels == "estimated" else asked.labels,
-            **({"grid": asked.grid} if asked.grid > 1 else {}),
+            "images": bytes_digest([key.indices.to(torch.int64).cpu().numpy().tobytes()]),
+            "taps": list(key.taps),
+            "batch_size": key.batch_size,
+            "what": key.what,
+            "labels": {"estimated": dict(self.labeling)} if key.labels == "estimated" else key.labels,
+            **({"grid": key.grid} if key.grid > 1 else {}),
         }
-
-
-def _shards(asked: Asked) -> Sequence[tuple[int, Tensor]]:
-    """First row and indices of each; whole batches, so that none is otherwise made up than without files."""
-    rows = max(1, SHARD_ROWS // asked.batch_size) * asked.batch_size
-    return [(first, asked.indices[first : first + rows]) for first in range(0, len(asked.indices), rows)]

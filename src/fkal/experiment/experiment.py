@@ -13,38 +13,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fkal.acquisition import Acquisition, acquisition
-from fkal.config.schema import Config, ConfigError
-from fkal.core.kernels import R_ZG
-from fkal.core.pseudo_labels import PSEUDO_LABELS
+from fkal.acquisition.registry import Acquisition, acquisition
+from fkal.config.schema import Config, ConfigError, configured
 from fkal.core.randomness import stream
-from fkal.data.config import DataConfig
 from fkal.data.datasets import Dataset, load
+from fkal.data.settings import DataConfig
 from fkal.data.splits import Split, draw_split, hold_out
-from fkal.engine.describing import Keep
-from fkal.engine.gathering import Gathering
+from fkal.engine.describing import DescriptorCache
+from fkal.engine.gathering import EvidenceConfig
 from fkal.engine.loop import ActiveLearning, Method, Problem, Weights, member_name
-from fkal.engine.metering import Meter, Progress
+from fkal.engine.metering import Meter
 from fkal.engine.pretraining import pretrain
+from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
-from fkal.experiment.checks import configured, refuse_infeasible
-from fkal.experiment.descriptor_cache import KeptDescriptors
+from fkal.experiment.checks import refuse_infeasible
+from fkal.experiment.descriptor_cache import DescriptorFiles
 from fkal.experiment.device import deterministic, device_named, set_threads
 from fkal.experiment.fingerprint import (
     about_descriptors,
     about_labels,
-    algorithm,
-    bias_name,
-    cell_name,
-    experiment_name,
     fingerprint,
-    method_name,
     pretraining_key,
-    split_key,
+    split_file_name,
 )
-from fkal.experiment.shared_files import Say, checksum, shared_tensors, written_split
+from fkal.experiment.names import algorithm, bias_name, cell_name, ensemble_size, experiment_name, method_name
+from fkal.experiment.shared_files import checksum, ensure_split, shared_tensors
 from fkal.folders import below
-from fkal.models import Ensemble, build, members_of
+from fkal.models.ensemble import Ensemble, members_of
+from fkal.models.registry import build
+from fkal.notify import Notify
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class Experiment:
     first_weights: Weights
     device: torch.device
     fingerprint: str
-    say: Say
+    say: Notify
 
     @property
     def bias(self) -> str:
@@ -142,7 +139,7 @@ class Experiment:
         """Progress, and the rounds that follow the `finished` ones; pretrains if need be."""
         deterministic(self.config.threads)
         theta_0 = yield from self.theta_0()
-        yield from self._learning(theta_0, self._kept(theta_0)).rounds(finished)
+        yield from self._learning(theta_0, self.descriptor_files(theta_0)).rounds(finished)
 
     def first_descriptors(self) -> Generator[Progress, None, list[Path]]:
         """Make the descriptors of theta^0 that the first iteration reads, and keep them; returns their folders.
@@ -151,16 +148,16 @@ class Experiment:
         """
         deterministic(self.config.threads)
         theta_0 = yield from self.theta_0()
-        kept = self._kept(theta_0, makes=True)
+        kept = self.descriptor_files(theta_0, makes=True)
         yield from self._learning(theta_0, kept).first_evidence()
         return kept.used
 
-    def _kept(self, theta_0: Weights, *, makes: bool = False) -> KeptDescriptors:
-        return KeptDescriptors(
+    def descriptor_files(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
+        """The cache of descriptors of these weights; with `makes` it keeps what is not kept yet."""
+        return DescriptorFiles(
             folder=self.descriptors_path,
             about={**about_descriptors(self.config, self.dataset.digest, self.device), "weights": checksum(theta_0)},
             labeling=about_labels(self.config, self.problem.validation),
-            device=self.device,
             say=self.say,
             makes=makes,
         )
@@ -185,26 +182,16 @@ class Experiment:
             meter=Meter(self.device),
         )
 
-    def _learning(self, theta_0: Weights, keep: Keep) -> ActiveLearning:
+    def _learning(self, theta_0: Weights, cache: DescriptorCache) -> ActiveLearning:
         config, entry = self.config.acquisition, self._acquisition
         options = {name: getattr(config, name) for name in entry.options}
         labels = self.dataset.train.labels
         return ActiveLearning(
             problem=self.problem,
             method=Method(
-                needs=entry.needs,
+                needs=entry.needs.record,
                 select=partial(entry.select, **options),
-                gathering=Gathering(
-                    taps=config.taps,
-                    batch_size=config.batch_size,
-                    pseudo_label=PSEUDO_LABELS[config.pseudo_label],
-                    kernel=R_ZG[config.combine],
-                    whitening=config.whitening,
-                    samples=config.samples,
-                    view_degrees=config.view_degrees,
-                    view_noise=config.view_noise,
-                    vaal=self.config.vaal,
-                ),
+                config=EvidenceConfig(config, self.config.vaal),
                 budget=self.budget,
                 rounds=self.rounds,
                 random_first=entry.random_first,
@@ -216,11 +203,11 @@ class Experiment:
             protocol=self.config.protocol,
             seed=self.seed,
             device=self.device,
-            keep=keep,
+            cache=cache,
         )
 
 
-def prepare(config: Config, out: Path, say: Say) -> Experiment:
+def prepare(config: Config, out: Path, say: Notify) -> Experiment:
     """Everything of an experiment but its work; `out` holds splits and weights that runs share.
 
     Raises ConfigError for what cannot work (P beyond the pool, a tap that the model lacks, no
@@ -251,17 +238,16 @@ def prepare(config: Config, out: Path, say: Say) -> Experiment:
     )
 
 
-def prepare_split(config: Config, out: Path, say: Say) -> tuple[Split, Path]:
+def prepare_split(config: Config, out: Path, say: Notify) -> tuple[Split, Path]:
     """The split of a configuration and the file `<out>/splits/mnist-ir100-s0-1a2b3c4d.json` that holds it."""
     dataset = _dataset(config.data, device_named(config.device))
-    name = f"{config.data.name}-{bias_name(config.bias)}-s{config.seed}"
+    path = below(out, f"splits/{split_file_name(config, dataset.digest)}")
     try:
         split = draw_split(dataset, config.data, config.bias, config.seed)
     except ValueError as error:
-        raise ConfigError(f"split {name}: {error}") from error
+        raise ConfigError(f"split {path.name.rpartition('-')[0]}: {error}") from error
     _say_once(dataset.notes, say)
-    path = below(out, f"splits/{name}-{split_key(config, dataset.digest)[:8]}.json")
-    written_split(path, split, say)
+    ensure_split(path, split, say)
     return split, path
 
 
@@ -269,7 +255,7 @@ NOTES_SAID: set[str] = set()
 """What this process has said of its data, so that a grid says it once."""
 
 
-def _say_once(notes: Sequence[str], say: Say) -> None:
+def _say_once(notes: Sequence[str], say: Notify) -> None:
     for note in notes:
         if note not in NOTES_SAID:
             NOTES_SAID.add(note)
@@ -285,12 +271,6 @@ def _dataset(data: DataConfig, device: torch.device) -> Dataset:
         raise
     except ValueError as error:
         raise ConfigError(f"data: {error}") from error
-
-
-def ensemble_size(config: Config) -> int:
-    """The paper's E for a method that samples an ensemble, else 1."""
-    chosen = config.acquisition
-    return chosen.ensemble if "ensemble" in acquisition(chosen.name).reads(chosen.pseudo_label) else 1
 
 
 def _seeded_model(config: Config, dataset: Dataset, n_members: int) -> nn.Module:

@@ -17,15 +17,15 @@ from torch import Tensor
 
 from fkal.atomic_files import write_whole
 from fkal.data.splits import Split, split_bytes, write_split
+from fkal.notify import Notify
 
 P = TypeVar("P")
-Say = Callable[[str], None]
 CHECKSUM, OF = "sha256", "of"
 
 
-def written_split(path: Path, split: Split, say: Say) -> None:
+def ensure_split(path: Path, split: Split, say: Notify) -> None:
     """Leaves the split at `path`; a file there that holds anything else is reported and replaced."""
-    with _locked(path, say):
+    with locked(path, say):
         if path.exists():
             if path.read_bytes() == split_bytes(split):
                 return
@@ -34,31 +34,43 @@ def written_split(path: Path, split: Split, say: Say) -> None:
 
 
 def shared_tensors(
-    path: Path, make: Callable[[], Generator[P, None, dict[str, Tensor]]], say: Say, of: str = ""
+    path: Path, make: Callable[[], Generator[P, None, dict[str, Tensor]]], say: Notify
 ) -> Generator[P, None, dict[str, Tensor]]:
-    """The tensors at `path`, or else made by `make` (whose progress is passed on) and kept there.
-
-    `of` says what they are made of. A file that is not what was once written there, or that is of anything
-    else, is reported and made again.
-    """
-    with _locked(path, say):
-        if path.exists():
-            try:
-                return _checked(path, of)
-            except (SafetensorError, ValueError, OSError) as error:
-                say(f"{path}: not what was kept there ({error}); it is made again")
-        tensors = yield from make()
-        write_whole(path, save(tensors, metadata={CHECKSUM: checksum(tensors)} | ({OF: of} if of else {})))
+    """The tensors at `path`, or else made by `make` (whose progress is passed on) and kept there."""
+    with locked(path, say):
+        tensors = read_tensors(path, say)
+        if tensors is None:
+            tensors = yield from make()
+            write_tensors(path, tensors)
     return tensors
+
+
+def read_tensors(path: Path, say: Notify, of: str = "") -> dict[str, Tensor] | None:
+    """The tensors that were written at `path`, made of `of`; None where there are none.
+
+    A file that is not what was once written there, or that is made of anything else, is reported.
+    """
+    if not path.exists():
+        return None
+    try:
+        return _checked(path, of)
+    except (SafetensorError, ValueError, OSError) as error:
+        say(f"{path}: not what was kept there ({error}); it is made again")
+        return None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], of: str = "") -> None:
+    """Whole or not at all; `of` says what they are made of."""
+    write_whole(path, save(dict(tensors), metadata={CHECKSUM: checksum(tensors)} | ({OF: of} if of else {})))
 
 
 def _checked(path: Path, of: str) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
-        told = file.metadata() or {}
+        metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
-    if told.get(CHECKSUM) != checksum(tensors):
+    if metadata.get(CHECKSUM) != checksum(tensors):
         raise ValueError("its checksum does not fit its tensors")
-    if told.get(OF, "") != of:
+    if metadata.get(OF, "") != of:
         raise ValueError("it is made of something else")
     return tensors
 
@@ -73,7 +85,8 @@ def checksum(weights: Mapping[str, Tensor]) -> str:
 
 
 @contextmanager
-def _locked(path: Path, say: Say) -> Iterator[None]:
+def locked(path: Path, say: Notify) -> Iterator[None]:
+    """Holds the lock of a file; says so where another process has it, and waits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{path}.lock")
     try:

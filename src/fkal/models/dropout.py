@@ -55,7 +55,7 @@ def monte_carlo_dropout(model: nn.Module, generator: torch.Generator, *, shared:
     """
     layers = [layer for layer in model.modules() if isinstance(layer, MonteCarloDropout)]
     if not layers:
-        raise ValueError("the model has no MonteCarloDropout layer; build it with fkal.models.build")
+        raise ValueError("the model has no MonteCarloDropout layer; build it with fkal.models.registry.build")
     for layer in layers:
         layer.generator, layer.is_shared = generator, shared
     try:

@@ -1,38 +1,18 @@
 """Builders by name. Input channels and class count follow the data."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
-from types import MappingProxyType
-from typing import ClassVar
-
 import torch
-import torchvision
 from torch import nn
-from torchvision.models.resnet import BasicBlock, ResNet
 
-from fkal.errors import did_you_mean
 from fkal.models.dropout import MonteCarloDropout
 from fkal.models.lenet import LeNet
 from fkal.models.modes import evaluating
-
-Shape = tuple[int, int, int]
-Builder = Callable[[Shape, int], nn.Module]
+from fkal.models.settings import MODELS, Shape, known_model, offered_models
 
 BLOCK_DROPOUT = 0.25
 """Monte Carlo dropout after both ReLUs of a residual block (protocol of the paper)."""
 
 HEAD_DROPOUT = 0.5
 """Monte Carlo dropout before the head of a torchvision model that has no dropout of its own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The model by name: one of `fkal list models` or any torchvision classification model."""
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
-    name: str = "lenet"
 
 
 def lenet(shape: Shape, n_classes: int) -> nn.Module:
@@ -45,24 +25,6 @@ def resnet10(shape: Shape, n_classes: int) -> nn.Module:
 
 def resnet18(shape: Shape, n_classes: int) -> nn.Module:
     return _residual((2, 2, 2, 2), shape, n_classes)
-
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """A builder, what it builds in one line, and the taps that the paper uses."""
-
-    build: Builder
-    summary: str
-    taps: tuple[str, ...]
-
-
-MODELS: Mapping[str, ModelEntry] = MappingProxyType(
-    {
-        "lenet": ModelEntry(lenet, "conv 10, conv 20, fc 50 (paper: MNIST)", ("conv1", "conv2", "fc1")),
-        "resnet10": ModelEntry(resnet10, "ResNet, one basic block a stage (paper: SVHN)", ("layer3", "layer4")),
-        "resnet18": ModelEntry(resnet18, "ResNet, two basic blocks a stage (paper: ImageNet)", ("layer3", "layer4")),
-    }
-)
 
 
 def build(name: str, shape: Shape, n_classes: int) -> nn.Module:
@@ -79,22 +41,10 @@ def build(name: str, shape: Shape, n_classes: int) -> nn.Module:
 def _named(name: str, shape: Shape, n_classes: int) -> nn.Module:
     if name in MODELS:
         return MODELS[name].build(shape, n_classes)
-    plugins = _plugins()
+    plugins = offered_models()
     if name in plugins:
         return plugins[name].load().build(shape, n_classes)
     return _from_torchvision(known_model(name), shape, n_classes)
-
-
-def known_model(name: str) -> str:
-    """The name itself. Raises ValueError for one that no registry has."""
-    known = [*MODELS, *_plugins(), *torchvision.models.list_models(module=torchvision.models)]
-    if name not in known:
-        raise ValueError(f"unknown model {name!r}; {did_you_mean(name, known)}see `fkal list models`")
-    return name
-
-
-def _plugins() -> Mapping[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group="fkal.models")}
 
 
 def head_name(model: nn.Module) -> str:
@@ -107,6 +57,8 @@ def head_name(model: nn.Module) -> str:
 
 def _residual(depths: tuple[int, ...], shape: Shape, n_classes: int) -> nn.Module:
     """A ResNet of basic blocks with the ImageNet stem."""
+    from torchvision.models.resnet import BasicBlock, ResNet  # half a second, for these models alone
+
     model = ResNet(BasicBlock, list(depths), num_classes=n_classes)
     _accept_channels(model, shape[0])
     for layer in model.modules():
@@ -116,6 +68,8 @@ def _residual(depths: tuple[int, ...], shape: Shape, n_classes: int) -> nn.Modul
 
 
 def _from_torchvision(name: str, shape: Shape, n_classes: int) -> nn.Module:
+    import torchvision  # half a second, for these models alone
+
     auxiliary = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     model = torchvision.models.get_model(name, weights=None, num_classes=n_classes, **auxiliary)
     _accept_channels(model, shape[0])

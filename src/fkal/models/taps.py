@@ -5,7 +5,6 @@ from types import TracebackType
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import SwinTransformer
 
 from fkal.core.descriptors import pooled
 from fkal.errors import did_you_mean
@@ -76,7 +75,8 @@ def tap_widths(model: nn.Module, names: Sequence[str], shape: tuple[int, int, in
 def _refuse_channels_last(model: nn.Module, names: Sequence[str]) -> None:
     """A shape alone does not tell (n, h, w, c) from (n, c, h, w); of torchvision's only Swin has the former."""
     channels_last = [name for name in names if name != "permute" and name.partition(".")[0] in ("features", "norm")]
-    if isinstance(model, SwinTransformer) and channels_last:
+    is_swin = any(kind.__name__ == "SwinTransformer" for kind in type(model).__mro__)  # torchvision stays unimported
+    if is_swin and channels_last:
         raise ValueError(f"taps {channels_last} of a Swin transformer have their channels last; tap 'permute' instead")
 
 

@@ -16,16 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fkal.atomic_files import write_whole
 from fkal.cli.exit import MissingSettings
 from fkal.cli.terminal import echo, say
-from fkal.config import schema as configuration
 from fkal.config.documents import file_there
+from fkal.config.layers import Layer, from_file, known_variables, merged
 from fkal.config.machine import HEARD, heard
-from fkal.config.params_file import Grid
-from fkal.config.schema import LARGEST_SEED, Config, ConfigError, Layer
-from fkal.data.datasets import entry_of
+from fkal.config.params_file import MOST_EXPERIMENTS, Grid
+from fkal.config.schema import LARGEST_SEED, Config, ConfigError, configured
+from fkal.data.registry import entry_of
 from fkal.errors import shortened
-from fkal.experiment.checks import configured
-from fkal.experiment.experiment import ensemble_size
-from fkal.experiment.fingerprint import (
+from fkal.experiment.names import (
+    ensemble_size,
     revision,
     settings_of_first_descriptors,
     settings_of_split,
@@ -35,7 +34,7 @@ from fkal.experiment.fingerprint import (
 from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import below
 from fkal.identifiers import CELL, GRID_NAME, cell_name, method_cell_name
-from fkal.models import known_model
+from fkal.models.settings import known_model
 from fkal.pipeline.publish import (
     DESCRIPTORS,
     EXPERIMENTS,
@@ -47,7 +46,7 @@ from fkal.pipeline.publish import (
     remove_published,
 )
 from fkal.pipeline.restore import adopt
-from fkal.runner.expand import MOST_EXPERIMENTS, PARAMS, Sources, experiments
+from fkal.runner.expand import PARAMS, Sources, experiments
 
 PLAN = "plan"
 FILES = rf"{CELL}/((split|pretrain|descriptors)|methods/{GRID_NAME})\.yaml"
@@ -86,7 +85,7 @@ def plan(params: Path | None, root: Path, out: Path) -> None:
     stay in the scratch folder, and DVC's cache has what it held. Raises ConfigError for names that nothing has,
     UnsafeName for what it would have to take away and did not write.
     """
-    for name in configuration.configuring(os.environ):
+    for name in known_variables(os.environ):
         if name not in HEARD:
             say(f"warning: the pipeline does not read {name}; set it in {params or PARAMS}")
     files = dict(_files(params))
@@ -174,7 +173,7 @@ def planned_methods(path: Path) -> list[Planned]:
 def _content(path: Path) -> Mapping[str, Any]:
     if not file_there(path, f"--plan {path}"):
         raise MissingSettings(f"--plan {path}: there is no such file; make the plan of the grid: fkal plan")
-    return configuration.from_file(path, str(path)).values
+    return from_file(path, str(path)).values
 
 
 def _foreign(path: Path) -> str:
@@ -188,7 +187,7 @@ def _planned(path: Path, values: Mapping[str, Any], named: Callable[[Any, str], 
     cell = named(values["cell"], f"{path}: cell")
     work = _stage_work(path, values)
     layers = [Layer(str(path), work.settings), heard()]
-    configs = tuple(configuration.merged([*layers, Layer(str(path), {"seed": seed})]) for seed in work.seeds)
+    configs = tuple(merged([*layers, Layer(str(path), {"seed": seed})]) for seed in work.seeds)
     folder = path.parent.parent if path.parent.name == "methods" else path.parent
     return Planned(cell, configs, folder.parent.parent, work.settings.get("data", {}))
 

@@ -22,9 +22,10 @@ import pandas as pd
 
 from fkal.atomic_files import link_whole, write_whole
 from fkal.config.documents import json_of_file
+from fkal.config.layers import Layer, merged
 from fkal.config.machine import as_planned, heard
-from fkal.config.schema import Config, ConfigError, Layer, merged
-from fkal.experiment.fingerprint import bias_name
+from fkal.config.schema import Config, ConfigError
+from fkal.experiment.names import bias_name
 from fkal.folders import below, own_folder, remove_folder
 from fkal.identifiers import GRID_NAME, ROUND, SEED_FOLDER, SHARD_FILE, SPLIT_FILE, WEIGHTS_FILE, digest, fingerprint
 from fkal.results.checkpoint import StateDirectory

@@ -11,9 +11,9 @@ from typing import Any
 
 from fkal.atomic_files import link_whole, write_whole
 from fkal.config.schema import ConfigError
-from fkal.experiment.shared_files import Say
 from fkal.folders import below
 from fkal.identifiers import ROUND, UnsafeName
+from fkal.notify import Notify
 from fkal.pipeline.publish import (
     ABOUT,
     DESCRIPTORS,
@@ -42,7 +42,7 @@ Their names are those of `FILES`.
 """
 
 
-def adopt(root: Path, out: Path, say: Say) -> None:
+def adopt(root: Path, out: Path, say: Notify) -> None:
     """Take into the scratch folder what was published and is not there.
 
     What cannot be taken keeps no stage from its work: it is told, and left out.
@@ -59,7 +59,7 @@ def adopt(root: Path, out: Path, say: Say) -> None:
             say(f"{error}; its published iterations are not taken over")
 
 
-def _adopt_file(path: Path, name: str, kind: str, *, out: Path, say: Say) -> None:
+def _adopt_file(path: Path, name: str, kind: str, *, out: Path, say: Notify) -> None:
     if not re.fullmatch(FILES[kind], name):
         say(f"{path}: fkal writes no file of this name there; it is not taken over")
         return
@@ -71,7 +71,7 @@ def _adopt_file(path: Path, name: str, kind: str, *, out: Path, say: Say) -> Non
         say(f"{error}; until then {path} is not taken over")
 
 
-def adopt_experiment(one: Published, root: Path, out: Path, say: Say) -> None:
+def adopt_experiment(one: Published, root: Path, out: Path, say: Notify) -> None:
     """Its iterations, or those that follow the scratch folder's own, where these are the same.
 
     Raises StateInUse where some are missing while another process works on them, ConfigError for files that are none.
@@ -116,7 +116,7 @@ def _about_bytes(one: Published, made_with: Mapping[str, str]) -> bytes:
     return (json.dumps({**told, "format": about.FORMAT, MADE_WITH: made_with}, indent=1) + "\n").encode()
 
 
-def _timings(path: Path, say: Say) -> Mapping[str, Any]:
+def _timings(path: Path, say: Notify) -> Mapping[str, Any]:
     try:
         return read_timings(path)
     except ConfigError as error:

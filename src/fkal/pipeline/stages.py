@@ -6,7 +6,8 @@ from pathlib import Path, PurePosixPath
 
 from fkal.cli.exit import MissingRuns, SomeFailed
 from fkal.cli.terminal import echo, say
-from fkal.config.schema import ConfigError, Layer, merged
+from fkal.config.layers import Layer, merged
+from fkal.config.schema import ConfigError
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
 from fkal.experiment.experiment import prepare
 from fkal.identifiers import UnsafeName

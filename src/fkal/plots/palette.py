@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from fkal.config.schema import NAMED
+from fkal.config.method_spec import METHOD_ALIASES
 
 # Okabe and Ito, Color universal design, 2008
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -97,7 +97,7 @@ def look(method: str) -> Style:
 def in_full(method: str) -> str:
     """A method's long name, as experiments bear it."""
     name = re.split("[:@]", method)[0]
-    return NAMED.get(name, name) + method[len(name) :]
+    return METHOD_ALIASES.get(name, name) + method[len(name) :]
 
 
 def _by_digest(name: str, what: str, choices: Sequence[str]) -> str:

@@ -11,7 +11,8 @@ import pandas as pd
 
 from fkal.atomic_files import write_whole
 from fkal.cli.terminal import echo, say
-from fkal.config.schema import NAMED, ConfigError
+from fkal.config.method_spec import METHOD_ALIASES
+from fkal.config.schema import ConfigError
 from fkal.errors import did_you_mean
 from fkal.folders import below
 from fkal.plots.palette import looks
@@ -60,7 +61,7 @@ def wishes(method: str | None, reach: str, test: str, data_root: Path | None, ag
     named = {"--method": method, "--reach": reach, "--test": test, "--against": against, "--data-root": data_root}
     usual = {"--reach": "80,90,95", "--test": "t"}
     options = [w for k, v in named.items() if v is not None and v != usual.get(k) for w in (k, str(v))]
-    rival = None if against is None else NAMED.get(against, against)
+    rival = None if against is None else METHOD_ALIASES.get(against, against)
     return Wishes(methods, accuracies, test, rival, data_root, tuple(options))
 
 

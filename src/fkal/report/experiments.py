@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fkal.config.schema import about_data, digest_of, flattened
 from fkal.engine.rounds import Round
-from fkal.experiment.fingerprint import settings_read
+from fkal.experiment.names import settings_read
 from fkal.pipeline.publish import curves_of
 from fkal.results.manifest import ALGORITHM
 from fkal.results.outcome import Group, Outcome, group_of

@@ -8,7 +8,8 @@ from itertools import chain, count
 
 import pandas as pd
 
-from fkal.config.schema import NAMED, ConfigError
+from fkal.config.method_spec import METHOD_ALIASES
+from fkal.config.schema import ConfigError
 from fkal.plots.curves import PAPER_TITLE
 from fkal.report.experiments import Finished, Material
 from fkal.results.curves import area_under_budget_curve
@@ -89,7 +90,7 @@ def panels_of(material: Material, methods: Sequence[str] = ()) -> list[Panel]:
     """Of some methods or all. Raises ConfigError for a method that no experiment has."""
     frame = with_groups(material.frame)
     known = sorted(frame["method"].unique())
-    wanted = [NAMED.get(method, method) for method in methods]
+    wanted = [METHOD_ALIASES.get(method, method) for method in methods]
     for unknown in sorted(set(wanted).difference(known)):
         raise ConfigError(f"--method {unknown!r}: no finished experiment has it; known: {', '.join(known)}")
     whole = frame["method"].map(labels_whole_pool)

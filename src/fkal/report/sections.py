@@ -5,9 +5,9 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from fkal.data.config import DataConfig
 from fkal.data.datasets import Dataset, load
 from fkal.data.errors import CorruptData, MissingData
+from fkal.data.settings import DataConfig
 from fkal.plots.palette import Style
 from fkal.report.exhibit import Exhibit, Section
 from fkal.report.figures.accuracy import accuracy_exhibits

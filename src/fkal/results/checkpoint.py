@@ -11,9 +11,9 @@ from filelock import FileLock, Timeout
 
 from fkal.atomic_files import write_whole
 from fkal.engine.rounds import Round
-from fkal.experiment.shared_files import Say
 from fkal.folders import TEMPORARY_FILE, below, own_folder, remove_folder
 from fkal.identifiers import ROUND, fingerprint
+from fkal.notify import Notify
 from fkal.results.round_io import Counted, UnusableRound, counted_of, round_bytes, round_of
 
 LOCK_SECONDS = 2.0
@@ -76,7 +76,7 @@ class StateDirectory:
         """Raises UnsafeName if the directory holds what fkal did not write, so that it is not removed."""
         own_folder(self._out, self._name, LAYOUT)
 
-    def rounds(self, say: Say) -> list[Round]:
+    def rounds(self, say: Notify) -> list[Round]:
         """The finished iterations 1, 2, ... n.
 
         One whose files are not whole is reported, and it and the later ones are set aside.
@@ -122,7 +122,7 @@ class StateDirectory:
         """How many iterations are marked as finished; needs no lock and checks no file."""
         return self._last_marked() if self.exists else 0
 
-    def counted(self, say: Say) -> list[Counted]:
+    def counted(self, say: Notify) -> list[Counted]:
         """The passes of the finished iterations 1, 2, ... n; needs no lock and changes nothing."""
         counted: list[Counted] = []
         for b in range(1, self.finished_count + 1):

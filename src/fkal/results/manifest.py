@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import torch
 
 from fkal.config.documents import json_of_file
-from fkal.config.schema import Config, ConfigError, Layer, merged
+from fkal.config.layers import Layer, merged
+from fkal.config.schema import Config, ConfigError
 from fkal.experiment.experiment import Experiment
-from fkal.experiment.fingerprint import algorithm
+from fkal.experiment.names import algorithm
 from fkal.identifiers import digest
 from fkal.results.checkpoint import ABOUT
 from fkal.results.git import git_commit

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fkal.config.schema import Config
 from fkal.engine.rounds import Round
 from fkal.escaping import file_stem
-from fkal.experiment.fingerprint import bias_name, experiment_name, method_name
+from fkal.experiment.names import bias_name, experiment_name, method_name
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from fkal.acquisition import acquisition
 from fkal.acquisition.cost import (
     EVALUATION,
     EVALUATION_EACH_EPOCH,
@@ -17,8 +16,10 @@ from fkal.acquisition.cost import (
     letters_in,
     training,
 )
-from fkal.experiment.experiment import Experiment, ensemble_size
-from fkal.experiment.shared_files import Say
+from fkal.acquisition.registry import acquisition
+from fkal.experiment.experiment import Experiment
+from fkal.experiment.names import ensemble_size
+from fkal.notify import Notify
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.round_io import Counted
 
@@ -114,7 +115,7 @@ class Bill:
         ]
 
 
-def bill_of(experiment: Experiment, out: Path, say: Say) -> Bill:
+def bill_of(experiment: Experiment, out: Path, say: Notify) -> Bill:
     """What it costs by the formulas, and what its finished iterations under `out` have counted."""
     config = experiment.config.acquisition
     entry = acquisition(config.name)

@@ -10,26 +10,33 @@ from typing import NamedTuple
 
 import yaml
 
-from fkal.acquisition import acquisition
+from fkal.acquisition.registry import acquisition
 from fkal.cli.exit import MissingSettings
 from fkal.cli.terminal import complain, say
-from fkal.config import schema as configuration
 from fkal.config.documents import file_there
-from fkal.config.params_file import ParamsFile, params_file
-from fkal.config.schema import LONGEST_NAME, SET, Config, ConfigError, Layer, flattened_leaves, same_value
+from fkal.config.layers import (
+    Layer,
+    flattened_leaves,
+    from_assignments,
+    from_environment,
+    merged,
+    preset,
+    same_value,
+    unknown_variables,
+    yaml_value,
+)
+from fkal.config.method_spec import method_layer
+from fkal.config.params_file import MOST_EXPERIMENTS, ParamsFile, params_file, seed_numbers
+from fkal.config.schema import LONGEST_NAME, SET, Config, ConfigError, configured
 from fkal.config.tuned import tuned_layer
-from fkal.data.datasets import entry_of
+from fkal.data.registry import entry_of
 from fkal.errors import shortened
 from fkal.escaping import json_text
-from fkal.experiment.checks import configured
-from fkal.experiment.fingerprint import experiment_name
-from fkal.models import known_model
+from fkal.experiment.names import experiment_name
+from fkal.models.settings import known_model
 from fkal.paths import TUNED
 
 PARAMS = Path("params.yaml")
-MOST_SEEDS = 1000
-MOST_EXPERIMENTS = 100_000
-"""Of one command."""
 LONGEST_EXPERIMENT = 240
 """Bytes of an experiment's name, which files and stored runs have."""
 
@@ -52,14 +59,14 @@ class Sources:
         if self.preset and self.params:
             raise ConfigError("--preset and --params both name the settings' file; give one of them")
         if self.preset:
-            return params_file(configuration.preset(self.preset), f"preset {self.preset}")
+            return params_file(preset(self.preset), f"preset {self.preset}")
         path = self.params or PARAMS
         if file_there(path, str(path)):
             file = params_file(path, str(path))
             if self.params or self.dataset is None or self.dataset in file.datasets:
                 return file
         if self.dataset and not self.params:
-            return params_file(configuration.preset(self.dataset), f"preset {self.dataset}")
+            return params_file(preset(self.dataset), f"preset {self.dataset}")
         raise MissingSettings(
             f"no {path} here; name a preset, say --preset digits, or write one: fkal grid --dataset digits > {path}"
         )
@@ -77,7 +84,7 @@ class Sources:
         """Raises ConfigError for --dataset beside settings of one experiment, which have another."""
         if self.dataset is None:
             return
-        there = configuration.merged([file.layer(None)]).data.name
+        there = merged([file.layer(None)]).data.name
         if self.dataset.strip() != there:
             raise ConfigError(
                 f"--dataset {shortened(self.dataset)}: {file.origin} has the settings of {there!r} alone; leave "
@@ -89,18 +96,18 @@ class Sources:
         layer = file.layer(dataset)
         if self.tuned is None:
             return [layer]
-        base = configuration.merged([layer])
+        base = merged([layer])
         return [layer, tuned_layer(base.tree, base.data.name, self.tuned, say)]
 
     def given(self) -> list[Layer]:
         """The environment and the options, which go over the file."""
-        for name in configuration.strangers(self.environment):
+        for name in unknown_variables(self.environment):
             complain(f"warning: {name} sets nothing; is it misspelt?", colour="yellow")
         root = {} if self.data_root is None else {"data": {"root": str(self.data_root)}}
         return [
-            configuration.from_environment(self.environment),
+            from_environment(self.environment),
             Layer("--data-root", root),
-            configuration.from_assignments(self.assignments, once=True),
+            from_assignments(self.assignments, once=True),
         ]
 
 
@@ -167,7 +174,7 @@ def _product(sources: Sources, file: ParamsFile, dataset: str | None, axes: Sequ
         under = [layer for layer, axis in zip(chosen, axes, strict=True) if not axis.over]
         over = [layer for layer, axis in zip(chosen, axes, strict=True) if axis.over]
         refuse_contradictions(assigned, over)
-        config = configuration.merged([*settings, *under, *given, *over])
+        config = merged([*settings, *under, *given, *over])
         configured("data.name", entry_of, config.data.name)
         configured("model.name", known_model, config.model.name)
         _refuse_unread(chosen[1], config)
@@ -179,7 +186,7 @@ def _named_dataset(sources: Sources, settings: Sequence[Layer]) -> list[Layer]:
     """What --dataset says of the data: the name that the settings of the dataset have."""
     if sources.dataset is None:
         return []
-    return [Layer(f"--dataset {sources.dataset}", {"data": {"name": configuration.merged(settings).data.name}})]
+    return [Layer(f"--dataset {sources.dataset}", {"data": {"name": merged(settings).data.name}})]
 
 
 def _refuse_long(config: Config) -> None:
@@ -198,9 +205,7 @@ def _ratios(file: ParamsFile, option: str | None) -> Axis:
         ratios = file.grid.ratio if file.grid else ()
         layers = [_ratio_layer(f"{file.origin}: grid.ratio", ratio) for ratio in ratios]
         return Axis(layers) if layers else Axis()
-    return Axis(
-        [_ratio_layer("--ratio", configuration.yaml_value(ratio, "--ratio")) for ratio in option.split(",")], True
-    )
+    return Axis([_ratio_layer("--ratio", yaml_value(ratio, "--ratio")) for ratio in option.split(",")], True)
 
 
 def _ratio_layer(origin: str, ratio: object) -> Layer:
@@ -216,7 +221,7 @@ def _methods(file: ParamsFile, option: str | None) -> Axis:
 
 
 def _method_layer(file: ParamsFile, name: str) -> Layer:
-    return configuration.method_layer(file.short_name(name))
+    return method_layer(file.short_name(name))
 
 
 def _seeds(file: ParamsFile, option: str | None) -> Axis:
@@ -249,26 +254,6 @@ def _refuse_unread(method: Layer, config: Config) -> None:
         if key in said and key not in reads:
             mark = ":whiten" if key == "whitening" else MARKS.get(key, ":") + str(said[key])
             raise ConfigError(f"{method.origin}: {config.acquisition.name} {why.format(mark=repr(mark))}")
-
-
-def seed_numbers(text: str, origin: str = "--seeds") -> list[int]:
-    """`0-2,7` as [0, 1, 2, 7]. Raises ConfigError for anything else."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        ends = [first, last] if dash else [first]
-        if not all(end.isascii() and end.isdigit() and len(end) <= 9 for end in ends) or int(ends[-1]) < int(first):
-            raise ConfigError(
-                f"{origin} {shortened(text)}: {shortened(part)} is neither a seed nor a range; say 0-4 or 0,2,5"
-            )
-        if int(ends[-1]) - int(first) >= MOST_SEEDS:
-            raise ConfigError(
-                f"{origin} {shortened(text)}: {shortened(part)} are more than {MOST_SEEDS} seeds; give fewer"
-            )
-        numbers += range(int(first), int(ends[-1]) + 1)
-        if len(numbers) > MOST_EXPERIMENTS:
-            raise ConfigError(f"{origin} {shortened(text)}: more than {MOST_EXPERIMENTS:,} seeds; give fewer")
-    return list(dict.fromkeys(numbers))
 
 
 def shown(config: Config, *, as_json: bool) -> str:

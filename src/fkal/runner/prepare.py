@@ -11,10 +11,10 @@ from rich.table import Table
 from fkal.cli.progress import Bars
 from fkal.cli.terminal import console, echo, echo_json, say
 from fkal.config.schema import Config, ConfigError
-from fkal.engine.metering import Progress
+from fkal.engine.progress import Progress
 from fkal.experiment.device import deterministic
 from fkal.experiment.experiment import prepare, prepare_split
-from fkal.experiment.fingerprint import bias_name
+from fkal.experiment.names import bias_name
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from fkal.cli.terminal import WIDTH, console, echo, echo_json, say
 from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.experiment.device import device_named
 from fkal.experiment.experiment import prepare
-from fkal.experiment.fingerprint import bias_name, experiment_name
+from fkal.experiment.names import bias_name, experiment_name
 from fkal.folders import below
 from fkal.redaction import redacted
 from fkal.results.checkpoint import StateDirectory

@@ -16,8 +16,8 @@ import torch
 
 from fkal.cli.exit import INTERRUPTED
 from fkal.config.schema import Config
-from fkal.engine.metering import Progress
-from fkal.experiment.fingerprint import experiment_name
+from fkal.engine.progress import Progress
+from fkal.experiment.names import experiment_name
 
 GRACE_SECONDS = 10.0
 """What a worker that is asked to end has for closing its run and state."""

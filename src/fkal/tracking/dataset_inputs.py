@@ -7,8 +7,9 @@ from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import DatasetInput, InputTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from fkal.data.datasets import DATASETS, Dataset
+from fkal.data.datasets import Dataset
 from fkal.data.digest import bytes_digest
+from fkal.data.registry import DATASETS
 from fkal.data.splits import PARTS, Split
 from fkal.escaping import json_text
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from fkal.data.datasets import Dataset
 from fkal.engine.rounds import Round
-from fkal.experiment.shared_files import Say
+from fkal.notify import Notify
 from fkal.plots.curves import PAPER_TITLE, save_run_png
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.csv_files import csv_bytes
@@ -75,7 +75,7 @@ class TrackedRun:
         state: StateDirectory,
         client: MlflowClient,
         *,
-        say: Say,
+        say: Notify,
         monitor: bool,
         made_with: MadeWith = None,
     ) -> None:
@@ -107,7 +107,7 @@ class TrackedRun:
         state: StateDirectory,
         *,
         uri: str | None = None,
-        say: Say,
+        say: Notify,
         monitor: bool = True,
         made_with: MadeWith = None,
     ) -> Self:

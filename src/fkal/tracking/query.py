@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fkal.cli.exit import MissingRuns
+from fkal.config.params_file import seed_numbers
 from fkal.config.schema import ConfigError
 from fkal.errors import did_you_mean, shortened
 from fkal.redaction import redacted
-from fkal.runner.expand import seed_numbers
 from fkal.tracking.sqlite_address import database_path, is_sqlite
 from fkal.tracking.store import prepare_store, tracking_uri
 from fkal.tracking.tags import KIND, PARENT, SUPERSEDED

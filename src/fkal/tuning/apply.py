@@ -68,7 +68,7 @@ def _waiting(folder: Path, dataset: str | None, preset: str | None, params: Path
         path = below(folder, f"{dataset_name(named, '--dataset')}.yaml")
         if file_there(path, str(path)):
             return path
-    from fkal.runner import expand as configuring  # which imports torch
+    from fkal.runner import expand as configuring
 
     given = configuring.Sources(preset=preset, params=params, dataset=dataset, tuned=None)
     name = configuring.settings(given, None).data.name

@@ -16,18 +16,17 @@ from optuna.distributions import (
 )
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from fkal.acquisition import acquisition
 from fkal.acquisition.fisher import MATCHINGS
-from fkal.config.schema import Config, ConfigError, Layer, merged
+from fkal.acquisition.registry import acquisition
+from fkal.config.layers import Layer, merged
+from fkal.config.schema import Config, ConfigError
 from fkal.config.tuned import nested, value_at
 from fkal.core.kernels import R_ZG
-from fkal.core.pseudo_labels import PSEUDO_LABELS
+from fkal.core.labels import PSEUDO_LABELS
 from fkal.core.whitening import WHITENINGS
-from fkal.engine.pretraining import PretrainConfig
-from fkal.engine.training import TrainConfig
-from fkal.engine.vaal import VaalConfig
+from fkal.engine.settings import PretrainConfig, TrainConfig, VaalConfig
 from fkal.errors import did_you_mean, shortened
-from fkal.models import MODELS
+from fkal.models.settings import MODELS
 
 TAPS = "acquisition.taps"
 EPOCHS, DECAY_EPOCHS = "train.epochs", "train.decay_epochs"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fkal.config.schema import Config, about_data, digest_of
-from fkal.experiment.fingerprint import bias_name, method_name
+from fkal.experiment.names import bias_name, method_name
 from fkal.folders import below
 from fkal.tuning.objectives import Objective
 from fkal.tuning.search_space import Space, with_settings

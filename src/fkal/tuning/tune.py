@@ -14,7 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fkal.cli.terminal import WIDTH, console, echo, echo_json, say
 from fkal.config.documents import file_there
-from fkal.config.schema import Config, ConfigError, Layer, from_assignments, merged
+from fkal.config.layers import Layer, from_assignments, merged
+from fkal.config.params_file import seed_numbers
+from fkal.config.schema import Config, ConfigError
 from fkal.config.tuned import refuse_hand_made, tuned_path
 from fkal.errors import did_you_mean, shortened
 from fkal.experiment.experiment import Experiment, prepare
@@ -122,7 +124,7 @@ def planned(given: configuring.Sources, method: str | None, seeds: str | None, w
         raise ConfigError(f"--trials {wishes.trials}: give at most {MOST_TRIALS:,}")
     base = _held_out(config, wishes.holdout)
     more = [name.strip() for name in wishes.space.split(",")] if wishes.space else []
-    numbers = configuring.seed_numbers(seeds) if seeds else [base.seed]
+    numbers = seed_numbers(seeds) if seeds else [base.seed]
     _refuse_contradicted(given, numbers if seeds else [], wishes.holdout)
     methods_concerned(given, method)
     plan = Plan(

@@ -7,12 +7,13 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from fkal.acquisition import acquisition
+from fkal.acquisition.registry import acquisition
 from fkal.cli.terminal import say
-from fkal.config.schema import Config, Layer, from_environment, merged, method_layer
+from fkal.config.layers import Layer, from_environment, merged
+from fkal.config.method_spec import method_layer
+from fkal.config.schema import Config, configured
 from fkal.config.tuned import nested, read_tuned, refuse_hand_made, value_at, write_tuned
-from fkal.experiment.checks import configured
-from fkal.experiment.fingerprint import method_name
+from fkal.experiment.names import method_name
 from fkal.paths import TUNED
 from fkal.runner.expand import Sources
 from fkal.tuning.results import Findings

@@ -12,7 +12,9 @@ from fkal.core.descriptors import pooled
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset
 from fkal.engine.rounds import FEW_CLASSES
-from fkal.models import Taps, build, evaluating
+from fkal.models.modes import evaluating
+from fkal.models.registry import build
+from fkal.models.taps import Taps
 from fkal.plots.class_colours import class_colours
 from fkal.plots.figure_text import figure_text
 from fkal.plots.style import INK, broken, key_below, small_canvas

@@ -63,7 +63,7 @@ def _abouts(folders: list[Path], tracking: str | None) -> Mapping[str, About]:
 
 
 def _expected(about: About) -> int:
-    from fkal.acquisition import acquisition
+    from fkal.acquisition.registry import acquisition
 
     return 1 if acquisition(about.config.acquisition.name).whole_pool else about.config.acquisition.rounds
 

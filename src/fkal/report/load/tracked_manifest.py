@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from fkal.config.schema import Config, from_assignments, merged
+from fkal.config.layers import from_assignments, merged
+from fkal.config.schema import Config
 from fkal.results.manifest import About
 from fkal.tracking.query import FoundRun, all_runs
 from fkal.tracking.tags import RECORDED

@@ -1,0 +1,335 @@
+"""The layers that a configuration is merged from.
+
+The later over the earlier: a params file or preset, environment variables
+(`FKAL_TRAIN__LR=0.1`), `--set train.lr=0.1`. Both spell the same dotted keys and read their
+values as YAML.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from fkal.config.documents import yaml_of, yaml_of_file, yaml_reason
+from fkal.config.schema import (
+    CONTROL,
+    DEEPEST_KEY,
+    LONGEST_LIST,
+    LONGEST_PATH,
+    LONGEST_TEXT,
+    MOST_PROBLEMS,
+    PATHS,
+    SET,
+    Config,
+    ConfigError,
+    flattened,
+)
+from fkal.errors import did_you_mean, shortened
+
+ENVIRONMENT = "FKAL_"
+DATA_ROOT = "FKAL_DATA_ROOT"
+JOBS = "FKAL_JOBS"
+PSEUDO_LABEL = "acquisition.pseudo_label"
+NOT_CONFIGURATION = frozenset({DATA_ROOT, JOBS})
+
+RULES = {
+    "dataclass_type": "give a section, keys with values",
+    "tuple_type": "give a list, say [conv1, conv2]",
+    "dict_type": "give a mapping, say {5: 0.1}",
+    "string_pattern_mismatch": "give auto, cpu, cuda, cuda:1 or mps",  # of device, the only pattern there is
+}
+"""What is wanted, where pydantic would speak of Python's types."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Some values and where they stand, for messages."""
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+def presets() -> dict[str, Path]:
+    """The packaged params files by name."""
+    folder = Path(str(files("fkal") / "presets"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def preset(name: str) -> Path:
+    """The params file of a preset. Raises ConfigError for an unknown name."""
+    known = presets()
+    if name not in known:
+        raise ConfigError(
+            f"preset {shortened(name)} is unknown; {did_you_mean(name, known)}presets: {', '.join(known)}"
+        )
+    return known[name]
+
+
+def load(
+    path: Path,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    assignments: Sequence[str] = (),
+    origin: str | None = None,
+) -> Config:
+    """The configuration of a params file under the environment and `key=value` assignments.
+
+    Raises FileNotFoundError if there is no such file, ConfigError for anything wrong in it.
+    """
+    return merged(
+        [
+            from_file(path, origin or str(path)),
+            from_environment(environment),
+            from_assignments(assignments),
+        ]
+    )
+
+
+def merged(layers: Iterable[Layer]) -> Config:
+    """The configuration of some layers, later ones over earlier ones, key by key."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        _refuse_unreadable(layer)
+        _update(values, layer.values, origins, layer.origin, ())
+    flags = [key for key, value in flattened(values) if isinstance(value, bool) and key != PSEUDO_LABEL]
+    if flags:
+        raise ConfigError(
+            _lines([f"{key}: true or false; no setting is a flag, give a number or a name" for key in flags])
+        )
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_lines([_problem(e, origins) for e in error.errors()])) from None
+
+
+def _lines(problems: Sequence[str]) -> str:
+    """A line a problem, each once; of very many the first."""
+    each = list(dict.fromkeys(problems))
+    more = [f"and {len(each) - MOST_PROBLEMS:,} more; correct these first"] if len(each) > MOST_PROBLEMS else []
+    return "\n".join([*each[:MOST_PROBLEMS], *more])
+
+
+def from_file(path: Path, origin: str) -> Layer:
+    """The settings of a YAML file. Raises ConfigError for a file that has none."""
+    try:
+        values = yaml_of_file(path, origin)
+    except FileNotFoundError:
+        raise ConfigError(f"{origin}: there is no such file; name a params file") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{origin}: holds {type(values).__name__}; give a mapping of sections")
+    return Layer(origin, values)
+
+
+def _refuse_unreadable(layer: Layer) -> None:
+    """Raises ConfigError for settings that are no sections with keys, and for texts and lists of no sensible length."""
+    if not isinstance(layer.values, Mapping):
+        raise ConfigError(f"{layer.origin}: {shortened(layer.values)} is no mapping; give sections with keys")
+    for section, values in layer.values.items():
+        keys = [section, *(values if isinstance(values, Mapping) else ())]
+        for key in keys:
+            if not isinstance(key, str):
+                raise ConfigError(f"{layer.origin}: the key {shortened(key)} is no name; sections and keys have names")
+    for key, value in flattened_leaves(layer.values):
+        _refuse_boundless(key, value, layer.origin)
+
+
+def flattened_leaves(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Dotted keys of sections with their values as they are."""
+    for section, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{section}.{key}", each) for key, each in value.items())
+        else:
+            yield section, value
+
+
+def _refuse_boundless(key: str, value: Any, origin: str) -> None:
+    shown = key if len(key) <= LONGEST_TEXT else shortened(key)
+    for part in _parts(value):
+        most = LONGEST_PATH if key in PATHS else LONGEST_TEXT
+        if isinstance(part, str) and len(part) > most:
+            raise ConfigError(f"{shown} = {shortened(part)}: give at most {most} characters (in {origin})")
+        if isinstance(part, str) and CONTROL.search(part):
+            raise ConfigError(f"{shown} = {shortened(part)}: has control characters; leave them out (in {origin})")
+        if isinstance(part, list | dict) and len(part) > LONGEST_LIST:
+            raise ConfigError(f"{shown}: lists {len(part):,} values; give at most {LONGEST_LIST:,} (in {origin})")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """The value, and what is in it; nesting is bounded where files are read."""
+    yield value
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for each in inner:
+        yield from _parts(each)
+
+
+def from_environment(environment: Mapping[str, str]) -> Layer:
+    """`FKAL_SECTION__KEY` variables; `FKAL_DATA_ROOT` is short for `FKAL_DATA__ROOT`."""
+    values: dict[str, Any] = {}
+    said: dict[Key, tuple[Any, str]] = {}
+    if DATA_ROOT in environment:
+        _assign(values, ["data", "root"], environment[DATA_ROOT], DATA_ROOT, said)
+    for name in sorted(known_variables(environment)):
+        path = name.removeprefix(ENVIRONMENT).lower().split("__")
+        _assign(values, path, yaml_value(environment[name], name), name, said)
+    return Layer("environment", values)
+
+
+def known_variables(environment: Mapping[str, str]) -> list[str]:
+    """Names of the variables that set a key of the tree."""
+    return [
+        name
+        for name in environment
+        if name.startswith(ENVIRONMENT)
+        and name not in NOT_CONFIGURATION
+        and name.removeprefix(ENVIRONMENT).lower().split("__")[0] in Config.model_fields
+    ]
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Names of `FKAL_` variables that mean nothing, most likely misspelt."""
+    known = {*known_variables(environment), *NOT_CONFIGURATION}
+    return sorted(n for n in environment if n.startswith(ENVIRONMENT) and n not in known)
+
+
+def from_assignments(assignments: Sequence[str], *, once: bool = False) -> Layer:
+    """`section.key=value`, each value read as YAML; of two for one key the later counts.
+
+    With `once`, as a command has it, two that differ are refused. Raises ConfigError.
+    """
+    values: dict[str, Any] = {}
+    together: dict[str, Any] = {}
+    said: dict[Key, tuple[Any, str]] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not all(part.strip() for part in key.split(".")):
+            raise ConfigError(f"--set {shortened(assignment)}: give section.key=value, say train.lr=0.1")
+        where = f"--set {key if len(key) <= LONGEST_TEXT else shortened(key)}"
+        path, value, own = key.strip().split("."), yaml_value(text, where), dict[str, Any]()
+        _assign(own, path, value, f"--set {assignment}", {})
+        if once:
+            _assign(together, path, value, f"--set {assignment}", said)
+        _update(values, own, {}, "", ())
+    return Layer(SET, values)
+
+
+def yaml_value(text: str, where: str) -> Any:
+    """The value of an assignment or a variable. Raises ConfigError for what is none."""
+    try:
+        return yaml_of(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: {shortened(text)} is not a YAML value: {yaml_reason(error)}") from None
+
+
+Key = tuple[str, ...]
+
+
+def _assign(
+    values: dict[str, Any], path: Sequence[str], value: Any, origin: str, said: dict[Key, tuple[Any, str]]
+) -> None:
+    """Set a value, or those of a whole section; `said` has each with where it was given.
+
+    Raises ConfigError for a value that contradicts one given before, and for keys that no setting can have.
+    """
+    if len(path) > DEEPEST_KEY:
+        raise ConfigError(f"{shortened(origin)}: {shortened('.'.join(path))} is too deep; give section.key=value")
+    for where, each in _leaves(tuple(path), value):
+        _refuse_contradiction(values, where, each, origin, said)
+        place = values
+        for key in where[:-1]:
+            place = place.setdefault(key, {})
+        place[where[-1]] = each
+        said[where] = each, origin
+
+
+def _leaves(path: Key, value: Any) -> Iterable[tuple[Key, Any]]:
+    if len(path) == 1 and isinstance(value, dict):
+        yield from (((*path, key), each) for key, each in value.items())
+    else:
+        yield path, value
+
+
+def _refuse_contradiction(
+    values: Mapping[str, Any], where: Key, value: Any, origin: str, said: Mapping[Key, tuple[Any, str]]
+) -> None:
+    if where in said:
+        before, first = said[where]
+        if not same_value(before, value):
+            raise ConfigError(f"{shortened(first)} and {shortened(origin)} contradict each other; give one of them")
+        return
+    there: Any = values
+    for key in where:
+        if not isinstance(there, Mapping):
+            break
+        if key not in there:
+            return
+        there = there[key]
+    raise ConfigError(f"{shortened(origin)}: {where[0]} has a value already; set the section or its keys, not both")
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two values of one setting mean the same, however they are written: 100 and 100.0, or `true`."""
+    if one == other or str(one).lower() == str(other).lower():
+        return True
+    try:
+        return float(one) == float(other)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _update(
+    values: dict[str, Any],
+    over: Mapping[str, Any],
+    origins: dict[str, str],
+    origin: str,
+    path: tuple[str, ...],
+) -> None:
+    for key, value in over.items():
+        here = (*path, str(key))  # classes are numbers
+        origins[".".join(here)] = origin
+        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
+            _update(values[key], value, origins, origin, here)
+        elif isinstance(value, Mapping) and len(here) == 1:
+            values[key] = {}
+            _update(values[key], value, origins, origin, here)
+        else:
+            values[key] = value
+
+
+def _problem(error: Any, origins: Mapping[str, str]) -> str:
+    """One line: the key, the value, what is allowed, where it was given."""
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(part if len(part) <= LONGEST_TEXT else shortened(part) for part in path) or "configuration"
+    origin = next((origins[k] for k in _ancestors(path) if k in origins), None)
+    where = f" (in {origin})" if origin else ""
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _keys_at(path[:-1])
+        return f"{key}: unknown key; {did_you_mean(path[-1], known)}known here: {', '.join(known)}{where}"
+    if error["type"] == "value_error":
+        section = f"{key}." if path else ""
+        return f"{section}{error['ctx']['error']}{_origin_of(str(error['ctx']['error']), key, origins) or where}"
+    rule = RULES.get(error["type"]) or error["msg"].lower()
+    return f"{key} = {shortened(error['input'])}: {rule}{where}"
+
+
+def _origin_of(message: str, section: str, origins: Mapping[str, str]) -> str:
+    """A dataclass's own message starts with its key; where that was given is known more closely."""
+    key = message.replace(":", " ").split(" ")[0]
+    origin = origins.get(f"{section}.{key}")
+    return f" (in {origin})" if origin else ""
+
+
+def _ancestors(path: Sequence[str]) -> list[str]:
+    return [".".join(path[:n]) for n in range(len(path), 0, -1)]
+
+
+def _keys_at(path: Sequence[str]) -> list[str]:
+    if not path:
+        return list(Config.model_fields)
+    section = Config.model_fields[path[0]].annotation
+    return [field.name for field in fields(section)] if is_dataclass(section) else []

@@ -1,0 +1,152 @@
+"""The registry of datasets: what is known of each without reading it. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from fkal.data.settings import DataConfig
+from fkal.errors import did_you_mean
+from fkal.references import offered, resolved
+
+if TYPE_CHECKING:
+    from fkal.data.images import ImageSet
+
+CutRule = Literal["second_half", "random_half"]
+ENTRY_POINTS = "fkal.datasets"
+
+MNIST_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
+MNIST_FILES = {"train": "train", "test": "t10k"}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """Reads the train and the test part; what is absent raises MissingData with the reason alone."""
+
+    def __call__(self, config: DataConfig, *, download: bool) -> tuple[ImageSet, ImageSet]: ...
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """One dataset: how it is read, what it is, and which files it wants."""
+
+    loader: str | Loader  # or a reference to one, `package.module:name`
+    about: str
+    shape: tuple[int, int, int] | None  # (channels, height, width) as published; None: the files decide
+    mean: tuple[float, ...] | None  # of pixels in [0, 1]; None: by the number of channels
+    std: tuple[float, ...] | None
+    needs: tuple[str, ...]  # files under the root
+    origin: str
+    cut_rule: CutRule | None = None  # None: by the number of classes
+
+    @property
+    def load(self) -> Loader:
+        """The loader; the module of a reference is imported here."""
+        function: Loader = resolved(self.loader) if isinstance(self.loader, str) else self.loader
+        return function
+
+
+def mnist_files(root: Path) -> list[Path]:
+    """The four files of MNIST."""
+    return [root / "MNIST" / "raw" / f"{word}-{kind}" for word in MNIST_FILES.values() for kind in MNIST_KINDS]
+
+
+def svhn_file(part: str) -> str:
+    """The published name."""
+    return f"{part}_32x32.mat"
+
+
+def entry_of(name: str) -> DatasetEntry:
+    """From the registry, or from a package that offers it as an entry point of fkal.datasets."""
+    if name in DATASETS:
+        return DATASETS[name]
+    others = offered(ENTRY_POINTS)
+    if name not in others:
+        raise ValueError(_unknown(name, [*DATASETS, *others]))
+    entry = others[name].load()
+    if not isinstance(entry, DatasetEntry):
+        raise ValueError(f"dataset {name!r}: {others[name].value} is no DatasetEntry; make the entry point name one")
+    return entry
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    return f"dataset {name!r}: not known; {did_you_mean(name, known)}choose one of {', '.join(sorted(known))}"
+
+
+DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
+    {
+        "digits": DatasetEntry(
+            loader="fkal.data.published:digits",
+            about="1,797 handwritten digits of 8x8, part of scikit-learn",
+            shape=(1, 8, 8),
+            mean=(0.305,),
+            std=(0.376,),
+            needs=(),
+            origin="scikit-learn",
+            cut_rule="second_half",
+        ),
+        "mnist": DatasetEntry(
+            loader="fkal.data.published:mnist",
+            about="70,000 handwritten digits of 28x28, grey",
+            shape=(1, 28, 28),
+            mean=(0.1307,),
+            std=(0.3081,),
+            needs=tuple(str(path) for path in mnist_files(Path())),
+            origin="https://ossci-datasets.s3.amazonaws.com/mnist/ (unpacked)",
+            cut_rule="second_half",
+        ),
+        "svhn": DatasetEntry(
+            loader="fkal.data.published:svhn",
+            about="630,420 house-number digits of 32x32, colour; train and extra together train",
+            shape=(3, 32, 32),
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            needs=tuple(f"svhn/{svhn_file(part)}" for part in ("train", "extra", "test")),
+            origin="http://ufldl.stanford.edu/housenumbers/",
+            cut_rule="second_half",
+        ),
+        "cifar10": DatasetEntry(
+            loader="fkal.data.trees:cifar10",
+            about="60,000 photographs of 10 things, 32x32, colour",
+            shape=(3, 32, 32),
+            mean=(0.4914, 0.4822, 0.4465),
+            std=(0.2470, 0.2435, 0.2616),
+            needs=("cifar-10-batches-py/ or cifar10/{train,test}/CLASS/*.jpg or cifar10-imagefolder.tar",),
+            origin="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz (unpacked)",
+            cut_rule="second_half",
+        ),
+        "tinyimagenet": DatasetEntry(
+            loader="fkal.data.trees:tinyimagenet",
+            about="25,000 photographs of 100 classes of Tiny ImageNet, 64x64, colour; val tests",
+            shape=(3, 64, 64),
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            needs=("tinyimagenet100/{train,val}/WNID/*.JPEG or tinyimagenet100-imagefolder.tar",),
+            origin="http://cs231n.stanford.edu/tiny-imagenet-200.zip (100 of its classes)",
+            cut_rule="random_half",
+        ),
+        "imagenet": DatasetEntry(
+            loader="fkal.data.trees:imagenet",
+            about="1.28 million photographs of 1,000 classes, streamed at 224x224; val tests",
+            shape=(3, 224, 224),
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            needs=("imagenet/train/WNID/*.JPEG", "imagenet/val/WNID/*.JPEG"),
+            origin="https://image-net.org (ILSVRC 2012; registration needed)",
+            cut_rule="random_half",
+        ),
+        "folder": DatasetEntry(
+            loader="fkal.data.trees:folder",
+            about="your own images: train/ and test/ (or val/), each with one folder a class",
+            shape=None,
+            mean=None,
+            std=None,
+            needs=("FOLDER/train/CLASS/*", "FOLDER/test/CLASS/* (or val)"),
+            origin="your own images",
+        ),
+    }
+)

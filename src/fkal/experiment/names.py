@@ -1,0 +1,160 @@
+"""Names for people, and the settings that an experiment reads. Imports no torch."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from fkal.acquisition.registry import acquisition
+from fkal.acquisition.settings import AcquisitionConfig
+from fkal.config.method_spec import HEAD_ONLY, RANDOM_THETA_0, WHITEN
+from fkal.config.schema import Config, digest_of
+from fkal.core.labels import PSEUDO_LABELS
+from fkal.data.settings import BiasConfig
+from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS
+from fkal.models.settings import usual_taps
+
+
+def bias_name(bias: BiasConfig) -> str:
+    """`ir100`, `longtail100`, `natural`, or `byhand-` and a digest; classes cut by hand add theirs."""
+    match bias.kind:
+        case "imbalance":
+            cut = "" if bias.cut is None else f"-cut{digest_of(sorted(bias.cut))[:6]}"
+            return f"ir{bias.ratio:.15g}{cut}"
+        case "long_tail":
+            return f"longtail{bias.ratio:.15g}"
+        case "none":
+            return "natural"
+    fractions = {str(k): v for k, v in sorted((bias.fractions or {}).items())}
+    return f"byhand-{digest_of(fractions)[:6]}"
+
+
+def method_name(config: Config) -> str:
+    """`random`, `pcc`, `pfk_joint`, as `--method` takes it where a params file leaves the defaults.
+
+    What differs from the defaults is said: `:sum` of the kernel, `:e4` and `:k32` of an ensemble and of Monte Carlo
+    passes, `:random_theta_0`, `:head_only`, `@conv2` of the taps.
+    """
+    chosen = config.acquisition
+    reads = acquisition(chosen.name).reads(chosen.pseudo_label)
+    name = f"{chosen.name}_{chosen.pseudo_label}" if "pseudo_label" in reads else chosen.name
+    marks = {
+        chosen.combine: "combine" in reads and chosen.combine != AcquisitionConfig.combine,
+        chosen.matching: "matching" in reads and chosen.matching != AcquisitionConfig.matching,
+        WHITEN: "whitening" in reads and chosen.whitening != AcquisitionConfig.whitening,
+        f"e{chosen.ensemble}": "ensemble" in reads and chosen.ensemble != AcquisitionConfig.ensemble,
+        f"k{chosen.samples}": "samples" in reads and chosen.samples != AcquisitionConfig.samples,
+        RANDOM_THETA_0: config.pretrain.task == "none",
+        HEAD_ONLY: config.train.layers == "head",
+    }
+    name = ":".join([name, *(mark for mark, is_unusual in marks.items() if is_unusual)])
+    usual = usual_taps(config.model.name)
+    return f"{name}@{'+'.join(chosen.taps)}" if "taps" in reads and chosen.taps != usual else name
+
+
+def cell_name(config: Config) -> str:
+    """`mnist-ir100-pfk_joint`: dataset, bias and method, which experiments of several seeds share."""
+    paper = "-paper_protocol" if config.protocol == "paper" else ""
+    held_out = f"-holdout{config.holdout}" if config.holdout else ""
+    return f"{config.data.name}-{bias_name(config.bias)}-{method_name(config)}{paper}{held_out}"
+
+
+def experiment_name(config: Config) -> str:
+    """`mnist-ir100-pfk_joint-s0`."""
+    return f"{cell_name(config)}-s{config.seed}"
+
+
+def ensemble_size(config: Config) -> int:
+    """The paper's E for a method that samples an ensemble, else 1."""
+    chosen = config.acquisition
+    return chosen.ensemble if "ensemble" in acquisition(chosen.name).reads(chosen.pseudo_label) else 1
+
+
+METHOD_SETTINGS = frozenset(
+    {
+        "combine",
+        "pseudo_label",
+        "matching",
+        "whitening",
+        "taps",
+        "samples",
+        "ensemble",
+        "view_degrees",
+        "view_noise",
+    }
+)
+"""Settings of the acquisition that only some methods read."""
+
+AFTER_DESCRIPTORS = frozenset({"combine", "matching", "whitening"})
+"""Of these what bears on nothing but what is made of descriptors and labels; labels that compare by R_zg go by
+`combine` as well."""
+
+DEFAULTS_LEFT_OUT_OF_DIGEST: Mapping[str, Any] = MappingProxyType(
+    {"matching": AcquisitionConfig.matching, "whitening": AcquisitionConfig.whitening}
+)
+"""Settings of the acquisition that, left as they were, change no digest."""
+
+
+PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bias", "holdout"})
+
+
+def revision(config: Config) -> dict[str, int]:
+    """The revision of the labels that the method goes by; nothing where there are none or they are of the first."""
+    name = config.acquisition.pseudo_label
+    if name not in LABEL_REVISIONS or "pseudo_label" not in acquisition(config.acquisition.name).reads(name):
+        return {}
+    return {"pseudo_label_revision": LABEL_REVISIONS[name]}
+
+
+def algorithm(config: Config) -> str:
+    """The version of all that bears on the result: `2`, or `2, pseudo_label_revision 2`."""
+    return ", ".join([str(ALGO_VERSION), *(f"{name} {n}" for name, n in revision(config).items())])
+
+
+def settings_read(config: Config) -> dict[str, Any]:
+    """The settings that an experiment reads, whatever its seed and device."""
+    return {k: v for k, v in tree_read(config, config.tree).items() if k not in ("seed", "device")}
+
+
+def settings_of_theta_0(config: Config) -> dict[str, Any]:
+    """The settings that pretrained weights are made of, with those of the split, whatever the seed and device."""
+    ignored = PRETRAINING_IGNORES - {"bias"} | {"seed", "device"}
+    return {k: v for k, v in config.tree.items() if k not in ignored}
+
+
+def settings_of_split(config: Config) -> dict[str, Any]:
+    """The settings that a split is drawn by, whatever its seed."""
+    return {k: v for k, v in config.tree.items() if k in ("data", "bias")}
+
+
+def tree_read(config: Config, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's tree without the settings that its method does not read."""
+    chosen = config.acquisition
+    entry = acquisition(chosen.name)
+    reads = entry.reads(chosen.pseudo_label)
+    unread = METHOD_SETTINGS - reads | ({"budget", "rounds"} if entry.whole_pool else set())
+    left = {k: v for k, v in without_later_defaults(tree["acquisition"]).items() if k not in unread}
+    return {k: v for k, v in {**tree, "acquisition": left}.items() if k != "vaal" or "vaal" in reads}
+
+
+def without_later_defaults(acquisition: Mapping[str, Any]) -> dict[str, Any]:
+    """Without settings that came later and are left as they were."""
+    later = DEFAULTS_LEFT_OUT_OF_DIGEST
+    return {key: value for key, value in acquisition.items() if key not in later or value != later[key]}
+
+
+def settings_of_first_descriptors(config: Config) -> dict[str, Any]:
+    """The settings that the descriptors of a first iteration are made of, whatever the seed and device."""
+    is_random = acquisition(config.acquisition.name).random_first
+    reads = {"name"} if is_random else {"name", "batch_size"} | read_by_descriptors(config)
+    settings = without_later_defaults(config.tree["acquisition"])
+    chosen = {key: value for key, value in settings.items() if key in reads}
+    one = {"budget": 1, "rounds": 1}
+    return {**settings_of_theta_0(config), "acquisition": chosen | one, "holdout": config.holdout}
+
+
+def read_by_descriptors(config: Config) -> set[str]:
+    """Settings of the acquisition that bear on its descriptors or on the labels that are estimated with them."""
+    label = config.acquisition.pseudo_label
+    reads = acquisition(config.acquisition.name).reads(label)
+    by_kernel = {"combine"} if "pseudo_label" in reads and PSEUDO_LABELS[label].by_kernel else set()
+    return set(reads) - (AFTER_DESCRIPTORS - by_kernel)

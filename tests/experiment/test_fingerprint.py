@@ -1,0 +1,242 @@
+"""Every setting and every input against every key: what depends on it changes, what does not depend on it stays."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fkal.config.layers import Layer, from_assignments, from_file, merged, preset
+from fkal.config.schema import Config
+from fkal.data.datasets import Dataset
+from fkal.data.images import TensorImages
+from fkal.data.splits import draw_split
+from fkal.engine.describing import DescriptorKey
+from fkal.experiment.experiment import Experiment, prepare
+from fkal.experiment.fingerprint import fingerprint, pretraining_key, split_file_name
+from fkal.experiment.versions import LABEL_REVISIONS
+
+SPLIT, WEIGHTS, ROWS, LABELS, RUN = (
+    "split",
+    "weights",
+    "descriptors",
+    "descriptors under estimated labels",
+    "fingerprint",
+)
+ALL = {SPLIT, WEIGHTS, ROWS, LABELS, RUN}
+COMPUTED = ALL - {SPLIT}
+
+# By setting: another value than the base has, and the keys that change with it. Weights are an input of descriptors.
+CHANGES = {
+    "data.name": ("mnist", ALL),
+    "data.root": ("elsewhere", set()),
+    "data.folder": ("pictures", set()),
+    "data.image_size": (10, ALL),
+    "data.validation_per_class": (29, ALL),
+    "data.mean": ([0.1], COMPUTED),
+    "data.std": ([0.9], COMPUTED),
+    "data.workers": (0, set()),
+    "bias.kind": ("long_tail", ALL),
+    "bias.ratio": (10, ALL),
+    "bias.cut": ([0, 1], ALL),
+    "bias.fractions": ({0: 0.5}, ALL),
+    "model.name": ("resnet10", COMPUTED),
+    "pretrain.task": ("none", {WEIGHTS, RUN}),
+    "pretrain.epochs": (1, {WEIGHTS, RUN}),
+    "pretrain.batch_size": (24, {WEIGHTS, RUN}),
+    "pretrain.lr": (0.04, {WEIGHTS, RUN}),
+    "pretrain.momentum": (0.4, {WEIGHTS, RUN}),
+    "pretrain.weight_decay": (0.1, {WEIGHTS, RUN}),
+    "pretrain.decay": (0.5, {WEIGHTS, RUN}),
+    "pretrain.decay_epochs": ([1], {WEIGHTS, RUN}),
+    "pretrain.warmup_epochs": (1, {WEIGHTS, RUN}),
+    "train.epochs": (1, {RUN}),
+    "train.batch_size": (24, {RUN}),
+    "train.lr": (0.04, {RUN}),
+    "train.momentum": (0.4, {RUN}),
+    "train.weight_decay": (0.1, {RUN}),
+    "train.decay": (0.5, {RUN}),
+    "train.decay_epochs": ([1], {RUN}),
+    "train.warmup_epochs": (1, {RUN}),
+    "train.start": ("theta_0", {RUN}),
+    "train.layers": ("head", {RUN}),
+    "acquisition.name": ("pcc", {LABELS, RUN}),  # which estimates no labels
+    "acquisition.budget": (19, {RUN}),
+    "acquisition.rounds": (5, {RUN}),
+    "acquisition.taps": (["conv2", "fc1"], {ROWS, LABELS, RUN}),
+    "acquisition.pseudo_label": ("predicted", {LABELS, RUN}),
+    "acquisition.combine": ("sum", {RUN}),
+    "acquisition.matching": ("coverage", {RUN}),
+    "acquisition.whitening": ("shrunk", {RUN}),
+    "acquisition.batch_size": (400, {ROWS, LABELS, RUN}),
+    "acquisition.samples": (15, set()),
+    "acquisition.ensemble": (2, set()),
+    "acquisition.view_degrees": (4.0, set()),
+    "acquisition.view_noise": (0.02, set()),
+    "vaal.iterations": (100, set()),
+    "vaal.batch_size": (24, set()),
+    "vaal.lr": (1e-3, set()),
+    "vaal.decay": (0.8, set()),
+    "vaal.decay_every": (0.05, set()),
+    "vaal.latent": (31, set()),
+    "vaal.width": (31, set()),
+    "vaal.beta": (2.0, set()),
+    "vaal.adversarial": (2.0, set()),
+    "vaal.vae_steps": (1, set()),
+    "vaal.discriminator_steps": (1, set()),
+    "protocol": ("paper", {RUN}),
+    "holdout": (5, {LABELS, RUN}),
+    "seed": (1, ALL),
+    "device": ("cuda", COMPUTED),
+    "threads": (2, COMPUTED),
+}
+WITH = {
+    "data.folder": {"data.name": "folder"},
+    "bias.kind": {"bias.ratio": 20},
+    "bias.fractions": {"bias.kind": "by_hand", "bias.ratio": 1},
+}
+"""What has to be set beside it, in the base as well where it can be."""
+
+READ_BY_OTHERS = {
+    ("pfk", "trace", "acquisition.samples", 15): {LABELS, RUN},
+    ("pfk", "trace", "acquisition.view_degrees", 4.0): {LABELS, RUN},
+    ("pfk", "trace", "acquisition.view_noise", 0.02): {LABELS, RUN},
+    ("pfk", "joint_zg", "acquisition.combine", "sum"): {LABELS, RUN},
+    ("varr", "joint", "acquisition.samples", 15): {LABELS, RUN},
+    ("varr", "joint", "acquisition.ensemble", 2): {LABELS, RUN},
+    ("varr", "joint", "acquisition.combine", "sum"): set(),
+    ("varr", "joint", "acquisition.taps", ("fc1",)): {ROWS, LABELS},
+    ("epig", "joint", "acquisition.samples", 15): {LABELS, RUN},
+    ("random", "joint", "acquisition.batch_size", 400): {ROWS, LABELS, RUN},
+    ("all", "joint", "acquisition.budget", 19): set(),
+    ("all", "joint", "acquisition.rounds", 5): set(),
+    **{("vaal", "joint", key, value): {RUN} for key, (value, _) in CHANGES.items() if key.startswith("vaal.")},
+}
+"""Settings that the base does not read or reads otherwise, by the method and the pseudo-label that do.
+
+Methods without taps never ask for descriptors: those keys may change with anything.
+"""
+
+IMAGES, THETA_0 = "one pixel", "the weights"
+INPUTS = {IMAGES: ALL, THETA_0: {ROWS, LABELS}}
+
+
+def quiet(message: str) -> None:
+    raise AssertionError(f"said {message!r}")
+
+
+def configured(**settings) -> Config:
+    values = [f"{key}={value}" for key, value in {"device": "cpu", **settings}.items()]
+    return merged([from_file(preset("digits"), "digits"), from_assignments(values)])
+
+
+def changed(config: Config, settings: dict) -> Config:
+    tree = {section: dict(value) if isinstance(value, dict) else value for section, value in config.tree.items()}
+    for key, value in settings.items():
+        section, _, name = key.partition(".")
+        if name:
+            tree[section][name] = value
+        else:
+            tree[section] = value
+    return merged([Layer("test", tree)])
+
+
+def keys(experiment: Experiment, theta_0: dict | None = None) -> dict[str, str]:
+    """What the files of this experiment are called, and what it is found by."""
+    config, split, device = experiment.config, experiment.split, experiment.device
+    chosen = config.acquisition
+    rows = DescriptorKey(split.pool, chosen.taps, chosen.batch_size, "z and g", "true", grid=1, shard=0)
+    files = experiment.descriptor_files(theta_0 or {"w": torch.zeros(2)}, makes=True)
+    return {
+        SPLIT: experiment.split_path.name,
+        WEIGHTS: pretraining_key(config, split, device),
+        ROWS: str(files.path(rows)),
+        LABELS: str(files.path(rows._replace(labels="estimated"))),
+        RUN: fingerprint(config, split, device),
+    }
+
+
+def differing(once: dict[str, str], again: dict[str, str]) -> set[str]:
+    return {name for name in once if once[name] != again[name]}
+
+
+@pytest.fixture
+def base(tmp_path) -> Experiment:
+    return prepare(configured(), tmp_path, quiet)
+
+
+def after(base: Experiment, settings: dict, out) -> Experiment:
+    """The experiment under other settings, on the same images where the setting names others than can be had here."""
+    config = changed(base.config, settings)
+    if config.device == "cuda":
+        return replace(base, config=config, device=torch.device("cuda"))
+    if config.model.name != base.config.model.name:  # whose layers have other names
+        return replace(base, config=config)
+    if config.data.name != "digits":
+        dataset = replace(base.dataset, name=config.data.name)
+        path = base.split_path.with_name(base.split_path.name.replace("digits", config.data.name))
+        split = draw_split(dataset, config.data, config.bias, config.seed)
+        return replace(base, config=config, dataset=dataset, split=split, split_path=path)
+    return prepare(config, out, quiet)
+
+
+def test_the_table_has_every_setting():
+    assert set(CHANGES) == set(Config().flat)
+
+
+@pytest.mark.parametrize("setting", list(CHANGES))
+def test_a_setting_changes_the_keys_of_what_depends_on_it_and_no_others(setting, base, tmp_path):
+    value, expected = CHANGES[setting]
+    beside = WITH.get(setting, {})
+    if setting == "data.folder":
+        base, beside = after(base, {"data.name": "folder", "data.folder": "photographs"}, tmp_path), {}
+    assert base.config.flat[setting] != value
+    assert differing(keys(base), keys(after(base, {**beside, setting: value}, tmp_path))) == expected
+
+
+@pytest.mark.parametrize("case", list(READ_BY_OTHERS), ids=lambda case: "-".join(map(str, case)))
+def test_a_setting_that_other_methods_read_changes_theirs(case, tmp_path):
+    name, pseudo_label, setting, value = case
+    chosen = {"acquisition.name": name, "acquisition.pseudo_label": pseudo_label}
+    base = prepare(configured(**chosen), tmp_path, quiet)
+    assert differing(keys(base), keys(after(base, {setting: value}, tmp_path))) == READ_BY_OTHERS[case]
+
+
+@pytest.mark.parametrize("name", list(INPUTS))
+def test_an_input_changes_the_keys_of_what_depends_on_it_and_no_others(name, base):
+    weights = torch.ones(2) if name == THETA_0 else torch.zeros(2)
+    again = base if name == THETA_0 else on(base, with_another_pixel(base.dataset))
+    assert differing(keys(base), keys(again, {"w": weights})) == INPUTS[name]
+
+
+def on(base: Experiment, dataset: Dataset) -> Experiment:
+    """The experiment on other images."""
+    split = draw_split(dataset, base.config.data, base.config.bias, base.config.seed)
+    path = base.split_path.with_name(split_file_name(base.config, dataset.digest))
+    return replace(base, dataset=dataset, split=split, split_path=path)
+
+
+def with_another_pixel(dataset: Dataset) -> Dataset:
+    train = dataset.train
+    pixels = train.pixels(torch.arange(len(train))).clone()
+    pixels[0, 0, 0, 0] += 1
+    other = TensorImages(pixels, train.labels, train.classes, mean=(0.305,), std=(0.376,))
+    return replace(dataset, train=other)
+
+
+def test_another_version_of_the_algorithm_changes_all_that_is_computed(base, monkeypatch):
+    before = keys(base)
+    monkeypatch.setattr("fkal.experiment.fingerprint.ALGO_VERSION", 99)
+    assert differing(before, keys(base)) == COMPUTED
+
+
+@pytest.mark.parametrize(("pseudo_label", "expected"), [("joint_shift", {LABELS, RUN}), ("joint", set())])
+def test_another_revision_of_a_label_changes_what_is_made_under_it(pseudo_label, expected, tmp_path, monkeypatch):
+    base = prepare(configured(**{"acquisition.pseudo_label": pseudo_label}), tmp_path, quiet)
+    before = keys(base)
+    monkeypatch.setitem(LABEL_REVISIONS, "joint_shift", 99)
+    assert differing(before, keys(base)) == expected
+
+
+def test_a_member_of_an_ensemble_has_weights_of_its_own(base):
+    names = {pretraining_key(base.config, base.split, base.device, member) for member in range(3)}
+    assert len(names) == 3
