@@ -1,3 +1,5 @@
+from importlib.metadata import EntryPoint
+
 import pytest
 import torch
 import torchvision
@@ -6,7 +8,7 @@ from torchvision.models.resnet import BasicBlock
 
 from fkal.models.dropout import MonteCarloDropout, monte_carlo_dropout
 from fkal.models.registry import build, head_name
-from fkal.models.settings import MODELS, ModelEntry, known_model
+from fkal.models.settings import MODELS, known_model
 from fkal.models.taps import tap_widths
 
 SMALL = (1, 32, 32)
@@ -109,17 +111,10 @@ def test_a_model_that_cannot_take_images_of_this_size_is_refused(name, shape):
 
 
 def test_a_model_of_another_package_is_known_by_name_and_loaded_when_it_is_built(monkeypatch):
-    loads = []
-
-    class Point:
-        name = "ours"
-
-        def load(self):
-            loads.append(self.name)
-            return ModelEntry(MODELS["lenet"].build, "ours", ("conv1",))
-
-    monkeypatch.setattr("fkal.references.entry_points", lambda group: [Point()])
+    point = EntryPoint("ours", "absent_package:entry", "fkal.models")
+    monkeypatch.setattr("fkal.references.entry_points", lambda group: [point])
     assert known_model("ours") == "ours"
-    assert not loads
+    with pytest.raises(ModuleNotFoundError, match="absent_package"):
+        build("ours", (1, 8, 8), 3)
+    monkeypatch.setattr(EntryPoint, "load", lambda self: MODELS["lenet"])
     assert build("ours", (1, 8, 8), 3)(torch.zeros(1, 1, 8, 8)).shape == (1, 3)
-    assert loads == ["ours"]
