@@ -172,10 +172,10 @@ def test_a_run_tracks_a_parent_and_a_child_an_iteration(whole):
     client, (parent,) = runs(whole["folder"], "experiment")
     assert parent.info.run_id == told["run_id"]
     assert parent.info.status == "FINISHED"
-    curve = client.get_metric_history(parent.info.run_id, "test/accuracy")
+    curve = client.get_metric_history(parent.info.run_id, "accuracy/test")
     assert [point.step for point in curve] == [20, 40, 60]
     assert [point.value for point in curve] == [r["test/accuracy"] for r in told["rounds"]]
-    _, children = runs(whole["folder"], "iteration")
+    _, children = runs(whole["folder"], "round")
     assert sorted(child.info.run_name for child in children) == [f"{told['name']}-b0{b}" for b in (1, 2, 3)]
     for child in children:
         assert child.data.params == {**parent.data.params, "b": child.data.params["b"]}
@@ -205,7 +205,7 @@ def test_asked_again_it_says_so_and_does_nothing(whole, monkeypatch):
     result = fkal("run", *QUICK, "--method", "pfk", "--json")
     assert "nothing to do" in result.stderr
     assert results(json.loads(result.stdout)) == results(whole["told"])
-    assert len(runs(whole["folder"], "iteration")[1]) == 3
+    assert len(runs(whole["folder"], "round")[1]) == 3
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, here):
@@ -256,11 +256,11 @@ def test_a_killed_run_goes_on_to_the_same_end(b, moment, whole, here, monkeypatc
     told = answer("run", *QUICK, "--method", "pfk")
     assert results(told) == results(whole["told"])
     client, parents = runs(here, "experiment")
-    _, children = runs(here, "iteration")
+    _, children = runs(here, "round")
     assert len(parents) == 1
     assert parents[0].info.status == "FINISHED"
     assert len(children) == 3
-    assert len(client.get_metric_history(parents[0].info.run_id, "test/accuracy")) == 3
+    assert len(client.get_metric_history(parents[0].info.run_id, "accuracy/test")) == 3
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
@@ -275,7 +275,7 @@ def test_a_process_that_is_killed_for_good_is_gone_on_from(after, whole, here):
     told = answer("run", *QUICK, "--method", "pfk")
     assert results(told) == results(whole["told"])
     assert len(runs(here, "experiment")[1]) == 1
-    assert len(runs(here, "iteration")[1]) == 3
+    assert len(runs(here, "round")[1]) == 3
 
 
 def test_an_interrupted_run_ends_with_130_and_no_traceback(here, monkeypatch):

@@ -41,6 +41,9 @@ def track(experiment, tiny_round, store, tmp_path):
         one = replace(
             experiment,
             name=f"tiny-ir2-{method}-s{seed}",
+            title=f"{method} s{seed} tiny ir2",
+            method_title=f"{method} tiny ir2",
+            cell=f"tiny-ir2-{method}",
             fingerprint=f"{method}{seed}",
             seed=seed,
             tags={**experiment.tags, "method": method},
@@ -182,7 +185,7 @@ def test_an_export_has_a_row_an_iteration(three):
         ["pfk_joint", 1, 6], ["pfk_joint", 2, 12], ["random", 1, 6], ["random", 2, 12]
     ]  # fmt: skip
     assert table["run_id"].tolist() == [three["pfk"]] * 2 + [three["random"]] * 2
-    assert table["test/accuracy"].tolist() == pytest.approx([0.3, 0.5] * 2)
+    assert table["accuracy/test"].tolist() == pytest.approx([0.3, 0.5] * 2)
     assert table["train.lr"].tolist() == [0.1] * 4
     assert table["acquisition.taps"].tolist() == ['["conv1","fc1"]'] * 4
     assert table["iteration_run_id"].nunique() == 4

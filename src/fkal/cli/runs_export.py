@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fkal.atomic_files import write_whole
 from fkal.cli.progress import say
 from fkal.config.schema import ConfigError
+from fkal.tracking.metrics import stored_metrics
 from fkal.tracking.query import FoundRun, Wanted, found, iterations, opened
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> "pd.DataFrame
         raise ConfigError(
             f"none of these {len(runs)} experiments has finished an iteration; there is nothing to export"
         )
-    names = sorted({name for _, child in told for name in child.data.metrics} - {"labels_used"})
+    names = sorted({name for _, child in told for name in stored_metrics(child.data.metrics)} - {"labels_used"})
     keys = sorted({key for _, child in told for key in child.data.params} - {*KEPT, "b"})
     columns = [*KEPT, "iteration_run_id", "b", "labels_used", *names, *keys]
     frame = pd.DataFrame([_row(run, child) for run, child in told], columns=columns)
@@ -60,7 +61,7 @@ def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> "pd.DataFrame
 
 
 def _row(run: FoundRun, child: "Run") -> dict[str, Any]:
-    metrics, params = dict(child.data.metrics), child.data.params
+    metrics, params = stored_metrics(child.data.metrics), child.data.params
     fields = run._asdict()
     return {
         **params,

@@ -29,6 +29,7 @@ from fkal.engine.metering import Meter, Progress
 from fkal.engine.pretraining import pretrain
 from fkal.engine.rounds import Round
 from fkal.experiment.checks import configured, refuse_infeasible
+from fkal.experiment.command import command_of
 from fkal.experiment.descriptor_cache import KeptDescriptors
 from fkal.experiment.fingerprint import (
     about_descriptors,
@@ -37,9 +38,14 @@ from fkal.experiment.fingerprint import (
     bias_name,
     cell_name,
     experiment_name,
+    experiment_title,
     fingerprint,
+    method_digest,
     method_name,
+    method_title,
     pretraining_key,
+    read_params,
+    round_title,
     split_key,
 )
 from fkal.experiment.shared_files import Say, checksum, shared_tensors, written_split
@@ -85,6 +91,18 @@ class Experiment:
         return experiment_name(self.config)
 
     @property
+    def title(self) -> str:
+        return experiment_title(self.config)
+
+    @property
+    def method_title(self) -> str:
+        return method_title(self.config)
+
+    @property
+    def method_digest(self) -> str:
+        return method_digest(self.config)
+
+    @property
     def seed(self) -> int:
         return self.config.seed
 
@@ -108,6 +126,16 @@ class Experiment:
     @property
     def params(self) -> dict[str, Any]:
         return self.config.flat
+
+    @property
+    def read_params(self) -> dict[str, Any]:
+        return read_params(self.config)
+
+    def command(self, seeds: Sequence[int]) -> str:
+        return command_of(self.config, seeds)
+
+    def round_title(self, b: int) -> str:
+        return round_title(self.config, b)
 
     @property
     def tags(self) -> dict[str, str]:

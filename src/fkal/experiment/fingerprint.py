@@ -64,6 +64,27 @@ def experiment_name(config: Config) -> str:
     return f"{cell_name(config)}-s{config.seed}"
 
 
+def method_title(config: Config) -> str:
+    """`pfk_joint mnist ir100`, as MLflow shows the seeds of a cell together: what tells methods apart comes first."""
+    return " ".join([method_name(config), *_title_words(config)])
+
+
+def experiment_title(config: Config) -> str:
+    """`pfk_joint s0 mnist ir100`, as MLflow shows an experiment."""
+    return " ".join([method_name(config), f"s{config.seed}", *_title_words(config)])
+
+
+def round_title(config: Config, b: int) -> str:
+    """`pfk_joint s0 round 3`, as MLflow shows a round."""
+    return f"{method_name(config)} s{config.seed} round {b}"
+
+
+def _title_words(config: Config) -> list[str]:
+    paper = ["paper_protocol"] if config.protocol == "paper" else []
+    held_out = [f"holdout{config.holdout}"] if config.holdout else []
+    return [config.data.name, bias_name(config.bias), *paper, *held_out]
+
+
 METHOD_SETTINGS = frozenset(
     {
         "combine",
@@ -118,6 +139,22 @@ def settings_read(config: Config) -> dict[str, Any]:
     return {k: v for k, v in _read(config, config.tree).items() if k not in ("seed", "device")}
 
 
+def read_params(config: Config) -> dict[str, Any]:
+    """Dotted keys and values of the settings that the experiment reads, for a tracking store."""
+    unread = _unread(config)
+    ignores_vaal = "vaal" not in _method_reads(config)
+    return {
+        key: value
+        for key, value in config.flat.items()
+        if key not in {f"acquisition.{name}" for name in unread} and not (ignores_vaal and key.startswith("vaal."))
+    }
+
+
+def method_digest(config: Config) -> str:
+    """Digest of the settings that all seeds of a method share; where its images lie is not one of them."""
+    return digest_of({**settings_read(config), "data": about_data(config.tree)})
+
+
 def settings_of_theta_0(config: Config) -> dict[str, Any]:
     """The settings that pretrained weights are made of, with those of the split, whatever the seed and device."""
     ignored = PRETRAINING_IGNORES - {"bias"} | {"seed", "device"}
@@ -131,12 +168,19 @@ def settings_of_split(config: Config) -> dict[str, Any]:
 
 def _read(config: Config, tree: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration's tree without the settings that its method does not read."""
-    chosen = config.acquisition
-    entry = acquisition(chosen.name)
-    reads = entry.reads(chosen.pseudo_label)
-    unread = METHOD_SETTINGS - reads | ({"budget", "rounds"} if entry.whole_pool else set())
+    unread, reads = _unread(config), _method_reads(config)
     left = {k: v for k, v in _as_before(tree["acquisition"]).items() if k not in unread}
     return {k: v for k, v in {**tree, "acquisition": left}.items() if k != "vaal" or "vaal" in reads}
+
+
+def _method_reads(config: Config) -> frozenset[str]:
+    return frozenset(acquisition(config.acquisition.name).reads(config.acquisition.pseudo_label))
+
+
+def _unread(config: Config) -> frozenset[str]:
+    """Settings of the acquisition that its method does not read."""
+    whole_pool = {"budget", "rounds"} if acquisition(config.acquisition.name).whole_pool else set[str]()
+    return METHOD_SETTINGS - _method_reads(config) | whole_pool
 
 
 def _as_before(acquisition: Mapping[str, Any]) -> dict[str, Any]:

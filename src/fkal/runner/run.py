@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from statistics import mean
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 from rich.console import Console
@@ -25,8 +25,11 @@ from fkal.results.outcome import Group, Outcome, by_cell, group_of
 from fkal.runner.executors import side_by_side, spread
 from fkal.runner.prepare import refuse_unusable
 from fkal.runner.single import run_one
-from fkal.tracking.store import prepare_store, tracking_uri
+from fkal.tracking.store import StoreError, prepare_store, tracking_uri
 from fkal.tracking.ui import ui_command
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
@@ -54,13 +57,14 @@ def run(
     if dry_run:
         _show_plan(planned, out, as_json)
         return []
-    prepare_store(tracking_uri(tracking, Path.cwd()))
+    client = prepare_store(tracking_uri(tracking, Path.cwd()))
     outcomes: dict[int, Outcome] = {}
     failures: dict[int, str] = {}
     with closing(_ended(planned, out, tracking, jobs)) as ended:
         for place, result in ended:
             if isinstance(result, Outcome):
                 outcomes[place] = result
+                put_under_method(client, result.run_id)
                 continue
             if len(planned) == 1 or is_wrong(result):
                 raise result
@@ -74,6 +78,18 @@ def run(
             + "\n".join(failures[place] for place in sorted(failures))
         )
     return [outcomes[place] for place in sorted(outcomes)]
+
+
+def put_under_method(client: "MlflowClient", run_id: str) -> None:
+    """The run of the experiment's method is made again; where the store fails, it says so, and the results are kept."""
+    from mlflow.exceptions import MlflowException
+
+    from fkal.tracking.method_run import remake_method_run
+
+    try:
+        remake_method_run(client, run_id)
+    except (MlflowException, StoreError) as error:
+        say(f"MLflow has no mean over the seeds of run {run_id} ({error}); the same command tries again")
 
 
 class _Plan(NamedTuple):

@@ -103,6 +103,33 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
     return str(found.experiment_id)
 
 
+@contextmanager
+def only_writer(uri: str) -> Iterator[None]:
+    """Holds the store's lock: of processes that ask for it one at a time goes on. A server has no lock to hold.
+
+    Raises StoreError if another process keeps it for too long.
+    """
+    if uri.startswith(SQLITE):
+        lock = FileLock(f"{database_path(uri)}.lock", timeout=CREATION_SECONDS)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StoreError(f"{lock.lock_file} is held by another process; end it and start this again") from None
+        try:
+            yield
+        finally:
+            lock.release()
+        return
+    import sqlalchemy
+
+    alone = _reached_alone(uri) if urlsplit(uri).scheme.partition("+")[0] in DATABASES else nullcontext()
+    try:
+        with alone:
+            yield
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise StoreError(f"the MLflow store {_without_password(uri)} cannot be used ({_first_line(error)})") from error
+
+
 def artifact_location(uri: str, dataset: str) -> str | None:
     """Beside a sqlite file, in the working directory for other databases; a server has its own."""
     if uri.startswith(SQLITE):
