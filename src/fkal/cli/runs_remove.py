@@ -11,6 +11,7 @@ from fkal.cli.progress import say
 from fkal.cli.runs_table import run_table
 from fkal.config.schema import ConfigError
 from fkal.results.checkpoint import StateDirectory
+from fkal.tracking.method_run import remake_method_run
 from fkal.tracking.query import FoundRun, Wanted, all_runs, found, iterations, named, opened
 
 
@@ -38,6 +39,8 @@ def remove(
                 client.delete_run(child.info.run_id)
             client.delete_run(run.run_id)
             typer.echo(f"removed {run.run_id} {run.name}")
+        for run in runs:  # the means are those of the seeds that are left
+            remake_method_run(client, run.run_id)
         for state in states if with_state else ():
             state.remove()
     _say_what_is_left(runs, states, client.tracking_uri, with_state)

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from fkal.config.schema import Config, ConfigError, Layer, from_file, merged, method_layer, presets
+from fkal.config.schema import Config, ConfigError, Layer, from_file, merged, method_layer, presets, short_method_name
 from fkal.experiment.fingerprint import method_name, read_params
 
 SEEDS_OPTION = " --seeds "
@@ -24,7 +24,7 @@ def command_of(config: Config, seeds: Sequence[int]) -> str:
         return f"fkal run --params params.yaml{SEEDS_OPTION}{seeds_text(seeds)}"
     theirs, ours = base.flat, read_params(config)
     changed = {key: value for key, value in ours.items() if key not in PLACES and theirs.get(key) != value}
-    words = ["fkal", "run", "--preset", config.data.name, "--method", method_name(config)]
+    words = ["fkal", "run", "--preset", config.data.name, "--method", short_method_name(method_name(config))]
     for key, value in changed.items():
         words += ["--set", f"{key}={_yaml_text(value)}"]
     return f"{shlex.join(words)}{SEEDS_OPTION}{seeds_text(seeds)}"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fkal.acquisition import AcquisitionConfig, acquisition
-from fkal.config.schema import HEAD_ONLY, RANDOM_THETA_0, WHITEN, Config, about_data, digest_of
+from fkal.config.schema import HEAD_ONLY, RANDOM_THETA_0, WHITEN, Config, about_data, digest_of, short_method_name
 from fkal.core.pseudo_labels import PSEUDO_LABELS
 from fkal.data.config import BiasConfig
 from fkal.data.digest import bytes_digest
@@ -66,17 +66,21 @@ def experiment_name(config: Config) -> str:
 
 def method_title(config: Config) -> str:
     """`pfk_joint mnist ir100`, as MLflow shows the seeds of a cell together: what tells methods apart comes first."""
-    return " ".join([method_name(config), *_title_words(config)])
+    return " ".join([_method_word(config), *_title_words(config)])
 
 
 def experiment_title(config: Config) -> str:
     """`pfk_joint s0 mnist ir100`, as MLflow shows an experiment."""
-    return " ".join([method_name(config), f"s{config.seed}", *_title_words(config)])
+    return " ".join([_method_word(config), f"s{config.seed}", *_title_words(config)])
 
 
 def round_title(config: Config, b: int) -> str:
     """`pfk_joint s0 round 3`, as MLflow shows a round."""
-    return f"{method_name(config)} s{config.seed} round {b}"
+    return f"{_method_word(config)} s{config.seed} round {b}"
+
+
+def _method_word(config: Config) -> str:
+    return short_method_name(method_name(config))
 
 
 def _title_words(config: Config) -> list[str]:

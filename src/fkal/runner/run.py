@@ -160,7 +160,7 @@ def _show(outcomes: Sequence[Outcome], out: Path, *, as_json: bool, draws: bool)
         console.print(accuracy_table(group, members))
     for figure in figures:
         typer.echo(f"curve: {figure} (numbers beside it as .csv)")
-    typer.echo(f"look at the runs: {command}")
+    typer.echo(f"compare the methods in MLflow: {command}")
 
 
 def all_labels(group: Group, outcomes: Sequence[Outcome]) -> float | None:

@@ -28,7 +28,8 @@ MEMBERS = "fkal.members"
 """Digest of the runs that a method's run is the mean of."""
 SHARED_TAGS = ("fkal.dataset", "fkal.bias", "fkal.method", "fkal.model", "fkal.protocol", "fkal.algorithm", "fkal.cell")
 CURVES = tuple(dict.fromkeys(stored_name(name) for name in PARENT_METRICS))
-OF_A_SEED = ("seed", "device")
+OF_A_SEED = ("seed", "device", "data.root", "data.workers")
+"""Params that a method has not: they are one seed's or one machine's."""
 SETTINGS = "params.yaml"
 PAGE = 500
 
@@ -111,16 +112,18 @@ def _write(client: MlflowClient, ledger: Ledger, members: Sequence[Member]) -> N
     with tempfile.TemporaryDirectory() as folder:
         _write_files(client, Path(folder), members, first)
         client.log_artifacts(ledger.run_id, folder)
+    points = [*_mean_points(members), *_summary_points(members)]
     note = method_note(
         first[METHOD_TITLE],
         seeds,
-        len(members),
         ledger.run_id,
+        {point.key: point.value for point in points},
+        labels=max(point.step for point in points),
         protocol=first["fkal.protocol"],
         command=f"{first[COMMAND].rpartition(SEEDS_OPTION)[0]}{SEEDS_OPTION}{seeds}",
     )
     ledger.write(
-        [*_mean_points(members), *_summary_points(members)],
+        points,
         params={**_common_params(members), "seeds": seeds},
         tags={NOTE: note},
     )

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -48,7 +49,7 @@ def log_model(
     Raises NotTraceable.
     """
     logged = client.create_logged_model(
-        run.info.experiment_id, name=MODEL_NAME, source_run_id=run.info.run_id, params=dict(params)
+        run.info.experiment_id, name=model_name(run.info.run_name), source_run_id=run.info.run_id, params=dict(params)
     )
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -76,6 +77,11 @@ def _link_metrics(client: MlflowClient, run_id: str, model_id: str, dataset: Dat
         Metric(m.key, m.value, m.timestamp, m.step, model_id, dataset.name, dataset.digest, run_id) for m in shown
     ]
     client.log_batch(run_id, metrics, synchronous=True)
+
+
+def model_name(title: str) -> str:
+    """What MLflow's page of models calls it; few characters are allowed."""
+    return re.sub(r"[^\w+-]+", "-", title)
 
 
 def save_model(path: Path, meta: Model, model: nn.Module, weights: Mapping[str, Tensor], examples: Tensor) -> None:

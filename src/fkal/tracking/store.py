@@ -25,6 +25,8 @@ CREATION_SECONDS = 120.0
 CREATION_LOCK = 0x666B616C
 """PostgreSQL's advisory locks have numbers: "fkal"."""
 REACH_SECONDS = 5
+TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag of an experiment by which MLflow's page opens at runs and models instead of at prompts and agents."""
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 
@@ -89,7 +91,7 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location(client.tracking_uri, dataset))
+            return client.create_experiment(name, artifact_location(client.tracking_uri, dataset), TRAINING)
         except MlflowException as error:
             if error.error_code != ALREADY_EXISTS:
                 raise

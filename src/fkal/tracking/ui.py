@@ -1,18 +1,163 @@
-"""The command that opens the MLflow UI on a store."""
+"""MLflow's page on a store: the server that shows it, and the addresses at which it compares methods."""
 
+import json
+import os
 import shlex
+import signal
+import socket
+import subprocess
 import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, urlencode
+
+from fkal.config.schema import ConfigError
+from fkal.tracking.store import SERVERS, tracking_uri
+from fkal.tracking.tags import KIND
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SERVER_ENVIRONMENT = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its job processes take 1.7 GB and serve nothing here
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+START_SECONDS = 120.0
+STOP_SECONDS = 10.0
+POLL_SECONDS = 0.2
+MOST_COMPARED = 20
+LOG_LINES = 5
+
+
+BEST_FIRST = urlencode(
+    {
+        "workflowType": "machine_learning",
+        "searchFilter": f'tags.`{KIND}` = "method"',
+        "orderByKey": "metrics.`accuracy/test`",
+        "orderByAsc": "false",
+    },
+    quote_via=quote,
+)
+"""What MLflow's page is asked for: the runs of methods alone, the most accurate first."""
+
+
+class Comparison(NamedTuple):
+    """One dataset's methods: the path of their charts, and of their settings side by side."""
+
+    experiment: str
+    methods: int
+    charts: str
+    compare: str
 
 
 def ui_command(uri: str) -> str:
-    """For a database on this machine; a server's own address is its UI.
-
-    The server's job processes, which take 1.7 GB and serve nothing here, are left out.
-    """
+    """What opens the page on a store: of a server its address, else `fkal ui`."""
     if uri.startswith("http"):
         return uri
-    mlflow = Path(sys.executable).with_name("mlflow")
-    return (
-        f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {shlex.quote(str(mlflow))} ui --backend-store-uri {shlex.quote(uri)}"
-    )
+    return "fkal ui" if uri == tracking_uri(None, Path.cwd()) else f"fkal ui --tracking-uri {shlex.quote(uri)}"
+
+
+def is_server(uri: str) -> bool:
+    """Whether something serves the page at this address already."""
+    return uri.startswith(SERVERS)
+
+
+def comparisons(client: "MlflowClient") -> list[Comparison]:
+    """One for each dataset that has a method's run; the one that was worked on last comes first."""
+    found = []
+    for experiment in client.search_experiments(filter_string="name LIKE 'fkal/%'"):
+        place = experiment.experiment_id
+        query, order = f"tags.`{KIND}` = 'method'", ["attributes.start_time DESC"]
+        runs = client.search_runs([place], query, max_results=MOST_COMPARED, order_by=order)
+        if runs:
+            found.append((runs[0].info.start_time, place, experiment.name, [run.info.run_id for run in runs]))
+    return [
+        Comparison(
+            experiment=name,
+            methods=len(ids),
+            charts=f"/#/experiments/{place}/runs?{BEST_FIRST}&compareRunsMode=CHART",
+            compare=f"/#/compare-runs?runs={_list(ids)}&experiments={_list([place])}",
+        )
+        for _, place, name, ids in sorted(found, reverse=True)
+    ]
+
+
+def _list(ids: Sequence[str]) -> str:
+    return quote(json.dumps(ids, separators=(",", ":")), safe=",")
+
+
+@contextmanager
+def serving(uri: str, *, host: str, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """MLflow's server on a store; it answers when this yields, and it is gone when this ends.
+
+    Raises ConfigError for a port that is taken, RuntimeError with the server's last words if it does not come up.
+    """
+    _refuse_taken(host, port)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(
+            command, stdout=log, stderr=log, env=_environment(), start_new_session=True, stdin=subprocess.DEVNULL
+        )
+        try:
+            _wait(server, f"{address(host, port)}/health", log)
+            yield server
+        finally:
+            _stop(server)
+
+
+def address(host: str, port: int) -> str:
+    """Where a browser on this machine finds it."""
+    name = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
+def _environment() -> dict[str, str]:
+
+    return {**os.environ, **SERVER_ENVIRONMENT}
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with closing(socket.socket(family)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"--host {host} --port {port}: cannot be listened on ({error.strerror}); "
+                f"give another port, say --port {port + 1}"
+            ) from None
+
+
+def _wait(server: "subprocess.Popen[bytes]", health: str, log: IO[bytes]) -> None:
+    last = time.monotonic() + START_SECONDS
+    while not _answers(health):
+        if server.poll() is not None or time.monotonic() > last:
+            log.seek(0)
+            said = log.read().decode(errors="replace").strip().splitlines()[-LOG_LINES:]
+            raise RuntimeError(f"MLflow's server did not start: {' / '.join(said) or 'it said nothing'}")
+        time.sleep(POLL_SECONDS)
+
+
+def _answers(health: str) -> bool:
+    try:
+        with urllib.request.urlopen(health, timeout=POLL_SECONDS * 10):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _stop(server: "subprocess.Popen[bytes]") -> None:
+    """It and the processes that it started: they are one session."""
+
+    for end in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(server.pid, end)
+            server.wait(STOP_SECONDS)
