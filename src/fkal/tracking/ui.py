@@ -29,6 +29,8 @@ SERVER_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERY_ADDRESS = ("0.0.0.0", "::")
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.2
@@ -103,24 +105,52 @@ def serving(uri: str, *, host: str, port: int) -> Iterator["subprocess.Popen[byt
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(
-            command, stdout=log, stderr=log, env=_environment(), start_new_session=True, stdin=subprocess.DEVNULL
+            command,
+            stdout=log,
+            stderr=log,
+            env=_environment(host, port),
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
         )
         try:
-            _wait(server, f"{address(host, port)}/health", log)
+            near = "127.0.0.1" if host in EVERY_ADDRESS else host
+            _wait(server, f"{address(near, port)}/health", log)
             yield server
         finally:
             _stop(server)
 
 
 def address(host: str, port: int) -> str:
-    """Where a browser on this machine finds it."""
-    name = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    """Where a browser finds it; of a server on every address, by the machine's own name."""
+    return f"http://{_with_port(names_of(host)[0], port)}"
 
 
-def _environment() -> dict[str, str]:
+def names_of(host: str) -> list[str]:
+    """By which names a browser may ask for it."""
+    if host not in EVERY_ADDRESS:
+        return [host]
+    name = socket.gethostname()
+    try:
+        addresses = [str(info[4][0]) for info in socket.getaddrinfo(name, None)]
+    except OSError:  # the machine does not know its own name
+        addresses = []
+    return list(dict.fromkeys([name, socket.getfqdn(), *addresses]))
 
-    return {**os.environ, **SERVER_ENVIRONMENT}
+
+def _environment(host: str, port: int) -> dict[str, str]:
+    """MLflow refuses a browser that asks by a name it does not know; what the user has set for that is kept."""
+    if host in LOOPBACK:
+        return {**os.environ, **SERVER_ENVIRONMENT}
+    known = [_with_port(name, port) for name in names_of(host)]
+    named = {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(["localhost:*", "127.0.0.1:*", *known]),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{each}" for each in known),
+    }
+    return {**named, **os.environ, **SERVER_ENVIRONMENT}
+
+
+def _with_port(name: str, port: int) -> str:
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def _refuse_taken(host: str, port: int) -> None:
