@@ -319,6 +319,40 @@ def test_the_paper_protocol_is_marked(open_run, client, experiment, tiny_round, 
     assert "epoch chosen on the TEST set (authors' rule)" in titles[0]
 
 
+def test_a_description_says_what_a_run_is_with_its_curve_and_its_command(open_run, client, experiment, tiny_round):
+    with open_run() as run:
+        begun = client.get_run(run.run_id).data.tags["mlflow.note.content"]
+        run.log(tiny_round(experiment, 1))
+        run.log(tiny_round(experiment, 2))
+        run.finish(model=False)
+    assert "**pfk_joint s0 tiny ir2**: at work." in begun and "curve.png" not in begun
+    note = client.get_run(run.run_id).data.tags["mlflow.note.content"]
+    assert "**pfk_joint s0 tiny ir2**: 50.0 % test accuracy with 12 labels." in note
+    assert f"(get-artifact?path=curve.png&run_uuid={run.run_id})" in note
+    assert "| 6 | 30.0 |" in note and "| 12 | 50.0 |" in note
+    assert "fkal run --preset tiny --method pfk_joint --seeds 0" in note
+    child = runs(client, "round")[1]
+    of_round = child.data.tags["mlflow.note.content"]
+    assert "**Round 2 of 3** of pfk_joint s0 tiny ir2: 6 images were picked and labeled, 12 by now" in of_round
+    assert f"(get-artifact?path=selected.png&run_uuid={child.info.run_id})" in of_round
+
+
+def test_the_model_has_the_last_accuracies_the_summary_and_the_dataset_they_are_measured_on(
+    open_run, client, experiment, tiny_round
+):
+    with open_run() as run:
+        run.log(tiny_round(experiment, 1))
+        run.finish()
+    tracked = client.get_run(run.run_id)
+    (output,) = tracked.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert model.name == "pfk_joint-s0-tiny-ir2"
+    shown = {name: v for name, v in tracked.data.metrics.items() if name.startswith(("accuracy/", "summary/"))}
+    assert {metric.key: metric.value for metric in model.metrics} == shown
+    assert {metric.dataset_name for metric in model.metrics} == {"tiny/test"}
+    assert set(points(client, run.run_id).values()) == {1}
+
+
 def test_the_model_can_be_loaded_and_is_the_last_iterations(
     open_run, client, store, experiment, tiny_round, monkeypatch
 ):

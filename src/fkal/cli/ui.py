@@ -31,7 +31,8 @@ def ui(
 ) -> None:
     """Open the runs in MLflow's page: one line per method, the mean over its seeds.
 
-    The server runs until Ctrl-C. Through SSH, forward the port first: ssh -L 5000:127.0.0.1:5000 HOST.
+    Clear the search box there to see the seeds below each method, and below them the rounds. The server runs until
+    Ctrl-C. Through SSH, forward the port first: ssh -L 5000:127.0.0.1:5000 HOST.
     """
     with answered(debug):
         _serve(tracking_uri, host=host, port=port, opens=not no_browser)
