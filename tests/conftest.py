@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+import fkal.tracking  # noqa: F401  MLflow reads its settings when it is imported, which tests do
 from fkal.data.config import BiasConfig, DataConfig
 from fkal.data.datasets import Dataset
 from fkal.data.images import TensorImages

@@ -477,7 +477,8 @@ def report(
 RunName = Annotated[
     str,
     typer.Argument(
-        help="Name of a finished experiment, or the beginning of its fingerprint; in a store, of its run's id."
+        help="A finished experiment: its name (mnist-ir100-random-s0), the name that MLflow shows "
+        "('random s0 mnist ir100'), or the beginning of its fingerprint; in a store, of its run's id."
     ),
 ]
 KeptOut = Annotated[Path | None, typer.Option(help="Folder of what `fkal run` left. [default: runs]")]
