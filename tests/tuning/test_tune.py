@@ -96,7 +96,7 @@ def test_a_study_is_tracked_and_its_best_values_are_kept(here):
     assert sorted((run.data.params["seed"], run.data.params["b"]) for run in own) == [
         (seed, b) for seed in "01" for b in "12"
     ]
-    assert all("holdout/accuracy" in run.data.metrics for run in own)
+    assert all("accuracy/holdout" in run.data.metrics for run in own)
 
     file = read_tuned(Path(told["tuned"]))
     assert file.study.value == told["best"]["values"][0] and not file.study.applied and not told["applied"]
@@ -330,7 +330,7 @@ def test_an_empty_set_of_taps_is_drawn_anew_and_does_not_count(here):
 @pytest.mark.parametrize("objective", ["final", "minority"])
 def test_a_final_accuracy_is_maximised_on_held_out_images(here, objective):
     told = tuned("--trials", "2", "--method", "random", "--seeds", "0-1", "--objective", objective)
-    name = {"final": "holdout/accuracy", "minority": "holdout/minority_accuracy"}[objective]
+    name = {"final": "accuracy/holdout", "minority": "accuracy/holdout_rare"}[objective]
     client, tracked = runs("trial")
     for trial in (each for each in told["trials"] if each["state"] == "complete"):
         (run,) = (each for each in tracked if each.info.run_id == trial["run_id"])
