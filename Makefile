@@ -22,7 +22,7 @@ demo: install
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@echo
 	@echo "figures and tables: report/   tables: $(BIN)/dvc metrics show   again: make demo runs what has changed"
-	@echo "the runs: MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db"
+	@echo "compare the methods in MLflow: $(BIN)/fkal ui"
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks

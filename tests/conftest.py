@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ class StandIn:
     split: Split
     dataset: Dataset = field(default_factory=tiny_dataset)
     name: str = "tiny-ir2-pfk_joint-s0"
+    title: str = "pfk_joint s0 tiny ir2"
+    method_title: str = "pfk_joint tiny ir2"
+    method_digest: str = "fedcba9876543210"
     cell: str = "tiny-ir2-pfk_joint"
     fingerprint: str = "0123456789abcdef0123456789abcdef"
     seed: int = 0
@@ -60,6 +63,16 @@ class StandIn:
     model: nn.Module = field(default_factory=lambda: LeNet(1, 8, 8, 3))
     rounds: int = 3
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def read_params(self) -> Mapping[str, Any]:
+        return self.params
+
+    def command(self, seeds: Sequence[int]) -> str:
+        return f"fkal run --preset tiny --method {self.tags['method']} --seeds {','.join(map(str, seeds))}"
+
+    def round_title(self, b: int) -> str:
+        return f"{self.tags['method']} s{self.seed} round {b}"
 
 
 def make_stand_in(folder: Path, **changes: Any) -> StandIn:

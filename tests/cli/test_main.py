@@ -172,16 +172,39 @@ def test_a_run_tracks_a_parent_and_a_child_an_iteration(whole):
     client, (parent,) = runs(whole["folder"], "experiment")
     assert parent.info.run_id == told["run_id"]
     assert parent.info.status == "FINISHED"
-    curve = client.get_metric_history(parent.info.run_id, "test/accuracy")
+    curve = client.get_metric_history(parent.info.run_id, "accuracy/test")
     assert [point.step for point in curve] == [20, 40, 60]
     assert [point.value for point in curve] == [r["test/accuracy"] for r in told["rounds"]]
-    _, children = runs(whole["folder"], "iteration")
-    assert sorted(child.info.run_name for child in children) == [f"{told['name']}-b0{b}" for b in (1, 2, 3)]
+    _, children = runs(whole["folder"], "round")
+    assert sorted(child.info.run_name for child in children) == [f"pfk_joint s0 round {b}" for b in (1, 2, 3)]
     for child in children:
         assert child.data.params == {**parent.data.params, "b": child.data.params["b"]}
         path = client.download_artifacts(child.info.run_id, "selected.parquet", str(whole["folder"]))
         b = int(child.data.params["b"])
         assert pd.read_parquet(path)["index"].tolist() == told["rounds"][b - 1]["selected"]
+
+
+def test_a_method_has_a_run_above_those_of_its_seeds(whole, here):
+    told = answer("run", *QUICK, "--method", "random,pfk", "--seeds", "0-1")["experiments"]
+    client, methods = runs(here, "method")
+    assert sorted(run.info.run_name for run in methods) == ["pfk_joint digits ir20", "random digits ir20"]
+    for method in methods:
+        own = [each for each in told if each["name"].rpartition("-s")[0] == method.data.tags["fkal.name"]]
+        below = {client.get_run(each["run_id"]).data.tags["mlflow.parentRunId"] for each in own}
+        assert below == {method.info.run_id}
+        curve = {m.step: m.value for m in client.get_metric_history(method.info.run_id, "accuracy/test")}
+        for i, labels in enumerate((20, 40, 60)):
+            assert curve[labels] == pytest.approx(sum(each["rounds"][i]["test/accuracy"] for each in own) / 2)
+        assert f"--method {method.data.params['method']} " in method.data.tags["mlflow.note.content"]
+
+
+def test_params_are_those_that_the_method_reads(here):
+    answer("run", *QUICK, "--method", "random")
+    _, (seed,) = runs(here, "experiment")
+    _, (method,) = runs(here, "method")
+    assert "acquisition.budget" in seed.data.params and "seed" in seed.data.params
+    assert not {"acquisition.taps", "acquisition.pseudo_label", "vaal.latent"} & set(seed.data.params)
+    assert "seed" not in method.data.params and set(method.data.params) - {"seeds"} <= set(seed.data.params)
 
 
 def test_the_tracked_params_file_runs_the_same_experiment_again(whole, here):
@@ -205,7 +228,7 @@ def test_asked_again_it_says_so_and_does_nothing(whole, monkeypatch):
     result = fkal("run", *QUICK, "--method", "pfk", "--json")
     assert "nothing to do" in result.stderr
     assert results(json.loads(result.stdout)) == results(whole["told"])
-    assert len(runs(whole["folder"], "iteration")[1]) == 3
+    assert len(runs(whole["folder"], "round")[1]) == 3
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, here):
@@ -217,7 +240,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, here):
     assert "pfk_joint" in table
     assert "random" in table
     assert "±" in table
-    assert "mlflow ui" in table
+    assert "compare the methods in MLflow: fkal ui" in table.splitlines()
     (figure,) = told["figures"]
     numbers = pd.read_csv(Path(figure).with_suffix(".csv"))
     assert numbers.groupby(["method", "seed"]).size().tolist() == [3] * 4
@@ -256,11 +279,11 @@ def test_a_killed_run_goes_on_to_the_same_end(b, moment, whole, here, monkeypatc
     told = answer("run", *QUICK, "--method", "pfk")
     assert results(told) == results(whole["told"])
     client, parents = runs(here, "experiment")
-    _, children = runs(here, "iteration")
+    _, children = runs(here, "round")
     assert len(parents) == 1
     assert parents[0].info.status == "FINISHED"
     assert len(children) == 3
-    assert len(client.get_metric_history(parents[0].info.run_id, "test/accuracy")) == 3
+    assert len(client.get_metric_history(parents[0].info.run_id, "accuracy/test")) == 3
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
@@ -275,7 +298,7 @@ def test_a_process_that_is_killed_for_good_is_gone_on_from(after, whole, here):
     told = answer("run", *QUICK, "--method", "pfk")
     assert results(told) == results(whole["told"])
     assert len(runs(here, "experiment")[1]) == 1
-    assert len(runs(here, "iteration")[1]) == 3
+    assert len(runs(here, "round")[1]) == 3
 
 
 def test_an_interrupted_run_ends_with_130_and_no_traceback(here, monkeypatch):
@@ -411,8 +434,9 @@ def test_the_command_for_the_ui_can_be_pasted(here, monkeypatch):
     folder = here / "a b#c"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    command = answer("run", *QUICK, "--method", "random")["ui"]
-    assert shlex.split(command)[-1] == f"sqlite:///{folder / 'mlflow.db'}"
+    assert answer("run", *QUICK, "--method", "random")["ui"] == "fkal ui"
+    command = answer("run", *QUICK, "--method", "random", "--tracking-uri", "sqlite:///other.db")["ui"]
+    assert shlex.split(command) == ["fkal", "ui", "--tracking-uri", f"sqlite:///{folder / 'other.db'}"]
 
 
 def test_a_missing_params_file_ends_with_4_and_says_what_to_do(here):

@@ -2,6 +2,8 @@
 
 import io
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from fkal.config.schema import digest_of
 from fkal.results.checkpoint import StateDirectory
 from fkal.tracking import query as found_runs
 from fkal.tracking.experiment_run import TrackedRun
+from fkal.tracking.method_run import remake_method_run
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1
@@ -42,6 +45,9 @@ def track(experiment, tiny_round, store, tmp_path):
         one = replace(
             experiment,
             name=f"tiny-ir2-{method}-s{seed}",
+            title=f"{method} s{seed} tiny ir2",
+            method_title=f"{method} tiny ir2",
+            cell=f"tiny-ir2-{method}",
             fingerprint=digest_of([method, seed]),
             seed=seed,
             tags={**experiment.tags, "method": method},
@@ -109,6 +115,43 @@ def test_a_superseded_run_is_listed_on_request_alone(here, track):
     assert "superseded" in fkal("--all").stdout
     fkal("rm", "tiny-ir2-random-s0", "--yes")
     assert listed("--all") == [old]
+
+
+def test_a_run_is_named_as_the_command_line_or_as_mlflow_calls_it(three):
+    told = json.loads(fkal("--method", "random", "--json").stdout)["runs"][0]
+    assert (told["name"], told["title"]) == ("tiny-ir2-random-s0", "random s0 tiny ir2")
+    fkal("rm", "random s0 tiny ir2", "--yes")
+    assert listed() == [three["begun"], three["pfk"]]
+    assert "removed" in fkal("rm", "tiny-ir2-pfk_joint-s0", "--yes").stdout
+
+
+def test_a_store_of_an_earlier_version_is_read(here, store, track):
+    """Its runs have the command line's name, and accuracies by the names of a Round."""
+    run_id, client = track("random", 0), MlflowClient(store)
+    children = client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    client.update_run(run_id, name="tiny-ir2-random-s0")
+    client.delete_tag(run_id, "fkal.name")
+    with closing(sqlite3.connect(here / "mlflow.db")) as database:
+        for table in ("metrics", "latest_metrics"):
+            database.execute(f"UPDATE {table} SET key = 'test/accuracy' WHERE key = 'accuracy/test'")
+        database.commit()
+    (told,) = json.loads(fkal("--json").stdout)["runs"]
+    assert (told["name"], told["labels_used"]) == ("tiny-ir2-random-s0", 12)
+    assert told["accuracy"] == pytest.approx(0.5)
+    fkal("export", "out.csv")
+    assert "test/accuracy" in client.get_run(children[0].info.run_id).data.metrics
+    assert pd.read_csv("out.csv")["accuracy/test"].tolist() == pytest.approx([0.3, 0.5])
+
+
+def test_what_is_removed_has_no_part_in_its_methods_mean(here, store, track):
+    first, second = (track("random", seed, accuracy=0.25 * (1 + seed)) for seed in (0, 1))
+    client = MlflowClient(store)
+    remake_method_run(client, first)
+    fkal("rm", second, "--yes")
+    (method,) = client.search_runs(["1"], "tags.`fkal.kind` = 'method'")
+    assert method.data.metrics["accuracy/test"] == 0.25
+    fkal("rm", first, "--yes")
+    assert client.search_runs(["1"], "tags.`fkal.kind` = 'method'") == []
 
 
 def test_to_read_makes_no_store(here):
@@ -220,7 +263,7 @@ def test_an_export_has_a_row_an_iteration(three):
         ["pfk_joint", 1, 6], ["pfk_joint", 2, 12], ["random", 1, 6], ["random", 2, 12]
     ]  # fmt: skip
     assert table["run_id"].tolist() == [three["pfk"]] * 2 + [three["random"]] * 2
-    assert table["test/accuracy"].tolist() == pytest.approx([0.3, 0.5] * 2)
+    assert table["accuracy/test"].tolist() == pytest.approx([0.3, 0.5] * 2)
     assert table["train.lr"].tolist() == [0.1] * 4
     assert table["acquisition.taps"].tolist() == ['["conv1","fc1"]'] * 4
     assert table["iteration_run_id"].nunique() == 4

@@ -53,6 +53,7 @@ def test_show_prints_the_curve_and_a_row_an_iteration(scratch, rounds):
         before = r["labeled_counts"]
         assert [str(r["b"]), *map(str, picked_now)] in lines
     assert ["all", *map(str, rounds["digits-ir20-pfk_joint-s1"][-1]["labeled_counts"])] in lines
+    assert told("show", "pfk_joint s1 digits ir20", "--out", str(scratch)) == text
 
 
 def test_compare_prints_what_differs_and_which_images_both_picked(scratch, rounds):

@@ -82,10 +82,14 @@ def the_state(project: Path) -> StateDirectory:
     return StateDirectory(project / "runs", about["fingerprint"])
 
 
-def the_run():
-    client = MlflowClient(tracking_uri=f"sqlite:///{Path.cwd()}/mlflow.db")
+def the_runs(kind: str, store: str = "mlflow.db"):
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path.cwd()}/{store}")
     (experiment,) = [each for each in client.search_experiments() if each.name.startswith("fkal/")]
-    (run,) = client.search_runs([experiment.experiment_id], "tags.`fkal.kind` = 'experiment'")
+    return list(client.search_runs([experiment.experiment_id], f"tags.`fkal.kind` = '{kind}'"))
+
+
+def the_run():
+    (run,) = the_runs("experiment")
     return run
 
 
@@ -154,6 +158,48 @@ def test_a_synced_run_names_who_made_it_and_measures_no_machine(pulled):
     assert told == {"git_commit": "f00", "device": "cuda (Big)", "version": "0.0.1"}
     assert not [name for name in run.data.metrics if name.startswith("system/")]
     assert json.loads((the_state(pulled).path / "about.json").read_text())["made_with"]["device"] == "cuda (Big)"
+
+
+def test_sync_tracks_what_fkal_run_left_where_the_store_is_lost(pulled):
+    write_params(pulled)
+    fkal("run", "--method", "random", "--seeds", "0-1")
+    shutil.rmtree("data")
+    told = fkal("sync", "--tracking-uri", "sqlite:///new.db").stdout
+    assert "2 of 2 experiments that `fkal run` left under runs are tracked" in told
+    before, runs = the_runs("experiment"), the_runs("experiment", "new.db")
+    figures = [{run.info.run_name: run.data.metrics["accuracy/test"] for run in some} for some in (before, runs)]
+    assert figures[0] == figures[1] and len(runs) == 2
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len(the_runs("round", "new.db")) == 6
+    (method,) = the_runs("method", "new.db")
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {method.info.run_id}
+
+
+def test_sync_tracks_an_unfinished_experiment_as_far_as_it_is(pulled):
+    write_params(pulled)
+    shutil.rmtree("data")
+    fkal("run")
+    (state,) = Path("runs/state").iterdir()
+    for path in state.glob("round-03.*"):
+        path.unlink()
+    new = ("--tracking-uri", "sqlite:///new.db")
+    assert "2 of 3 rounds are finished; `fkal run` goes on with it" in fkal("sync", *new).stderr
+    (run,) = the_runs("experiment", "new.db")
+    assert (run.info.status, len(the_runs("round", "new.db"))) == ("KILLED", 2)
+    assert the_runs("method", "new.db") == []
+    fkal("run", *new)
+    assert [each.info.run_id for each in the_runs("experiment", "new.db")] == [run.info.run_id]
+    assert len(the_runs("round", "new.db")) == 3
+
+
+def test_sync_leaves_out_a_state_that_says_not_what_it_is(pulled):
+    write_params(pulled)
+    shutil.rmtree("data")
+    fkal("run")
+    (state,) = Path("runs/state").iterdir()
+    (state / "about.json").unlink()
+    result = fkal("sync", code=3)
+    assert "0 of 1 experiments" in result.stdout and "has no about.json" in result.stderr
 
 
 def test_sync_counts_what_it_leaves_out(pulled):

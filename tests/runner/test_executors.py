@@ -59,7 +59,7 @@ def test_side_by_side_gives_what_one_after_another_gives(here, monkeypatch):
     assert len(found) == 2
     for parent in found:
         assert parent.info.status == "FINISHED"
-        steps = [m.step for m in client.get_metric_history(parent.info.run_id, "test/accuracy")]
+        steps = [m.step for m in client.get_metric_history(parent.info.run_id, "accuracy/test")]
         assert steps == [20, 40]
         children = client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
         assert sorted(child.data.params["b"] for child in children) == ["1", "2"]
@@ -122,7 +122,7 @@ def test_an_interrupt_ends_the_workers_and_the_same_command_goes_on(started, her
     assert all(path.read_bytes() == content for path, content in kept.items())
     client, found = parents(here)
     assert [parent.info.status for parent in found] == ["FINISHED"] * 2
-    assert all(len(client.get_metric_history(p.info.run_id, "test/accuracy")) == 12 for p in found)
+    assert all(len(client.get_metric_history(p.info.run_id, "accuracy/test")) == 12 for p in found)
 
 
 def test_workers_whose_command_was_killed_end_themselves(started, here):

@@ -55,20 +55,20 @@ def test_a_whole_experiment_is_a_parent_and_a_child_an_iteration(open_run, clien
         run.finish(model=False)
 
     (parent,) = runs(client, "experiment")
-    children = runs(client, "iteration")
+    children = runs(client, "round")
     assert parent.info.status == "FINISHED"
-    assert parent.info.run_name == "tiny-ir2-pfk_joint-s0"
-    assert [c.info.run_name for c in children] == [f"tiny-ir2-pfk_joint-s0-b0{b}" for b in (1, 2, 3)]
+    assert parent.info.run_name == "pfk_joint s0 tiny ir2"
+    assert parent.data.tags["fkal.name"] == "tiny-ir2-pfk_joint-s0"
+    assert [c.info.run_name for c in children] == [f"pfk_joint s0 round {b}" for b in (1, 2, 3)]
     assert {c.info.status for c in children} == {"FINISHED"}
     assert {c.data.tags["mlflow.parentRunId"] for c in children} == {parent.info.run_id}
-    curve = [(m.step, m.value) for m in client.get_metric_history(parent.info.run_id, "test/accuracy")]
+    curve = [(m.step, m.value) for m in client.get_metric_history(parent.info.run_id, "accuracy/test")]
     assert curve == [(6 * b, tiny_round(experiment, b).metrics["test/accuracy"]) for b in (1, 2, 3)]
     assert parent.data.metrics["summary/aubc"] == pytest.approx(0.5)
     assert parent.data.metrics["summary/final_accuracy"] == pytest.approx(0.7)
     assert not {"summary/labels_to_90pct", "summary/energy_wh"} & set(parent.data.metrics)
     assert parent.data.tags["fkal.method"] == "pfk_joint"
     assert parent.data.tags["fkal.split_digest"] == experiment.split.digest
-    assert "mlflow.note.content" not in parent.data.tags
     assert parent.data.params["train.nesterov"] == "true"
     assert said == []
 
@@ -76,7 +76,7 @@ def test_a_whole_experiment_is_a_parent_and_a_child_an_iteration(open_run, clien
 def test_a_child_has_the_costs_of_its_iteration(open_run, client, experiment, tiny_round):
     with open_run() as run:
         run.log(tiny_round(experiment, 2))
-    (child,) = runs(client, "iteration")
+    (child,) = runs(client, "round")
     assert child.data.params["b"] == "2"
     assert child.data.params["train.lr"] == "0.1"
     metrics = child.data.metrics
@@ -95,7 +95,7 @@ def test_the_selection_can_be_read_again(open_run, client, experiment, tiny_roun
     finished = tiny_round(experiment, 1)
     with open_run() as run:
         run.log(finished)
-    (child,) = runs(client, "iteration")
+    (child,) = runs(client, "round")
     table = pd.read_parquet(artifact(client, child, "selected.parquet"))
     chosen = finished.selection
     assert table["pick"].tolist() == [1, 2, 3, 4, 5, 6]
@@ -119,7 +119,7 @@ def test_what_a_method_does_not_know_is_missing_in_the_table(open_run, client, e
     bare = replace(finished.selection, ranks=None, scores=None, matches=None, pseudo_labels=None)
     with open_run() as run:
         run.log(replace(finished, selection=bare))
-    table = pd.read_parquet(artifact(client, runs(client, "iteration")[0], "selected.parquet"))
+    table = pd.read_parquet(artifact(client, runs(client, "round")[0], "selected.parquet"))
     assert table[["rank", "score", "matched_validation_index", "pseudo_label"]].isna().all().all()
     assert len(table) == 6
 
@@ -153,7 +153,7 @@ def test_a_killed_run_is_found_again_and_nothing_is_logged_twice(open_run, clien
         second.finish(model=False)
 
     assert [p.info.run_id for p in runs(client, "experiment")] == [parent.info.run_id] == [second.run_id]
-    children = runs(client, "iteration")
+    children = runs(client, "round")
     assert len(children) == 3
     for run in (parent, *children):
         assert set(points(client, run.info.run_id).values()) == {1}
@@ -166,8 +166,8 @@ def test_a_kill_between_state_and_store_is_made_good(open_run, client, experimen
     with open_run() as second:  # iteration 2 is on disk only
         second.replay([tiny_round(experiment, b) for b in (1, 2)])
     (parent,) = runs(client, "experiment")
-    assert points(client, parent.info.run_id)["test/accuracy", 12] == 1
-    assert len(runs(client, "iteration")) == 2
+    assert points(client, parent.info.run_id)["accuracy/test", 12] == 1
+    assert len(runs(client, "round")) == 2
 
 
 @pytest.mark.parametrize("killed_at", ["log_artifacts", "log_batch", "set_terminated"])
@@ -185,12 +185,12 @@ def test_a_child_that_a_kill_left_half_logged_is_completed(
         patch.setattr(MlflowClient, killed_at, kill)
         with pytest.raises(Killed):
             first.log(tiny_round(experiment, 1))
-    (half,) = runs(client, "iteration")
+    (half,) = runs(client, "round")
     assert half.info.status == "RUNNING"
 
     with open_run() as second:
         second.replay([tiny_round(experiment, 1)])
-    (child,) = runs(client, "iteration")
+    (child,) = runs(client, "round")
     assert child.info.run_id == half.info.run_id
     assert child.info.status == "FINISHED"
     assert child.data.params["b"] == "1"
@@ -230,7 +230,7 @@ def test_a_run_that_is_gone_is_replayed_into_a_new_one(
     assert run.run_id in said[0]
     found = MlflowClient(uri)
     assert set(points(found, new.run_id).values()) == {1}
-    parents = {child.data.tags["mlflow.parentRunId"] for child in runs(found, "iteration")}
+    parents = {child.data.tags["mlflow.parentRunId"] for child in runs(found, "round")}
     assert new.run_id in parents
 
 
@@ -254,12 +254,12 @@ def test_an_iteration_that_came_out_otherwise_gets_a_run_of_its_own(open_run, cl
         again.log(other)
         again.finish(model=False)
     assert "came out otherwise" in said[0]
-    assert client.get_run(run.run_id).data.metrics["test/accuracy"] == pytest.approx(0.5)
+    assert client.get_run(run.run_id).data.metrics["accuracy/test"] == pytest.approx(0.5)
     assert client.get_run(run.run_id).data.tags["fkal.superseded_key"] == experiment.fingerprint
     new = client.get_run(again.run_id)
     assert again.run_id != run.run_id
-    assert new.data.metrics["test/accuracy"] == 0.25
-    assert points(client, again.run_id)["test/accuracy", 6] == 1
+    assert new.data.metrics["accuracy/test"] == 0.25
+    assert points(client, again.run_id)["accuracy/test", 6] == 1
     with open_run() as third:
         assert third.run_id == again.run_id
 
@@ -319,6 +319,40 @@ def test_the_paper_protocol_is_marked(open_run, client, experiment, tiny_round, 
     assert "epoch chosen on the TEST set (authors' rule)" in titles[0]
 
 
+def test_a_description_says_what_a_run_is_with_its_curve_and_its_command(open_run, client, experiment, tiny_round):
+    with open_run() as run:
+        begun = client.get_run(run.run_id).data.tags["mlflow.note.content"]
+        run.log(tiny_round(experiment, 1))
+        run.log(tiny_round(experiment, 2))
+        run.finish(model=False)
+    assert "**pfk_joint s0 tiny ir2**: at work." in begun and "curve.png" not in begun
+    note = client.get_run(run.run_id).data.tags["mlflow.note.content"]
+    assert "**pfk_joint s0 tiny ir2**: 50.0 % test accuracy with 12 labels." in note
+    assert f"(get-artifact?path=curve.png&run_uuid={run.run_id})" in note
+    assert "| 6 | 30.0 |" in note and "| 12 | 50.0 |" in note
+    assert "fkal run --preset tiny --method pfk_joint --seeds 0" in note
+    child = runs(client, "round")[1]
+    of_round = child.data.tags["mlflow.note.content"]
+    assert "**Round 2 of 3** of pfk_joint s0 tiny ir2: 6 images were picked and labeled, 12 by now" in of_round
+    assert f"(get-artifact?path=selected.png&run_uuid={child.info.run_id})" in of_round
+
+
+def test_the_model_has_the_last_accuracies_the_summary_and_the_dataset_they_are_measured_on(
+    open_run, client, experiment, tiny_round
+):
+    with open_run() as run:
+        run.log(tiny_round(experiment, 1))
+        run.finish()
+    tracked = client.get_run(run.run_id)
+    (output,) = tracked.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert model.name == "pfk_joint-s0-tiny-ir2"
+    shown = {name: v for name, v in tracked.data.metrics.items() if name.startswith(("accuracy/", "summary/"))}
+    assert {metric.key: metric.value for metric in model.metrics} == shown
+    assert {metric.dataset_name for metric in model.metrics} == {"tiny/test"}
+    assert set(points(client, run.run_id).values()) == {1}
+
+
 def test_the_model_can_be_loaded_and_is_the_last_iterations(
     open_run, client, store, experiment, tiny_round, monkeypatch
 ):
@@ -363,7 +397,7 @@ def test_many_metrics_and_long_params_fit(open_run, client, experiment, tiny_rou
     wide = {f"data.key{i}": i for i in range(250)} | {"data.long": "x" * 9000}
     with open_run(replace(experiment, params=wide)) as run:
         run.log(finished)
-    (child,) = runs(client, "iteration")
+    (child,) = runs(client, "round")
     assert len(client.get_metric_history(child.info.run_id, "train/loss")) == 2500
     assert set(child.data.params) == {*wide, "b", "method", "bias"}
     assert child.data.params["data.long"].endswith("x ... (cut; 9000 characters in all)")

@@ -140,7 +140,7 @@ def test_two_processes_write_to_one_server_at_once(server, tmp_path, monkeypatch
         (experiment,) = json.loads(out)["experiments"]
         parent = client.get_run(experiment["run_id"])
         assert parent.info.status == "FINISHED"
-        curve = [(m.step, m.value) for m in client.get_metric_history(parent.info.run_id, "test/accuracy")]
+        curve = [(m.step, m.value) for m in client.get_metric_history(parent.info.run_id, "accuracy/test")]
         assert curve == [(r["labels_used"], r["test/accuracy"]) for r in experiment["rounds"]]
         children = client.search_runs([place.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
         assert sorted(child.data.params["b"] for child in children) == ["1", "2"]

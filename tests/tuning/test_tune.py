@@ -92,12 +92,12 @@ def test_a_study_is_tracked_and_its_best_values_are_kept(here):
     assert first.data.params["sampled.train.batch_size"] == "20" and first.data.params["data.name"] == "digits"
     assert [m.step for m in client.get_metric_history(first.info.run_id, "objective/aubc")] == [10, 20]
     assert first.data.metrics["final/objective/aubc"] == pytest.approx(told["default"]["values"][0])
-    _, iterations = runs("iteration")
+    _, iterations = runs("round")
     own = [run for run in iterations if run.data.tags["mlflow.parentRunId"] == first.info.run_id]
     assert sorted((run.data.params["seed"], run.data.params["b"]) for run in own) == [
         (seed, b) for seed in "01" for b in "12"
     ]
-    assert all("holdout/accuracy" in run.data.metrics for run in own)
+    assert all("accuracy/holdout" in run.data.metrics for run in own)
 
     file = read_tuned(Path(told["tuned"]))
     assert file.study.value == told["best"]["values"][0] and not file.study.applied and not told["applied"]
@@ -331,11 +331,11 @@ def test_an_empty_set_of_taps_is_drawn_anew_and_does_not_count(here):
 @pytest.mark.parametrize("objective", ["final", "minority"])
 def test_a_final_accuracy_is_maximised_on_held_out_images(here, objective):
     told = tuned("--trials", "2", "--method", "random", "--seeds", "0-1", "--objective", objective)
-    name = {"final": "holdout/accuracy", "minority": "holdout/minority_accuracy"}[objective]
+    name = {"final": "accuracy/holdout", "minority": "accuracy/holdout_rare"}[objective]
     client, tracked = runs("trial")
     for trial in (each for each in told["trials"] if each["state"] == "complete"):
         (run,) = (each for each in tracked if each.info.run_id == trial["run_id"])
-        _, iterations = runs("iteration")
+        _, iterations = runs("round")
         last = [
             each.data.metrics[name]
             for each in iterations
@@ -356,7 +356,7 @@ def test_seeds_of_a_hopeless_trial_are_pruned_together(here):
     told = json.loads(fkal("tune", *options, "--json").stdout)
     pruned = [trial for trial in told["trials"] if trial["state"] == "pruned"]
     assert pruned
-    _, iterations = runs("iteration")
+    _, iterations = runs("round")
     for trial in pruned:
         own = [each.data.params for each in iterations if each.data.tags["mlflow.parentRunId"] == trial["run_id"]]
         done = [(each["seed"], each["b"]) for each in own]

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fkal.cli import runs as runs_cli
+from fkal.cli import ui as ui_cli
 from fkal.cli.exclusive import refuse_beside_apply, refuse_beside_plan
 from fkal.cli.exit import answered
 from fkal.cli.terminal import echo, prepare_streams
@@ -25,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(runs_cli.app, name="runs")
+app.command(epilog=ui_cli.EPILOG)(ui_cli.ui)
 
 Preset = Annotated[
     str | None, typer.Option(help="Packaged settings: digits, mnist, cifar10, svhn, tinyimagenet, imagenet.")
@@ -426,7 +428,7 @@ def plan_(
         planning.plan(params, root, out)
 
 
-@app.command(epilog="Example:\n\n    dvc pull && fkal sync")
+@app.command(epilog="Examples:\n\n    dvc pull && fkal sync\n\n    fkal sync --out runs")
 def sync(
     root: Root = Path("data"),
     out: Out = Path("runs"),
@@ -434,14 +436,15 @@ def sync(
     tracking_uri: Tracking = None,
     debug: Debug = False,
 ) -> None:
-    """Bring the tracking store up to what the pipeline published: after `dvc pull`, or a hit in DVC's cache.
+    """Bring the tracking store up to what the pipeline published and to what `fkal run` left under --out.
 
-    Nothing is computed. What cannot be brought up is told, and the exit code is 3.
+    After `dvc pull`, a hit in DVC's cache, or the loss of the store. Nothing is computed. What cannot be brought up is
+    reported, and the exit code is 3.
     """
     with answered(debug):
-        from fkal.pipeline import stages
+        from fkal.pipeline import sync as syncing
 
-        stages.sync(root, out, tracking_uri, data_root)
+        syncing.sync(root, out, tracking_uri, data_root)
 
 
 @app.command(
@@ -487,7 +490,8 @@ def report(
 RunName = Annotated[
     str,
     typer.Argument(
-        help="Name of a finished experiment, or the beginning of its fingerprint; in a store, of its run's id."
+        help="A finished experiment: its name (mnist-ir100-random-s0), the name that MLflow shows "
+        "('random s0 mnist ir100'), or the beginning of its fingerprint; in a store, of its run's id."
     ),
 ]
 KeptOut = Annotated[Path | None, typer.Option(help="Folder of what `fkal run` left. [default: runs]")]

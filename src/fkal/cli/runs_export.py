@@ -11,6 +11,7 @@ from fkal.cli.usage import path_problem
 from fkal.config.schema import ConfigError
 from fkal.errors import shortened
 from fkal.results.csv_files import csv_text
+from fkal.tracking.metrics import stored_metrics
 from fkal.tracking.query import FoundRun, Wanted, found, iterations, opened
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> "pd.DataFrame
         raise ConfigError(
             f"none of these {len(runs)} experiments has finished an iteration; there is nothing to export"
         )
-    names = sorted({name for _, child in told for name in child.data.metrics} - {"labels_used"})
+    names = sorted({name for _, child in told for name in stored_metrics(child.data.metrics)} - {"labels_used"})
     keys = sorted({key for _, child in told for key in child.data.params} - {*KEPT, "b"})
     columns = [*KEPT, "iteration_run_id", "b", "labels_used", *names, *keys]
     frame = pd.DataFrame([_row(run, child) for run, child in told], columns=columns)
@@ -62,7 +63,7 @@ def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> "pd.DataFrame
 
 
 def _row(run: FoundRun, child: "Run") -> dict[str, Any]:
-    metrics, params = dict(child.data.metrics), child.data.params
+    metrics, params = stored_metrics(child.data.metrics), child.data.params
     fields = run._asdict()
     return {
         **params,

@@ -9,6 +9,7 @@ from fkal.cli.terminal import confirm, console, echo, say
 from fkal.config.schema import ConfigError
 from fkal.identifiers import UnsafeName, fingerprint
 from fkal.results.checkpoint import StateDirectory
+from fkal.tracking.method_run import remake_method_run
 from fkal.tracking.query import FoundRun, Wanted, all_runs, found, iterations, named, opened
 from fkal.tracking.ui import store_argument, ui_hint
 
@@ -37,6 +38,8 @@ def remove(
                 client.delete_run(child.info.run_id)
             client.delete_run(run.run_id)
             echo(f"removed {run.run_id} {run.name}")
+        for run in runs:  # the means are those of the seeds that are left
+            remake_method_run(client, run.run_id)
         for state in states if with_state else ():
             state.remove()
     _say_what_is_left(runs, states, client.tracking_uri, with_state)

@@ -160,7 +160,7 @@ def _one_split(a: Finished, b: Finished) -> bool:
 
 
 def _named(text: str, known: Sequence[Finished]) -> Finished:
-    same = [each for each in known if each.outcome.name == text]
+    same = [each for each in known if text in (each.outcome.name, each.outcome.title)]
     matches = same or [each for each in known if text and each.outcome.fingerprint.startswith(text)]
     if not matches:
         names = sorted({each.outcome.name for each in known})

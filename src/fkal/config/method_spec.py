@@ -52,6 +52,15 @@ def method_layer(spec: str) -> Layer:
     return Layer(f"--method {spec}", values)
 
 
+def short_method_name(spec: str) -> str:
+    """`fisher_coverage` of `pfk_joint_shift_grid:coverage`: the name of its own that a method has, else the spec."""
+    for name, long in METHOD_ALIASES.items():
+        rest = spec.removeprefix(long)
+        if rest != spec and (not rest or rest[0] in ":@"):
+            return name + rest
+    return spec
+
+
 def _marked(spec: str, mark: str) -> dict[str, Any]:
     """The settings that one mark of a method's short name stands for."""
     count = COUNT.fullmatch(mark)

@@ -27,6 +27,7 @@ from fkal.engine.pretraining import pretrain
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
 from fkal.experiment.checks import refuse_infeasible
+from fkal.experiment.command import command_of
 from fkal.experiment.descriptor_cache import DescriptorFiles
 from fkal.experiment.device import deterministic, device_named, set_threads
 from fkal.experiment.fingerprint import (
@@ -36,7 +37,19 @@ from fkal.experiment.fingerprint import (
     pretraining_key,
     split_file_name,
 )
-from fkal.experiment.names import algorithm, bias_name, cell_name, ensemble_size, experiment_name, method_name
+from fkal.experiment.names import (
+    algorithm,
+    bias_name,
+    cell_name,
+    ensemble_size,
+    experiment_name,
+    experiment_title,
+    method_digest,
+    method_name,
+    method_title,
+    read_params,
+    round_title,
+)
 from fkal.experiment.shared_files import checksum, ensure_split, shared_tensors
 from fkal.folders import below
 from fkal.models.ensemble import Ensemble, members_of
@@ -83,6 +96,18 @@ class Experiment:
         return experiment_name(self.config)
 
     @property
+    def title(self) -> str:
+        return experiment_title(self.config)
+
+    @property
+    def method_title(self) -> str:
+        return method_title(self.config)
+
+    @property
+    def method_digest(self) -> str:
+        return method_digest(self.config)
+
+    @property
     def seed(self) -> int:
         return self.config.seed
 
@@ -106,6 +131,16 @@ class Experiment:
     @property
     def params(self) -> dict[str, Any]:
         return self.config.flat
+
+    @property
+    def read_params(self) -> dict[str, Any]:
+        return read_params(self.config)
+
+    def command(self, seeds: Sequence[int]) -> str:
+        return command_of(self.config, seeds)
+
+    def round_title(self, b: int) -> str:
+        return round_title(self.config, b)
 
     @property
     def tags(self) -> dict[str, str]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from fkal.acquisition.registry import acquisition
 from fkal.acquisition.settings import AcquisitionConfig
-from fkal.config.method_spec import HEAD_ONLY, RANDOM_THETA_0, WHITEN
-from fkal.config.schema import Config, digest_of
+from fkal.config.method_spec import HEAD_ONLY, RANDOM_THETA_0, WHITEN, short_method_name
+from fkal.config.schema import Config, about_data, digest_of
 from fkal.core.labels import PSEUDO_LABELS
 from fkal.data.settings import BiasConfig
 from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS
@@ -69,6 +69,31 @@ def ensemble_size(config: Config) -> int:
     return chosen.ensemble if "ensemble" in acquisition(chosen.name).reads(chosen.pseudo_label) else 1
 
 
+def method_title(config: Config) -> str:
+    """`pfk_joint mnist ir100`, as MLflow shows the seeds of a cell together: what tells methods apart comes first."""
+    return " ".join([_method_word(config), *_title_words(config)])
+
+
+def experiment_title(config: Config) -> str:
+    """`pfk_joint s0 mnist ir100`, as MLflow shows an experiment."""
+    return " ".join([_method_word(config), f"s{config.seed}", *_title_words(config)])
+
+
+def round_title(config: Config, b: int) -> str:
+    """`pfk_joint s0 round 3`, as MLflow shows a round."""
+    return f"{_method_word(config)} s{config.seed} round {b}"
+
+
+def _method_word(config: Config) -> str:
+    return short_method_name(method_name(config))
+
+
+def _title_words(config: Config) -> list[str]:
+    paper = ["paper_protocol"] if config.protocol == "paper" else []
+    held_out = [f"holdout{config.holdout}"] if config.holdout else []
+    return [config.data.name, bias_name(config.bias), *paper, *held_out]
+
+
 METHOD_SETTINGS = frozenset(
     {
         "combine",
@@ -115,6 +140,22 @@ def settings_read(config: Config) -> dict[str, Any]:
     return {k: v for k, v in tree_read(config, config.tree).items() if k not in ("seed", "device")}
 
 
+def read_params(config: Config) -> dict[str, Any]:
+    """Dotted keys and values of the settings that the experiment reads, for a tracking store."""
+    unread = _unread(config)
+    ignores_vaal = "vaal" not in _method_reads(config)
+    return {
+        key: value
+        for key, value in config.flat.items()
+        if key not in {f"acquisition.{name}" for name in unread} and not (ignores_vaal and key.startswith("vaal."))
+    }
+
+
+def method_digest(config: Config) -> str:
+    """Digest of the settings that all seeds of a method share; where its images lie is not one of them."""
+    return digest_of({**settings_read(config), "data": about_data(config.tree)})
+
+
 def settings_of_theta_0(config: Config) -> dict[str, Any]:
     """The settings that pretrained weights are made of, with those of the split, whatever the seed and device."""
     ignored = PRETRAINING_IGNORES - {"bias"} | {"seed", "device"}
@@ -128,12 +169,19 @@ def settings_of_split(config: Config) -> dict[str, Any]:
 
 def tree_read(config: Config, tree: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration's tree without the settings that its method does not read."""
-    chosen = config.acquisition
-    entry = acquisition(chosen.name)
-    reads = entry.reads(chosen.pseudo_label)
-    unread = METHOD_SETTINGS - reads | ({"budget", "rounds"} if entry.whole_pool else set())
+    unread, reads = _unread(config), _method_reads(config)
     left = {k: v for k, v in without_later_defaults(tree["acquisition"]).items() if k not in unread}
     return {k: v for k, v in {**tree, "acquisition": left}.items() if k != "vaal" or "vaal" in reads}
+
+
+def _method_reads(config: Config) -> frozenset[str]:
+    return frozenset(acquisition(config.acquisition.name).reads(config.acquisition.pseudo_label))
+
+
+def _unread(config: Config) -> frozenset[str]:
+    """Settings of the acquisition that its method does not read."""
+    whole_pool = {"budget", "rounds"} if acquisition(config.acquisition.name).whole_pool else set[str]()
+    return METHOD_SETTINGS - _method_reads(config) | whole_pool
 
 
 def without_later_defaults(acquisition: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,16 +1,9 @@
 """The pipeline's stages: each does what its plan file says, in the scratch folder, and publishes what is whole."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from fkal.cli.exit import MissingRuns, SomeFailed
-from fkal.cli.terminal import echo, say
-from fkal.config.layers import Layer, merged
-from fkal.config.schema import ConfigError
-from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
-from fkal.experiment.experiment import prepare
-from fkal.identifiers import UnsafeName
+from fkal.cli.terminal import say
 from fkal.pipeline.plan import Planned, planned, planned_methods
 from fkal.pipeline.publish import (
     CURVES,
@@ -20,23 +13,15 @@ from fkal.pipeline.publish import (
     PRETRAINED,
     SPLITS,
     TIMINGS,
-    Published,
     cell_file,
     publish_cell,
     publish_files,
-    published_folders,
-    read_published,
     refuse_foreign,
     remove_published,
 )
-from fkal.pipeline.restore import adopt, adopt_experiment
-from fkal.results.checkpoint import StateDirectory, StateInUse
-from fkal.results.manifest import read_about
+from fkal.pipeline.restore import adopt
 from fkal.runner import prepare as preparing
 from fkal.runner import run as running
-from fkal.tracking.store import tracking_uri
-
-DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)
 
 
 def split(plan: Path, out: Path) -> None:
@@ -86,52 +71,3 @@ def experiment(plan: Path, out: Path, tracking: str | None, jobs: int) -> None:
     adopt(work.root, out, say)
     outcomes = running.run(work.configs, out=out, tracking=tracking, jobs=jobs, draws=False)
     publish_cell(outcomes, work.cell, work.root, out, data=work.data)
-
-
-def sync(root: Path, out: Path, tracking: str | None, data_root: Path | None = None) -> None:
-    """Bring the scratch folder and the tracking store up to what is published; nothing is computed.
-
-    Raises MissingRuns where nothing is published, SomeFailed where experiments are left out, and MissingData where
-    no experiment's images are here.
-    """
-    tracking_uri(tracking, Path.cwd())  # an address that no store can have is refused before all else
-    left_out: dict[Path, Exception] = {}
-    folders = list(published_folders(root))
-    if not folders:
-        raise MissingRuns(f"nothing is published under {root}; run: dvc pull, or dvc repro")
-    for folder in folders:
-        try:
-            _sync(read_published(folder), root, out, tracking, data_root)
-        except (ConfigError, UnsafeName, StateInUse, *DATA_ERRORS) as error:
-            left_out[folder] = error
-    echo(f"{len(folders) - len(left_out)} of {len(folders)} experiments published under {root} are tracked")
-    missing = [error for error in left_out.values() if isinstance(error, MissingData)]
-    if missing and len(missing) == len(folders):
-        raise missing[0]
-    if left_out:
-        lines = [f"{folder}: {error}" for folder, error in left_out.items()]
-        raise SomeFailed(f"{len(left_out)} of {len(folders)} experiments are left out:\n" + "\n".join(lines))
-
-
-def _sync(one: Published, root: Path, out: Path, tracking: str | None, data_root: Path | None) -> None:
-    from fkal.tracking.experiment_run import TrackedRun
-
-    place = {} if data_root is None else {"data": {"root": str(data_root)}}
-    config = merged([Layer(str(one.folder), one.config.tree), Layer("--data-root", place)])
-    adopt_experiment(one, root, out, say)
-    ready = replace(prepare(config, out, say), fingerprint=one.fingerprint)
-    if ready.split.digest != one.split_digest:
-        raise ConfigError(
-            f"its split has the digest {one.split_digest}, and {ready.split.digest} when it is drawn from the images "
-            f"of {config.data.name} here; name the folder of the images that it was drawn from by --data-root"
-        )
-    with StateDirectory(out, one.fingerprint) as state:
-        rounds = state.rounds(say)
-        if len(rounds) < ready.rounds:
-            raise ConfigError(f"has {len(rounds)} of {ready.rounds} iterations; run: dvc repro")
-        about = read_about(state.path)
-        made_with = about.made_with if about else {}
-        with TrackedRun.open(ready, state, uri=tracking, say=say, monitor=False, made_with=made_with) as tracked:
-            tracked.replay(rounds)
-            tracked.finish()
-        state.finish()

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from statistics import mean
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import get_num_threads
 
@@ -27,10 +27,13 @@ from fkal.results.outcome import Group, Outcome, by_cell, group_of
 from fkal.runner.executors import side_by_side, spread
 from fkal.runner.prepare import refuse_unusable
 from fkal.runner.single import run_one
-from fkal.tracking.store import prepare_store, tracking_uri
+from fkal.tracking.store import StoreError, prepare_store, tracking_uri
 from fkal.tracking.ui import ui_command, ui_hint
 
 MOST_JOBS = 1024
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 def run(
@@ -56,13 +59,14 @@ def run(
     if dry_run:
         _show_plan(planned, out, as_json)
         return []
-    prepare_store(uri)
+    client = prepare_store(uri)
     outcomes: dict[int, Outcome] = {}
     failures: dict[int, str] = {}
     with closing(_ended(planned, out, tracking, jobs)) as ended:
         for place, result in ended:
             if isinstance(result, Outcome):
                 outcomes[place] = result
+                put_under_method(client, result.run_id)
                 continue
             if len(planned) == 1 or is_wrong(result):
                 raise result
@@ -76,6 +80,18 @@ def run(
             + "\n".join(failures[place] for place in sorted(failures))
         )
     return [outcomes[place] for place in sorted(outcomes)]
+
+
+def put_under_method(client: "MlflowClient", run_id: str) -> None:
+    """The run of the experiment's method is made again; where the store fails, it says so, and the results are kept."""
+    from mlflow.exceptions import MlflowException
+
+    from fkal.tracking.method_run import remake_method_run
+
+    try:
+        remake_method_run(client, run_id)
+    except (MlflowException, StoreError) as error:
+        say(f"MLflow has no mean over the seeds of run {run_id} ({error}); the same command tries again")
 
 
 class _Plan(NamedTuple):
@@ -146,7 +162,7 @@ def _show(outcomes: Sequence[Outcome], out: Path, *, as_json: bool, draws: bool)
         screen.print(accuracy_table(group, members))
     for figure in figures:
         echo(f"curve: {figure} (numbers beside it as .csv)")
-    echo(f"look at the runs: {command}{ui_hint(outcomes[0].tracking_uri)}")
+    echo(f"compare the methods in MLflow: {command}{ui_hint(outcomes[0].tracking_uri)}")
 
 
 def all_labels(group: Group, outcomes: Sequence[Outcome]) -> float | None:

@@ -31,6 +31,12 @@ def dataset_inputs(experiment: HasData) -> list[DatasetInput]:
     return [_input(experiment, part) for part in PARTS]
 
 
+def measured_dataset(experiment: HasData, measured: str) -> LoggedDataset:
+    """The part that accuracies are measured on; a holdout is drawn from the validation images."""
+    part = "validation" if measured == "holdout" else "test"
+    return _input(experiment, part).dataset
+
+
 def _input(experiment: HasData, part: str) -> DatasetInput:
     dataset, split = experiment.dataset, experiment.split
     images = dataset.test if part == "test" else dataset.train

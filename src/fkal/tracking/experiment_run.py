@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import yaml
 from mlflow import MlflowClient
@@ -22,7 +22,8 @@ from fkal.results.checkpoint import StateDirectory
 from fkal.results.csv_files import csv_bytes
 from fkal.results.curves import REACHED, area_under_budget_curve, curve_frame, labels_to_reach
 from fkal.tracking.artifacts import write_round_files
-from fkal.tracking.dataset_inputs import dataset_inputs
+from fkal.tracking.dataset_inputs import dataset_inputs, measured_dataset
+from fkal.tracking.descriptions import CURVE, Described, experiment_note, round_note
 from fkal.tracking.metrics import Point, child_points, nested, param_text, parent_points, round_digest
 from fkal.tracking.model import EXAMPLES, NotTraceable, has_model, log_model
 from fkal.tracking.run_writer import Ledger, new_run
@@ -30,6 +31,8 @@ from fkal.tracking.store import experiment_id, prepare_store, tracking_uri
 from fkal.tracking.system_metrics import ENERGY, Meters
 from fkal.tracking.tags import (
     KEY,
+    METHOD_KEY,
+    NOTE,
     PARENT,
     ROUND_DIGEST,
     SUPERSEDED,
@@ -44,17 +47,19 @@ from fkal.tracking.tags import (
 ENTERED_TWICE = ("IntegrityError", "UniqueViolation")  # as SQLite and PostgreSQL have it
 
 
-class Tracked(Compared, Protocol):
+class Tracked(Compared, Described, Protocol):
     """What tracking reads of an experiment."""
 
     @property
-    def name(self) -> str: ...
+    def params(self) -> Mapping[str, Any]: ...
     @property
     def dataset(self) -> Dataset: ...
     @property
     def split_path(self) -> Path: ...
     @property
     def model(self) -> nn.Module: ...
+
+    def round_title(self, b: int) -> str: ...
 
 
 class TrackedRun:
@@ -155,12 +160,17 @@ class TrackedRun:
         if self._is_finished and not wrote and not self._logged_some:
             return
         self._log_curve()
+        self._parent.write(tags={NOTE: self._note()})
         if model and not has_model(self._parent.run):
             self._log_model()
         if self._meters:
             self._meters.stop()
         self._client.set_terminated(self.run_id, "FINISHED")
         self._is_finished = True
+
+    def leave(self) -> None:
+        """Leaves an experiment that is not finished: its run is KILLED until someone goes on with it."""
+        self._stopped(self.run_id, KeyboardInterrupt)
 
     def _stopped(self, run_id: str, kind: type[BaseException]) -> None:
         if not self._is_finished:
@@ -192,7 +202,7 @@ class TrackedRun:
 
     def _created(self) -> Run:
         tags = parent_tags(self._experiment, self._made_with)
-        return new_run(self._client, self._experiment_id, name=self._experiment.name, tags=tags)
+        return new_run(self._client, self._experiment_id, name=self._experiment.title, tags=tags)
 
     def _take_up(self, run: Run) -> None:
         self._is_finished = run.info.status == "FINISHED"
@@ -204,8 +214,11 @@ class TrackedRun:
         if run.info.status not in ("RUNNING", "FINISHED"):
             self._client.update_run(self.run_id, status="RUNNING")
         if not self._is_finished:
-            tags = parent_tags(self._experiment, self._made_with)
+            tags = {**parent_tags(self._experiment, self._made_with), NOTE: self._note()}
             self._parent.write(params=compared_params(self._experiment), tags=tags)
+        if METHOD_KEY not in run.data.tags:  # a run of an earlier version
+            self._client.update_run(self.run_id, name=self._experiment.title)
+            self._parent.write(tags={**parent_tags(self._experiment, self._made_with), NOTE: self._note()})
         self._state.remember(self.run_id)
 
     def _found_children(self) -> dict[str, Ledger]:
@@ -232,21 +245,22 @@ class TrackedRun:
     def _new_child(self, finished: Round, digest: str) -> Ledger:
         tags = child_tags(self._experiment, finished.b, parent=self.run_id, digest=digest, made_with=self._made_with)
         began = int((time.time() - sum(finished.seconds.values())) * 1000)
-        name = self._child_name(finished.b)
+        name = self._experiment.round_title(finished.b)
         run = new_run(self._client, self._experiment_id, name=name, tags=tags, start_time=began)
         self._state.remember(self.run_id, {finished.b: run.info.run_id})
         return Ledger(self._client, run)
 
-    def _child_name(self, b: int) -> str:
-        return f"{self._experiment.name}-b{b:02d}"
+    def _note(self) -> str:
+        return experiment_note(self._experiment, self._experiment.seed, self.run_id, self._rounds)
 
     def _complete_child(self, child: Ledger, finished: Round, figures: Mapping[str, float]) -> None:
-        title = f"{self._child_name(finished.b)}, {finished.labels_used} labels used"
+        title = f"{self._experiment.round_title(finished.b)}, {finished.labels_used} labels used"
         with tempfile.TemporaryDirectory() as folder:
             write_round_files(Path(folder), finished, self._experiment.dataset.train, title)
             self._client.log_artifacts(child.run_id, folder)
         points = [*child_points(finished), *(Point(k, v, finished.labels_used) for k, v in figures.items())]
-        child.write(points, params={**compared_params(self._experiment), "b": finished.b})
+        note = round_note(self._experiment, self._experiment.seed, child.run_id, finished)
+        child.write(points, params={**compared_params(self._experiment), "b": finished.b}, tags={NOTE: note})
         self._client.set_terminated(child.run_id, "FINISHED")
 
     def _supersede(self, b: int) -> None:
@@ -270,9 +284,12 @@ class TrackedRun:
     def _summary(self) -> list[Point]:
         labels = [past.labels_used for past in self._rounds]
         accuracies = [past.metrics[f"{past.measured}/accuracy"] for past in self._rounds]
+        macro = [past.metrics.get(f"{past.measured}/macro_accuracy") for past in self._rounds]
+        known = [value for value in macro if value is not None]
         needed = labels_to_reach(REACHED, labels, accuracies)  # a bound is no figure to compare runs by
         figures = {
             "summary/aubc": area_under_budget_curve(labels, accuracies),
+            "summary/aubc_macro": area_under_budget_curve(labels, known) if len(known) == len(macro) else None,
             "summary/final_accuracy": accuracies[-1],
             "summary/labels_to_90pct": None if needed is None or needed.at_most else needed.labels,
             "summary/energy_wh": None if None in self._energy else sum(e for e in self._energy if e is not None),
@@ -301,9 +318,9 @@ class TrackedRun:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "curve.csv").write_bytes(csv_bytes(frame))
             save_run_png(
-                Path(folder) / "curve.png",
+                Path(folder) / CURVE,
                 frame,
-                f"{self._experiment.name}{paper}",
+                f"{self._experiment.title}{paper}",
                 self._experiment.tags.get("method", ""),
             )
             self._client.log_artifacts(self.run_id, folder)
@@ -320,10 +337,11 @@ class TrackedRun:
                 weights=last.weights,
                 examples=examples,
                 step=last.labels_used,
-                params={key: param_text(value) for key, value in experiment.params.items()},
+                params={key: param_text(value) for key, value in experiment.read_params.items()},
+                dataset=measured_dataset(experiment, last.measured),
             )
         except NotTraceable as error:
             self._say(
                 f"no loadable model in MLflow, as torch.export cannot trace it ({error}); "
-                f"its weights are weights.safetensors of run {self._child_name(last.b)}"
+                f"its weights are weights.safetensors of run {experiment.round_title(last.b)}"
             )

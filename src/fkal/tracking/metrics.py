@@ -1,25 +1,39 @@
-"""What is told of an experiment, as names and values: pure functions that know no tracking store."""
+"""The metrics of an experiment, as names and values: pure functions that know no tracking store.
+
+A Round and the files of a run say `test/accuracy`; the store says `accuracy/test`, because MLflow's page sorts its
+sections by name and opens at the first. `STORED` is the only place where one becomes the other.
+"""
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fkal.engine.rounds import FEW_CLASSES, Round
 from fkal.escaping import storable
 
-SCORES = ("accuracy", "macro_accuracy", "worst_class_accuracy", "minority_accuracy")
+STORED: Mapping[str, str] = MappingProxyType(
+    {
+        "test/accuracy": "accuracy/test",
+        "test/macro_accuracy": "accuracy/macro",
+        "test/minority_accuracy": "accuracy/rare",
+        "test/worst_class_accuracy": "accuracy/worst",
+        "val/accuracy": "accuracy/validation",
+        "holdout/accuracy": "accuracy/holdout",
+        "holdout/macro_accuracy": "accuracy/holdout_macro",
+        "holdout/minority_accuracy": "accuracy/holdout_rare",
+        "holdout/worst_class_accuracy": "accuracy/holdout_worst",
+    }
+)
+"""Names in the store by names in a Round; other metrics have one name. Older stores have a Round's names."""
+
 PARENT_METRICS = (
-    *(f"{measured}/{score}" for measured in ("test", "holdout") for score in SCORES),
-    "val/accuracy",
+    *STORED,
     "select/minority_fraction",
     "pseudo/accuracy",
     "pseudo/minority_precision",
     "pseudo/minority_recall",
-)
-PAPER_NOTE = (
-    "**Protocol `paper`: each iteration's epoch was chosen on the TEST set** (the authors' rule). "
-    "These accuracies are optimistic; compare them with the published curves and with nothing else."
 )
 
 
@@ -31,17 +45,28 @@ class Point(NamedTuple):
     step: int
 
 
+def stored_name(name: str) -> str:
+    """The store's name of a Round's metric; a name of the store stays as it is."""
+    return STORED.get(name, name)
+
+
+def stored_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics of a run under the store's names of today, whichever names the run has."""
+    before = {stored_name(name): value for name, value in metrics.items() if name in STORED}
+    return {**before, **{name: value for name, value in metrics.items() if name not in STORED}}
+
+
 def parent_points(finished: Round) -> list[Point]:
     """The curves; their step is the number of labels used."""
     known = [name for name in PARENT_METRICS if name in finished.metrics]
-    return [Point(name, finished.metrics[name], finished.labels_used) for name in known]
+    return [Point(stored_name(name), finished.metrics[name], finished.labels_used) for name in known]
 
 
 def child_points(finished: Round) -> list[Point]:
     """Everything of one iteration; the loss has a value an epoch."""
     losses = [Point("train/loss", loss, epoch) for epoch, loss in enumerate(finished.train_loss, 1)]
     once = {
-        **finished.metrics,
+        **stored_metrics(finished.metrics),
         "labels_used": finished.labels_used,
         "train/epoch": finished.epoch,
         **dict(_costs(finished)),

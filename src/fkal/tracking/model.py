@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 import mlflow.pytorch
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
+from mlflow.entities import Dataset, LoggedModelOutput, LoggedModelStatus, Metric, Run
 from mlflow.models import Model, infer_signature
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from fkal.redaction import redacted
 EXAMPLES = 2  # a batch of one would become the only batch size that the graph takes
 REQUIREMENTS = ("torch", "torchvision", "numpy", "mlflow")
 MODEL_NAME = "model"
+SHOWN_WITH_MODEL = ("accuracy/", "summary/")
 
 
 class NotTraceable(ValueError):
@@ -41,13 +43,15 @@ def log_model(
     examples: Tensor,
     step: int,
     params: Mapping[str, str],
+    dataset: Dataset,
 ) -> str:
     """The new model's id; `mlflow.pytorch.load_model(f"models:/{id}")` gives it back.
 
-    `examples` is a normalised batch of two or more images on the CPU. Raises NotTraceable.
+    `examples` is a normalised batch of two or more images on the CPU, `dataset` what the model was tested on.
+    Raises NotTraceable.
     """
     logged = client.create_logged_model(
-        run.info.experiment_id, name=MODEL_NAME, source_run_id=run.info.run_id, params=dict(params)
+        run.info.experiment_id, name=model_name(run.info.run_name), source_run_id=run.info.run_id, params=dict(params)
     )
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -59,8 +63,27 @@ def log_model(
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.FAILED)
         raise
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    _link_metrics(client, run.info.run_id, logged.model_id, dataset)
     client.log_outputs(run.info.run_id, models=[LoggedModelOutput(logged.model_id, step=step)])
     return str(logged.model_id)
+
+
+def _link_metrics(client: MlflowClient, run_id: str, model_id: str, dataset: Dataset) -> None:
+    """Accuracies and summary once more under the model, or MLflow's page of models shows none.
+
+    Each has the time that the run's has, by which the store knows it and enters it but once in the run.
+    """
+    last = client.get_run(run_id).to_proto().data.metrics
+    shown = [metric for metric in last if metric.key.startswith(SHOWN_WITH_MODEL)]
+    metrics = [
+        Metric(m.key, m.value, m.timestamp, m.step, model_id, dataset.name, dataset.digest, run_id) for m in shown
+    ]
+    client.log_batch(run_id, metrics, synchronous=True)
+
+
+def model_name(title: str) -> str:
+    """What MLflow's page of models calls it; few characters are allowed."""
+    return re.sub(r"[^\w+-]+", "-", title)
 
 
 def save_model(path: Path, meta: Model, model: nn.Module, weights: Mapping[str, Tensor], examples: Tensor) -> None:

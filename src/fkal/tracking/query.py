@@ -10,24 +10,30 @@ from fkal.config.params_file import seed_numbers
 from fkal.config.schema import ConfigError
 from fkal.errors import did_you_mean, shortened
 from fkal.redaction import redacted
+from fkal.tracking.metrics import stored_metrics
 from fkal.tracking.sqlite_address import database_path, is_sqlite
 from fkal.tracking.store import prepare_store, tracking_uri
-from fkal.tracking.tags import KIND, PARENT, SUPERSEDED
+from fkal.tracking.tags import KIND, NAME, PARENT, SUPERSEDED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 PAGE = 500
+ACCURACY = "accuracy/test"
 STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED")
 
 
 class FoundRun(NamedTuple):
-    """The parent run of one experiment; what it has not is None."""
+    """The parent run of one experiment; what it has not is None.
+
+    `name` is the command line's (`mnist-ir100-pfk_joint-s0`), `title` the one that MLflow shows.
+    """
 
     run_id: str
     experiment_id: str
     name: str
+    title: str
     dataset: str
     bias: str
     method: str
@@ -137,14 +143,14 @@ def iterations(client: "MlflowClient", run: FoundRun) -> list["Run"]:
 
 
 def named(everything: Sequence[FoundRun], texts: Sequence[str], *, superseded: bool) -> list[FoundRun]:
-    """The run of each id, beginning of an id, or name.
+    """The run of each id, beginning of an id, name or title.
 
     Raises ConfigError for what is none, or stands for several; `superseded` tells whether a name
     stands for superseded runs as well.
     """
     chosen = {}
     for text in texts:
-        same = [run for run in everything if run.name == text and (superseded or not run.superseded)]
+        same = [run for run in everything if text in (run.name, run.title) and (superseded or not run.superseded)]
         matches = same or [run for run in everything if run.run_id.startswith(text)]
         if not matches:
             raise ConfigError(
@@ -158,12 +164,13 @@ def named(everything: Sequence[FoundRun], texts: Sequence[str], *, superseded: b
 
 
 def _found(run: "Run") -> FoundRun:
-    tags, metrics = run.data.tags, run.data.metrics
-    steps = {metric.key: metric.step for metric in run.to_proto().data.metrics}
+    tags, metrics = run.data.tags, stored_metrics(run.data.metrics)
+    steps = stored_metrics({metric.key: metric.step for metric in run.to_proto().data.metrics})
     return FoundRun(
         run_id=run.info.run_id,
         experiment_id=run.info.experiment_id,
-        name=run.info.run_name,
+        name=tags.get(NAME, run.info.run_name),
+        title=run.info.run_name,
         dataset=tags.get("fkal.dataset", ""),
         bias=tags.get("fkal.bias", ""),
         method=tags.get("fkal.method", ""),
@@ -172,8 +179,8 @@ def _found(run: "Run") -> FoundRun:
         fingerprint=tags.get("fkal.fingerprint", ""),
         status=run.info.status,
         superseded=SUPERSEDED in tags,
-        labels_used=steps.get("test/accuracy"),
-        accuracy=metrics.get("test/accuracy"),
+        labels_used=None if ACCURACY not in steps else int(steps[ACCURACY]),
+        accuracy=metrics.get(ACCURACY),
         aubc=metrics.get("summary/aubc"),
         started=run.info.start_time,
     )

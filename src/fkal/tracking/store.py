@@ -28,6 +28,8 @@ CREATION_SECONDS = 120.0
 CREATION_LOCK = 0x666B616C
 """PostgreSQL's advisory locks have numbers: "fkal"."""
 REACH_SECONDS = 5
+TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag of an experiment by which MLflow's page opens at runs and models instead of at prompts and agents."""
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 
@@ -94,7 +96,7 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location(client.tracking_uri, dataset))
+            return client.create_experiment(name, artifact_location(client.tracking_uri, dataset), TRAINING)
         except MlflowException as error:
             if error.error_code != ALREADY_EXISTS:
                 raise
@@ -106,6 +108,33 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
             f"bring it back with `mlflow experiments restore -x {found.experiment_id}`, or remove it with `mlflow gc`"
         )
     return str(found.experiment_id)
+
+
+@contextmanager
+def only_writer(uri: str) -> Iterator[None]:
+    """Holds the store's lock: of processes that ask for it one at a time goes on. A server has no lock to hold.
+
+    Raises StoreError if another process keeps it for too long.
+    """
+    if is_sqlite(uri):
+        lock = FileLock(f"{database_path(uri)}.lock", timeout=CREATION_SECONDS)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StoreError(f"{lock.lock_file} is held by another process; end it and start this again") from None
+        try:
+            yield
+        finally:
+            lock.release()
+        return
+    import sqlalchemy
+
+    alone = _reached_alone(uri) if _scheme(uri) in DATABASES else nullcontext()
+    try:
+        with alone:
+            yield
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise StoreError(f"the MLflow store {redacted(uri)} cannot be used ({_first_line(error)})") from error
 
 
 def artifact_location(uri: str, dataset: str) -> str | None:

@@ -1,6 +1,6 @@
 """What runs are known by: the tags by which they are found and traced back, the params by which they are compared."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from getpass import getuser
 from pathlib import Path
@@ -10,21 +10,29 @@ import torch
 
 from fkal.data.splits import Split
 from fkal.results.git import git_commit
-from fkal.tracking.metrics import PAPER_NOTE
 from fkal.version import __version__
 
 KEY = "fkal.key"
 KIND = "fkal.kind"
+NAME = "fkal.name"
+METHOD_KEY = "fkal.method_key"
+METHOD_TITLE = "fkal.method_title"
+COMMAND = "fkal.command"
+SEED = "fkal.seed"
+NOTE = "mlflow.note.content"
 ROUND_DIGEST = "fkal.round_digest"
 SUPERSEDED = "fkal.superseded_key"
 PARENT = "mlflow.parentRunId"
 RECORDED = {
-    "fkal.experiment.versions": "algorithm",
+    "fkal.algorithm": "algorithm",
     "fkal.version": "fkal",
     "fkal.device": "device",
     "fkal.git_commit": "git commit",
 }
 """Tags by what a state's `made_with` calls them."""
+
+NOT_A_STUDYS = frozenset({"fkal.fingerprint", SEED, NAME})
+"""Tags of one experiment that a study of many has not."""
 
 MadeWith = Mapping[str, str] | None
 """What was recorded of the process that ran an experiment; None: it is this one."""
@@ -33,6 +41,10 @@ MadeWith = Mapping[str, str] | None
 class Traced(Protocol):
     """What the tags tell of an experiment."""
 
+    @property
+    def name(self) -> str: ...
+    @property
+    def method_digest(self) -> str: ...
     @property
     def cell(self) -> str: ...
     @property
@@ -53,23 +65,39 @@ class Compared(Traced, Protocol):
     """What the params tell of an experiment."""
 
     @property
-    def params(self) -> Mapping[str, Any]: ...
+    def read_params(self) -> Mapping[str, Any]: ...
+    @property
+    def method_title(self) -> str: ...
+
+    def command(self, seeds: Sequence[int]) -> str: ...
 
 
 def compared_params(experiment: Compared) -> dict[str, Any]:
-    """The resolved settings, and in one word each what they make: MLflow compares runs by params, not by tags."""
-    return {"method": experiment.tags["method"], "bias": experiment.tags["bias"], **experiment.params}
+    """The settings it reads, and in one word each what they make: MLflow compares runs by params, not by tags."""
+    return {"method": experiment.tags["method"], "bias": experiment.tags["bias"], **experiment.read_params}
 
 
-def parent_tags(experiment: Traced, made_with: MadeWith = None) -> dict[str, str]:
-    note = {"mlflow.note.content": PAPER_NOTE} if experiment.protocol == "paper" else {}
-    return {**_tags(experiment, made_with), KIND: "experiment", KEY: experiment.fingerprint, **note}
+def parent_tags(experiment: Compared, made_with: MadeWith = None) -> dict[str, str]:
+    return {
+        **_tags(experiment, made_with),
+        KIND: "experiment",
+        KEY: experiment.fingerprint,
+        METHOD_KEY: method_key(experiment, made_with),
+        METHOD_TITLE: experiment.method_title,
+        COMMAND: experiment.command([experiment.seed]),
+    }
+
+
+def method_key(experiment: Traced, made_with: MadeWith = None) -> str:
+    """What the seeds of one method share: the cell, all settings but the seed, the version of the algorithm."""
+    algorithm = (made_with or {}).get("algorithm", experiment.tags.get("algorithm", ""))
+    return f"{experiment.cell}/{experiment.method_digest[:12]}/{algorithm}"
 
 
 def child_tags(experiment: Traced, b: int, *, parent: str, digest: str, made_with: MadeWith = None) -> dict[str, str]:
     return {
         **_tags(experiment, made_with),
-        KIND: "iteration",
+        KIND: "round",
         KEY: child_key(experiment.fingerprint, b),
         ROUND_DIGEST: digest,
         PARENT: parent,
@@ -78,8 +106,8 @@ def child_tags(experiment: Traced, b: int, *, parent: str, digest: str, made_wit
 
 def study_tags(experiment: Traced, *, kind: str, key: str) -> dict[str, str]:
     """Of a study's or a trial's run; `experiment` is the configured one, of the first seed."""
-    own = {name: value for name, value in _tags(experiment).items() if name not in ("fkal.fingerprint", "fkal.seed")}
-    return {**own, "fkal.kind": kind, KEY: key}
+    own = {name: value for name, value in _tags(experiment).items() if name not in NOT_A_STUDYS}
+    return {**own, KIND: kind, KEY: key}
 
 
 def child_key(fingerprint: str, b: int) -> str:
@@ -91,9 +119,10 @@ def _tags(experiment: Traced, made_with: MadeWith = None) -> dict[str, str]:
     own = {f"fkal.{name}": value for name, value in experiment.tags.items()}
     return {
         **{name: value for name, value in own.items() if made_with is None or name not in RECORDED},
+        NAME: experiment.name,
         "fkal.fingerprint": experiment.fingerprint,
         "fkal.cell": experiment.cell,
-        "fkal.seed": str(experiment.seed),
+        SEED: str(experiment.seed),
         "fkal.protocol": experiment.protocol,
         "fkal.split_digest": experiment.split.digest,
         "mlflow.source.name": "fkal",

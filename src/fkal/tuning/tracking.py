@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment
-from fkal.tracking.metrics import PARENT_METRICS, Point, child_points, round_digest
+from fkal.tracking.metrics import PARENT_METRICS, Point, child_points, round_digest, stored_name
 from fkal.tracking.run_writer import Ledger, new_run
 from fkal.tracking.store import experiment_id, prepare_store
 from fkal.tracking.tags import KEY, PARENT, child_tags, study_tags
@@ -136,7 +136,7 @@ class TrialRun:
         """One iteration of every seed: means on the trial's run, the rest on runs of their own."""
         self._labels = latest[0].labels_used
         means = {
-            name: mean(each.metrics[name] for each in latest)
+            stored_name(name): mean(each.metrics[name] for each in latest)
             for name in PARENT_METRICS
             if all(name in each.metrics for each in latest)
         }

@@ -1,0 +1,77 @@
+"""`fkal ui`: MLflow's page, opened where it compares the methods."""
+
+import signal
+import webbrowser
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from fkal.cli.exit import answered
+from fkal.cli.terminal import echo, say
+from fkal.redaction import without_login
+
+TERMINATED = 143
+EPILOG = (
+    "Examples:\n\n    fkal ui\n\n    fkal ui --port 5001 --no-browser\n\n"
+    "    fkal ui --tracking-uri sqlite:////data/mlflow.db"
+)
+
+TrackingUri = Annotated[str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI or ./mlflow.db]")]
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the address and open no browser.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def ui(
+    tracking_uri: TrackingUri = None,
+    host: Host = "127.0.0.1",
+    port: Port = 5000,
+    no_browser: NoBrowser = False,
+    debug: Debug = False,
+) -> None:
+    """Open the runs in MLflow's page: one line per method, the mean over its seeds.
+
+    Clear the search box there to see the seeds below each method, and below them the rounds. The server runs until
+    Ctrl-C. Through SSH, forward the port first: ssh -L 5000:127.0.0.1:5000 HOST.
+    """
+    with answered(debug):
+        _serve(tracking_uri, host=host, port=port, opens=not no_browser)
+
+
+def _serve(given: str | None, *, host: str, port: int, opens: bool) -> None:
+    from fkal.tracking.query import all_runs, opened
+    from fkal.tracking.ui import address, comparisons, is_server, serving
+
+    client = opened(given)
+    all_runs(client)  # an empty store has nothing to open
+    found, uri = comparisons(client), client.tracking_uri
+    base = without_login(uri) if is_server(uri) else address(host, port)
+    lines = [f"{each.experiment}: {base}{each.charts}" for each in found] or [f"runs: {base}"]
+    side_by_side = [f"settings side by side: {base}{each.compare}" for each in found[:1] if each.methods > 1]
+    start = base + found[0].charts if found else base
+    if is_server(uri):
+        _tell([*lines, *side_by_side], start, opens)
+        return
+    say(f"starting MLflow on {uri}")
+    signal.signal(signal.SIGTERM, _terminated)
+    with serving(uri, host=host, port=port) as server:
+        _tell([*lines, *side_by_side], start, opens)
+        say("Ctrl-C ends it")
+        try:
+            code = server.wait()
+        except KeyboardInterrupt:
+            return
+        raise RuntimeError(f"MLflow's server ended by itself (exit code {code}); start it again")
+
+
+def _tell(lines: list[str], start: str, opens: bool) -> None:
+    for line in lines:
+        echo(line)
+    if opens and not webbrowser.open(start):
+        say("no browser was found; open the address above in one")
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)

@@ -1,0 +1,153 @@
+"""`fkal sync`: the tracking store brought up to what was published and to what `fkal run` left; nothing is computed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from fkal.cli.exit import MissingRuns, SomeFailed
+from fkal.cli.terminal import echo, say
+from fkal.config.layers import Layer, merged
+from fkal.config.machine import heard
+from fkal.config.schema import Config, ConfigError
+from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
+from fkal.experiment.experiment import prepare
+from fkal.identifiers import UnsafeName
+from fkal.pipeline.publish import published_folders, read_published
+from fkal.pipeline.restore import adopt_experiment
+from fkal.results.checkpoint import StateDirectory, StateInUse
+from fkal.results.manifest import About, read_about
+from fkal.runner.run import put_under_method
+from fkal.tracking.store import tracking_uri
+
+DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)
+
+
+class Wanted(NamedTuple):
+    """Where the store and the images are."""
+
+    out: Path
+    tracking: str | None
+    data_root: Path | None
+
+
+def sync(root: Path, out: Path, tracking: str | None, data_root: Path | None = None) -> None:
+    """Bring the tracking store up to what is published under `root` and to the finished rounds under `out`.
+
+    Raises MissingRuns where there is neither, SomeFailed where experiments are left out, and MissingData where no
+    experiment's images are here.
+    """
+    tracking_uri(tracking, Path.cwd())  # an address that no store can have is refused before all else
+    wanted = Wanted(out, tracking, data_root)
+    folders = list(published_folders(root))
+    left_out: dict[Path, Exception] = {}
+    known: set[str] = set()
+    for folder in folders:
+        try:
+            known.add(_sync_published(folder, root, wanted))
+        except (ConfigError, UnsafeName, StateInUse, *DATA_ERRORS) as error:
+            left_out[folder] = error
+    states = [path for path in _states(out) if path.name not in known and not _is_published(path, folders)]
+    if not folders and not states:
+        raise MissingRuns(
+            f"nothing is published under {root}, and {out / 'state'} has no finished rounds; "
+            "run: dvc pull, dvc repro or fkal run"
+        )
+    for state in states:
+        try:
+            _sync_state(state, wanted)
+        except (ConfigError, UnsafeName, StateInUse, *DATA_ERRORS) as error:
+            left_out[state] = error
+    _tell(folders, states, left_out, root, out)
+
+
+def _tell(folders: list[Path], states: list[Path], left_out: Mapping[Path, Exception], root: Path, out: Path) -> None:
+    for paths, where in ((folders, f"published under {root}"), (states, f"that `fkal run` left under {out}")):
+        if paths:
+            tracked = sum(path not in left_out for path in paths)
+            echo(f"{tracked} of {len(paths)} experiments {where} are tracked")
+    missing = [error for error in left_out.values() if isinstance(error, MissingData)]
+    total = len(folders) + len(states)
+    if missing and len(missing) == total:
+        raise missing[0]
+    if left_out:
+        lines = [f"{path}: {error}" for path, error in left_out.items()]
+        raise SomeFailed(f"{len(left_out)} of {total} experiments are left out:\n" + "\n".join(lines))
+
+
+def _sync_published(folder: Path, root: Path, wanted: Wanted) -> str:
+    """Its fingerprint."""
+    one = read_published(folder)
+    adopt_experiment(one, root, wanted.out, say)
+    about = read_about(StateDirectory(wanted.out, one.fingerprint).path)
+    made_with = about.made_with if about else {}
+    rounds, expected = _track(About(one.config, one.split_digest, made_with), one.fingerprint, wanted, whole=True)
+    if rounds < expected:
+        raise ConfigError(f"has {rounds} of {expected} iterations; run: dvc repro")
+    return one.fingerprint
+
+
+def _sync_state(path: Path, wanted: Wanted) -> None:
+    """An experiment that is not finished is tracked as far as it is, for `fkal run` to go on with."""
+    about = read_about(path)
+    if about is None:
+        raise ConfigError("has no about.json, so an earlier version made it; `fkal run` tracks it")
+    rounds, expected = _track(about, path.name, wanted, whole=False)
+    if rounds < expected:
+        say(f"{path}: {rounds} of {expected} rounds are finished; `fkal run` goes on with it")
+
+
+def _track(about: About, fingerprint: str, wanted: Wanted, *, whole: bool) -> tuple[int, int]:
+    """Log what the store lacks of an experiment; how many rounds it has, and how many it should.
+
+    With `whole`, one that is not finished is not tracked.
+    """
+    from fkal.tracking.experiment_run import TrackedRun
+    from fkal.tracking.store import prepare_store
+
+    config = _config_here(about.config, wanted.data_root)
+    ready = replace(prepare(config, wanted.out, say), fingerprint=fingerprint)
+    if ready.split.digest != about.split_digest:
+        raise ConfigError(
+            f"its split has the digest {about.split_digest}, and {ready.split.digest} when it is drawn from the images "
+            f"of {config.data.name} here; name the folder of the images that it was drawn from by --data-root"
+        )
+    with StateDirectory(wanted.out, fingerprint) as state:
+        rounds = state.rounds(say)
+        is_finished = len(rounds) >= ready.rounds
+        if whole and not is_finished:
+            return len(rounds), ready.rounds
+        with TrackedRun.open(
+            ready, state, uri=wanted.tracking, say=say, monitor=False, made_with=about.made_with
+        ) as tracked:
+            tracked.replay(rounds)
+            if is_finished:
+                tracked.finish()
+            else:
+                tracked.leave()
+        if is_finished:
+            state.finish()
+    if is_finished:
+        put_under_method(prepare_store(tracking_uri(wanted.tracking, Path.cwd())), tracked.run_id)
+    return len(rounds), ready.rounds
+
+
+def _config_here(config: Config, data_root: Path | None) -> Config:
+    """Its images lie where --data-root or the environment says, else where they were."""
+    place = {} if data_root is None else {"data": {"root": str(data_root)}}
+    return merged([Layer("about.json", config.tree), heard(), Layer("--data-root", place)])
+
+
+def _states(out: Path) -> Iterator[Path]:
+    return (path for path in sorted((out / "state").glob("*")) if any(path.glob("round-*.json")))
+
+
+def _is_published(state: Path, folders: list[Path]) -> bool:
+    """Whether it is one of the published experiments, be it one that was left out."""
+    for folder in folders:
+        try:
+            if read_published(folder).fingerprint == state.name:
+                return True
+        except (ConfigError, UnsafeName):  # told of where it was read first
+            continue
+    return False
