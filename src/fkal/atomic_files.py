@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY = ".tmp"
@@ -11,7 +13,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """Under a temporary name in the same directory, brought to the disk, then renamed."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
-        with scratch.open("wb") as file:
+        with naming(path), scratch.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -33,10 +35,22 @@ def link_whole(source: Path, target: Path) -> None:
         try:
             os.link(source, scratch)
         except OSError:
-            shutil.copyfile(source, scratch)
+            with naming(target):
+                shutil.copyfile(source, scratch)
         scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError from in here names the path: the system names one where a file is opened, not where it is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def _sync_directory(directory: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fkal.tracking import patience
 from fkal.tracking.store import artifact_location, experiment_id, prepare_store, tracking_uri
 
 pytestmark = pytest.mark.filterwarnings(
@@ -97,8 +98,156 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path):
     assert path.read_bytes() == b"my thesis, chapter one. " * 100
 
 
-def test_half_made_tables_are_refused(tmp_path):
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
-        database.execute("CREATE TABLE experiments (id INTEGER)")
-    with pytest.raises(ValueError, match="half made; move it away"):
-        prepare_store(f"sqlite:///{tmp_path}/mlflow.db")
+def tables_of(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as database:
+        return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def beside(path: Path) -> set[str]:
+    """What else is in the store's folder, the lock apart."""
+    return {each.name for each in path.parent.iterdir()} - {path.name, "mlflow.db.lock"}
+
+
+def half_made(path: Path, empty_store: Path, moment: str) -> None:
+    """As a kill in that moment left the stores of earlier versions."""
+    with closing(sqlite3.connect(path)) as database:
+        match moment:
+            case "before the first table":
+                database.execute("PRAGMA user_version = 0")
+            case "after the first table":
+                database.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+            case "before the first revision":
+                with closing(sqlite3.connect(empty_store)) as whole:
+                    whole.backup(database)
+                database.execute("DELETE FROM alembic_version")
+            case "in the middle of a migration":
+                with closing(sqlite3.connect(empty_store)) as whole:
+                    whole.backup(database)
+                database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")  # long before the last
+        database.commit()
+
+
+MOMENTS = [
+    "before the first table",
+    "after the first table",
+    "before the first revision",
+    "in the middle of a migration",
+]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_store_that_a_kill_left_half_made_is_set_aside_and_made_again(tmp_path, empty_store, said, moment):
+    path = tmp_path / "mlflow.db"
+    half_made(path, empty_store, moment)
+    client = prepare_store(f"sqlite:///{path}", said.append)
+    assert experiment_id(client, "tiny") == "1"
+    assert tables_of(path) == tables_of(empty_store)
+    if moment == "before the first table":  # nothing was in it
+        assert said == [] and beside(path) == set()
+    else:
+        assert [word for word in said if "half made" in word] == said and len(said) == 1
+        assert beside(path) == {"mlflow.db.half-made"}
+
+
+@pytest.mark.parametrize("moment", MOMENTS[2:])
+def test_a_half_made_store_that_holds_runs_is_refused_with_the_way_out(tmp_path, empty_store, said, moment):
+    path = tmp_path / "mlflow.db"
+    half_made(path, empty_store, moment)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("INSERT INTO runs (run_uuid, experiment_id) VALUES ('a', 0)")
+        database.commit()
+    with pytest.raises(ValueError, match="half made, and it holds 1 runs; move .* away, or put a backup in its place"):
+        prepare_store(f"sqlite:///{path}", said.append)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT run_uuid FROM runs").fetchall() == [("a",)]
+    assert said == [] and beside(path) == set()
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE chapters (id INTEGER)")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="has a table 'chapters', so it is no MLflow store"):
+        prepare_store(f"sqlite:///{path}")
+    assert path.read_bytes() == before
+
+
+def test_a_store_of_a_newer_mlflow_is_refused_and_left_alone(tmp_path, store):
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'fffffffffff0'")
+        database.commit()
+    with pytest.raises(ValueError, match="revision fffffffffff0 is not known .* a newer one made it"):
+        prepare_store(store)
+    assert beside(path) == set()
+
+
+def test_what_a_kill_left_of_a_new_store_is_removed(tmp_path):
+    path = tmp_path / "mlflow.db"
+    for end in ("", "-wal", "-journal"):
+        (tmp_path / f"mlflow.db.new{end}").write_bytes(b"half")
+    (tmp_path / "mlflow.db-wal").write_bytes(b"of a store that was removed")
+    prepare_store(f"sqlite:///{path}")
+    assert beside(path) == {"mlflow.db-wal.old"}
+
+
+def test_an_older_store_is_upgraded_on_a_copy_and_kept_as_it_was(tmp_path, said):
+    """As MLflow 3.17 migrates it from its first revision on; its run is still there."""
+    from alembic import command
+    from alembic.config import Config
+    from mlflow.store import db_migrations
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+    from sqlalchemy import create_engine
+
+    path = tmp_path / "mlflow.db"
+    engine = create_engine(f"sqlite:///{path}")
+    Base.metadata.create_all(engine)
+    config = Config()
+    config.set_main_option("script_location", str(Path(db_migrations.__file__).parent))
+    config.set_main_option("sqlalchemy.url", f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0584bdc529eb")
+    engine.dispose()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("INSERT INTO experiments VALUES (1, 'fkal/old', 'there', 'active', 0, 0)")
+        database.execute("INSERT INTO runs (run_uuid, experiment_id, lifecycle_stage) VALUES ('a', 1, 'active')")
+        database.commit()
+    client = prepare_store(f"sqlite:///{path}", said.append)
+    assert client.get_run("a").info.experiment_id == "1"
+    assert beside(path) - {"mlflow.db-wal", "mlflow.db-shm"} == {"mlflow.db.0584bdc529eb"}
+    with closing(sqlite3.connect(tmp_path / "mlflow.db.0584bdc529eb")) as database:
+        assert database.execute("SELECT version_num FROM alembic_version").fetchone() == ("0584bdc529eb",)
+    assert said == []
+
+
+def test_a_locked_store_is_waited_for_and_that_is_said_once(tmp_path, said, monkeypatch):
+    path = tmp_path / "some.db"
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.01)
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as holder:
+        holder.execute("CREATE TABLE t (x)")
+        holder.execute("BEGIN EXCLUSIVE")
+        attempts = []
+
+        def write() -> str:
+            attempts.append(1)
+            if len(attempts) == 4:
+                holder.execute("COMMIT")
+            with closing(sqlite3.connect(path, timeout=0)) as database:
+                database.execute("INSERT INTO t VALUES (1)")
+                return "written"
+
+        assert patience.patiently(write, "here", said.append) == "written"
+    assert len(attempts) == 4
+    assert said == ["the MLflow store here is locked by another process: waiting up to 600 s"]
+
+
+def test_a_store_that_stays_locked_ends_with_one_line_and_the_way_out(tmp_path, said, monkeypatch):
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.0)
+
+    def write() -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    with pytest.raises(patience.StoreUnavailable, match="kept the MLflow store here locked.*same command.*fkal sync"):
+        patience.patiently(write, "here", said.append)

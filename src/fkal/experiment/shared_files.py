@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from fkal.atomic_files import write_whole
 from fkal.data.splits import Split, split_bytes, write_split
+from fkal.locks import NamedLock
 
 P = TypeVar("P")
 Say = Callable[[str], None]
@@ -75,13 +75,5 @@ def checksum(weights: Mapping[str, Tensor]) -> str:
 @contextmanager
 def _locked(path: Path, say: Say) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock")
-    try:
-        lock.acquire(timeout=0.5)
-    except Timeout:
-        say(f"waiting for another process that makes {path}")
-        lock.acquire()
-    try:
+    with NamedLock(Path(f"{path}.lock"), waiting=say):
         yield
-    finally:
-        lock.release()

@@ -28,7 +28,7 @@ from fkal.plots.curves import area_under_budget_curve, curve_frame
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.manifest import read_about
 from fkal.results.outcome import Outcome
-from fkal.results.round_io import untimed
+from fkal.results.round_facts import split_timings
 
 SPLITS, PRETRAINED, DESCRIPTORS, EXPERIMENTS = "splits", "pretrained", "descriptors", "experiments"
 METRICS, CURVES, TIMINGS = "metrics", "curves", "timings"
@@ -141,7 +141,7 @@ def _publish_one(outcome: Outcome, folder: Path, out: Path, data: Mapping[str, A
     timings: dict[str, Any] = {}
     for b in range(1, len(outcome.rounds) + 1):
         name = f"round-{b:02d}"
-        facts, timings[name] = untimed((state / f"{name}.json").read_bytes())
+        facts, timings[name] = split_timings((state / f"{name}.json").read_bytes())
         write_whole(folder / f"{name}.json", facts)
         link_whole(state / f"{name}.safetensors", folder / f"{name}.safetensors")
     about = {

@@ -8,20 +8,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from filelock import FileLock, Timeout
-
 from fkal.atomic_files import TEMPORARY, write_whole
 from fkal.engine.rounds import Round
 from fkal.experiment.shared_files import Say
-from fkal.results.round_io import Counted, UnusableRound, counted_of, round_bytes, round_of
+from fkal.locks import LockHeld, NamedLock
+from fkal.results.round_facts import UnusableRound
+from fkal.results.round_io import Counted, counted_of, round_bytes, round_of
 
-LOCK_SECONDS = 2.0
 ROUND_FILE = re.compile(r"round-(\d+)\.(safetensors|json)")
 UNUSABLE = ".unusable"
 ABOUT = "about.json"
 
 
-class StateInUse(ValueError):
+class StateInUse(LockHeld):
     """Another process works on the same experiment."""
 
 
@@ -33,18 +32,18 @@ class StateDirectory:
     `about.json` what the experiment is.
     """
 
-    def __init__(self, out: Path, fingerprint: str) -> None:
+    def __init__(self, out: Path, fingerprint: str, waiting: Say | None = None) -> None:
         self.path = Path(out) / "state" / fingerprint
-        self._lock = FileLock(self.path / "lock", timeout=LOCK_SECONDS)
+        self._lock = NamedLock(self.path / "lock", waiting)
 
     def __enter__(self) -> Self:
-        """Raises StateInUse if another process has it open."""
+        """Waits, with a word once a minute, if another process has it open; without `waiting` raises StateInUse."""
         self.path.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire()
-        except Timeout:
+            self._lock.__enter__()
+        except LockHeld as held:
             raise StateInUse(
-                f"{self._lock.lock_file} is held by another process: one process at a time works on an "
+                f"{held}: one process at a time works on an "
                 "experiment; wait for it or end it (the lock goes with its process)"
             ) from None
         for leftover in self.path.glob(f".*{TEMPORARY}"):
@@ -54,7 +53,7 @@ class StateDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
+        self._lock.__exit__(kind, error, trace)
 
     @property
     def exists(self) -> bool:
@@ -81,6 +80,11 @@ class StateDirectory:
         self._set_aside_after(len(finished))
         return finished
 
+    def set_aside(self, name: str) -> None:
+        """A file that cannot be used is kept under another name."""
+        self._check_open()
+        (self.path / name).replace(self.path / (name + UNUSABLE))
+
     def describe(self, about: bytes) -> None:
         """Keep what the first process that worked on the experiment says of it."""
         self._check_open()
@@ -97,7 +101,7 @@ class StateDirectory:
     def run_ids(self) -> dict[str, str]:
         """Run ids in the tracking store by name: `parent`, `b03`."""
         ids = self._notes().get("run_ids")
-        return dict(ids) if isinstance(ids, dict) else {}
+        return {name: each for name, each in ids.items() if isinstance(each, str)} if isinstance(ids, dict) else {}
 
     def remember(self, parent: str, children: Mapping[int, str] | None = None) -> None:
         """A new parent makes the old one's children forgotten."""
@@ -135,7 +139,10 @@ class StateDirectory:
         missing = [path.name for path in (tensors, facts) if not path.exists()]
         if missing:
             raise UnusableRound(f"{' and '.join(missing)} is missing")
-        finished = round_of(tensors.read_bytes(), facts.read_bytes())
+        try:
+            finished = round_of(tensors.read_bytes(), facts.read_bytes())
+        except IsADirectoryError as error:
+            raise UnusableRound(f"{error.filename} is a folder") from error
         if finished.b != b:
             raise UnusableRound(f"its files are those of iteration {finished.b}")
         return finished
@@ -148,12 +155,11 @@ class StateDirectory:
 
     def _set_aside_after(self, last: int) -> None:
         """Files of later iterations no longer count; a tensors file alone is what a kill leaves."""
-        for path in list(self.path.iterdir()):
-            match = ROUND_FILE.fullmatch(path.name)
-            if match and int(match[1]) > last:
-                path.replace(path.with_name(path.name + UNUSABLE))
-                if self.is_finished:
-                    self._note(finished=False)
+        later = [p for p in self.path.iterdir() if (match := ROUND_FILE.fullmatch(p.name)) and int(match[1]) > last]
+        if later and self.is_finished:  # first, since a kill may come in between
+            self._note(finished=False)
+        for path in later:
+            path.replace(path.with_name(path.name + UNUSABLE))
 
     def _last_marked(self) -> int:
         matches = (ROUND_FILE.fullmatch(path.name) for path in self.path.iterdir())
@@ -176,4 +182,4 @@ class StateDirectory:
         write_whole(self.path / "notes.json", content.encode())
 
     def _check_open(self) -> None:
-        assert self._lock.is_locked, "the state directory is used outside of its with block"
+        assert self._lock.is_held, "the state directory is used outside of its with block"

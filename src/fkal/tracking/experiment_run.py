@@ -14,6 +14,7 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from torch import nn
 
+from fkal.atomic_files import naming
 from fkal.data.datasets import Dataset
 from fkal.engine.rounds import Round
 from fkal.experiment.shared_files import Say
@@ -23,6 +24,7 @@ from fkal.tracking.artifacts import write_round_files
 from fkal.tracking.dataset_inputs import dataset_inputs
 from fkal.tracking.metrics import Point, child_points, nested, param_text, parent_points, round_digest
 from fkal.tracking.model import EXAMPLES, NotTraceable, has_model, log_model
+from fkal.tracking.patience import StoreUnavailable, impatient
 from fkal.tracking.run_writer import Ledger
 from fkal.tracking.store import experiment_id, prepare_store, tracking_uri
 from fkal.tracking.system_metrics import ENERGY, Meters
@@ -115,7 +117,7 @@ class TrackedRun:
         iterations were made with, to rebuild a store from those of another process. Raises ValueError
         if the store cannot be reached.
         """
-        client = prepare_store(tracking_uri(uri, Path.cwd()))
+        client = prepare_store(tracking_uri(uri, Path.cwd()), say)
         return cls(experiment, state, client, say=say, monitor=monitor, made_with=made_with)
 
     @property
@@ -146,12 +148,15 @@ class TrackedRun:
         """An iteration that was finished just now."""
         self._record(finished, self._meters.lap() if self._meters else {})
 
-    def finish(self, *, model: bool = True) -> None:
-        """The summary, the curve, with `model` a loadable model; then the run is FINISHED."""
+    def finish(self, *, model: bool = True) -> bool:
+        """The summary, the curve, with `model` a loadable model; then the run is FINISHED.
+
+        Whether the store lacked anything of the experiment.
+        """
         assert self._rounds, "finish() comes after the last iteration's log()"
         wrote = self._parent.write(self._summary())
         if self._is_finished and not wrote and not self._logged_some:
-            return
+            return False
         self._log_curve()
         if model and not has_model(self._parent.run):
             self._log_model()
@@ -159,11 +164,13 @@ class TrackedRun:
             self._meters.stop()
         self._client.set_terminated(self.run_id, "FINISHED")
         self._is_finished = True
+        return True
 
     def _stopped(self, run_id: str, kind: type[BaseException]) -> None:
-        if not self._is_finished:
+        """A store that is locked or gone cannot be told; the run stays RUNNING there, and is taken up again."""
+        if not self._is_finished and not issubclass(kind, StoreUnavailable):
             with suppress(MlflowException):  # what went wrong first is what matters
-                self._client.set_terminated(run_id, "FAILED" if issubclass(kind, Exception) else "KILLED")
+                impatient(self._client).set_terminated(run_id, "FAILED" if issubclass(kind, Exception) else "KILLED")
 
     def _found(self) -> Run | None:
         """The run of an earlier process; one that was deleted does not count."""
@@ -222,6 +229,7 @@ class TrackedRun:
             child = self._children[key] = self._new_child(finished, digest)
         if child.run.info.status != "FINISHED":
             self._complete_child(child, finished, figures)
+            self._logged_some = True
         wrote = self._parent.write(parent_points(finished))
         self._logged_some |= wrote
         self._energy.append(child.run.data.metrics.get(ENERGY, figures.get(ENERGY)))
@@ -240,7 +248,7 @@ class TrackedRun:
 
     def _complete_child(self, child: Ledger, finished: Round, figures: Mapping[str, float]) -> None:
         title = f"{self._child_name(finished.b)}, {finished.labels_used} labels used"
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, naming(Path(folder)):
             write_round_files(Path(folder), finished, self._experiment.dataset.train, title)
             self._client.log_artifacts(child.run_id, folder)
         points = [*child_points(finished), *(Point(k, v, finished.labels_used) for k, v in figures.items())]
@@ -295,7 +303,7 @@ class TrackedRun:
     def _log_curve(self) -> None:
         frame = curves.curve_frame(self._rounds)
         paper = f"\n{curves.PAPER_TITLE}" if self._experiment.protocol == "paper" else ""
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, naming(Path(folder)):
             frame.to_csv(Path(folder) / "curve.csv", index=False)
             curves.save_run_png(
                 Path(folder) / "curve.png",

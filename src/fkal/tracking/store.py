@@ -5,13 +5,18 @@ mlflow is imported where it is needed: to know the address takes none of its sec
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
+from fkal.errors import shortened
+from fkal.locks import LINE_SECONDS, NamedLock
+from fkal.tracking.patience import StoreUnavailable, patient, patiently
+from fkal.tracking.store_file import ensure_store_file, settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,10 +26,14 @@ DATABASES = ("postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks")
 STORE_FILE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
-CREATION_SECONDS = 120.0
 CREATION_LOCK = 0x666B616C
 """PostgreSQL's advisory locks have numbers: "fkal"."""
 REACH_SECONDS = 5
+IMPATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+}
+"""MLflow's own requests are repeated for minutes; to find out whether a server is there, that is too long."""
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 
@@ -49,35 +58,51 @@ def tracking_uri(given: str | None, cwd: Path) -> str:
     return uri
 
 
-def prepare_store(uri: str) -> "MlflowClient":
+def on_standard_error(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def prepare_store(uri: str, say: Callable[[str], None] = on_standard_error) -> "MlflowClient":
     """A client of the store, which exists, has its tables and answers. Call it before all else of MLflow.
 
     Of several processes that call it at once for a new sqlite file or PostgreSQL database, one makes the
-    tables; the others wait.
+    tables; the others wait. The client waits, too, while another process has locked the SQLite file.
     Raises StoreError if the store cannot be reached.
     """
     import sqlalchemy
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    name = _without_password(uri)
     try:
         if uri.startswith(SQLITE):
-            _prepare_sqlite(uri)
+            path = database_path(uri)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with NamedLock(Path(f"{path}.lock"), waiting=say, quiet_seconds=LINE_SECONDS):
+                patiently(partial(ensure_store_file, path, say), name, say)
         reached = _reached_alone(uri) if urlsplit(uri).scheme.partition("+")[0] in DATABASES else nullcontext()
-        with reached, _impatient():
-            client = MlflowClient(tracking_uri=uri)
-            client.search_experiments(max_results=1)
+        with reached, settings({**IMPATIENT, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REACH_SECONDS)}):
+            client = patiently(partial(MlflowClient, tracking_uri=uri), name, say)
+            patiently(partial(client.search_experiments, max_results=1), name, say)
     except ImportError as error:
         raise StoreError(
-            f"the MLflow store {_without_password(uri)} needs a driver ({error}); "
+            f"the MLflow store {name} needs a driver ({error}); "
             "install it (PostgreSQL: pip install 'psycopg[binary]', address postgresql+psycopg://...)"
         ) from error
+    except StoreUnavailable as error:
+        if uri.startswith(SQLITE):
+            raise
+        raise _unusable(name, error.__cause__ or error) from error
     except (MlflowException, OSError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
-        raise StoreError(
-            f"the MLflow store {_without_password(uri)} cannot be used ({_first_line(error)}); "
-            "start its server, or name another one by --tracking-uri or MLFLOW_TRACKING_URI"
-        ) from error
-    return client
+        raise _unusable(name, error) from error
+    return patient(client, name, say)
+
+
+def _unusable(name: str, error: BaseException) -> StoreError:
+    return StoreError(
+        f"the MLflow store {name} cannot be used ({shortened(error)}); "
+        "start its server, or name another one by --tracking-uri or MLFLOW_TRACKING_URI"
+    )
 
 
 def experiment_id(client: "MlflowClient", dataset: str) -> str:
@@ -112,53 +137,6 @@ def artifact_location(uri: str, dataset: str) -> str | None:
     return None
 
 
-def _prepare_sqlite(uri: str) -> None:
-    path = database_path(uri)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock", timeout=CREATION_SECONDS)
-    try:
-        with lock:
-            _create_or_migrate(uri, path)
-    except Timeout as error:
-        raise OSError(f"another process holds {lock.lock_file} for more than {CREATION_SECONDS:g} s") from error
-
-
-def _create_or_migrate(uri: str, path: Path) -> None:
-    """All tables as the installed MLflow has them, write-ahead log on; of an older file a copy is kept."""
-    import mlflow.store.db.utils
-
-    tables: Any = mlflow.store.db.utils  # untyped
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA journal_mode = WAL")
-        revision = _revision(database)
-        if revision == tables._get_latest_schema_revision():
-            return
-        if revision is not None:
-            with closing(sqlite3.connect(f"{path}.{revision}")) as copy:
-                database.backup(copy)
-    engine = tables.create_sqlalchemy_engine(uri)
-    try:
-        if revision is None:
-            tables._initialize_tables(engine)
-        else:
-            tables._upgrade_db(engine)
-    finally:
-        engine.dispose()
-
-
-def _revision(database: sqlite3.Connection) -> str | None:
-    """Of the tables; None for a file without tables."""
-    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not tables:
-        return None
-    if "alembic_version" not in tables or "experiments" not in tables:
-        raise sqlite3.DatabaseError("its tables are not those of an MLflow store, or were left half made; move it away")
-    row = database.execute("SELECT version_num FROM alembic_version").fetchone()
-    if row is None:
-        raise sqlite3.DatabaseError("its tables were left half made; move it away")
-    return str(row[0])
-
-
 @contextmanager
 def _reached_alone(uri: str) -> Iterator[None]:
     """One attempt, where MLflow would make ten, over minutes; on PostgreSQL one process at a time goes on."""
@@ -175,26 +153,6 @@ def _reached_alone(uri: str) -> Iterator[None]:
         engine.dispose()
 
 
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """MLflow's own requests are repeated for minutes; to find out whether a server is there, that is too long."""
-    settings = {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REACH_SECONDS),
-    }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 def database_path(uri: str) -> Path:
     return Path(uri.removeprefix(SQLITE).partition("?")[0])
 
@@ -202,8 +160,3 @@ def database_path(uri: str) -> Path:
 def _without_password(uri: str) -> str:
     parts = urlsplit(uri)
     return uri if parts.password is None else uri.replace(f":{parts.password}@", ":***@")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:300]
