@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -24,6 +24,12 @@ class Terminated(KeyboardInterrupt):
 
 class SomeFailed(RuntimeError):
     """Some runs of a grid failed while others finished."""
+
+
+def refuse_damaged(damaged: Sequence[str]) -> None:
+    """Raises SomeFailed for what could not be read, once everything else was shown."""
+    if damaged:
+        raise SomeFailed(f"{len(damaged)} left out, as they cannot be read:\n" + "\n".join(damaged))
 
 
 class MissingSettings(FileNotFoundError):

@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from fkal.cli.exit import refuse_damaged
 from fkal.tracking.query import FoundRun, Wanted, found, opened
 
 WIDTH = 200
@@ -32,13 +33,14 @@ SHOWN = (
 
 
 def show(wanted: Wanted, *, tracking: str | None, as_json: bool) -> None:
-    """Print them, newest first."""
+    """Print them, newest first. Raises SomeFailed, once they are printed, if others cannot be read."""
     client = opened(tracking)
-    runs = found(client, wanted)
+    listing = found(client, wanted)
     if as_json:
-        typer.echo(json.dumps({"tracking_uri": client.tracking_uri, "runs": [_as_json(run) for run in runs]}))
-        return
-    Console(width=None if os.isatty(1) else WIDTH).print(run_table(runs))
+        typer.echo(json.dumps({"tracking_uri": client.tracking_uri, "runs": [_as_json(run) for run in listing.runs]}))
+    else:
+        Console(width=None if os.isatty(1) else WIDTH).print(run_table(listing.runs))
+    refuse_damaged(listing.damaged)
 
 
 def run_table(runs: Sequence[FoundRun]) -> Table:

@@ -28,7 +28,7 @@ from fkal.plots.curves import area_under_budget_curve, curve_frame
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.manifest import read_about
 from fkal.results.outcome import Outcome
-from fkal.results.round_facts import split_timings
+from fkal.results.round_facts import CHECKS, split_timings
 
 SPLITS, PRETRAINED, DESCRIPTORS, EXPERIMENTS = "splits", "pretrained", "descriptors", "experiments"
 METRICS, CURVES, TIMINGS = "metrics", "curves", "timings"
@@ -70,11 +70,6 @@ def publish_cell(outcomes: Sequence[Outcome], cell: str, root: Path, out: Path, 
     _write(root / CURVES / f"{cell}.csv", curves_of(outcomes).to_csv(index=False))
 
 
-def published(root: Path, cells: Sequence[str] | None = None) -> Iterator[Published]:
-    """The experiments that lie under `root`, of some cells or of all. Raises ConfigError for one that is none."""
-    return map(read_published, published_folders(root, cells))
-
-
 def published_folders(root: Path, cells: Sequence[str] | None = None) -> Iterator[Path]:
     names = [path.name for path in sorted((root / EXPERIMENTS).glob("*"))] if cells is None else cells
     for cell in names:
@@ -113,7 +108,9 @@ def read_timings(path: Path) -> Mapping[str, Any]:
 
 
 def _is_timed(seed: Any) -> bool:
-    return isinstance(seed, dict) and all(isinstance(each, dict) for each in seed.values())
+    return isinstance(seed, dict) and all(
+        isinstance(each, dict) and CHECKS["seconds"](each.get("seconds", {})) for each in seed.values()
+    )
 
 
 def curves_of(outcomes: Sequence[Outcome]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -44,18 +44,21 @@ def read_facts(json_bytes: bytes) -> Mapping[str, Any]:
         raise UnusableRound(f"its JSON file is not of format {FORMAT}")
     if DIGEST in facts and (not _is_finite_throughout(facts) or facts[DIGEST] != facts_digest(facts)):
         raise UnusableRound("its JSON file was changed after it was written: its digest does not fit")
-    for name, is_right in CHECKS.items():
-        if name not in facts and name in TIMINGS:
-            continue
+    check_facts(facts, [name for name in CHECKS if name in facts or name not in TIMINGS])
+    return facts
+
+
+def check_facts(facts: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raises UnusableRound if a value is absent or none that an iteration can have."""
+    for name in names:
         if name not in facts:
             raise UnusableRound(f"its JSON file has no {name!r}")
-        if not is_right(facts[name]):
+        if not CHECKS[name](facts[name]):
             raise UnusableRound(f"its JSON file has {name} = {_shortened(facts[name])}, which no iteration can have")
     if sum(facts["labeled_counts"]) != facts["labels_used"]:
         raise UnusableRound(
             f"its JSON file has {facts['labels_used']} labels used, and {sum(facts['labeled_counts'])} in its classes"
         )
-    return facts
 
 
 def split_timings(json_bytes: bytes) -> tuple[bytes, dict[str, Any]]:

@@ -5,6 +5,7 @@ All of this happens under the store's file lock, so one process at a time does i
 
 import os
 import sqlite3
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import lru_cache
@@ -109,7 +110,7 @@ def _run_migrations(path: Path) -> None:
     """`mlflow db upgrade`."""
     from mlflow.db import commands
 
-    with settings(NO_POOL):
+    with settings(NO_POOL), warnings.catch_warnings(action="ignore"):  # of constraints that SQLite has no names for
         commands.main(["upgrade", f"sqlite:///{path}"], prog_name="mlflow db", standalone_mode=False)
 
 

@@ -19,7 +19,7 @@ ROUND_DIGEST = "fkal.round_digest"
 SUPERSEDED = "fkal.superseded_key"
 PARENT = "mlflow.parentRunId"
 RECORDED = {
-    "fkal.experiment.versions": "algorithm",
+    "fkal.algorithm": "algorithm",
     "fkal.version": "fkal",
     "fkal.device": "device",
     "fkal.git_commit": "git commit",

@@ -90,7 +90,7 @@ def _unreadable(path: Path, error: Exception) -> ConfigError:
 
 
 def cut_torn_line(path: Path, say: Callable[[str], None]) -> None:
-    """Cut off a last line that is not whole; it is kept in a file of its own. Raises ConfigError for any other damage."""
+    """Cut off a last line that is not whole; it is kept beside. Raises ConfigError for any other damage."""
     if not path.exists():
         return
     content = path.read_bytes()
