@@ -215,8 +215,8 @@ def test_an_older_store_is_upgraded_on_a_copy_and_kept_as_it_was(tmp_path, said)
     with closing(sqlite3.connect(path)) as database:
         database.execute("INSERT INTO experiments VALUES (1, 'fkal/old', 'there', 'active', 0, 0)")
         database.execute(
-            "INSERT INTO runs (run_uuid, experiment_id, name, user_id, status, source_type, start_time, lifecycle_stage)"
-            " VALUES ('a', 1, 'old', 'me', 'FINISHED', 'LOCAL', 0, 'active')"
+            "INSERT INTO runs (run_uuid, experiment_id, name, user_id, status, source_type, start_time,"
+            " lifecycle_stage) VALUES ('a', 1, 'old', 'me', 'FINISHED', 'LOCAL', 0, 'active')"
         )
         database.commit()
     client = prepare_store(f"sqlite:///{path}", said.append)

@@ -139,7 +139,11 @@ def _is_entry(line: bytes) -> bool:
 def _may_be_torn(line: bytes) -> bool:
     """It begins as Optuna's lines do, or is what a power failure leaves where a line was to be."""
     written = line.rstrip(b"\0\r\n")
-    return written.startswith(BEGINNING) or BEGINNING.startswith(written)
+    try:
+        json.loads(line)
+        return False
+    except (ValueError, RecursionError):
+        return written.startswith(BEGINNING) or BEGINNING.startswith(written)
 
 
 def _ends_whole(path: Path) -> bool:
