@@ -34,10 +34,13 @@ def test_any_changed_digit_or_letter_is_noticed(files):
     for place in draws.sample(places, 200):
         changed = bytearray(facts)
         changed[place] = ord("7") if chr(facts[place]).isdigit() and facts[place] != ord("7") else ord("2")
-        if bytes(changed) == facts:
-            continue
-        with pytest.raises(UnusableRound):
-            round_of(tensors, bytes(changed))
+        try:
+            same = json.loads(changed) == json.loads(facts)  # a digit that is beyond a number's precision
+        except ValueError:
+            same = False
+        if not same:
+            with pytest.raises(UnusableRound):
+                round_of(tensors, bytes(changed))
 
 
 def test_the_digest_covers_what_is_said_and_not_how_it_is_laid_out(files):

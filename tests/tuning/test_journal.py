@@ -80,7 +80,6 @@ def test_a_dry_look_changes_nothing(path):
         b'{"op_code": true, "worker_id": "w"}\n',
         b'{"op_code":0,"worker_id":"w"}\n',  # without what it needs
         b'{"op_code":99,"worker_id":"w"}\n',
-        b'{"op_code":4,"worker_id":"w","study_id":7,"datetime_start":"2026-01-01T00:00:00.000000"}\n' * 2,
         b"[" * 100_000 + b"\n",
     ],
 )
