@@ -44,6 +44,9 @@ def read_facts(json_bytes: bytes) -> Mapping[str, Any]:
         raise UnusableRound(f"its JSON file is not of format {FORMAT}")
     if DIGEST in facts and (not _is_finite_throughout(facts) or facts[DIGEST] != facts_digest(facts)):
         raise UnusableRound("its JSON file was changed after it was written: its digest does not fit")
+    unknown = sorted(set(facts) - {"format", DIGEST, *CHECKS})
+    if unknown:
+        raise UnusableRound(f"its JSON file has an unknown entry {unknown[0][:40]!a}")
     check_facts(facts, [name for name in CHECKS if name in facts or name not in TIMINGS])
     return facts
 
