@@ -119,7 +119,7 @@ def files_limited_to(size: int) -> Iterator[None]:
 
 
 @pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="mounting needs root")
-@pytest.mark.parametrize("kilobytes", [16, 150, 400])
+@pytest.mark.parametrize("kilobytes", [16, 150])
 def test_a_full_disk_names_the_path_and_the_same_command_goes_on(here, expected, kilobytes):
     with mounted(here / "small", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs") as small:
         line = the_line(run("--out", str(small), code=1).stderr)
@@ -193,7 +193,8 @@ def test_a_server_that_goes_ends_the_run_with_one_line_and_the_same_command_goes
         line = the_line(run("--tracking-uri", address, code=1).stderr)
         gone.join()
     assert address in line and "does not answer any more" in line and "same command" in line
-    assert results(run("--tracking-uri", store).stdout) == expected
+    with served(here, store) as (_, again):
+        assert results(run("--tracking-uri", again).stdout) == expected
 
 
 def kill_once_a_round_is_kept(folder: Path, server: subprocess.Popen) -> None:
@@ -307,7 +308,10 @@ def test_neither_times_of_files_nor_the_clock_change_results(copied, expected, m
     assert "unusable" not in result.stderr
     (tracked,) = parents(copied)
     client = MlflowClient(tracking_uri=f"sqlite:///{copied}/mlflow.db")
-    assert [m.step for m in client.get_metric_history(tracked.info.run_id, "test/accuracy")] == [20, 40]
+    history = client.get_metric_history(tracked.info.run_id, "test/accuracy")  # which MLflow sorts by the clock
+    assert sorted(m.step for m in history) == [20, 40]
+    (listed,) = json.loads(fkal("runs", "--json").stdout)["runs"]
+    assert listed["labels_used"] == 40 and listed["accuracy"] == expected[0][2][-1]["test/accuracy"]
 
 
 def test_two_identical_runs_wait_for_each_other_and_both_end_well(here, expected):
