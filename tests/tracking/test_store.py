@@ -1,6 +1,7 @@
 """The MLflow store."""
 
 import os
+import resource
 import socket
 import sqlite3
 import subprocess
@@ -256,3 +257,14 @@ def test_a_store_that_stays_locked_ends_with_one_line_and_the_way_out(tmp_path, 
 
     with pytest.raises(patience.StoreUnavailable, match=r"kept the MLflow store here locked.*same command.*fkal sync"):
         patience.patiently(write, "here", said.append)
+
+
+def test_a_disk_without_room_for_a_lock_is_named_as_what_it_is(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match=r"mlflow\.db\.lock\.holder"):
+            prepare_store(f"sqlite:///{tmp_path}/mlflow.db")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "mlflow.db").exists()

@@ -11,10 +11,11 @@ from types import FrameType
 
 import typer
 
+from fkal.atomic_files import DISK_FULL
+
 FAILED, WRONG, SOME_FAILED, MISSING, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
 LONGEST = 500
 """Characters of a message that we did not write."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -88,7 +89,7 @@ def ends_all(error: Exception) -> bool:
     """Whether every further run would fail of it, too: settings, a full disk, a store that does not answer."""
     from fkal.tracking.patience import StoreUnavailable
 
-    is_full = isinstance(error, OSError) and error.errno in (*FULL, *FORBIDDEN)
+    is_full = isinstance(error, OSError) and error.errno in (*DISK_FULL, *FORBIDDEN)
     return is_full or isinstance(error, StoreUnavailable) or is_wrong(error)
 
 
@@ -131,7 +132,7 @@ def _of_system(error: OSError) -> str:
 
 
 def _way_out(error: OSError) -> str:
-    if error.errno in FULL or os.strerror(errno.ENOSPC) in str(error):
+    if error.errno in DISK_FULL or os.strerror(errno.ENOSPC) in str(error):
         return "make room there, and give the same command again: it goes on"
     if error.errno in FORBIDDEN:
         return "let this user read and write there, or name another folder"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from fkal.atomic_files import DISK_FULL
 from fkal.errors import shortened
 from fkal.locks import LINE_SECONDS, NamedLock
 from fkal.tracking.patience import StoreUnavailable, patient, patiently
@@ -67,7 +68,7 @@ def prepare_store(uri: str, say: Callable[[str], None] = on_standard_error) -> "
 
     Of several processes that call it at once for a new sqlite file or PostgreSQL database, one makes the
     tables; the others wait. The client waits, too, while another process has locked the SQLite file.
-    Raises StoreError if the store cannot be reached.
+    Raises StoreError if the store cannot be reached, StoreUnavailable if it stays locked, OSError if its disk is full.
     """
     import sqlalchemy
     from mlflow import MlflowClient
@@ -94,6 +95,8 @@ def prepare_store(uri: str, say: Callable[[str], None] = on_standard_error) -> "
             raise
         raise _unusable(name, error.__cause__ or error) from error
     except (MlflowException, OSError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
         raise _unusable(name, error) from error
     return patient(client, name, say)
 
