@@ -187,14 +187,15 @@ def parents(folder: Path) -> list:
 
 @pytest.mark.slow
 def test_a_server_that_goes_ends_the_run_with_one_line_and_the_same_command_goes_on(here, expected, store):
-    with served(here, store) as (server, address):
+    port = free_port()
+    with served(here, store, port) as (server, address):
         gone = Thread(target=kill_once_a_round_is_kept, args=(here, server))
         gone.start()
         line = the_line(run("--tracking-uri", address, code=1).stderr)
         gone.join()
     assert address in line and "does not answer any more" in line and "same command" in line
-    with served(here, store) as (_, again):
-        assert results(run("--tracking-uri", again).stdout) == expected
+    with served(here, store, port):
+        assert results(run("--tracking-uri", address).stdout) == expected
 
 
 def kill_once_a_round_is_kept(folder: Path, server: subprocess.Popen) -> None:
@@ -203,11 +204,14 @@ def kill_once_a_round_is_kept(folder: Path, server: subprocess.Popen) -> None:
     os.killpg(server.pid, signal.SIGKILL)
 
 
-@contextmanager
-def served(folder: Path, store: str) -> Iterator[tuple[subprocess.Popen, str]]:
+def free_port() -> int:
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+@contextmanager
+def served(folder: Path, store: str, port: int) -> Iterator[tuple[subprocess.Popen, str]]:
     command = [
         str(Path(sys.executable).with_name("mlflow")), "server", "--host", "127.0.0.1", "--port", str(port),
         "--workers", "1", "--backend-store-uri", store, "--artifacts-destination", str(folder / "artifacts"),

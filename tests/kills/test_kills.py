@@ -160,9 +160,12 @@ def test_a_store_whose_making_was_killed_is_made(empty_store, tmp_path, said, se
     assert said == [] and not list(tmp_path.glob("mlflow.db.new*"))
 
 
-def schema(path: Path) -> list:
+def schema(path: Path) -> dict[str, list]:
+    """Columns by table, and the names of all else; of constraints the order differs each time."""
     with closing(sqlite3.connect(path)) as database:
-        return sorted(database.execute("SELECT type, name, sql FROM sqlite_master").fetchall(), key=str)
+        names = sorted(database.execute("SELECT type, name FROM sqlite_master").fetchall())
+        columns = {name: database.execute(f"PRAGMA table_info('{name}')").fetchall() for kind, name in names}
+        return {**columns, "names": names}
 
 
 @pytest.fixture(scope="module")
