@@ -85,25 +85,32 @@ def _upgrade(path: Path, revision: str, new: Path, say: Callable[[str], None]) -
 
     _refuse_unknown(revision)
     kept = path.with_name(f"{path.name}.{revision}")
-    _copy(path, new)
     try:
-        _run_migrations(new)
-    except sqlalchemy.exc.OperationalError as error:
-        if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:  # a full disk, say
+        with _writers_wait(path):
+            _copy(path, new)
+            new.replace(kept)
+            _copy(path, new)
+            _run_migrations(new)
+    except BaseException as error:
+        kept.unlink(missing_ok=True)
+        original = error.orig if isinstance(error, sqlalchemy.exc.OperationalError) else None
+        if getattr(original, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:  # a full disk, say
             raise
         _remove(new)
         _set_aside(path, _contents(path).tables, say)
         _make(new)
-        return
-    upgraded = new.with_name(new.name + ".upgraded")
-    new.replace(upgraded)
-    try:
-        _copy(path, new)
-        new.replace(kept)
-    except BaseException:
-        upgraded.unlink()
-        raise
-    upgraded.replace(new)
+
+
+@contextmanager
+def _writers_wait(path: Path) -> Iterator[None]:
+    """What another process, an MLflow server say, would write meanwhile would be lost with the old file."""
+    with closing(_connected(path)) as database:
+        database.isolation_level = None
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            database.execute("ROLLBACK")
 
 
 def _run_migrations(path: Path) -> None:
