@@ -1,4 +1,5 @@
 # make demo   see it work: installs, runs the quickstart's pipeline, says how to look at it
+# make test-all   the tests with 60 kills of each command instead of one, which takes hours
 # make test   the tests;  make lint: style, types, layers;  make check: what CI runs
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +7,7 @@ BIN := $(VENV)/bin
 # compiled modules make each later start several times faster
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test lint check clean
+.PHONY: install demo test test-all lint check clean
 
 install: $(VENV)/installed
 
@@ -32,6 +33,9 @@ lint: install
 
 test: install
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-all: install
+	FKAL_KILLS=60 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: lint test
 

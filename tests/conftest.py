@@ -18,6 +18,7 @@ from fkal.data.splits import Split, draw_split, write_split
 from fkal.engine.rounds import Round, Selection
 from fkal.models.lenet import LeNet
 from fkal.results.checkpoint import StateDirectory
+from fkal.tracking import mlflow_env  # noqa: F401  MLflow reads its settings while it is imported
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CLASSES = ("cat", "dog", "owl")

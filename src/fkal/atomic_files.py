@@ -1,10 +1,15 @@
 """Files that are there whole or not at all."""
 
+import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY = ".tmp"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where nothing more can be written: the disk, the user's share of it, the longest file."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -12,7 +17,7 @@ def write_whole(path: Path, content: bytes) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     scratch.unlink(missing_ok=True)
     try:
-        with scratch.open("xb") as file:  # not through a link that has this name
+        with naming(path), scratch.open("xb") as file:  # not through a link that has this name
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -34,10 +39,22 @@ def link_whole(source: Path, target: Path) -> None:
         try:
             os.link(source, scratch)
         except OSError:
-            shutil.copyfile(source, scratch)
+            with naming(target):
+                shutil.copyfile(source, scratch)
         scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError from in here names the path: the system names one where a file is opened, not where it is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def _sync_directory(directory: Path) -> None:

@@ -17,6 +17,12 @@ READABLE = 60
 """So many characters of a value are shown."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of its message, without the statement and values that follow in a driver's."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:300] or type(error).__name__
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean 'lenet'? `, or nothing where no known word is near."""
     close = difflib.get_close_matches(word[:READABLE], list(known), n=1)

@@ -418,7 +418,7 @@ def test_a_dry_run_needs_no_lock(here):
     (plan,) = answer("run", *QUICK, "--method", "random", "--dry-run")["plan"]
     with StateDirectory(here / "runs", plan["fingerprint"]):
         assert answer("run", *QUICK, "--method", "random", "--dry-run")["plan"] == [plan]
-        assert "another process" in fkal("run", *QUICK, "--method", "random", code=1).stderr
+        assert "is held by process" in fkal("run", *QUICK, "--method", "random", "--no-wait", code=1).stderr
 
 
 def test_there_is_nothing_to_pretrain_without_a_task(here):

@@ -210,7 +210,7 @@ def test_what_to_remove_must_be_plain(three, arguments, part):
 def test_state_is_removed_on_request_unless_a_process_holds_it(three):
     state = StateDirectory(Path("runs"), digest_of(["random", 0]))
     with state:
-        assert "another process" in fkal("rm", "--method", "random", "--state", "--yes", code=1).stderr
+        assert "is held by process" in fkal("rm", "--method", "random", "--state", "--yes", code=1).stderr
     assert state.exists
     assert len(listed()) == 3
     fkal("rm", "--method", "random", "--state", "--yes")

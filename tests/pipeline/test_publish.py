@@ -16,6 +16,7 @@ from fkal.pipeline import plan as planning
 from fkal.pipeline import stages
 from fkal.pipeline.restore import adopt
 from fkal.results.checkpoint import StateDirectory
+from fkal.results.round_facts import facts_bytes
 
 SETTINGS = {
     "data": {"name": "folder", "folder": "mine", "validation_per_class": 4},
@@ -228,7 +229,7 @@ def test_iterations_of_another_course_are_kept(pulled, said):
         for path in state.path.glob(f"{name}.*"):
             path.unlink()
     facts = json.loads((state.path / "round-01.json").read_text())
-    (state.path / "round-01.json").write_text(json.dumps({**facts, "epoch": 77}))
+    (state.path / "round-01.json").write_bytes(facts_bytes({**facts, "epoch": 77}))
     adopt(Path("data"), Path("runs"), said.append)
     assert state.finished_count == 1
     assert "came out otherwise" in said[0]
@@ -237,7 +238,7 @@ def test_iterations_of_another_course_are_kept(pulled, said):
 def test_an_experiment_at_work_keeps_no_stage_from_its_own(pulled, said):
     with the_state(pulled):
         adopt(Path("data"), Path("runs"), said.append)
-    assert "another process" in said[0]
+    assert "is held by process" in said[0]
     adopt(Path("data"), Path("runs"), said.append)
     with the_state(pulled):
         adopt(Path("data"), Path("runs"), said.append)

@@ -151,7 +151,8 @@ def test_a_second_process_is_told_which_lock_and_what_to_do(tmp_path: Path):
     ) as holder:
         assert holder.stdout.readline() == "open\n"
         began = time.monotonic()
-        with pytest.raises(StateInUse, match=rf"state/{ONE}/lock is held by another process.*wait for it or end it"):
+        named = rf"state/{ONE}/lock is held by process {holder.pid} on .* since 20.*wait for it or end it"
+        with pytest.raises(StateInUse, match=named):
             StateDirectory(tmp_path, ONE).__enter__()
         assert time.monotonic() - began < 10
         holder.kill()

@@ -1,10 +1,12 @@
 """The MLflow store."""
 
 import os
+import resource
 import socket
 import sqlite3
 import subprocess
 import sys
+import warnings
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fkal.cli.main import app
+from fkal.tracking import patience
 from fkal.tracking.store import StoreError, artifact_location, experiment_id, prepare_store, tracking_uri
 
 pytestmark = pytest.mark.filterwarnings(
@@ -99,13 +102,6 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path):
     assert path.read_bytes() == b"my thesis, chapter one. " * 100
 
 
-def test_half_made_tables_are_refused(tmp_path):
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
-        database.execute("CREATE TABLE experiments (id INTEGER)")
-    with pytest.raises(ValueError, match="half made; move it away"):
-        prepare_store(f"sqlite:///{tmp_path}/mlflow.db")
-
-
 @pytest.mark.parametrize("revision", ["./../precious", "../x", "", "head", 3])
 def test_the_revision_of_a_foreign_file_names_no_copy_elsewhere(tmp_path, revision):
     (tmp_path / "mlflow.db.").mkdir()
@@ -121,14 +117,183 @@ def test_the_revision_of_a_foreign_file_names_no_copy_elsewhere(tmp_path, revisi
 
 def test_the_copy_of_an_older_store_is_not_written_through_a_link(tmp_path):
     (tmp_path / "precious").write_text("mine")
-    (tmp_path / "mlflow.db.0123456789ab").symlink_to(tmp_path / "precious")
+    (tmp_path / "mlflow.db.451aebb31d03").symlink_to(tmp_path / "precious")
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
         database.execute("CREATE TABLE experiments (id INTEGER)")
         database.execute("CREATE TABLE alembic_version (version_num TEXT)")
-        database.execute("INSERT INTO alembic_version VALUES ('0123456789ab')")
-    with pytest.raises(ValueError, match="remove the link"):
-        prepare_store(f"sqlite:///{tmp_path}/mlflow.db")
+        database.execute("INSERT INTO alembic_version VALUES ('451aebb31d03')")
+    prepare_store(f"sqlite:///{tmp_path}/mlflow.db")
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+def tables_of(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as database:
+        return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def beside(path: Path) -> set[str]:
+    """What else is in the store's folder, the lock and the log of an open store apart."""
+    usual = {path.name, "mlflow.db.lock", "mlflow.db-wal", "mlflow.db-shm"}
+    return {each.name for each in path.parent.iterdir()} - usual
+
+
+def half_made(path: Path, empty_store: Path, moment: str) -> None:
+    """As a kill in that moment left the stores of earlier versions."""
+    with closing(sqlite3.connect(path)) as database:
+        match moment:
+            case "before the first table":
+                database.execute("PRAGMA user_version = 0")
+            case "after the first table":
+                database.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+            case "before the first revision":
+                with closing(sqlite3.connect(empty_store)) as whole:
+                    whole.backup(database)
+                database.execute("DELETE FROM alembic_version")
+            case "in the middle of a migration":
+                with closing(sqlite3.connect(empty_store)) as whole:
+                    whole.backup(database)
+                database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")  # long before the last
+        database.commit()
+
+
+MOMENTS = [
+    "before the first table",
+    "after the first table",
+    "before the first revision",
+    "in the middle of a migration",
+]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_store_that_a_kill_left_half_made_is_set_aside_and_made_again(tmp_path, empty_store, said, moment):
+    path = tmp_path / "mlflow.db"
+    half_made(path, empty_store, moment)
+    client = prepare_store(f"sqlite:///{path}", said.append)
+    assert experiment_id(client, "tiny") == "1"
+    assert tables_of(path) == tables_of(empty_store)
+    if moment == "before the first table":  # nothing was in it
+        assert said == [] and beside(path) == set()
+    else:
+        assert [word for word in said if "half made" in word] == said and len(said) == 1
+        assert beside(path) == {"mlflow.db.half-made"}
+
+
+@pytest.mark.parametrize("moment", MOMENTS[2:])
+def test_a_half_made_store_that_holds_runs_is_refused_with_the_way_out(tmp_path, empty_store, said, moment):
+    path = tmp_path / "mlflow.db"
+    half_made(path, empty_store, moment)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("INSERT INTO runs (run_uuid, experiment_id) VALUES ('a', 0)")
+        database.commit()
+    with pytest.raises(ValueError, match=r"half made, and it holds 1 runs; move .* away, or put a backup in its place"):
+        prepare_store(f"sqlite:///{path}", said.append)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT run_uuid FROM runs").fetchall() == [("a",)]
+    assert said == [] and beside(path) == set()
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE chapters (id INTEGER)")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="has a table 'chapters', so it is no MLflow store"):
+        prepare_store(f"sqlite:///{path}")
+    assert path.read_bytes() == before
+
+
+def test_a_store_of_a_newer_mlflow_is_refused_and_left_alone(tmp_path, store):
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'fffffffffff0'")
+        database.commit()
+    with pytest.raises(ValueError, match=r"revision fffffffffff0 is not known .* a newer one made it"):
+        prepare_store(store)
+    assert beside(path) == set()
+
+
+def test_what_a_kill_left_of_a_new_store_is_removed(tmp_path):
+    path = tmp_path / "mlflow.db"
+    for end in ("", "-wal", "-journal"):
+        (tmp_path / f"mlflow.db.new{end}").write_bytes(b"half")
+    (tmp_path / "mlflow.db-wal").write_bytes(b"of a store that was removed")
+    prepare_store(f"sqlite:///{path}")
+    assert beside(path) == {"mlflow.db-wal.old"}
+
+
+def test_an_older_store_is_upgraded_on_a_copy_and_kept_as_it_was(tmp_path, said):
+    """As MLflow 3.17 migrates it from its first revision on; its run is still there."""
+    from alembic import command
+    from alembic.config import Config
+    from mlflow.store import db_migrations
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+    from sqlalchemy import create_engine
+
+    path = tmp_path / "mlflow.db"
+    engine = create_engine(f"sqlite:///{path}")
+    Base.metadata.create_all(engine)
+    config = Config()
+    config.set_main_option("script_location", str(Path(db_migrations.__file__).parent))
+    config.set_main_option("sqlalchemy.url", f"sqlite:///{path}")
+    with engine.begin() as connection, warnings.catch_warnings(action="ignore"):
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0584bdc529eb")
+    engine.dispose()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("INSERT INTO experiments VALUES (1, 'fkal/old', 'there', 'active', 0, 0)")
+        database.execute(
+            "INSERT INTO runs (run_uuid, experiment_id, name, user_id, status, source_type, start_time,"
+            " lifecycle_stage) VALUES ('a', 1, 'old', 'me', 'FINISHED', 'LOCAL', 0, 'active')"
+        )
+        database.commit()
+    client = prepare_store(f"sqlite:///{path}", said.append)
+    assert client.get_run("a").info.experiment_id == "1"
+    assert beside(path) == {"mlflow.db.0584bdc529eb"}
+    with closing(sqlite3.connect(tmp_path / "mlflow.db.0584bdc529eb")) as database:
+        assert database.execute("SELECT version_num FROM alembic_version").fetchone() == ("0584bdc529eb",)
+    assert said == []
+
+
+def test_a_locked_store_is_waited_for_and_that_is_said_once(tmp_path, said, monkeypatch):
+    path = tmp_path / "some.db"
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.01)
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as holder:
+        holder.execute("CREATE TABLE t (x)")
+        holder.execute("BEGIN EXCLUSIVE")
+        attempts = []
+
+        def write() -> str:
+            attempts.append(1)
+            if len(attempts) == 4:
+                holder.execute("COMMIT")
+            with closing(sqlite3.connect(path, timeout=0)) as database:
+                database.execute("INSERT INTO t VALUES (1)")
+                return "written"
+
+        assert patience.patiently(write, "here", said.append) == "written"
+    assert len(attempts) == 4
+    assert said == ["the MLflow store here is locked by another process: waiting up to 600 s"]
+
+
+def test_a_store_that_stays_locked_ends_with_one_line_and_the_way_out(tmp_path, said, monkeypatch):
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.0)
+
+    def write() -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    with pytest.raises(patience.StoreUnavailable, match=r"kept the MLflow store here locked.*same command.*fkal sync"):
+        patience.patiently(write, "here", said.append)
+
+
+def test_a_disk_without_room_for_a_lock_is_named_as_what_it_is(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match=r"mlflow\.db\.lock\.holder"):
+            prepare_store(f"sqlite:///{tmp_path}/mlflow.db")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 @pytest.fixture

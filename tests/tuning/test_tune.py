@@ -314,7 +314,7 @@ def shared_study(out: Path, *assignments: str) -> SharedStudy:
     base = file.model_copy(update={"holdout": 6})
     plan = Plan(base, file, search_space(base, [], {"taps": ["conv1"]}), objectives("aubc"), (0,), out)
     return SharedStudy(
-        plan, storage_named(None, plan), sampler=RandomSampler, pruner=pruner_named("none", budget=10, rounds=2)
+        plan, storage_named(None, plan, print), sampler=RandomSampler, pruner=pruner_named("none", budget=10, rounds=2)
     )
 
 

@@ -4,7 +4,7 @@ import typer
 
 from fkal.errors import ConfigError
 
-PLAN = frozenset({"plan", "out", "tracking_uri", "jobs", "debug"})
+PLAN = frozenset({"plan", "out", "tracking_uri", "jobs", "no_wait", "debug"})
 """What may stand beside --plan."""
 
 APPLY = frozenset({"apply", "dataset", "preset", "params", "tuned_dir", "dry_run", "as_json", "debug"})

@@ -1,17 +1,37 @@
 """How a command ends: exit codes, and one line a problem on standard error."""
 
-from collections.abc import Iterator
+import errno
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 
 import typer
 
+from fkal.atomic_files import DISK_FULL
 from fkal.cli.terminal import complain, prepare_streams
 
-FAILED, WRONG, SOME_FAILED, MISSING, INTERRUPTED = 1, 2, 3, 4, 130
+FAILED, WRONG, SOME_FAILED, MISSING, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
+LONGEST = 500
+"""Characters of a message that we did not write."""
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which a scheduler says that it is about to kill the process."""
 
 
 class SomeFailed(RuntimeError):
     """Some runs of a grid failed while others finished."""
+
+
+def refuse_damaged(damaged: Sequence[str]) -> None:
+    """Raises SomeFailed for what could not be read, once everything else was shown."""
+    if damaged:
+        raise SomeFailed(f"{len(damaged)} left out, as they cannot be read:\n" + "\n".join(damaged))
 
 
 class MissingSettings(FileNotFoundError):
@@ -27,12 +47,17 @@ def answered(debug: bool) -> Iterator[None]:
     """Turns an exception into its message and exit code; with `debug` it is raised as it is.
 
     2: usage, configuration, data or a store that is wrong; 4: data, settings or runs that are missing;
-    3: some runs of several failed; 1: a run failed; 130: interrupted.
+    3: some runs of several failed; 1: a run failed; 130: interrupted; 143: terminated.
     """
     try:
-        yield
+        with _terminated_as_interrupted():
+            yield
     except (typer.Exit, typer.Abort):
         raise
+    except Terminated:
+        if debug:
+            raise
+        _end(TERMINATED, "terminated; the same command goes on from the last finished iteration")
     except KeyboardInterrupt:
         if debug:
             raise
@@ -42,6 +67,32 @@ def answered(debug: bool) -> Iterator[None]:
             prepare_streams()  # its traceback is shown as all else is
             raise
         _end(*_answer(error))
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM keeps what is finished, as Ctrl-C does; a second one changes nothing."""
+    if threading.current_thread() is not threading.main_thread():  # only there signals have handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
+
+
+def ends_all(error: Exception) -> bool:
+    """Whether every further run would fail of it, too: settings, a full disk, a store that does not answer."""
+    from fkal.tracking.patience import StoreUnavailable
+
+    is_full = isinstance(error, OSError) and error.errno in (*DISK_FULL, *FORBIDDEN)
+    return is_full or isinstance(error, StoreUnavailable) or is_wrong(error)
 
 
 def is_wrong(error: Exception) -> bool:
@@ -57,6 +108,8 @@ def is_wrong(error: Exception) -> bool:
 
 def _answer(error: Exception) -> tuple[int, str]:
     from fkal.data.errors import CorruptData, MissingData
+    from fkal.locks import LockHeld
+    from fkal.tracking.patience import StoreUnavailable
 
     if isinstance(error, MissingData | MissingSettings | MissingRuns):
         return MISSING, str(error)
@@ -64,8 +117,37 @@ def _answer(error: Exception) -> tuple[int, str]:
         return SOME_FAILED, str(error)
     if is_wrong(error) or isinstance(error, CorruptData):
         return WRONG, str(error)
+    if isinstance(error, LockHeld | StoreUnavailable):
+        return FAILED, str(error)
+    if isinstance(error, OSError):
+        return FAILED, f"{_of_system(error)} (--debug shows where)"
     kind = "" if isinstance(error, ValueError | FloatingPointError) else f"{type(error).__name__}: "
-    return FAILED, f"{kind}{' '.join(str(error).split())} (--debug shows where)"
+    return FAILED, f"{kind}{_shortened(' '.join(str(error).split()))} (--debug shows where)"
+
+
+def _of_system(error: OSError) -> str:
+    """Path, reason and way out."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        _, path, reason = error.args[0][0]  # of a copied tree: (source, target, why)
+        return f"{path}: {reason}; {_way_out(error)}"
+    if error.filename is None:
+        return f"{type(error).__name__}: {_shortened(' '.join(str(error).split()))}; {_way_out(error)}"
+    return f"{error.filename2 or error.filename}: {error.strerror}; {_way_out(error)}"
+
+
+def _way_out(error: OSError) -> str:
+    if error.errno in DISK_FULL or os.strerror(errno.ENOSPC) in str(error):
+        return "make room there, and give the same command again: it goes on"
+    if error.errno in FORBIDDEN:
+        return "let this user read and write there, or name another folder"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many files are open: raise the limit, say by `ulimit -n 4096`"
+    return "see to it, and give the same command again: it goes on"
+
+
+def _shortened(text: str) -> str:
+    """One line of a terminal or two: what follows in a driver's message is the statement and its values."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _end(code: int, message: str) -> None:

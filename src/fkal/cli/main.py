@@ -96,6 +96,9 @@ def run(
         int, typer.Option(envvar="FKAL_JOBS", help="Experiments at work at once, each in a process of its own.")
     ] = 1,
     untuned: Untuned = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Fail at once where another process works on the same experiment.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -103,7 +106,8 @@ def run(
     """Run active-learning experiments, each iteration a tracked MLflow run.
 
     One experiment for each method and seed. Finished iterations are kept under --out: the same
-    command goes on where it was stopped, and does nothing once all is done.
+    command goes on where it was stopped, and does nothing once all is done. What another process
+    works on is waited for.
     """
     with answered(debug):
         from fkal.runner import expand as configuring
@@ -112,7 +116,7 @@ def run(
             refuse_beside_plan(context)
             from fkal.pipeline import stages
 
-            stages.experiment(plan, out, tracking_uri, jobs)
+            stages.experiment(plan, out, tracking_uri, jobs, wait=not no_wait)
             return
         sources = configuring.Sources(
             preset=preset,
@@ -126,7 +130,15 @@ def run(
         configs = configuring.experiments(sources, method, seeds)
         from fkal.runner import run as running
 
-        running.run(configs, out=out, tracking=tracking_uri, dry_run=dry_run, as_json=as_json, jobs=jobs)
+        running.run(
+            configs,
+            out=out,
+            tracking=tracking_uri,
+            dry_run=dry_run,
+            as_json=as_json,
+            jobs=jobs,
+            wait=not no_wait,
+        )
 
 
 @app.command(

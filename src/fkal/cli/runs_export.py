@@ -1,11 +1,14 @@
 """`fkal runs export`: one row an experiment and iteration, with all its metrics and parameters."""
 
 import io
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fkal.atomic_files import write_whole
+from fkal.cli.exit import refuse_damaged
 from fkal.cli.terminal import echo, say
 from fkal.cli.usage import path_problem
 from fkal.config.schema import ConfigError
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Run
 
+NUMBER = re.compile("[1-9][0-9]{0,5}")
 STDOUT = Path("-")
 SUFFIXES = (".csv", ".parquet")
 KEPT = ("run_id", "name", "dataset", "bias", "method", "seed", "protocol", "status", "superseded")
@@ -31,24 +35,31 @@ def export(path: Path, wanted: Wanted, *, tracking: str | None) -> None:
     if path != STDOUT:
         _refuse_unwritable(path)
     client = opened(tracking)
-    frame = run_frame([(run, iterations(client, run)) for run in found(client, wanted)])
+    listing = found(client, wanted)
+    frame, odd = run_frame([(run, iterations(client, run)) for run in listing.runs])
     if path == STDOUT:
         echo(csv_text(frame), nl=False)
-        return
-    content = io.BytesIO()
-    if path.suffix == ".csv":
-        content.write(csv_text(frame).encode())
     else:
-        frame.to_parquet(content, index=False)
-    write_whole(path, content.getvalue())
-    say(f"{path}: {len(frame)} iterations of {frame['run_id'].nunique()} experiments")
+        content = io.BytesIO()
+        if path.suffix == ".csv":
+            content.write(csv_text(frame).encode())
+        else:
+            frame.to_parquet(content, index=False)
+        write_whole(path, content.getvalue())
+        say(f"{path}: {len(frame)} iterations of {frame['run_id'].nunique()} experiments")
+    refuse_damaged([*listing.damaged, *odd])
 
 
-def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> "pd.DataFrame":
-    """A row an iteration: whose it is, its metrics, then its parameters, numbers where all are numbers."""
+def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> tuple["pd.DataFrame", list[str]]:
+    """A row an iteration: whose it is, its metrics, then its parameters, numbers where all are numbers.
+
+    Beside it, why iterations are left out that cannot be read.
+    """
     import pandas as pd
 
-    told = [(run, child) for run, children in runs for child in children if "labels_used" in child.data.metrics]
+    tracked = [(run, child) for run, children in runs for child in children if "labels_used" in child.data.metrics]
+    odd = [f"{_odd(child)}; left out" for _, child in tracked if _odd(child)]
+    told = [(run, child) for run, child in tracked if not _odd(child)]
     if not told:
         raise ConfigError(
             f"none of these {len(runs)} experiments has finished an iteration; there is nothing to export"
@@ -59,7 +70,17 @@ def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> "pd.DataFrame
     frame = pd.DataFrame([_row(run, child) for run, child in told], columns=columns)
     for key in keys:
         frame[key] = _numbers(frame[key])
-    return frame.sort_values([*KEPT[2:6], "run_id", "b"], ignore_index=True)
+    return frame.sort_values([*KEPT[2:6], "run_id", "b"], ignore_index=True), odd
+
+
+def _odd(child: "Run") -> str:
+    """Why it is no iteration; empty if it is one."""
+    b = child.data.params.get("b", "")
+    if not NUMBER.fullmatch(b):
+        return f"run {child.info.run_id}: its param b is {b[:40]!a}, and no iteration's number"
+    if not math.isfinite(child.data.metrics["labels_used"]):
+        return f"run {child.info.run_id}: its metric labels_used is {child.data.metrics['labels_used']}"
+    return ""
 
 
 def _row(run: FoundRun, child: "Run") -> dict[str, Any]:

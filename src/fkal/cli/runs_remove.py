@@ -24,7 +24,10 @@ def remove(
     if bool(texts) != wanted.is_any:
         raise ConfigError("name the runs to remove, or filter them, say --method random --status failed; one of both")
     client = opened(tracking)
-    runs = named(all_runs(client), texts, superseded=wanted.superseded) if texts else found(client, wanted)
+    listing = all_runs(client) if texts else found(client, wanted)
+    for flaw in listing.damaged:
+        say(f"left alone: {flaw}")
+    runs = named(listing.runs, texts, superseded=wanted.superseded) if texts else listing.runs
     states = _states(runs, out, with_state=with_state)
     if not yes:
         console(err=True).print(run_table(runs))

@@ -7,6 +7,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from fkal.cli.exit import refuse_damaged
 from fkal.cli.terminal import console, echo_json
 from fkal.redaction import redacted
 from fkal.tracking.query import FoundRun, Wanted, found, opened
@@ -30,13 +31,14 @@ SHOWN = (
 
 
 def show(wanted: Wanted, *, tracking: str | None, as_json: bool) -> None:
-    """Print them, newest first."""
+    """Print them, newest first. Raises SomeFailed, once they are printed, if others cannot be read."""
     client = opened(tracking)
-    runs = found(client, wanted)
+    listing = found(client, wanted)
     if as_json:
-        echo_json({"tracking_uri": redacted(client.tracking_uri), "runs": [_as_json(run) for run in runs]})
-        return
-    console(piped=WIDTH).print(run_table(runs))
+        echo_json({"tracking_uri": redacted(client.tracking_uri), "runs": [_as_json(run) for run in listing.runs]})
+    else:
+        console(piped=WIDTH).print(run_table(listing.runs))
+    refuse_damaged(listing.damaged)
 
 
 def run_table(runs: Sequence[FoundRun]) -> Table:

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from fkal.cli.exit import refuse_damaged
 from fkal.cli.terminal import WIDTH, console
 from fkal.cli.text_plot import text_plot
 from fkal.config.schema import ConfigError
@@ -15,7 +16,7 @@ from fkal.engine.rounds import FEW_CLASSES, Round
 from fkal.errors import did_you_mean, shortened
 from fkal.report.experiments import Finished
 from fkal.report.load.local import finished_in
-from fkal.report.load.mlflow import one_from_mlflow
+from fkal.report.load.mlflow import some_from_mlflow
 from fkal.tracking.metrics import selected_counts
 
 SCRATCH = Path("runs")
@@ -27,21 +28,27 @@ SCORES = {"accuracy": "accuracy", "minority_accuracy": "rare classes", "worst_cl
 
 def show(run: str, *, out: Path | None, tracking: str | None) -> None:
     """Print one experiment: its curve, a row an iteration, the classes that it picked."""
-    (one,) = found([run], out, tracking)
+    (one,), damaged = found([run], out, tracking)
     _print(Text(one.outcome.name, style="bold"), plot([one]), rounds_table(one), counts_table(one))
+    refuse_damaged(damaged)
 
 
 def compare(first: str, second: str, *, out: Path | None, tracking: str | None) -> None:
     """Print two side by side: what differs in their settings, both curves, which images both picked."""
-    a, b = found([first, second], out, tracking)
+    (a, b), damaged = found([first, second], out, tracking)
     _print(settings_table(a, b), plot([a, b]), together_table(a, b), both_picked(a, b))
+    refuse_damaged(damaged)
 
 
-def found(texts: Sequence[str], out: Path | None, tracking: str | None) -> list[Finished]:
-    """In the tracking store if that alone is named, else in the scratch folder."""
+def found(texts: Sequence[str], out: Path | None, tracking: str | None) -> tuple[list[Finished], list[str]]:
+    """In the tracking store if that alone is named, else in the scratch folder; and what could not be read there."""
     if out is None and tracking is not None:
-        return [one_from_mlflow(text, tracking) for text in texts]
-    return named(texts, finished_in(out or SCRATCH, tracking)[0])
+        return some_from_mlflow(texts, tracking)
+    kept = finished_in(out or SCRATCH, tracking)
+    try:
+        return named(texts, kept.finished), kept.damaged
+    except ConfigError as error:
+        raise ConfigError("\n".join([str(error), *kept.damaged])) from None
 
 
 def named(texts: Sequence[str], known: Sequence[Finished]) -> list[Finished]:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from fkal.atomic_files import write_whole
 from fkal.data.splits import Split, split_bytes, write_split
+from fkal.locks import NamedLock
 from fkal.notify import Notify
 
 P = TypeVar("P")
@@ -88,13 +88,5 @@ def checksum(weights: Mapping[str, Tensor]) -> str:
 def locked(path: Path, say: Notify) -> Iterator[None]:
     """Holds the lock of a file; says so where another process has it, and waits."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock")
-    try:
-        lock.acquire(timeout=0.5)
-    except Timeout:
-        say(f"waiting for another process that makes {path}")
-        lock.acquire()
-    try:
+    with NamedLock(Path(f"{path}.lock"), waiting=say):
         yield
-    finally:
-        lock.release()

@@ -33,7 +33,7 @@ from fkal.results.csv_files import csv_text
 from fkal.results.curves import area_under_budget_curve, curve_frame
 from fkal.results.manifest import read_about
 from fkal.results.outcome import Outcome
-from fkal.results.round_io import untimed
+from fkal.results.round_facts import CHECKS, split_timings
 
 SPLITS, PRETRAINED, DESCRIPTORS, EXPERIMENTS = "splits", "pretrained", "descriptors", "experiments"
 METRICS, CURVES, TIMINGS = "metrics", "curves", "timings"
@@ -104,11 +104,6 @@ def publish_cell(outcomes: Sequence[Outcome], cell: str, root: Path, out: Path, 
     _write(cell_file(root, CURVES, cell), csv_text(curves_of(outcomes)))
 
 
-def published(root: Path, cells: Sequence[str] | None = None) -> Iterator[Published]:
-    """The experiments that lie under `root`, of some cells or of all. Raises ConfigError for one that is none."""
-    return map(read_published, published_folders(root, cells))
-
-
 def published_folders(root: Path, cells: Sequence[str] | None = None) -> Iterator[Path]:
     names = [path.name for path in sorted((root / EXPERIMENTS).glob("*"))] if cells is None else cells
     for cell in names:
@@ -153,7 +148,9 @@ def read_timings(path: Path) -> Mapping[str, Any]:
 
 
 def _is_timed(seed: Any) -> bool:
-    return isinstance(seed, dict) and all(isinstance(each, dict) for each in seed.values())
+    return isinstance(seed, dict) and all(
+        isinstance(each, dict) and CHECKS["seconds"](each.get("seconds", {})) for each in seed.values()
+    )
 
 
 def curves_of(outcomes: Sequence[Outcome]) -> pd.DataFrame:
@@ -181,7 +178,7 @@ def _publish_one(outcome: Outcome, folder: Path, out: Path, data: Mapping[str, A
     timings: dict[str, Any] = {}
     for b in range(1, len(outcome.rounds) + 1):
         name = f"round-{b:02d}"
-        facts, timings[name] = untimed((state / f"{name}.json").read_bytes())
+        facts, timings[name] = split_timings((state / f"{name}.json").read_bytes())
         write_whole(folder / f"{name}.json", facts)
         link_whole(state / f"{name}.safetensors", folder / f"{name}.safetensors")
     about = {

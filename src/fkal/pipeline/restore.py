@@ -29,7 +29,7 @@ from fkal.pipeline.publish import (
 )
 from fkal.results import manifest as about
 from fkal.results.checkpoint import StateDirectory, StateInUse
-from fkal.results.round_io import UnusableRound, timed, untimed
+from fkal.results.round_facts import UnusableRound, join_timings, same_facts
 
 SHARED = {
     SPLITS: ("*", "*.json"),
@@ -100,14 +100,14 @@ def _are_same(state: Path, facts: Sequence[Path]) -> bool:
 
     Raises UnusableRound for published facts that are none.
     """
-    return all(untimed((state / path.name).read_bytes())[0] == path.read_bytes() for path in facts)
+    return all(same_facts((state / path.name).read_bytes(), path.read_bytes()) for path in facts)
 
 
 def _take(facts: Path, state: Path, timings: Mapping[str, Any]) -> None:
     """The mark of a finished iteration comes last."""
     tensors = facts.with_suffix(".safetensors")
     link_whole(tensors, state / tensors.name)
-    write_whole(state / facts.name, timed(facts.read_bytes(), timings))
+    write_whole(state / facts.name, join_timings(facts.read_bytes(), timings))
 
 
 def _about_bytes(one: Published, made_with: Mapping[str, str]) -> bytes:

@@ -62,12 +62,12 @@ def _methods_of(plan: Path, out: Path, kind: str) -> Iterator[Planned]:
     yield from methods
 
 
-def experiment(plan: Path, out: Path, tracking: str | None, jobs: int) -> None:
+def experiment(plan: Path, out: Path, tracking: str | None, jobs: int, *, wait: bool = True) -> None:
     """Its curves are drawn by the report."""
     work = planned(plan, "experiment")
     refuse_foreign(work.root, EXPERIMENTS, work.cell)
     for kind in (METRICS, CURVES, TIMINGS):
         cell_file(work.root, kind, work.cell)
     adopt(work.root, out, say)
-    outcomes = running.run(work.configs, out=out, tracking=tracking, jobs=jobs, draws=False)
+    outcomes = running.run(work.configs, out=out, tracking=tracking, jobs=jobs, draws=False, wait=wait)
     publish_cell(outcomes, work.cell, work.root, out, data=work.data)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from fkal.atomic_files import write_whole
+from fkal.cli.exit import refuse_damaged
 from fkal.cli.terminal import echo, say
 from fkal.config.method_spec import METHOD_ALIASES
 from fkal.config.schema import ConfigError
@@ -66,7 +67,10 @@ def wishes(method: str | None, reach: str, test: str, data_root: Path | None, ag
 
 
 def report(material: Material, to: Path, wishes: Wishes) -> None:
-    """Write the page and its files. `accuracy.csv` has what DVC plots."""
+    """Write the page and its files. `accuracy.csv` has what DVC plots.
+
+    Raises SomeFailed, once all is written, if some of what was to be reported could not be read.
+    """
     if to.exists() and not to.is_dir():
         raise ConfigError(f"--to {to}: is a file; name a folder")
     panels = panels_of(material, wishes.methods)
@@ -112,6 +116,7 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
     _write(to, "index.html", text.encode())
     _only_these(to, files)
     _tell(every, to)
+    refuse_damaged(material.damaged)
 
 
 def spread(frame: pd.DataFrame) -> pd.DataFrame:

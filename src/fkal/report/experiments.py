@@ -53,23 +53,27 @@ class Finished:
 class Material:
     """All that a report is made of: a row an iteration, and the experiments where more than curves is known.
 
-    `source` are the options that name it on the command line; `notes` say what was left out and why.
+    `source` are the options that name it on the command line; `notes` say what was left out and why,
+    `damaged` what could not be read.
     """
 
     frame: pd.DataFrame
     finished: Sequence[Finished]
     source: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
-def material_of(finished: Sequence[Finished], source: tuple[str, ...], notes: Sequence[str] = ()) -> Material:
+def material_of(
+    finished: Sequence[Finished], source: tuple[str, ...], notes: Sequence[str] = (), damaged: Sequence[str] = ()
+) -> Material:
     """Of finished experiments, by what may be compared, method, labels used and seed.
 
     A curve is made of experiments that differ in nothing but their seeds. Of several variants, told apart by settings
     that are not in a method's name, the one with the most seeds is taken; the notes say which were left out.
     """
     cells: dict[tuple[Group, str, int], dict[str, dict[int, Finished]]] = {}
-    left_out = list(notes)
+    left_out = [*notes, *damaged]
     for each in sorted(finished, key=lambda each: each.outcome.fingerprint):
         outcome = each.outcome
         cell = (group_of(outcome), outcome.method, outcome.rounds[-1].labels_used)
@@ -85,7 +89,7 @@ def material_of(finished: Sequence[Finished], source: tuple[str, ...], notes: Se
         chosen += kept
         left_out += [_why_not(other, kept[0]) for other in others]
     chosen.sort(key=lambda each: (each.outcome.config.data.name, each.outcome.method, each.outcome.config.seed))
-    return Material(rounds_frame(chosen), chosen, source, tuple(left_out))
+    return Material(rounds_frame(chosen), chosen, source, tuple(left_out), tuple(damaged))
 
 
 def _why_not(others: Sequence[Finished], kept: Finished) -> str:

@@ -1,26 +1,26 @@
 """What split files tell of the data that experiments shared."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from fkal.data.digest import bytes_digest
+from fkal.data.errors import CorruptSplit
 from fkal.data.splits import read_split
 from fkal.report.experiments import SplitFacts
 
-
-def splits_in(paths: Iterable[Path]) -> dict[str, SplitFacts]:
-    """By the digest that an experiment keeps of its split; files that are none are passed over."""
-    return {bytes_digest([path.read_bytes()]): _facts(path) for path in paths if _is_split(path)}
+LIST_OF_FILES = "about.json"
+"""What the pipeline publishes beside its splits."""
 
 
-def _facts(path: Path) -> SplitFacts:
-    split = read_split(path)
-    return SplitFacts(split.class_counts, split.cut, split.data_digest)
-
-
-def _is_split(path: Path) -> bool:
-    try:
-        return "class_counts" in json.loads(path.read_bytes())
-    except ValueError:
-        return False
+def splits_in(paths: Iterable[Path]) -> tuple[dict[str, SplitFacts], list[str]]:
+    """By the digest that an experiment keeps of its split, and why each other file is left out."""
+    found, damaged = {}, []
+    for path in paths:
+        if path.name == LIST_OF_FILES:
+            continue
+        try:
+            split = read_split(path)
+            found[bytes_digest([path.read_bytes()])] = SplitFacts(split.class_counts, split.cut, split.data_digest)
+        except (CorruptSplit, OSError) as error:
+            damaged.append(f"{error}; left out")
+    return found, damaged

@@ -7,16 +7,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from filelock import FileLock, Timeout
-
 from fkal.atomic_files import write_whole
 from fkal.engine.rounds import Round
 from fkal.folders import TEMPORARY_FILE, below, own_folder, remove_folder
 from fkal.identifiers import ROUND, fingerprint
+from fkal.locks import LockHeld, NamedLock
 from fkal.notify import Notify
-from fkal.results.round_io import Counted, UnusableRound, counted_of, round_bytes, round_of
+from fkal.results.round_facts import UnusableRound
+from fkal.results.round_io import Counted, counted_of, round_bytes, round_of
 
-LOCK_SECONDS = 2.0
 ROUND_FILE = re.compile(r"round-(\d+)\.(safetensors|json)")
 UNUSABLE = ".unusable"
 ABOUT = "about.json"
@@ -24,7 +23,7 @@ LAYOUT = rf"about\.json|notes\.json|lock|{ROUND}\.(json|safetensors)({re.escape(
 """Names of the files in it."""
 
 
-class StateInUse(ValueError):
+class StateInUse(LockHeld):
     """Another process works on the same experiment."""
 
 
@@ -36,21 +35,21 @@ class StateDirectory:
     `about.json` what the experiment is.
     """
 
-    def __init__(self, out: Path, name: str) -> None:
+    def __init__(self, out: Path, name: str, waiting: Notify | None = None) -> None:
         """`name` is the experiment's fingerprint. Raises UnsafeName for any other, and for a link out of `out`."""
         self._out = Path(out)
         self._name = f"state/{fingerprint(name, 'state directory')}"
         self.path = below(self._out, self._name)
-        self._lock = FileLock(self.path / "lock", timeout=LOCK_SECONDS)
+        self._lock = NamedLock(self.path / "lock", waiting)
 
     def __enter__(self) -> Self:
-        """Raises StateInUse if another process has it open."""
+        """Waits, with a word once a minute, if another process has it open; without `waiting` raises StateInUse."""
         self.path.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire()
-        except Timeout:
+            self._lock.__enter__()
+        except LockHeld as held:
             raise StateInUse(
-                f"{self._lock.lock_file} is held by another process: one process at a time works on an "
+                f"{held}: one process at a time works on an "
                 "experiment; wait for it or end it (the lock goes with its process)"
             ) from None
         for leftover in list(self.path.iterdir()):
@@ -61,7 +60,7 @@ class StateDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
+        self._lock.__exit__(kind, error, trace)
 
     @property
     def exists(self) -> bool:
@@ -92,6 +91,11 @@ class StateDirectory:
         self._set_aside_after(len(finished))
         return finished
 
+    def set_aside(self, name: str) -> None:
+        """A file that cannot be used is kept under another name."""
+        self._check_open()
+        (self.path / name).replace(self.path / (name + UNUSABLE))
+
     def describe(self, about: bytes) -> None:
         """Keep what the first process that worked on the experiment says of it."""
         self._check_open()
@@ -108,7 +112,7 @@ class StateDirectory:
     def run_ids(self) -> dict[str, str]:
         """Run ids in the tracking store by name: `parent`, `b03`."""
         ids = self._notes().get("run_ids")
-        return dict(ids) if isinstance(ids, dict) else {}
+        return {name: each for name, each in ids.items() if isinstance(each, str)} if isinstance(ids, dict) else {}
 
     def remember(self, parent: str, children: Mapping[int, str] | None = None) -> None:
         """A new parent makes the old one's children forgotten."""
@@ -146,7 +150,10 @@ class StateDirectory:
         missing = [path.name for path in (tensors, facts) if not path.exists()]
         if missing:
             raise UnusableRound(f"{' and '.join(missing)} is missing")
-        finished = round_of(tensors.read_bytes(), facts.read_bytes())
+        try:
+            finished = round_of(tensors.read_bytes(), facts.read_bytes())
+        except IsADirectoryError as error:
+            raise UnusableRound(f"{error.filename} is a folder") from error
         if finished.b != b:
             raise UnusableRound(f"its files are those of iteration {finished.b}")
         return finished
@@ -159,12 +166,11 @@ class StateDirectory:
 
     def _set_aside_after(self, last: int) -> None:
         """Files of later iterations no longer count; a tensors file alone is what a kill leaves."""
-        for path in list(self.path.iterdir()):
-            match = ROUND_FILE.fullmatch(path.name)
-            if match and int(match[1]) > last:
-                path.replace(path.with_name(path.name + UNUSABLE))
-                if self.is_finished:
-                    self._note(finished=False)
+        later = [p for p in self.path.iterdir() if (match := ROUND_FILE.fullmatch(p.name)) and int(match[1]) > last]
+        if later and self.is_finished:  # first, since a kill may come in between
+            self._note(finished=False)
+        for path in later:
+            path.replace(path.with_name(path.name + UNUSABLE))
 
     def _last_marked(self) -> int:
         matches = (ROUND_FILE.fullmatch(path.name) for path in self.path.iterdir())
@@ -187,4 +193,4 @@ class StateDirectory:
         write_whole(self.path / "notes.json", content.encode())
 
     def _check_open(self) -> None:
-        assert self._lock.is_locked, "the state directory is used outside of its with block"
+        assert self._lock.is_held, "the state directory is used outside of its with block"

@@ -72,4 +72,6 @@ def read_about(folder: Path) -> About | None:
     except FileNotFoundError:
         return None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: does not tell of an experiment ({error}); remove it and run it again") from None
+        raise ConfigError(
+            f"{path}: does not describe an experiment ({error}); the same `fkal run` writes it again"
+        ) from None

@@ -1,7 +1,6 @@
 """A Round as two files' bytes: tensors as safetensors, all else as JSON. Both ways, bit by bit."""
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields
@@ -12,15 +11,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from fkal.engine.rounds import Round, Selection
+from fkal.results.round_facts import FORMAT, UnusableRound, facts_bytes, read_facts
 
-FORMAT = "fkal-round-1"
 WEIGHTS = "weights."
 SELECTION = "selection."
 CONFUSION = "confusion"
-
-
-class UnusableRound(ValueError):
-    """What is on disk is not a whole Round."""
 
 
 class Counted(NamedTuple):
@@ -52,59 +47,24 @@ def round_bytes(finished: Round) -> tuple[bytes, bytes]:
         "seconds": _finite("seconds of", finished.seconds, finished.b),
         "peak_memory_mb": finished.peak_memory_mb,
     }
-    return tensors, (json.dumps(facts, indent=1, allow_nan=False) + "\n").encode()
+    return tensors, facts_bytes(facts)
 
 
 def round_of(tensor_bytes: bytes, json_bytes: bytes) -> Round:
     """The Round of two files' content. Raises UnusableRound if they are not what was written."""
+    facts = read_facts(json_bytes)
+    if hashlib.sha256(tensor_bytes).hexdigest() != facts["sha256"]:
+        raise UnusableRound("its safetensors file is not the one that was written with its JSON file")
     try:
-        facts = _facts(json_bytes)
-        if hashlib.sha256(tensor_bytes).hexdigest() != facts["sha256"]:
-            raise UnusableRound("its safetensors file is not the one that was written with its JSON file")
         return _assembled(load(tensor_bytes), facts)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, UnusableRound):
-            raise
         raise UnusableRound(f"its files are corrupt ({error})") from error
 
 
 def counted_of(json_bytes: bytes) -> Counted:
     """The passes of an iteration by its JSON file alone. Raises UnusableRound if it has none."""
-    try:
-        facts = _facts(json_bytes)
-        by_phase = [{str(k): int(v) for k, v in facts[f"{way}_images"].items()} for way in ("forward", "backward")]
-        return Counted(facts["b"], *by_phase)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, UnusableRound):
-            raise
-        raise UnusableRound(f"its JSON file is corrupt ({error})") from error
-
-
-TIMINGS = ("seconds", "peak_memory_mb")
-"""What differs each time that the same iteration is run."""
-
-
-def untimed(json_bytes: bytes) -> tuple[bytes, dict[str, Any]]:
-    """An iteration's JSON without its timings, and these."""
-    facts = dict(_facts(json_bytes))
-    timings = {name: facts.pop(name) for name in TIMINGS}
-    return (json.dumps(facts, indent=1) + "\n").encode(), timings
-
-
-def timed(json_bytes: bytes, timings: Mapping[str, Any]) -> bytes:
-    """What `untimed` took apart; timings that are lost are empty."""
-    known = {"seconds": timings.get("seconds", {}), "peak_memory_mb": timings.get("peak_memory_mb")}
-    return (json.dumps({**_facts(json_bytes), **known}, indent=1) + "\n").encode()
-
-
-def _facts(json_bytes: bytes) -> Mapping[str, Any]:
-    try:
-        facts = json.loads(json_bytes)
-    except ValueError as error:
-        raise UnusableRound(f"its JSON file is corrupt ({error})") from error
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise UnusableRound(f"its JSON file is not of format {FORMAT}")
-    return facts
+    facts = read_facts(json_bytes)
+    return Counted(facts["b"], facts["forward_images"], facts["backward_images"])
 
 
 def _tensors(finished: Round) -> dict[str, Tensor]:
@@ -118,14 +78,17 @@ def _tensors(finished: Round) -> dict[str, Tensor]:
 
 
 def _assembled(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Round:
+    classes = len(facts["labeled_counts"])
+    if tensors[CONFUSION].shape != (classes, classes):
+        raise ValueError(f"a confusion matrix of shape {tuple(tensors[CONFUSION].shape)}, and {classes} classes")
     return Round(
         b=facts["b"],
         labels_used=facts["labels_used"],
         selection=Selection(
             **{name.removeprefix(SELECTION): t for name, t in tensors.items() if name.startswith(SELECTION)}
         ),
-        metrics=facts["metrics"],
-        train_loss=tuple(facts["train_loss"]),
+        metrics={name: float(value) for name, value in facts["metrics"].items()},
+        train_loss=tuple(map(float, facts["train_loss"])),
         epoch=facts["epoch"],
         confusion=tensors[CONFUSION],
         labeled_counts=tuple(facts["labeled_counts"]),

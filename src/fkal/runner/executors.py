@@ -5,7 +5,8 @@ import pickle
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent import futures
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
@@ -25,7 +26,13 @@ POLL_SECONDS = 0.1
 
 
 def side_by_side(
-    configs: Sequence[Config], order: Sequence[int], *, jobs: int, out: Path, tracking: str | None
+    configs: Sequence[Config],
+    order: Sequence[int],
+    *,
+    jobs: int,
+    out: Path,
+    tracking: str | None,
+    wait: bool = True,
 ) -> Generator[tuple[int, Outcome | Exception], None, None]:
     """The experiments as they end: its place in `configs`, and its outcome or what it failed of.
 
@@ -41,10 +48,10 @@ def side_by_side(
     with ManyBars(len(configs)) as bars:
         tell = _listener(bars)
         try:
-            places = {pool.submit(worker.work, configs[place], out, tracking): place for place in order}
+            places = {pool.submit(worker.work, configs[place], out, tracking, wait): place for place in order}
             pending = set(places)
             while pending:
-                done, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                done, pending = futures.wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                 _drain(reports, tell)
                 for future in done:
                     bars.ended()

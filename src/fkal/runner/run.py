@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import get_num_threads
 
 from fkal.atomic_files import write_whole
-from fkal.cli.exit import SomeFailed, is_wrong
+from fkal.cli.exit import SomeFailed, ends_all
 from fkal.cli.tables import accuracy_table, plan_table
 from fkal.cli.terminal import WIDTH, console, echo, echo_json, say
 from fkal.config.schema import Config, ConfigError, digest_of
@@ -45,11 +45,12 @@ def run(
     as_json: bool = False,
     jobs: int = 1,
     draws: bool = True,
+    wait: bool = True,
 ) -> list[Outcome]:
     """Run what is not finished yet, then print accuracy by iteration and, with `draws`, draw the curves.
 
-    Everything that can be is checked before anything runs. Raises SomeFailed when one of several
-    fails while running.
+    Everything that can be is checked before anything runs. With `wait`, experiments that another process
+    works on are waited for. Raises SomeFailed when one of several fails while running.
     """
     if not 1 <= jobs <= MOST_JOBS:
         raise ConfigError(f"--jobs {jobs}: give 1 to {MOST_JOBS} experiments to be at work at once")
@@ -59,16 +60,16 @@ def run(
     if dry_run:
         _show_plan(planned, out, as_json)
         return []
-    client = prepare_store(uri)
+    client = prepare_store(uri, say)
     outcomes: dict[int, Outcome] = {}
     failures: dict[int, str] = {}
-    with closing(_ended(planned, out, tracking, jobs)) as ended:
+    with closing(_ended(planned, out, tracking, jobs=jobs, wait=wait)) as ended:
         for place, result in ended:
             if isinstance(result, Outcome):
                 outcomes[place] = result
                 put_under_method(client, result.run_id)
                 continue
-            if len(planned) == 1 or is_wrong(result):
+            if len(planned) == 1 or ends_all(result):
                 raise result
             failures[place] = f"{experiment_name(planned[place].config)}: {redacted(str(result))}"
             say(f"failed: {failures[place]}")
@@ -117,7 +118,7 @@ def _distinct(configs: Iterable[Config], out: Path) -> list[_Plan]:
 
 
 def _ended(
-    planned: Sequence[_Plan], out: Path, tracking: str | None, jobs: int
+    planned: Sequence[_Plan], out: Path, tracking: str | None, *, jobs: int, wait: bool
 ) -> Generator[tuple[int, Outcome | Exception], None, None]:
     """Each experiment's place in the plan and its outcome, or what it failed of, as they end."""
     jobs = min(jobs, len(planned))
@@ -125,12 +126,12 @@ def _ended(
         configs = [plan.config for plan in planned]
         _say_if_crowded(configs, jobs)
         order = spread([plan.pretrained for plan in planned])  # those that share pretraining wait for the first
-        yield from side_by_side(configs, order, jobs=jobs, out=out, tracking=tracking)
+        yield from side_by_side(configs, order, jobs=jobs, out=out, tracking=tracking, wait=wait)
         return
     for place, plan in enumerate(planned):
         result: Outcome | Exception
         try:
-            result = run_one(prepare(plan.config, out, say), out, tracking)
+            result = run_one(prepare(plan.config, out, say), out, tracking, wait=wait)
         except Exception as error:
             result = error
         yield place, result

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fkal.cli.progress import Bars, ShownBy
+from fkal.config.schema import ConfigError
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import ABOUT, UNUSABLE, StateDirectory
 from fkal.results.manifest import about_bytes, read_about
 from fkal.results.outcome import Outcome
 from fkal.tracking.store import tracking_uri
@@ -17,19 +18,23 @@ if TYPE_CHECKING:
     from fkal.tracking.experiment_run import TrackedRun
 
 
-def run_one(experiment: Experiment, out: Path, tracking: str | None, *, shown_by: ShownBy = Bars) -> Outcome:
+def run_one(
+    experiment: Experiment, out: Path, tracking: str | None, *, wait: bool = True, shown_by: ShownBy = Bars
+) -> Outcome:
     """Bring one experiment to its end, from wherever it stands.
+
+    While another process works on it, this one waits, or raises StateInUse if it shall not.
 
     An iteration is on disk before it is tracked; what a kill kept from the store is logged
     first thing next time.
     """
     from fkal.tracking.experiment_run import TrackedRun
 
-    with StateDirectory(out, experiment.fingerprint) as state:
+    with StateDirectory(out, experiment.fingerprint, experiment.say if wait else None) as state:
         rounds = state.rounds(experiment.say)
-        state.describe(about_bytes(experiment))
-        was_finished = state.is_finished
-        about = read_about(state.path) if len(rounds) >= experiment.rounds else None  # who made them, here or elsewhere
+        _describe(experiment, state)
+        found = len(rounds)
+        about = read_about(state.path) if found >= experiment.rounds else None  # who made them, here or elsewhere
         with TrackedRun.open(
             experiment,
             state,
@@ -43,10 +48,10 @@ def run_one(experiment: Experiment, out: Path, tracking: str | None, *, shown_by
                 if rounds:
                     experiment.say(f"{experiment.name}: going on after iteration {len(rounds)} of {experiment.rounds}")
                 rounds += _worked(experiment, rounds, state, tracked, shown_by)
-            tracked.finish()
+            logged = tracked.finish()
             state.finish()
-        if was_finished:
-            experiment.say(f"{experiment.name}: finished before, nothing to do")
+        if found >= experiment.rounds:
+            experiment.say(f"{experiment.name}: finished before, {'tracked now' if logged else 'nothing to do'}")
         return Outcome(
             config=experiment.config,
             fingerprint=experiment.fingerprint,
@@ -55,6 +60,16 @@ def run_one(experiment: Experiment, out: Path, tracking: str | None, *, shown_by
             run_id=tracked.run_id,
             tracking_uri=tracking_uri(tracking, Path.cwd()),
         )
+
+
+def _describe(experiment: Experiment, state: StateDirectory) -> None:
+    """A file that no longer tells of an experiment is made again, as a damaged iteration is."""
+    try:
+        read_about(state.path)
+    except ConfigError as flaw:
+        experiment.say(f"{flaw}: done, and this one is kept as {ABOUT}{UNUSABLE}")
+        state.set_aside(ABOUT)
+    state.describe(about_bytes(experiment))
 
 
 def _worked(

@@ -49,7 +49,7 @@ def begin(reports: "SimpleQueue[Report]", threads: int) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
 
 
-def work(config: Config, out: Path, tracking: str | None) -> bytes:
+def work(config: Config, out: Path, tracking: str | None, wait: bool) -> bytes:
     """The pickled Outcome; as bytes, since tensors would else travel as one open file each."""
     from fkal.experiment.experiment import prepare
     from fkal.runner.single import run_one
@@ -58,7 +58,7 @@ def work(config: Config, out: Path, tracking: str | None) -> bytes:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         experiment = prepare(config, out, partial(_report, "said", name))
-        return pickle.dumps(run_one(experiment, out, tracking, shown_by=Reported))
+        return pickle.dumps(run_one(experiment, out, tracking, wait=wait, shown_by=Reported))
     except KeyboardInterrupt:
         os._exit(INTERRUPTED)  # run and state are closed; the pool would go on with the next experiment
     except Exception as error:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fkal.data.images import ImageSet
@@ -44,7 +44,7 @@ def write_round_files(folder: Path, finished: Round, images: ImageSet, title: st
     contact_sheet(images, finished.selection, title).save(folder / "selected.png", compress_level=3)
     (folder / "summary.json").write_text(json.dumps(summary(finished), indent=1) + "\n")
     weights = {name: tensor.contiguous().clone() for name, tensor in finished.weights.items()}
-    save_file(weights, folder / "weights.safetensors")
+    (folder / "weights.safetensors").write_bytes(save(weights))  # whose error, unlike save_file's, is an OSError
 
 
 def _integers(values: Tensor | None) -> pd.Series:

@@ -14,6 +14,7 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from torch import nn
 
+from fkal.atomic_files import naming
 from fkal.data.datasets import Dataset
 from fkal.engine.rounds import Round
 from fkal.notify import Notify
@@ -26,6 +27,7 @@ from fkal.tracking.dataset_inputs import dataset_inputs, measured_dataset
 from fkal.tracking.descriptions import CURVE, Described, experiment_note, round_note
 from fkal.tracking.metrics import Point, child_points, nested, param_text, parent_points, round_digest
 from fkal.tracking.model import EXAMPLES, NotTraceable, has_model, log_model
+from fkal.tracking.patience import StoreUnavailable, impatient
 from fkal.tracking.run_writer import Ledger, new_run
 from fkal.tracking.store import experiment_id, prepare_store, tracking_uri
 from fkal.tracking.system_metrics import ENERGY, Meters
@@ -122,7 +124,7 @@ class TrackedRun:
         iterations were made with, to rebuild a store from those of another process. Raises ValueError
         if the store cannot be reached.
         """
-        client = prepare_store(tracking_uri(uri, Path.cwd()))
+        client = prepare_store(tracking_uri(uri, Path.cwd()), say)
         return cls(experiment, state, client, say=say, monitor=monitor, made_with=made_with)
 
     @property
@@ -153,12 +155,15 @@ class TrackedRun:
         """An iteration that was finished just now."""
         self._record(finished, self._meters.lap() if self._meters else {})
 
-    def finish(self, *, model: bool = True) -> None:
-        """The summary, the curve, with `model` a loadable model; then the run is FINISHED."""
+    def finish(self, *, model: bool = True) -> bool:
+        """The summary, the curve, with `model` a loadable model; then the run is FINISHED.
+
+        Whether the store lacked anything of the experiment.
+        """
         assert self._rounds, "finish() comes after the last iteration's log()"
         wrote = self._parent.write(self._summary())
         if self._is_finished and not wrote and not self._logged_some:
-            return
+            return False
         self._log_curve()
         self._parent.write(tags={NOTE: self._note()})
         if model and not has_model(self._parent.run):
@@ -167,15 +172,17 @@ class TrackedRun:
             self._meters.stop()
         self._client.set_terminated(self.run_id, "FINISHED")
         self._is_finished = True
+        return True
 
     def leave(self) -> None:
         """Leaves an experiment that is not finished: its run is KILLED until someone goes on with it."""
         self._stopped(self.run_id, KeyboardInterrupt)
 
     def _stopped(self, run_id: str, kind: type[BaseException]) -> None:
-        if not self._is_finished:
+        """A store that is locked or gone cannot be told; the run stays RUNNING there, and is taken up again."""
+        if not self._is_finished and not issubclass(kind, StoreUnavailable):
             with suppress(MlflowException):  # what went wrong first is what matters
-                self._client.set_terminated(run_id, "FAILED" if issubclass(kind, Exception) else "KILLED")
+                impatient(self._client).set_terminated(run_id, "FAILED" if issubclass(kind, Exception) else "KILLED")
 
     def _found(self) -> Run | None:
         """The run of an earlier process; one that was deleted does not count."""
@@ -237,6 +244,7 @@ class TrackedRun:
             child = self._children[key] = self._new_child(finished, digest)
         if child.run.info.status != "FINISHED":
             self._complete_child(child, finished, figures)
+            self._logged_some = True
         wrote = self._parent.write(parent_points(finished))
         self._logged_some |= wrote
         self._energy.append(child.run.data.metrics.get(ENERGY, figures.get(ENERGY)))
@@ -255,7 +263,7 @@ class TrackedRun:
 
     def _complete_child(self, child: Ledger, finished: Round, figures: Mapping[str, float]) -> None:
         title = f"{self._experiment.round_title(finished.b)}, {finished.labels_used} labels used"
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, naming(Path(folder)):
             write_round_files(Path(folder), finished, self._experiment.dataset.train, title)
             self._client.log_artifacts(child.run_id, folder)
         points = [*child_points(finished), *(Point(k, v, finished.labels_used) for k, v in figures.items())]
@@ -315,7 +323,7 @@ class TrackedRun:
     def _log_curve(self) -> None:
         frame = curve_frame(self._rounds)
         paper = f"\n{PAPER_TITLE}" if self._experiment.protocol == "paper" else ""
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, naming(Path(folder)):
             (Path(folder) / "curve.csv").write_bytes(csv_bytes(frame))
             save_run_png(
                 Path(folder) / CURVE,

@@ -21,7 +21,19 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+LONGEST_LINE = 300
 
 for _name, _value in SETTINGS.items():
     os.environ.setdefault(_name, _value)
 logging.getLogger("alembic").setLevel(logging.WARNING)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its errors are raised as well, with all of SQL
+
+
+def _first_line_alone(record: logging.LogRecord) -> bool:
+    """What could not be logged is in the first line; the statement and its values follow."""
+    lines = record.getMessage().splitlines() or [""]
+    record.msg, record.args, record.exc_info = lines[0][:LONGEST_LINE], (), None
+    return True
+
+
+logging.getLogger("mlflow.system_metrics.system_metrics_monitor").addFilter(_first_line_alone)

@@ -17,6 +17,7 @@ from mlflow.entities import Dataset, LoggedModelOutput, LoggedModelStatus, Metri
 from mlflow.models import Model, infer_signature
 from torch import Tensor, nn
 
+from fkal.atomic_files import naming
 from fkal.redaction import redacted
 
 EXAMPLES = 2  # a batch of one would become the only batch size that the graph takes
@@ -54,7 +55,7 @@ def log_model(
         run.info.experiment_id, name=model_name(run.info.run_name), source_run_id=run.info.run_id, params=dict(params)
     )
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, naming(Path(folder)):
             path = Path(folder) / MODEL_NAME
             meta = Model(artifact_path=logged.artifact_location, run_id=run.info.run_id, model_id=logged.model_id)
             save_model(path, meta, model, weights, examples)

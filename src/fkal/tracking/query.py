@@ -1,5 +1,6 @@
 """Experiments as the tracking store has them: found, filtered, named by people."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PAGE = 500
 ACCURACY = "accuracy/test"
+SEED = re.compile("[0-9]{1,18}")
 STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED")
 
 
@@ -112,28 +114,45 @@ def opened(given: str | None) -> "MlflowClient":
     return prepare_store(uri)
 
 
-def found(client: "MlflowClient", wanted: Wanted) -> list[FoundRun]:
-    """Newest first. Raises MissingRuns where no experiment is tracked, ConfigError where none is as asked for."""
+class Listing(NamedTuple):
+    """Runs, newest first, and why others cannot be read."""
+
+    runs: list[FoundRun]
+    damaged: list[str]
+
+
+def found(client: "MlflowClient", wanted: Wanted) -> Listing:
+    """Raises MissingRuns where no experiment is tracked, ConfigError where none is as asked for."""
     everything = all_runs(client)
-    some = [run for run in everything if wanted.takes(run)]
+    some = [run for run in everything.runs if wanted.takes(run)]
     if not some:
-        raise ConfigError(
-            f"{redacted(client.tracking_uri)}: {len(everything)} tracked, none with {wanted.said}; "
-            "`fkal runs --all` lists them"
-        )
-    return some
+        lines = [
+            f"{redacted(client.tracking_uri)}: {len(everything.runs)} tracked, none with {wanted.said}; "
+            "`fkal runs --all` lists them",
+            *everything.damaged,
+        ]
+        raise ConfigError("\n".join(lines))
+    return Listing(some, everything.damaged)
 
 
-def all_runs(client: "MlflowClient") -> list[FoundRun]:
-    """Newest first. Raises MissingRuns where no experiment is tracked."""
+def all_runs(client: "MlflowClient") -> Listing:
+    """Raises MissingRuns where no experiment is tracked."""
     places = [e.experiment_id for e in _pages(client.search_experiments, filter_string="name LIKE 'fkal/%'")]
     query = {"filter_string": f"tags.`{KIND}` = 'experiment'", "order_by": ["attributes.start_time DESC"]}
-    runs = [_found(run) for run in _pages(client.search_runs, experiment_ids=places, **query)] if places else []
-    if not runs:
+    runs, damaged = [], []
+    for run in _pages(client.search_runs, experiment_ids=places, **query) if places else ():
+        try:
+            runs.append(_found(run))
+        except ValueError as error:
+            damaged.append(
+                f"run {run.info.run_id}: {error}; mend its tag, or delete it: "
+                f"mlflow runs delete --run-id {run.info.run_id}"
+            )
+    if not runs and not damaged:
         raise MissingRuns(
             f"no experiment is tracked in {redacted(client.tracking_uri)}; `fkal run` tracks what it runs"
         )
-    return runs
+    return Listing(runs, damaged)
 
 
 def iterations(client: "MlflowClient", run: FoundRun) -> list["Run"]:
@@ -174,7 +193,7 @@ def _found(run: "Run") -> FoundRun:
         dataset=tags.get("fkal.dataset", ""),
         bias=tags.get("fkal.bias", ""),
         method=tags.get("fkal.method", ""),
-        seed=int(tags.get("fkal.seed", 0)),
+        seed=_seed(tags.get("fkal.seed", "0")),
         protocol=tags.get("fkal.protocol", ""),
         fingerprint=tags.get("fkal.fingerprint", ""),
         status=run.info.status,
@@ -184,6 +203,12 @@ def _found(run: "Run") -> FoundRun:
         aubc=metrics.get("summary/aubc"),
         started=run.info.start_time,
     )
+
+
+def _seed(text: str) -> int:
+    if not SEED.fullmatch(text):
+        raise ValueError(f"its tag fkal.seed is {text[:40]!a}, and no seed")
+    return int(text)
 
 
 def _pages(search: Any, **query: Any) -> Iterator[Any]:

@@ -5,17 +5,21 @@ mlflow is imported where it is needed: to know the address takes none of its sec
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
-from fkal.folders import in_place
-from fkal.identifiers import schema_revision
+from fkal.atomic_files import DISK_FULL
+from fkal.errors import first_line
+from fkal.escaping import printable
+from fkal.locks import LINE_SECONDS, NamedLock
 from fkal.redaction import redact_log, redacted, remember_address
+from fkal.tracking.patience import StoreUnavailable, patient, patiently
 from fkal.tracking.sqlite_address import SQLITE, absolute_address, database_path, is_sqlite
+from fkal.tracking.store_file import ARTIFACTS, ensure_store_file, settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,13 +27,16 @@ if TYPE_CHECKING:
 DATABASES = ("postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks")
 STORE_FILE = "mlflow.db"
-ARTIFACTS = "mlartifacts"
-CREATION_SECONDS = 120.0
 CREATION_LOCK = 0x666B616C
 """PostgreSQL's advisory locks have numbers: "fkal"."""
 REACH_SECONDS = 5
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Tag of an experiment by which MLflow's page opens at runs and models instead of at prompts and agents."""
+IMPATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+}
+"""MLflow's own requests are repeated for minutes; to find out whether a server is there, that is too long."""
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 
@@ -54,37 +61,56 @@ def tracking_uri(given: str | None, cwd: Path) -> str:
     return uri
 
 
-def prepare_store(uri: str) -> "MlflowClient":
+def on_standard_error(message: str) -> None:
+    sys.stderr.write(f"{printable(redacted(message))}\n")
+    sys.stderr.flush()
+
+
+def prepare_store(uri: str, say: Callable[[str], None] = on_standard_error) -> "MlflowClient":
     """A client of the store, which exists, has its tables and answers. Call it before all else of MLflow.
 
     Of several processes that call it at once for a new sqlite file or PostgreSQL database, one makes the
-    tables; the others wait.
-    Raises StoreError if the store cannot be reached.
+    tables; the others wait. The client waits, too, while another process has locked the SQLite file.
+    Raises StoreError if the store cannot be reached, StoreUnavailable if it stays locked, OSError if its disk is full.
     """
     import sqlalchemy
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    name = redacted(uri)
     try:
         redact_log("mlflow")
         if is_sqlite(uri):
-            _prepare_sqlite(uri)
+            path = database_path(uri)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with NamedLock(Path(f"{path}.lock"), waiting=say, quiet_seconds=LINE_SECONDS):
+                patiently(partial(ensure_store_file, path, say), name, say)
         reached = _reached_alone(uri) if _scheme(uri) in DATABASES else nullcontext()
-        with reached, _impatient():
-            _make_default_experiment(uri)
-            client = MlflowClient(tracking_uri=uri)
-            client.search_experiments(max_results=1)
+        with reached, settings({**IMPATIENT, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REACH_SECONDS)}):
+            patiently(partial(_make_default_experiment, uri), name, say)
+            client = patiently(partial(MlflowClient, tracking_uri=uri), name, say)
+            patiently(partial(client.search_experiments, max_results=1), name, say)
     except ImportError as error:
         raise StoreError(
-            f"the MLflow store {redacted(uri)} needs a driver ({redacted(str(error))}); "
+            f"the MLflow store {name} needs a driver ({redacted(str(error))}); "
             "install it (PostgreSQL: pip install 'psycopg[binary]', address postgresql+psycopg://...)"
         ) from error
+    except StoreUnavailable as error:
+        if is_sqlite(uri):
+            raise
+        raise _unusable(name, error.__cause__ or error) from error
     except (MlflowException, OSError, ValueError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
-        raise StoreError(
-            f"the MLflow store {redacted(uri)} cannot be used ({_first_line(error)}); "
-            "start its server, or name another one by --tracking-uri or MLFLOW_TRACKING_URI"
-        ) from error
-    return client
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
+        raise _unusable(name, error) from error
+    return patient(client, name, say)
+
+
+def _unusable(name: str, error: BaseException) -> StoreError:
+    return StoreError(
+        f"the MLflow store {name} cannot be used ({redacted(first_line(error))}); "
+        "start its server, or name another one by --tracking-uri or MLFLOW_TRACKING_URI"
+    )
 
 
 def experiment_id(client: "MlflowClient", dataset: str) -> str:
@@ -114,18 +140,11 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
 def only_writer(uri: str) -> Iterator[None]:
     """Holds the store's lock: of processes that ask for it one at a time goes on. A server has no lock to hold.
 
-    Raises StoreError if another process keeps it for too long.
+    Who waits says so once a minute. Raises StoreError for a database that cannot be reached.
     """
     if is_sqlite(uri):
-        lock = FileLock(f"{database_path(uri)}.lock", timeout=CREATION_SECONDS)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise StoreError(f"{lock.lock_file} is held by another process; end it and start this again") from None
-        try:
+        with NamedLock(Path(f"{database_path(uri)}.lock"), waiting=on_standard_error, quiet_seconds=LINE_SECONDS):
             yield
-        finally:
-            lock.release()
         return
     import sqlalchemy
 
@@ -134,7 +153,7 @@ def only_writer(uri: str) -> Iterator[None]:
         with alone:
             yield
     except sqlalchemy.exc.SQLAlchemyError as error:
-        raise StoreError(f"the MLflow store {redacted(uri)} cannot be used ({_first_line(error)})") from error
+        raise StoreError(f"the MLflow store {redacted(uri)} cannot be used ({redacted(first_line(error))})") from error
 
 
 def artifact_location(uri: str, dataset: str) -> str | None:
@@ -177,53 +196,6 @@ def _absolute(uri: str, cwd: Path) -> str:
         ) from error
 
 
-def _prepare_sqlite(uri: str) -> None:
-    path = database_path(uri)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock", timeout=CREATION_SECONDS)
-    try:
-        with lock:
-            _create_or_migrate(uri, path)
-    except Timeout as error:
-        raise OSError(f"another process holds {lock.lock_file} for more than {CREATION_SECONDS:g} s") from error
-
-
-def _create_or_migrate(uri: str, path: Path) -> None:
-    """All tables as the installed MLflow has them, write-ahead log on; of an older file a copy is kept."""
-    import mlflow.store.db.utils
-
-    tables: Any = mlflow.store.db.utils  # untyped
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA journal_mode = WAL")
-        revision = _revision(database)
-        if revision == tables._get_latest_schema_revision():
-            return
-        if revision is not None:
-            with closing(sqlite3.connect(in_place(path.parent, f"{path.name}.{revision}"))) as copy:
-                database.backup(copy)
-    engine = tables.create_sqlalchemy_engine(uri)
-    try:
-        if revision is None:
-            tables._initialize_tables(engine)
-        else:
-            tables._upgrade_db(engine)
-    finally:
-        engine.dispose()
-
-
-def _revision(database: sqlite3.Connection) -> str | None:
-    """Of the tables; None for a file without tables."""
-    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not tables:
-        return None
-    if "alembic_version" not in tables or "experiments" not in tables:
-        raise sqlite3.DatabaseError("its tables are not those of an MLflow store, or were left half made; move it away")
-    row = database.execute("SELECT version_num FROM alembic_version").fetchone()
-    if row is None:
-        raise sqlite3.DatabaseError("its tables were left half made; move it away")
-    return schema_revision(row[0], f"{STORE_FILE}: alembic_version")
-
-
 @contextmanager
 def _reached_alone(uri: str) -> Iterator[None]:
     """One attempt, where MLflow would make ten, over minutes; on PostgreSQL one process at a time goes on."""
@@ -238,28 +210,3 @@ def _reached_alone(uri: str) -> Iterator[None]:
             yield
     finally:
         engine.dispose()
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """MLflow's own requests are repeated for minutes; to find out whether a server is there, that is too long."""
-    settings = {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REACH_SECONDS),
-    }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return redacted(lines[0])[:300]

@@ -14,16 +14,16 @@ import psutil
 from filelock import FileLock
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage
 from optuna.storages._heartbeat import BaseHeartbeatThread, get_heartbeat_thread, is_heartbeat_enabled
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fkal.config.schema import ConfigError
 from fkal.core.randomness import stream
+from fkal.errors import first_line
 from fkal.folders import in_place
 from fkal.redaction import redact_log, redacted, remember_address
+from fkal.tuning.journal import open_journal, read_journal
 from fkal.tuning.search_space import NO_TAPS
 from fkal.tuning.study_spec import Plan
 
@@ -188,32 +188,17 @@ def _worked_on(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if EMPTY not in trial.user_attrs]
 
 
-class _ProcessLock(BaseJournalFileLock):
-    """Of the journal file; unlike Optuna's own it goes with its process, so that a killed one blocks nobody."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = FileLock(f"{path}.append.lock")
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
-
-
-def storage_named(given: str | None, plan: Plan) -> BaseStorage:
+def storage_named(given: str | None, plan: Plan, say: Callable[[str], None]) -> BaseStorage:
     """A journal file by default or by its path, a database by its URL. Raises ConfigError for what cannot be used."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     path = _journal_path(given, plan)
     if path is not None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(str(path), _ProcessLock(path)))
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"--storage {path}: no journal that can be read and written ({error}); name another file"
-            ) from error
+        return open_journal(path, say)
+    return _stored(given, plan)
+
+
+def _stored(given: str | None, plan: Plan) -> BaseStorage:
+    """A database by its URL."""
     assert given is not None
     remember_address(given)
     redact_log("optuna")
@@ -221,9 +206,8 @@ def storage_named(given: str | None, plan: Plan) -> BaseStorage:
         with FileLock(plan.folder / "storage.lock"):  # two processes that create the tables at once break them
             return _database(given)
     except Exception as error:  # SQLAlchemy's and the drivers' own
-        lines = str(error).splitlines() or [type(error).__name__]
         raise ConfigError(
-            f"--storage {redacted(given)}: the database cannot be used ({redacted(lines[0])}); "
+            f"--storage {redacted(given)}: the database cannot be used ({redacted(first_line(error))}); "
             "give sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME, and install its driver"
         ) from error
 
@@ -240,7 +224,7 @@ def finished_count(given: str | None, plan: Plan) -> int:
     path = _journal_path(given, plan)
     if path is not None and not path.exists():
         return 0
-    storage = storage_named(given, plan)
+    storage = _stored(given, plan) if path is None else read_journal(path)
     if plan.name not in optuna.get_all_study_names(storage):
         return 0
     study = optuna.load_study(study_name=plan.name, storage=storage)

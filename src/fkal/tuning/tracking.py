@@ -14,9 +14,11 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from fkal.atomic_files import naming
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment
 from fkal.tracking.metrics import PARENT_METRICS, Point, child_points, round_digest, stored_name
+from fkal.tracking.patience import StoreUnavailable, impatient
 from fkal.tracking.run_writer import Ledger, new_run
 from fkal.tracking.store import experiment_id, prepare_store
 from fkal.tracking.tags import KEY, PARENT, child_tags, study_tags
@@ -83,7 +85,7 @@ class StudyRun:
         """The run of a trial whose worker is gone; a store that knows it no more has nothing to mend."""
         run_id = trial.user_attrs.get(RUN)
         if run_id is not None:
-            with suppress(MlflowException):
+            with suppress(MlflowException, StoreUnavailable):
                 self.client.set_tag(run_id, STATE, "lost")
                 self.client.set_terminated(run_id, "KILLED")
 
@@ -91,7 +93,7 @@ class StudyRun:
         """What came of the study, as files; then the run is FINISHED, or FAILED where no trial is complete."""
         from fkal.tuning.figures import write_study_files
 
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, naming(Path(folder)):
             write_study_files(Path(folder), self._study.optuna, self._plan, best)
             self.client.log_artifacts(self.run_id, folder)
         self.client.set_terminated(self.run_id, "FAILED" if best is None else "FINISHED")
@@ -174,4 +176,4 @@ class TrialRun:
 def _killed(client: MlflowClient, run_id: str) -> None:
     """Says so, if the store answers: what went wrong first is what matters."""
     with suppress(MlflowException):
-        client.set_terminated(run_id, "KILLED")
+        impatient(client).set_terminated(run_id, "KILLED")

@@ -9,19 +9,17 @@ from statistics import mean
 import optuna
 from optuna.trial import Trial, TrialState
 
-from fkal.cli.exit import is_wrong
+from fkal.cli.exit import ends_all
 from fkal.cli.progress import Bars
 from fkal.cli.terminal import say
 from fkal.config.schema import ConfigError
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.redaction import redacted
-from fkal.results.checkpoint import StateDirectory, StateInUse
+from fkal.results.checkpoint import StateDirectory
 from fkal.tuning.study import SharedStudy
 from fkal.tuning.study_spec import Plan
 from fkal.tuning.tracking import StudyRun, TrialRun
-
-WAIT_SECONDS = 1.0
 
 
 def attempt(plan: Plan, study: SharedStudy, trial: Trial, run: StudyRun) -> TrialState:
@@ -38,7 +36,7 @@ def attempt(plan: Plan, study: SharedStudy, trial: Trial, run: StudyRun) -> Tria
         except optuna.TrialPruned as why:
             state, reason = TrialState.PRUNED, str(why)
         except Exception as error:
-            if is_wrong(error) and not isinstance(error, ConfigError):
+            if ends_all(error) and not isinstance(error, ConfigError):
                 raise
             state, reason = TrialState.FAIL, redacted(" ".join(str(error).split())) or type(error).__name__
         seconds = round(time.monotonic() - began, 3)
@@ -82,24 +80,10 @@ def _report(trial: Trial, value: float, *, step: int, is_last: bool) -> None:
 
 def _opened(stack: ExitStack, experiments: Sequence[Experiment], plan: Plan) -> list[StateDirectory]:
     """Opened in the order of their names, so that two trials that share some never wait for each other."""
-    states = [StateDirectory(plan.out, experiment.fingerprint) for experiment in experiments]
+    states = [StateDirectory(plan.out, experiment.fingerprint, waiting=say) for experiment in experiments]
     for state in sorted(states, key=lambda state: state.path):
-        _entered(stack, state)
+        stack.enter_context(state)  # another trial may have the same values; its iterations are then taken up
     return states
-
-
-def _entered(stack: ExitStack, state: StateDirectory) -> None:
-    """Waits for another trial of the same values, whose iterations are then taken up."""
-    waited = False
-    while True:
-        try:
-            stack.enter_context(state)
-            return
-        except StateInUse as held:
-            if not waited:
-                say(f"waiting: {held}")
-            waited = True
-            time.sleep(WAIT_SECONDS)
 
 
 def _rounds(experiment: Experiment, state: StateDirectory, bars: Bars) -> Generator[Round]:

@@ -214,7 +214,7 @@ def _study(plan: Plan, wishes: Wishes, first: Experiment) -> SharedStudy:
     pruner = wishes.pruner or ("median" if len(plan.objectives) == 1 else "none")
     return SharedStudy(
         plan,
-        storage_named(wishes.storage, plan),
+        storage_named(wishes.storage, plan, say),
         sampler=sampler_named(wishes.sampler, plan.space, n_objectives=len(plan.objectives)),
         pruner=pruner_named(pruner, budget=first.budget, rounds=first.rounds),
     )

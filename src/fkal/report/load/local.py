@@ -1,10 +1,12 @@
 """What `fkal run` left in its scratch folder, for the report."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from fkal.cli.exit import MissingRuns
+from fkal.config.schema import ConfigError
 from fkal.redaction import redacted
 from fkal.report.experiments import Finished, Material, material_of
 from fkal.report.load.round_folders import rounds_in, weights_in
@@ -15,60 +17,88 @@ from fkal.results.outcome import Outcome
 from fkal.tracking.query import opened
 
 
+class KeptExperiments(NamedTuple):
+    """Finished experiments, why each other one is left out, and what could not be read."""
+
+    finished: list[Finished]
+    left_out: list[str]
+    damaged: list[str]
+
+
 def from_runs(out: Path, tracking: str | None) -> Material:
     """The finished experiments of the scratch folder `out`. Raises MissingRuns if nothing is finished there."""
-    finished, left_out = finished_in(out, tracking)
+    kept = finished_in(out, tracking)
     source = ("--out", str(out), *(("--tracking-uri", redacted(tracking)) if tracking else ()))
-    return material_of(finished, source, left_out)
+    return material_of(kept.finished, source, kept.left_out, kept.damaged)
 
 
-def finished_in(out: Path, tracking: str | None) -> tuple[list[Finished], list[str]]:
-    """Every finished experiment of the scratch folder `out`, and why each other folder is left out.
+def finished_in(out: Path, tracking: str | None) -> KeptExperiments:
+    """Every finished experiment of the scratch folder `out`.
 
-    Of one that an earlier version kept without its configuration, the tracking store has it.
-    Raises MissingRuns if nothing is finished there.
+    Of one that an earlier version kept without its configuration, the tracking store has it. What is damaged
+    keeps no other from being read. Raises MissingRuns if nothing is finished there.
     """
     folders = [path for path in sorted((out / "state").glob("*")) if any(path.glob("round-*.json"))]
     if not folders:
         raise MissingRuns(
             f"{out / 'state'}: no finished iterations; run `fkal run --out {shlex.quote(str(out))}` first"
         )
-    abouts = _abouts(folders, tracking)
-    splits = splits_in(sorted((out / "splits").glob("*.json")))
+    abouts, damaged = _abouts(folders, tracking)
+    splits, damaged_splits = splits_in(sorted((out / "splits").glob("*.json")))
     finished, left_out = [], []
     for folder in folders:
         about = abouts.get(folder.name)
-        rounds = () if about is None else rounds_in(folder, timed_files=True)
-        if about is None or len(rounds) < _expected(about):
-            left_out.append(_why(folder, about, len(rounds)))
+        if about is None:
+            if folder not in damaged:
+                left_out.append(f"{folder}: no about.json, and the tracking store does not know it; left out")
+            continue
+        try:
+            rounds = rounds_in(folder, timed_files=True)
+        except ConfigError as error:
+            damaged[folder] = f"{error}; the same `fkal run` makes it again; left out"
+            continue
+        if len(rounds) < _expected(about):
+            left_out.append(f"{folder}: {len(rounds)} of {_expected(about)} iterations are finished; left out")
             continue
         outcome = Outcome(about.config, folder.name, about.split_digest, rounds, run_id="", tracking_uri="")
         finished.append(Finished(outcome, weights_in(folder), splits.get(about.split_digest), about.made_with))
+    flaws = [*damaged.values(), *damaged_splits]
     if not finished:
-        raise MissingRuns(f"{out}: no experiment is finished\n" + "\n".join(left_out))
-    return finished, left_out
+        raise MissingRuns(f"{out}: no experiment is finished\n" + "\n".join([*left_out, *flaws]))
+    return KeptExperiments(finished, left_out, flaws)
 
 
-def _abouts(folders: list[Path], tracking: str | None) -> Mapping[str, About]:
-    """By fingerprint; those without their own file as the tracking store has them, if there is a store."""
-    kept = {folder.name: about for folder in folders if (about := read_about(folder)) is not None}
-    if len(kept) == len(folders):
-        return kept
+def _abouts(folders: Sequence[Path], tracking: str | None) -> tuple[Mapping[str, About], dict[Path, str]]:
+    """By fingerprint, and why others cannot be read.
+
+    Those without their own file are as the tracking store has them, if there is a store.
+    """
+    kept: dict[str, About] = {}
+    damaged: dict[Path, str] = {}
+    absent = []
+    for folder in folders:
+        try:
+            about = read_about(folder)
+        except ConfigError as error:
+            damaged[folder] = f"{error}; left out"
+            continue
+        if about is None:
+            absent.append(folder)
+        else:
+            kept[folder.name] = about
+    if not absent:
+        return kept, damaged
     try:
-        return {**tracked_abouts(opened(tracking)), **kept}
+        tracked, odd = tracked_abouts(opened(tracking), {folder.name for folder in absent})
     except MissingRuns:
         if not kept:
             raise
-        return kept
+        return kept, damaged
+    by_name = {folder.name: folder for folder in absent}
+    return {**tracked, **kept}, {**damaged, **{by_name[name]: why for name, why in odd.items()}}
 
 
 def _expected(about: About) -> int:
     from fkal.acquisition.registry import acquisition
 
     return 1 if acquisition(about.config.acquisition.name).whole_pool else about.config.acquisition.rounds
-
-
-def _why(folder: Path, about: About | None, found: int) -> str:
-    if about is None:
-        return f"{folder}: no about.json, and the tracking store does not know it; left out"
-    return f"{folder}: {found} of {_expected(about)} iterations are finished; left out"

@@ -3,7 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,71 +13,114 @@ from safetensors.torch import load_file
 
 from fkal.config.schema import ConfigError
 from fkal.engine.rounds import Round, Selection
+from fkal.errors import first_line
 from fkal.identifiers import JSON_ARTIFACT
 from fkal.redaction import redacted
 from fkal.report.experiments import Finished, Material, Weights, material_of
 from fkal.report.load.tracked_manifest import about_of
 from fkal.report.splits import splits_in
 from fkal.results.outcome import Outcome
-from fkal.tracking.query import FoundRun, all_runs, iterations, named, opened
+from fkal.results.round_facts import check_facts
+from fkal.tracking.patience import StoreUnavailable
+from fkal.tracking.query import FoundRun, Listing, all_runs, iterations, named, opened
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+TOLD = (
+    "b",
+    "labels_used",
+    "metrics",
+    "train_loss",
+    "epoch",
+    "labeled_counts",
+    "forward_images",
+    "backward_images",
+    "seconds",
+)
+"""Of a round's facts, those that its summary has."""
 COLUMNS = {"ranks": "rank", "scores": "score", "matches": "matched_validation_index", "pseudo_labels": "pseudo_label"}
 
 
 def from_mlflow(tracking: str | None) -> Material:
     """The finished experiments of the store, by the files that each iteration has there."""
-    client, runs = _finished_runs(tracking)
-    finished, left_out = [], []
+    client, listing = _finished_runs(tracking)
+    finished, damaged = [], listing.damaged
     with tempfile.TemporaryDirectory() as folder:
-        for run in runs:
+        for run in listing.runs:
             try:
                 finished.append(_finished(client, run, Path(folder)))
             except ConfigError as error:
-                left_out.append(f"{run.name} ({run.run_id[:8]}): {redacted(str(error))}; left out")
+                damaged.append(f"{run.name} ({run.run_id[:8]}): {redacted(str(error))}; left out")
     if not finished:
-        raise ConfigError(f"{redacted(client.tracking_uri)}: no experiment can be read\n" + "\n".join(left_out))
-    return material_of(finished, ("--tracking-uri", redacted(client.tracking_uri)), left_out)
+        raise ConfigError(f"{redacted(client.tracking_uri)}: no experiment can be read\n" + "\n".join(damaged))
+    return material_of(finished, ("--tracking-uri", redacted(client.tracking_uri)), damaged=damaged)
 
 
-def one_from_mlflow(text: str, tracking: str) -> Finished:
-    """The finished experiment of a name, or of the beginning of a run's id. Raises ConfigError for none or several."""
-    client, runs = _finished_runs(tracking)
-    (run,) = named(runs, [text], superseded=False)
+def some_from_mlflow(texts: Sequence[str], tracking: str) -> tuple[list[Finished], list[str]]:
+    """The finished experiments of names, or of beginnings of runs' ids, and why other runs cannot be read.
+
+    Raises ConfigError for a text that stands for none or several.
+    """
+    client, listing = _finished_runs(tracking)
     with tempfile.TemporaryDirectory() as folder:
-        return _finished(client, run, Path(folder))
+        runs = [named(listing.runs, [text], superseded=False)[0] for text in texts]
+        read = {run.run_id: _finished(client, run, Path(folder)) for run in dict.fromkeys(runs)}
+    return [read[run.run_id] for run in runs], listing.damaged
 
 
-def _finished_runs(tracking: str | None) -> tuple["MlflowClient", list[FoundRun]]:
+def _finished_runs(tracking: str | None) -> tuple["MlflowClient", Listing]:
     client = opened(tracking)
-    runs = [run for run in all_runs(client) if run.status == "FINISHED" and not run.superseded]
+    listing = all_runs(client)
+    runs = [run for run in listing.runs if run.status == "FINISHED" and not run.superseded]
     if not runs:
-        raise ConfigError(f"{redacted(client.tracking_uri)}: no experiment is finished; `fkal runs` lists them")
-    return client, runs
+        lines = [
+            f"{redacted(client.tracking_uri)}: no experiment is finished; `fkal runs` lists them",
+            *listing.damaged,
+        ]
+        raise ConfigError("\n".join(lines))
+    return client, Listing(runs, listing.damaged)
 
 
 def _finished(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
+    """Raises ConfigError for what is not as it was tracked."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _read(client, run, folder)
+    except (ConfigError, StoreUnavailable):
+        raise
+    except (AttributeError, LookupError, OSError, TypeError, ValueError, MlflowException) as error:
+        raise ConfigError(f"is not in the store as it was tracked ({first_line(error)})") from error
+
+
+def _read(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
     about = about_of(client, run)
     children = sorted(iterations(client, run), key=lambda child: int(child.data.params["b"]))
-    if not children:
+    found = [int(child.data.params["b"]) for child in children]
+    if not found:
         raise ConfigError("has no iterations in the store")
+    if found != list(range(1, len(found) + 1)):
+        raise ConfigError(f"has iterations {found} in the store, and not each of them once")
     rounds = tuple(_round(client, child, folder) for child in children)
     outcome = Outcome(about.config, run.fingerprint, about.split_digest, rounds, run.run_id, client.tracking_uri)
     listed = [each.path for each in client.list_artifacts(run.run_id)]
     names = [name for name in listed if re.fullmatch(JSON_ARTIFACT, name)]  # the split's file is one of them
     here = tempfile.mkdtemp(dir=folder)
     paths = [Path(client.download_artifacts(run.run_id, name, here)) for name in names]
+    splits, damaged = splits_in(paths)
+    if damaged:
+        raise ConfigError(damaged[0])
     last = children[-1].info.run_id
-    return Finished(outcome, _weights(client, last), splits_in(paths).get(about.split_digest), about.made_with)
+    return Finished(outcome, _weights(client, last), splits.get(about.split_digest), about.made_with)
 
 
 def _round(client: "MlflowClient", child: "Run", folder: Path) -> Round:
     here = tempfile.mkdtemp(dir=folder)
     files = [client.download_artifacts(child.info.run_id, n, here) for n in ("summary.json", "selected.parquet")]
     told: dict[str, Any] = json.loads(Path(files[0]).read_bytes())
+    check_facts(told, TOLD)
     return Round(
         b=told["b"],
         labels_used=told["labels_used"],

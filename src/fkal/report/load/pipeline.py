@@ -8,8 +8,17 @@ from typing import Any
 from fkal.cli.exit import MissingRuns
 from fkal.config.schema import ConfigError
 from fkal.pipeline.plan import PLAN
-from fkal.pipeline.publish import EXPERIMENTS, MADE_WITH, SPLITS, TIMINGS, Published, published, read_timings
-from fkal.report.experiments import Finished, Material, material_of
+from fkal.pipeline.publish import (
+    EXPERIMENTS,
+    MADE_WITH,
+    SPLITS,
+    TIMINGS,
+    Published,
+    published_folders,
+    read_published,
+    read_timings,
+)
+from fkal.report.experiments import Finished, Material, SplitFacts, material_of
 from fkal.report.load.round_folders import rounds_in, weights_in
 from fkal.report.splits import splits_in
 from fkal.results.outcome import Outcome
@@ -18,21 +27,29 @@ from fkal.results.outcome import Outcome
 def from_pipeline(root: Path) -> Material:
     """The cells of the plan under `root`. Raises MissingRuns if none of them is published."""
     cells = [_cell(path) for path in sorted((root / PLAN).glob("*/methods/*.yaml"))]
-    splits = splits_in(sorted((root / SPLITS).glob("*/*.json")))
+    splits, damaged = splits_in(sorted((root / SPLITS).glob("*/*.json")))
     finished = []
-    for one in published(root, cells):
-        timings = read_timings(root / TIMINGS / f"{one.cell}.json").get(one.folder.name, {})
-        rounds = _rounds(one, timings)
-        outcome = Outcome(one.config, one.fingerprint, one.split_digest, rounds, run_id="", tracking_uri="")
-        made_with = timings.get(MADE_WITH, {})
-        finished.append(Finished(outcome, weights_in(one.folder), splits.get(one.split_digest), made_with))
+    for folder in published_folders(root, cells):
+        try:
+            finished.append(_finished(read_published(folder), root, splits))
+        except ConfigError as error:
+            damaged.append(f"{error}; left out")
+    if damaged and not finished:
+        raise ConfigError(f"{root}: no published experiment can be read\n" + "\n".join(damaged))
     if not finished:
         raise MissingRuns(
             f"nothing is published under {root}; run: dvc repro, or report what `fkal run` left: fkal report --out runs"
         )
     absent = sorted(set(cells).difference(path.name for path in (root / EXPERIMENTS).glob("*")))
     notes = [f"{cell}: planned and not published; run: dvc repro experiment@{cell}" for cell in absent]
-    return material_of(finished, () if root == Path("data") else ("--root", str(root)), notes)
+    return material_of(finished, () if root == Path("data") else ("--root", str(root)), notes, damaged)
+
+
+def _finished(one: Published, root: Path, splits: Mapping[str, SplitFacts]) -> Finished:
+    """Raises ConfigError for files that are not what was published."""
+    timings = read_timings(root / TIMINGS / f"{one.cell}.json").get(one.folder.name, {})
+    outcome = Outcome(one.config, one.fingerprint, one.split_digest, _rounds(one, timings), run_id="", tracking_uri="")
+    return Finished(outcome, weights_in(one.folder), splits.get(one.split_digest), timings.get(MADE_WITH, {}))
 
 
 def _rounds(one: Published, timings: Mapping[str, Any]) -> Any:

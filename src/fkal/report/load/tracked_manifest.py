@@ -1,9 +1,10 @@
 """Configurations as the tracking store has them."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from fkal.config.layers import from_assignments, merged
-from fkal.config.schema import Config
+from fkal.config.schema import Config, ConfigError
 from fkal.results.manifest import About
 from fkal.tracking.query import FoundRun, all_runs
 from fkal.tracking.tags import RECORDED
@@ -16,10 +17,16 @@ COMPARED = ("method", "bias")
 """Params that are made of the others, for MLflow's comparisons."""
 
 
-def tracked_abouts(client: "MlflowClient") -> dict[str, About]:
-    """By fingerprint, of the runs that none has superseded."""
-    runs = [run for run in all_runs(client) if run.fingerprint and not run.superseded]
-    return {run.fingerprint: about_of(client, run) for run in runs}
+def tracked_abouts(client: "MlflowClient", fingerprints: Collection[str]) -> tuple[dict[str, About], dict[str, str]]:
+    """By fingerprint, of the runs that none has superseded; and why others of these cannot be read."""
+    abouts, odd = {}, {}
+    for run in all_runs(client).runs:
+        if run.fingerprint in fingerprints and not run.superseded:
+            try:
+                abouts[run.fingerprint] = about_of(client, run)
+            except ConfigError as error:
+                odd[run.fingerprint] = f"{run.name} ({run.run_id[:8]}): {error}; left out"
+    return abouts, odd
 
 
 def about_of(client: "MlflowClient", run: FoundRun) -> About:

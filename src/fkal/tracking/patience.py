@@ -1,0 +1,87 @@
+"""Calls of the store that wait while another process has its SQLite file locked, and say so once."""
+
+import re
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+T = TypeVar("T")
+Notify = Callable[[str], None]
+
+LOCKED = re.compile(r"database (table |schema )?is locked")
+GONE = re.compile(r"API request to .* failed with (timeout )?exception", re.DOTALL)
+"""How MLflow says that a server does not answer; it has repeated the request by then."""
+FULL = re.compile(r"(database or disk is full|disk I/O error)")
+PATIENCE_SECONDS = 600.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+WAY_OUT = (
+    "finished iterations are kept on disk: the same command tracks them and goes on "
+    "(`fkal sync` does it for what the pipeline published)"
+)
+
+
+class StoreUnavailable(ValueError):
+    """The store was reached before, and is locked or gone now; what is on disk can be tracked later."""
+
+
+class PatientClient:
+    """MLflow's client of a store, each of whose calls waits for a locked file.
+
+    A call that finds the file locked has changed nothing, so it can be made again.
+    """
+
+    def __init__(self, client: "MlflowClient", name: str, say: Notify) -> None:
+        self._client = client
+        self._name = name
+        self._say = say
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._client, name)
+        return partial(self._call, value) if callable(value) else value
+
+    def _call(self, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
+        return patiently(partial(function, *values, **named), self._name, self._say)
+
+
+def patient(client: "MlflowClient", name: str, say: Notify) -> "MlflowClient":
+    """The client, whose calls wait; `name` is the store's address for people to read."""
+    return cast("MlflowClient", PatientClient(client, name, say))
+
+
+def impatient(client: "MlflowClient") -> "MlflowClient":
+    """The client whose calls do not wait: for what must be over soon."""
+    return client._client if isinstance(client, PatientClient) else client
+
+
+def patiently(call: Callable[[], T], name: str, say: Notify) -> T:
+    """What the call returns, made again for some minutes while the store is locked.
+
+    Raises StoreUnavailable if it stays locked, its disk is full, or its server does not answer.
+    """
+    last, pause, told = time.monotonic() + PATIENCE_SECONDS, FIRST_PAUSE, False
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if GONE.match(str(error)):
+                raise StoreUnavailable(f"the MLflow store {name} does not answer any more; {WAY_OUT}") from error
+            if found := FULL.search(str(error)):
+                raise StoreUnavailable(
+                    f"the MLflow store {name} cannot be written ({found[0]}); make room on its disk; {WAY_OUT}"
+                ) from error
+            if not LOCKED.search(str(error)):
+                raise
+            if time.monotonic() > last:
+                minutes = f"{PATIENCE_SECONDS / 60:.0f} minutes"
+                raise StoreUnavailable(
+                    f"another process has kept the MLflow store {name} locked for {minutes}; {WAY_OUT}"
+                ) from error
+        if not told:
+            say(f"the MLflow store {name} is locked by another process: waiting up to {PATIENCE_SECONDS:.0f} s")
+            told = True
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)

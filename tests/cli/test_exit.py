@@ -1,0 +1,130 @@
+"""How a command ends: one line, the path, the way out, the exit code."""
+
+import errno
+import os
+import resource
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import typer
+
+from fkal.atomic_files import link_whole, write_whole
+from fkal.cli.exit import answered, ends_all
+from fkal.config.schema import ConfigError
+from fkal.locks import NamedLock
+from fkal.tracking.patience import StoreUnavailable
+
+
+def ending(work, capsys) -> tuple[int, str]:
+    """Exit code and line of a command that does this."""
+    with pytest.raises(typer.Exit) as ended, answered(debug=False):
+        work()
+    (line,) = capsys.readouterr().err.splitlines()
+    return ended.value.exit_code, line
+
+
+@pytest.fixture
+def full_disk():
+    """Nothing longer than 100 bytes can be written, as where a disk is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_told_with_the_path_and_leaves_nothing_half_written(tmp_path, capsys, full_disk):
+    code, line = ending(lambda: write_whole(tmp_path / "round-01.json", b"x" * 200), capsys)
+    assert code == 1
+    assert f"{tmp_path}/round-01.json: File too large; make room there" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_cannot_be_named_is_told_and_let_go(tmp_path, capsys):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        code, line = ending(NamedLock(tmp_path / "lock").__enter__, capsys)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 1 and f"{tmp_path}/lock.holder: " in line
+    with NamedLock(tmp_path / "lock"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "parts"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/a/b"), ["/a/b: No space left", "make room there"]),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "/a/b"), ["/a/b: Disk quota", "make room there"]),
+        (PermissionError(errno.EACCES, "Permission denied", "/a/b"), ["/a/b: Permission denied", "another folder"]),
+        (OSError(errno.EROFS, "Read-only file system", "/a/b"), ["/a/b: Read-only", "another folder"]),
+        (OSError(errno.EMFILE, "Too many open files", "/a/b"), ["/a/b: Too many open files", "ulimit -n"]),
+        (OSError(errno.EIO, "Input/output error", "/a/b"), ["/a/b: Input/output error", "same command again"]),
+        (OSError(errno.EXDEV, "Invalid cross-device link", "/a", None, "/b"), ["/b: Invalid cross-device link"]),
+        (shutil.Error([("/a", "/b", "[Errno 28] No space left on device")]), ["/b: ", "No space", "make room there"]),
+    ],
+)
+def test_every_error_of_the_system_names_its_path_and_the_way_out(error, parts, capsys):
+    def work() -> None:
+        raise error
+
+    code, line = ending(work, capsys)
+    assert code == 1
+    for part in parts:
+        assert part in line
+
+
+def test_a_library_s_long_message_is_one_line_that_can_be_read(capsys):
+    def work() -> None:
+        raise RuntimeError("no such column\n[SQL: SELECT " + "x, " * 2000 + "]")
+
+    code, line = ending(work, capsys)
+    assert code == 1 and "no such column" in line and len(line) < 600
+
+
+def test_sigterm_ends_with_143_and_what_was_open_is_closed(tmp_path, capsys):
+    closed = []
+
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            closed.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)  # a second one does not break what is being closed
+
+    before = signal.getsignal(signal.SIGTERM)
+    code, line = ending(work, capsys)
+    assert code == 143 and "terminated; the same command goes on" in line
+    assert closed == [True]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        (ConfigError("wrong"), True),
+        (StoreUnavailable("locked"), True),
+        (OSError(errno.ENOSPC, "full", "/a"), True),
+        (OSError(errno.EROFS, "fixed", "/a"), True),
+        (OSError(errno.EIO, "odd", "/a"), False),
+        (FloatingPointError("nan"), False),
+    ],
+)
+def test_what_every_further_run_would_fail_of_ends_all(error, ends):
+    assert ends_all(error) is ends
+
+
+def test_a_link_that_must_be_copied_names_the_target(tmp_path, capsys, monkeypatch):
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 200)
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EXDEV, "no link")))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        code, line = ending(lambda: link_whole(source, Path(tmp_path / "target")), capsys)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 1 and "target" in line and "make room there" in line
