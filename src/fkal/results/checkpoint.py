@@ -19,7 +19,7 @@ from fkal.results.round_io import Counted, counted_of, round_bytes, round_of
 ROUND_FILE = re.compile(r"round-(\d+)\.(safetensors|json)")
 UNUSABLE = ".unusable"
 ABOUT = "about.json"
-LAYOUT = rf"about\.json|notes\.json|lock|{ROUND}\.(json|safetensors)({re.escape(UNUSABLE)})?"
+LAYOUT = rf"notes\.json|lock(\.holder)?|(about\.json|{ROUND}\.(json|safetensors))({re.escape(UNUSABLE)})?"
 """Names of the files in it."""
 
 
