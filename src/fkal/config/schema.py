@@ -53,10 +53,15 @@ class Config(BaseModel):
     acquisition: AcquisitionConfig = AcquisitionConfig()
     vaal: VaalConfig = VaalConfig()
     protocol: Literal["last", "paper"] = "last"
+    """Which epoch is reported: `last`, or the paper's choice by test accuracy."""
     holdout: int = Field(default=0, ge=0, le=LARGEST_HOLDOUT)
+    """Validation images per class that are kept from the method and measured instead of the test set."""
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    """Seed of every random choice."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$")
+    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
     threads: int | None = Field(default=None, ge=1, le=1024)
+    """Threads of computations on the CPU; null: as many as torch chooses."""
 
     @model_validator(mode="before")
     @classmethod
