@@ -99,6 +99,15 @@ def test_half_of_its_sentences_have_at_most_14_words():
     assert median(lengths) <= 14 and max(lengths) <= 30
 
 
+GUIDES = [page for page in pages() if page.parent.name in ("guides", "concepts")]
+
+
+@pytest.mark.parametrize("page", [*GUIDES, ROOT / "CONTRIBUTING.md", ROOT / "docs" / "getting_started.md"], ids=str)
+def test_guides_and_concepts_are_as_plain(page):
+    lengths = [len(sentence.split()) for sentence in sentences(page.read_text(encoding="utf-8"))]
+    assert median(lengths) <= 14 and max(lengths) <= 45
+
+
 def test_the_first_screen_says_when_it_helps_and_when_not():
     screen = "\n".join(README.splitlines()[:24])
     for words in ("**It helps**", "**It does not help**", "one label per image"):
