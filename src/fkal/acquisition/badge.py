@@ -16,7 +16,17 @@ def select(evidence: LastLayer, p: int, generator: torch.Generator) -> Picks:
 
     The score is that distance, of the first its length. The first is the longest as in the authors' program, where
     k-means++ draws it. Where only copies of picked images are left, they are equally likely. O(p n (d + l)) time.
-    Raises ValueError if p exceeds the pool or an output is not finite.
+
+    Args:
+        evidence: Logits of the open pool, and the features that enter the last layer.
+        p: How many images to pick.
+        generator: Source of every random choice.
+
+    Returns:
+        p distinct positions in the open pool, in the order of picking.
+
+    Raises:
+        ValueError: p exceeds the pool, or an output is not finite.
     """
     refuse_beyond(p, evidence.n)
     refuse_unfinite(evidence.pool.logits, evidence.pool.features)

@@ -19,14 +19,53 @@ from fkal.core.picks import Picks, best_distinct
 
 
 def select_pcc(evidence: Features, p: int, generator: torch.Generator) -> Picks:
-    """Largest Pearson similarity of features, R_z (eq. 6)."""
+    """Largest Pearson similarity of features, R_z (eq. 6).
+
+    Args:
+        evidence: Features of the open pool and of the targets.
+        p: How many images to pick.
+        generator: Source of every random choice.
+
+    Returns:
+        p distinct positions in the open pool, best first.
+
+    Raises:
+        ValueError: p exceeds the pool, or the kernel returns NaN.
+
+    Example:
+        >>> rows = torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0], [1.0, 2.0, 4.0]])
+        >>> pool = Descriptors.of({"fc1": rows})
+        >>> select_pcc(Features(pool, pool[1:2]), 1, torch.Generator()).positions.tolist()
+        [1]
+    """
     return by_centers(evidence, p, generator, r_z)
 
 
 def select_pfk(
     evidence: FisherScores, p: int, generator: torch.Generator, *, combine: str, matching: str = "k_center"
 ) -> Picks:
-    """Largest Fisher kernel, R_zg (eq. 12); `combine` says how R_z and R_g meet, `matching` how targets share p."""
+    """Largest Fisher kernel, R_zg (eq. 12).
+
+    Args:
+        evidence: Features and gradients of the open pool and of the targets.
+        p: How many images to pick.
+        generator: Source of every random choice.
+        combine: How R_z and R_g meet: a name of `fkal.core.kernels.R_ZG`.
+        matching: How the targets share the budget: a name of `MATCHINGS`.
+
+    Returns:
+        p distinct positions in the open pool, with the target that each was matched with.
+
+    Raises:
+        ValueError: p exceeds the pool, or the kernel returns NaN.
+
+    Example:
+        >>> z, g = torch.rand(20, 8), torch.rand(20, 8)
+        >>> pool = Descriptors.of({"fc1": z}, {"fc1": g})
+        >>> evidence = FisherScores(pool, pool[3:4], torch.zeros(20, dtype=torch.long))
+        >>> select_pfk(evidence, 1, torch.Generator(), combine="product").positions.tolist()
+        [3]
+    """
     return MATCHINGS[matching](evidence, p, generator, R_ZG[combine])
 
 

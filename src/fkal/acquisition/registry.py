@@ -238,7 +238,18 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
 def acquisition(name: str) -> Acquisition:
     """The method of this name, built in or from the entry-point group `fkal.acquisitions`.
 
-    Raises ValueError for an unknown name.
+    Args:
+        name: A name of `fkal list acquisitions`.
+
+    Returns:
+        The method: its function, what it needs, its source.
+
+    Raises:
+        ValueError: There is no method of this name.
+
+    Example:
+        >>> acquisition("coreset").reference
+        'Sener and Savarese, ICLR 2018'
     """
     if name in ACQUISITIONS:
         return ACQUISITIONS[name]

@@ -42,18 +42,31 @@ class AcquisitionConfig:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     name: str = "pfk"
+    """The method: a name of `fkal list acquisitions`."""
     budget: int = 125
+    """Images labeled per round, the paper's P."""
     rounds: int = 10
+    """Rounds, the paper's B."""
     taps: tuple[str, ...] = ("conv1", "conv2", "fc1")
+    """Modules of the model whose outputs describe an image."""
     pseudo_label: str = "joint"
+    """How `pfk` guesses the label of a pool image."""
     combine: str = "product"
+    """How `pfk` combines the kernels of features and gradients."""
     matching: str = "k_center"
+    """How the targets of `pfk` share the budget."""
     whitening: str = "none"
+    """What descriptors of `pfk` go through before they are compared."""
     batch_size: int = 1000
+    """Images described at once."""
     samples: int = 128
+    """Monte Carlo passes or views, K."""
     ensemble: int = 1
+    """Models of uncertainty methods, E."""
     view_degrees: float = 5.0
+    """Views are turned by up to this many degrees."""
     view_noise: float = 0.01
+    """Standard deviation of the noise that views get, on normalised images."""
 
     def __post_init__(self) -> None:
         for key, limit in MOST.items():

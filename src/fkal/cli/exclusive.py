@@ -11,6 +11,17 @@ APPLY = frozenset({"apply", "dataset", "preset", "params", "tuned_dir", "dry_run
 """What may stand beside --apply where nothing is searched."""
 
 
+SCHEMA = frozenset({"schema", "debug"})
+"""What may be given with --schema, which prints one file whatever is configured."""
+
+
+def refuse_beside_schema(context: typer.Context) -> None:
+    """Raises ConfigError for options that --schema ignores."""
+    others = _others(context, SCHEMA)
+    if others:
+        _refuse(f"--schema cannot be combined with {', '.join(others)}; leave one of them out")
+
+
 def refuse_beside_plan(context: typer.Context) -> None:
     """Raises ConfigError for options that would say otherwise than the plan file, or go unheard."""
     others = _others(context, PLAN)

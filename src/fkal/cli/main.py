@@ -7,7 +7,7 @@ import typer
 
 from fkal.cli import runs as runs_cli
 from fkal.cli import ui as ui_cli
-from fkal.cli.exclusive import refuse_beside_apply, refuse_beside_plan
+from fkal.cli.exclusive import refuse_beside_apply, refuse_beside_plan, refuse_beside_schema
 from fkal.cli.exit import answered
 from fkal.cli.terminal import echo, prepare_streams, say
 from fkal.cli.usage import OneLineErrors
@@ -560,8 +560,9 @@ def compare(
         one_run.compare(first, second, out=out, tracking=tracking_uri)
 
 
-@app.command(epilog="Example:\n\n    fkal config --preset svhn --set train.lr=0.05")
+@app.command(epilog="Examples:\n\n    fkal config --preset svhn --set train.lr=0.05\n\n    fkal config --schema")
 def config(
+    context: typer.Context,
     preset: Preset = None,
     params: Params = None,
     dataset: Dataset = None,
@@ -570,11 +571,20 @@ def config(
     data_root: DataRoot = None,
     method: Method = None,
     untuned: Untuned = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of params files, for editors.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Print the resolved configuration and its digest."""
     with answered(debug):
+        if schema:
+            refuse_beside_schema(context)
+            from fkal.config.json_schema import schema_text
+
+            echo(schema_text(), nl=False)
+            return
         from fkal.runner import expand as configuring
 
         sources = configuring.Sources(

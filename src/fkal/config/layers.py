@@ -55,13 +55,35 @@ class Layer:
 
 
 def presets() -> dict[str, Path]:
-    """The packaged params files by name."""
+    """The packaged params files by name.
+
+    Returns:
+        The path of each preset.
+
+    Example:
+        >>> list(presets())
+        ['cifar10', 'digits', 'imagenet', 'mnist', 'svhn', 'tinyimagenet']
+    """
     folder = Path(str(files("fkal") / "presets"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def preset(name: str) -> Path:
-    """The params file of a preset. Raises ConfigError for an unknown name."""
+    """The params file of a preset.
+
+    Args:
+        name: A name of `fkal list presets`.
+
+    Returns:
+        The path of its file.
+
+    Raises:
+        ConfigError: There is no preset of this name.
+
+    Example:
+        >>> preset("digits").name
+        'digits.yaml'
+    """
     known = presets()
     if name not in known:
         raise ConfigError(
@@ -77,9 +99,24 @@ def load(
     assignments: Sequence[str] = (),
     origin: str | None = None,
 ) -> Config:
-    """The configuration of a params file under the environment and `key=value` assignments.
+    """The settings of a params file, changed by environment variables and by assignments.
 
-    Raises FileNotFoundError if there is no such file, ConfigError for anything wrong in it.
+    Args:
+        path: The params file, with the settings of one experiment.
+        environment: Variables such as `FKAL_TRAIN__LR`; they override the file.
+        assignments: Texts such as `train.lr=0.1`; they override both.
+        origin: What messages call the file; its path unless given.
+
+    Returns:
+        The settings, checked.
+
+    Raises:
+        ConfigError: There is no such file, or a setting is unknown or wrong.
+
+    Example:
+        >>> settings = load(preset("digits"), environment={}, assignments=["train.lr=0.1", "seed=3"])
+        >>> settings.train.lr, settings.seed
+        (0.1, 3)
     """
     return merged(
         [

@@ -52,14 +52,18 @@ Ratio = Annotated[int | float, BeforeValidator(_number)]
 
 
 class Grid(BaseModel):
-    """What is compared. `ratio` is `bias.ratio`; empty leaves the one of the settings."""
+    """What is compared: every dataset, ratio and method, each with every seed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: tuple[str, ...] = Field(min_length=1, max_length=MOST_NAMES)
+    """Names of `datasets`."""
     ratio: tuple[Ratio, ...] = Field(default=(), max_length=MOST_NAMES)
+    """Values of `bias.ratio`; empty: the one of the settings."""
     method: tuple[str, ...] = Field(min_length=1, max_length=MOST_NAMES)
+    """Methods as `fkal run --method` takes them, or names of `methods`."""
     seeds: Annotated[str, BeforeValidator(str)] = "0"
+    """Seeds: `3`, `0-4` or `0-2,7`."""
 
 
 @dataclass(frozen=True)

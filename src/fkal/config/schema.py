@@ -36,11 +36,16 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Config(BaseModel):
-    """One experiment. What does not change its result (`data.root`, `data.workers`) has no part
-    in its digest; `threads` has, since sums on the CPU depend on how they are shared out.
+    """The settings of one experiment, frozen and checked.
 
-    `holdout` images a class of the validation set are kept from the method, to measure on them in the
-    test set's stead; so settings are tuned.
+    Two settings that give the same result have the same `digest`, so where the images lie (`data.root`) and how many
+    processes read them (`data.workers`) do not count. The number of `threads` does, since sums on a CPU depend on it.
+
+    Example:
+        >>> Config(seed=3).seed
+        3
+        >>> Config().digest == Config.model_validate({"data": {"workers": 8}}).digest
+        True
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,10 +58,15 @@ class Config(BaseModel):
     acquisition: AcquisitionConfig = AcquisitionConfig()
     vaal: VaalConfig = VaalConfig()
     protocol: Literal["last", "paper"] = "last"
+    """Which epoch is reported: `last`, or the paper's choice by test accuracy."""
     holdout: int = Field(default=0, ge=0, le=LARGEST_HOLDOUT)
+    """Validation images per class that are kept from the method and measured instead of the test set."""
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    """Seed of every random choice."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$")
+    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
     threads: int | None = Field(default=None, ge=1, le=1024)
+    """Threads of computations on the CPU; null: as many as torch chooses."""
 
     @model_validator(mode="before")
     @classmethod

@@ -12,7 +12,18 @@ def k_center(targets: Descriptors, p: int, *, kernel: Kernel, generator: torch.G
     """Rows of p targets, each the one least similar to those before; the first drawn at random.
 
     O(p m l) time, O(m) memory beside the descriptors; of equals the smaller row is taken.
-    Raises ValueError if p exceeds the number of targets.
+
+    Args:
+        targets: Descriptors of m targets.
+        p: How many centers.
+        kernel: Similarity of two targets.
+        generator: Source of the first center.
+
+    Returns:
+        Rows of the targets.
+
+    Raises:
+        ValueError: p exceeds the number of targets.
     """
     if not 1 <= p <= len(targets):
         raise ValueError(f"{p} centers of {len(targets)} targets; ask for 1 to {len(targets)}")

@@ -16,11 +16,26 @@ ROUNDING = 8.0
 
 
 def pooled(features: Float[Tensor, "n ..."], grid: int = 1) -> Float[Tensor, "n l"]:
-    """phi: global average pooling of `(n c h w)` to `(n c)`; a fully connected output stays as it is.
+    """phi: one row per image of the output of a tapped layer.
 
-    With `grid` = 2 a map is averaged in each of 2 x 2 fields, to `(n 4c)`: a coarse where beside the what (one level of
-    Lazebnik, Schmid, Ponce, Beyond Bags of Features, CVPR 2006). A map with fewer rows or columns has as many fields.
-    Token features `(n t c)` are averaged over tokens. Raises ValueError for any other rank.
+    A feature map `(n c h w)` is averaged over its positions to `(n c)`. Token features `(n t c)` are averaged over
+    tokens. A fully connected output `(n l)` stays as it is.
+
+    Args:
+        features: The output of the layer.
+        grid: With 2, a map is averaged in each of 2 x 2 fields, to `(n 4c)`: a coarse where beside the what (one level
+            of Lazebnik, Schmid, Ponce, Beyond Bags of Features, CVPR 2006). A map with fewer rows or columns has as
+            many fields.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ValueError: The output has another number of dimensions.
+
+    Example:
+        >>> pooled(torch.ones(5, 3, 8, 8)).shape, pooled(torch.ones(5, 3, 8, 8), grid=2).shape
+        (torch.Size([5, 3]), torch.Size([5, 12]))
     """
     match features.dim():
         case 2:
@@ -43,6 +58,17 @@ def standardised(block: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
 
     A constant row has no correlation; it becomes zeros, similar to nothing. Rows are scaled by
     their largest entry before squaring, so that gradients of 1e-30 keep their direction.
+
+    Args:
+        block: One row per image.
+
+    Returns:
+        The standardised rows.
+
+    Example:
+        >>> rows = standardised(torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [7.0, 7.0, 7.0]]))
+        >>> (rows @ rows.T).round(decimals=4).tolist()
+        [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
     """
     largest = block.abs().amax(dim=1, keepdim=True)
     centred = block - block.mean(dim=1, keepdim=True)
@@ -54,13 +80,23 @@ def standardised(block: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
 
 
 def loss_gradient(logits: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-    """Gradient of each row's cross-entropy with respect to its logits, softmax(logits) - 1_y,
-    scaled to a largest entry of 1.
+    """Gradient of each row's cross-entropy with respect to its logits, scaled to a largest entry of 1.
 
-    Taken as it stands, p_y - 1 is rounding noise as soon as the model is almost certain, and the
-    whole row is lost to underflow later; but its direction is all that Pearson correlation sees.
-    So the label's entry is minus the sum of the others, in float64 where the device has it. A row
-    without any gradient left stays zero.
+    It is softmax(logits) - 1_y. Computed in that way, p_y - 1 is rounding noise as soon as the model is almost certain,
+    and the whole row is lost to underflow later. Only its direction counts, since Pearson correlation ignores scale. So
+    the label's entry is minus the sum of the others, in float64 where the device has it. A row without any gradient
+    left stays zero.
+
+    Args:
+        logits: The model's outputs.
+        y: The label of each row.
+
+    Returns:
+        One gradient per row.
+
+    Example:
+        >>> loss_gradient(torch.zeros(1, 3), torch.tensor([0])).tolist()
+        [[-1.0, 0.5, 0.5]]
     """
     p = (logits if logits.device.type == "mps" else logits.double()).softmax(dim=1)
     rows = torch.arange(len(y), device=y.device)
@@ -101,7 +137,19 @@ class Descriptors:
 
     @staticmethod
     def of(z: Blocks, g: Blocks | None = None) -> "Descriptors":
-        """Standardise pooled features and gradients, tap by tap."""
+        """Descriptors of pooled features and gradients, standardised tap by tap.
+
+        Args:
+            z: Features by tap, one row per image.
+            g: Gradients by tap, where they were gathered.
+
+        Returns:
+            The descriptors.
+
+        Example:
+            >>> len(Descriptors.of({"fc1": torch.rand(7, 50)}))
+            7
+        """
         return Descriptors(
             {tap: standardised(block) for tap, block in z.items()},
             {tap: standardised(block) for tap, block in (g or {}).items()},

@@ -57,9 +57,24 @@ def facility_location(
 ) -> Picks:
     """p of n candidates that greedily maximise sum_t weights_t max(covered_t, max_a s(a, t)) + sum_a bonus_a.
 
-    Each is the best of n/p log(1/epsilon) drawn ones; the score is its gain when picked, and of equals a random one
-    is taken. At most n log(1/epsilon) gains are worked out; memory grows with n + m. Raises ValueError if p exceeds n
-    or a similarity is NaN.
+    Each is the best of n/p log(1/epsilon) drawn ones. At most n log(1/epsilon) gains are worked out; memory grows with
+    n + m.
+
+    Args:
+        similarity: The rows s(a, .) of some candidates.
+        n: Number of candidates.
+        p: How many to pick.
+        weights: What each target counts.
+        covered: How well each target is covered already.
+        generator: Source of the draws.
+        bonus: What each candidate is worth on its own.
+        epsilon: How far the expected value may stay below that of a full search.
+
+    Returns:
+        Positions; the score is the gain when picked, and of equals a random one is taken.
+
+    Raises:
+        ValueError: p exceeds n, or a similarity is NaN.
     """
     refuse_beyond(p, n)
     device = covered.device

@@ -22,12 +22,38 @@ BLOCK_ENTRIES = 1 << 22
 
 
 def r_z(targets: Descriptors, pool: Descriptors) -> Float[Tensor, "m n"]:
-    """R_z = sum_j (Z_v^j)^T Z^j (eq. 6)."""
+    """R_z = sum_j (Z_v^j)^T Z^j (eq. 6): similarity of features.
+
+    Args:
+        targets: Descriptors of m images.
+        pool: Descriptors of n images with the same taps.
+
+    Returns:
+        One row per target, one column per pool image.
+
+    Example:
+        >>> alike = Descriptors.of({"fc1": torch.tensor([[1.0, 2.0, 4.0]])}, {"fc1": torch.tensor([[1.0, -1.0]])})
+        >>> round(r_z(alike, alike).item(), 4)
+        1.0
+    """
     return _sum_of_correlations(targets.z, pool.z)
 
 
 def r_g(targets: Descriptors, pool: Descriptors) -> Float[Tensor, "m n"]:
-    """R_g = sum_j (G_v^j)^T G^j, the gradient factor of eq. 12."""
+    """R_g = sum_j (G_v^j)^T G^j, the gradient factor of eq. 12.
+
+    Args:
+        targets: Descriptors of m images.
+        pool: Descriptors of n images with the same taps.
+
+    Returns:
+        One row per target, one column per pool image.
+
+    Example:
+        >>> alike = Descriptors.of({"fc1": torch.tensor([[1.0, 2.0, 4.0]])}, {"fc1": torch.tensor([[1.0, -1.0]])})
+        >>> round(r_g(alike, alike).item(), 4)
+        1.0
+    """
     return _sum_of_correlations(targets.g, pool.g)
 
 
@@ -36,18 +62,56 @@ def r_zg_product(targets: Descriptors, pool: Descriptors) -> Float[Tensor, "m n"
 
     For one fully connected tap this is the exact Gram matrix of per-sample weight gradients
     (of the standardised factors), since <z g^T, z' g'^T> = <z, z'> <g, g'>.
+
+    Args:
+        targets: Descriptors of m images.
+        pool: Descriptors of n images with the same taps.
+
+    Returns:
+        One row per target, one column per pool image.
+
+    Example:
+        >>> alike = Descriptors.of({"fc1": torch.tensor([[1.0, 2.0, 4.0]])}, {"fc1": torch.tensor([[1.0, -1.0]])})
+        >>> round(r_zg_product(alike, alike).item(), 4)
+        1.0
     """
     by_tap = ((targets.z[tap] @ pool.z[tap].T) * (targets.g[tap] @ pool.g[tap].T) for tap in targets.z)
     return reduce(torch.add, by_tap)
 
 
 def r_zg_product_of_sums(targets: Descriptors, pool: Descriptors) -> Float[Tensor, "m n"]:
-    """R_zg = R_z o R_g: eq. 12 as printed, each factor summed over taps first."""
+    """R_zg = R_z o R_g: eq. 12 as printed, each factor summed over taps first.
+
+    Args:
+        targets: Descriptors of m images.
+        pool: Descriptors of n images with the same taps.
+
+    Returns:
+        One row per target, one column per pool image.
+
+    Example:
+        >>> alike = Descriptors.of({"fc1": torch.tensor([[1.0, 2.0, 4.0]])}, {"fc1": torch.tensor([[1.0, -1.0]])})
+        >>> round(r_zg_product_of_sums(alike, alike).item(), 4)
+        1.0
+    """
     return r_z(targets, pool) * r_g(targets, pool)
 
 
 def r_zg_sum(targets: Descriptors, pool: Descriptors) -> Float[Tensor, "m n"]:
-    """R_z + R_g: what the authors' program computes."""
+    """R_z + R_g: what the authors' program computes.
+
+    Args:
+        targets: Descriptors of m images.
+        pool: Descriptors of n images with the same taps.
+
+    Returns:
+        One row per target, one column per pool image.
+
+    Example:
+        >>> alike = Descriptors.of({"fc1": torch.tensor([[1.0, 2.0, 4.0]])}, {"fc1": torch.tensor([[1.0, -1.0]])})
+        >>> round(r_zg_sum(alike, alike).item(), 4)
+        2.0
+    """
     return r_z(targets, pool) + r_g(targets, pool)
 
 
@@ -78,8 +142,25 @@ def top_matches(
 ) -> Matches:
     """The k largest kernel values of each target over the whole pool, streamed in pool blocks.
 
-    Equals a sort of the full matrix. Raises ValueError if k exceeds the pool or the kernel
-    returns NaN.
+    Equals a sort of the full matrix.
+
+    Args:
+        targets: Descriptors of m images.
+        pool: Descriptors of n images.
+        k: Matches per target.
+        kernel: One of `R_ZG`, or `r_z`.
+        block_entries: Kernel entries held at once.
+
+    Returns:
+        Scores and positions, best first.
+
+    Raises:
+        ValueError: k exceeds the pool, or the kernel returns NaN.
+
+    Example:
+        >>> pool = Descriptors.of({"fc1": torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0], [1.0, 2.0, 4.0]])})
+        >>> top_matches(pool[:1], pool, 2, kernel=r_z).positions.tolist()
+        [[0, 2]]
     """
     if not 1 <= k <= len(pool):
         raise ValueError(f"k = {k} matches of a pool of {len(pool)}; ask for 1 to {len(pool)}")
@@ -107,10 +188,24 @@ def closest(
     kernel: Kernel,
     block_entries: int = BLOCK_ENTRIES,
 ) -> Closest:
-    """For each query the most similar reference.
+    """The most similar reference of each query.
 
     `top_matches` with k = 1, without its sortable keys: torch's max over a dimension promises
     the first of equals.
+
+    Args:
+        queries: Descriptors of q images.
+        references: Descriptors of the images to choose from.
+        kernel: One of `R_ZG`, or `r_z`.
+        block_entries: Kernel entries held at once.
+
+    Returns:
+        The score and the row of the winner, per query.
+
+    Example:
+        >>> known = Descriptors.of({"fc1": torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])})
+        >>> closest(known[1:], known, kernel=r_z).rows.tolist()
+        [1]
     """
     scores, rows = [], []
     size = max(1, block_entries // len(queries))

@@ -40,10 +40,25 @@ def refuse_unfinite(*values: Float[Tensor, "..."]) -> None:
 
 
 def largest(scores: Float[Tensor, " n"], p: int, generator: torch.Generator) -> Picks:
-    """The p positions with the largest scores, best first; of equals a random one first.
+    """The p positions with the largest scores, best first; equal ones in random order.
 
     Scores such as vote shares have many equals, and a pool is often sorted by class, so the order
-    of the pool must not decide. Raises ValueError if p exceeds the pool or a score is NaN.
+    of the pool must not decide.
+
+    Args:
+        scores: One number per open pool image.
+        p: How many images to pick.
+        generator: Source of the random order of equals.
+
+    Returns:
+        Positions with their scores.
+
+    Raises:
+        ValueError: p exceeds the pool, or a score is NaN.
+
+    Example:
+        >>> largest(torch.tensor([0.1, 0.9, 0.5]), 2, torch.Generator()).positions.tolist()
+        [1, 2]
     """
     refuse_beyond(p, len(scores))
     if scores.isnan().any():
@@ -72,9 +87,27 @@ def best_distinct(
 ) -> Picks:
     """p distinct pool positions that maximise the kernel, rank by rank over the targets.
 
-    Keeps `width` matches a target and doubles that until p distinct ones are found; the picks
+    Keeps `width` matches per target and doubles that until p distinct ones are found; the picks
     are the same as from the full matrix, since a rank is read only after all ranks before it.
-    Raises ValueError if p exceeds the pool.
+
+    Args:
+        targets: Descriptors of the targets.
+        pool: Descriptors of the open pool.
+        p: How many images to pick.
+        kernel: One of `fkal.core.kernels.R_ZG`, or `r_z`.
+        width: Matches per target to begin with.
+
+    Returns:
+        Positions with ranks, scores and the target of each.
+
+    Raises:
+        ValueError: p exceeds the pool.
+
+    Example:
+        >>> from fkal.core.kernels import r_z
+        >>> pool = Descriptors.of({"fc1": torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0], [1.0, 2.0, 4.0]])})
+        >>> best_distinct(pool[:1], pool, 2, kernel=r_z).positions.tolist()
+        [0, 2]
     """
     refuse_beyond(p, len(pool))
     k = min(max(width, -(-p // len(targets))), len(pool))

@@ -51,17 +51,53 @@ Estimate = Callable[[PoolBatch, Reference], Tensor]
 
 
 def true(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
-    """S = y: the method's limit, an ablation that no real pool allows (section 4.1, Fig. 4 c)."""
+    """S = y: the method's limit, an ablation that no real pool allows (section 4.1, Fig. 4 c).
+
+    Args:
+        pool: What is known of n pool images.
+        validation: The labeled validation set.
+
+    Returns:
+        One label per pool image.
+    """
     return pool.y
 
 
 def predicted(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
-    """S = y^ = arg max of the model's output."""
+    """S = y^ = arg max of the model's output.
+
+    Args:
+        pool: What is known of n pool images.
+        validation: The labeled validation set.
+
+    Returns:
+        One label per pool image.
+
+    Example:
+        >>> z = Descriptors.of({"fc1": torch.tensor([[1.0, 2.0, 3.0]])})
+        >>> pool = PoolBatch(torch.tensor([[0.0, 5.0]]), z, torch.tensor([0]))
+        >>> predicted(pool, Reference(z, torch.tensor([1]))).tolist()
+        [1]
+    """
     return pool.logits.argmax(dim=1)
 
 
 def joint(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
-    """S = y_v of the validation image with the largest R_z: p^(y, z) by its nearest neighbour."""
+    """S = y_v of the validation image with the largest R_z: p^(y, z) by its nearest neighbour.
+
+    Args:
+        pool: What is known of n pool images.
+        validation: The labeled validation set.
+
+    Returns:
+        One label per pool image.
+
+    Example:
+        >>> z = Descriptors.of({"fc1": torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])})
+        >>> pool = PoolBatch(torch.zeros(1, 2), z[1:], torch.tensor([0]))
+        >>> joint(pool, Reference(z, torch.tensor([0, 1]))).tolist()
+        [1]
+    """
     return validation.y[closest(pool.z, validation.z, kernel=r_z).rows]
 
 
@@ -87,6 +123,13 @@ def trace(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:
 
     With g as the Fisher score, the gradient of the log-likelihood, and z and g as they are before pooling:
     the product of two averages is not the average of the products (decision 007).
+
+    Args:
+        pool: What is known of n pool images.
+        validation: The labeled validation set.
+
+    Returns:
+        One label per pool image.
     """
     return reduce(torch.add, (_trace_of(view) for view in pool.views)).argmax(dim=0)
 
@@ -95,6 +138,13 @@ def mutual_information(pool: PoolBatch, validation: Reference) -> Int[Tensor, " 
     """S = arg max over d of I(z; g(d)) under a Gaussian model, taps being independent (section 3.3).
 
     I = 0.5 log(|C_zz| |C_gg| / |C_zg,zg|) with the covariances over the views (decision 007).
+
+    Args:
+        pool: What is known of n pool images.
+        validation: The labeled validation set.
+
+    Returns:
+        One label per pool image.
     """
     return information(pool.views, diagonal=False).argmax(dim=0)
 
@@ -118,12 +168,20 @@ EstimatePool = Callable[[Descriptors, Reference, Tensor], PoolLabels]
 def joint_shift(pool: Descriptors, validation: Reference, labeled: Int[Tensor, " b"]) -> PoolLabels:
     """S = arg max over y of p_v(y|z) w(y): `joint` without its assumption that p(y|z) = p_v(y|z).
 
-    Of a biased pool p(z|y) is that of the validation set, but p(y) is not, so almost every pool image that a posterior
+    In a biased pool p(z|y) is that of the validation set, but p(y) is not. So almost every pool image that a posterior
     learned from D_v calls rare is not (`fkal.core.label_shift`). p_v(y|z) is the opinion pool of nearest neighbours
     and of a logistic regression on z.
 
-    The frequencies are those of the pool as it was before any image was labeled: what is still open was left by a
-    choice that looks at z, so its p(z|y) is no longer that of D_v, while its p(y|z) is still the whole pool's.
+    The frequencies are those of the pool before any image was labeled. The images that are still open were left by a
+    choice that looks at z, so their p(z|y) is no longer that of D_v, while their p(y|z) is still the whole pool's.
+
+    Args:
+        pool: Descriptors of the open pool.
+        validation: The labeled validation set.
+        labeled: Labels of the images that have left the pool.
+
+    Returns:
+        One label per open image, and the class frequencies of the whole pool.
     """
     learned = [estimator.fitted(validation.z, validation.y) for estimator in (NearestNeighbours, Logistic)]
     p = opinion_pool(learned, pool)

@@ -48,7 +48,26 @@ class Dataset:
 
 
 def load(config: DataConfig, *, device: torch.device | str = "cpu", download: bool = True) -> Dataset:
-    """The dataset of that name from config.root; what is absent is downloaded where that is possible."""
+    """The images of a dataset, with their labels.
+
+    Args:
+        config: Which dataset, where it is and how it is read.
+        device: Where images that fit in memory are kept.
+        download: Whether to download what is absent, where that is possible.
+
+    Returns:
+        The training part, from which pool and validation set are drawn, and the test part.
+
+    Raises:
+        MissingData: Files are absent; the message says which and where they come from.
+        CorruptData: A file is not what its name says.
+        ValueError: There is no dataset of this name, or a setting does not fit its images.
+
+    Example:
+        >>> digits = load(DataConfig(name="digits"))
+        >>> digits.train.shape, len(digits.classes)
+        ((1, 8, 8), 10)
+    """
     entry = entry_of(config.name)
     config = replace(
         config,

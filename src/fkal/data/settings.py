@@ -26,14 +26,23 @@ class DataConfig:
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     name: str = "digits"
+    """The dataset: a name of `fkal list datasets`, or `folder` for a tree of images."""
     root: str = "data"
-    folder: str | None = None  # the ImageFolder tree of name="folder", relative to root unless absolute
-    image_size: int | None = None  # None: the dataset's own
+    """Folder that holds the datasets."""
+    folder: str | None = None
+    """The tree of `name: folder`, relative to `root` unless it is absolute."""
+    image_size: int | None = None
+    """Pixels per side; null: the dataset's own."""
     validation_per_class: int = 30
-    rare: tuple[str | int, ...] | None = None  # names of the rare classes; None: those that the bias makes rare
-    mean: tuple[float, ...] | None = None  # of pixels in [0, 1], a value a channel; None: the dataset's own
+    """Validation images per class."""
+    rare: tuple[str | int, ...] | None = None
+    """Names of the rare classes; null: those that the bias makes rare."""
+    mean: tuple[float, ...] | None = None
+    """Mean of pixels in [0, 1], one value per channel; null: the dataset's own."""
     std: tuple[float, ...] | None = None
-    workers: int = 2  # that decode image files; 0: in this process
+    """Standard deviation of pixels, one value per channel; null: the dataset's own."""
+    workers: int = 2
+    """Processes that decode image files; 0: this process."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -70,9 +79,13 @@ class BiasConfig:
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     kind: Literal["imbalance", "long_tail", "by_hand", "none"] = "imbalance"
-    ratio: float = 1.0  # the protocol's ir; of a long tail, head to tail
-    cut: tuple[int, ...] | None = None  # classes that lose images; None: the dataset's rule
-    fractions: dict[int, float] | None = None  # class -> the part that stays, of kind="by_hand"
+    """How the pool is made biased."""
+    ratio: float = 1.0
+    """How many times rarer the cut classes are; of a long tail, the largest class to the smallest."""
+    cut: tuple[int, ...] | None = None
+    """Classes, counted from 0, that lose images; null: the dataset's rule."""
+    fractions: dict[int, float] | None = None
+    """The part of each class that stays, for `kind: by_hand`."""
 
     def __post_init__(self) -> None:
         if self.kind not in BIAS_KINDS:

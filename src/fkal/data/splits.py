@@ -53,7 +53,29 @@ class Split:
 
 
 def draw_split(dataset: Dataset, data: DataConfig, bias: BiasConfig, seed: int) -> Split:
-    """A function of (dataset, settings, seed) alone; validation is drawn before the bias and does not know it."""
+    """Which images are pool, validation and test.
+
+    The same arguments give the same split. Validation is drawn before the bias and does not depend on it.
+
+    Args:
+        dataset: The images and their labels.
+        data: How many validation images each class has.
+        bias: How the pool is made biased.
+        seed: Seed of every random choice.
+
+    Returns:
+        The split with its recipe and the digest of the images.
+
+    Raises:
+        ValueError: A class has too few images, or the bias leaves no pool.
+
+    Example:
+        >>> from fkal.data.datasets import load
+        >>> data = DataConfig(name="digits", validation_per_class=30)
+        >>> split = draw_split(load(data), data, BiasConfig(ratio=20.0), seed=0)
+        >>> len(split.validation), split.cut
+        (300, (5, 6, 7, 8, 9))
+    """
     labels, n_classes = dataset.train.labels, len(dataset.classes)
     cut = bias.cut if bias.cut is not None else cut_classes(n_classes, dataset.cut_rule, stream(seed, "split", "cut"))
     validation = _balanced(labels, dataset.classes, data.validation_per_class, stream(seed, "split", "validation"))
@@ -105,14 +127,29 @@ def split_bytes(split: Split) -> bytes:
 
 
 def write_split(split: Split, path: Path | str) -> None:
-    """Whole or not at all."""
+    """Writes a split to a file, whole or not at all.
+
+    Args:
+        split: The split.
+        path: The file; its folder is made if it is absent.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, split_bytes(split))
 
 
 def read_split(path: Path | str) -> Split:
-    """A split file, every field of it checked."""
+    """A split from its file, with every field checked.
+
+    Args:
+        path: A file of `write_split`.
+
+    Returns:
+        The split.
+
+    Raises:
+        CorruptSplit: The file is absent or is no split.
+    """
     path = Path(path)
     try:
         return _split_of(_parsed(read_regular(path, limit=LARGEST_FILE)))

@@ -38,13 +38,21 @@ class SgdConfig:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     epochs: int = 50
+    """Passes over the training images."""
     batch_size: int = 25
+    """Images per step."""
     lr: float = 0.05
+    """Learning rate."""
     momentum: float = 0.9
+    """Momentum of stochastic gradient descent, below 1."""
     weight_decay: float = 0.0
+    """Weight of the squared weights in the loss."""
     decay: float = 0.1
+    """Factor on the learning rate at each epoch of `decay_epochs`."""
     decay_epochs: tuple[int, ...] = (15, 30, 45)
+    """Epochs, counted from 0, from which the learning rate is smaller by `decay`."""
     warmup_epochs: int = 0
+    """Epochs over which the learning rate first rises."""
 
     def __post_init__(self) -> None:
         for key, least in (("epochs", 1), ("batch_size", 1), ("warmup_epochs", 0)):
@@ -86,7 +94,9 @@ class TrainConfig(SgdConfig):
     """
 
     start: Literal["warm", "theta_0"] = "warm"
+    """Where a round starts: `warm`, the weights of the round before, or `theta_0`, those before the first label."""
     layers: Literal["all", "head"] = "all"
+    """Which layers learn: `all`, or the `head`, the last linear layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +106,13 @@ class PretrainConfig(SgdConfig):
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     task: Literal["rotation", "none"] = "rotation"
+    """How the first weights are made: `rotation` pretraining on the pool, or `none`, at random."""
     epochs: int = 8
+    """Passes over the pool."""
     momentum: float = 0.5
+    """Momentum of stochastic gradient descent, below 1."""
     decay_epochs: tuple[int, ...] = (3, 6)
+    """Epochs, counted from 0, from which the learning rate is smaller by `decay`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,16 +129,27 @@ class VaalConfig:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     iterations: int = 10_000
+    """Training steps of both networks per round."""
     batch_size: int = 25
+    """Labeled images per step, and as many open ones."""
     lr: float = 5e-4
+    """Learning rate."""
     decay: float = 0.9
+    """Factor on the learning rate each time the part `decay_every` of the iterations is over."""
     decay_every: float = 0.04
+    """Part of the iterations between two decays."""
     latent: int = 32
+    """Length of a latent vector."""
     width: int = 32
+    """Channels after the first halving of the image (paper: 128)."""
     beta: float = 1.0
+    """Weight of the KL divergence."""
     adversarial: float = 1.0
+    """Weight of deceiving the discriminator."""
     vae_steps: int = 2
+    """Steps of the VAE per iteration."""
     discriminator_steps: int = 2
+    """Steps of the discriminator per iteration."""
 
     def __post_init__(self) -> None:
         for key in ("iterations", "latent", "width", "vae_steps", "discriminator_steps"):

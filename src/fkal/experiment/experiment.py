@@ -171,7 +171,14 @@ class Experiment:
         return replace(whole, test_images=whole.train, validation=rest, test=held_out, measured="holdout")
 
     def events(self, finished: Sequence[Round] = ()) -> Iterator[Progress | Round]:
-        """Progress, and the rounds that follow the `finished` ones; pretrains if need be."""
+        """Runs the experiment: progress, and one `Round` per batch of labels. Pretrains first if need be.
+
+        Args:
+            finished: Rounds that are done already; the run continues after them.
+
+        Yields:
+            `Progress` while work goes on, and a `Round` as soon as one is finished.
+        """
         deterministic(self.config.threads)
         theta_0 = yield from self.theta_0()
         yield from self._learning(theta_0, self.descriptor_files(theta_0)).rounds(finished)
@@ -243,10 +250,26 @@ class Experiment:
 
 
 def prepare(config: Config, out: Path, say: Notify) -> Experiment:
-    """Everything of an experiment but its work; `out` holds splits and weights that runs share.
+    """An experiment that is checked and ready to run; nothing is trained yet.
 
-    Raises ConfigError for what cannot work (P beyond the pool, a tap that the model lacks, no
-    such device), MissingData if the dataset is not there.
+    Args:
+        config: The settings.
+        out: Folder of splits and weights, which experiments share.
+        say: Called with each message for people, such as `print`.
+
+    Returns:
+        The experiment; iterate over its `events()` to run it.
+
+    Raises:
+        ConfigError: Something cannot work: a budget beyond the pool, a tap that the model lacks, no such device.
+        MissingData: The dataset is not there and cannot be downloaded.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from fkal.config.layers import load, preset
+        >>> experiment = prepare(load(preset("digits"), environment={}), Path(mkdtemp()), print)
+        >>> experiment.name, experiment.budget, experiment.rounds
+        ('digits-ir20-pfk_joint-s0', 20, 6)
     """
     configured("acquisition.name", acquisition, config.acquisition.name)
     device = device_named(config.device)
@@ -274,7 +297,27 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
 
 
 def prepare_split(config: Config, out: Path, say: Notify) -> tuple[Split, Path]:
-    """The split of a configuration and the file `<out>/splits/mnist-ir100-s0-1a2b3c4d.json` that holds it."""
+    """The split of an experiment, drawn and written to a file.
+
+    Args:
+        config: The settings.
+        out: Folder below which the file is kept.
+        say: Called with each message for people, such as `print`.
+
+    Returns:
+        The split, and its file `<out>/splits/mnist-ir100-s0-1a2b3c4d.json`.
+
+    Raises:
+        ConfigError: The dataset has too few images for these settings.
+        MissingData: The dataset is not there and cannot be downloaded.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from fkal.config.layers import load, preset
+        >>> split, path = prepare_split(load(preset("digits"), environment={}), Path(mkdtemp()), print)
+        >>> len(split.validation)
+        300
+    """
     dataset = _dataset(config.data, device_named(config.device))
     path = below(out, f"splits/{split_file_name(config, dataset.digest)}")
     try:

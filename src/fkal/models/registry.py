@@ -28,12 +28,25 @@ def resnet18(shape: Shape, n_classes: int) -> nn.Module:
 
 
 def build(name: str, shape: Shape, n_classes: int) -> nn.Module:
-    """The model for images of `shape` (c, h, w), randomly initialised from torch's global seed.
+    """The model for images of some shape, randomly initialised from torch's global seed.
 
     Its weights lie channels last, which its feature maps follow: the same numbers but for rounding, convolved and
-    pooled in about half the time where channels are few (`benchmarks/memory_format.py`). Looks in `MODELS`, then in
-    the entry-point group `fkal.models`, then among torchvision's classification models. Raises ValueError for an
-    unknown name or a model that cannot take the images.
+    pooled in about half the time where channels are few (`benchmarks/memory_format.py`).
+
+    Args:
+        name: A name of `MODELS`, of the entry-point group `fkal.models`, or of a classification model of torchvision.
+        shape: Channels, height and width of an image.
+        n_classes: Outputs of the last layer.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: There is no such model, or it cannot take the images.
+
+    Example:
+        >>> build("lenet", (1, 28, 28), 10)(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
     """
     return _named(name, shape, n_classes).to(memory_format=torch.channels_last)
 

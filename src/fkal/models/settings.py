@@ -26,6 +26,7 @@ class ModelConfig:
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     name: str = "lenet"
+    """One of `fkal list models`, or any classification model of torchvision."""
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,16 @@ Read = Callable[[str], Any]
 
 
 def from_curves(path: Path) -> Material:
-    """A CSV as `fkal run` writes it beside its curves: a row a seed and iteration.
+    """The curves of a CSV as `fkal run` writes it beside its figures: one row per seed and round.
 
-    Raises ConfigError for any other, a line for each cell that is none, with its line in the file.
+    Args:
+        path: The file.
+
+    Returns:
+        The curves; what needs more than curves is left out of a report.
+
+    Raises:
+        ConfigError: The file is no such CSV; the message has one line per wrong cell.
     """
     names, rows = _table(path)
     lines = [line for line, _ in rows]

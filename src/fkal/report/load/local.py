@@ -26,7 +26,18 @@ class KeptExperiments(NamedTuple):
 
 
 def from_runs(out: Path, tracking: str | None) -> Material:
-    """The finished experiments of the scratch folder `out`. Raises MissingRuns if nothing is finished there."""
+    """The finished experiments of the folder in which `fkal run` keeps them.
+
+    Args:
+        out: That folder, `runs` by default.
+        tracking: The MLflow store that has the settings of older runs, if any.
+
+    Returns:
+        The experiments, and notes on what was left out.
+
+    Raises:
+        MissingRuns: Nothing is finished there.
+    """
     kept = finished_in(out, tracking)
     source = ("--out", str(out), *(("--tracking-uri", redacted(tracking)) if tracking else ()))
     return material_of(kept.finished, source, kept.left_out, kept.damaged)

@@ -44,7 +44,17 @@ COLUMNS = {"ranks": "rank", "scores": "score", "matches": "matched_validation_in
 
 
 def from_mlflow(tracking: str | None) -> Material:
-    """The finished experiments of the store, by the files that each iteration has there."""
+    """The finished experiments of an MLflow store, read from the files that each round has there.
+
+    Args:
+        tracking: Address of the store; `MLFLOW_TRACKING_URI` or `./mlflow.db` unless given.
+
+    Returns:
+        The experiments, and notes on what could not be read.
+
+    Raises:
+        ConfigError: No experiment of the store can be read.
+    """
     client, listing = _finished_runs(tracking)
     finished, damaged = [], listing.damaged
     with tempfile.TemporaryDirectory() as folder:

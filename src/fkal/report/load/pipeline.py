@@ -25,7 +25,18 @@ from fkal.results.outcome import Outcome
 
 
 def from_pipeline(root: Path) -> Material:
-    """The cells of the plan under `root`. Raises MissingRuns if none of them is published."""
+    """The finished experiments that the pipeline has published.
+
+    Args:
+        root: Folder of what the pipeline publishes, `data` by default.
+
+    Returns:
+        The experiments of the plan's cells, and notes on what is absent.
+
+    Raises:
+        MissingRuns: None of the plan's experiments is published.
+        ConfigError: What is published is damaged.
+    """
     cells = [_cell(path) for path in sorted((root / PLAN).glob("*/methods/*.yaml"))]
     splits, damaged = splits_in(sorted((root / SPLITS).glob("*/*.json")))
     finished = []
