@@ -36,7 +36,7 @@ def method_layer(spec: str) -> Layer:
     name = re.split("[:@]", spec)[0]
     if len(name) > LONGEST_NAME:
         raise ConfigError(f"--method {shortened(name)}: a method's name has at most {LONGEST_NAME} characters")
-    match = METHOD.fullmatch(METHOD_ALIASES.get(name, name) + spec[len(name) :])
+    match = METHOD.fullmatch(long_method_name(spec))
     if match is None:
         raise ConfigError(f"--method {spec!r}: give NAME[_PSEUDO-LABEL][:MARK...][@TAP+TAP], say pfk_joint@conv2")
     chosen: dict[str, Any] = {key: match[key] for key in ("name", "pseudo_label") if match[key] is not None}
@@ -59,6 +59,17 @@ def short_method_name(spec: str) -> str:
         if rest != spec and (not rest or rest[0] in ":@"):
             return name + rest
     return spec
+
+
+def long_method_name(spec: str) -> str:
+    """`pfk_joint_shift_grid:coverage` of `fisher_coverage`: the name that identifies a method in files and stores."""
+    name = re.split("[:@]", spec)[0]
+    return METHOD_ALIASES.get(name, name) + spec[len(name) :]
+
+
+def with_alias(name: str, method: str) -> str:
+    """An experiment's name with the alias of its method: what people read for `digits-ir20-pfk_joint-s0`."""
+    return name.replace(f"-{method}", f"-{short_method_name(method)}", 1)
 
 
 def _marked(spec: str, mark: str) -> dict[str, Any]:

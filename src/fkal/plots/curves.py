@@ -6,6 +6,7 @@ from typing import IO, TYPE_CHECKING
 
 import pandas as pd
 
+from fkal.config.method_spec import short_method_name
 from fkal.plots.figure_text import figure_text
 from fkal.plots.palette import BLACK, GREY, Style, looks
 from fkal.results.curves import ACCURACY
@@ -57,11 +58,12 @@ def draw_mean(axes: "Axes", by_seed: pd.DataFrame, style: Style, name: str, *, b
 
 
 def seeds_named(method: str, *seeds: int) -> str:
-    """`pcc (5 seeds)`, `pcc (2 to 5 seeds)` where it has other numbers of them elsewhere, `pcc` of one seed."""
+    """`pcc (5 seeds)`, `pcc (2 to 5 seeds)` where it has other numbers of them elsewhere, `pcc` of one seed; by its alias."""
     fewest, most = min(seeds), max(seeds)
+    name = short_method_name(method)
     if most == 1:
-        return method
-    return f"{method} ({most} seeds)" if fewest == most else f"{method} ({fewest} to {most} seeds)"
+        return name
+    return f"{name} ({most} seeds)" if fewest == most else f"{name} ({fewest} to {most} seeds)"
 
 
 def save_curve_png(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fkal.config.method_spec import short_method_name
 from fkal.plots.figure_text import figure_text
 
 if TYPE_CHECKING:
@@ -96,9 +97,9 @@ def has_paper(figure: "Figure") -> bool:
 
 
 def broken(method: str) -> str:
-    """A long name in several lines, each mark whole, as `figure_text` has it."""
+    """A method as figures name it: by its alias, `figure_text`, a long name in several lines with each mark whole."""
     lines = [""]
-    for part in re.split("(?=[:@])", figure_text(method)):
+    for part in re.split("(?=[:@])", figure_text(short_method_name(method))):
         if lines[-1] and len(lines[-1] + part) > TITLE:
             lines.append("")
         lines[-1] += part

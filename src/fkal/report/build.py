@@ -12,7 +12,6 @@ import pandas as pd
 from fkal.atomic_files import write_whole
 from fkal.cli.exit import refuse_damaged
 from fkal.cli.terminal import echo, say
-from fkal.config.method_spec import METHOD_ALIASES
 from fkal.config.schema import ConfigError
 from fkal.errors import did_you_mean
 from fkal.folders import below
@@ -22,7 +21,7 @@ from fkal.report.exhibit import Exhibit
 from fkal.report.experiments import Material
 from fkal.report.figures.accuracy import accuracy_figure, accuracy_numbers
 from fkal.report.html import page, png_of
-from fkal.report.panels import Panel, labels_whole_pool, panels_of
+from fkal.report.panels import Panel, known_method, labels_whole_pool, panels_of
 from fkal.report.reproducibility import experiments_exhibit, figures_exhibit, recipes
 from fkal.report.sections import sections_of
 from fkal.report.stats.paired_tests import TESTS
@@ -62,8 +61,7 @@ def wishes(method: str | None, reach: str, test: str, data_root: Path | None, ag
     named = {"--method": method, "--reach": reach, "--test": test, "--against": against, "--data-root": data_root}
     usual = {"--reach": "80,90,95", "--test": "t"}
     options = [w for k, v in named.items() if v is not None and v != usual.get(k) for w in (k, str(v))]
-    rival = None if against is None else METHOD_ALIASES.get(against, against)
-    return Wishes(methods, accuracies, test, rival, data_root, tuple(options))
+    return Wishes(methods, accuracies, test, against, data_root, tuple(options))
 
 
 def report(material: Material, to: Path, wishes: Wishes) -> None:
@@ -75,8 +73,7 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
         raise ConfigError(f"--to {to}: is a file; name a folder")
     panels = panels_of(material, wishes.methods)
     rivals = sorted({method for panel in panels for method in panel.methods})
-    if wishes.against is not None and wishes.against not in rivals:
-        raise ConfigError(f"--against {wishes.against!r}: not among the methods here: {', '.join(rivals)}")
+    against = None if wishes.against is None else known_method(wishes.against, rivals, "--against")
     command = shlex.join(["fkal", "report", *material.source, *wishes.options, "--to", str(to)])
     with style():
         styles = looks(material.frame["method"].unique())
@@ -85,7 +82,7 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
             styles,
             accuracies=wishes.accuracies,
             test=wishes.test,
-            against=wishes.against,
+            against=against,
             data_root=wishes.data_root,
         )
         dotted = [each for each in material.finished if labels_whole_pool(each.outcome.method)]

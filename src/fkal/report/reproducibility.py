@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 
 from fkal.config.machine import OF_A_MACHINE
+from fkal.config.method_spec import short_method_name
 from fkal.report.exhibit import Exhibit, Section, Shown
 from fkal.report.experiments import Finished
 from fkal.report.figures.picked_images import file_name
@@ -37,6 +38,7 @@ def experiments_exhibit(panels: Sequence[Panel], dotted: Sequence[Finished] = ()
     """Those of the panels, and `dotted`, the ones behind the line of all labels."""
     shown = [each for panel in panels for method in panel.methods for each in panel.experiments(method)]
     rows = [_row(each) for each in [*shown, *dotted]]
+    named = [[each.outcome.shown_name, *row[1:]] for each, row in zip([*shown, *dotted], rows, strict=True)]
     head = ["experiment", "fingerprint", "split", "data", "git commit", "made with"]
     if not rows:
         return Exhibit("experiments", "Experiments", missing="Experiments: curves alone were read.")
@@ -45,7 +47,7 @@ def experiments_exhibit(panels: Sequence[Panel], dotted: Sequence[Finished] = ()
         "Experiments",
         "Digests cover content: equal ones are equal data. – : not recorded.",
         numbers=pd.DataFrame(rows, columns=head),
-        shown=Shown(head, rows, left=len(head)),
+        shown=Shown(head, named, left=len(head)),
         folded=True,
         wide=True,
     )
@@ -76,7 +78,8 @@ def _recipe(panel: Panel, method: str, experiments: Sequence[Finished], to: Path
     settings["data"] = {k: v for k, v in settings["data"].items() if k not in OF_A_MACHINE}
     seeds = seeds_text(each.outcome.config.seed for each in experiments).replace(" ", "")
     command = ["fkal", "run", "--params", str(to / file), "--untuned", "--seeds", seeds]
-    return Recipe(name, file, _yaml(settings), shlex.join(command))
+    shown = f"{panel.name}-{short_method_name(method)}"
+    return Recipe(shown, file, _yaml(settings), shlex.join(command))
 
 
 def _yaml(settings: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from fkal.config.method_spec import short_method_name as shown
 from fkal.plots.palette import Style
 from fkal.report.exhibit import Exhibit, Shown
 from fkal.report.figures.labels_needed import needed_figure
@@ -23,7 +24,7 @@ def ranking_exhibit(panel: Panel) -> Exhibit:
         areas = 100 * panel.areas(method)
         last = {s: 100 * _last(panel, method, f"{panel.group.measured}/{s}") for s in scores}
         spreads = [mean_std(areas), *(mean_std(values) for values in last.values())]
-        rows.append([method, seeds_text(panel.of(method)["seed"]), *spreads])
+        rows.append([shown(method), seeds_text(panel.of(method)["seed"]), *spreads])
         values = {"aubc": areas, **last}
         figures = {f"{name}_{what}": getattr(v, what)() for name, v in values.items() for what in ("mean", "std")}
         table.append({"method": method, "seeds": len(areas), **figures})
@@ -45,7 +46,7 @@ def needed_exhibits(
     rows = []
     for method in panel.methods:
         mine = needed[needed["method"] == method].to_dict("records")
-        rows.append([method, *(_labels(row) for row in mine)])
+        rows.append([shown(method), *(_labels(row) for row in mine)])
     head = ["method", *(f"{percent(a)} %" for a in accuracies)]
     return [
         Exhibit(
@@ -88,7 +89,7 @@ def evidence_exhibit(panel: Panel, test: str, against: str | None = None) -> Exh
 
 def penalty_exhibit(panels: Sequence[Panel]) -> Exhibit:
     table = penalty_matrix(panels)
-    rows = [[str(method), *map(_wins, row)] for method, row in table.iterrows()]
+    rows = [[shown(str(method)), *map(_wins, row)] for method, row in table.iterrows()]
     beaten = ["mean", *(MISSING if pd.isna(value) else f"{value:.2f}" for value in table.mean())]
     return Exhibit(
         "penalty",
@@ -97,7 +98,7 @@ def penalty_exhibit(panels: Sequence[Panel]) -> Exhibit:
         "in each iteration, 95 %); –: no panel has two seeds of both, so that nothing can be concluded. The last row "
         "is how often a method was beaten, on average over those that it was held against: lower is better.",
         numbers=table.rename_axis("method").reset_index(),
-        shown=Shown(["", *table.columns], [*rows, beaten]),
+        shown=Shown(["", *map(shown, table.columns)], [*rows, beaten]),
         wide=True,
     )
 
@@ -114,7 +115,7 @@ def _labels(row: dict[str, float]) -> str:
 
 
 def _saved(row: dict[str, float]) -> list[str]:
-    named = [str(row["method"]), str(row["baseline"]), f"{percent(row['accuracy'])} %"]
+    named = [shown(str(row["method"])), shown(str(row["baseline"])), f"{percent(row['accuracy'])} %"]
     if pd.isna(row["saving"]):
         return [*named, "unknown"]
     bound = "≥ " if row["at_least"] else "≤ " if row["at_most"] else ""
@@ -123,8 +124,8 @@ def _saved(row: dict[str, float]) -> list[str]:
 
 def _pair_row(pair: Pair) -> list[str]:
     return [
-        pair.first,
-        pair.second,
+        shown(pair.first),
+        shown(pair.second),
         str(pair.seeds),
         points(pair.difference, pair.std),
         p_value(pair.p),

@@ -12,6 +12,7 @@ from fkal.cli.progress import Bars
 from fkal.cli.terminal import console, echo, echo_json, say
 from fkal.config.schema import Config, ConfigError
 from fkal.engine.progress import Progress
+from fkal.escaping import one_line
 from fkal.experiment.device import deterministic
 from fkal.experiment.experiment import prepare, prepare_split
 from fkal.experiment.names import bias_name
@@ -36,7 +37,7 @@ def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Path]:
     refuse_unusable(out)
     by_path: dict[str, dict[str, Any]] = {}  # methods share a split
     for config in configs:
-        drawn, path = prepare_split(config, out, say)
+        drawn, path, classes = prepare_split(config, out, say)
         by_path[str(path)] = {
             "dataset": config.data.name,
             "bias": bias_name(config.bias),
@@ -44,6 +45,7 @@ def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Path]:
             "digest": drawn.digest,
             "path": str(path),
             "cut_classes": list(drawn.cut),
+            "classes": list(classes),
             "class_counts": dict(drawn.class_counts),
         }
     answers = list(by_path.values())
@@ -59,7 +61,7 @@ def _print_splits(answers: Sequence[Mapping[str, Any]]) -> None:
         echo(
             f"{answer['dataset']} {answer['bias']} seed {answer['seed']}: {answer['path']} (digest {answer['digest']})"
         )
-        console().print(_counts_table(answer["class_counts"]))
+        console().print(_counts_table(answer["class_counts"], answer["classes"]))
 
 
 def pretrain(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Path]:
@@ -136,14 +138,13 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def _counts_table(counts: dict[str, list[int]]) -> Table:
-    classes = len(next(iter(counts.values())))
-    if classes > 20:
-        table = Table("part", "images", "fewest a class", "most a class", box=box.SIMPLE)
+def _counts_table(counts: Mapping[str, Sequence[int]], classes: Sequence[str]) -> Table:
+    if len(classes) > 20:
+        table = Table("part", "images", "fewest per class", "most per class", box=box.SIMPLE)
         for part, values in counts.items():
             table.add_row(part, str(sum(values)), str(min(values)), str(max(values)))
         return table
-    table = Table("part", "images", *(f"of {k}" for k in range(classes)), box=box.SIMPLE)
+    table = Table("part", "images", *(f"of {one_line(name)}" for name in classes), box=box.SIMPLE)
     for part, values in counts.items():
         table.add_row(part, str(sum(values)), *map(str, values))
     return table

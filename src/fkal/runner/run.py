@@ -17,7 +17,7 @@ from fkal.cli.terminal import WIDTH, console, echo, echo_json, say
 from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.experiment.device import device_named
 from fkal.experiment.experiment import prepare
-from fkal.experiment.names import bias_name, experiment_name
+from fkal.experiment.names import bias_name, experiment_name, shown_name
 from fkal.folders import below
 from fkal.redaction import redacted
 from fkal.results.checkpoint import StateDirectory
@@ -243,4 +243,5 @@ def _show_plan(planned: Sequence[_Plan], out: Path, as_json: bool) -> None:
     import yaml
 
     echo(yaml.safe_dump(plans[0]["config"], sort_keys=False))
-    console(piped=WIDTH).print(plan_table(plans))
+    named = [{**shown, "name": shown_name(plan.config)} for shown, plan in zip(plans, planned, strict=True)]
+    console(piped=WIDTH).print(plan_table(named))
