@@ -412,7 +412,7 @@ def test_class_frequencies_are_the_means_of_the_raw_ones(made, runs):
         mine = of(runs, "digits-ir20", row.method)
         b = int(row.labels_used) // 20 - 1
         for kind in ("estimated", "true"):
-            wanted = mean(rounds[b]["metrics"][f"prior/{kind}_{row[3]}"] for rounds in mine)
+            wanted = mean(rounds[b]["metrics"][f"prior/{kind}_{row.label}"] for rounds in mine)
             assert getattr(row, kind) == pytest.approx(wanted)
 
 

@@ -58,7 +58,7 @@ def draw_mean(axes: "Axes", by_seed: pd.DataFrame, style: Style, name: str, *, b
 
 
 def seeds_named(method: str, *seeds: int) -> str:
-    """`pcc (5 seeds)`, `pcc (2 to 5 seeds)` where it has other numbers of them elsewhere, `pcc` of one seed; by its alias."""
+    """`pcc (5 seeds)`, `pcc (2 to 5 seeds)` where it has other numbers of them elsewhere, `pcc` of one seed."""
     fewest, most = min(seeds), max(seeds)
     name = short_method_name(method)
     if most == 1:

@@ -41,8 +41,8 @@ def cost_exhibit(panel: Panel, styles: Mapping[str, Style], unit: str) -> Exhibi
     for method in panel.methods:
         mine = table[table["method"] == method]
         colour, marker, line = styles[method]
-        name = figure_text(short_method_name(method))
-        each.plot(mine["cost"], mine["accuracy"], color=colour, marker=marker, linestyle=line, label=name)
+        shown = figure_text(short_method_name(method))
+        each.plot(mine["cost"], mine["accuracy"], color=colour, marker=marker, linestyle=line, label=shown)
     is_log = _scale(each, table["cost"])
     each.set_title(figure_text(panel.title))
     each.set_xlabel(f"{COSTS[unit]} to choose")

@@ -33,8 +33,8 @@ def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
         if len(mine):
             colour, marker, _ = styles[method]
             mark: Any = {"color": colour, "marker": marker, "linestyle": "", "alpha": 0.6}
-            name = figure_text(short_method_name(method))
-            each.plot(mine["true"], mine["estimated"], label=name, **mark)
+            shown = figure_text(short_method_name(method))
+            each.plot(mine["true"], mine["estimated"], label=shown, **mark)
     each.set_xscale("log")
     each.set_yscale("log")
     each.set_title(figure_text(panel.title))
@@ -52,7 +52,7 @@ def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
 
 
 def prior_frame(panel: Panel) -> pd.DataFrame:
-    """One row per method, number of labels and class (`label` and name): `estimated` and `true` share, means over seeds."""
+    """One row per method, number of labels and class: `estimated` and `true` share, means over seeds."""
     classes = sorted(int(column.removeprefix(TRUE)) for column in panel.frame if str(column).startswith(TRUE))
     parts = [
         panel.frame[["method", "labels_used"]].assign(

@@ -52,7 +52,7 @@ def _classes(run: "Run") -> tuple[str, ...]:
     """The names that the profile of its first dataset counts images by, in their order; none where it has no counts."""
     for each in run.inputs.dataset_inputs if run.inputs else ():
         try:
-            return checked_names(list(json.loads(each.dataset.profile)["class_counts"]))
+            return checked_names(list(json.loads(each.dataset.profile or "{}")["class_counts"]))
         except (KeyError, TypeError, ValueError):
             continue
     return ()
