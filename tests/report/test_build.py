@@ -639,7 +639,7 @@ def test_a_short_name_names_the_method_it_stands_for(made, tmp_path):
     asked = wishes("random,fisher_coverage", "60", "t", None, "fisher_coverage")
     report(from_curves(tmp_path / "c.csv"), tmp_path / "to", asked)
     assert "pfk_joint_shift_grid:coverage" in set(table(tmp_path / "to", "ranking-digits-ir20")["method"])
-    with pytest.raises(ConfigError, match="--against 'pcc': not among the methods here"):
+    with pytest.raises(ConfigError, match="--against 'pcc': no finished experiment has it"):
         report(from_curves(tmp_path / "c.csv"), tmp_path / "to", wishes(None, "60", "t", None, "pcc"))
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from fkal.cli.exit import refuse_damaged
 from fkal.cli.terminal import console, echo_json
 from fkal.config.method_spec import short_method_name
+from fkal.errors import refuse_damaged
 from fkal.redaction import redacted
 from fkal.tracking.query import FoundRun, Wanted, found, opened
 

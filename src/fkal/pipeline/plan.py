@@ -14,15 +14,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fkal.atomic_files import write_whole
-from fkal.cli.exit import MissingSettings
-from fkal.cli.terminal import echo, say
 from fkal.config.documents import file_there
 from fkal.config.layers import Layer, from_file, known_variables, merged
 from fkal.config.machine import HEARD, heard
 from fkal.config.params_file import MOST_EXPERIMENTS, Grid
 from fkal.config.schema import LARGEST_SEED, Config, ConfigError, configured
 from fkal.data.registry import entry_of
-from fkal.errors import shortened
+from fkal.errors import MissingSettings, shortened
 from fkal.experiment.names import (
     ensemble_size,
     revision,
@@ -35,6 +33,7 @@ from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import below
 from fkal.identifiers import CELL, GRID_NAME, cell_name, method_cell_name
 from fkal.models.settings import known_model
+from fkal.notify import Notify, on_standard_error
 from fkal.pipeline.publish import (
     DESCRIPTORS,
     EXPERIMENTS,
@@ -78,8 +77,8 @@ class Planned:
     data: Mapping[str, Any]
 
 
-def plan(params: Path | None, root: Path, out: Path) -> None:
-    """Write the plan of a params file's grid anew, and take back what was published (see `adopt`).
+def plan(params: Path | None, root: Path, out: Path, notify: Notify = on_standard_error) -> int:
+    """Write the plan of a params file's grid, and take back what was published (see `adopt`); returns its cells.
 
     What was published of other cells is taken away, since later stages depend on whole folders; finished iterations
     stay in the scratch folder, and DVC's cache has what it held. Raises ConfigError for names that nothing has,
@@ -87,10 +86,10 @@ def plan(params: Path | None, root: Path, out: Path) -> None:
     """
     for name in known_variables(os.environ):
         if name not in HEARD:
-            say(f"warning: the pipeline does not read {name}; set it in {params or PARAMS}")
+            notify(f"warning: the pipeline does not read {name}; set it in {params or PARAMS}")
     files = dict(_files(params))
     _refuse_no_folder(root)
-    adopt(root, out, say)
+    adopt(root, out, notify)
     methods = [name for name in files if "/methods/" in name]
     left_over = _left_over(root, methods)
     _clear_plan(root, files)
@@ -101,7 +100,7 @@ def plan(params: Path | None, root: Path, out: Path) -> None:
     for kind, name in left_over:
         remove_published(root, kind, name)
     _clear_files(root, _cells(methods))
-    echo(f"{root / PLAN}: {len(methods)} cells")
+    return len(methods)
 
 
 def _refuse_no_folder(root: Path) -> None:

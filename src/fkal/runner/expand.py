@@ -11,8 +11,6 @@ from typing import NamedTuple
 import yaml
 
 from fkal.acquisition.registry import acquisition
-from fkal.cli.exit import MissingSettings
-from fkal.cli.terminal import complain, say
 from fkal.config.documents import file_there
 from fkal.config.layers import (
     Layer,
@@ -30,10 +28,11 @@ from fkal.config.params_file import MOST_EXPERIMENTS, ParamsFile, params_file, s
 from fkal.config.schema import LONGEST_NAME, SET, Config, ConfigError, configured
 from fkal.config.tuned import tuned_layer
 from fkal.data.registry import entry_of
-from fkal.errors import shortened
+from fkal.errors import MissingSettings, shortened
 from fkal.escaping import json_text
 from fkal.experiment.names import experiment_name
 from fkal.models.settings import known_model
+from fkal.notify import Notify, on_standard_error
 from fkal.paths import TUNED
 
 PARAMS = Path("params.yaml")
@@ -52,6 +51,7 @@ class Sources:
     data_root: Path | None = None
     assignments: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    notify: Notify = on_standard_error
     tuned: Path | None = TUNED  # folder of what `fkal tune` found; None leaves it out
 
     def file(self) -> ParamsFile:
@@ -97,12 +97,12 @@ class Sources:
         if self.tuned is None:
             return [layer]
         base = merged([layer])
-        return [layer, tuned_layer(base.tree, base.data.name, self.tuned, say)]
+        return [layer, tuned_layer(base.tree, base.data.name, self.tuned, self.notify)]
 
     def given(self) -> list[Layer]:
         """The environment and the options, which go over the file."""
         for name in unknown_variables(self.environment):
-            complain(f"warning: {name} sets nothing; is it misspelt?", colour="yellow")
+            self.notify(f"warning: {name} sets nothing; is it misspelt?")
         root = {} if self.data_root is None else {"data": {"root": str(self.data_root)}}
         return [
             from_environment(self.environment),
