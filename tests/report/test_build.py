@@ -639,6 +639,9 @@ def test_a_short_name_names_the_method_it_stands_for(made, tmp_path):
     asked = wishes("random,fisher_coverage", "60", "t", None, "fisher_coverage")
     report(from_curves(tmp_path / "c.csv"), tmp_path / "to", asked)
     assert "pfk_joint_shift_grid:coverage" in set(table(tmp_path / "to", "ranking-digits-ir20")["method"])
+    text = (tmp_path / "to" / "index.html").read_text()
+    assert ">fisher_coverage<" in text and "fisher_coverage is better" in text
+    assert "pfk_joint_shift_grid" not in text
     with pytest.raises(ConfigError, match="--against 'pcc': no finished experiment has it"):
         report(from_curves(tmp_path / "c.csv"), tmp_path / "to", wishes(None, "60", "t", None, "pcc"))
 
@@ -652,6 +655,7 @@ def test_a_tracking_store_tells_the_same_as_the_scratch_folder(scratch, tmp_path
     kept = from_runs(scratch, None)
     prints = {each.outcome.fingerprint for each in stored.finished}
     assert len(prints) == 2
+    assert {each.classes for each in stored.finished} == {tuple("0123456789")}
     columns = [name for name in kept.frame if name in stored.frame]
     assert {"test/accuracy", "acquisition_passes", "acquisition_seconds", "pseudo/accuracy"} < set(columns)
     ours = kept.frame[kept.frame["fingerprint"].isin(prints)].reset_index(drop=True)
