@@ -370,6 +370,8 @@ def test_the_page_says_how_many_experiments_and_which(made, runs):
     shown = [key for key in runs if key[1] != "all"]
     lead = f"{len(shown)} finished experiments: 3 methods on digits, ir = 1, digits, ir = 20."
     assert lead in (made / "index.html").read_text()
+    text = (made / "index.html").read_text()
+    assert text.index('class="verdict"') < text.index("finished experiments:") < text.index("<nav>")
     trust = table(made, "experiments")
     assert sorted(trust["experiment"]) == sorted(f"{panel}-{method}-s{seed}" for panel, method, seed in runs)
     assert trust["made with"].str.contains("torch").all() and trust["fingerprint"].is_unique
@@ -455,6 +457,25 @@ def test_pseudo_labels_are_those_of_the_methods_that_make_them(made, runs):
     for name in ("accuracy", "minority_precision", "minority_recall"):
         wanted = [mean(100 * rounds[b]["metrics"][f"pseudo/{name}"] for rounds in mine) for b in range(4)]
         assert numbers[name].tolist() == pytest.approx(wanted)
+
+
+def test_no_heading_stands_twice_and_figures_leave_theirs_to_the_page(made):
+    text = (made / "index.html").read_text()
+    headings = re.findall(r"<h3>(.+?)</h3>", text)
+    assert len(headings) == len(set(headings))
+    for svg in re.findall(r"<svg.+?</svg>", text, re.DOTALL):
+        used = set(re.findall(r'<use [^>]*href="#([^"]+)"', svg))
+        assert used <= set(re.findall(r' id="([^"]+)"', svg))  # the letters of what is left stay defined
+        title = re.search(r'<g id="[^"]*own-title">.*', svg, re.DOTALL)
+        assert title is None or "<use" not in title[0].split("</g>")[0]
+
+
+def test_a_dash_is_explained_where_there_is_one(made):
+    text = (made / "index.html").read_text()
+    for figure in re.findall(r"<figure.+?</figure>", text, re.DOTALL):
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", figure)
+        if "–" in cells:
+            assert "–: " in figure
 
 
 def test_the_page_holds_all_it_shows_and_its_links_lead_somewhere(made, page):

@@ -496,7 +496,10 @@ def report(
         typer.Option(help="Report the runs of this MLflow store; with --out, where settings of older runs are found."),
     ] = None,
     method: Annotated[str | None, typer.Option(help="Of these methods alone, comma-separated.")] = None,
-    reach: Annotated[str, typer.Option(help="Accuracies, in %, to count the labels for.")] = "80,90,95",
+    reach: Annotated[
+        str | None,
+        typer.Option(help="Accuracies, in %, to count the labels for: 80,90. [default: what the curves reach]"),
+    ] = None,
     test: Annotated[str, typer.Option(help="Test of paired differences: t or wilcoxon.")] = "t",
     against: Annotated[
         str | None, typer.Option(help="Hold each method against this one alone, not each pair.", metavar="METHOD")

@@ -45,16 +45,17 @@ def curve_figure(
 
 
 def draw_mean(axes: "Axes", by_seed: pd.DataFrame, style: Style, name: str, *, band: float = 0.15) -> None:
-    """The mean over the columns (seeds) against the index, with a band of one standard deviation if there are several.
+    """The mean over the columns (seeds, in %) against the index, with a band of one standard deviation if several.
 
-    `band` is its opacity.
+    `band` is its opacity; it ends at 0 and 100 %.
     """
     colour, marker, line = style
     mean = by_seed.mean(axis=1)
     axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=line, label=figure_text(name))
     if by_seed.shape[1] > 1:
         spread = by_seed.std(axis=1)
-        axes.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=band, linewidth=0)
+        low, high = (mean - spread).clip(lower=0), (mean + spread).clip(upper=100)
+        axes.fill_between(mean.index, low, high, color=colour, alpha=band, linewidth=0)
 
 
 def seeds_named(method: str, *seeds: int) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 INK, RULE = "#24292f", "#dfe3e8"
 """Of text and axes, and of grids; no method has these colours, so a page can put its own in their place."""
 PAPER = "#ffffff"
+OWN_TITLE = "own-title"
 WIDTH, HEIGHT = 5.0, 3.3  # inches: half of a page on a laptop, and still legible on a phone
 PNG_DPI = 160
 ROW = 0.17  # inches of a legend's row
@@ -87,6 +88,11 @@ def small_canvas(n: int, *, side: float = SMALL_SIDE, **shared: Any) -> tuple["F
     figure.set_facecolor(PAPER)
     figure.set_layout_engine("constrained", w_pad=MARGIN, h_pad=MARGIN)
     return figure, hide_rest(axes, n)
+
+
+def title_alone(axes: "Axes", text: str) -> None:
+    """The title of a figure of one picture, which the page leaves out where its heading says the same."""
+    axes.set_title(figure_text(text)).set_gid(OWN_TITLE)
 
 
 def has_paper(figure: "Figure") -> bool:

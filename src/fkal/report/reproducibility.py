@@ -45,7 +45,7 @@ def experiments_exhibit(panels: Sequence[Panel], dotted: Sequence[Finished] = ()
     return Exhibit(
         "experiments",
         "Experiments",
-        "Digests cover content: equal ones are equal data. – : not recorded.",
+        "Digests cover content: equal ones are equal data. –: not recorded.",
         numbers=pd.DataFrame(rows, columns=head),
         shown=Shown(head, named, left=len(head)),
         folded=True,
@@ -68,7 +68,8 @@ def figures_exhibit(sections: Sequence[Section], command: str) -> Exhibit:
     ]
     head = ["figure", "files", "numbers", "made by"]
     table = pd.DataFrame(rows, columns=head)
-    return Exhibit("figures", "Figures", numbers=table, shown=Shown(head, rows, left=4), folded=True, wide=True)
+    dash = f"{MISSING}: no table belongs to the figure." if any(MISSING in row for row in rows) else ""
+    return Exhibit("figures", "Figures", dash, numbers=table, shown=Shown(head, rows, left=4), folded=True, wide=True)
 
 
 def _recipe(panel: Panel, method: str, experiments: Sequence[Finished], to: Path) -> Recipe:

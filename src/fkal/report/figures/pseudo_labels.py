@@ -8,7 +8,7 @@ import pandas as pd
 from fkal.config.method_spec import short_method_name
 from fkal.plots.figure_text import figure_text
 from fkal.plots.palette import Style
-from fkal.plots.style import INK, canvas, legend_below
+from fkal.plots.style import INK, canvas, legend_below, title_alone
 from fkal.report.exhibit import Exhibit
 from fkal.report.panels import Panel, with_class_names
 
@@ -19,6 +19,8 @@ LEAST = 1e-5
 
 def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
     """A mark for each class and iteration, mean over seeds; on the diagonal the estimate is right."""
+    from matplotlib.ticker import FuncFormatter
+
     name, title = f"prior-{panel.name}", f"{panel.title}: class frequencies of the pool"
     table = prior_frame(panel)
     if table.empty:
@@ -37,7 +39,9 @@ def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
             each.plot(mine["true"], mine["estimated"], label=shown, **mark)
     each.set_xscale("log")
     each.set_yscale("log")
-    each.set_title(figure_text(panel.title))
+    for axis in (each.xaxis, each.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:g}"))
+    title_alone(each, panel.title)
     each.set_xlabel("share of the pool, %")
     each.set_ylabel("estimated share, %")
     legend_below(figure, axes)
