@@ -1,4 +1,23 @@
-"""fkal finds the images worth labeling when the unlabeled pool is biased."""
+"""fkal finds the images worth labeling when the unlabeled pool is biased.
+
+Start on the command line:
+
+    fkal run --preset digits --method random,pfk_joint    runs two methods and prints their accuracies
+    fkal list acquisitions                                names the methods
+    fkal report --out runs                                makes a page of what was run
+    fkal --help                                           names all commands
+
+In Python, from the inside out:
+
+    fkal.core           the mathematics: pure functions of tensors (kernels, pseudo-labels, picks)
+    fkal.acquisition    the methods; `registry.ACQUISITIONS` names them
+    fkal.data           datasets, biased splits; `datasets.load` reads one
+    fkal.engine         Algorithm 1: `loop.ActiveLearning` yields a `rounds.Round` per batch of labels
+    fkal.experiment     an experiment from its settings: `experiment.prepare`
+    fkal.config         settings: `layers`, `schema.Config`
+
+`fkal.results`, `fkal.tracking`, `fkal.report` and `fkal.tuning` keep, track, show and tune what was run.
+"""
 
 from fkal.version import __version__
 

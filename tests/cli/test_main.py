@@ -459,3 +459,23 @@ def test_a_dry_run_plans_and_does_nothing(here):
     assert not (here / "mlflow.db").exists()
     shown = fkal("run", *QUICK, "--method", "random,pfk", "--dry-run").stdout
     assert "budget: 20" in shown
+
+
+def test_list_names_its_choices_where_none_or_a_wrong_one_is_given():
+    choices = "choose one of datasets, models, acquisitions, pseudo-labels, presets"
+    assert choices in fkal("list", code=2).stderr
+    told = fkal("list", "dataset", code=2).stderr
+    assert choices in told and "did you mean 'datasets'" in told
+    shown = " ".join(fkal("list", "--help").stdout.split())
+    assert "datasets, models, acquisitions, pseudo-labels or presets" in shown
+
+
+def test_help_of_the_package_says_where_to_start():
+    import fkal as package
+
+    for word in ("fkal run --preset digits", "fkal report --out runs", "experiment.prepare", "registry.ACQUISITIONS"):
+        assert word in package.__doc__
+
+
+def test_the_shell_can_complete_commands():
+    assert "--install-completion" in fkal("--help").stdout

@@ -1,6 +1,7 @@
 """`fkal show` and `fkal compare`, as a user calls them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,31 @@ def test_a_fingerprint_names_an_experiment_too_and_nonsense_none(scratch):
     assert "picked by class" in told("show", name, "--out", str(scratch))
     assert "is no finished experiment" in told("show", "digits-ir20-pfk-s1", "--out", str(scratch), code=2)
     assert "no finished iterations" in told("show", "x", "--out", str(scratch / "empty"), code=4)
+
+
+def test_classes_have_their_names_and_numbers_are_said_to_be_numbers(scratch, tmp_path):
+    folder = next(f for f in (scratch / "state").iterdir() if "pfk_joint-s0" in (f / "about.json").read_text())
+    copy = shutil.copytree(folder, tmp_path / "state" / folder.name)
+    about = json.loads((copy / "about.json").read_text())
+    about["config"]["data"] = {"name": "folder", "folder": "mine"}
+    names = ["10", "2", "cat", "dog", "elk", "emu", "fox", "gnu", "hen", "owl"]
+    (copy / "about.json").write_text(json.dumps({**about, "classes": names}))
+    text = told("show", folder.name, "--out", str(tmp_path))
+    assert ["b", *names] in [line.split() for line in text.splitlines()]
+    assert "holds no names" not in text
+    (copy / "about.json").write_text(json.dumps({k: v for k, v in about.items() if k != "classes"}))
+    text = told("show", folder.name, "--out", str(tmp_path))
+    assert "this run holds no names of classes" in text
+    assert ["b", *map(str, range(10))] in [line.split() for line in text.splitlines()]
+
+
+def test_a_run_is_shown_and_found_by_the_alias_of_its_method(scratch, tmp_path):
+    folder = next(f for f in (scratch / "state").iterdir() if "pfk_joint-s0" in (f / "about.json").read_text())
+    copy = shutil.copytree(folder, tmp_path / "state" / folder.name)
+    about = json.loads((copy / "about.json").read_text())
+    about["config"]["acquisition"] |= {"pseudo_label": "joint_shift_grid", "matching": "coverage"}
+    (copy / "about.json").write_text(json.dumps(about))
+    bias = "ir20" if "ir20" in about["name"] else "ir1"
+    for name in ("fisher_coverage", "pfk_joint_shift_grid:coverage"):
+        text = told("show", f"digits-{bias}-{name}-s0", "--out", str(tmp_path))
+        assert text.startswith(f"digits-{bias}-fisher_coverage-s0\n")

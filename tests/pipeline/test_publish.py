@@ -14,8 +14,10 @@ from fkal.cli.main import app
 from fkal.experiment.versions import LABEL_REVISIONS
 from fkal.pipeline import plan as planning
 from fkal.pipeline import stages
+from fkal.pipeline.publish import read_published
 from fkal.pipeline.restore import adopt
 from fkal.results.checkpoint import StateDirectory
+from fkal.results.manifest import read_about
 from fkal.results.round_facts import facts_bytes
 
 SETTINGS = {
@@ -99,6 +101,19 @@ def test_what_is_published_does_not_tell_where_the_images_lie(original, tmp_path
     about = EXPERIMENTS + "/about.json"
     assert (other / about).read_bytes() == (original / about).read_bytes()
     assert str(original) not in (original / about).read_text()
+
+
+def test_the_names_of_classes_are_published_and_taken_over(pulled, said):
+    assert read_published(Path(EXPERIMENTS)).classes == ("dark", "light")
+    adopt(Path("data"), Path("runs"), said.append)
+    assert read_about(the_state(pulled).path).classes == ("dark", "light")
+
+
+def test_what_was_published_without_names_of_classes_is_read(pulled):
+    path = Path(EXPERIMENTS, "about.json")
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in about.items() if name != "classes"}))
+    assert read_published(path.parent).classes == ()
 
 
 def test_sync_finds_the_images_of_this_machine(pulled, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fkal.plots.curves import curve_figure, save_curve_png
+from fkal.plots.curves import curve_figure, save_curve_png, seeds_named
 from fkal.plots.palette import STYLES
 
 
@@ -41,3 +41,14 @@ def test_a_figure_is_a_png_with_nothing_cut_off(tmp_path):
         assert min(image.size) > 400
     ticks = curve_figure({"pcc": [frame(0.5, 0.6)]}, "t").axes[0].get_xticks()
     assert all(b > a for a, b in pairwise(ticks))
+
+
+def test_a_band_ends_at_0_and_100_percent():
+    figure = curve_figure({"pcc": [frame(0.0, 1.0), frame(0.3, 0.8)], "random": [frame(0.5, 0.5)]}, "t")
+    (band,) = figure.axes[0].collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert heights.min() == 0 and heights.max() == 100
+
+
+def test_a_legend_names_a_method_by_its_alias():
+    assert seeds_named("pfk_joint_shift_grid:coverage", 3) == "fisher_coverage (3 seeds)"

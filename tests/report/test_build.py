@@ -370,6 +370,8 @@ def test_the_page_says_how_many_experiments_and_which(made, runs):
     shown = [key for key in runs if key[1] != "all"]
     lead = f"{len(shown)} finished experiments: 3 methods on digits, ir = 1, digits, ir = 20."
     assert lead in (made / "index.html").read_text()
+    text = (made / "index.html").read_text()
+    assert text.index('class="verdict"') < text.index("finished experiments:") < text.index("<nav>")
     trust = table(made, "experiments")
     assert sorted(trust["experiment"]) == sorted(f"{panel}-{method}-s{seed}" for panel, method, seed in runs)
     assert trust["made with"].str.contains("torch").all() and trust["fingerprint"].is_unique
@@ -412,7 +414,7 @@ def test_class_frequencies_are_the_means_of_the_raw_ones(made, runs):
         mine = of(runs, "digits-ir20", row.method)
         b = int(row.labels_used) // 20 - 1
         for kind in ("estimated", "true"):
-            wanted = mean(rounds[b]["metrics"][f"prior/{kind}_{row[3]}"] for rounds in mine)
+            wanted = mean(rounds[b]["metrics"][f"prior/{kind}_{row.label}"] for rounds in mine)
             assert getattr(row, kind) == pytest.approx(wanted)
 
 
@@ -455,6 +457,25 @@ def test_pseudo_labels_are_those_of_the_methods_that_make_them(made, runs):
     for name in ("accuracy", "minority_precision", "minority_recall"):
         wanted = [mean(100 * rounds[b]["metrics"][f"pseudo/{name}"] for rounds in mine) for b in range(4)]
         assert numbers[name].tolist() == pytest.approx(wanted)
+
+
+def test_no_heading_stands_twice_and_figures_leave_theirs_to_the_page(made):
+    text = (made / "index.html").read_text()
+    headings = re.findall(r"<h3>(.+?)</h3>", text)
+    assert len(headings) == len(set(headings))
+    for svg in re.findall(r"<svg.+?</svg>", text, re.DOTALL):
+        used = set(re.findall(r'<use [^>]*href="#([^"]+)"', svg))
+        assert used <= set(re.findall(r' id="([^"]+)"', svg))  # the letters of what is left stay defined
+        title = re.search(r'<g id="[^"]*own-title">.*', svg, re.DOTALL)
+        assert title is None or "<use" not in title[0].split("</g>")[0]
+
+
+def test_a_dash_is_explained_where_there_is_one(made):
+    text = (made / "index.html").read_text()
+    for figure in re.findall(r"<figure.+?</figure>", text, re.DOTALL):
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", figure)
+        if "–" in cells:
+            assert "–: " in figure
 
 
 def test_the_page_holds_all_it_shows_and_its_links_lead_somewhere(made, page):
@@ -639,7 +660,10 @@ def test_a_short_name_names_the_method_it_stands_for(made, tmp_path):
     asked = wishes("random,fisher_coverage", "60", "t", None, "fisher_coverage")
     report(from_curves(tmp_path / "c.csv"), tmp_path / "to", asked)
     assert "pfk_joint_shift_grid:coverage" in set(table(tmp_path / "to", "ranking-digits-ir20")["method"])
-    with pytest.raises(ConfigError, match="--against 'pcc': not among the methods here"):
+    text = (tmp_path / "to" / "index.html").read_text()
+    assert ">fisher_coverage<" in text and "fisher_coverage is better" in text
+    assert "pfk_joint_shift_grid" not in text
+    with pytest.raises(ConfigError, match="--against 'pcc': no finished experiment has it"):
         report(from_curves(tmp_path / "c.csv"), tmp_path / "to", wishes(None, "60", "t", None, "pcc"))
 
 
@@ -652,6 +676,7 @@ def test_a_tracking_store_tells_the_same_as_the_scratch_folder(scratch, tmp_path
     kept = from_runs(scratch, None)
     prints = {each.outcome.fingerprint for each in stored.finished}
     assert len(prints) == 2
+    assert {each.classes for each in stored.finished} == {tuple("0123456789")}
     columns = [name for name in kept.frame if name in stored.frame]
     assert {"test/accuracy", "acquisition_passes", "acquisition_seconds", "pseudo/accuracy"} < set(columns)
     ours = kept.frame[kept.frame["fingerprint"].isin(prints)].reset_index(drop=True)

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from fkal.core.labels import PSEUDO_LABELS
-from fkal.errors import shortened
+from fkal.errors import did_you_mean, shortened
 
 MOST: Mapping[str, int] = MappingProxyType(
     {"budget": 100_000_000, "rounds": 10_000, "batch_size": 1_000_000, "samples": 4096, "ensemble": 1024}
@@ -90,4 +90,5 @@ class AcquisitionConfig:
 def _one_of(key: str, value: str, known: Iterable[str]) -> None:
     names = list(known)
     if value not in names:
-        raise ValueError(f"{key} = {shortened(value)}; give one of {', '.join(names)}")
+        near = did_you_mean(str(value), names)
+        raise ValueError(f"{key} = {shortened(value)}; {near}give one of {', '.join(names)}")

@@ -11,6 +11,7 @@ from fkal.acquisition.cost import Cost
 from fkal.cli.exit import FAILED
 from fkal.cli.tables import cost_table
 from fkal.cli.terminal import WIDTH, complain, console, echo, echo_json, say
+from fkal.config.method_spec import with_alias
 from fkal.config.schema import Config
 from fkal.experiment.experiment import prepare
 from fkal.runner.cost import Bill, Figures, Iteration, bill_of
@@ -72,7 +73,7 @@ def billed(configs: Sequence[Config], out: Path) -> list[Bill]:
 
 def _print(bill: Bill) -> None:
     letters = ", ".join(f"{letter} = {_value(value)}" for letter, value in bill.letters.items())
-    echo(f"{bill.name}: {_progress(bill)}")
+    echo(f"{with_alias(bill.name, bill.method)}: {_progress(bill)}")
     echo(f"  Table 1: {_table_1(bill.cost)}, training {bill.cost.training.text}")
     echo(f"  expected here: acquisition {bill.cost.text}, evaluation {bill.evaluation.text}, with {letters}")
     console(piped=WIDTH).print(cost_table(bill))

@@ -20,6 +20,7 @@ from fkal.config.layers import presets
 from fkal.config.schema import ConfigError
 from fkal.core.labels import PSEUDO_LABELS
 from fkal.data.registry import DATASETS
+from fkal.errors import did_you_mean, shortened
 from fkal.models.settings import MODELS
 
 Row = dict[str, str]
@@ -108,10 +109,14 @@ SLACK = 20
 """Characters more than the least, without which rich would take them from columns that cannot spare them."""
 
 
-def show(what: str, *, as_json: bool) -> None:
+def show(what: str | None, *, as_json: bool) -> None:
     """Print one of the lists. Raises ConfigError for one that does not exist."""
+    if what is None:
+        raise ConfigError(f"fkal list: say which list; choose one of {', '.join(LISTS)}")
     if what not in LISTS:
-        raise ConfigError(f"there is no list of {what!r}; choose one of {', '.join(LISTS)}")
+        raise ConfigError(
+            f"there is no list of {shortened(what)}; {did_you_mean(what, LISTS)}choose one of {', '.join(LISTS)}"
+        )
     rows = LISTS[what]()
     if as_json:
         echo_json({what: rows})

@@ -20,7 +20,6 @@ app = typer.Typer(
     help="Find the images worth labeling when the unlabeled pool is biased.",
     epilog="Start with:  fkal run --preset digits --method random,pfk",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
@@ -114,11 +113,12 @@ def run(
 
         if plan is not None:
             refuse_beside_plan(context)
-            from fkal.cli.progress import TERMINAL
+            from fkal.cli.progress import round_display
             from fkal.cli.run_output import print_finished
             from fkal.pipeline import stages
 
-            staged = stages.experiment(plan, out, tracking_uri, jobs, wait=not no_wait, display=TERMINAL)
+            display = round_display(as_json=False)
+            staged = stages.experiment(plan, out, tracking_uri, jobs, wait=not no_wait, display=display)
             print_finished(staged, as_json=False)
             return
         sources = configuring.Sources(
@@ -131,15 +131,16 @@ def run(
             tuned=None if untuned else TUNED,
         )
         configs = configuring.experiments(sources, method, seeds)
-        from fkal.cli.progress import TERMINAL
+        from fkal.cli.progress import round_display
         from fkal.cli.run_output import print_finished, print_plan
         from fkal.runner import run as running
 
+        display = round_display(as_json=as_json)
         if dry_run:
-            planned = running.plan_runs(configs, out=out, tracking=tracking_uri, jobs=jobs, notify=TERMINAL.notify)
+            planned = running.plan_runs(configs, out=out, tracking=tracking_uri, jobs=jobs, notify=display.notify)
             print_plan(planned, out, as_json=as_json)
             return
-        finished = running.run(configs, out=out, tracking=tracking_uri, jobs=jobs, wait=not no_wait, display=TERMINAL)
+        finished = running.run(configs, out=out, tracking=tracking_uri, jobs=jobs, wait=not no_wait, display=display)
         print_finished(finished, as_json=as_json)
 
 
@@ -496,7 +497,10 @@ def report(
         typer.Option(help="Report the runs of this MLflow store; with --out, where settings of older runs are found."),
     ] = None,
     method: Annotated[str | None, typer.Option(help="Of these methods alone, comma-separated.")] = None,
-    reach: Annotated[str, typer.Option(help="Accuracies, in %, to count the labels for.")] = "80,90,95",
+    reach: Annotated[
+        str | None,
+        typer.Option(help="Accuracies, in %, to count the labels for: 80,90. [default: what the curves reach]"),
+    ] = None,
     test: Annotated[str, typer.Option(help="Test of paired differences: t or wilcoxon.")] = "t",
     against: Annotated[
         str | None, typer.Option(help="Hold each method against this one alone, not each pair.", metavar="METHOD")
@@ -601,11 +605,14 @@ def config(
 
 @app.command("list", epilog="Example:\n\n    fkal list acquisitions")
 def list_(
-    what: Annotated[str, typer.Argument(help="datasets, models, acquisitions, pseudo-labels or presets")],
+    what: Annotated[
+        str | None,
+        typer.Argument(help="datasets, models, acquisitions, pseudo-labels or presets.", show_default=False),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List what can be named in a configuration."""
+    """List what a configuration can name: datasets, models, acquisitions, pseudo-labels or presets."""
     with answered(debug):
         from fkal.cli import listing
 

@@ -7,6 +7,7 @@ from rich import box
 from rich.table import Table
 
 from fkal.cli.terminal import console, echo, echo_json
+from fkal.escaping import one_line
 
 
 def print_splits(answers: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
@@ -18,7 +19,7 @@ def print_splits(answers: Sequence[Mapping[str, Any]], *, as_json: bool) -> None
         echo(
             f"{answer['dataset']} {answer['bias']} seed {answer['seed']}: {answer['path']} (digest {answer['digest']})"
         )
-        console().print(_counts_table(answer["class_counts"]))
+        console().print(_counts_table(answer["class_counts"], answer["classes"]))
 
 
 def print_pretrained(answers: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
@@ -47,14 +48,13 @@ def _told(answer: Mapping[str, Any]) -> str:
     return f"{answer['experiment']}: {', '.join(answer['paths'])} ({answer['megabytes']} MB, {state})"
 
 
-def _counts_table(counts: dict[str, list[int]]) -> Table:
-    classes = len(next(iter(counts.values())))
-    if classes > 20:
-        table = Table("part", "images", "fewest a class", "most a class", box=box.SIMPLE)
+def _counts_table(counts: Mapping[str, Sequence[int]], classes: Sequence[str]) -> Table:
+    if len(classes) > 20:
+        table = Table("part", "images", "fewest per class", "most per class", box=box.SIMPLE)
         for part, values in counts.items():
             table.add_row(part, str(sum(values)), str(min(values)), str(max(values)))
         return table
-    table = Table("part", "images", *(f"of {k}" for k in range(classes)), box=box.SIMPLE)
+    table = Table("part", "images", *(f"of {one_line(name)}" for name in classes), box=box.SIMPLE)
     for part, values in counts.items():
         table.add_row(part, str(sum(values)), *map(str, values))
     return table

@@ -1,6 +1,8 @@
-"""Progress bars on a terminal, on standard error; nothing where there is none."""
+"""Progress on standard error: bars on a terminal, a line per round where there is none."""
 
 import sys
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -114,5 +116,91 @@ def _bars() -> RichProgress:
     )
 
 
+class Lines:
+    """A line per finished round, with the time that the other rounds will take if they take as long."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        iterations: int | None = None,
+        done: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name, self._total, self._done = name, iterations, done
+        self._clock = clock
+        self._before = done
+        self._began = clock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def show(self, progress: Step) -> None:
+        """Phases are too many for lines."""
+
+    def advance(self) -> None:
+        """One more round is finished."""
+        self._done += 1
+        if self._total is None:
+            return
+        per_round = (self._clock() - self._began) / (self._done - self._before)
+        left = per_round * (self._total - self._done)
+        say(f"{self._name}: round {self._done} of {self._total}, {'done' if left <= 0 else f'{duration(left)} left'}")
+
+
+class ManyLines:
+    """The lines of several workers, and one for each experiment that ends."""
+
+    def __init__(self, experiments: int) -> None:
+        self._experiments, self._ended = experiments, 0
+        self._each: dict[int, Lines] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def began(self, worker: int, name: str, iterations: int, done: int) -> None:
+        self._each[worker] = Lines(name, iterations=iterations, done=done)
+
+    def show(self, worker: int, phase: str) -> None:
+        """Phases are too many for lines."""
+
+    def advance(self, worker: int) -> None:
+        self._each[worker].advance()
+
+    def left(self, worker: int) -> None:
+        del self._each[worker]
+
+    def ended(self) -> None:
+        self._ended += 1
+        say(f"{self._ended} of {self._experiments} experiments have ended")
+
+
+def duration(seconds: float) -> str:
+    """`12 s`, `3 min`, `2 h 05 min`."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 TERMINAL = Display(say, Bars, ManyBars)
 """What the command line passes to the rooms below it."""
+
+
+def round_display(*, as_json: bool) -> Display:
+    """What `fkal run` passes: lines instead of bars where nobody watches a terminal, and neither under --json."""
+    return TERMINAL if as_json or sys.stderr.isatty() else Display(say, Lines, ManyLines)

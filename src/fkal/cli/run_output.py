@@ -7,7 +7,7 @@ import yaml
 
 from fkal.cli.tables import accuracy_table, plan_table
 from fkal.cli.terminal import WIDTH, console, echo, echo_json
-from fkal.experiment.names import bias_name, experiment_name
+from fkal.experiment.names import bias_name, experiment_name, shown_name
 from fkal.redaction import redacted
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.outcome import Outcome, by_cell
@@ -73,4 +73,5 @@ def print_plan(planned: Sequence[PlannedRun], out: Path, *, as_json: bool) -> No
         echo_json({"plan": plans})
         return
     echo(yaml.safe_dump(plans[0]["config"], sort_keys=False))
-    console(piped=WIDTH).print(plan_table(plans))
+    named = [{**shown, "name": shown_name(plan.config)} for shown, plan in zip(plans, planned, strict=True)]
+    console(piped=WIDTH).print(plan_table(named))

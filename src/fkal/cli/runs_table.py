@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from fkal.cli.terminal import console, echo_json
+from fkal.config.method_spec import short_method_name
 from fkal.errors import refuse_damaged
 from fkal.redaction import redacted
 from fkal.tracking.query import FoundRun, Wanted, found, opened
@@ -50,10 +51,10 @@ def run_table(runs: Sequence[FoundRun]) -> Table:
     for run in runs:
         table.add_row(
             run.run_id[:SHORT],
-            run.name,
+            run.shown_name,
             run.dataset,
             run.bias,
-            run.method,
+            short_method_name(run.method),
             str(run.seed),
             f"{run.status.lower()}{', superseded' if run.superseded else ''}",
             "-" if run.labels_used is None else f"{run.labels_used:,}",

@@ -13,14 +13,19 @@ from fkal.cli.text_plot import text_plot
 from fkal.config.schema import ConfigError
 from fkal.engine.rounds import FEW_CLASSES, Round
 from fkal.errors import did_you_mean, refuse_damaged, shortened
+from fkal.escaping import one_line
 from fkal.report.experiments import Finished
 from fkal.report.load.local import finished_in
 from fkal.report.load.mlflow import some_from_mlflow
+from fkal.results.class_names import numbers
+from fkal.results.outcome import Outcome
 from fkal.tracking.metrics import selected_counts
 
 SCRATCH = Path("runs")
 SHOWN = 40
 """Images that are listed by their number."""
+
+NO_NAMES = "this run holds no names of classes, so numbers stand for them"
 
 SCORES = {"accuracy": "accuracy", "minority_accuracy": "rare classes", "worst_class_accuracy": "worst class"}
 
@@ -28,7 +33,8 @@ SCORES = {"accuracy": "accuracy", "minority_accuracy": "rare classes", "worst_cl
 def show(run: str, *, out: Path | None, tracking: str | None) -> None:
     """Print one experiment: its curve, a row an iteration, the classes that it picked."""
     (one,), damaged = found([run], out, tracking)
-    _print(Text(one.outcome.name, style="bold"), plot([one]), rounds_table(one), counts_table(one))
+    notes = [] if one.known_classes else [Text(NO_NAMES)]
+    _print(Text(one.outcome.shown_name, style="bold"), plot([one]), rounds_table(one), counts_table(one), *notes)
     refuse_damaged(damaged)
 
 
@@ -67,11 +73,10 @@ def plot(experiments: Sequence[Finished]) -> Text:
 
 def called(experiments: Sequence[Finished]) -> list[str]:
     """Their names, with the beginning of a fingerprint where they have one name between them."""
-    names = [each.outcome.name for each in experiments]
-    alike = len(set(names)) < len(names)
-    return [
-        f"{each.outcome.name} {each.outcome.fingerprint[:8]}" if alike else each.outcome.name for each in experiments
-    ]
+    names = [each.outcome.shown_name for each in experiments]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name} {each.outcome.fingerprint[:8]}" for name, each in zip(names, experiments, strict=True)]
 
 
 def rounds_table(one: Finished) -> Table:
@@ -99,8 +104,9 @@ def counts_table(one: Finished) -> Table:
             counts = selected_counts(r)
             table.add_row(str(r.b), str(sum(n > 0 for n in counts)), str(max(counts)))
         return table
-    for title in ("b", *(str(k) for k in range(len(last)))):
-        table.add_column(title, justify="right")
+    table.add_column("b", justify="right")
+    for name in one.known_classes or numbers(len(last)):
+        table.add_column(one_line(name), justify="right", overflow="fold")
     for r in one.outcome.rounds:
         table.add_row(str(r.b), *map(str, selected_counts(r)))
     table.add_section()
@@ -166,10 +172,10 @@ def _one_split(a: Finished, b: Finished) -> bool:
 
 
 def _named(text: str, known: Sequence[Finished]) -> Finished:
-    same = [each for each in known if text in (each.outcome.name, each.outcome.title)]
+    same = [each for each in known if text in _names(each.outcome)]
     matches = same or [each for each in known if text and each.outcome.fingerprint.startswith(text)]
     if not matches:
-        names = sorted({each.outcome.name for each in known})
+        names = sorted({each.outcome.shown_name for each in known})
         raise ConfigError(
             f"{shortened(text)} is no finished experiment; {did_you_mean(text, names)}give a name such as {names[0]}, "
             "or the beginning of a fingerprint"
@@ -180,6 +186,11 @@ def _named(text: str, known: Sequence[Finished]) -> Finished:
             f"{shortened(text)} may be any of {len(matches)} experiments; give more of a fingerprint: {prints}"
         )
     return matches[0]
+
+
+def _names(outcome: Outcome) -> tuple[str, ...]:
+    """What people call it: by the long name or the alias of its method, or as MLflow does."""
+    return outcome.name, outcome.shown_name, outcome.title
 
 
 def _print(*parts: Text | Table) -> None:

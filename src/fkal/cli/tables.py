@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from fkal.acquisition.cost import Passes
+from fkal.config.method_spec import short_method_name
 from fkal.results.outcome import Group, Outcome
 from fkal.runner.cost import Bill, Figures
 
@@ -29,7 +30,7 @@ def accuracy_table(group: Group, outcomes: Sequence[Outcome]) -> Table:
             _spread([100 * o.rounds[b].metrics[f"{group.measured}/accuracy"] for o in members if b < len(o.rounds)])
             for b in range(rounds)
         ]
-        table.add_row(method, str(len(members)), *cells)
+        table.add_row(short_method_name(method), str(len(members)), *cells)
     return table
 
 

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from fkal.acquisition.registry import ACQUISITIONS
 from fkal.acquisition.settings import COMBINE_NAMES, MATCHING_NAMES
 from fkal.config.layers import Layer
 from fkal.config.schema import LONGEST_METHOD, LONGEST_NAME, ConfigError
+from fkal.core.labels import PSEUDO_LABELS
 from fkal.errors import did_you_mean, shortened
 
 METHOD = re.compile(r"(?P<name>pfk(?=_)|[^:@]+)(_(?P<pseudo_label>[^:@]+))?(?P<marks>(:[^:@]+)*)(@(?P<taps>.+))?")
@@ -36,9 +38,11 @@ def method_layer(spec: str) -> Layer:
     name = re.split("[:@]", spec)[0]
     if len(name) > LONGEST_NAME:
         raise ConfigError(f"--method {shortened(name)}: a method's name has at most {LONGEST_NAME} characters")
-    match = METHOD.fullmatch(METHOD_ALIASES.get(name, name) + spec[len(name) :])
+    match = METHOD.fullmatch(long_method_name(spec))
     if match is None:
         raise ConfigError(f"--method {spec!r}: give NAME[_PSEUDO-LABEL][:MARK...][@TAP+TAP], say pfk_joint@conv2")
+    _refuse_near_alias(spec, name)
+    _refuse_unknown_label(spec, match["pseudo_label"])
     chosen: dict[str, Any] = {key: match[key] for key in ("name", "pseudo_label") if match[key] is not None}
     if match["taps"]:
         chosen["taps"] = match["taps"].split("+")
@@ -52,6 +56,24 @@ def method_layer(spec: str) -> Layer:
     return Layer(f"--method {spec}", values)
 
 
+def _refuse_near_alias(spec: str, name: str) -> None:
+    """An unknown name that is nearer to an alias than to any acquisition; the registry refuses other unknown names."""
+    if name in METHOD_ALIASES or name in ACQUISITIONS:
+        return
+    near = did_you_mean(name, [*METHOD_ALIASES, *ACQUISITIONS])
+    if any(repr(alias) in near for alias in METHOD_ALIASES):
+        raise ConfigError(f"--method {spec!r}: unknown method {name!r}; {near}run: fkal list acquisitions")
+
+
+def _refuse_unknown_label(spec: str, label: str | None) -> None:
+    if label is not None and label not in PSEUDO_LABELS:
+        methods = [f"pfk_{each}" for each in PSEUDO_LABELS]
+        near = did_you_mean(f"pfk_{label}", methods)
+        raise ConfigError(
+            f"--method {spec!r}: pseudo_label = {shortened(label)}; {near}give one of {', '.join(PSEUDO_LABELS)}"
+        )
+
+
 def short_method_name(spec: str) -> str:
     """`fisher_coverage` of `pfk_joint_shift_grid:coverage`: the name of its own that a method has, else the spec."""
     for name, long in METHOD_ALIASES.items():
@@ -59,6 +81,17 @@ def short_method_name(spec: str) -> str:
         if rest != spec and (not rest or rest[0] in ":@"):
             return name + rest
     return spec
+
+
+def long_method_name(spec: str) -> str:
+    """`pfk_joint_shift_grid:coverage` of `fisher_coverage`: the name that identifies a method in files and stores."""
+    name = re.split("[:@]", spec)[0]
+    return METHOD_ALIASES.get(name, name) + spec[len(name) :]
+
+
+def with_alias(name: str, method: str) -> str:
+    """An experiment's name with the alias of its method: what people read for `digits-ir20-pfk_joint-s0`."""
+    return name.replace(f"-{method}", f"-{short_method_name(method)}", 1)
 
 
 def _marked(spec: str, mark: str) -> dict[str, Any]:

@@ -21,14 +21,13 @@ from torch.nn import functional
 
 from fkal.data.errors import CorruptData, MissingData, excerpt, printable
 from fkal.data.images import ImageSet, TensorImages
-from fkal.data.registry import MNIST_FILES, MNIST_KINDS, mnist_files, svhn_file
+from fkal.data.registry import DIGIT_NAMES, MNIST_FILES, MNIST_KINDS, mnist_files, svhn_file
 from fkal.data.regular_files import open_regular, refuse_irregular
 from fkal.data.settings import DataConfig
 
 Parts = tuple[ImageSet, ImageSet]  # train, test
 Labeled = tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, " n"]]
 
-DIGIT_NAMES = tuple("0123456789")
 DIGITS_TRAIN = 1297  # of 1,797; the last 500 test
 PATIENCE = 20.0  # seconds without a byte before a download is given up
 CHUNK = 4096  # images; bounds the float copies of a resize

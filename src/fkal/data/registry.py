@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CutRule = Literal["second_half", "random_half"]
 ENTRY_POINTS = "fkal.datasets"
 
+DIGIT_NAMES = tuple("0123456789")
 MNIST_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
 MNIST_FILES = {"train": "train", "test": "t10k"}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -42,6 +43,7 @@ class DatasetEntry:
     needs: tuple[str, ...]  # files under the root
     origin: str
     cut_rule: CutRule | None = None  # None: by the number of classes
+    classes: tuple[str, ...] = ()  # as the loader names them; (): the files decide
 
     @property
     def load(self) -> Loader:
@@ -88,6 +90,7 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
             needs=(),
             origin="scikit-learn",
             cut_rule="second_half",
+            classes=DIGIT_NAMES,
         ),
         "mnist": DatasetEntry(
             loader="fkal.data.published:mnist",
@@ -98,6 +101,7 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
             needs=tuple(str(path) for path in mnist_files(Path())),
             origin="https://ossci-datasets.s3.amazonaws.com/mnist/ (unpacked)",
             cut_rule="second_half",
+            classes=DIGIT_NAMES,
         ),
         "svhn": DatasetEntry(
             loader="fkal.data.published:svhn",
@@ -108,6 +112,7 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
             needs=tuple(f"svhn/{svhn_file(part)}" for part in ("train", "extra", "test")),
             origin="http://ufldl.stanford.edu/housenumbers/",
             cut_rule="second_half",
+            classes=DIGIT_NAMES,
         ),
         "cifar10": DatasetEntry(
             loader="fkal.data.trees:cifar10",

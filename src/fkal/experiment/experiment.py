@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -275,7 +275,7 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
     device = device_named(config.device)
     set_threads(config.threads)
     dataset = _dataset(config.data, device)
-    split, path = prepare_split(config, out, say)
+    split, path, _ = prepare_split(config, out, say)
     n_members = ensemble_size(config)
     model = configured("model.name", lambda _: _seeded_model(config, dataset, n_members), config.model.name)
     refuse_infeasible(config, dataset, split, model, device)
@@ -296,7 +296,15 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
     )
 
 
-def prepare_split(config: Config, out: Path, say: Notify) -> tuple[Split, Path]:
+class PreparedSplit(NamedTuple):
+    """A split, the file `<out>/splits/mnist-ir100-s0-1a2b3c4d.json` that holds it, the names of its classes."""
+
+    split: Split
+    path: Path
+    classes: tuple[str, ...]
+
+
+def prepare_split(config: Config, out: Path, say: Notify) -> PreparedSplit:
     """The split of an experiment, drawn and written to a file.
 
     Args:
@@ -305,7 +313,7 @@ def prepare_split(config: Config, out: Path, say: Notify) -> tuple[Split, Path]:
         say: Called with each message for people, such as `print`.
 
     Returns:
-        The split, and its file `<out>/splits/mnist-ir100-s0-1a2b3c4d.json`.
+        The split, its file `<out>/splits/mnist-ir100-s0-1a2b3c4d.json`, and the names of its classes.
 
     Raises:
         ConfigError: The dataset has too few images for these settings.
@@ -314,7 +322,7 @@ def prepare_split(config: Config, out: Path, say: Notify) -> tuple[Split, Path]:
     Example:
         >>> from tempfile import mkdtemp
         >>> from fkal.config.layers import load, preset
-        >>> split, path = prepare_split(load(preset("digits"), environment={}), Path(mkdtemp()), print)
+        >>> split, *_ = prepare_split(load(preset("digits"), environment={}), Path(mkdtemp()), print)
         >>> len(split.validation)
         300
     """
@@ -326,7 +334,7 @@ def prepare_split(config: Config, out: Path, say: Notify) -> tuple[Split, Path]:
         raise ConfigError(f"split {path.name.rpartition('-')[0]}: {error}") from error
     _say_once(dataset.notes, say)
     ensure_split(path, split, say)
-    return split, path
+    return PreparedSplit(split, path, dataset.classes)
 
 
 NOTES_SAID: set[str] = set()

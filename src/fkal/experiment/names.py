@@ -53,14 +53,17 @@ def method_name(config: Config) -> str:
 
 def cell_name(config: Config) -> str:
     """`mnist-ir100-pfk_joint`: dataset, bias and method, which experiments of several seeds share."""
-    paper = "-paper_protocol" if config.protocol == "paper" else ""
-    held_out = f"-holdout{config.holdout}" if config.holdout else ""
-    return f"{config.data.name}-{bias_name(config.bias)}-{method_name(config)}{paper}{held_out}"
+    return _cell_of(config, method_name(config))
 
 
 def experiment_name(config: Config) -> str:
     """`mnist-ir100-pfk_joint-s0`."""
     return f"{cell_name(config)}-s{config.seed}"
+
+
+def shown_name(config: Config) -> str:
+    """`digits-ir20-fisher_coverage-s0`: `experiment_name` with the method's alias, for people."""
+    return f"{_cell_of(config, _method_word(config))}-s{config.seed}"
 
 
 def ensemble_size(config: Config) -> int:
@@ -82,6 +85,12 @@ def experiment_title(config: Config) -> str:
 def round_title(config: Config, b: int) -> str:
     """`pfk_joint s0 round 3`, as MLflow shows a round."""
     return f"{_method_word(config)} s{config.seed} round {b}"
+
+
+def _cell_of(config: Config, method: str) -> str:
+    paper = "-paper_protocol" if config.protocol == "paper" else ""
+    held_out = f"-holdout{config.holdout}" if config.holdout else ""
+    return f"{config.data.name}-{bias_name(config.bias)}-{method}{paper}{held_out}"
 
 
 def _method_word(config: Config) -> str:

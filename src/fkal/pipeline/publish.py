@@ -29,6 +29,7 @@ from fkal.experiment.names import bias_name
 from fkal.folders import below, own_folder, remove_folder
 from fkal.identifiers import GRID_NAME, ROUND, SEED_FOLDER, SHARD_FILE, SPLIT_FILE, WEIGHTS_FILE, digest, fingerprint
 from fkal.results.checkpoint import StateDirectory
+from fkal.results.class_names import checked_names
 from fkal.results.csv_files import csv_text
 from fkal.results.curves import area_under_budget_curve, curve_frame
 from fkal.results.manifest import read_about
@@ -56,13 +57,14 @@ SUFFIXES = {METRICS: ".json", CURVES: ".csv", TIMINGS: ".json"}
 
 
 class Published(NamedTuple):
-    """One experiment as it was published: the cell and folder, its configuration, its fingerprint."""
+    """One experiment as it was published: the cell and folder, its configuration, its fingerprint, its classes."""
 
     cell: str
     folder: Path
     config: Config
     fingerprint: str
     split_digest: str
+    classes: tuple[str, ...] = ()
 
 
 def publish_files(files: Sequence[Path], kind: str, *, cell: str, root: Path, out: Path) -> None:
@@ -124,6 +126,7 @@ def read_published(folder: Path) -> Published:
             config=config,
             fingerprint=fingerprint(about["fingerprint"], "fingerprint"),
             split_digest=digest(about["split_digest"], "split_digest"),
+            classes=checked_names(about.get("classes", [])),
         )
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise ConfigError(
@@ -181,15 +184,16 @@ def _publish_one(outcome: Outcome, folder: Path, out: Path, data: Mapping[str, A
         facts, timings[name] = split_timings((state / f"{name}.json").read_bytes())
         write_whole(folder / f"{name}.json", facts)
         link_whole(state / f"{name}.safetensors", folder / f"{name}.safetensors")
+    made = read_about(state)
     about = {
         "format": FORMAT,
         "name": outcome.name,
         "fingerprint": outcome.fingerprint,
         "split_digest": outcome.split_digest,
         "config": as_planned(outcome.config.tree, data),
+        **({"classes": list(made.classes)} if made and made.classes else {}),
     }
     write_whole(folder / ABOUT, (json.dumps(about, indent=1) + "\n").encode())
-    made = read_about(state)
     return timings if made is None else {**timings, MADE_WITH: dict(made.made_with)}
 
 

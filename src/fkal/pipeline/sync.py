@@ -97,7 +97,8 @@ def _sync_published(folder: Path, root: Path, wanted: Wanted) -> str:
     adopt_experiment(one, root, wanted.out, wanted.notify)
     about = read_about(StateDirectory(wanted.out, one.fingerprint).path)
     made_with = about.made_with if about else {}
-    rounds, expected = _track(About(one.config, one.split_digest, made_with), one.fingerprint, wanted, whole=True)
+    tracked = About(one.config, one.split_digest, made_with, one.classes)
+    rounds, expected = _track(tracked, one.fingerprint, wanted, whole=True)
     if rounds < expected:
         raise ConfigError(f"has {rounds} of {expected} iterations; run: dvc repro")
     return one.fingerprint

@@ -6,6 +6,7 @@ from typing import IO, TYPE_CHECKING
 
 import pandas as pd
 
+from fkal.config.method_spec import short_method_name
 from fkal.plots.figure_text import figure_text
 from fkal.plots.palette import BLACK, GREY, Style, looks
 from fkal.results.curves import ACCURACY
@@ -44,24 +45,26 @@ def curve_figure(
 
 
 def draw_mean(axes: "Axes", by_seed: pd.DataFrame, style: Style, name: str, *, band: float = 0.15) -> None:
-    """The mean over the columns (seeds) against the index, with a band of one standard deviation if there are several.
+    """The mean over the columns (seeds, in %) against the index, with a band of one standard deviation if several.
 
-    `band` is its opacity.
+    `band` is its opacity; it ends at 0 and 100 %.
     """
     colour, marker, line = style
     mean = by_seed.mean(axis=1)
     axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=line, label=figure_text(name))
     if by_seed.shape[1] > 1:
         spread = by_seed.std(axis=1)
-        axes.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=band, linewidth=0)
+        low, high = (mean - spread).clip(lower=0), (mean + spread).clip(upper=100)
+        axes.fill_between(mean.index, low, high, color=colour, alpha=band, linewidth=0)
 
 
 def seeds_named(method: str, *seeds: int) -> str:
     """`pcc (5 seeds)`, `pcc (2 to 5 seeds)` where it has other numbers of them elsewhere, `pcc` of one seed."""
     fewest, most = min(seeds), max(seeds)
+    name = short_method_name(method)
     if most == 1:
-        return method
-    return f"{method} ({most} seeds)" if fewest == most else f"{method} ({fewest} to {most} seeds)"
+        return name
+    return f"{name} ({most} seeds)" if fewest == most else f"{name} ({fewest} to {most} seeds)"
 
 
 def save_curve_png(

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from fkal.config.method_spec import METHOD_ALIASES
+from fkal.config.method_spec import long_method_name
 
 # Okabe and Ito, Color universal design, 2008
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -86,18 +86,12 @@ def looks(methods: Iterable[str]) -> dict[str, Style]:
 
 def look(method: str) -> Style:
     """Of the method alone, whatever is drawn beside it: fixed, or by its name's digest in its plain name's colour."""
-    name = in_full(method)
+    name = long_method_name(method)
     if name in STYLES:
         return STYLES[name]
     plain = re.split("[:@]", name)[0]
     colour = STYLES[plain][0] if plain in STYLES else _by_digest(plain, "colour", COLOURS)
     return colour, _by_digest(name, "marker", MARKERS), _by_digest(name, "line", LINES)
-
-
-def in_full(method: str) -> str:
-    """A method's long name, as experiments bear it."""
-    name = re.split("[:@]", method)[0]
-    return METHOD_ALIASES.get(name, name) + method[len(name) :]
 
 
 def _by_digest(name: str, what: str, choices: Sequence[str]) -> str:

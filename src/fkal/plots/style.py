@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fkal.config.method_spec import short_method_name
 from fkal.plots.figure_text import figure_text
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 INK, RULE = "#24292f", "#dfe3e8"
 """Of text and axes, and of grids; no method has these colours, so a page can put its own in their place."""
 PAPER = "#ffffff"
+OWN_TITLE = "own-title"
 WIDTH, HEIGHT = 5.0, 3.3  # inches: half of a page on a laptop, and still legible on a phone
 PNG_DPI = 160
 ROW = 0.17  # inches of a legend's row
@@ -88,6 +90,11 @@ def small_canvas(n: int, *, side: float = SMALL_SIDE, **shared: Any) -> tuple["F
     return figure, hide_rest(axes, n)
 
 
+def title_alone(axes: "Axes", text: str) -> None:
+    """The title of a figure of one picture, which the page leaves out where its heading says the same."""
+    axes.set_title(figure_text(text)).set_gid(OWN_TITLE)
+
+
 def has_paper(figure: "Figure") -> bool:
     """Whether it lies on its own white paper rather than on the page."""
     from matplotlib.colors import to_rgba
@@ -96,9 +103,9 @@ def has_paper(figure: "Figure") -> bool:
 
 
 def broken(method: str) -> str:
-    """A long name in several lines, each mark whole, as `figure_text` has it."""
+    """A method as figures name it: by its alias, `figure_text`, a long name in several lines with each mark whole."""
     lines = [""]
-    for part in re.split("(?=[:@])", figure_text(method)):
+    for part in re.split("(?=[:@])", figure_text(short_method_name(method))):
         if lines[-1] and len(lines[-1] + part) > TITLE:
             lines.append("")
         lines[-1] += part

@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 
 from fkal.atomic_files import write_whole
-from fkal.config.method_spec import METHOD_ALIASES
 from fkal.config.schema import ConfigError
 from fkal.errors import did_you_mean, refuse_damaged
 from fkal.folders import below
@@ -21,10 +20,11 @@ from fkal.report.exhibit import Exhibit
 from fkal.report.experiments import Material
 from fkal.report.figures.accuracy import accuracy_figure, accuracy_numbers
 from fkal.report.html import page, png_of
-from fkal.report.panels import Panel, labels_whole_pool, panels_of
+from fkal.report.panels import Panel, known_method, labels_whole_pool, panels_of
 from fkal.report.reproducibility import experiments_exhibit, figures_exhibit, recipes
 from fkal.report.sections import sections_of
 from fkal.report.stats.paired_tests import TESTS
+from fkal.report.verdict import setup, verdicts
 from fkal.results.csv_files import csv_bytes
 from fkal.results.curves import ACCURACY
 
@@ -37,32 +37,34 @@ OWN_FILE = re.compile(r"(figures|tables|settings)/[^/\\]+\.(png|svg|csv|yaml)")
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a report shows: some methods or all, the accuracies to reach (fractions), the test, where images lie."""
+    """What a report shows: some methods or all, the accuracies to reach (fractions; None: those that curves reach),
+    the test, where images lie."""
 
     methods: tuple[str, ...] = ()
-    accuracies: tuple[float, ...] = (0.8, 0.9, 0.95)
+    accuracies: tuple[float, ...] | None = None
     test: str = "t"
     against: str | None = None
     data_root: Path | None = None
     options: tuple[str, ...] = ()
 
 
-def wishes(method: str | None, reach: str, test: str, data_root: Path | None, against: str | None = None) -> Wishes:
+def wishes(
+    method: str | None, reach: str | None, test: str, data_root: Path | None, against: str | None = None
+) -> Wishes:
     """Of the command's options. Raises ConfigError for what is none."""
     if test not in TESTS:
         raise ConfigError(f"--test {test!r}: {did_you_mean(test, TESTS)}known: {', '.join(TESTS)}")
     try:
-        accuracies = tuple(float(word) / 100 for word in reach.split(","))
+        accuracies = None if reach is None else tuple(float(word) / 100 for word in reach.split(","))
     except ValueError:
         raise ConfigError(f"--reach {reach!r}: give accuracies in %, say 80,90") from None
-    if not all(0 < accuracy <= 1 for accuracy in accuracies):
+    if not all(0 < accuracy <= 1 for accuracy in accuracies or ()):
         raise ConfigError(f"--reach {reach!r}: accuracies lie above 0 and up to 100 %")
     methods = tuple(word.strip() for word in method.split(",")) if method else ()
     named = {"--method": method, "--reach": reach, "--test": test, "--against": against, "--data-root": data_root}
-    usual = {"--reach": "80,90,95", "--test": "t"}
+    usual = {"--test": "t"}
     options = [w for k, v in named.items() if v is not None and v != usual.get(k) for w in (k, str(v))]
-    rival = None if against is None else METHOD_ALIASES.get(against, against)
-    return Wishes(methods, accuracies, test, rival, data_root, tuple(options))
+    return Wishes(methods, accuracies, test, against, data_root, tuple(options))
 
 
 def report(
@@ -83,8 +85,7 @@ def report(
         raise ConfigError(f"--to {to}: is a file; name a folder")
     panels = panels_of(material, wishes.methods)
     rivals = sorted({method for panel in panels for method in panel.methods})
-    if wishes.against is not None and wishes.against not in rivals:
-        raise ConfigError(f"--against {wishes.against!r}: not among the methods here: {', '.join(rivals)}")
+    against = None if wishes.against is None else known_method(wishes.against, rivals, "--against")
     command = shlex.join(["fkal", "report", *material.source, *wishes.options, "--to", str(to)])
     with style():
         styles = looks(material.frame["method"].unique())
@@ -93,7 +94,7 @@ def report(
             styles,
             accuracies=wishes.accuracies,
             test=wishes.test,
-            against=wishes.against,
+            against=against,
             data_root=wishes.data_root,
         )
         dotted = [each for each in material.finished if labels_whole_pool(each.outcome.method)]
@@ -111,7 +112,8 @@ def report(
             sections,
             trust,
             title=f"Labels well spent: {', '.join(dict.fromkeys(panel.group.dataset for panel in panels))}",
-            lead=_lead(panels),
+            verdicts=verdicts(panels, wishes.test, against),
+            lead=[_lead(panels), setup(panels, wishes.test)],
             notes=material.notes,
             recipes=settings,
             command=command,
@@ -145,8 +147,8 @@ def spread(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.assign(curve=words + held_out.map({True: " (held out)", False: ""}), accuracy=accuracy)
     found = frame.groupby(["curve", *CURVE], sort=False)["accuracy"]
     table = found.agg(accuracy="mean", std="std", seeds="count").reset_index()
-    table["low"] = table["accuracy"] - table["std"].fillna(0)
-    table["high"] = table["accuracy"] + table["std"].fillna(0)
+    table["low"] = (table["accuracy"] - table["std"].fillna(0)).clip(lower=0)
+    table["high"] = (table["accuracy"] + table["std"].fillna(0)).clip(upper=1)
     return table
 
 

@@ -12,6 +12,7 @@ from fkal.config.schema import about_data, digest_of, flattened
 from fkal.engine.rounds import Round
 from fkal.experiment.names import settings_read
 from fkal.pipeline.publish import curves_of
+from fkal.results.class_names import names_by_number
 from fkal.results.manifest import ALGORITHM
 from fkal.results.outcome import Group, Outcome, group_of
 from fkal.runner.cost import PHASES
@@ -32,13 +33,21 @@ class Finished:
     """One experiment whose iterations are all there.
 
     `last_weights` reads the model of its last iteration; `split` is None where the split's file is gone.
-    `made_with` tells of versions and hardware, as far as that was recorded.
+    `made_with` tells of versions and hardware, as far as that was recorded; `classes` has the names of the classes,
+    or nothing where they were not kept.
     """
 
     outcome: Outcome
     last_weights: Callable[[], Weights]
     split: SplitFacts | None = None
     made_with: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+
+    @property
+    def known_classes(self) -> tuple[str, ...]:
+        """The names of its classes, as it kept them or as the registry has them; nothing where neither knows them."""
+        n = len(self.outcome.rounds[-1].labeled_counts)
+        return names_by_number(self.outcome.config.data.name, n, [self.classes])
 
     @property
     def variant(self) -> dict[str, Any]:
@@ -81,7 +90,7 @@ def material_of(
         twin = by_seed.setdefault(outcome.config.seed, each)
         if twin is not each:
             left_out.append(
-                f"{outcome.fingerprint[:8]}: another {outcome.name}; {twin.outcome.fingerprint[:8]} is shown"
+                f"{outcome.fingerprint[:8]}: another {outcome.shown_name}; {twin.outcome.fingerprint[:8]} is shown"
             )
     chosen: list[Finished] = []
     for variants in cells.values():
@@ -97,7 +106,7 @@ def _why_not(others: Sequence[Finished], kept: Finished) -> str:
     differ = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
     said = ", ".join(f"{key} = {theirs.get(key)} (shown: {ours.get(key)})" for key in differ)
     seeds = ", ".join(str(each.outcome.config.seed) for each in others)
-    cell = others[0].outcome.name.rpartition("-s")[0]
+    cell = others[0].outcome.shown_name.rpartition("-s")[0]
     return f"{cell}, seed {seeds}: left out, as it has {said}; report it from an --out of its own"
 
 

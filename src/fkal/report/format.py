@@ -25,7 +25,8 @@ def count(value: float) -> str:
 
 
 def percent(fraction: float) -> str:
-    return f"{100 * fraction:.0f}"
+    """In %, with a decimal where there is one."""
+    return f"{round(100 * fraction, 1):g}"
 
 
 def points(mean: float, std: float | None) -> str:

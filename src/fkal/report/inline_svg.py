@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from xml.etree import ElementTree
 
 from fkal.plots.palette import BLACK
-from fkal.plots.style import INK, RULE
+from fkal.plots.style import INK, OWN_TITLE, RULE
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 HREF = f"{{{XLINK}}}href"
@@ -18,14 +18,15 @@ POINTS = 72  # an inch
 def inline_svg(svg: bytes, name: str, alt: str, *, has_paper: bool = False) -> str:
     """The `<svg>` element: ids begin with `name`, `alt` says what it shows to those who do not see it.
 
-    A figure that `has_paper` of its own keeps its ink. The style sheet reads the width in inches, so that letters are
-    of one size in all figures.
+    The figure's own title is left out: the page has a heading. A figure that `has_paper` of its own keeps its ink.
+    The style sheet reads the width in inches, so that letters are of one size in all figures.
     """
     root = ElementTree.fromstring(svg)
     ink = {} if has_paper else OF_THE_PAGE
     for element in list(root):
         if element.tag == f"{{{SVG}}}metadata":
             root.remove(element)
+    _drop_own_title(root)
     for element in root.iter():
         for key, value in element.attrib.items():
             element.set(key, _own(key, value, name, ink))
@@ -37,6 +38,14 @@ def inline_svg(svg: bytes, name: str, alt: str, *, has_paper: bool = False) -> s
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("xlink", XLINK)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _drop_own_title(root: ElementTree.Element) -> None:
+    """Its letters are no longer used, and stay defined for the others of the figure."""
+    for title in [element for element in root.iter() if element.get("id") == OWN_TITLE]:
+        for parent in list(title.iter()):
+            for used in parent.findall(f"{{{SVG}}}use"):
+                parent.remove(used)
 
 
 def _drop_repeated_ids(root: ElementTree.Element) -> None:

@@ -8,10 +8,12 @@ from itertools import chain, count
 
 import pandas as pd
 
-from fkal.config.method_spec import METHOD_ALIASES
+from fkal.config.method_spec import long_method_name, short_method_name
 from fkal.config.schema import ConfigError
+from fkal.errors import did_you_mean
 from fkal.plots.curves import PAPER_TITLE
 from fkal.report.experiments import Finished, Material
+from fkal.results.class_names import names_by_number, numbers
 from fkal.results.curves import area_under_budget_curve
 from fkal.results.outcome import Group
 
@@ -80,6 +82,17 @@ class Panel:
         mine = [each for each in self.finished if each.outcome.method == method]
         return sorted(mine, key=lambda each: each.outcome.config.seed)
 
+    def class_names(self, n: int) -> tuple[str, ...]:
+        """The names of its `n` classes, or their numbers where its experiments hold no names."""
+        return self._known_names(n) or numbers(n)
+
+    def class_note(self, n: int) -> str:
+        """What a caption says where numbers stand for names."""
+        return "" if self._known_names(n) else " These runs hold no names of classes, so numbers stand for them."
+
+    def _known_names(self, n: int) -> tuple[str, ...]:
+        return names_by_number(self.group.dataset, n, (each.classes for each in self.finished))
+
     def areas(self, method: str) -> pd.Series:
         """Mean accuracy over the budget of each seed, as a fraction."""
         table = self.by_seed(method, self.accuracy)
@@ -90,14 +103,31 @@ def panels_of(material: Material, methods: Sequence[str] = ()) -> list[Panel]:
     """Of some methods or all. Raises ConfigError for a method that no experiment has."""
     frame = with_groups(material.frame)
     known = sorted(frame["method"].unique())
-    wanted = [METHOD_ALIASES.get(method, method) for method in methods]
-    for unknown in sorted(set(wanted).difference(known)):
-        raise ConfigError(f"--method {unknown!r}: no finished experiment has it; known: {', '.join(known)}")
+    wanted = [known_method(method, known, "--method") for method in methods]
     whole = frame["method"].map(labels_whole_pool)
     chosen = frame[~whole & (frame["method"].isin(wanted) if wanted else True)]
     if chosen.empty:
         raise ConfigError("all experiments label the whole pool: there is no curve to draw; run a method with a budget")
     return list(_panels(chosen, frame[whole], material.finished))
+
+
+def known_method(name: str, known: Sequence[str], option: str) -> str:
+    """The long name of a method of the report, by either of its names. Raises ConfigError for what it has not."""
+    long = long_method_name(name)
+    if long not in known:
+        shown = [short_method_name(method) for method in known]
+        near = did_you_mean(name, [*shown, *known])
+        raise ConfigError(f"{option} {name!r}: no finished experiment has it; {near}known: {', '.join(shown)}")
+    return long
+
+
+def with_class_names(
+    table: pd.DataFrame, names: Sequence[str], number: str = "label", name: str = "class"
+) -> pd.DataFrame:
+    """With the names of classes in a column right of their numbers."""
+    table = table.copy(deep=False)
+    table.insert(list(table.columns).index(number) + 1, name, [names[int(k)] for k in table[number]])
+    return table
 
 
 def with_groups(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 
 from fkal.config.machine import OF_A_MACHINE
+from fkal.config.method_spec import short_method_name
 from fkal.report.exhibit import Exhibit, Section, Shown
 from fkal.report.experiments import Finished
 from fkal.report.figures.picked_images import file_name
@@ -37,15 +38,16 @@ def experiments_exhibit(panels: Sequence[Panel], dotted: Sequence[Finished] = ()
     """Those of the panels, and `dotted`, the ones behind the line of all labels."""
     shown = [each for panel in panels for method in panel.methods for each in panel.experiments(method)]
     rows = [_row(each) for each in [*shown, *dotted]]
+    named = [[each.outcome.shown_name, *row[1:]] for each, row in zip([*shown, *dotted], rows, strict=True)]
     head = ["experiment", "fingerprint", "split", "data", "git commit", "made with"]
     if not rows:
         return Exhibit("experiments", "Experiments", missing="Experiments: curves alone were read.")
     return Exhibit(
         "experiments",
         "Experiments",
-        "Digests cover content: equal ones are equal data. – : not recorded.",
+        "Digests cover content: equal ones are equal data. –: not recorded.",
         numbers=pd.DataFrame(rows, columns=head),
-        shown=Shown(head, rows, left=len(head)),
+        shown=Shown(head, named, left=len(head)),
         folded=True,
         wide=True,
     )
@@ -66,7 +68,8 @@ def figures_exhibit(sections: Sequence[Section], command: str) -> Exhibit:
     ]
     head = ["figure", "files", "numbers", "made by"]
     table = pd.DataFrame(rows, columns=head)
-    return Exhibit("figures", "Figures", numbers=table, shown=Shown(head, rows, left=4), folded=True, wide=True)
+    dash = f"{MISSING}: no table belongs to the figure." if any(MISSING in row for row in rows) else ""
+    return Exhibit("figures", "Figures", dash, numbers=table, shown=Shown(head, rows, left=4), folded=True, wide=True)
 
 
 def _recipe(panel: Panel, method: str, experiments: Sequence[Finished], to: Path) -> Recipe:
@@ -76,7 +79,8 @@ def _recipe(panel: Panel, method: str, experiments: Sequence[Finished], to: Path
     settings["data"] = {k: v for k, v in settings["data"].items() if k not in OF_A_MACHINE}
     seeds = seeds_text(each.outcome.config.seed for each in experiments).replace(" ", "")
     command = ["fkal", "run", "--params", str(to / file), "--untuned", "--seeds", seeds]
-    return Recipe(name, file, _yaml(settings), shlex.join(command))
+    shown = f"{panel.name}-{short_method_name(method)}"
+    return Recipe(shown, file, _yaml(settings), shlex.join(command))
 
 
 def _yaml(settings: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from fkal.report.figures.picked_images import picked_exhibit
 from fkal.report.figures.pseudo_labels import prior_exhibit
 from fkal.report.figures.tsne import tsne_exhibit
 from fkal.report.panels import Panel
+from fkal.report.stats.labels_needed import targets
 from fkal.report.tables import evidence_exhibit, needed_exhibits, penalty_exhibit, ranking_exhibit
 
 EVIDENCE = (
@@ -29,7 +30,7 @@ def sections_of(
     panels: Sequence[Panel],
     styles: Mapping[str, Style],
     *,
-    accuracies: Sequence[float],
+    accuracies: Sequence[float] | None,
     test: str,
     against: str | None,
     data_root: Path | None,
@@ -38,7 +39,9 @@ def sections_of(
         return [accuracy_exhibits(panel, styles, score) for panel in panels]
 
     tests = [evidence_exhibit(panel, test, against) for panel in panels]
-    needed = [each for panel in panels for each in needed_exhibits(panel, styles, accuracies, against)]
+    needed = [
+        each for panel in panels for each in needed_exhibits(panel, styles, accuracies or targets(panel), against)
+    ]
     datasets = {panel.name: _dataset(panel, data_root) for panel in panels}
     return [
         Section("accuracy", "Accuracy", "", [*curves("accuracy"), *(ranking_exhibit(p) for p in panels)]),

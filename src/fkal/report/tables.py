@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from fkal.config.method_spec import short_method_name as shown
 from fkal.plots.palette import Style
 from fkal.report.exhibit import Exhibit, Shown
 from fkal.report.figures.labels_needed import needed_figure
@@ -23,7 +24,7 @@ def ranking_exhibit(panel: Panel) -> Exhibit:
         areas = 100 * panel.areas(method)
         last = {s: 100 * _last(panel, method, f"{panel.group.measured}/{s}") for s in scores}
         spreads = [mean_std(areas), *(mean_std(values) for values in last.values())]
-        rows.append([method, seeds_text(panel.of(method)["seed"]), *spreads])
+        rows.append([shown(method), seeds_text(panel.of(method)["seed"]), *spreads])
         values = {"aubc": areas, **last}
         figures = {f"{name}_{what}": getattr(v, what)() for name, v in values.items() for what in ("mean", "std")}
         table.append({"method": method, "seeds": len(areas), **figures})
@@ -31,7 +32,8 @@ def ranking_exhibit(panel: Panel) -> Exhibit:
     return Exhibit(
         f"ranking-{panel.name}",
         f"{panel.title}: summary",
-        "AUBC is the mean accuracy over the budget (area under the curve by labels used); mean ± standard deviation.",
+        "AUBC is the mean accuracy over the budget (area under the curve by labels used); mean ± standard deviation."
+        + _dash(rows, "not measured"),
         numbers=pd.DataFrame(table),
         shown=Shown(head, rows, left=2),
     )
@@ -45,13 +47,14 @@ def needed_exhibits(
     rows = []
     for method in panel.methods:
         mine = needed[needed["method"] == method].to_dict("records")
-        rows.append([method, *(_labels(row) for row in mine)])
+        rows.append([shown(method), *(_labels(row) for row in mine)])
     head = ["method", *(f"{percent(a)} %" for a in accuracies)]
     return [
         Exhibit(
             f"labels-{panel.name}",
             f"{panel.title}: labels needed",
-            f"Interpolated between rounds; {MEAN}. ≤: the first batch is enough for a seed, and fewer labels might do.",
+            f"Interpolated between rounds; {MEAN}. ≤: the first batch is enough for a seed, and fewer labels might do."
+            + _dash(rows, "no seed gets there within its budget"),
             figure=needed_figure(panel, needed, styles),
             numbers=needed,
             shown=Shown(head, rows),
@@ -73,33 +76,43 @@ def needed_exhibits(
 def evidence_exhibit(panel: Panel, test: str, against: str | None = None) -> Exhibit:
     found = sorted(pairs(panel, test, against), key=lambda pair: -abs(pair.difference))
     tested = sum(pair.p is not None for pair in found)
-    head = ["method", "held against", "seeds", "difference, points", "p", "p, Holm", "what it shows"]
+    rows = [_pair_row(pair) for pair in found]
+    head = ["method", "compared with", "seeds", "difference, points", "p", "p, Holm", "what it shows"]
     return Exhibit(
         f"pairs-{panel.name}",
         f"{panel.title}: each pair",
         f"Difference of AUBC, seed by seed; {TESTS[test][0]}, two-sided, p-values corrected after Holm for "
         f"the {tested} comparisons that can be tested: the more methods a page has, the more a difference must show "
-        f"(--method, --against name fewer). {_reach(found, tested, test)}",
+        f"(--method, --against name fewer). {_reach(found, tested, test)}" + _dash(rows, "no test applies"),
         numbers=pairs_frame(found),
-        shown=Shown(head, [_pair_row(pair) for pair in found], left=2),
+        shown=Shown(head, rows, left=2),
         folded=len(found) > 10,
     )
 
 
 def penalty_exhibit(panels: Sequence[Panel]) -> Exhibit:
     table = penalty_matrix(panels)
-    rows = [[str(method), *map(_wins, row)] for method, row in table.iterrows()]
+    rows = [
+        [shown(str(method)), *("" if other == method else _wins(value) for other, value in row.items())]
+        for method, row in table.iterrows()
+    ]
     beaten = ["mean", *(MISSING if pd.isna(value) else f"{value:.2f}" for value in table.mean())]
     return Exhibit(
         "penalty",
         "Pairwise penalty matrix",
         f"How often the row's method beat the column's, in {_panels_worth(len(panels))} of iterations (paired t-test "
-        "in each iteration, 95 %); –: no panel has two seeds of both, so that nothing can be concluded. The last row "
-        "is how often a method was beaten, on average over those that it was held against: lower is better.",
+        "in each iteration, 95 %); · : never. The last row is how often a method was beaten, on average over those it "
+        "was compared with: lower is better."
+        + _dash([*rows, beaten], "no panel has two seeds of both, so that nothing can be concluded"),
         numbers=table.rename_axis("method").reset_index(),
-        shown=Shown(["", *table.columns], [*rows, beaten]),
+        shown=Shown(["", *map(shown, table.columns)], [*rows, beaten]),
         wide=True,
     )
+
+
+def _dash(rows: Sequence[Sequence[str]], means: str) -> str:
+    """What the dash of a table stands for, where there is one."""
+    return f" {MISSING}: {means}." if any(MISSING in row for row in rows) else ""
 
 
 def _panels_worth(n: int) -> str:
@@ -114,17 +127,17 @@ def _labels(row: dict[str, float]) -> str:
 
 
 def _saved(row: dict[str, float]) -> list[str]:
-    named = [str(row["method"]), str(row["baseline"]), f"{percent(row['accuracy'])} %"]
+    named = [shown(str(row["method"])), shown(str(row["baseline"])), f"{percent(row['accuracy'])} %"]
     if pd.isna(row["saving"]):
         return [*named, "unknown"]
     bound = "≥ " if row["at_least"] else "≤ " if row["at_most"] else ""
-    return [*named, bound + with_interval(row["saving"], row["low"], row["high"], lambda part: f"{percent(part)} %")]
+    return [*named, bound + with_interval(row["saving"], row["low"], row["high"], lambda part: f"{100 * part:.0f} %")]
 
 
 def _pair_row(pair: Pair) -> list[str]:
     return [
-        pair.first,
-        pair.second,
+        shown(pair.first),
+        shown(pair.second),
         str(pair.seeds),
         points(pair.difference, pair.std),
         p_value(pair.p),

@@ -16,6 +16,7 @@ from fkal.experiment.experiment import Experiment
 from fkal.experiment.names import algorithm
 from fkal.identifiers import digest
 from fkal.results.checkpoint import ABOUT
+from fkal.results.class_names import checked_names, kept_names
 from fkal.results.git import git_commit
 from fkal.version import __version__
 
@@ -25,11 +26,15 @@ ALGORITHM = "algorithm"
 
 
 class About(NamedTuple):
-    """Whose iterations lie in a state directory; `made_with` names versions, hardware and the git commit."""
+    """Whose iterations a state directory has; `made_with` names versions, hardware and the git commit.
+
+    `classes` are the names of its classes; an earlier version kept none.
+    """
 
     config: Config
     split_digest: str
     made_with: Mapping[str, str]
+    classes: tuple[str, ...] = ()
 
 
 def about_bytes(experiment: Experiment) -> bytes:
@@ -40,6 +45,7 @@ def about_bytes(experiment: Experiment) -> bytes:
         "fingerprint": experiment.fingerprint,
         "split_digest": experiment.split.digest,
         "config": experiment.config.tree,
+        "classes": kept_names(experiment.dataset.classes),
         "made_with": {ALGORITHM: algorithm(experiment.config), **made_with(experiment.device)},
     }
     return (json.dumps(told, indent=1) + "\n").encode()
@@ -68,7 +74,8 @@ def read_about(folder: Path) -> About | None:
             raise ValueError(f"format {told['format']!r}, not {FORMAT}")
         config = merged([Layer(str(path), told["config"])])
         split_digest = digest(told["split_digest"], "split_digest")
-        return About(config, split_digest, {str(k): str(v) for k, v in told["made_with"].items()})
+        made = {str(k): str(v) for k, v in told["made_with"].items()}
+        return About(config, split_digest, made, checked_names(told.get("classes", [])))
     except FileNotFoundError:
         return None
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fkal.config.schema import Config
 from fkal.engine.rounds import Round
 from fkal.escaping import file_stem
-from fkal.experiment.names import bias_name, experiment_name, experiment_title, method_name
+from fkal.experiment.names import bias_name, experiment_name, experiment_title, method_name, shown_name
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class Outcome:
     @property
     def name(self) -> str:
         return experiment_name(self.config)
+
+    @property
+    def shown_name(self) -> str:
+        """With the alias that the method has."""
+        return shown_name(self.config)
 
     @property
     def title(self) -> str:

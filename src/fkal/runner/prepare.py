@@ -32,7 +32,7 @@ def split(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) -> 
     refuse_unusable(out)
     by_path: dict[str, dict[str, Any]] = {}  # methods share a split
     for config in configs:
-        drawn, path = prepare_split(config, out, display.notify)
+        drawn, path, classes = prepare_split(config, out, display.notify)
         by_path[str(path)] = {
             "dataset": config.data.name,
             "bias": bias_name(config.bias),
@@ -40,6 +40,7 @@ def split(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) -> 
             "digest": drawn.digest,
             "path": str(path),
             "cut_classes": list(drawn.cut),
+            "classes": list(classes),
             "class_counts": dict(drawn.class_counts),
         }
     return list(by_path.values())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fkal.config.method_spec import long_method_name, with_alias
 from fkal.config.params_file import seed_numbers
 from fkal.config.schema import ConfigError
 from fkal.errors import MissingRuns, did_you_mean, shortened
@@ -47,6 +48,11 @@ class FoundRun(NamedTuple):
     accuracy: float | None
     aubc: float | None
     started: int
+
+    @property
+    def shown_name(self) -> str:
+        """With the alias that the method has."""
+        return with_alias(self.name, self.method)
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,8 @@ def wanted(
             f"--status {unknown.lower()!r} is unknown; {did_you_mean(unknown.lower(), known)}known: {', '.join(known)}"
         )
     seeds = frozenset(seed_numbers(seed)) if seed else frozenset[int]()
-    return Wanted(_words(dataset), _words(bias), _words(method), seeds, statuses, superseded)
+    methods = frozenset(map(long_method_name, _words(method)))
+    return Wanted(_words(dataset), _words(bias), methods, seeds, statuses, superseded)
 
 
 def opened(given: str | None) -> "MlflowClient":
@@ -168,7 +175,8 @@ def named(everything: Sequence[FoundRun], texts: Sequence[str], *, superseded: b
     """
     chosen = {}
     for text in texts:
-        same = [run for run in everything if text in (run.name, run.title) and (superseded or not run.superseded)]
+        current = [run for run in everything if superseded or not run.superseded]
+        same = [run for run in current if text in (run.name, run.shown_name, run.title)]
         matches = same or [run for run in everything if run.run_id.startswith(text)]
         if not matches:
             raise ConfigError(

@@ -86,3 +86,38 @@ def test_classes_have_colours_of_their_own(n):
 def test_long_names_are_broken_before_their_marks():
     assert broken("pfk_joint_shift:coverage:whiten") == "pfk_joint_shift:coverage\n:whiten"
     assert broken("random") == "random"
+
+
+ANIMALS = ("10", "2", "cat", "dog", "a very long name of a class", "emu", "fox", "gnu", "hen", "$x$")
+
+
+def with_names(panel: Panel, classes: tuple[str, ...]) -> Panel:
+    """Own images, whose names the registry does not know."""
+    finished = tuple(replace(each, classes=classes) for each in panel.finished)
+    return replace(panel, group=panel.group._replace(dataset="folder"), finished=finished)
+
+
+def test_classes_are_named_in_keys_ticks_and_tables(panels):
+    panel = with_names(panels["digits-ir20"], ANIMALS)
+    with style():
+        counts, taken = counts_exhibit(panel), confusion_exhibit(panel)
+    assert set(key(counts.figure)) == {*ANIMALS[:4], "a very long n…", *ANIMALS[5:9], r"\$x\$", "rare"}
+    assert "The first class, 10, is at the bottom" in counts.caption and "no names" not in counts.caption
+    ticks = [tick.get_text() for tick in taken.figure.axes[0].get_yticklabels()]
+    assert ticks[:4] == ["10", "2", "cat", "dog"] and len(ticks) == 10
+    numbers = counts.numbers
+    assert [ANIMALS[k] for k in numbers["label"]] == numbers["class"].tolist()
+    assert [ANIMALS[k] for k in taken.numbers["true"]] == taken.numbers["true_class"].tolist()
+    assert [ANIMALS[k] for k in taken.numbers["predicted"]] == taken.numbers["predicted_class"].tolist()
+
+
+def test_where_runs_hold_no_names_numbers_are_shown_and_the_caption_says_so(panels):
+    panel = with_names(panels["digits-ir20"], ())
+    with style():
+        exhibits = counts_exhibit(panel), confusion_exhibit(panel)
+    assert set(key(exhibits[0].figure)) == {*map(str, range(10)), "rare"}
+    assert all("hold no names of classes" in each.caption for each in exhibits)
+
+
+def test_a_method_with_an_alias_is_titled_by_it():
+    assert broken("pfk_joint_shift_grid:coverage@conv2") == "fisher_coverage@conv2"

@@ -36,7 +36,7 @@ def test_shares_are_means_over_seeds_of_the_methods_that_estimate_them():
         exhibit = prior_exhibit(SHOWN, looks(SHOWN.methods))
     numbers = exhibit.numbers
     assert set(numbers["method"]) == {"ours"}
-    first = numbers[numbers["labels_used"] == 20].set_index("class")
+    first = numbers[numbers["labels_used"] == 20].set_index("label")
     assert first["estimated"].tolist() == pytest.approx([0.8, 0.2])
     assert first["true"].tolist() == pytest.approx([0.8, 0.2])
     assert numbers[numbers["labels_used"] == 40]["estimated"].tolist() == pytest.approx([1.0, 0.0])

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fkal.plots.curves import count_labels, draw_mean, seeds_named
-from fkal.plots.figure_text import figure_text
 from fkal.plots.palette import BLACK, Style
-from fkal.plots.style import HEIGHT, WIDTH, canvas, legend_below
+from fkal.plots.style import HEIGHT, WIDTH, canvas, legend_below, title_alone
 from fkal.report.exhibit import Exhibit
 from fkal.report.figures.published import published_curve
 from fkal.report.panels import Panel
@@ -29,11 +28,12 @@ BAND, FAINT_BAND, FEW = 0.15, 0.07, 6
 def accuracy_exhibits(panel: Panel, styles: Mapping[str, Style], score: str) -> Exhibit:
     """Of one panel and score, a key of `ACCURACIES`."""
     name, words = f"{score}-{panel.name}", ACCURACIES[score]
+    title = f"{panel.title}: {words}"
     if not panel.has(f"{panel.group.measured}/{score}"):
-        return Exhibit(name, panel.title, missing=f"{panel.title}: the {words} is not in what was read.")
+        return Exhibit(name, title, missing=f"{panel.title}: the {words} is not in what was read.")
     return Exhibit(
         name,
-        panel.title,
+        title,
         f"Mean {words} over the seeds of each method, band of one standard deviation."
         + ("" if score != "minority_accuracy" or panel.rare else " They are rare at other ratios; here no class is.")
         + _overlays(panel, score),
@@ -86,7 +86,7 @@ def _draw(axes: "Axes", panel: Panel, styles: Mapping[str, Style], score: str, n
         axes.axhline(
             100 * panel.baseline[score], color=BLACK, linestyle=":", linewidth=1.2, label="all labels of the pool"
         )
-    axes.set_title(figure_text(panel.title))
+    title_alone(axes, panel.title)
     axes.set_xlabel("labels used")
     axes.set_ylabel(f"{panel.group.measured} {ACCURACIES[score]}, %")
     count_labels(axes)

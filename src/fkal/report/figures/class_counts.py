@@ -8,10 +8,11 @@ import pandas as pd
 
 from fkal.engine.rounds import FEW_CLASSES
 from fkal.plots.class_colours import class_colours, ink_on
+from fkal.plots.figure_text import figure_text
 from fkal.plots.style import INK, PAPER, SMALL_COLUMNS, SMALL_SIDE, broken, key_below, small_canvas
 from fkal.report.exhibit import Exhibit
 from fkal.report.experiments import Finished, SplitFacts
-from fkal.report.panels import Panel
+from fkal.report.panels import Panel, with_class_names
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 PARTS = ("pool", "validation")
 HATCH = "//////"
+SHORT_NAME, LONG_NAME = 2, 14
+"""Letters of a class that are written level along x, and that are written at all."""
+MOST_NAMES = 10
+"""Names of classes along an axis."""
 NEEDS_ROUNDS = "curves alone were read: the iterations themselves are needed"
 
 
@@ -33,7 +38,7 @@ def counts_exhibit(panel: Panel) -> Exhibit:
     return Exhibit(
         name,
         title,
-        _counts_caption(table, rare),
+        _counts_caption(panel, table, rare),
         figure=_counts_figure(panel, table, rare),
         numbers=table,
         wide=True,
@@ -41,7 +46,7 @@ def counts_exhibit(panel: Panel) -> Exhibit:
 
 
 def counts_frame(panel: Panel) -> pd.DataFrame:
-    """One row a method (or `pool`, `validation`), number of labels and class: images, the mean over seeds."""
+    """One row per method (or `pool`, `validation`), number of labels and class: images, the mean over seeds."""
     rows = []
     for each in panel.finished:
         for b in each.outcome.rounds:
@@ -49,8 +54,9 @@ def counts_frame(panel: Panel) -> pd.DataFrame:
         parts = each.split.class_counts if each.split else {}
         for part in PARTS:
             rows += [(part, 0, k, n) for k, n in enumerate(parts.get(part, ()))]
-    table = pd.DataFrame(rows, columns=["method", "labels_used", "class", "images"])
-    return table.groupby(["method", "labels_used", "class"], as_index=False)["images"].mean()
+    table = pd.DataFrame(rows, columns=["method", "labels_used", "label", "images"])
+    means = table.groupby(["method", "labels_used", "label"], as_index=False)["images"].mean()
+    return with_class_names(means, panel.class_names(int(means["label"].max()) + 1))
 
 
 def confusion_exhibit(panel: Panel) -> Exhibit:
@@ -59,13 +65,15 @@ def confusion_exhibit(panel: Panel) -> Exhibit:
     if reason:
         return Exhibit(name, title, missing=f"{title}: {reason}.")
     matrices = {method: confusion(panel.experiments(method)) for method in panel.methods}
+    n = len(matrices[panel.methods[0]])
+    classes = panel.class_names(n)
     return Exhibit(
         name,
         title,
         "Confusion after the last label, all seeds together: rows are true classes, columns predicted ones; the share "
-        "of a row, on a scale that shows errors (power 0.4). Counts are in the CSV.",
-        figure=_confusion_figure(matrices),
-        numbers=_confusion_frame(matrices),
+        "of a row, on a scale that shows errors (power 0.4). Counts are in the CSV." + panel.class_note(n),
+        figure=_confusion_figure(matrices, classes),
+        numbers=_confusion_frame(matrices, classes),
         wide=True,
     )
 
@@ -75,12 +83,14 @@ def confusion(experiments: list[Finished]) -> np.ndarray:
     return np.sum([each.outcome.rounds[-1].confusion.numpy() for each in experiments], axis=0)
 
 
-def _counts_caption(table: pd.DataFrame, rare: Collection[int]) -> str:
+def _counts_caption(panel: Panel, table: pd.DataFrame, rare: Collection[int]) -> str:
     """Speaks of no more than is drawn: without a split's file there are no bars of its parts."""
     last = "; the last two bars are the pool (P) and the validation set (V)" if _parts(table) else ""
     hatched = " Hatched: classes that are rare in the pool." if rare else ""
+    n = int(table["label"].max()) + 1
     return (
-        f"Share of each class among the labels used so far, mean over seeds{last}. Class 0 is at the bottom.{hatched}"
+        f"Share of each class among the labels used so far, mean over seeds{last}. The first class, "
+        f"{panel.class_names(n)[0]}, is at the bottom.{hatched}{panel.class_note(n)}"
     )
 
 
@@ -102,7 +112,7 @@ def _counts_figure(panel: Panel, table: pd.DataFrame, rare: Collection[int]) -> 
         _describe(each, method, "iteration b", "")
     for row in axes[::SMALL_COLUMNS]:
         row.set_ylabel("share, %", fontsize=8)
-    key_below(figure, _class_patches(int(table["class"].max()) + 1, rare))
+    key_below(figure, _class_patches(panel.class_names(int(table["label"].max()) + 1), rare))
     return figure
 
 
@@ -128,12 +138,14 @@ def _filling(colour: str, is_rare: bool) -> dict[str, Any]:
     return {"facecolor": colour, "edgecolor": ink_on(colour), "hatch": HATCH if is_rare else None}
 
 
-def _class_patches(n: int, rare: Collection[int]) -> list["Artist"]:
+def _class_patches(classes: Sequence[str], rare: Collection[int]) -> list["Artist"]:
     """The key: classes, and what a hatch means."""
     from matplotlib.patches import Patch
 
+    named = zip(classes, class_colours(len(classes)), strict=True)
     patches = [
-        Patch(linewidth=0, label=str(k), **_filling(colour, k in rare)) for k, colour in enumerate(class_colours(n))
+        Patch(linewidth=0, label=figure_text(clipped(name)), **_filling(colour, k in rare))
+        for k, (name, colour) in enumerate(named)
     ]
     hatched = [Patch(facecolor=PAPER, edgecolor=INK, hatch=HATCH, linewidth=0.5, label="rare")] if rare else []
     return [*patches, *hatched]
@@ -155,29 +167,44 @@ def _scarce(split: SplitFacts) -> set[int]:
 
 
 def _shares(counts: pd.DataFrame) -> pd.DataFrame:
-    table = counts.pivot(index="labels_used", columns="class", values="images")
+    table = counts.pivot(index="labels_used", columns="label", values="images")
     return table.div(table.sum(axis=1), axis=0)
 
 
-def _confusion_figure(matrices: Mapping[str, np.ndarray]) -> "Figure":
+def _confusion_figure(matrices: Mapping[str, np.ndarray], classes: Sequence[str]) -> "Figure":
     from matplotlib.colors import PowerNorm
 
     figure, axes = small_canvas(len(matrices), side=SMALL_SIDE + 0.15)
     norm = PowerNorm(0.4, 0, 100)
+    names = [figure_text(clipped(name)) for name in classes]
+    ticks = _ticks(names)
+    turned: Any = {"rotation": 90} if max(map(len, names)) > SHORT_NAME else {}
     for each, (method, matrix) in zip(axes, matrices.items(), strict=True):
         total = matrix.sum(axis=1, keepdims=True)
         shares = np.divide(100 * matrix, total, out=np.zeros(matrix.shape), where=total > 0)
         drawn = each.pcolormesh(shares, norm=norm, cmap="cividis", rasterized=True)
         each.invert_yaxis()
         each.set_aspect("equal")
-        ticks = range(0, len(matrix), 1 + len(matrix) // 6)
-        each.set_xticks([k + 0.5 for k in ticks], [str(k) for k in ticks])
-        each.set_yticks([k + 0.5 for k in ticks], [str(k) for k in ticks])
+        each.set_xticks([k + 0.5 for k in ticks], [names[k] for k in ticks], **turned)
+        each.set_yticks([k + 0.5 for k in ticks], [names[k] for k in ticks])
         _describe(each, method, "predicted class", "true class")
     bar = figure.colorbar(drawn, ax=axes, shrink=0.6, ticks=[0, 1, 5, 20, 50, 100])
     bar.set_label("of the true class, %", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     return figure
+
+
+def _ticks(names: Sequence[str]) -> range:
+    """Numbers follow from each other, so some are enough; of names each is needed as long as there is room."""
+    n = len(names)
+    if all(name == str(k) for k, name in enumerate(names)):
+        return range(0, n, 1 + n // 6)
+    return range(0, n, 1 + n // (MOST_NAMES + 1))
+
+
+def clipped(name: str) -> str:
+    """A class's name that fits beside a small picture."""
+    return name if len(name) <= LONG_NAME else f"{name[: LONG_NAME - 1]}…"
 
 
 def _describe(axes: "Axes", method: str, x: str, y: str) -> None:
@@ -188,10 +215,13 @@ def _describe(axes: "Axes", method: str, x: str, y: str) -> None:
     axes.grid(False)
 
 
-def _confusion_frame(matrices: Mapping[str, np.ndarray]) -> pd.DataFrame:
+def _confusion_frame(matrices: Mapping[str, np.ndarray], classes: Sequence[str]) -> pd.DataFrame:
+    """A row per method, true and predicted class (each a number and a name)."""
     rows = [
         (method, true, predicted, int(n))
         for method, matrix in matrices.items()
         for (true, predicted), n in np.ndenumerate(matrix)
     ]
-    return pd.DataFrame(rows, columns=["method", "true", "predicted", "images"])
+    table = pd.DataFrame(rows, columns=["method", "true", "predicted", "images"])
+    table = with_class_names(table, classes, "predicted", "predicted_class")
+    return with_class_names(table, classes, "true", "true_class")

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fkal.config.method_spec import short_method_name
 from fkal.plots.curves import count_labels, draw_mean, seeds_named
 from fkal.plots.figure_text import figure_text
 from fkal.plots.palette import Style
-from fkal.plots.style import canvas, legend_below
+from fkal.plots.style import canvas, legend_below, title_alone
 from fkal.report.exhibit import Exhibit
 from fkal.report.panels import Panel
 
@@ -40,11 +41,10 @@ def cost_exhibit(panel: Panel, styles: Mapping[str, Style], unit: str) -> Exhibi
     for method in panel.methods:
         mine = table[table["method"] == method]
         colour, marker, line = styles[method]
-        each.plot(
-            mine["cost"], mine["accuracy"], color=colour, marker=marker, linestyle=line, label=figure_text(method)
-        )
+        shown = figure_text(short_method_name(method))
+        each.plot(mine["cost"], mine["accuracy"], color=colour, marker=marker, linestyle=line, label=shown)
     is_log = _scale(each, table["cost"])
-    each.set_title(figure_text(panel.title))
+    title_alone(each, panel.title)
     each.set_xlabel(f"{COSTS[unit]} to choose")
     each.set_ylabel(f"{panel.group.measured} accuracy, %")
     legend_below(figure, axes)

@@ -1,14 +1,17 @@
 """What each iteration picked, for the eye: its first picks, each above its matched validation image."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 from PIL import Image, ImageDraw
 
+from fkal.config.method_spec import short_method_name
 from fkal.data.images import ImageSet
 from fkal.engine.rounds import Round
 from fkal.escaping import file_stem
 from fkal.report.exhibit import Exhibit
 from fkal.report.experiments import Finished
-from fkal.report.panels import Panel
+from fkal.report.panels import Panel, with_class_names
 from fkal.tracking.contact_sheet import INK, WHITE, caption_font, thumbnails
 
 PICKS, GAP, LEFT = 14, 2, 46
@@ -26,7 +29,7 @@ PICKED = {
 
 def picked_exhibit(panel: Panel, method: str, images: ImageSet | str) -> Exhibit:
     """Of the method's first seed; `images` may be the reason why they cannot be read."""
-    name, title = f"picked-{panel.name}-{file_name(method)}", f"{panel.title}: picked by {method}"
+    name, title = f"picked-{panel.name}-{file_name(method)}", f"{panel.title}: picked by {short_method_name(method)}"
     if isinstance(images, str) or not panel.experiments(method):
         why = images if isinstance(images, str) else "curves alone were read"
         return Exhibit(name, title, missing=f"{title}: {why}.")
@@ -38,7 +41,7 @@ def picked_exhibit(panel: Panel, method: str, images: ImageSet | str) -> Exhibit
         f"Seed {first.outcome.config.seed}: the first {PICKS} picks of each iteration{beside}. The CSV has all, "
         "with their labels.",
         picture=picked_sheet(first, images),
-        numbers=picks_frame(first),
+        numbers=picks_frame(first, images.classes),
         folded=True,
         wide=True,
     )
@@ -56,14 +59,16 @@ def picked_sheet(experiment: Finished, images: ImageSet) -> Image.Image:
     return sheet.quantize(COLOURS)
 
 
-def picks_frame(experiment: Finished) -> pd.DataFrame:
+def picks_frame(experiment: Finished, classes: Sequence[str]) -> pd.DataFrame:
     """A row a pick, in the order of picking: indices count within the dataset's training part."""
     parts = []
     for each in experiment.outcome.rounds:
         known = {column: getattr(each.selection, name) for name, column in PICKED.items()}
         picks = {column: values.tolist() for column, values in known.items() if values is not None}
         parts.append(pd.DataFrame({"b": each.b, **picks}))
-    return pd.concat(parts, ignore_index=True)
+    picks = pd.concat(parts, ignore_index=True)
+    picks = with_class_names(picks, classes, "pseudo_label", "pseudo_class") if "pseudo_label" in picks else picks
+    return with_class_names(picks, classes)
 
 
 def file_name(method: str) -> str:

@@ -5,11 +5,12 @@ from typing import Any
 
 import pandas as pd
 
+from fkal.config.method_spec import short_method_name
 from fkal.plots.figure_text import figure_text
 from fkal.plots.palette import Style
-from fkal.plots.style import INK, canvas, legend_below
+from fkal.plots.style import INK, canvas, legend_below, title_alone
 from fkal.report.exhibit import Exhibit
-from fkal.report.panels import Panel
+from fkal.report.panels import Panel, with_class_names
 
 ESTIMATED, TRUE = "prior/estimated_", "prior/true_"
 LEAST = 1e-5
@@ -18,6 +19,8 @@ LEAST = 1e-5
 
 def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
     """A mark for each class and iteration, mean over seeds; on the diagonal the estimate is right."""
+    from matplotlib.ticker import FuncFormatter
+
     name, title = f"prior-{panel.name}", f"{panel.title}: class frequencies of the pool"
     table = prior_frame(panel)
     if table.empty:
@@ -32,10 +35,13 @@ def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
         if len(mine):
             colour, marker, _ = styles[method]
             mark: Any = {"color": colour, "marker": marker, "linestyle": "", "alpha": 0.6}
-            each.plot(mine["true"], mine["estimated"], label=figure_text(method), **mark)
+            shown = figure_text(short_method_name(method))
+            each.plot(mine["true"], mine["estimated"], label=shown, **mark)
     each.set_xscale("log")
     each.set_yscale("log")
-    each.set_title(figure_text(panel.title))
+    for axis in (each.xaxis, each.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:g}"))
+    title_alone(each, panel.title)
     each.set_xlabel("share of the pool, %")
     each.set_ylabel("estimated share, %")
     legend_below(figure, axes)
@@ -43,22 +49,23 @@ def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
         name,
         title,
         "A mark is a class before one iteration's choice, mean over seeds. Below the diagonal a class is thought to be "
-        "rarer than it is.",
+        f"rarer than it is.{panel.class_note(table['label'].nunique())}",
         figure=figure,
         numbers=table,
     )
 
 
 def prior_frame(panel: Panel) -> pd.DataFrame:
-    """One row a method, number of labels and class: `estimated` and `true` share, means over seeds."""
+    """One row per method, number of labels and class: `estimated` and `true` share, means over seeds."""
     classes = sorted(int(column.removeprefix(TRUE)) for column in panel.frame if str(column).startswith(TRUE))
     parts = [
         panel.frame[["method", "labels_used"]].assign(
-            **{"class": k, "estimated": panel.frame[f"{ESTIMATED}{k}"], "true": panel.frame[f"{TRUE}{k}"]}
+            **{"label": k, "estimated": panel.frame[f"{ESTIMATED}{k}"], "true": panel.frame[f"{TRUE}{k}"]}
         )
         for k in classes
     ]
     if not parts:
-        return pd.DataFrame(columns=["method", "labels_used", "class", "estimated", "true"])
+        return pd.DataFrame(columns=["method", "labels_used", "label", "class", "estimated", "true"])
     known = pd.concat(parts).dropna()
-    return known.groupby(["method", "labels_used", "class"], as_index=False)[["estimated", "true"]].mean()
+    table = known.groupby(["method", "labels_used", "label"], as_index=False)[["estimated", "true"]].mean()
+    return with_class_names(table, panel.class_names(len(classes)))

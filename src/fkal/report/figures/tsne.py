@@ -20,7 +20,7 @@ from fkal.plots.figure_text import figure_text
 from fkal.plots.style import INK, broken, key_below, small_canvas
 from fkal.report.exhibit import Exhibit
 from fkal.report.experiments import Finished, Weights
-from fkal.report.panels import Panel
+from fkal.report.panels import Panel, with_class_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,6 +52,7 @@ def tsne_exhibit(panel: Panel, dataset: Dataset | str) -> Exhibit:
     places = layout([each.features for each in described.values()])
     labels = dataset.test.labels[some].cpu().numpy()
     table = pd.DataFrame({"test_index": some.numpy(), "x": places[:, 0], "y": places[:, 1], "label": labels})
+    table = with_class_names(table, dataset.classes)
     for method, each in described.items():
         table[method] = each.right
     return Exhibit(

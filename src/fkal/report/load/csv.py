@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from fkal.config.documents import file_bytes
+from fkal.config.method_spec import long_method_name
 from fkal.config.schema import CONTROL, LARGEST_SEED, LONGEST_METHOD, ConfigError
 from fkal.errors import did_you_mean, shortened
 from fkal.report.experiments import Material
@@ -138,6 +139,10 @@ def _text(cell: str) -> str:
     return cell
 
 
+def _method(cell: str) -> str:
+    return long_method_name(_text(cell))
+
+
 def _protocol(cell: str) -> str:
     if cell not in PROTOCOLS:
         raise ValueError(f"give {' or '.join(PROTOCOLS)}")
@@ -184,7 +189,7 @@ READ: Mapping[str, Read] = MappingProxyType(
         "dataset": _text,
         "bias": _text,
         "protocol": _protocol,
-        "method": _text,
+        "method": _method,
         "seed": _whole(0, LARGEST_SEED),
         "b": _whole(1, MOST_LABELS),
         "labels_used": _whole(1, MOST_LABELS),

@@ -72,7 +72,8 @@ def finished_in(out: Path, tracking: str | None) -> KeptExperiments:
             left_out.append(f"{folder}: {len(rounds)} of {_expected(about)} iterations are finished; left out")
             continue
         outcome = Outcome(about.config, folder.name, about.split_digest, rounds, run_id="", tracking_uri="")
-        finished.append(Finished(outcome, weights_in(folder), splits.get(about.split_digest), about.made_with))
+        split = splits.get(about.split_digest)
+        finished.append(Finished(outcome, weights_in(folder), split, about.made_with, about.classes))
     flaws = [*damaged.values(), *damaged_splits]
     if not finished:
         raise MissingRuns(f"{out}: no experiment is finished\n" + "\n".join([*left_out, *flaws]))

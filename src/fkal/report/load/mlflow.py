@@ -123,7 +123,7 @@ def _read(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
     if damaged:
         raise ConfigError(damaged[0])
     last = children[-1].info.run_id
-    return Finished(outcome, _weights(client, last), splits.get(about.split_digest), about.made_with)
+    return Finished(outcome, _weights(client, last), splits.get(about.split_digest), about.made_with, about.classes)
 
 
 def _round(client: "MlflowClient", child: "Run", folder: Path) -> Round:

@@ -60,7 +60,8 @@ def _finished(one: Published, root: Path, splits: Mapping[str, SplitFacts]) -> F
     """Raises ConfigError for files that are not what was published."""
     timings = read_timings(root / TIMINGS / f"{one.cell}.json").get(one.folder.name, {})
     outcome = Outcome(one.config, one.fingerprint, one.split_digest, _rounds(one, timings), run_id="", tracking_uri="")
-    return Finished(outcome, weights_in(one.folder), splits.get(one.split_digest), timings.get(MADE_WITH, {}))
+    made_with = timings.get(MADE_WITH, {})
+    return Finished(outcome, weights_in(one.folder), splits.get(one.split_digest), made_with, one.classes)
 
 
 def _rounds(one: Published, timings: Mapping[str, Any]) -> Any:

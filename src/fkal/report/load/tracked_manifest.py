@@ -1,10 +1,12 @@
-"""Configurations as the tracking store has them."""
+"""Configurations and names of classes as the tracking store has them."""
 
+import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from fkal.config.layers import from_assignments, merged
 from fkal.config.schema import Config, ConfigError
+from fkal.results.class_names import checked_names
 from fkal.results.manifest import About
 from fkal.tracking.query import FoundRun, all_runs
 from fkal.tracking.tags import RECORDED
@@ -32,7 +34,8 @@ def tracked_abouts(client: "MlflowClient", fingerprints: Collection[str]) -> tup
 def about_of(client: "MlflowClient", run: FoundRun) -> About:
     """Raises ConfigError if its params are no configuration of this version."""
     tracked = client.get_run(run.run_id)
-    return About(_config(tracked), tracked.data.tags.get("fkal.split_digest", ""), _made_with(tracked))
+    split_digest = tracked.data.tags.get("fkal.split_digest", "")
+    return About(_config(tracked), split_digest, _made_with(tracked), _classes(tracked))
 
 
 def _config(run: "Run") -> Config:
@@ -43,3 +46,13 @@ def _config(run: "Run") -> Config:
 def _made_with(run: "Run") -> dict[str, str]:
     tags = run.data.tags
     return {name: tags[tag] for tag, name in RECORDED.items() if tag in tags}
+
+
+def _classes(run: "Run") -> tuple[str, ...]:
+    """The names that the profile of its first dataset counts images by, in their order; none where it has no counts."""
+    for each in run.inputs.dataset_inputs if run.inputs else ():
+        try:
+            return checked_names(list(json.loads(each.dataset.profile or "{}")["class_counts"]))
+        except (KeyError, TypeError, ValueError):
+            continue
+    return ()

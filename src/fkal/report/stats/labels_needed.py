@@ -1,5 +1,6 @@
 """Labels needed to reach an accuracy, and how many fewer that is than a baseline needs."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,12 @@ CONFIDENCE = 0.95
 FEWEST = 3
 """Seeds below which an interval says nothing: with two, Student's t is 12.7 standard errors."""
 
+QUANTILES = (0.1, 0.5, 1.0)
+STEPS = (5.0, 1.0, 0.1)
+"""Of accuracies to reach, in points."""
+ROUNDING = 1e-9
+"""80 is 80 where sums make 79.99999999999999 of it."""
+
 KNOWS_LABELS = ("pfk_true", "all")
 """What is a limit and no method."""
 
@@ -27,6 +34,18 @@ class Interval(NamedTuple):
     mean: float
     low: float | None
     high: float | None
+
+
+def targets(panel: Panel) -> tuple[float, ...]:
+    """Up to three accuracies that tell methods apart: quantiles of what all seeds of a method reach, rounded down.
+
+    The steps are 5 points, or 1 or 0.1 where the quantiles are close together; none is 0.
+    """
+    reached_by_all = [panel.by_seed(method, panel.accuracy).max().min() for method in panel.methods]
+    ends = 100 * np.quantile(reached_by_all, QUANTILES, method="lower")
+    step = next((step for step in STEPS if step <= (ends[-1] - ends[0]) / len(ends)), STEPS[-1])
+    found = {round(math.floor(end / step + ROUNDING) * step, 1) for end in ends}
+    return tuple(each / 100 for each in sorted(found - {0.0})) or (0.5,)
 
 
 def reached(panel: Panel, method: str, accuracy: float) -> pd.DataFrame:

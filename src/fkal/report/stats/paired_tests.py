@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from fkal.config.method_spec import short_method_name
 from fkal.report.panels import Panel
 
 ALPHA = 0.05
@@ -126,4 +127,4 @@ def _verdict(first: str, second: str, seeds: int, difference: float, adjusted: f
         return "all seeds differ alike: no test applies"
     if adjusted >= ALPHA:
         return "no difference shown"
-    return f"{first if difference > 0 else second} is better"
+    return f"{short_method_name(first if difference > 0 else second)} is better"

@@ -1,0 +1,33 @@
+"""What a mistyped method may have meant."""
+
+import pytest
+
+from fkal.acquisition.settings import AcquisitionConfig
+from fkal.config.method_spec import long_method_name, method_layer, short_method_name, with_alias
+from fkal.config.schema import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("pfk_jont", "pfk_joint"), ("fisher_covrage", "fisher_coverage"), ("pfk_joint:coverag", "coverage")],
+)
+def test_a_mistyped_label_alias_or_mark_is_answered_with_the_near_one(typed, meant):
+    with pytest.raises(ConfigError, match=f"did you mean '{meant}'"):
+        method_layer(typed)
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "meant"), [("pseudo_label", "jont", "joint"), ("combine", "prodct", "product")]
+)
+def test_so_is_a_mistyped_setting(key, typed, meant):
+    with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
+        AcquisitionConfig(**{key: typed})
+
+
+def test_an_alias_and_what_it_stands_for_are_one_method():
+    long = "pfk_joint_shift_grid:coverage"
+    assert long_method_name("fisher_coverage:k16@conv2") == f"{long}:k16@conv2"
+    assert short_method_name(f"{long}:k16@conv2") == "fisher_coverage:k16@conv2"
+    assert with_alias(f"digits-ir20-{long}-s0", long) == "digits-ir20-fisher_coverage-s0"
+    assert long_method_name("random") == short_method_name("random") == "random"
+    assert method_layer("fisher_coverage").values == method_layer(long).values
