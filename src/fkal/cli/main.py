@@ -60,6 +60,9 @@ Tracking = Annotated[str | None, typer.Option(help="MLflow store. [default: $MLF
 Root = Annotated[Path, typer.Option(help="Folder of what the pipeline publishes.")]
 Out = Annotated[Path, typer.Option(help="Folder for splits, weights, finished iterations and curves.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Read the files of datasets again where nothing says that they changed.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -428,16 +431,18 @@ def plan_(
     params: Params = None,
     root: Root = Path("data"),
     out: Out = Path("runs"),
+    verify: Verify = False,
     debug: Debug = False,
 ) -> None:
     """Resolve the grid of params.yaml into a file for each stage of the pipeline, with just what that stage reads.
 
-    The first stage of `dvc repro`. It also takes back into --out what was published and is not there.
+    The first stage of `dvc repro`, which always runs it: it looks whether the images have changed. It also takes back
+    into --out what was published and is not there.
     """
     with answered(debug):
         from fkal.pipeline import plan as planning
 
-        planning.plan(params, root, out)
+        planning.plan(params, root, out, verify=verify)
 
 
 @app.command(epilog="Examples:\n\n    dvc pull && fkal sync\n\n    fkal sync --out runs")
