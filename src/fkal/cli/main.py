@@ -102,6 +102,7 @@ def run(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Fail at once where another process works on the same experiment.")
     ] = False,
+    verify: Verify = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -129,6 +130,8 @@ def run(
             data_root=data_root,
             assignments=assignments or [],
             tuned=None if untuned else TUNED,
+            out=out,
+            verify=verify,
         )
         configs = configuring.experiments(sources, method, seeds)
         from fkal.runner import run as running
@@ -179,6 +182,7 @@ def cost(
             data_root=data_root,
             assignments=assignments or [],
             tuned=None if untuned else TUNED,
+            out=out,
         )
         configs = configuring.experiments(sources, method, seeds)
         from fkal.cli import cost as costs
@@ -275,7 +279,7 @@ def tune(
 
         wanted = tuning.TRIALS if trials is None else trials
         tuning.tune(
-            tuning.sources(dataset, preset, params, data_root, assignments or []),
+            tuning.sources(dataset, preset, params, data_root, assignments or [], out=out),
             method,
             seeds,
             tuning.Wishes(wanted, objective, space, holdout, sampler, pruner, storage, tuned_dir, apply, force),
@@ -318,6 +322,7 @@ def split(
             ratio=ratio,
             data_root=data_root,
             assignments=assignments or [],
+            out=out,
         )
         configs = configuring.experiments(sources, None, seeds)
         from fkal.runner import prepare as preparing
@@ -357,6 +362,7 @@ def pretrain(
             ratio=ratio,
             data_root=data_root,
             assignments=assignments or [],
+            out=out,
         )
         configs = configuring.experiments(sources, None, seeds)
         from fkal.runner import prepare as preparing
@@ -401,6 +407,7 @@ def descriptors(
             ratio=ratio,
             data_root=data_root,
             assignments=assignments or [],
+            out=out,
         )
         configs = configuring.experiments(sources, method, seeds)
         from fkal.runner import prepare as preparing

@@ -25,7 +25,7 @@ from fkal.config.documents import json_of_file
 from fkal.config.layers import Layer, merged
 from fkal.config.machine import as_planned, heard
 from fkal.config.schema import Config, ConfigError
-from fkal.experiment.names import bias_name
+from fkal.experiment.names import bias_name, dataset_name
 from fkal.folders import below, own_folder, remove_folder
 from fkal.identifiers import GRID_NAME, ROUND, SEED_FOLDER, SHARD_FILE, SPLIT_FILE, WEIGHTS_FILE, digest, fingerprint
 from fkal.results.checkpoint import StateDirectory
@@ -56,13 +56,17 @@ SUFFIXES = {METRICS: ".json", CURVES: ".csv", TIMINGS: ".json"}
 
 
 class Published(NamedTuple):
-    """One experiment as it was published: the cell and folder, its configuration, its fingerprint."""
+    """One experiment as it was published: the cell and folder, its configuration, its fingerprint, digests of its data.
+
+    The digest of the images is empty where an earlier version did not publish it.
+    """
 
     cell: str
     folder: Path
     config: Config
     fingerprint: str
     split_digest: str
+    data_digest: str = ""
 
 
 def publish_files(files: Sequence[Path], kind: str, *, cell: str, root: Path, out: Path) -> None:
@@ -124,6 +128,7 @@ def read_published(folder: Path) -> Published:
             config=config,
             fingerprint=fingerprint(about["fingerprint"], "fingerprint"),
             split_digest=digest(about["split_digest"], "split_digest"),
+            data_digest=digest(about["data_digest"], "data_digest") if "data_digest" in about else "",
         )
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise ConfigError(
@@ -158,7 +163,7 @@ def curves_of(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     frames = []
     for outcome in outcomes:
         about = {
-            "dataset": outcome.config.data.name,
+            "dataset": dataset_name(outcome.config.data),
             "bias": bias_name(outcome.config.bias),
             "protocol": outcome.config.protocol,
             "method": outcome.method,
@@ -186,6 +191,7 @@ def _publish_one(outcome: Outcome, folder: Path, out: Path, data: Mapping[str, A
         "name": outcome.name,
         "fingerprint": outcome.fingerprint,
         "split_digest": outcome.split_digest,
+        **({"data_digest": outcome.data_digest} if outcome.data_digest else {}),
         "config": as_planned(outcome.config.tree, data),
     }
     write_whole(folder / ABOUT, (json.dumps(about, indent=1) + "\n").encode())

@@ -12,6 +12,7 @@ from fkal.config.machine import heard
 from fkal.config.schema import Config, ConfigError
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
 from fkal.experiment.experiment import prepare
+from fkal.experiment.names import dataset_name
 from fkal.identifiers import UnsafeName
 from fkal.pipeline.publish import published_folders, read_published
 from fkal.pipeline.restore import adopt_experiment
@@ -110,7 +111,7 @@ def _track(about: About, fingerprint: str, wanted: Wanted, *, whole: bool) -> tu
     if ready.split.digest != about.split_digest:
         raise ConfigError(
             f"its split has the digest {about.split_digest}, and {ready.split.digest} when it is drawn from the images "
-            f"of {config.data.name} here; name the folder of the images that it was drawn from by --data-root"
+            f"of {dataset_name(config.data)} here; name the folder of the images that it was drawn from by --data-root"
         )
     with StateDirectory(wanted.out, fingerprint) as state:
         rounds = state.rounds(say)

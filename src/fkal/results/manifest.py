@@ -25,11 +25,15 @@ ALGORITHM = "algorithm"
 
 
 class About(NamedTuple):
-    """Whose iterations lie in a state directory; `made_with` names versions, hardware and the git commit."""
+    """Whose iterations lie in a state directory; `made_with` names versions, hardware and the git commit.
+
+    The digest of the images is empty where an earlier version did not write it.
+    """
 
     config: Config
     split_digest: str
     made_with: Mapping[str, str]
+    data_digest: str = ""
 
 
 def about_bytes(experiment: Experiment) -> bytes:
@@ -39,6 +43,7 @@ def about_bytes(experiment: Experiment) -> bytes:
         "name": experiment.name,
         "fingerprint": experiment.fingerprint,
         "split_digest": experiment.split.digest,
+        "data_digest": experiment.split.data_digest,
         "config": experiment.config.tree,
         "made_with": {ALGORITHM: algorithm(experiment.config), **made_with(experiment.device)},
     }
@@ -68,7 +73,8 @@ def read_about(folder: Path) -> About | None:
             raise ValueError(f"format {told['format']!r}, not {FORMAT}")
         config = merged([Layer(str(path), told["config"])])
         split_digest = digest(told["split_digest"], "split_digest")
-        return About(config, split_digest, {str(k): str(v) for k, v in told["made_with"].items()})
+        data_digest = digest(told["data_digest"], "data_digest") if "data_digest" in told else ""
+        return About(config, split_digest, {str(k): str(v) for k, v in told["made_with"].items()}, data_digest)
     except FileNotFoundError:
         return None
     except (AttributeError, KeyError, TypeError, ValueError) as error:

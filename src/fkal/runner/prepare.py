@@ -14,7 +14,7 @@ from fkal.config.schema import Config, ConfigError
 from fkal.engine.progress import Progress
 from fkal.experiment.device import deterministic
 from fkal.experiment.experiment import prepare, prepare_split
-from fkal.experiment.names import bias_name
+from fkal.experiment.names import bias_name, dataset_name
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def split(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Path]:
     for config in configs:
         drawn, path = prepare_split(config, out, say)
         by_path[str(path)] = {
-            "dataset": config.data.name,
+            "dataset": dataset_name(config.data),
             "bias": bias_name(config.bias),
             "seed": config.seed,
             "digest": drawn.digest,
@@ -71,10 +71,10 @@ def pretrain(configs: Sequence[Config], *, out: Path, as_json: bool) -> list[Pat
             raise ConfigError("pretrain.task = 'none': there is nothing to pretrain; set pretrain.task=rotation")
         experiment = prepare(config, out, say)
         deterministic(config.threads)
-        _, epochs = _shown(f"{config.data.name} seed {config.seed}", experiment.theta_0())
+        _, epochs = _shown(f"{dataset_name(config.data)} seed {config.seed}", experiment.theta_0())
         answers.append(
             {
-                "dataset": config.data.name,
+                "dataset": dataset_name(config.data),
                 "seed": config.seed,
                 "task": config.pretrain.task,
                 "paths": [str(path) for path in experiment.weights_paths],

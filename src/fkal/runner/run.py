@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from statistics import mean
@@ -17,13 +17,13 @@ from fkal.cli.terminal import WIDTH, console, echo, echo_json, say
 from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.experiment.device import device_named
 from fkal.experiment.experiment import prepare
-from fkal.experiment.names import bias_name, experiment_name
+from fkal.experiment.names import bias_name, dataset_name, experiment_name
 from fkal.folders import below
 from fkal.redaction import redacted
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.csv_files import csv_bytes
 from fkal.results.curves import curve_frame
-from fkal.results.outcome import Group, Outcome, by_cell, group_of
+from fkal.results.outcome import Group, Outcome, by_cell, distinctions
 from fkal.runner.executors import side_by_side, spread
 from fkal.runner.prepare import refuse_unusable
 from fkal.runner.single import run_one
@@ -152,7 +152,10 @@ def _say_if_crowded(configs: Sequence[Config], jobs: int) -> None:
 def _show(outcomes: Sequence[Outcome], out: Path, *, as_json: bool, draws: bool) -> None:
     groups = by_cell(outcomes)
     drawn = groups if draws else {}
-    figures = [str(draw(group, members, out, all_labels(group, outcomes))) for group, members in drawn.items()]
+    differs = distinctions(list(groups))
+    figures = [
+        str(draw(group, members, out, all_labels(group, groups), differs[group])) for group, members in drawn.items()
+    ]
     command = ui_command(outcomes[0].tracking_uri)
     if as_json:
         answer = {"experiments": [_as_json(o) for o in outcomes], "figures": figures, "ui": command}
@@ -160,21 +163,24 @@ def _show(outcomes: Sequence[Outcome], out: Path, *, as_json: bool, draws: bool)
         return
     screen = console(piped=WIDTH)
     for group, members in groups.items():
-        screen.print(accuracy_table(group, members))
+        screen.print(accuracy_table(group, members, differs[group]))
     for figure in figures:
         echo(f"curve: {figure} (numbers beside it as .csv)")
     echo(f"compare the methods in MLflow: {command}{ui_hint(outcomes[0].tracking_uri)}")
 
 
-def all_labels(group: Group, outcomes: Sequence[Outcome]) -> float | None:
+def all_labels(group: Group, groups: Mapping[Group, Sequence[Outcome]]) -> float | None:
     """Mean accuracy of the same data's experiments that labeled the whole pool, to hold the group against."""
-    others = [o for o in outcomes if o.config.acquisition.name == "all" and group_of(o)[:3] == group[:3]]
+    same = [
+        members for other, members in groups.items() if other != group and other._replace(budget=group.budget) == group
+    ]
     accuracy = f"{group.measured}/accuracy"
-    found = [outcome.rounds[-1].metrics[accuracy] for outcome in others if group_of(outcome) != group]
+    others = [outcome for members in same for outcome in members if outcome.config.acquisition.name == "all"]
+    found = [outcome.rounds[-1].metrics[accuracy] for outcome in others]
     return mean(found) if found else None
 
 
-def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | None) -> Path:
+def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | None, distinction: str = "") -> Path:
     """The curves of this call's experiments as a figure, and beside it their numbers as CSV.
 
     The end of the name stands for the set of experiments, so that another call keeps its own.
@@ -193,11 +199,18 @@ def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | 
         curves.setdefault(outcome.method, []).append(frame)
     numbers = pd.concat([f.assign(method=method) for method, frames in curves.items() for f in frames])
     numbers.insert(0, "method", numbers.pop("method"))
-    about = {"dataset": group.dataset, "bias": group.bias, "protocol": group.protocol}
+    about = {
+        "dataset": group.dataset,
+        "data": group.data,
+        "bias": group.bias,
+        "protocol": group.protocol,
+        "holdout": group.holdout,
+        "validation_per_class": group.validation_per_class,
+    }
     for place, (name, value) in enumerate(about.items()):
         numbers.insert(place, name, value)
     write_whole(path.with_suffix(".csv"), csv_bytes(numbers))
-    title = f"{group.dataset}, {group.bias}"
+    title = f"{group.dataset}, {group.bias}{distinction}"
     drawn = io.BytesIO()
     title = f"{title}\n{PAPER_TITLE}" if group.protocol == "paper" else title
     metric, label = f"{group.measured}/accuracy", f"{group.measured} accuracy, %"
@@ -209,13 +222,14 @@ def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | 
 def _as_json(outcome: Outcome) -> dict[str, object]:
     return {
         "name": outcome.name,
-        "dataset": outcome.config.data.name,
+        "dataset": dataset_name(outcome.config.data),
         "bias": bias_name(outcome.config.bias),
         "method": outcome.method,
         "seed": outcome.config.seed,
         "protocol": outcome.config.protocol,
         "fingerprint": outcome.fingerprint,
         "split_digest": outcome.split_digest,
+        "data_digest": outcome.data_digest,
         "run_id": outcome.run_id,
         "tracking_uri": redacted(outcome.tracking_uri),
         "rounds": [

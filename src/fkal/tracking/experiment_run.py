@@ -43,6 +43,7 @@ from fkal.tracking.tags import (
     child_key,
     child_tags,
     compared_params,
+    method_key,
     parent_tags,
 )
 
@@ -91,7 +92,7 @@ class TrackedRun:
         self._state = state
         self._client = client
         self._say = say
-        self._experiment_id = experiment_id(client, experiment.dataset.name)
+        self._experiment_id = experiment_id(client, experiment.tags["dataset"])
         self._rounds: list[Round] = []
         self._energy: list[float | None] = []
         self._logged_some = False
@@ -213,6 +214,7 @@ class TrackedRun:
 
     def _take_up(self, run: Run) -> None:
         self._is_finished = run.info.status == "FINISHED"
+        self._experiment_id = run.info.experiment_id  # earlier versions put all own trees into one
         self._parent = Ledger(self._client, run)
         self._children = self._found_children() if run.data.params else {}
         if not run.data.params:  # they are logged last: without them, the rest may lack as well
@@ -223,7 +225,7 @@ class TrackedRun:
         if not self._is_finished:
             tags = {**parent_tags(self._experiment, self._made_with), NOTE: self._note()}
             self._parent.write(params=compared_params(self._experiment), tags=tags)
-        if METHOD_KEY not in run.data.tags:  # a run of an earlier version
+        if run.data.tags.get(METHOD_KEY) != method_key(self._experiment, self._made_with):  # of an earlier version
             self._client.update_run(self.run_id, name=self._experiment.title)
             self._parent.write(tags={**parent_tags(self._experiment, self._made_with), NOTE: self._note()})
         self._state.remember(self.run_id)

@@ -22,11 +22,32 @@ from fkal.tracking.descriptions import CURVE, method_note
 from fkal.tracking.metrics import PARENT_METRICS, Point, stored_name
 from fkal.tracking.run_writer import Ledger, new_run
 from fkal.tracking.store import only_writer
-from fkal.tracking.tags import COMMAND, KEY, KIND, METHOD_KEY, METHOD_TITLE, NAME, NOTE, PARENT, SEED, SUPERSEDED
+from fkal.tracking.tags import (
+    COMMAND,
+    DATA_DIGEST,
+    KEY,
+    KIND,
+    METHOD_KEY,
+    METHOD_TITLE,
+    NAME,
+    NOTE,
+    PARENT,
+    SEED,
+    SUPERSEDED,
+)
 
 MEMBERS = "fkal.members"
 """Digest of the runs that a method's run is the mean of."""
-SHARED_TAGS = ("fkal.dataset", "fkal.bias", "fkal.method", "fkal.model", "fkal.protocol", "fkal.algorithm", "fkal.cell")
+SHARED_TAGS = (
+    "fkal.dataset",
+    "fkal.bias",
+    "fkal.method",
+    "fkal.model",
+    "fkal.protocol",
+    "fkal.algorithm",
+    "fkal.cell",
+    DATA_DIGEST,
+)
 CURVES = tuple(dict.fromkeys(stored_name(name) for name in PARENT_METRICS))
 OF_A_SEED = ("seed", "device", "data.root", "data.workers")
 """Params that a method has not: they are one seed's or one machine's."""

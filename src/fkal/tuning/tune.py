@@ -22,6 +22,7 @@ from fkal.errors import did_you_mean, shortened
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.redaction import redacted
 from fkal.runner import expand as configuring
+from fkal.runner.expand import image_source
 from fkal.runner.prepare import refuse_unusable
 from fkal.tracking.store import tracking_uri
 from fkal.tracking.ui import ui_command, ui_hint
@@ -68,12 +69,22 @@ def sources(
     params: Path | None,
     data_root: Path | None,
     assignments: Sequence[str],
+    *,
+    out: Path,
+    verify: bool = False,
 ) -> configuring.Sources:
     """The settings around which a study searches: what an earlier one found is no part of them."""
     if dataset and preset:
         raise ConfigError(f"--dataset {dataset}: --preset names the settings, too; give one of them")
     return configuring.Sources(
-        preset=preset, params=params, dataset=dataset, data_root=data_root, assignments=assignments, tuned=None
+        preset=preset,
+        params=params,
+        dataset=dataset,
+        data_root=data_root,
+        assignments=assignments,
+        tuned=None,
+        out=out,
+        verify=verify,
     )
 
 
@@ -96,6 +107,7 @@ def tune(
         refuse_hand_made(path)
     refuse_unusable(out)
     experiments = [prepare(config, out, say) for config in plan.default_configs]
+    plan = replace(plan, source=image_source(plan.base.data, given.digests()))
     _refuse_unmet(plan, wishes, experiments[0])
     if dry_run:
         _show_plan(plan, wishes, as_json)

@@ -32,7 +32,8 @@ def tracked_abouts(client: "MlflowClient", fingerprints: Collection[str]) -> tup
 def about_of(client: "MlflowClient", run: FoundRun) -> About:
     """Raises ConfigError if its params are no configuration of this version."""
     tracked = client.get_run(run.run_id)
-    return About(_config(tracked), tracked.data.tags.get("fkal.split_digest", ""), _made_with(tracked))
+    digest = tracked.data.tags.get("fkal.split_digest", "")
+    return About(_config(tracked), digest, _made_with(tracked), run.data_digest)
 
 
 def _config(run: "Run") -> Config:
