@@ -190,13 +190,19 @@ class TrackedRun:
         remembered = self._state.run_ids().get("parent")
         run = self._remembered(remembered) if remembered else None
         if run is None:
-            found = self._client.search_runs(
-                [self._experiment_id], f"tags.`{KEY}` = '{self._experiment.fingerprint}'", max_results=1
-            )
+            query = f"tags.`{KEY}` = '{self._experiment.fingerprint}'"
+            found = self._client.search_runs(self._places(), query, max_results=1)
             run = found[0] if found else None
         if run is None and remembered:
             self._say(f"MLflow run {remembered} is not in {self._client.tracking_uri} any more: a new run is made")
         return run
+
+    def _places(self) -> list[str]:
+        """Experiments that may hold the run: earlier versions put all own trees into one, `fkal/folder`."""
+        shared = None
+        if self._experiment.tags["dataset"] != self._experiment.dataset.name:
+            shared = self._client.get_experiment_by_name(f"fkal/{self._experiment.dataset.name}")
+        return [self._experiment_id, *([] if shared is None else [shared.experiment_id])]
 
     def _remembered(self, run_id: str) -> Run | None:
         try:

@@ -89,13 +89,23 @@ def _remake(client: MlflowClient, experiment_id: str, key: str) -> str | None:
     if members and not current:
         current = [_made(client, experiment_id, key, members, digest)]
     newest = max(current, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+    left: set[str] = set()
     for run in runs:
-        if newest is not None and run.data.tags.get(PARENT) != newest.info.run_id:
+        if newest is not None and (parent := run.data.tags.get(PARENT)) != newest.info.run_id:
             client.set_tag(run.info.run_id, PARENT, newest.info.run_id)
+            left |= {parent} if parent is not None else set()
+    for run_id in left.difference(run.info.run_id for run in before):
+        _delete_if_empty(client, experiment_id, run_id)
     for run in before:
         if newest is None or run.info.run_id != newest.info.run_id:
             client.delete_run(run.info.run_id)
     return None if newest is None else str(newest.info.run_id)
+
+
+def _delete_if_empty(client: MlflowClient, experiment_id: str, run_id: str) -> None:
+    """A method's run under the key of an earlier version, whose seeds all went to that of this version."""
+    if not list(_runs(client, experiment_id, f"tags.`{PARENT}` = '{run_id}'")):
+        client.delete_run(run_id)
 
 
 def _members(runs: Sequence[Run]) -> list[Run]:
