@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,12 @@ def test_an_earlier_plan_that_is_none_is_not_believed(project, content):
 def test_a_stage_reads_a_plan_with_a_source(project):
     plan()
     assert planning.planned(SPLIT, "split").cell == "mine-2"
+
+
+def test_a_plan_imports_no_torch(project):
+    program = (
+        "import sys; from pathlib import Path; from fkal.pipeline.plan import plan;"
+        "plan(None, Path('data'), Path('runs')); print({'torch', 'pandas', 'mlflow'} & set(sys.modules))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines()[-1] == "set()" and source() != "absent"

@@ -9,6 +9,7 @@ whole is then linked to where DVC looks:
     <root>/metrics/mnist-100-pfk_joint.json, curves/mnist-100-pfk_joint.csv, timings/mnist-100-pfk_joint.json
 
 Seconds and memory, which differ each time, stand in the timings alone, and so does what they were made with.
+torch and pandas are imported where something is published: `fkal plan` always runs, and publishes nothing.
 """
 
 import json
@@ -16,9 +17,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fkal.atomic_files import link_whole, write_whole
 from fkal.config.documents import json_of_file
@@ -29,11 +28,12 @@ from fkal.experiment.names import bias_name, dataset_name
 from fkal.folders import below, own_folder, remove_folder
 from fkal.identifiers import GRID_NAME, ROUND, SEED_FOLDER, SHARD_FILE, SPLIT_FILE, WEIGHTS_FILE, digest, fingerprint
 from fkal.results.checkpoint import StateDirectory
-from fkal.results.csv_files import csv_text
-from fkal.results.curves import area_under_budget_curve, curve_frame
-from fkal.results.manifest import read_about
-from fkal.results.outcome import Outcome
 from fkal.results.round_facts import CHECKS, split_timings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fkal.results.outcome import Outcome
 
 SPLITS, PRETRAINED, DESCRIPTORS, EXPERIMENTS = "splits", "pretrained", "descriptors", "experiments"
 METRICS, CURVES, TIMINGS = "metrics", "curves", "timings"
@@ -95,11 +95,13 @@ def cell_file(root: Path, kind: str, cell: str) -> Path:
     return below(root, f"{kind}/{cell}{SUFFIXES[kind]}")
 
 
-def publish_cell(outcomes: Sequence[Outcome], cell: str, root: Path, out: Path, *, data: Mapping[str, Any]) -> None:
+def publish_cell(outcomes: "Sequence[Outcome]", cell: str, root: Path, out: Path, *, data: Mapping[str, Any]) -> None:
     """A cell's finished experiments, a folder a seed, with their metrics, curves and timings.
 
     `data` is that section of the plan, so that nothing but timings tells of the machine.
     """
+    from fkal.results.csv_files import csv_text
+
     remove_published(root, EXPERIMENTS, cell)
     folder = below(root, f"{EXPERIMENTS}/{cell}")
     timings = {f"s{o.config.seed}": _publish_one(o, folder / f"s{o.config.seed}", out, data) for o in outcomes}
@@ -158,8 +160,12 @@ def _is_timed(seed: Any) -> bool:
     )
 
 
-def curves_of(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+def curves_of(outcomes: "Sequence[Outcome]") -> "pd.DataFrame":
     """One row a seed and iteration."""
+    import pandas as pd
+
+    from fkal.results.curves import curve_frame
+
     frames = []
     for outcome in outcomes:
         about = {
@@ -176,8 +182,10 @@ def curves_of(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _publish_one(outcome: Outcome, folder: Path, out: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+def _publish_one(outcome: "Outcome", folder: Path, out: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     """The timings of its iterations, and what made them; everything else goes into the folder."""
+    from fkal.results.manifest import read_about
+
     state = StateDirectory(out, outcome.fingerprint).path
     folder.mkdir(parents=True)
     timings: dict[str, Any] = {}
@@ -199,8 +207,10 @@ def _publish_one(outcome: Outcome, folder: Path, out: Path, data: Mapping[str, A
     return timings if made is None else {**timings, MADE_WITH: dict(made.made_with)}
 
 
-def _metrics(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _metrics(outcomes: "Sequence[Outcome]") -> dict[str, Any]:
     """Mean and spread over seeds, for `dvc metrics`."""
+    from fkal.results.curves import area_under_budget_curve
+
     figures: dict[str, list[float]] = {"aubc": [], "final_accuracy": [], "final_minority_accuracy": []}
     for outcome in outcomes:
         measured = outcome.rounds[-1].measured
