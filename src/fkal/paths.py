@@ -4,3 +4,5 @@ from pathlib import Path
 
 TUNED = Path("params/tuned")
 """Where a study leaves its result, and experiments look for tuned values."""
+DIGESTS = "digests"
+"""Below --out: what digests the files of datasets had, so that unchanged ones are not read again."""

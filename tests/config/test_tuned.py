@@ -107,3 +107,42 @@ def test_a_file_that_no_study_wrote_is_refused_with_its_name(path, before, after
 def test_a_tuned_file_has_the_name_of_a_dataset(tmp_path, dataset):
     with pytest.raises(ValueError, match="name of a dataset"):
         tuned_path(tmp_path / "tuned", dataset)
+
+
+SOURCE = "0123456789abcdef" * 2
+
+
+@pytest.fixture
+def sourced(tmp_path) -> Path:
+    """A file whose study had these images."""
+    path = tuned_path(tmp_path, "digits")
+    write_tuned(path, VALUES, {**STUDY, "source": SOURCE})
+    return path
+
+
+@pytest.mark.parametrize("here", [SOURCE, ""])
+def test_values_are_applied_to_the_images_of_their_study_and_to_images_that_are_not_here_yet(sourced, here):
+    assert tuned_layer(BASE, "digits", sourced.parent, print, lambda: here).values["train"] == {"batch_size": 12}
+
+
+def test_values_are_not_applied_to_other_images_and_this_is_said_with_the_way_out(sourced, said):
+    assert tuned_layer(BASE, "digits", sourced.parent, said.append, lambda: "f" * 32).values == {}
+    assert len(said) == 1 and "other images" in said[0] and "fkal tune --dataset digits" in said[0]
+
+
+def test_without_its_source_a_file_is_applied_to_any_images(sourced, said):
+    sourced.write_text(sourced.read_text().replace(f"  source: {SOURCE}\n", ""))
+    assert tuned_layer(BASE, "digits", sourced.parent, said.append, lambda: "f" * 32).values
+    assert len(said) == 1 and "edited since its study" in said[0]
+
+
+def test_a_file_of_an_earlier_version_has_no_source_and_is_not_taken_for_edited(path, said):
+    assert read_tuned(path).study.source is None and not read_tuned(path).is_edited
+    assert tuned_layer(BASE, "digits", path.parent, said.append, lambda: "f" * 32).values and not said
+
+
+def test_the_images_are_not_looked_at_where_no_study_names_any(path):
+    def refused() -> str:
+        raise AssertionError("the images were read")
+
+    tuned_layer(BASE, "digits", path.parent, print, refused)

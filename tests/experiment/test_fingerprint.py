@@ -1,19 +1,28 @@
 """Every setting and every input against every key: what depends on it changes, what does not depend on it stays."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fkal.config.layers import Layer, from_assignments, from_file, merged, preset
-from fkal.config.schema import Config
+from fkal.config.schema import Config, digest_of
+from fkal.config.tuned import tuned_path
 from fkal.data.datasets import Dataset
 from fkal.data.images import TensorImages
 from fkal.data.splits import draw_split
 from fkal.engine.describing import DescriptorKey
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.experiment.fingerprint import fingerprint, pretraining_key, split_file_name
+from fkal.experiment.names import dataset_name, revision, settings_read
 from fkal.experiment.versions import LABEL_REVISIONS
+from fkal.results.outcome import Outcome, groups_of
+from fkal.tracking.tags import method_key
+from fkal.tuning.objectives import objectives
+from fkal.tuning.search_space import search_space
+from fkal.tuning.study_spec import Plan
 
 SPLIT, WEIGHTS, ROWS, LABELS, RUN = (
     "split",
@@ -32,6 +41,7 @@ CHANGES = {
     "data.folder": ("pictures", set()),
     "data.image_size": (10, ALL),
     "data.validation_per_class": (29, ALL),
+    "data.rare": (["5", "6"], {SPLIT, WEIGHTS, RUN}),
     "data.mean": ([0.1], COMPUTED),
     "data.std": ([0.9], COMPUTED),
     "data.workers": (0, set()),
@@ -240,3 +250,65 @@ def test_another_revision_of_a_label_changes_what_is_made_under_it(pseudo_label,
 def test_a_member_of_an_ensemble_has_weights_of_its_own(base):
     names = {pretraining_key(base.config, base.split, base.device, member) for member in range(3)}
     assert len(names) == 3
+
+
+CELL, GROUP, PLACE, METHOD, STUDY, TUNED = (
+    "published cell",
+    "report's group",
+    "MLflow experiment",
+    "MLflow method run",
+    "study",
+    "tuned file",
+)
+"""What holds several experiments, or is found by a name."""
+
+NAMED = {"data.name", "data.folder"}
+OF_A_RUN = {setting for setting, (_, changed_keys) in CHANGES.items() if RUN in changed_keys}
+SHARED: dict[str, set[str]] = {
+    CELL: OF_A_RUN - {"device"} | {"data.root", "data.folder", "data.workers"},  # the plan of auto names no device
+    GROUP: NAMED
+    | {"data.image_size", "data.validation_per_class", "acquisition.budget", "protocol", "holdout"}
+    | {setting for setting in CHANGES if setting.startswith("bias.")},
+    PLACE: NAMED,
+    METHOD: OF_A_RUN - {"seed", "device"} | {"data.folder"},
+    STUDY: set(CHANGES) - {"data.root", "data.workers", "seed"},
+    TUNED: NAMED,
+}
+"""By what is shared, the settings whose change makes another."""
+
+
+def shared(experiment: Experiment, source: str = "") -> dict[str, str]:
+    """What the experiment is put together with others by."""
+    config, split = experiment.config, experiment.split
+    plan = Plan(config, config, search_space(configured(), [], None), objectives("aubc"), (0,), Path("runs"), source)
+    first = SimpleNamespace(labels_used=experiment.budget, measured="holdout" if config.holdout else "test")
+    outcome = Outcome(config, "", split.digest, (first,), "", "", data_digest=split.data_digest)
+    return {
+        CELL: digest_of([settings_read(config), revision(config), config.seed, split.digest]),
+        GROUP: str(groups_of([outcome])),
+        PLACE: experiment.tags["dataset"],
+        METHOD: method_key(experiment),
+        STUDY: plan.name,
+        TUNED: str(tuned_path(Path("tuned"), dataset_name(config.data))),
+    }
+
+
+@pytest.mark.parametrize("setting", list(CHANGES))
+def test_a_setting_changes_what_the_experiment_shares_with_others(setting, base, tmp_path):
+    beside = WITH.get(setting, {})
+    if setting == "data.folder":
+        base, beside = after(base, {"data.name": "folder", "data.folder": "photographs"}, tmp_path), {}
+    again = after(base, {**beside, setting: CHANGES[setting][0]}, tmp_path)
+    expected = {name for name, settings in SHARED.items() if setting in settings}
+    assert differing(shared(base), shared(again)) == expected
+
+
+def test_other_images_change_all_that_puts_experiments_together(base):
+    again = on(base, with_another_pixel(base.dataset))
+    assert differing(shared(base, "a" * 32), shared(again, "b" * 32)) == {CELL, GROUP, METHOD, STUDY}
+
+
+def test_another_version_of_the_algorithm_is_another_method_run(base, monkeypatch):
+    before = method_key(base)
+    monkeypatch.setattr("fkal.experiment.names.ALGO_VERSION", 99)
+    assert method_key(base) != before

@@ -84,8 +84,8 @@ def project(tmp_path_factory) -> Path:
     return folder
 
 
-def test_a_second_repro_runs_nothing(project):
-    assert ran(call("dvc", "repro", cwd=project)) == []
+def test_a_second_repro_runs_the_plan_alone(project):
+    assert ran(call("dvc", "repro", cwd=project)) == ["plan"]
 
 
 def test_a_new_version_of_the_program_makes_a_new_plan(project):
@@ -93,7 +93,7 @@ def test_a_new_version_of_the_program_makes_a_new_plan(project):
     (project / VERSIONS).write_bytes(before + b"\n# another\n")
     assert ran(call("dvc", "repro", cwd=project)) == ["plan"]  # which came out the same, so nothing follows
     (project / VERSIONS).write_bytes(before)
-    assert ran(call("dvc", "repro", cwd=project)) == []  # taken from the cache
+    assert ran(call("dvc", "repro", cwd=project)) == ["plan"]
 
 
 def test_metrics_and_plots_tell_of_each_cell(project):
@@ -125,7 +125,7 @@ def test_outputs_come_back_from_the_cache(project):
     shutil.rmtree(project / "data/descriptors")
     call("dvc", "checkout", cwd=project)
     assert (project / "data/experiments/digits-20-random/s0/round-02.json").read_bytes() == before
-    assert ran(call("dvc", "repro", cwd=project)) == []
+    assert ran(call("dvc", "repro", cwd=project)) == ["plan"]
 
 
 def test_another_machine_pulls_and_computes_nothing_anew(project, tmp_path):
@@ -136,7 +136,7 @@ def test_another_machine_pulls_and_computes_nothing_anew(project, tmp_path):
     call("git", "clone", "-q", str(project), str(other), cwd=tmp_path)
     call("dvc", "remote", "add", "--local", "-d", "there", str(tmp_path / "remote"), cwd=other)
     call("dvc", "pull", cwd=other)
-    assert ran(call("dvc", "repro", cwd=other)) == []
+    assert ran(call("dvc", "repro", cwd=other)) == ["plan"]
     told = call("fkal", "sync", cwd=other)
     assert "2 of 2 experiments" in told
     assert "digits-ir20-pfk_joint-s0" in call("fkal", "runs", cwd=other)

@@ -13,6 +13,7 @@ from mlflow.entities import ViewType
 from fkal.results.checkpoint import StateDirectory
 from fkal.tracking.experiment_run import TrackedRun
 from fkal.tracking.method_run import remake_method_run
+from fkal.tracking.tags import method_key
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1
@@ -33,7 +34,7 @@ def seed_run(experiment, tiny_round, store, tmp_path):
             experiment,
             name=f"tiny-ir2-pfk_joint-s{seed}",
             title=f"pfk_joint s{seed} tiny ir2",
-            fingerprint=f"{digest}{seed}",
+            fingerprint=f"{digest:0<31}{seed}",
             method_digest=digest,
             seed=seed,
             params={**experiment.params, "seed": seed},
@@ -142,3 +143,36 @@ def test_a_run_of_an_earlier_version_has_no_method_until_it_is_tracked_again(cli
     assert seed_run(0, 0.5) == run_id
     assert client.get_run(run_id).info.run_name == "pfk_joint s0 tiny ir2"
     assert remake_method_run(client, run_id) is not None
+
+
+def on_images(experiment, digest: str):
+    """The experiment on other images."""
+    return replace(experiment, split=replace(experiment.split, data_digest=digest))
+
+
+def test_seeds_on_other_images_have_a_method_run_of_their_own(experiment):
+    one, other = on_images(experiment, "1" * 32), on_images(experiment, "2" * 32)
+    assert method_key(one) != method_key(other)
+    assert method_key(one) == method_key(replace(one, seed=1, name="tiny-ir2-pfk_joint-s1"))
+
+
+def test_a_run_says_which_images_it_had(client, seed_run, experiment):
+    run_id = seed_run(0, 0.8)
+    remake_method_run(client, run_id)
+    (method,) = methods(client)
+    digests = {run.data.tags["fkal.data_digest"] for run in (client.get_run(run_id), method)}
+    assert digests == {experiment.split.data_digest}
+
+
+def test_runs_of_an_earlier_key_are_put_under_the_new_one_and_none_is_left_over(client, seed_run):
+    runs = [seed_run(seed, 0.8) for seed in (0, 1)]
+    for run_id in runs:
+        client.set_tag(run_id, "fkal.method_key", "tiny-ir2-pfk_joint/earlier/2")
+    remake_method_run(client, runs[0])
+    (earlier,) = methods(client)
+    again = [seed_run(seed, 0.8) for seed in (0, 1)]
+    assert again == runs
+    remake_method_run(client, runs[0])
+    (method,) = methods(client)
+    assert method.info.run_id != earlier.info.run_id
+    assert {parent_of(client, run_id) for run_id in runs} == {method.info.run_id}

@@ -59,6 +59,9 @@ Tracking = Annotated[str | None, typer.Option(help="MLflow store. [default: $MLF
 Root = Annotated[Path, typer.Option(help="Folder of what the pipeline publishes.")]
 Out = Annotated[Path, typer.Option(help="Folder for splits, weights, finished iterations and curves.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Read the files of datasets again where nothing says that they changed.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -98,6 +101,7 @@ def run(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Fail at once where another process works on the same experiment.")
     ] = False,
+    verify: Verify = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -129,6 +133,8 @@ def run(
             data_root=data_root,
             assignments=assignments or [],
             tuned=None if untuned else TUNED,
+            out=out,
+            verify=verify,
         )
         configs = configuring.experiments(sources, method, seeds)
         from fkal.cli.progress import round_display
@@ -179,6 +185,7 @@ def cost(
             data_root=data_root,
             assignments=assignments or [],
             tuned=None if untuned else TUNED,
+            out=out,
         )
         configs = configuring.experiments(sources, method, seeds)
         from fkal.cli import cost as costs
@@ -279,7 +286,7 @@ def tune(
 
         wanted = tuning.TRIALS if trials is None else trials
         wishes = tuning.Wishes(wanted, objective, space, holdout, sampler, pruner, storage, tuned_dir, apply, force)
-        given = tuning.sources(dataset, preset, params, data_root, assignments or [])
+        given = tuning.sources(dataset, preset, params, data_root, assignments or [], out=out)
         if dry_run:
             plan = tuning.study_plan(
                 given, method, seeds, wishes, out=out, tracking=tracking_uri, notify=TERMINAL.notify
@@ -324,6 +331,7 @@ def split(
             ratio=ratio,
             data_root=data_root,
             assignments=assignments or [],
+            out=out,
         )
         configs = configuring.experiments(sources, None, seeds)
         from fkal.cli.prepare_output import print_splits
@@ -367,6 +375,7 @@ def pretrain(
             ratio=ratio,
             data_root=data_root,
             assignments=assignments or [],
+            out=out,
         )
         configs = configuring.experiments(sources, None, seeds)
         from fkal.cli.prepare_output import print_pretrained
@@ -415,6 +424,7 @@ def descriptors(
             ratio=ratio,
             data_root=data_root,
             assignments=assignments or [],
+            out=out,
         )
         configs = configuring.experiments(sources, method, seeds)
         from fkal.cli.prepare_output import print_descriptors
@@ -447,16 +457,18 @@ def plan_(
     params: Params = None,
     root: Root = Path("data"),
     out: Out = Path("runs"),
+    verify: Verify = False,
     debug: Debug = False,
 ) -> None:
     """Resolve the grid of params.yaml into a file for each stage of the pipeline, with just what that stage reads.
 
-    The first stage of `dvc repro`. It also takes back into --out what was published and is not there.
+    The first stage of `dvc repro`, which always runs it: it looks whether the images have changed. It also takes back
+    into --out what was published and is not there.
     """
     with answered(debug):
         from fkal.pipeline import plan as planning
 
-        cells = planning.plan(params, root, out, say)
+        cells = planning.plan(params, root, out, say, verify=verify)
         echo(f"{root / planning.PLAN}: {cells} cells")
 
 

@@ -7,10 +7,10 @@ import yaml
 
 from fkal.cli.tables import accuracy_table, plan_table
 from fkal.cli.terminal import WIDTH, console, echo, echo_json
-from fkal.experiment.names import bias_name, experiment_name, shown_name
+from fkal.experiment.names import bias_name, dataset_name, experiment_name, shown_name
 from fkal.redaction import redacted
 from fkal.results.checkpoint import StateDirectory
-from fkal.results.outcome import Outcome, by_cell
+from fkal.results.outcome import Outcome, by_cell, distinctions
 from fkal.runner.run import Finished, PlannedRun
 from fkal.tracking.ui import ui_command, ui_hint
 
@@ -30,8 +30,10 @@ def _print_outcomes(finished: Finished, *, as_json: bool) -> None:
         echo_json({"experiments": experiments, "figures": figures, "ui": ui_command(uri)})
         return
     screen = console(piped=WIDTH)
-    for group, members in by_cell(finished.outcomes).items():
-        screen.print(accuracy_table(group, members))
+    groups = by_cell(finished.outcomes)
+    differs = distinctions(list(groups))
+    for group, members in groups.items():
+        screen.print(accuracy_table(group, members, differs[group]))
     for figure in figures:
         echo(f"curve: {figure} (numbers beside it as .csv)")
     echo(f"compare the methods in MLflow: {ui_command(uri)}{ui_hint(uri)}")
@@ -40,13 +42,14 @@ def _print_outcomes(finished: Finished, *, as_json: bool) -> None:
 def _as_json(outcome: Outcome) -> dict[str, object]:
     return {
         "name": outcome.name,
-        "dataset": outcome.config.data.name,
+        "dataset": dataset_name(outcome.config.data),
         "bias": bias_name(outcome.config.bias),
         "method": outcome.method,
         "seed": outcome.config.seed,
         "protocol": outcome.config.protocol,
         "fingerprint": outcome.fingerprint,
         "split_digest": outcome.split_digest,
+        "data_digest": outcome.data_digest,
         "run_id": outcome.run_id,
         "tracking_uri": redacted(outcome.tracking_uri),
         "rounds": [

@@ -16,6 +16,7 @@ from fkal.tracking.query import FoundRun, Wanted, found, opened
 WIDTH = 200
 """Columns of a table that goes to a file or a pipe."""
 SHORT = 8
+SHORT_DIGEST = 6
 SHOWN = (
     "run",
     "name",
@@ -48,11 +49,12 @@ def run_table(runs: Sequence[FoundRun]) -> Table:
     for title in SHOWN:
         numeric = title in ("seed", "labels used", "accuracy", "AUBC")
         table.add_column(title, justify="right" if numeric else "left", no_wrap=title != "name", overflow="fold")
+    names = dataset_labels(runs)
     for run in runs:
         table.add_row(
             run.run_id[:SHORT],
             run.shown_name,
-            run.dataset,
+            names[run.dataset, run.data_digest],
             run.bias,
             short_method_name(run.method),
             str(run.seed),
@@ -63,6 +65,18 @@ def run_table(runs: Sequence[FoundRun]) -> Table:
             f"{_started(run):%Y-%m-%d %H:%M}",
         )
     return table
+
+
+def dataset_labels(runs: Sequence[FoundRun]) -> dict[tuple[str, str], str]:
+    """What to call the images of runs, by name and digest: `mine`, or `mine 1a2b3c` where several have the name."""
+    digests: dict[str, set[str]] = {}
+    for run in runs:
+        digests.setdefault(run.dataset, set()).add(run.data_digest)
+    return {
+        (name, digest): f"{name} {digest[:SHORT_DIGEST] or 'unknown'}" if len(found - {""}) > 1 else name
+        for name, found in digests.items()
+        for digest in found
+    }
 
 
 def _as_json(run: FoundRun) -> dict[str, Any]:

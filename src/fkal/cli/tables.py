@@ -13,14 +13,12 @@ from fkal.results.outcome import Group, Outcome
 from fkal.runner.cost import Bill, Figures
 
 
-def accuracy_table(group: Group, outcomes: Sequence[Outcome]) -> Table:
+def accuracy_table(group: Group, outcomes: Sequence[Outcome], distinction: str = "") -> Table:
     """Accuracy on what is measured, %: a row a method, a column an iteration."""
     rounds = max(len(outcome.rounds) for outcome in outcomes)
     epoch = "of the last epoch" if group.protocol == "last" else "of the epoch that is best ON THE TEST SET"
-    table = Table(
-        title=f"{group.dataset}, {group.bias}: {group.measured} accuracy (%) {epoch}, mean ± std over seeds",
-        box=box.SIMPLE,
-    )
+    title = f"{group.dataset}, {group.bias}{distinction}: {group.measured} accuracy (%) {epoch}, mean ± std over seeds"
+    table = Table(title=title, box=box.SIMPLE)
     table.add_column("method", no_wrap=True)
     table.add_column("seeds", justify="right")
     for b in range(1, rounds + 1):

@@ -4,6 +4,7 @@ The file holds the values of the keys that were searched, and under `study` wher
 digest tells whether someone has edited it since; `over` tells which values the study stood against.
 """
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +28,10 @@ HEADER = """\
 
 
 class Study(BaseModel):
-    """Where tuned values come from. `value` and `default` are what the objective was with them and without."""
+    """Where tuned values come from. `value` and `default` are what the objective was with them and without.
+
+    `source` is the digest of the files that the images came from; earlier versions did not write it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,6 +45,7 @@ class Study(BaseModel):
     holdout: int = Field(ge=0)
     applied: bool
     over: dict[str, Any]
+    source: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
 
 
 class Tuned(BaseModel):
@@ -68,11 +73,21 @@ def tuned_path(folder: Path, dataset: str) -> Path:
 
 def content_digest(values: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     """Of all that a study wrote; to apply it changes nothing."""
-    return digest_of([dict(values), {k: v for k, v in study.items() if k not in ("digest", "applied")}])
+    left_out = ("digest", "applied", *(("source",) if study.get("source") is None else ()))
+    return digest_of([dict(values), {k: v for k, v in study.items() if k not in left_out}])
 
 
-def tuned_layer(base_values: Mapping[str, Any], dataset: str, folder: Path, say: Callable[[str], None]) -> Layer:
+def tuned_layer(
+    base_values: Mapping[str, Any],
+    dataset: str,
+    folder: Path,
+    say: Callable[[str], None],
+    source: Callable[[], str] = lambda: "",
+) -> Layer:
     """The applied values for a dataset, over `base_values`, the params file's; empty where none are applied.
+
+    `source` gives the digest of the files that the images come from, empty where it is not known. Values that a study
+    found on other images are not applied, which is said.
 
     A key whose value there is no longer the one that the study stood against was set by hand since,
     and is left as it is; this is said. Raises ConfigError for a file that is not one.
@@ -83,6 +98,13 @@ def tuned_layer(base_values: Mapping[str, Any], dataset: str, folder: Path, say:
         return Layer(str(path), {})
     if tuned.study is None:
         return Layer(str(path), nested(tuned.values))
+    if tuned.study.source is not None and (here := source()) and here != tuned.study.source:
+        there = tuned.study.source[:8]
+        say(
+            f"{path}: not applied, since its study had other images (source {there}, here {here[:8]}); "
+            f"search again: fkal tune --dataset {shlex.quote(dataset)}, or remove study.source there to use it anyway"
+        )
+        return Layer(str(path), {})
     if tuned.is_edited:
         say(f"{path}: edited since its study; taken as it is")
     kept = {}

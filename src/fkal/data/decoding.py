@@ -25,10 +25,6 @@ from torch import Tensor
 
 from fkal.data.errors import CorruptImage, Flaw, printable
 
-EXTENSIONS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif"),
-)
 # Pillow's decoders that read pixels and nothing else; others start programs or open further files.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")

@@ -8,7 +8,6 @@ and what is no image by its name is left out and counted.
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,15 +20,14 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from fkal.data.decoding import EXTENSIONS, Change, corrupt_image, corruption, described_changes
-from fkal.data.errors import CorruptData, CorruptImage, Flaw, IncompleteData, MissingData, printable
-from fkal.data.regular_files import FileTooLarge, IrregularFile, open_regular, read_regular, refuse_irregular
+from fkal.data.decoding import Change, corrupt_image, corruption, described_changes
+from fkal.data.errors import CorruptData, CorruptImage, Flaw, IncompleteData, printable
+from fkal.data.regular_files import FileTooLarge, IrregularFile, open_regular, read_regular
+from fkal.data.tree_files import EXTENSIONS, HIDDEN, class_folders, images_below, is_left_by_programs, kind_of
 
 TAR_BLOCK = 512
 LARGEST_FILE = 2**30  # bytes of one image file; the most pixels that are decoded take less
 NAMED = 5  # of many names in one message
-LEFT_BY_PROGRAMS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "lost+found"})
-HIDDEN, LOOPS, OUTSIDE = "hidden or left by other programs", "links to folders that are read already", "outside classes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +94,8 @@ def folder_files(tree: Path, part: str) -> ImageFiles:
     """Of tree/part, in the order of torchvision's ImageFolder."""
     left_out: Counter[str] = Counter()
     flawed: list[tuple[str, str]] = []
-    classes = _class_folders(tree / part, left_out)
-    by_class = {name: _images_below(tree / part / name, left_out, flawed) for name in classes}
+    classes = class_folders(tree / part, left_out)
+    by_class = {name: images_below(tree / part / name, left_out, flawed) for name in classes}
     if flawed:
         raise CorruptImage(corruption(flawed), Flaw.IRREGULAR, flawed[0][1])
     empty = [name for name, files in by_class.items() if not files]
@@ -145,94 +143,6 @@ def refuse_other_classes(train: ImageFiles, test: ImageFiles, *, test_name: str)
         f"{printable(train.where)}: class folders {_few(only)} lie in one part only; "
         "give both parts the same class folders: add images of each class to the other part, or remove its folder"
     )
-
-
-def _class_folders(part: Path, left_out: Counter[str]) -> list[str]:
-    """Sorted; raises MissingData where there are none."""
-    try:
-        entries = _listed(part)
-    except OSError as error:
-        raise MissingData(f"{printable(part)}: {error.strerror}") from error
-    kept = [entry for entry in entries if not _is_left_by_programs(entry.name)]
-    classes = [entry.name for entry in kept if _is_folder(entry)]
-    left_out[HIDDEN] += len(entries) - len(kept)
-    if not classes:
-        images = sum(entry.name.lower().endswith(EXTENSIONS) for entry in kept)
-        loose = f", but {images:,} image files beside where class folders belong" if images else ""
-        raise MissingData(f"{printable(part)}: no class folders{loose}")
-    left_out[OUTSIDE] += len(kept) - len(classes)
-    return classes
-
-
-def _images_below(folder: Path, left_out: Counter[str], flawed: list[tuple[str, str]]) -> list[str]:
-    """Relative to the folder, sorted by folder and name; folders themselves before links to them."""
-    found: list[tuple[str, str]] = []
-    folders = [""]
-    links: list[str] = []
-    part = folder.parent.resolve()
-    read = {_identity(above) for above in (part, *part.parents, *folder.resolve().parents)}
-    while folders or links:
-        below = (folders or links).pop(0)
-        if _identity(folder / below) in read:
-            left_out[LOOPS] += 1
-            continue
-        read.add(_identity(folder / below))
-        for entry in _listed(folder / below):
-            name = f"{below}/{entry.name}" if below else entry.name
-            if _is_left_by_programs(entry.name):
-                left_out[HIDDEN] += 1
-            elif _is_folder(entry) and not entry.name.lower().endswith(EXTENSIONS):
-                (links if entry.is_symlink() else folders).append(name)
-            elif not entry.name.lower().endswith(EXTENSIONS):
-                left_out[_kind_of(entry.name)] += 1
-            elif reason := _irregular(entry):
-                flawed.append((f"{folder}/{name}", reason))
-            else:
-                found.append((below, entry.name))
-    return [f"{below}/{name}" if below else name for below, name in sorted(found)]
-
-
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
-    """Sorted by name; a folder that cannot be listed would otherwise lose its images in silence."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except PermissionError as error:
-        raise CorruptData(f"{printable(folder)}: cannot be listed ({error.strerror}); make it readable") from error
-
-
-def _is_left_by_programs(name: str) -> bool:
-    """Hidden files and folders, checkpoints of notebooks, twins that a Mac writes beside its files."""
-    return name.startswith(".") or name.lower() in LEFT_BY_PROGRAMS
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself; where it has an image's name, `_irregular` reports it
-        return False
-
-
-def _irregular(entry: os.DirEntry[str]) -> str | None:
-    """What is wrong with an entry that has an image's name but is no file; links are followed."""
-    try:
-        if not entry.is_file():
-            refuse_irregular(entry.path)
-    except FileNotFoundError:
-        return "it is a link to nothing"
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
-
-
-def _kind_of(name: str) -> str:
-    suffix = PurePosixPath(name).suffix.lower()
-    return f"{printable(suffix)[:12]} files" if suffix else "files without an extension"
 
 
 def _without_images(tree: Path, part: str, empty: Sequence[str], left_out: Mapping[str, int]) -> str:
@@ -284,12 +194,12 @@ def _members(tar: Path, left_out: Counter[str]) -> list[tarfile.TarInfo]:
     except (tarfile.TarError, ValueError, IndexError, OverflowError) as error:
         reason = printable(str(error))
         raise CorruptData(f"{printable(tar)}: not a whole uncompressed tar ({reason}); copy it here again") from error
-    kept = [m for m in members if not any(map(_is_left_by_programs, PurePosixPath(m.name).parts[1:]))]
+    kept = [m for m in members if not any(map(is_left_by_programs, PurePosixPath(m.name).parts[1:]))]
     images = [m for m in kept if m.name.lower().endswith(EXTENSIONS)]
     left_out[HIDDEN] += len(members) - len(kept)
     for member in kept:
         if not member.name.lower().endswith(EXTENSIONS):
-            left_out[_kind_of(member.name)] += 1
+            left_out[kind_of(member.name)] += 1
     for member in images:
         _refuse_unless_plain(tar, member)
     return images

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from fkal.data.errors import CorruptData, MissingData, excerpt, printable
 from fkal.data.images import ImageSet, TensorImages
-from fkal.data.registry import DIGIT_NAMES, MNIST_FILES, MNIST_KINDS, mnist_files, svhn_file
+from fkal.data.registry import DIGIT_NAMES, MNIST_FILES, MNIST_KINDS, mnist_files, svhn_file, svhn_root
 from fkal.data.regular_files import open_regular, refuse_irregular
 from fkal.data.settings import DataConfig
 
@@ -102,11 +102,6 @@ def bring_cifar10(config: DataConfig, *, download: bool) -> None:
     from torchvision.datasets import CIFAR10
 
     _bring(lambda: CIFAR10(config.root, download=True), download)
-
-
-def svhn_root(root: Path) -> Path:
-    """`root` where torchvision's own layout is in use, else root/svhn."""
-    return root if (root / svhn_file("train")).exists() else root / "svhn"
 
 
 def resized(pixels: UInt8[Tensor, "n c h w"], size: int | None) -> UInt8[Tensor, "n c h2 w2"]:

@@ -14,6 +14,7 @@ from fkal.references import offered, resolved
 
 if TYPE_CHECKING:
     from fkal.data.images import ImageSet
+    from fkal.data.sources import SourceFiles
 
 CutRule = Literal["second_half", "random_half"]
 ENTRY_POINTS = "fkal.datasets"
@@ -21,6 +22,7 @@ ENTRY_POINTS = "fkal.datasets"
 DIGIT_NAMES = tuple("0123456789")
 MNIST_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
 MNIST_FILES = {"train": "train", "test": "t10k"}
+CIFAR10_BATCHES = "cifar-10-batches-py"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -29,6 +31,13 @@ class Loader(Protocol):
     """Reads the train and the test part; what is absent raises MissingData with the reason alone."""
 
     def __call__(self, config: DataConfig, *, download: bool) -> tuple[ImageSet, ImageSet]: ...
+
+
+@runtime_checkable
+class SourceLister(Protocol):
+    """Names the files that a dataset is read from; what is absent raises MissingData or is named and not there."""
+
+    def __call__(self, config: DataConfig) -> SourceFiles: ...
 
 
 @dataclass(frozen=True)
@@ -44,12 +53,19 @@ class DatasetEntry:
     origin: str
     cut_rule: CutRule | None = None  # None: by the number of classes
     classes: tuple[str, ...] = ()  # as the loader names them; (): the files decide
+    sources: str | SourceLister | None = None  # or a reference to one; None: changed images are not noticed ahead
 
     @property
     def load(self) -> Loader:
         """The loader; the module of a reference is imported here."""
         function: Loader = resolved(self.loader) if isinstance(self.loader, str) else self.loader
         return function
+
+    @property
+    def list_sources(self) -> SourceLister | None:
+        """What names its files; the module of a reference is imported here, and no torch with it."""
+        lister: SourceLister | None = resolved(self.sources) if isinstance(self.sources, str) else self.sources
+        return lister
 
 
 def mnist_files(root: Path) -> list[Path]:
@@ -60,6 +76,11 @@ def mnist_files(root: Path) -> list[Path]:
 def svhn_file(part: str) -> str:
     """The published name."""
     return f"{part}_32x32.mat"
+
+
+def svhn_root(root: Path) -> Path:
+    """`root` where torchvision's own layout is in use, else root/svhn."""
+    return root if (root / svhn_file("train")).exists() else root / "svhn"
 
 
 def entry_of(name: str) -> DatasetEntry:
@@ -83,6 +104,7 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
     {
         "digits": DatasetEntry(
             loader="fkal.data.published:digits",
+            sources="fkal.data.sources:digits",
             about="1,797 handwritten digits of 8x8, part of scikit-learn",
             shape=(1, 8, 8),
             mean=(0.305,),
@@ -94,6 +116,7 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
         ),
         "mnist": DatasetEntry(
             loader="fkal.data.published:mnist",
+            sources="fkal.data.sources:mnist",
             about="70,000 handwritten digits of 28x28, grey",
             shape=(1, 28, 28),
             mean=(0.1307,),
@@ -105,6 +128,7 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
         ),
         "svhn": DatasetEntry(
             loader="fkal.data.published:svhn",
+            sources="fkal.data.sources:svhn",
             about="630,420 house-number digits of 32x32, colour; train and extra together train",
             shape=(3, 32, 32),
             mean=(0.5, 0.5, 0.5),
@@ -116,6 +140,7 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
         ),
         "cifar10": DatasetEntry(
             loader="fkal.data.trees:cifar10",
+            sources="fkal.data.sources:cifar10",
             about="60,000 photographs of 10 things, 32x32, colour",
             shape=(3, 32, 32),
             mean=(0.4914, 0.4822, 0.4465),
@@ -126,6 +151,7 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
         ),
         "tinyimagenet": DatasetEntry(
             loader="fkal.data.trees:tinyimagenet",
+            sources="fkal.data.sources:tinyimagenet",
             about="25,000 photographs of 100 classes of Tiny ImageNet, 64x64, colour; val tests",
             shape=(3, 64, 64),
             mean=IMAGENET_MEAN,
@@ -136,6 +162,7 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
         ),
         "imagenet": DatasetEntry(
             loader="fkal.data.trees:imagenet",
+            sources="fkal.data.sources:imagenet",
             about="1.28 million photographs of 1,000 classes, streamed at 224x224; val tests",
             shape=(3, 224, 224),
             mean=IMAGENET_MEAN,
@@ -146,6 +173,7 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
         ),
         "folder": DatasetEntry(
             loader="fkal.data.trees:folder",
+            sources="fkal.data.sources:folder",
             about="your own images: train/ and test/ (or val/), each with one folder a class",
             shape=None,
             mean=None,

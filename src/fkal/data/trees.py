@@ -19,7 +19,7 @@ from fkal.data.files import ImageFiles, folder_files, notes_on, refuse_other_cla
 from fkal.data.images import FolderImages, TensorImages
 from fkal.data.loading import in_processes
 from fkal.data.published import Parts, bring_cifar10, cifar10_batches
-from fkal.data.registry import IMAGENET_MEAN, IMAGENET_STD
+from fkal.data.registry import CIFAR10_BATCHES, IMAGENET_MEAN, IMAGENET_STD
 from fkal.data.settings import DataConfig
 
 IN_MEMORY = 2 * 2**30  # bytes of decoded pixels; more are streamed
@@ -28,7 +28,6 @@ HEADERS_A_CHUNK = 512
 WORTH_WORKERS = 4096  # files; fewer are decoded before workers have started
 CIFAR10_SIZE, TINYIMAGENET_SIZE, IMAGENET_SIZE = 32, 64, 224
 GREY_MEAN, GREY_STD = (0.5,), (0.5,)
-CIFAR10_BATCHES = "cifar-10-batches-py"
 
 
 def cifar10(config: DataConfig, *, download: bool) -> Parts:

@@ -41,6 +41,7 @@ from fkal.experiment.names import (
     algorithm,
     bias_name,
     cell_name,
+    dataset_name,
     ensemble_size,
     experiment_name,
     experiment_title,
@@ -116,6 +117,11 @@ class Experiment:
         return self.config.protocol
 
     @property
+    def data_digest(self) -> str:
+        """Of the images that the split was drawn from."""
+        return self.split.data_digest
+
+    @property
     def rounds(self) -> int:
         return 1 if self._acquisition.whole_pool else self.config.acquisition.rounds
 
@@ -145,7 +151,7 @@ class Experiment:
     @property
     def tags(self) -> dict[str, str]:
         return {
-            "dataset": self.config.data.name,
+            "dataset": dataset_name(self.config.data),
             "bias": self.bias,
             "method": self.method,
             "protocol": self.protocol,

@@ -16,6 +16,7 @@ from fkal.experiment.names import (
     METHOD_SETTINGS,
     PRETRAINING_IGNORES,
     bias_name,
+    dataset_name,
     read_by_descriptors,
     revision,
     tree_read,
@@ -49,7 +50,7 @@ def split_file_name(config: Config, data_digest: str) -> str:
         "data": data_digest,
         **({} if config.data.rare is None else {"rare": sorted(map(str, config.data.rare))}),
     }
-    return f"{config.data.name}-{bias_name(config.bias)}-s{config.seed}-{digest_of(recipe)[:8]}.json"
+    return f"{dataset_name(config.data)}-{bias_name(config.bias)}-s{config.seed}-{digest_of(recipe)[:8]}.json"
 
 
 def about_descriptors(config: Config, data_digest: str, device: torch.device) -> dict[str, Any]:

@@ -1,6 +1,10 @@
 """Names for people, and the settings that an experiment reads. Imports no torch."""
 
+import hashlib
+import os
+import re
 from collections.abc import Mapping
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
 
@@ -9,9 +13,30 @@ from fkal.acquisition.settings import AcquisitionConfig
 from fkal.config.method_spec import HEAD_ONLY, RANDOM_THETA_0, WHITEN, short_method_name
 from fkal.config.schema import Config, about_data, digest_of
 from fkal.core.labels import PSEUDO_LABELS
-from fkal.data.settings import BiasConfig
+from fkal.data.registry import DATASETS
+from fkal.data.settings import BiasConfig, DataConfig
 from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS
 from fkal.models.settings import usual_taps
+
+LONGEST_TREE = 60
+"""Characters of a folder's name that stay in the name of its dataset."""
+
+
+def dataset_name(data: DataConfig) -> str:
+    """What people and files call the dataset: its registered name, of an own tree the last part of its folder.
+
+    A tree that is called as a registered dataset is gets `folder-` in front. What a name cannot hold becomes `-`,
+    with a digest behind it, so that two trees stay two.
+    """
+    if data.name != "folder" or data.folder is None:
+        return data.name
+    last = PurePath(data.folder).name
+    if last in ("", "..", "~"):
+        last = Path(data.root, data.folder).resolve().name or "root"
+    fit = re.sub(r"[^A-Za-z0-9_.+-]+", "-", last)[:LONGEST_TREE]
+    if fit != last:
+        fit = f"{fit}-{hashlib.sha256(os.fsencode(last)).hexdigest()[:6]}"
+    return f"folder-{fit}" if fit in DATASETS or not re.match("[A-Za-z0-9_]", fit) else fit
 
 
 def bias_name(bias: BiasConfig) -> str:
@@ -90,7 +115,7 @@ def round_title(config: Config, b: int) -> str:
 def _cell_of(config: Config, method: str) -> str:
     paper = "-paper_protocol" if config.protocol == "paper" else ""
     held_out = f"-holdout{config.holdout}" if config.holdout else ""
-    return f"{config.data.name}-{bias_name(config.bias)}-{method}{paper}{held_out}"
+    return f"{dataset_name(config.data)}-{bias_name(config.bias)}-{method}{paper}{held_out}"
 
 
 def _method_word(config: Config) -> str:
@@ -100,7 +125,7 @@ def _method_word(config: Config) -> str:
 def _title_words(config: Config) -> list[str]:
     paper = ["paper_protocol"] if config.protocol == "paper" else []
     held_out = [f"holdout{config.holdout}"] if config.holdout else []
-    return [config.data.name, bias_name(config.bias), *paper, *held_out]
+    return [dataset_name(config.data), bias_name(config.bias), *paper, *held_out]
 
 
 METHOD_SETTINGS = frozenset(

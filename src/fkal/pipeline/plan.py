@@ -19,7 +19,10 @@ from fkal.config.layers import Layer, from_file, known_variables, merged
 from fkal.config.machine import HEARD, heard
 from fkal.config.params_file import MOST_EXPERIMENTS, Grid
 from fkal.config.schema import LARGEST_SEED, Config, ConfigError, configured
+from fkal.data.file_digests import FileDigests
 from fkal.data.registry import entry_of
+from fkal.data.settings import DataConfig
+from fkal.data.sources import ABSENT, source_digest
 from fkal.errors import MissingSettings, shortened
 from fkal.experiment.names import (
     ensemble_size,
@@ -31,9 +34,10 @@ from fkal.experiment.names import (
 )
 from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import below
-from fkal.identifiers import CELL, GRID_NAME, cell_name, method_cell_name
+from fkal.identifiers import CELL, DIGEST, GRID_NAME, cell_name, method_cell_name
 from fkal.models.settings import known_model
 from fkal.notify import Notify, on_standard_error
+from fkal.paths import DIGESTS
 from fkal.pipeline.publish import (
     DESCRIPTORS,
     EXPERIMENTS,
@@ -48,6 +52,10 @@ from fkal.pipeline.restore import adopt
 from fkal.runner.expand import PARAMS, Sources, experiments
 
 PLAN = "plan"
+SOURCE = "source"
+"""Key of a split's plan: the digest of the files that images come from."""
+IDENTITY = ("name", "folder")
+"""Settings of `data` that say which images are meant."""
 FILES = rf"{CELL}/((split|pretrain|descriptors)|methods/{GRID_NAME})\.yaml"
 """Names of the plan's files."""
 
@@ -77,8 +85,13 @@ class Planned:
     data: Mapping[str, Any]
 
 
-def plan(params: Path | None, root: Path, out: Path, notify: Notify = on_standard_error) -> int:
+def plan(
+    params: Path | None, root: Path, out: Path, notify: Notify = on_standard_error, *, verify: bool = False
+) -> int:
     """Write the plan of a params file's grid, and take back what was published (see `adopt`); returns its cells.
+
+    The plan of a split has a digest of the files that its images come from, so that a changed image draws it again.
+    With `verify` these files are read although nothing says that they changed.
 
     What was published of other cells is taken away, since later stages depend on whole folders; finished iterations
     stay in the scratch folder, and DVC's cache has what it held. Raises ConfigError for names that nothing has,
@@ -87,7 +100,8 @@ def plan(params: Path | None, root: Path, out: Path, notify: Notify = on_standar
     for name in known_variables(os.environ):
         if name not in HEARD:
             notify(f"warning: the pipeline does not read {name}; set it in {params or PARAMS}")
-    files = dict(_files(params))
+    sources = PlannedSources(root, FileDigests(below(out, DIGESTS), notify, verify=verify), notify)
+    files = dict(_files(params, sources))
     _refuse_no_folder(root)
     adopt(root, out, notify)
     methods = [name for name in files if "/methods/" in name]
@@ -204,7 +218,43 @@ def _stage_work(path: Path, values: Mapping[str, Any]) -> StageWork:
         raise ConfigError("\n".join(problems)) from None
 
 
-def _files(params: Path | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+class PlannedSources:
+    """Digests of the images' files, for the plans of splits. A dataset is looked at once, whatever its ratios."""
+
+    def __init__(self, root: Path, digests: FileDigests, notify: Notify) -> None:
+        self._root = root
+        self._digests = digests
+        self._notify = notify
+        self._known: dict[DataConfig, str] = {}
+
+    def of(self, pair: str, config: Config) -> str:
+        """`absent` for images that are not here yet.
+
+        Where they were here before, the plan that is there keeps its digest: what was drawn from them is still theirs.
+        """
+        data = merged([Layer("plan", config.tree), heard()]).data
+        if data not in self._known:
+            self._known[data] = source_digest(data, self._digests)
+        digest = self._known[data]
+        before = self._before(pair, config) if digest == ABSENT else None
+        if before is None:
+            return digest
+        self._notify(f"{pair}: its images are not here, and are taken to be those that the split was drawn from")
+        return before
+
+    def _before(self, pair: str, config: Config) -> str | None:
+        """The digest in the plan that is there, if it is of the same dataset."""
+        path = below(self._root, f"{PLAN}/{pair}/split.yaml")
+        try:
+            values = from_file(path, str(path)).values
+            data, digest = values["settings"]["data"], values[SOURCE]
+        except (ConfigError, OSError, KeyError, TypeError):
+            return None
+        is_same = isinstance(data, Mapping) and all(data.get(key) == config.tree["data"][key] for key in IDENTITY)
+        return digest if is_same and isinstance(digest, str) and re.fullmatch(DIGEST, digest) else None
+
+
+def _files(params: Path | None, image_sources: PlannedSources) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each plan file's name and content."""
     sources = Sources(params=params, environment={})
     grid = _whole_grid(sources)
@@ -217,7 +267,8 @@ def _files(params: Path | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 configured(f"{pair}: data.name", entry_of, its[0].data.name)
                 configured(f"{pair}: model.name", known_model, its[0].model.name)
             some = next(iter(cells.values()))
-            yield f"{pair}/split.yaml", _stage(pair, some, settings_of_split(some[0]))
+            split = _stage(pair, some, settings_of_split(some[0]))
+            yield f"{pair}/split.yaml", {**split, SOURCE: image_sources.of(pair, some[0])}
             pretrained = [_stage(f"{pair}/{name}", its, _theta_0(its[0])) for name, its in cells.items()]
             yield f"{pair}/pretrain.yaml", {"methods": pretrained}
             described = [

@@ -9,6 +9,7 @@ whole is then linked to where DVC looks:
     <root>/metrics/mnist-100-pfk_joint.json, curves/mnist-100-pfk_joint.csv, timings/mnist-100-pfk_joint.json
 
 Seconds and memory, which differ each time, stand in the timings alone, and so does what they were made with.
+torch and pandas are imported where something is published: `fkal plan` always runs, and publishes nothing.
 """
 
 import json
@@ -16,25 +17,24 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fkal.atomic_files import link_whole, write_whole
 from fkal.config.documents import json_of_file
 from fkal.config.layers import Layer, merged
 from fkal.config.machine import as_planned, heard
 from fkal.config.schema import Config, ConfigError
-from fkal.experiment.names import bias_name
+from fkal.experiment.names import bias_name, dataset_name
 from fkal.folders import below, own_folder, remove_folder
 from fkal.identifiers import GRID_NAME, ROUND, SEED_FOLDER, SHARD_FILE, SPLIT_FILE, WEIGHTS_FILE, digest, fingerprint
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.class_names import checked_names
-from fkal.results.csv_files import csv_text
-from fkal.results.curves import area_under_budget_curve, curve_frame
-from fkal.results.manifest import read_about
-from fkal.results.outcome import Outcome
 from fkal.results.round_facts import CHECKS, split_timings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fkal.results.outcome import Outcome
 
 SPLITS, PRETRAINED, DESCRIPTORS, EXPERIMENTS = "splits", "pretrained", "descriptors", "experiments"
 METRICS, CURVES, TIMINGS = "metrics", "curves", "timings"
@@ -57,13 +57,17 @@ SUFFIXES = {METRICS: ".json", CURVES: ".csv", TIMINGS: ".json"}
 
 
 class Published(NamedTuple):
-    """One experiment as it was published: the cell and folder, its configuration, its fingerprint, its classes."""
+    """One experiment as it was published: cell and folder, configuration, fingerprint, data and classes.
+
+    The digest of the images is empty where an earlier version did not publish it.
+    """
 
     cell: str
     folder: Path
     config: Config
     fingerprint: str
     split_digest: str
+    data_digest: str = ""
     classes: tuple[str, ...] = ()
 
 
@@ -93,11 +97,13 @@ def cell_file(root: Path, kind: str, cell: str) -> Path:
     return below(root, f"{kind}/{cell}{SUFFIXES[kind]}")
 
 
-def publish_cell(outcomes: Sequence[Outcome], cell: str, root: Path, out: Path, *, data: Mapping[str, Any]) -> None:
+def publish_cell(outcomes: "Sequence[Outcome]", cell: str, root: Path, out: Path, *, data: Mapping[str, Any]) -> None:
     """A cell's finished experiments, a folder a seed, with their metrics, curves and timings.
 
     `data` is that section of the plan, so that nothing but timings tells of the machine.
     """
+    from fkal.results.csv_files import csv_text
+
     remove_published(root, EXPERIMENTS, cell)
     folder = below(root, f"{EXPERIMENTS}/{cell}")
     timings = {f"s{o.config.seed}": _publish_one(o, folder / f"s{o.config.seed}", out, data) for o in outcomes}
@@ -127,6 +133,7 @@ def read_published(folder: Path) -> Published:
             fingerprint=fingerprint(about["fingerprint"], "fingerprint"),
             split_digest=digest(about["split_digest"], "split_digest"),
             classes=checked_names(about.get("classes", [])),
+            data_digest=digest(about["data_digest"], "data_digest") if "data_digest" in about else "",
         )
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise ConfigError(
@@ -156,12 +163,16 @@ def _is_timed(seed: Any) -> bool:
     )
 
 
-def curves_of(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+def curves_of(outcomes: "Sequence[Outcome]") -> "pd.DataFrame":
     """One row a seed and iteration."""
+    import pandas as pd
+
+    from fkal.results.curves import curve_frame
+
     frames = []
     for outcome in outcomes:
         about = {
-            "dataset": outcome.config.data.name,
+            "dataset": dataset_name(outcome.config.data),
             "bias": bias_name(outcome.config.bias),
             "protocol": outcome.config.protocol,
             "method": outcome.method,
@@ -174,8 +185,10 @@ def curves_of(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _publish_one(outcome: Outcome, folder: Path, out: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+def _publish_one(outcome: "Outcome", folder: Path, out: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     """The timings of its iterations, and what made them; everything else goes into the folder."""
+    from fkal.results.manifest import read_about
+
     state = StateDirectory(out, outcome.fingerprint).path
     folder.mkdir(parents=True)
     timings: dict[str, Any] = {}
@@ -190,6 +203,7 @@ def _publish_one(outcome: Outcome, folder: Path, out: Path, data: Mapping[str, A
         "name": outcome.name,
         "fingerprint": outcome.fingerprint,
         "split_digest": outcome.split_digest,
+        **({"data_digest": outcome.data_digest} if outcome.data_digest else {}),
         "config": as_planned(outcome.config.tree, data),
         **({"classes": list(made.classes)} if made and made.classes else {}),
     }
@@ -197,8 +211,10 @@ def _publish_one(outcome: Outcome, folder: Path, out: Path, data: Mapping[str, A
     return timings if made is None else {**timings, MADE_WITH: dict(made.made_with)}
 
 
-def _metrics(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _metrics(outcomes: "Sequence[Outcome]") -> dict[str, Any]:
     """Mean and spread over seeds, for `dvc metrics`."""
+    from fkal.results.curves import area_under_budget_curve
+
     figures: dict[str, list[float]] = {"aubc": [], "final_accuracy": [], "final_minority_accuracy": []}
     for outcome in outcomes:
         measured = outcome.rounds[-1].measured

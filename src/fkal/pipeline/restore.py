@@ -27,7 +27,6 @@ from fkal.pipeline.publish import (
     read_published,
     read_timings,
 )
-from fkal.results import manifest as about
 from fkal.results.checkpoint import StateDirectory, StateInUse
 from fkal.results.round_facts import UnusableRound, join_timings, same_facts
 
@@ -112,8 +111,10 @@ def _take(facts: Path, state: Path, timings: Mapping[str, Any]) -> None:
 
 def _about_bytes(one: Published, made_with: Mapping[str, str]) -> bytes:
     """Who made the iterations is who made them, not who took them over."""
+    from fkal.results.manifest import FORMAT  # imports torch, which a plan that takes nothing over does without
+
     told = json.loads((one.folder / ABOUT).read_bytes())
-    return (json.dumps({**told, "format": about.FORMAT, MADE_WITH: made_with}, indent=1) + "\n").encode()
+    return (json.dumps({**told, "format": FORMAT, MADE_WITH: made_with}, indent=1) + "\n").encode()
 
 
 def _timings(path: Path, say: Notify) -> Mapping[str, Any]:

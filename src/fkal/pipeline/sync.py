@@ -11,6 +11,7 @@ from fkal.config.schema import Config, ConfigError
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
 from fkal.errors import MissingRuns, SomeFailed
 from fkal.experiment.experiment import prepare
+from fkal.experiment.names import dataset_name
 from fkal.identifiers import UnsafeName
 from fkal.notify import Notify, on_standard_error
 from fkal.pipeline.publish import published_folders, read_published
@@ -97,7 +98,7 @@ def _sync_published(folder: Path, root: Path, wanted: Wanted) -> str:
     adopt_experiment(one, root, wanted.out, wanted.notify)
     about = read_about(StateDirectory(wanted.out, one.fingerprint).path)
     made_with = about.made_with if about else {}
-    tracked = About(one.config, one.split_digest, made_with, one.classes)
+    tracked = About(one.config, one.split_digest, made_with, one.data_digest, one.classes)
     rounds, expected = _track(tracked, one.fingerprint, wanted, whole=True)
     if rounds < expected:
         raise ConfigError(f"has {rounds} of {expected} iterations; run: dvc repro")
@@ -127,7 +128,7 @@ def _track(about: About, fingerprint: str, wanted: Wanted, *, whole: bool) -> tu
     if ready.split.digest != about.split_digest:
         raise ConfigError(
             f"its split has the digest {about.split_digest}, and {ready.split.digest} when it is drawn from the images "
-            f"of {config.data.name} here; name the folder of the images that it was drawn from by --data-root"
+            f"of {dataset_name(config.data)} here; name the folder of the images that it was drawn from by --data-root"
         )
     with StateDirectory(wanted.out, fingerprint) as state:
         rounds = state.rounds(wanted.notify)

@@ -10,14 +10,17 @@ from torch import Tensor
 
 from fkal.config.schema import about_data, digest_of, flattened
 from fkal.engine.rounds import Round
-from fkal.experiment.names import settings_read
+from fkal.experiment.names import dataset_name, settings_read
 from fkal.pipeline.publish import curves_of
 from fkal.results.class_names import names_by_number
 from fkal.results.manifest import ALGORITHM
-from fkal.results.outcome import Group, Outcome, group_of
+from fkal.results.outcome import Group, Outcome, groups_of
 from fkal.runner.cost import PHASES
 
 Weights = Mapping[str, Tensor]
+
+GROUPED = ("data", "holdout", "validation_per_class")
+"""Columns of the table that say, beside dataset, bias, protocol and labels, what may be compared."""
 
 
 class SplitFacts(NamedTuple):
@@ -83,9 +86,10 @@ def material_of(
     """
     cells: dict[tuple[Group, str, int], dict[str, dict[int, Finished]]] = {}
     left_out = [*notes, *damaged]
-    for each in sorted(finished, key=lambda each: each.outcome.fingerprint):
+    ordered = sorted(finished, key=lambda each: each.outcome.fingerprint)
+    for each, group in zip(ordered, groups_of([each.outcome for each in ordered]), strict=True):
         outcome = each.outcome
-        cell = (group_of(outcome), outcome.method, outcome.rounds[-1].labels_used)
+        cell = (group, outcome.method, outcome.rounds[-1].labels_used)
         by_seed = cells.setdefault(cell, {}).setdefault(digest_of(each.variant), {})
         twin = by_seed.setdefault(outcome.config.seed, each)
         if twin is not each:
@@ -97,8 +101,15 @@ def material_of(
         kept, *others = (list(v.values()) for _, v in sorted(variants.items(), key=lambda v: (-len(v[1]), v[0])))
         chosen += kept
         left_out += [_why_not(other, kept[0]) for other in others]
-    chosen.sort(key=lambda each: (each.outcome.config.data.name, each.outcome.method, each.outcome.config.seed))
+    chosen.sort(
+        key=lambda each: (dataset_name(each.outcome.config.data), each.outcome.method, each.outcome.config.seed)
+    )
     return Material(rounds_frame(chosen), chosen, source, tuple(left_out), tuple(damaged))
+
+
+def _place(one: Finished) -> tuple[str, str, int]:
+    config = one.outcome.config
+    return dataset_name(config.data), one.outcome.method, config.seed
 
 
 def _why_not(others: Sequence[Finished], kept: Finished) -> str:
@@ -115,6 +126,9 @@ def rounds_frame(finished: Sequence[Finished]) -> pd.DataFrame:
     frame = curves_of([each.outcome for each in finished])
     whose = [each.outcome.fingerprint for each in finished for _ in each.outcome.rounds]
     frame.insert(0, "fingerprint", whose)
+    groups = groups_of([each.outcome for each in finished])
+    for name in GROUPED:
+        frame[name] = [getattr(g, name) for each, g in zip(finished, groups, strict=True) for _ in each.outcome.rounds]
     rounds = [finished_round for each in finished for finished_round in each.outcome.rounds]
     return pd.concat([frame, pd.DataFrame([_costs(each) for each in rounds])], axis=1)
 

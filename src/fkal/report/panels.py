@@ -12,13 +12,14 @@ from fkal.config.method_spec import long_method_name, short_method_name
 from fkal.config.schema import ConfigError
 from fkal.errors import did_you_mean
 from fkal.plots.curves import PAPER_TITLE
-from fkal.report.experiments import Finished, Material
+from fkal.report.experiments import GROUPED, Finished, Material
 from fkal.results.class_names import names_by_number, numbers
 from fkal.results.curves import area_under_budget_curve
-from fkal.results.outcome import Group
+from fkal.results.outcome import SHORT, Group, distinctions
 
-SAME = ["dataset", "bias", "protocol", "measured", "budget", "most"]
-RUN = ["dataset", "bias", "protocol", "measured", "method", "seed"]
+COMPARED = ["dataset", "bias", "protocol", "measured", *GROUPED]
+SAME = [*COMPARED, "budget", "most"]
+RUN = [*COMPARED, "method", "seed"]
 ONCE = [*RUN, "b"]
 SCORES = ("accuracy", "minority_accuracy", "worst_class_accuracy")
 BIASES = {"ir": "ir", "longtail": "long tail"}
@@ -131,7 +132,11 @@ def with_class_names(
 
 
 def with_groups(frame: pd.DataFrame) -> pd.DataFrame:
-    """With the columns `measured`, `budget` and `most` (labels of the first iteration, and of all)."""
+    """With the columns `measured`, `budget` and `most` (labels of the first iteration, and of all).
+
+    A table of curves alone may lack what `GROUPED` names; then its images and validation sets are taken to be the same.
+    """
+    frame = frame.assign(**{name: "" if name == "data" else 0 for name in GROUPED if name not in frame})
     held_out = frame["holdout/accuracy"].notna() if "holdout/accuracy" in frame else pd.Series(False, frame.index)
     frame = frame.assign(measured=held_out.map({True: "holdout", False: "test"}))
     labels = frame.groupby([*RUN, *(["fingerprint"] if "fingerprint" in frame else [])])["labels_used"]
@@ -153,16 +158,22 @@ def bias_words(bias: str) -> str:
 def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finished]) -> Iterator[Panel]:
     """By dataset and bias; of several schedules of labels the one with the most comes first, and has the plain name."""
     cells = [
-        (Group(dataset, bias, protocol, int(budget), measured), int(most), mine)
-        for (dataset, bias, protocol, measured, budget, most), mine in frame.groupby(SAME)
+        (Group(dataset, bias, protocol, int(budget), measured, data, int(holdout), int(validation)), int(most), mine)
+        for (dataset, bias, protocol, measured, data, holdout, validation, budget, most), mine in frame.groupby(SAME)
     ]
+    differs = distinctions([group for group, _, _ in cells])
     cells.sort(key=lambda cell: (cell[0].slug, -cell[1], cell[0].budget))
-    slugs = [group.slug for group, _, _ in cells]
+    schedules: dict[tuple[str, str], set[tuple[int, int]]] = {}
+    for group, most, _ in cells:
+        schedules.setdefault((group.slug, differs[group]), set()).add((group.budget, most))
     taken: set[str] = set()
     for group, most, mine in cells:
-        name = _new_name([group.slug, f"{group.slug}-{group.budget}-to-{most}"], taken)
+        told = differs[group]
+        own = [f"{group.slug}-{group.data[:SHORT]}"] if "images" in told and group.data else []
+        name = _new_name([group.slug, *own, f"{group.slug}-{group.budget}-to-{most}"], taken)
         taken.add(name)
-        schedule = f", {group.budget} to {most:,} labels" if slugs.count(group.slug) > 1 else ""
+        several = len(schedules[group.slug, told]) > 1
+        schedule = told + (f", {group.budget} to {most:,} labels" if several else "")
         members = [each for each in finished if each.outcome.fingerprint in set(mine["fingerprint"])]
         methods = tuple(mine["method"].unique())
         panel = Panel(name, group, mine, methods, _baseline(whole, group), tuple(members), schedule)
@@ -180,5 +191,7 @@ def _baseline(whole: pd.DataFrame, group: Group) -> Mapping[str, float]:
     """Of `all` as it is; its variants (`all:random_theta_0`) are methods of their own."""
     same = whole[(whole["method"] == "all") & (whole["dataset"] == group.dataset) & (whole["bias"] == group.bias)]
     same = same[(same["protocol"] == group.protocol) & (same["measured"] == group.measured)]
+    for name in GROUPED:
+        same = same[same[name] == getattr(group, name)]
     scores = {score: f"{group.measured}/{score}" for score in SCORES}
     return {k: float(same[v].mean()) for k, v in scores.items() if v in same and same[v].notna().any()}

@@ -24,3 +24,8 @@ def splits_in(paths: Iterable[Path]) -> tuple[dict[str, SplitFacts], list[str]]:
         except (CorruptSplit, OSError) as error:
             damaged.append(f"{error}; left out")
     return found, damaged
+
+
+def data_digest_of(kept: str, split: SplitFacts | None) -> str:
+    """Of an experiment's images: as it was kept, else as its split has it; empty where neither is known."""
+    return kept or (split.data_digest if split else "")

@@ -26,14 +26,15 @@ ALGORITHM = "algorithm"
 
 
 class About(NamedTuple):
-    """Whose iterations a state directory has; `made_with` names versions, hardware and the git commit.
+    """Whose iterations lie in a state directory; `made_with` names versions, hardware and the git commit.
 
-    `classes` are the names of its classes; an earlier version kept none.
+    The digest of the images and the names of the classes are empty where an earlier version did not write them.
     """
 
     config: Config
     split_digest: str
     made_with: Mapping[str, str]
+    data_digest: str = ""
     classes: tuple[str, ...] = ()
 
 
@@ -44,6 +45,7 @@ def about_bytes(experiment: Experiment) -> bytes:
         "name": experiment.name,
         "fingerprint": experiment.fingerprint,
         "split_digest": experiment.split.digest,
+        "data_digest": experiment.split.data_digest,
         "config": experiment.config.tree,
         "classes": kept_names(experiment.dataset.classes),
         "made_with": {ALGORITHM: algorithm(experiment.config), **made_with(experiment.device)},
@@ -74,8 +76,9 @@ def read_about(folder: Path) -> About | None:
             raise ValueError(f"format {told['format']!r}, not {FORMAT}")
         config = merged([Layer(str(path), told["config"])])
         split_digest = digest(told["split_digest"], "split_digest")
+        data_digest = digest(told["data_digest"], "data_digest") if "data_digest" in told else ""
         made = {str(k): str(v) for k, v in told["made_with"].items()}
-        return About(config, split_digest, made, checked_names(told.get("classes", [])))
+        return About(config, split_digest, made, data_digest, checked_names(told.get("classes", [])))
     except FileNotFoundError:
         return None
     except (AttributeError, KeyError, TypeError, ValueError) as error:

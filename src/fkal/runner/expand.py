@@ -26,14 +26,18 @@ from fkal.config.layers import (
 from fkal.config.method_spec import method_layer
 from fkal.config.params_file import MOST_EXPERIMENTS, ParamsFile, params_file, seed_numbers
 from fkal.config.schema import LONGEST_NAME, SET, Config, ConfigError, configured
-from fkal.config.tuned import tuned_layer
+from fkal.config.tuned import tuned_layer, tuned_path
+from fkal.data.file_digests import FileDigests
 from fkal.data.registry import entry_of
+from fkal.data.settings import DataConfig
+from fkal.data.sources import ABSENT, UNKNOWN, source_digest
 from fkal.errors import MissingSettings, shortened
 from fkal.escaping import json_text
-from fkal.experiment.names import experiment_name
+from fkal.experiment.names import dataset_name, experiment_name
+from fkal.folders import below
 from fkal.models.settings import known_model
 from fkal.notify import Notify, on_standard_error
-from fkal.paths import TUNED
+from fkal.paths import DIGESTS, TUNED
 
 PARAMS = Path("params.yaml")
 LONGEST_EXPERIMENT = 240
@@ -53,6 +57,8 @@ class Sources:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     notify: Notify = on_standard_error
     tuned: Path | None = TUNED  # folder of what `fkal tune` found; None leaves it out
+    out: Path = Path("runs")  # where digests of image files are remembered
+    verify: bool = False  # whether these are believed
 
     def file(self) -> ParamsFile:
         """The preset, or the params file, or else the preset of the dataset. Raises MissingSettings without any."""
@@ -97,18 +103,44 @@ class Sources:
         if self.tuned is None:
             return [layer]
         base = merged([layer])
-        return [layer, tuned_layer(base.tree, base.data.name, self.tuned, self.notify)]
+        data = merged([layer, *self._over_file()]).data
+        name = dataset_name(data)
+        _say_of_shared_file(self.tuned, data, name, self.notify)
+        return [
+            layer,
+            tuned_layer(base.tree, name, self.tuned, self.notify, lambda: image_source(data, self.digests())),
+        ]
+
+    def digests(self) -> FileDigests:
+        """Of the files that images come from."""
+        return FileDigests(below(self.out, DIGESTS), self.notify, verify=self.verify)
 
     def given(self) -> list[Layer]:
         """The environment and the options, which go over the file."""
         for name in unknown_variables(self.environment):
             self.notify(f"warning: {name} sets nothing; is it misspelt?")
+        return self._over_file()
+
+    def _over_file(self) -> list[Layer]:
         root = {} if self.data_root is None else {"data": {"root": str(self.data_root)}}
         return [
             from_environment(self.environment),
             Layer("--data-root", root),
             from_assignments(self.assignments, once=True),
         ]
+
+
+def image_source(data: DataConfig, digests: FileDigests) -> str:
+    """The digest of the files that the images come from; empty where they are not here, or not known."""
+    found = source_digest(data, digests)
+    return "" if found in (ABSENT, UNKNOWN) else found
+
+
+def _say_of_shared_file(folder: Path, data: DataConfig, name: str, notify: Notify) -> None:
+    """Earlier versions kept one tuned file for all own trees."""
+    shared, own = tuned_path(folder, "folder"), tuned_path(folder, name)
+    if data.name == "folder" and shared.exists() and not own.exists():
+        notify(f"{shared}: not read, since it does not say which tree it is of; rename it to {own.name} to use it")
 
 
 def refuse_contradictions(assigned: Layer, options: Sequence[Layer]) -> None:

@@ -9,7 +9,7 @@ from fkal.config.schema import Config, ConfigError
 from fkal.engine.progress import Progress
 from fkal.experiment.device import deterministic
 from fkal.experiment.experiment import prepare, prepare_split
-from fkal.experiment.names import bias_name
+from fkal.experiment.names import bias_name, dataset_name
 from fkal.notify import PLAIN, Display, ShownBy
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ def split(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) -> 
     for config in configs:
         drawn, path, classes = prepare_split(config, out, display.notify)
         by_path[str(path)] = {
-            "dataset": config.data.name,
+            "dataset": dataset_name(config.data),
             "bias": bias_name(config.bias),
             "seed": config.seed,
             "digest": drawn.digest,
@@ -55,10 +55,10 @@ def pretrain(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) 
             raise ConfigError("pretrain.task = 'none': there is nothing to pretrain; set pretrain.task=rotation")
         experiment = prepare(config, out, display.notify)
         deterministic(config.threads)
-        _, epochs = _shown(f"{config.data.name} seed {config.seed}", experiment.theta_0(), display.one)
+        _, epochs = _shown(f"{dataset_name(config.data)} seed {config.seed}", experiment.theta_0(), display.one)
         answers.append(
             {
-                "dataset": config.data.name,
+                "dataset": dataset_name(config.data),
                 "seed": config.seed,
                 "task": config.pretrain.task,
                 "paths": [str(path) for path in experiment.weights_paths],

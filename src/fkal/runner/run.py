@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from statistics import mean
@@ -21,7 +21,7 @@ from fkal.notify import PLAIN, Display, Notify
 from fkal.redaction import redacted
 from fkal.results.csv_files import csv_bytes
 from fkal.results.curves import curve_frame
-from fkal.results.outcome import Group, Outcome, by_cell, group_of
+from fkal.results.outcome import Group, Outcome, by_cell, distinctions
 from fkal.runner.executors import side_by_side, spread
 from fkal.runner.prepare import refuse_unusable
 from fkal.runner.single import run_one
@@ -81,7 +81,10 @@ def run(
             display.notify(f"failed: {failures[place]}")
     finished = [outcomes[place] for place in sorted(outcomes)]
     groups = by_cell(finished) if draws else {}
-    figures = [draw(group, members, out, all_labels(group, finished)) for group, members in groups.items()]
+    differs = distinctions(list(groups))
+    figures = [
+        draw(group, members, out, all_labels(group, groups), differs[group]) for group, members in groups.items()
+    ]
     return Finished(finished, figures, [failures[place] for place in sorted(failures)])
 
 
@@ -164,15 +167,18 @@ def _notify_if_crowded(configs: Sequence[Config], jobs: int, notify: Notify) -> 
         )
 
 
-def all_labels(group: Group, outcomes: Sequence[Outcome]) -> float | None:
+def all_labels(group: Group, groups: Mapping[Group, Sequence[Outcome]]) -> float | None:
     """Mean accuracy of the same data's experiments that labeled the whole pool, to hold the group against."""
-    others = [o for o in outcomes if o.config.acquisition.name == "all" and group_of(o)[:3] == group[:3]]
+    same = [
+        members for other, members in groups.items() if other != group and other._replace(budget=group.budget) == group
+    ]
     accuracy = f"{group.measured}/accuracy"
-    found = [outcome.rounds[-1].metrics[accuracy] for outcome in others if group_of(outcome) != group]
+    others = [outcome for members in same for outcome in members if outcome.config.acquisition.name == "all"]
+    found = [outcome.rounds[-1].metrics[accuracy] for outcome in others]
     return mean(found) if found else None
 
 
-def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | None) -> Path:
+def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | None, distinction: str = "") -> Path:
     """The curves of this call's experiments as a figure, and beside it their numbers as CSV.
 
     The end of the name stands for the set of experiments, so that another call keeps its own.
@@ -191,11 +197,18 @@ def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | 
         curves.setdefault(outcome.method, []).append(frame)
     numbers = pd.concat([f.assign(method=method) for method, frames in curves.items() for f in frames])
     numbers.insert(0, "method", numbers.pop("method"))
-    about = {"dataset": group.dataset, "bias": group.bias, "protocol": group.protocol}
+    about = {
+        "dataset": group.dataset,
+        "data": group.data,
+        "bias": group.bias,
+        "protocol": group.protocol,
+        "holdout": group.holdout,
+        "validation_per_class": group.validation_per_class,
+    }
     for place, (name, value) in enumerate(about.items()):
         numbers.insert(place, name, value)
     write_whole(path.with_suffix(".csv"), csv_bytes(numbers))
-    title = f"{group.dataset}, {group.bias}"
+    title = f"{group.dataset}, {group.bias}{distinction}"
     drawn = io.BytesIO()
     title = f"{title}\n{PAPER_TITLE}" if group.protocol == "paper" else title
     metric, label = f"{group.measured}/accuracy", f"{group.measured} accuracy, %"

@@ -56,6 +56,7 @@ def run_one(
             config=experiment.config,
             fingerprint=experiment.fingerprint,
             split_digest=experiment.split.digest,
+            data_digest=experiment.split.data_digest,
             rounds=tuple(replace(each, weights={}) for each in rounds),
             run_id=tracked.run_id,
             tracking_uri=tracking_uri(tracking, Path.cwd()),

@@ -1,5 +1,6 @@
 """The parts of an experiment's data as MLflow dataset inputs."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -25,6 +26,9 @@ class HasData(Protocol):
     @property
     def split(self) -> Split: ...
 
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+
 
 def dataset_inputs(experiment: HasData) -> list[DatasetInput]:
     """Pool, validation and test. The digest covers images and indices: equal ones are equal data."""
@@ -44,7 +48,7 @@ def _input(experiment: HasData, part: str) -> DatasetInput:
     counts = images.labels[indices].bincount(minlength=len(dataset.classes)).tolist()
     entry = DATASETS.get(dataset.name)
     source = {
-        "dataset": dataset.name,
+        "dataset": experiment.tags["dataset"],
         "origin": entry.origin if entry else "",
         "part": part,
         "drawn_from": "test" if part == "test" else "train",
@@ -56,7 +60,7 @@ def _input(experiment: HasData, part: str) -> DatasetInput:
         profile["class_counts"] = dict(zip(dataset.classes, counts, strict=True))
     return DatasetInput(
         LoggedDataset(
-            name=f"{dataset.name}/{part}",
+            name=f"{experiment.tags['dataset']}/{part}",
             digest=bytes_digest([images.digest.encode(), indices.to(torch.int64).numpy().tobytes()]),
             source_type="code",  # drawn by a program from a dataset by name
             source=json_text({"tags": source}),

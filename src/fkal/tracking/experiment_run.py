@@ -43,6 +43,7 @@ from fkal.tracking.tags import (
     child_key,
     child_tags,
     compared_params,
+    method_key,
     parent_tags,
 )
 
@@ -91,7 +92,7 @@ class TrackedRun:
         self._state = state
         self._client = client
         self._say = say
-        self._experiment_id = experiment_id(client, experiment.dataset.name)
+        self._experiment_id = experiment_id(client, experiment.tags["dataset"])
         self._rounds: list[Round] = []
         self._energy: list[float | None] = []
         self._logged_some = False
@@ -189,13 +190,19 @@ class TrackedRun:
         remembered = self._state.run_ids().get("parent")
         run = self._remembered(remembered) if remembered else None
         if run is None:
-            found = self._client.search_runs(
-                [self._experiment_id], f"tags.`{KEY}` = '{self._experiment.fingerprint}'", max_results=1
-            )
+            query = f"tags.`{KEY}` = '{self._experiment.fingerprint}'"
+            found = self._client.search_runs(self._places(), query, max_results=1)
             run = found[0] if found else None
         if run is None and remembered:
             self._say(f"MLflow run {remembered} is not in {self._client.tracking_uri} any more: a new run is made")
         return run
+
+    def _places(self) -> list[str]:
+        """Experiments that may hold the run: earlier versions put all own trees into one, `fkal/folder`."""
+        shared = None
+        if self._experiment.tags["dataset"] != self._experiment.dataset.name:
+            shared = self._client.get_experiment_by_name(f"fkal/{self._experiment.dataset.name}")
+        return [self._experiment_id, *([] if shared is None else [shared.experiment_id])]
 
     def _remembered(self, run_id: str) -> Run | None:
         try:
@@ -213,6 +220,7 @@ class TrackedRun:
 
     def _take_up(self, run: Run) -> None:
         self._is_finished = run.info.status == "FINISHED"
+        self._experiment_id = run.info.experiment_id  # earlier versions put all own trees into one
         self._parent = Ledger(self._client, run)
         self._children = self._found_children() if run.data.params else {}
         if not run.data.params:  # they are logged last: without them, the rest may lack as well
@@ -223,7 +231,7 @@ class TrackedRun:
         if not self._is_finished:
             tags = {**parent_tags(self._experiment, self._made_with), NOTE: self._note()}
             self._parent.write(params=compared_params(self._experiment), tags=tags)
-        if METHOD_KEY not in run.data.tags:  # a run of an earlier version
+        if run.data.tags.get(METHOD_KEY) != method_key(self._experiment, self._made_with):  # of an earlier version
             self._client.update_run(self.run_id, name=self._experiment.title)
             self._parent.write(tags={**parent_tags(self._experiment, self._made_with), NOTE: self._note()})
         self._state.remember(self.run_id)

@@ -22,11 +22,32 @@ from fkal.tracking.descriptions import CURVE, method_note
 from fkal.tracking.metrics import PARENT_METRICS, Point, stored_name
 from fkal.tracking.run_writer import Ledger, new_run
 from fkal.tracking.store import only_writer
-from fkal.tracking.tags import COMMAND, KEY, KIND, METHOD_KEY, METHOD_TITLE, NAME, NOTE, PARENT, SEED, SUPERSEDED
+from fkal.tracking.tags import (
+    COMMAND,
+    DATA_DIGEST,
+    KEY,
+    KIND,
+    METHOD_KEY,
+    METHOD_TITLE,
+    NAME,
+    NOTE,
+    PARENT,
+    SEED,
+    SUPERSEDED,
+)
 
 MEMBERS = "fkal.members"
 """Digest of the runs that a method's run is the mean of."""
-SHARED_TAGS = ("fkal.dataset", "fkal.bias", "fkal.method", "fkal.model", "fkal.protocol", "fkal.algorithm", "fkal.cell")
+SHARED_TAGS = (
+    "fkal.dataset",
+    "fkal.bias",
+    "fkal.method",
+    "fkal.model",
+    "fkal.protocol",
+    "fkal.algorithm",
+    "fkal.cell",
+    DATA_DIGEST,
+)
 CURVES = tuple(dict.fromkeys(stored_name(name) for name in PARENT_METRICS))
 OF_A_SEED = ("seed", "device", "data.root", "data.workers")
 """Params that a method has not: they are one seed's or one machine's."""
@@ -68,13 +89,23 @@ def _remake(client: MlflowClient, experiment_id: str, key: str) -> str | None:
     if members and not current:
         current = [_made(client, experiment_id, key, members, digest)]
     newest = max(current, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+    left: set[str] = set()
     for run in runs:
-        if newest is not None and run.data.tags.get(PARENT) != newest.info.run_id:
+        if newest is not None and (parent := run.data.tags.get(PARENT)) != newest.info.run_id:
             client.set_tag(run.info.run_id, PARENT, newest.info.run_id)
+            left |= {parent} if parent is not None else set()
+    for run_id in left.difference(run.info.run_id for run in before):
+        _delete_if_empty(client, experiment_id, run_id)
     for run in before:
         if newest is None or run.info.run_id != newest.info.run_id:
             client.delete_run(run.info.run_id)
     return None if newest is None else str(newest.info.run_id)
+
+
+def _delete_if_empty(client: MlflowClient, experiment_id: str, run_id: str) -> None:
+    """A method's run under the key of an earlier version, whose seeds all went to that of this version."""
+    if not list(_runs(client, experiment_id, f"tags.`{PARENT}` = '{run_id}'")):
+        client.delete_run(run_id)
 
 
 def _members(runs: Sequence[Run]) -> list[Run]:

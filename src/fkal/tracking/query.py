@@ -14,7 +14,7 @@ from fkal.redaction import redacted
 from fkal.tracking.metrics import stored_metrics
 from fkal.tracking.sqlite_address import database_path, is_sqlite
 from fkal.tracking.store import prepare_store, tracking_uri
-from fkal.tracking.tags import KIND, NAME, PARENT, SUPERSEDED
+from fkal.tracking.tags import DATA_DIGEST, KIND, NAME, PARENT, SUPERSEDED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,6 +42,7 @@ class FoundRun(NamedTuple):
     seed: int
     protocol: str
     fingerprint: str
+    data_digest: str
     status: str
     superseded: bool
     labels_used: int | None
@@ -203,6 +204,7 @@ def _found(run: "Run") -> FoundRun:
         seed=_seed(tags.get("fkal.seed", "0")),
         protocol=tags.get("fkal.protocol", ""),
         fingerprint=tags.get("fkal.fingerprint", ""),
+        data_digest=tags.get(DATA_DIGEST, ""),
         status=run.info.status,
         superseded=SUPERSEDED in tags,
         labels_used=None if ACCURACY not in steps else int(steps[ACCURACY]),

@@ -13,6 +13,7 @@ from fkal.results.git import git_commit
 from fkal.version import __version__
 
 KEY = "fkal.key"
+DATA_DIGEST = "fkal.data_digest"
 KIND = "fkal.kind"
 NAME = "fkal.name"
 METHOD_KEY = "fkal.method_key"
@@ -89,9 +90,10 @@ def parent_tags(experiment: Compared, made_with: MadeWith = None) -> dict[str, s
 
 
 def method_key(experiment: Traced, made_with: MadeWith = None) -> str:
-    """What the seeds of one method share: the cell, all settings but the seed, the version of the algorithm."""
+    """What the seeds of one method share: the cell, images, all settings but the seed, version of the algorithm."""
     algorithm = (made_with or {}).get("algorithm", experiment.tags.get("algorithm", ""))
-    return f"{experiment.cell}/{experiment.method_digest[:12]}/{algorithm}"
+    images = experiment.split.data_digest[:12]
+    return f"{experiment.cell}/{images}/{experiment.method_digest[:12]}/{algorithm}"
 
 
 def child_tags(experiment: Traced, b: int, *, parent: str, digest: str, made_with: MadeWith = None) -> dict[str, str]:
@@ -125,6 +127,7 @@ def _tags(experiment: Traced, made_with: MadeWith = None) -> dict[str, str]:
         SEED: str(experiment.seed),
         "fkal.protocol": experiment.protocol,
         "fkal.split_digest": experiment.split.digest,
+        DATA_DIGEST: experiment.split.data_digest,
         "mlflow.source.name": "fkal",
         **made,
     }

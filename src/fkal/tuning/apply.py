@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from fkal import identifiers
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes, file_there, yaml_of, yaml_reason
 from fkal.errors import ConfigError, MissingSettings
 from fkal.folders import below
-from fkal.identifiers import dataset_name
 from fkal.paths import TUNED
 
 WAITS = re.compile(r"^(study:\n(?:[ \t]+.*\n)*?[ \t]+applied:[ \t]*)false\b", re.MULTILINE)
@@ -71,13 +71,14 @@ def _waiting(folder: Path, dataset: str | None, preset: str | None, params: Path
     """By the option, where that is the dataset's name; else by the settings. Raises MissingSettings without a file."""
     named = dataset or preset
     if named is not None:
-        path = below(folder, f"{dataset_name(named, '--dataset')}.yaml")
+        path = below(folder, f"{identifiers.dataset_name(named, '--dataset')}.yaml")
         if file_there(path, str(path)):
             return path
+    from fkal.experiment.names import dataset_name
     from fkal.runner import expand as configuring
 
     given = configuring.Sources(preset=preset, params=params, dataset=dataset, tuned=None)
-    name = configuring.settings(given, None).data.name
+    name = dataset_name(configuring.settings(given, None).data)
     path = below(folder, f"{name}.yaml")
     if not file_there(path, str(path)):
         raise MissingSettings(f"{path}: no result waits there; search one: fkal tune --dataset {name}")

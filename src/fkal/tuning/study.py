@@ -180,7 +180,7 @@ class SharedStudy:
     def _next_seed(self) -> int:
         """By the trials before, of which one that was lost and its retry count as one."""
         before = [t for t in self.trials() if t.state != TrialState.WAITING and LOST not in t.user_attrs]
-        return stream(int(self._plan.name[-8:], 16), "tune", len(before)).initial_seed() % 2**32
+        return stream(int(self._plan.settings_digest[:8], 16), "tune", len(before)).initial_seed() % 2**32
 
 
 def _worked_on(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fkal.config.schema import Config, about_data, digest_of
-from fkal.experiment.names import bias_name, method_name
+from fkal.experiment.names import bias_name, dataset_name, method_name
 from fkal.folders import below
 from fkal.tuning.objectives import Objective
 from fkal.tuning.search_space import Space, with_settings
@@ -17,7 +17,8 @@ from fkal.tuning.search_space import Space, with_settings
 class Plan:
     """`base` has a holdout; its seed is that of none of the experiments, which have `seeds`.
 
-    `file` are the settings of the params file alone, which is what experiments have beneath tuned values.
+    `file` are the settings of the params file alone, which is what experiments have beneath tuned values. `source` is
+    the digest of the files that the images come from; empty where a plug-in's dataset does not name them.
     """
 
     base: Config
@@ -26,10 +27,12 @@ class Plan:
     objectives: tuple[Objective, ...]
     seeds: tuple[int, ...]
     out: Path
+    source: str = ""
 
     @property
     def dataset(self) -> str:
-        return self.base.data.name
+        """Its name for people and files."""
+        return dataset_name(self.base.data)
 
     @property
     def objective(self) -> str:
@@ -38,8 +41,15 @@ class Plan:
     @property
     def name(self) -> str:
         """`digits-ir20-pfk_joint-1a2b3c4d`; its end stands for all that makes studies differ."""
+        digest = digest_of([self.settings_digest, self.source]) if self.source else self.settings_digest
+        method = re.sub(r"[^\w.+]", "-", method_name(self.base))
+        return f"{self.dataset}-{bias_name(self.base.bias)}-{method}-{digest[:8]}"
+
+    @property
+    def settings_digest(self) -> str:
+        """Of all but the images. The draws of trials go by it."""
         tree = self.base.tree
-        digest = digest_of(
+        return digest_of(
             {
                 "base": {**tree, "data": about_data(tree), "seed": None},
                 "space": self.space.described,
@@ -48,8 +58,6 @@ class Plan:
                 "holdout": self.base.holdout,
             }
         )
-        method = re.sub(r"[^\w.+]", "-", method_name(self.base))
-        return f"{self.dataset}-{bias_name(self.base.bias)}-{method}-{digest[:8]}"
 
     @property
     def folder(self) -> Path:

@@ -19,6 +19,7 @@ from fkal.errors import did_you_mean, shortened
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.notify import PLAIN, Display, Notify
 from fkal.runner import expand as configuring
+from fkal.runner.expand import image_source
 from fkal.runner.prepare import refuse_unusable
 from fkal.tracking.store import tracking_uri
 from fkal.tuning.objectives import MINORITY, objectives
@@ -64,12 +65,22 @@ def sources(
     params: Path | None,
     data_root: Path | None,
     assignments: Sequence[str],
+    *,
+    out: Path,
+    verify: bool = False,
 ) -> configuring.Sources:
     """The settings around which a study searches: what an earlier one found is no part of them."""
     if dataset and preset:
         raise ConfigError(f"--dataset {dataset}: --preset names the settings, too; give one of them")
     return configuring.Sources(
-        preset=preset, params=params, dataset=dataset, data_root=data_root, assignments=assignments, tuned=None
+        preset=preset,
+        params=params,
+        dataset=dataset,
+        data_root=data_root,
+        assignments=assignments,
+        tuned=None,
+        out=out,
+        verify=verify,
     )
 
 
@@ -101,6 +112,7 @@ def tune(
     if not wishes.force:
         refuse_hand_made(path)
     first = _checked(plan, wishes, out, display.notify)
+    plan = replace(plan, source=image_source(plan.base.data, given.digests()))
     study = _study(plan, wishes, first, display.notify)
     run = StudyRun(plan, first, study, uri)
     with run:

@@ -40,6 +40,7 @@ def written(path: Path, findings: Findings, *, apply: bool, force: bool, notify:
             "seeds": list(plan.seeds),
             "trials": findings.count(TrialState.COMPLETE, TrialState.PRUNED),
             "holdout": plan.base.holdout,
+            **({"source": plan.source} if plan.source else {}),
             "applied": applied,
             "over": {key: value_at(plan.file.tree, key) for key in values},
         },

@@ -13,8 +13,10 @@ import pandas as pd
 
 from fkal.config.documents import file_bytes
 from fkal.config.method_spec import long_method_name
-from fkal.config.schema import CONTROL, LARGEST_SEED, LONGEST_METHOD, ConfigError
+from fkal.config.schema import CONTROL, LARGEST_HOLDOUT, LARGEST_SEED, LONGEST_METHOD, ConfigError
+from fkal.data.settings import MOST_VALIDATION_IMAGES
 from fkal.errors import did_you_mean, shortened
+from fkal.identifiers import DIGEST
 from fkal.report.experiments import Material
 from fkal.report.panels import ONCE, with_groups
 from fkal.results.csv_files import plain_text
@@ -149,6 +151,13 @@ def _protocol(cell: str) -> str:
     return cell
 
 
+def _digest(cell: str) -> str:
+    """Of images; empty where it is not known."""
+    if cell and not re.fullmatch(DIGEST, cell):
+        raise ValueError("give 32 hexadecimal digits, or leave the cell empty")
+    return cell
+
+
 def _text_or_none(cell: str) -> str | None:
     return _text(cell) if cell else None
 
@@ -187,6 +196,9 @@ def _fraction(cell: str) -> float:
 READ: Mapping[str, Read] = MappingProxyType(
     {
         "dataset": _text,
+        "data": _digest,
+        "holdout": _whole(0, LARGEST_HOLDOUT),
+        "validation_per_class": _whole(0, MOST_VALIDATION_IMAGES),
         "bias": _text,
         "protocol": _protocol,
         "method": _method,

@@ -11,7 +11,7 @@ from fkal.redaction import redacted
 from fkal.report.experiments import Finished, Material, material_of
 from fkal.report.load.round_folders import rounds_in, weights_in
 from fkal.report.load.tracked_manifest import tracked_abouts
-from fkal.report.splits import splits_in
+from fkal.report.splits import data_digest_of, splits_in
 from fkal.results.manifest import About, read_about
 from fkal.results.outcome import Outcome
 from fkal.tracking.query import opened
@@ -71,8 +71,16 @@ def finished_in(out: Path, tracking: str | None) -> KeptExperiments:
         if len(rounds) < _expected(about):
             left_out.append(f"{folder}: {len(rounds)} of {_expected(about)} iterations are finished; left out")
             continue
-        outcome = Outcome(about.config, folder.name, about.split_digest, rounds, run_id="", tracking_uri="")
         split = splits.get(about.split_digest)
+        outcome = Outcome(
+            about.config,
+            folder.name,
+            about.split_digest,
+            rounds,
+            run_id="",
+            tracking_uri="",
+            data_digest=data_digest_of(about.data_digest, split),
+        )
         finished.append(Finished(outcome, weights_in(folder), split, about.made_with, about.classes))
     flaws = [*damaged.values(), *damaged_splits]
     if not finished:

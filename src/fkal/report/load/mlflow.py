@@ -18,7 +18,7 @@ from fkal.identifiers import JSON_ARTIFACT
 from fkal.redaction import redacted
 from fkal.report.experiments import Finished, Material, Weights, material_of
 from fkal.report.load.tracked_manifest import about_of
-from fkal.report.splits import splits_in
+from fkal.report.splits import data_digest_of, splits_in
 from fkal.results.outcome import Outcome
 from fkal.results.round_facts import check_facts
 from fkal.tracking.patience import StoreUnavailable
@@ -114,7 +114,6 @@ def _read(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
     if found != list(range(1, len(found) + 1)):
         raise ConfigError(f"has iterations {found} in the store, and not each of them once")
     rounds = tuple(_round(client, child, folder) for child in children)
-    outcome = Outcome(about.config, run.fingerprint, about.split_digest, rounds, run.run_id, client.tracking_uri)
     listed = [each.path for each in client.list_artifacts(run.run_id)]
     names = [name for name in listed if re.fullmatch(JSON_ARTIFACT, name)]  # the split's file is one of them
     here = tempfile.mkdtemp(dir=folder)
@@ -123,7 +122,17 @@ def _read(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
     if damaged:
         raise ConfigError(damaged[0])
     last = children[-1].info.run_id
-    return Finished(outcome, _weights(client, last), splits.get(about.split_digest), about.made_with, about.classes)
+    split = splits.get(about.split_digest)
+    outcome = Outcome(
+        about.config,
+        run.fingerprint,
+        about.split_digest,
+        rounds,
+        run.run_id,
+        client.tracking_uri,
+        data_digest=data_digest_of(about.data_digest, split),
+    )
+    return Finished(outcome, _weights(client, last), split, about.made_with, about.classes)
 
 
 def _round(client: "MlflowClient", child: "Run", folder: Path) -> Round:

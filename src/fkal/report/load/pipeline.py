@@ -20,7 +20,7 @@ from fkal.pipeline.publish import (
 )
 from fkal.report.experiments import Finished, Material, SplitFacts, material_of
 from fkal.report.load.round_folders import rounds_in, weights_in
-from fkal.report.splits import splits_in
+from fkal.report.splits import data_digest_of, splits_in
 from fkal.results.outcome import Outcome
 
 
@@ -59,9 +59,17 @@ def from_pipeline(root: Path) -> Material:
 def _finished(one: Published, root: Path, splits: Mapping[str, SplitFacts]) -> Finished:
     """Raises ConfigError for files that are not what was published."""
     timings = read_timings(root / TIMINGS / f"{one.cell}.json").get(one.folder.name, {})
-    outcome = Outcome(one.config, one.fingerprint, one.split_digest, _rounds(one, timings), run_id="", tracking_uri="")
-    made_with = timings.get(MADE_WITH, {})
-    return Finished(outcome, weights_in(one.folder), splits.get(one.split_digest), made_with, one.classes)
+    split = splits.get(one.split_digest)
+    outcome = Outcome(
+        one.config,
+        one.fingerprint,
+        one.split_digest,
+        _rounds(one, timings),
+        run_id="",
+        tracking_uri="",
+        data_digest=data_digest_of(one.data_digest, split),
+    )
+    return Finished(outcome, weights_in(one.folder), split, timings.get(MADE_WITH, {}), one.classes)
 
 
 def _rounds(one: Published, timings: Mapping[str, Any]) -> Any:

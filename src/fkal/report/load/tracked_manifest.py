@@ -34,8 +34,8 @@ def tracked_abouts(client: "MlflowClient", fingerprints: Collection[str]) -> tup
 def about_of(client: "MlflowClient", run: FoundRun) -> About:
     """Raises ConfigError if its params are no configuration of this version."""
     tracked = client.get_run(run.run_id)
-    split_digest = tracked.data.tags.get("fkal.split_digest", "")
-    return About(_config(tracked), split_digest, _made_with(tracked), _classes(tracked))
+    digest = tracked.data.tags.get("fkal.split_digest", "")
+    return About(_config(tracked), digest, _made_with(tracked), run.data_digest, _classes(tracked))
 
 
 def _config(run: "Run") -> Config:

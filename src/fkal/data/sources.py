@@ -1,0 +1,120 @@
+"""The files that a dataset is read from, and a digest of their bytes and names. Imports no torch, downloads nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from fkal.data.errors import CorruptData, MissingData
+from fkal.data.file_digests import DIGEST_LENGTH, FileDigests
+from fkal.data.registry import CIFAR10_BATCHES, entry_of, mnist_files, svhn_file, svhn_root
+from fkal.data.settings import DataConfig
+from fkal.data.tree_files import class_folders, images_below
+
+ABSENT = "absent"
+"""In place of a digest: the images are not there yet, or cannot be read."""
+UNKNOWN = "unknown"
+"""In place of a digest: a plug-in's dataset does not say which files it reads."""
+CIFAR10_FILES = (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch", "batches.meta")
+SVHN_FILES = tuple(svhn_file(part) for part in ("train", "extra", "test"))
+
+
+class SourceFiles(NamedTuple):
+    """Files by their names relative to `root`."""
+
+    root: Path
+    names: tuple[str, ...]
+
+
+def source_digest(config: DataConfig, digests: FileDigests) -> str:
+    """32 hexadecimal digits of the bytes and relative names of all files that the dataset is read from.
+
+    `ABSENT` where files are missing or cannot be read: whoever loads the dataset says which, and why.
+    """
+    sources = entry_of(config.name).list_sources
+    if sources is None:
+        return UNKNOWN
+    try:
+        placed = replace(config, root=_expanded(config.root), folder=config.folder and _expanded(config.folder))
+        files = sources(placed)
+        by_name = digests.of(config.name, files.root, files.names)
+    except (MissingData, CorruptData, OSError):
+        return ABSENT
+    content = hashlib.sha256()
+    for name in sorted(by_name):
+        content.update(os.fsencode(name) + b"\0" + by_name[name].encode() + b"\n")
+    return content.hexdigest()[:DIGEST_LENGTH]
+
+
+def digits(config: DataConfig) -> SourceFiles:
+    """The file that comes with scikit-learn, which is not imported for it."""
+    found = find_spec("sklearn")
+    if found is None or not found.submodule_search_locations:
+        raise MissingData("scikit-learn is not installed")
+    return SourceFiles(Path(found.submodule_search_locations[0]) / "datasets" / "data", ("digits.csv.gz",))
+
+
+def mnist(config: DataConfig) -> SourceFiles:
+    """Four files."""
+    return SourceFiles(Path(config.root), tuple(path.as_posix() for path in mnist_files(Path())))
+
+
+def svhn(config: DataConfig) -> SourceFiles:
+    """Three files, below `root/svhn` or `root`."""
+    return SourceFiles(svhn_root(Path(config.root)), SVHN_FILES)
+
+
+def cifar10(config: DataConfig) -> SourceFiles:
+    """torchvision's batches, else a tree, else a tar of one: the order in which the loader looks for them."""
+    root = Path(config.root)
+    if (root / CIFAR10_BATCHES).exists():
+        return SourceFiles(root / CIFAR10_BATCHES, CIFAR10_FILES)
+    return _tree_or_tar(root, "cifar10", "test")
+
+
+def tinyimagenet(config: DataConfig) -> SourceFiles:
+    """A tree, else a tar of one."""
+    return _tree_or_tar(Path(config.root), "tinyimagenet100", "val")
+
+
+def imagenet(config: DataConfig) -> SourceFiles:
+    """A tree."""
+    return _tree(Path(config.root) / "imagenet", "val")
+
+
+def folder(config: DataConfig) -> SourceFiles:
+    """Any tree with train/ and test/ or val/."""
+    tree = Path(config.root) / (config.folder or "")
+    return _tree(tree, "test" if (tree / "test").is_dir() else "val")
+
+
+def _tree_or_tar(root: Path, name: str, test: str) -> SourceFiles:
+    if (root / name).is_dir():
+        return _tree(root / name, test)
+    return SourceFiles(root, (f"{name}-imagefolder.tar",))
+
+
+def _tree(tree: Path, test: str) -> SourceFiles:
+    return SourceFiles(tree, tuple(name for part in ("train", test) for name in _images(tree, part)))
+
+
+def _images(tree: Path, part: str) -> Iterator[str]:
+    """Names of all files that the decoder reads."""
+    flawed: list[tuple[str, str]] = []
+    for label in class_folders(tree / part, Counter()):
+        yield from (f"{part}/{label}/{name}" for name in images_below(tree / part / label, Counter(), flawed))
+    if flawed:
+        raise CorruptData(f"{flawed[0][0]}: {flawed[0][1]}")
+
+
+def _expanded(path: str) -> str:
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError as error:
+        raise MissingData(f"{path}: no such user's home") from error
