@@ -53,6 +53,7 @@ SETTINGS = {
     "train.epochs": 1,
     "pretrain.epochs": 1,
 }
+SET = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
 RUNS = ("folder-ir2-random-s0", "folder-ir2-pfk_joint-s0")
 
 
@@ -61,6 +62,9 @@ def fkal(*arguments: str) -> str:
     assert result.exit_code == 0, result.output
     assert not RAW.search(result.output)
     return result.stdout
+
+
+SPLIT = ("split", "--preset", "digits", "--data-root", "data", *SET)
 
 
 def write_tree(root: Path) -> None:
@@ -81,8 +85,7 @@ def here(tmp_path_factory) -> Iterator[Path]:
     os.chdir(folder)
     try:
         write_tree(folder / "data" / "mine")
-        settings = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
-        fkal("run", "--preset", "digits", "--data-root", "data", *settings, "--method", "random,pfk")
+        fkal("run", "--preset", "digits", "--data-root", "data", *SET, "--method", "random,pfk")
         fkal("runs", "export", "export.csv")
         fkal("report", "--out", "runs", "--data-root", "data", "--to", "report")
         fkal("report", "--tracking-uri", "sqlite:///mlflow.db", "--data-root", "data", "--to", "report-of-store")
@@ -102,7 +105,12 @@ def test_runs_are_shown_listed_compared_and_exported(here, monkeypatch):
     for run in RUNS:
         assert run in fkal("show", run)
         assert run in fkal("show", run, "--tracking-uri", "sqlite:///mlflow.db")
-    assert "difference" in fkal("compare", *RUNS)
+    compared = " ".join(fkal("compare", *RUNS).split())
+    assert "difference" in compared
+    assert re.search(r"labeled by both: [1-9][0-9]*: train/.+?=[0-9]+\.png", compared)
+    for shown in (fkal("show", RUNS[0]), fkal("show", RUNS[0], "--tracking-uri", "sqlite:///mlflow.db")):
+        assert "=HYPERLINK" in "".join(shown.split()) and "holds no names" not in shown
+    assert "of =HYPERLINK" in fkal(*SPLIT)
     assert {run["name"] for run in json.loads(fkal("runs", "--json"))["runs"]} == set(RUNS)
     assert all(run in fkal("runs") for run in RUNS)
     assert len(pd.read_csv(io.StringIO(fkal("runs", "export", "-")))) == 4

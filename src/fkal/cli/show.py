@@ -11,9 +11,11 @@ from rich.text import Text
 from fkal.cli.terminal import WIDTH, console
 from fkal.cli.text_plot import text_plot
 from fkal.config.schema import ConfigError
+from fkal.data.images import NumberedNames
 from fkal.engine.rounds import FEW_CLASSES, Round
 from fkal.errors import did_you_mean, refuse_damaged, shortened
 from fkal.escaping import one_line
+from fkal.report.datasets import dataset_of
 from fkal.report.experiments import Finished
 from fkal.report.load.local import finished_in
 from fkal.report.load.mlflow import some_from_mlflow
@@ -23,7 +25,7 @@ from fkal.tracking.metrics import selected_counts
 
 SCRATCH = Path("runs")
 SHOWN = 40
-"""Images that are listed by their number."""
+"""Images that are listed one by one."""
 
 NO_NAMES = "this run holds no names of classes, so numbers stand for them"
 
@@ -145,12 +147,22 @@ def together_table(a: Finished, b: Finished) -> Table:
 
 
 def both_picked(a: Finished, b: Finished) -> Text:
-    """Which images both had labeled in the end, by their index in the dataset's training part."""
+    """Which images both had labeled in the end: by file where they have files, else by index in the training part."""
     if not _one_split(a, b):
         return Text("they have different splits: an image of one pool is not the other's")
     common = sorted(_picked(a) & _picked(b))
-    shown = ", ".join(map(str, common[:SHOWN])) + (f", and {len(common) - SHOWN:,} more" if len(common) > SHOWN else "")
+    names = _file_names(a, b) if common else None
+    first = [one_line(names[index]) if names else str(index) for index in common[:SHOWN]]
+    shown = ", ".join(first) + (f", and {len(common) - SHOWN:,} more" if len(common) > SHOWN else "")
     return Text(f"labeled by both: {len(common):,}" + (f": {shown}" if common else ""))
+
+
+def _file_names(a: Finished, b: Finished) -> Sequence[str] | None:
+    """Of the training images, if they come from files and are at hand as the experiments had them."""
+    dataset = dataset_of([a, b], None)
+    if isinstance(dataset, str) or isinstance(dataset.train.names, NumberedNames):
+        return None
+    return dataset.train.names
 
 
 def _by_labels(one: Finished) -> dict[int, tuple[Round, set[int]]]:

@@ -1,14 +1,11 @@
 """The page from top to bottom."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
-from fkal.data.datasets import Dataset, load
-from fkal.data.errors import CorruptData, MissingData
-from fkal.data.settings import DataConfig
+from fkal.data.datasets import Dataset
 from fkal.plots.palette import Style
+from fkal.report.datasets import dataset_of
 from fkal.report.exhibit import Exhibit, Section
 from fkal.report.figures.accuracy import accuracy_exhibits
 from fkal.report.figures.class_counts import confusion_exhibit, counts_exhibit
@@ -42,7 +39,7 @@ def sections_of(
     needed = [
         each for panel in panels for each in needed_exhibits(panel, styles, accuracies or targets(panel), against)
     ]
-    datasets = {panel.name: _dataset(panel, data_root) for panel in panels}
+    datasets = {panel.name: dataset_of(panel.finished, data_root) for panel in panels}
     return [
         Section("accuracy", "Accuracy", "", [*curves("accuracy"), *(ranking_exhibit(p) for p in panels)]),
         Section("rare", "Rare and worst classes", "", [*curves("minority_accuracy"), *curves("worst_class_accuracy")]),
@@ -75,24 +72,3 @@ def _picked(panels: Sequence[Panel], datasets: Mapping[str, Dataset | str]) -> l
         else:
             sheets += [picked_exhibit(panel, method, dataset.train) for method in panel.methods]
     return sheets
-
-
-def _dataset(panel: Panel, data_root: Path | None) -> Dataset | str:
-    """The images, or why there are none."""
-    if not panel.finished:
-        return "curves alone were read"
-    config = panel.finished[0].outcome.config.data
-    digests = {each.split.data_digest for each in panel.finished if each.split}
-    dataset = _loaded(config if data_root is None else replace(config, root=str(data_root)))
-    if not isinstance(dataset, str) and digests and digests != {dataset.digest}:
-        return f"the images of {dataset.name} here are others than those of the experiments"
-    return dataset
-
-
-@cache
-def _loaded(config: DataConfig) -> Dataset | str:
-    """Nothing is downloaded."""
-    try:
-        return load(config, download=False)
-    except (MissingData, CorruptData) as error:
-        return f"the images are not at hand ({' '.join(str(error).split())})"
