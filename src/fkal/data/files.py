@@ -112,6 +112,18 @@ def folder_files(tree: Path, part: str) -> ImageFiles:
     )
 
 
+def with_added(files: ImageFiles, added: ImageFiles) -> ImageFiles:
+    """The files of two folders of the same classes, the added ones last; their names start from the first folder."""
+    way = os.path.relpath(os.path.realpath(added.where), os.path.realpath(files.where))
+    return ImageFiles(
+        where=files.where,
+        names=(*files.names, *(os.path.normpath(f"{way}/{name}") for name in added.names)),
+        labels=torch.cat([files.labels, added.labels]),
+        classes=files.classes,
+        left_out=Counter(files.left_out) + Counter(added.left_out),
+    )
+
+
 def tar_parts(tar: Path, *parts: str) -> list[ImageFiles]:
     """Of ANY/part/CLASS/FILE in an uncompressed tar, which is listed once and read in place."""
     left_out: Counter[str] = Counter()

@@ -30,6 +30,7 @@ from fkal.config.params_file import MOST_EXPERIMENTS, ParamsFile, params_file, s
 from fkal.config.schema import LONGEST_NAME, SET, Config, ConfigError, configured
 from fkal.config.tuned import tuned_layer
 from fkal.data.registry import entry_of
+from fkal.data.settings import require_folder
 from fkal.errors import shortened
 from fkal.escaping import json_text
 from fkal.experiment.names import experiment_name
@@ -176,6 +177,7 @@ def _product(sources: Sources, file: ParamsFile, dataset: str | None, axes: Sequ
         refuse_contradictions(assigned, over)
         config = merged([*settings, *under, *given, *over])
         configured("data.name", entry_of, config.data.name)
+        _refuse_without_folder(config)
         configured("model.name", known_model, config.model.name)
         _refuse_unread(chosen[1], config)
         _refuse_long(config)
@@ -187,6 +189,13 @@ def _named_dataset(sources: Sources, settings: Sequence[Layer]) -> list[Layer]:
     if sources.dataset is None:
         return []
     return [Layer(f"--dataset {sources.dataset}", {"data": {"name": merged(settings).data.name}})]
+
+
+def _refuse_without_folder(config: Config) -> None:
+    try:
+        require_folder(config.data)
+    except ValueError as error:
+        raise ConfigError(f"data.{error}") from error
 
 
 def _refuse_long(config: Config) -> None:
