@@ -33,7 +33,7 @@ CHANGES = {
     "data.validation": ("others", ALL),
     "data.image_size": (10, ALL),
     "data.validation_per_class": (29, ALL),
-    "data.rare": (["0", "1"], ALL),
+    "data.rare": (["0", "1"], {SPLIT, WEIGHTS, RUN}),
     "data.mean": ([0.1], COMPUTED),
     "data.std": ([0.9], COMPUTED),
     "data.workers": (0, set()),
