@@ -35,7 +35,7 @@ from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import below
 from fkal.identifiers import CELL, GRID_NAME, cell_name, method_cell_name
 from fkal.models.settings import known_model
-from fkal.pipeline.publish import (
+from fkal.pipeline.published import (
     DESCRIPTORS,
     EXPERIMENTS,
     PRETRAINED,

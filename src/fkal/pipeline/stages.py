@@ -5,7 +5,8 @@ from pathlib import Path, PurePosixPath
 
 from fkal.cli.terminal import say
 from fkal.pipeline.plan import Planned, planned, planned_methods
-from fkal.pipeline.publish import (
+from fkal.pipeline.publish import publish_cell, publish_files
+from fkal.pipeline.published import (
     CURVES,
     DESCRIPTORS,
     EXPERIMENTS,
@@ -14,8 +15,6 @@ from fkal.pipeline.publish import (
     SPLITS,
     TIMINGS,
     cell_file,
-    publish_cell,
-    publish_files,
     refuse_foreign,
     remove_published,
 )

@@ -13,7 +13,7 @@ from fkal.config.schema import Config, ConfigError
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
 from fkal.experiment.experiment import prepare
 from fkal.identifiers import UnsafeName
-from fkal.pipeline.publish import published_folders, read_published
+from fkal.pipeline.published import published_folders, read_published
 from fkal.pipeline.restore import adopt_experiment
 from fkal.results.checkpoint import StateDirectory, StateInUse
 from fkal.results.manifest import About, read_about

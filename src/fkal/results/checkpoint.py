@@ -1,20 +1,26 @@
-"""The scratch directory of one experiment: what is finished, so that a killed run goes on from there."""
+"""The scratch directory of one experiment: what is finished, so that a killed run goes on from there.
+
+torch is imported where a round's tensors are read or written, and not before.
+"""
+
+from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fkal.atomic_files import write_whole
-from fkal.engine.rounds import Round
 from fkal.folders import TEMPORARY_FILE, below, own_folder, remove_folder
 from fkal.identifiers import ROUND, fingerprint
 from fkal.locks import LockHeld, NamedLock
 from fkal.notify import Notify
-from fkal.results.round_facts import UnusableRound
-from fkal.results.round_io import Counted, counted_of, round_bytes, round_of
+from fkal.results.round_facts import Counted, UnusableRound, counted_of
+
+if TYPE_CHECKING:
+    from fkal.engine.rounds import Round
 
 ROUND_FILE = re.compile(r"round-(\d+)\.(safetensors|json)")
 UNUSABLE = ".unusable"
@@ -104,6 +110,8 @@ class StateDirectory:
 
     def add(self, finished: Round) -> None:
         """Raises ValueError for a figure that is not finite."""
+        from fkal.results.round_io import round_bytes
+
         self._check_open()
         tensors, facts = round_bytes(finished)
         write_whole(self._file(finished.b, "safetensors"), tensors)
@@ -146,6 +154,8 @@ class StateDirectory:
         self._note(finished=True)
 
     def _read(self, b: int) -> Round:
+        from fkal.results.round_io import round_of
+
         tensors, facts = self._file(b, "safetensors"), self._file(b, "json")
         missing = [path.name for path in (tensors, facts) if not path.exists()]
         if missing:

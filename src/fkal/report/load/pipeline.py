@@ -8,7 +8,7 @@ from typing import Any
 from fkal.cli.exit import MissingRuns
 from fkal.config.schema import ConfigError
 from fkal.pipeline.plan import PLAN
-from fkal.pipeline.publish import (
+from fkal.pipeline.published import (
     EXPERIMENTS,
     MADE_WITH,
     SPLITS,
