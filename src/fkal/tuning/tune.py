@@ -276,6 +276,8 @@ def _show(
     console(piped=WIDTH).print(best_table(findings))
     pruned, failed = findings.count(TrialState.PRUNED), len(findings.failed)
     echo(f"{findings.count(TrialState.COMPLETE)} trials complete, {pruned} pruned, {failed} failed")
+    if findings.is_default:
+        echo("the best trial is the configured one: nothing that was tried is better, and the result changes nothing")
     echo(f"tuned: {path} ({'applied' if applied else f'not applied yet: {apply_command(path)}'})")
     for each in idle:
         echo(f"  {each}")
