@@ -53,8 +53,17 @@ def test_settings_names_and_tables_need_no_torch():
     assert (told.stdout, told.stderr) == ("[]\n", "")
 
 
-def test_commands_that_compute_nothing_and_usage_errors_need_no_torch():
+def test_commands_that_compute_nothing_and_usage_errors_need_no_torch(tmp_path):
+    (tmp_path / "params.yaml").write_text(
+        "grid: {dataset: [mnist], ratio: [1, 100], method: [random, pfk_joint], seeds: 0-1}\n"
+        "datasets: {mnist: {data: {name: mnist}, model: {name: resnet10}}}\n"
+    )
     commands = [
+        (0, "plan"),
+        (4, "tune --dataset mnist --apply"),
+        (2, "run --preset folder"),
+        (0, "config --preset folder --set data.folder=pets"),
+        (0, "config --preset digits --set model.name=resnet18"),
         (0, "list acquisitions"),
         (0, "list pseudo-labels"),
         (0, "list models"),
@@ -77,7 +86,8 @@ def test_commands_that_compute_nothing_and_usage_errors_need_no_torch():
         f"for code, line in {commands!r}:\n"
         "    told = CliRunner().invoke(app, line.split())\n"
         "    assert told.exit_code == code, (line, told.output)\n"
-        "print([name for name in ('torch', 'torchvision', 'mlflow', 'optuna', 'numpy') if name in sys.modules])"
+        "heavy = ('torch', 'torchvision', 'mlflow', 'optuna', 'numpy', 'pandas')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert (told.stdout, told.stderr) == ("[]\n", "")

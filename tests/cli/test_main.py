@@ -387,7 +387,7 @@ def test_a_params_path_that_is_a_folder_is_refused(here):
     assert "cannot be read" in fkal("run", "--params", str(here), code=2).stderr
 
 
-def test_images_that_cannot_be_turned_are_refused_before_any_work(here):
+def test_oblong_images_of_an_own_tree_run(here):
     for part in ("train", "test"):
         for label, shade in (("dark", 30), ("light", 220)):
             folder = here / "data" / "mine" / part / label
@@ -396,8 +396,7 @@ def test_images_that_cannot_be_turned_are_refused_before_any_work(here):
                 Image.new("L", (12, 8), shade + i).save(folder / f"{i}.png")
     data = ("data.name=folder", "data.folder=mine", "data.validation_per_class=3", "bias.ratio=2")
     settings = [*QUICK, *(word for item in (*data, "acquisition.budget=2") for word in ("--set", item))]
-    assert "90 degrees" in fkal("run", *settings, "--dry-run", code=2).stderr
-    told = answer("run", *settings, "--set", "pretrain.task=none", "--method", "random,pfk")
+    told = answer("run", *settings, "--method", "random,pfk")
     assert [len(e["rounds"]) for e in told["experiments"]] == [3, 3]
 
 

@@ -1,6 +1,7 @@
 import json
 from dataclasses import fields
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import yaml
@@ -17,7 +18,7 @@ from fkal.config.layers import (
 )
 from fkal.config.method_spec import method_layer
 from fkal.config.params_file import params_file
-from fkal.config.schema import Config, ConfigError
+from fkal.config.schema import Config, ConfigError, about_data
 
 
 def layered(*assignments: str) -> Config:
@@ -210,7 +211,9 @@ def test_the_flat_tree_has_dotted_keys_and_plain_values():
     ],
 )
 def test_a_method_is_named_in_short(spec, acquisition, others):
-    assert method_layer(spec) == Layer(f"--method {spec}", {"acquisition": acquisition, **others})
+    layer = method_layer(spec)
+    assert (layer.origin, layer.values) == (f"--method {spec}", {"acquisition": acquisition, **others})
+    assert layer.keeps_taps == ("taps" in acquisition)
 
 
 def test_what_a_short_name_does_not_say_stays_as_configured():
@@ -302,3 +305,68 @@ def test_a_grid_says_in_one_line_what_is_wrong(tmp_path, grid, problem):
     with pytest.raises(ConfigError) as refused:
         params_file(path, "params.yaml")
     assert str(refused.value) == f"params.yaml: {problem}"
+
+
+RESNET_TAPS = ("layer3", "layer4")
+
+
+@pytest.mark.parametrize(
+    ("layers", "taps"),
+    [
+        ([{"model": {"name": "resnet10"}}], RESNET_TAPS),
+        ([{"model": {"name": "resnet34"}}], RESNET_TAPS),
+        ([{"model": {"name": "lenet"}}], ("conv1", "conv2", "fc1")),
+        ([{"model": {"name": "resnet10"}, "acquisition": {"taps": ["layer2"]}}], ("layer2",)),
+        ([{"acquisition": {"taps": ["conv2"]}}, {"model": {"name": "resnet10"}}], RESNET_TAPS),
+        ([{"acquisition": {"taps": ["conv2"]}}, {"model": {"name": "lenet"}}], ("conv2",)),
+        ([{"model": {"name": "resnet10"}}, {"acquisition": {"taps": ["layer1"]}}], ("layer1",)),
+        ([{"model": {"name": "resnet10"}}, {"model": {"name": "no-such-model"}}], RESNET_TAPS),
+    ],
+)
+def test_taps_follow_the_model_unless_they_are_named_as_late(layers, taps):
+    assert merged([Layer("a layer", values) for values in layers]).acquisition.taps == taps
+
+
+def test_taps_that_a_method_names_stay_whatever_model_is_set_later():
+    model = Layer("--set", {"model": {"name": "resnet10"}})
+    assert merged([method_layer("pcc@conv2"), model]).acquisition.taps == ("conv2",)
+    assert merged([method_layer("pcc"), model]).acquisition.taps == RESNET_TAPS
+
+
+def test_a_wrong_section_beside_a_model_is_named_and_not_followed():
+    with pytest.raises(ConfigError, match="acquisition = 3: give a section"):
+        merged([Layer("a layer", {"acquisition": 3, "model": {"name": "resnet10"}})])
+
+
+def tree_of(folder: Path, params: Path, *assignments: str) -> str | None:
+    params.parent.mkdir(parents=True, exist_ok=True)
+    params.write_text(f"data: {{name: folder, root: root, folder: {folder}}}\n")
+    return load(params, environment={}, assignments=assignments).data.folder
+
+
+def test_a_tree_in_a_params_file_starts_from_the_file_and_then_from_the_data_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = Path("elsewhere/params.yaml")
+    assert tree_of(Path("pets"), params) == "elsewhere/pets"
+    Path("root/pets").mkdir(parents=True)
+    assert tree_of(Path("pets"), params) == "pets"
+    Path("pets").mkdir()
+    assert tree_of(Path("pets"), params) == "root/pets"
+    Path("elsewhere/pets").mkdir()
+    assert tree_of(Path("pets"), params) == "elsewhere/pets"
+    assert tree_of(Path("pets"), params, "data.folder=pets") == "pets"
+    assert tree_of(tmp_path / "pets", params) == str(tmp_path / "pets")
+    assert tree_of(Path("pets"), Path("params.yaml")) == "pets"
+
+
+def test_a_validation_folder_that_nobody_set_changes_no_digest():
+    tree = layered("data.name=folder", "data.folder=pets").tree
+    assert "validation" not in about_data(tree) and about_data(tree)["validation_per_class"] == 30
+
+
+def test_the_digest_holds_that_validation_has_a_folder_of_its_own_and_not_where():
+    one, other, none = (
+        layered("data.name=folder", "data.folder=pets", *more)
+        for more in (["data.validation=a"], ["data.validation=b", "data.validation_per_class=7"], [])
+    )
+    assert one.digest == other.digest != none.digest

@@ -350,8 +350,76 @@ def test_a_folder_of_many_classes_cuts_a_random_half(tmp_path, write_tree):
 
 
 def test_a_folder_that_is_not_there_is_missing(tmp_path):
-    with pytest.raises(MissingData, match="nothing/train/CLASS"):
+    with pytest.raises(
+        MissingData, match=f"neither nothing nor {tmp_path}/nothing is a folder; put nothing/train/CLASS"
+    ):
         load(config("folder", tmp_path, folder="nothing"))
+
+
+def test_a_folder_is_looked_for_as_typed_first_and_then_below_the_root(tmp_path, write_tree, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_tree(tmp_path / "root" / "pets", per_class=3)
+    below_root = load(DataConfig(name="folder", root="root", folder="pets"))
+    write_tree(tmp_path / "pets", per_class=4)
+    typed = load(DataConfig(name="folder", root="root", folder="pets"))
+    assert (len(below_root.train), len(typed.train)) == (6, 8)
+
+
+def test_a_tree_without_test_images_is_refused_with_the_reason(tmp_path, write_tree):
+    tree = write_tree(tmp_path / "pets")
+    (tree / "test").rename(tree / "spare")
+    with pytest.raises(MissingData, match=r"neither test/ nor val/; accuracy is measured on images that neither"):
+        load(folder_config(tree, validation="pets/spare"))
+
+
+def test_a_tree_that_nobody_named_is_asked_for():
+    with pytest.raises(ValueError, match=r"folder: not set: .*--set data\.folder=PATH"):
+        load(DataConfig(name="folder"))
+
+
+def own_validation(tmp_path, write_tree):
+    """pets/{train,test} of 6 images per class, and others/{train,val} of 4."""
+    write_tree(tmp_path / "others", test="val", per_class=4)
+    return write_tree(tmp_path / "pets")
+
+
+def test_images_of_a_validation_folder_come_behind_the_training_images(tmp_path, write_tree):
+    tree = own_validation(tmp_path, write_tree)
+    dataset = load(folder_config(tree, validation="others/val"))
+    assert dataset.validation.tolist() == list(range(12, 20))
+    assert dataset.train.labels[12:].tolist() == [0] * 4 + [1] * 4
+    assert dataset.train.names[12] == "../others/val/cat/0000.jpg"
+    alone = load(folder_config(tmp_path / "others", image_size=16)), load(folder_config(tree, image_size=16))
+    both = load(folder_config(tree, image_size=16, validation="others/val"))
+    assert torch.equal(both.train.pixels(dataset.validation), alone[0].test.pixels(torch.arange(8)))
+    assert torch.equal(both.train.pixels(torch.arange(12)), alone[1].train.pixels(torch.arange(12)))
+    assert both.digest != alone[1].digest and alone[1].validation is None
+
+
+def test_a_streamed_folder_has_its_validation_images_too(tmp_path, write_tree, monkeypatch):
+    monkeypatch.setattr(trees, "IN_MEMORY", 100)
+    dataset = load(folder_config(own_validation(tmp_path, write_tree), image_size=8, validation="others/val"))
+    assert isinstance(dataset.train, FolderImages) and dataset.validation.tolist() == list(range(12, 20))
+    assert dataset.train.pixels(dataset.validation).shape == (8, 3, 8, 8)
+
+
+def test_a_validation_folder_of_other_classes_is_refused(tmp_path, write_tree):
+    tree = own_validation(tmp_path, write_tree)
+    (tmp_path / "others" / "val" / "dog").rename(tmp_path / "others" / "val" / "eel")
+    with pytest.raises(CorruptData, match=r"train/dog, val/eel .*same class folders"):
+        load(folder_config(tree, validation="others/val"))
+
+
+@pytest.mark.parametrize(("part", "what"), [("train", "training"), ("val", "test")])
+def test_a_validation_folder_that_is_a_part_of_the_tree_is_refused(tmp_path, write_tree, part, what):
+    tree = write_tree(tmp_path / "pets", test="val")
+    with pytest.raises(CorruptData, match=f"holds the {what} images of the tree"):
+        load(folder_config(tree, validation=f"pets/{part}"))
+
+
+def test_a_validation_folder_that_is_not_there_is_missing(tmp_path, write_tree):
+    with pytest.raises(MissingData, match=r"data\.validation: neither gone nor .*/gone is a folder"):
+        load(folder_config(write_tree(tmp_path / "pets"), validation="gone"))
 
 
 def test_an_empty_class_is_named(tmp_path, write_tree):

@@ -9,8 +9,9 @@ from fkal.data.settings import BiasConfig, DataConfig
     [
         ({"name": ""}, "name"),
         ({"root": ""}, "root"),
-        ({"name": "folder"}, "give the tree's path"),
+        ({"name": "folder", "folder": ""}, "it is the path of an image tree"),
         ({"folder": "cats"}, "set name=folder"),
+        ({"validation": "cats"}, "set name=folder"),
         ({"validation_per_class": 0}, "give 1 or more"),
         ({"workers": -1}, "give 0 or more"),
         ({"image_size": 0}, "give 1 or more"),

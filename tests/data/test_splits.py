@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -231,3 +232,23 @@ def test_mnist_splits_have_the_protocols_sizes(real_root, ratio, pool):
     assert (sum(counts[:5]), sum(counts[5:])) == pool if ratio > 1 else len(split.pool) == pool[0]
     assert (len(split.validation), len(split.test)) == (10_000, 10_000)
     assert split.cut == (5, 6, 7, 8, 9)
+
+
+def test_a_validation_set_of_its_own_is_taken_whole_and_none_is_drawn(dataset, tmp_path):
+    own = replace(dataset, validation=torch.arange(70, 80))
+    data = DataConfig(name="folder", folder="pets", validation="others")
+    split = draw_split(own, data, BiasConfig(kind="none"), 0)
+    assert split.validation.tolist() == list(range(70, 80)) and split.pool.tolist() == list(range(70))
+    assert split.recipe["validation"] == "a folder" and "validation_per_class" not in split.recipe
+    write_split(split, tmp_path / "split.json")
+    assert read_split(tmp_path / "split.json").digest == split.digest
+
+
+@pytest.mark.parametrize("recipe", [{"validation": "drawn"}, {"validation": "a folder", "validation_per_class": 3}])
+def test_a_recipe_says_of_validation_that_it_is_drawn_or_a_folder(written, recipe):
+    entries = json.loads(written.read_text())
+    entries["recipe"].pop("validation_per_class")
+    entries["recipe"] |= recipe
+    written.write_text(json.dumps(entries))
+    with pytest.raises(CorruptSplit, match="recipe"):
+        read_split(written)

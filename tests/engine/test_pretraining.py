@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.functional import interpolate
 from torch.testing import assert_close
 
 from fkal.engine.pretraining import pretrain, rotated
@@ -126,9 +127,18 @@ def test_progress_counts_epochs_and_every_rotation_is_a_pass(images, model, mete
     assert dict(meter.forward_images) == dict(meter.backward_images) == {"pretrain": 3 * 4 * 7}
 
 
-def test_images_that_are_not_square_are_refused(images, model, meter):
-    with pytest.raises(ValueError, match=r"images of 8x6 cannot be turned by 90 degrees; set data\.image_size"):
-        next(run(model("lenet", seed=10), images(4, seed=10, side=(8, 6)), meter))
+def test_of_an_oblong_image_the_centre_square_is_turned_and_all_turns_are_stretched_alike():
+    square = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(10))
+    oblong = torch.cat([torch.ones(2, 3, 6, 2), square, torch.ones(2, 3, 6, 2)], dim=3)
+    turned = rotated(oblong)
+    assert turned.shape == (8, 3, 6, 10)
+    stretched = interpolate(square.rot90(1, dims=(2, 3)), size=(6, 10), mode="bilinear", antialias=True)
+    torch.testing.assert_close(turned[2:4], stretched)
+
+
+def test_oblong_images_pretrain(images, model, meter):
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    assert next(run(network, images(4, seed=10, side=(8, 6)), meter)).done == 1
 
 
 def test_a_model_without_a_linear_head_is_refused(images, meter):

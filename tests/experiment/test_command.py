@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from fkal.config.layers import Layer, from_assignments, merged, preset
+from fkal.config.layers import Layer, from_assignments, from_file, merged, preset
 from fkal.config.method_spec import method_layer
 from fkal.config.params_file import params_file
 from fkal.experiment.command import command_of, seeds_text
@@ -61,8 +61,14 @@ def test_all_seeds_of_a_method_are_made_by_one_command():
 
 
 def test_a_dataset_without_a_preset_is_run_from_its_params_file():
-    own = config("random", "data.name=folder", "data.folder=mine")
-    assert command_of(own, [0]) == "fkal run --params params.yaml --seeds 0"
+    assert command_of(config("random", "data.name=theirs"), [0]) == "fkal run --params params.yaml --seeds 0"
+
+
+def test_own_images_are_run_from_the_preset_of_folders():
+    file = from_file(preset("folder"), "folder")
+    own = merged([file, from_assignments(["data.folder=my signs", "data.validation=valid"]), method_layer("random")])
+    command = "fkal run --preset folder --method random --set 'data.folder=my signs' --set data.validation=valid"
+    assert command_of(own, [0]) == f"{command} --seeds 0"
 
 
 def test_titles_begin_with_the_method_and_say_all_that_the_identifier_says():

@@ -39,6 +39,7 @@ CHANGES = {
     "data.name": ("mnist", ALL),
     "data.root": ("elsewhere", set()),
     "data.folder": ("pictures", set()),
+    "data.validation": ("others", ALL),
     "data.image_size": (10, ALL),
     "data.validation_per_class": (29, ALL),
     "data.rare": (["5", "6"], {SPLIT, WEIGHTS, RUN}),
@@ -100,7 +101,6 @@ CHANGES = {
     "threads": (2, COMPUTED),
 }
 WITH = {
-    "data.folder": {"data.name": "folder"},
     "bias.kind": {"bias.ratio": 20},
     "bias.fractions": {"bias.kind": "by_hand", "bias.ratio": 1},
 }
@@ -182,8 +182,9 @@ def after(base: Experiment, settings: dict, out) -> Experiment:
     if config.model.name != base.config.model.name:  # whose layers have other names
         return replace(base, config=config)
     if config.data.name != "digits":
-        dataset = replace(base.dataset, name=config.data.name)
-        path = base.split_path.with_name(base.split_path.name.replace("digits", config.data.name))
+        own = None if config.data.validation is None else torch.arange(40)
+        dataset = replace(base.dataset, name=config.data.name, validation=own)
+        path = base.split_path.with_name(split_file_name(config, dataset.digest))
         split = draw_split(dataset, config.data, config.bias, config.seed)
         return replace(base, config=config, dataset=dataset, split=split, split_path=path)
     return prepare(config, out, quiet)
@@ -197,7 +198,7 @@ def test_the_table_has_every_setting():
 def test_a_setting_changes_the_keys_of_what_depends_on_it_and_no_others(setting, base, tmp_path):
     value, expected = CHANGES[setting]
     beside = WITH.get(setting, {})
-    if setting == "data.folder":
+    if setting in ("data.folder", "data.validation"):
         base, beside = after(base, {"data.name": "folder", "data.folder": "photographs"}, tmp_path), {}
     assert base.config.flat[setting] != value
     assert differing(keys(base), keys(after(base, {**beside, setting: value}, tmp_path))) == expected

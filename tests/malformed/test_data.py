@@ -209,7 +209,7 @@ def part_is_a_file(tree):
 TREES = {
     "no tree": (without("."), MISSING, ["pets/train/CLASS"]),
     "no train": (without("train"), MISSING, ["pets/train"]),
-    "no test": (without("test"), MISSING, ["pets/val"]),
+    "no test": (without("test"), MISSING, ["pets", "neither test/ nor val/"]),
     "train is a file": (part_is_a_file, MISSING, ["pets/train", "Not a directory"]),
     "no class folders": (flattened, MISSING, ["pets/train", "no class folders", "1 image files"]),
     "one class": (without("train/dog", "test/dog"), WRONG, ["'cat' is its only class", "two classes"]),
@@ -231,7 +231,7 @@ def test_a_malformed_tree_is_named_with_the_way_out(tmp_path, case):
 
 
 FOLDERS = {
-    "300 letters": ("x" * 300, MISSING, ["too long"]),
+    "300 letters": ("x" * 300, MISSING, ["data.folder", "neither", "is a folder"]),
     "5,000 letters": ("x/" * 2500, WRONG, ["at most"]),
     "nobody's home": ("~no_such_user_here/pets", WRONG, ["no_such_user_here", "home"]),
     "device": ("/dev/null", MISSING, ["/dev/null"]),
@@ -524,5 +524,5 @@ def test_what_is_left_out_is_said_once_and_the_split_is_drawn(tmp_path):
     (tree / "train" / "cat" / ".DS_Store").write_bytes(b"junk")
     first, second = (split_of("folder", tmp_path, "data.folder=pets") for _ in range(2))
     assert first.exit_code == second.exit_code == 0
-    note = f"{tree}, train: left out: 1 hidden or left by other programs"
+    note = "pets, train: left out: 1 hidden or left by other programs"
     assert first.stderr.splitlines().count(note) == 1 and note not in second.output

@@ -17,7 +17,7 @@ from fkal.cli.main import app
 from fkal.config.layers import load, presets
 from fkal.config.schema import ConfigError
 from fkal.experiment.versions import ALGO_VERSION
-from fkal.pipeline.publish import FORMAT, read_published
+from fkal.pipeline.published import FORMAT, read_published
 
 LONG = "n" * 300
 DIGITS_5000 = "9" * 5000

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -14,7 +15,7 @@ from fkal.cli.main import app
 from fkal.experiment.versions import LABEL_REVISIONS
 from fkal.pipeline import plan as planning
 from fkal.pipeline import stages
-from fkal.pipeline.publish import read_published
+from fkal.pipeline.published import read_published
 from fkal.pipeline.restore import adopt
 from fkal.results.checkpoint import StateDirectory
 from fkal.results.manifest import read_about
@@ -272,7 +273,8 @@ def test_what_this_version_cannot_read_is_told_and_keeps_no_stage_from_its_work(
 def test_a_holdout_is_what_metrics_tell_of(tmp_path, monkeypatch):
     project = published_in(tmp_path / "held", monkeypatch, holdout=1)
     metrics = json.loads((project / "data/metrics/mine-2-random.json").read_text())
-    assert 0 <= metrics["final_accuracy"]["mean"] <= 1
+    last = pd.read_csv(project / "data/curves/mine-2-random.csv").iloc[-1]
+    assert metrics["final_accuracy"] == {"mean": pytest.approx(100 * last["holdout/accuracy"], abs=1e-3)}
 
 
 @pytest.fixture

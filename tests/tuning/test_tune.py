@@ -558,3 +558,12 @@ def test_to_apply_reaches_no_file_outside_the_folder_of_tuned_values(here, name)
     Path("params/precious.yaml").write_text(text)
     assert "name of a dataset" in fkal("tune", "--apply", "--dataset", name, code=2).stderr
     assert Path("params/precious.yaml").read_text() == text
+
+
+def test_a_study_whose_best_trial_is_the_configured_one_says_so(here):
+    command = ["tune", "--dataset", "digits", *TINY, "--trials"]
+    said = fkal(*command, "1").stdout
+    assert "the best trial is the configured one: nothing that was tried is better" in said
+    told = json.loads(fkal(*command, "3", "--json").stdout)
+    assert told["is_default"] == (told["best"]["trial"] == 0)
+    assert ("the best trial is the configured one" in fkal(*command, "3").stdout) == told["is_default"]

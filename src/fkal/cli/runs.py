@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fkal.cli.exit import answered
+from fkal.cli.options import Debug, Json, Tracking
 
 if TYPE_CHECKING:
     from fkal.tracking.query import Wanted
@@ -22,9 +23,6 @@ Method = Annotated[str | None, typer.Option(help="Of these methods: random,pfk_j
 Seed = Annotated[str | None, typer.Option(help="Of these seeds: 3, 0-4 or 0-2,7.")]
 Status = Annotated[str | None, typer.Option(help="Of these: running,finished,failed,killed.")]
 All = Annotated[bool, typer.Option("--all", help="Also runs that another run of the same experiment superseded.")]
-TrackingUri = Annotated[str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI or ./mlflow.db]")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @app.callback()
@@ -36,7 +34,7 @@ def list_(
     seed: Seed = None,
     status: Status = None,
     superseded: All = False,
-    tracking_uri: TrackingUri = None,
+    tracking_uri: Tracking = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -60,7 +58,7 @@ def rm(
     seed: Seed = None,
     status: Status = None,
     superseded: All = False,
-    tracking_uri: TrackingUri = None,
+    tracking_uri: Tracking = None,
     out: Annotated[Path, typer.Option(help="Folder of finished iterations, as `fkal run` had it.")] = Path("runs"),
     state: Annotated[bool, typer.Option("--state", help="Remove the finished iterations as well.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -87,7 +85,7 @@ def export(
     seed: Seed = None,
     status: Status = None,
     superseded: All = False,
-    tracking_uri: TrackingUri = None,
+    tracking_uri: Tracking = None,
     debug: Debug = False,
 ) -> None:
     """Write one row for each experiment and iteration: ids, labels used, all metrics and settings.

@@ -34,6 +34,8 @@ def print_tuned(tuned: Tuned, *, as_json: bool) -> None:
     console(piped=WIDTH).print(_table(findings))
     pruned, failed = findings.count(TrialState.PRUNED), len(findings.failed)
     echo(f"{findings.count(TrialState.COMPLETE)} trials complete, {pruned} pruned, {failed} failed")
+    if findings.is_default:
+        echo("the best trial is the configured one: nothing that was tried is better, and the result changes nothing")
     echo(f"tuned: {path} ({'applied' if tuned.is_applied else f'not applied yet: {apply_command(path)}'})")
     for each in tuned.without_effect:
         echo(f"  {each}")

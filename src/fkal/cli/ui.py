@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fkal.cli.exit import answered
+from fkal.cli.options import Debug, Tracking
 from fkal.cli.terminal import echo, say
 from fkal.redaction import without_login
 
@@ -17,15 +18,13 @@ EPILOG = (
     "    fkal ui --tracking-uri sqlite:////data/mlflow.db"
 )
 
-TrackingUri = Annotated[str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI or ./mlflow.db]")]
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the address and open no browser.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def ui(
-    tracking_uri: TrackingUri = None,
+    tracking_uri: Tracking = None,
     host: Host = "127.0.0.1",
     port: Port = 5000,
     no_browser: NoBrowser = False,

@@ -29,12 +29,19 @@ from fkal.config.schema import (
     ConfigError,
     flattened,
 )
+from fkal.data.places import is_folder
+from fkal.data.settings import DataConfig
 from fkal.errors import did_you_mean, shortened
+from fkal.models.settings import ModelConfig, usual_taps
 
 ENVIRONMENT = "FKAL_"
 DATA_ROOT = "FKAL_DATA_ROOT"
 JOBS = "FKAL_JOBS"
 PSEUDO_LABEL = "acquisition.pseudo_label"
+MODEL = "model.name"
+TAPS = "acquisition.taps"
+TREES = ("data.folder", "data.validation")
+"""Settings that name a tree of images."""
 NOT_CONFIGURATION = frozenset({DATA_ROOT, JOBS})
 
 RULES = {
@@ -48,10 +55,16 @@ RULES = {
 
 @dataclass(frozen=True)
 class Layer:
-    """Some values and where they stand, for messages."""
+    """Some values and where they come from, for messages.
+
+    `beside` is the folder of the params file, which relative paths in it start from. `keeps_taps` says that the
+    layer's taps belong to a method (`pcc@conv2`): a later layer that names another model leaves them.
+    """
 
     origin: str
     values: Mapping[str, Any]
+    beside: Path | None = None
+    keeps_taps: bool = False
 
 
 def presets() -> dict[str, Path]:
@@ -128,12 +141,25 @@ def load(
 
 
 def merged(layers: Iterable[Layer]) -> Config:
-    """The configuration of some layers, later ones over earlier ones, key by key."""
+    """The configuration of some layers, later ones over earlier ones, key by key.
+
+    Taps follow the model: a layer that names another model and no taps has that model's usual ones.
+    """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    trees: dict[str, Path | None] = {}
+    are_kept = False
     for layer in layers:
         _refuse_unreadable(layer)
+        model = _value(values, MODEL) or ModelConfig.name
         _update(values, layer.values, origins, layer.origin, ())
+        names_taps = _value(layer.values, TAPS) is not None
+        are_kept = layer.keeps_taps if names_taps else are_kept
+        if not names_taps and not are_kept and (_value(values, MODEL) or ModelConfig.name) != model:
+            _follow_model(values, origins)
+        trees |= {key: layer.beside for key in TREES if _value(layer.values, key) is not None}
+    for key, beside in trees.items():
+        _start_beside(values, key, beside)
     flags = [key for key, value in flattened(values) if isinstance(value, bool) and key != PSEUDO_LABEL]
     if flags:
         raise ConfigError(
@@ -143,6 +169,33 @@ def merged(layers: Iterable[Layer]) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_lines([_problem(e, origins) for e in error.errors()])) from None
+
+
+def _value(values: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key; None where there is none."""
+    section, _, name = key.partition(".")
+    held = values.get(section)
+    return held.get(name) if isinstance(held, Mapping) else None
+
+
+def _follow_model(values: dict[str, Any], origins: dict[str, str]) -> None:
+    """The usual taps of the model, where both are known."""
+    name, section = _value(values, MODEL), values.setdefault("acquisition", {})
+    taps = usual_taps(name) if isinstance(name, str) else ()
+    if taps and isinstance(section, dict):
+        section["taps"] = list(taps)
+        origins[TAPS] = f"the usual taps of {name}"
+
+
+def _start_beside(values: dict[str, Any], key: str, beside: Path | None) -> None:
+    """A relative path of a params file in another folder starts from there; the data root is the second place."""
+    path, root = _value(values, key), _value(values, "data.root") or DataConfig.root
+    if beside is None or not isinstance(path, str) or not isinstance(root, str) or path.startswith(("/", "~")):
+        return
+    if is_folder(beside / path) or not is_folder(Path(root) / path):
+        values["data"][key.removeprefix("data.")] = str(beside / path)
+    elif is_folder(Path(path)):
+        values["data"][key.removeprefix("data.")] = str(Path(root) / path)
 
 
 def _lines(problems: Sequence[str]) -> str:
@@ -160,7 +213,7 @@ def from_file(path: Path, origin: str) -> Layer:
         raise ConfigError(f"{origin}: there is no such file; name a params file") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{origin}: holds {type(values).__name__}; give a mapping of sections")
-    return Layer(origin, values)
+    return Layer(origin, values, beside=path.parent)
 
 
 def _refuse_unreadable(layer: Layer) -> None:

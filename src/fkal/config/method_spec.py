@@ -53,7 +53,7 @@ def method_layer(spec: str) -> Layer:
             raise ConfigError(f"--method {spec!r}: {mark!r} says anew what a mark before it said; give one of them")
         for section, chosen in setting.items():
             values.setdefault(section, {}).update(chosen)
-    return Layer(f"--method {spec}", values)
+    return Layer(f"--method {spec}", values, keeps_taps="taps" in values["acquisition"])
 
 
 def _refuse_near_alias(spec: str, name: str) -> None:

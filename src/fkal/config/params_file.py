@@ -13,7 +13,7 @@ datasets:
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,11 +76,12 @@ class ParamsFile:
     grid: Grid | None = None
     methods: Mapping[str, str] = field(default_factory=dict)
     tune: Any = None
+    beside: Path | None = None  # the folder of the file
 
     def layer(self, dataset: str | None) -> Layer:
         """The settings of a dataset, or the only ones. Raises ConfigError for one that the file has not."""
         if not self.datasets:
-            return Layer(self.origin, self.settings)
+            return Layer(self.origin, self.settings, self.beside)
         if dataset is None or dataset not in self.datasets:
             known = ", ".join(self.datasets)
             hint = did_you_mean(dataset or "", self.datasets)
@@ -88,7 +89,7 @@ class ParamsFile:
                 f"{self.origin}: datasets has no {shortened(dataset)}; {hint}it has: {known}; "
                 "`fkal grid` prints a file with others"
             )
-        return Layer(f"{self.origin}: datasets.{dataset}", self.datasets[dataset])
+        return Layer(f"{self.origin}: datasets.{dataset}", self.datasets[dataset], self.beside)
 
     def short_name(self, method: str) -> str:
         """What a method's name in the grid stands for."""
@@ -100,7 +101,7 @@ def params_file(path: Path, origin: str) -> ParamsFile:
 
     Raises ConfigError for what is wrong in it.
     """
-    return params_of(from_file(path, origin).values, origin)
+    return replace(params_of(from_file(path, origin).values, origin), beside=path.parent)
 
 
 def params_of(given: Mapping[str, Any], origin: str) -> ParamsFile:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fkal.acquisition.settings import AcquisitionConfig
-from fkal.data.settings import BiasConfig, DataConfig
+from fkal.data.settings import OWN_VALIDATION, BiasConfig, DataConfig
 from fkal.engine.settings import PretrainConfig, TrainConfig, VaalConfig
 from fkal.errors import ConfigError as ConfigError
 from fkal.errors import shortened
@@ -21,7 +21,7 @@ R = TypeVar("R")
 LONGEST_TEXT = 200
 """Characters of a name."""
 LONGEST_PATH = 4000
-PATHS = frozenset({"data.root", "data.folder"})
+PATHS = frozenset({"data.root", "data.folder", "data.validation"})
 LONGEST_LIST = 10_000
 LONGEST_METHOD = 1000
 LONGEST_NAME = 100
@@ -95,9 +95,17 @@ class Config(BaseModel):
 
 
 def about_data(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of `data` that bears on the result; where the files lie does not, nor rare classes that nobody named."""
-    left_out = ("root", "folder", "workers", *(("rare",) if tree["data"].get("rare") is None else ()))
-    return {k: v for k, v in tree["data"].items() if k not in left_out}
+    """The part of `data` that bears on the result; where the files are does not, nor rare classes that nobody named.
+
+    Of an own validation folder it holds that there is one, and no number of images to draw.
+    """
+    data = tree["data"]
+    has_own = data.get("validation") is not None
+    left_out = {"root", "folder", "workers", "validation"}
+    left_out |= {"rare"} if data.get("rare") is None else set()
+    left_out |= {"validation_per_class"} if has_own else set()
+    own = {"validation": OWN_VALIDATION} if has_own else {}
+    return {k: v for k, v in data.items() if k not in left_out} | own
 
 
 def digest_of(value: Any) -> str:

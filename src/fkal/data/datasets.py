@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from fkal.data.digest import bytes_digest
 from fkal.data.errors import CorruptData, CorruptImage, IncompleteData, MissingData, printable
 from fkal.data.images import Annotated, ImageSet, TensorImages
-from fkal.data.registry import CutRule, DatasetEntry, entry_of
-from fkal.data.settings import DataConfig
+from fkal.data.places import tree_at
+from fkal.data.registry import CutRule, DatasetEntry, PartsWithValidation, entry_of
+from fkal.data.settings import DataConfig, require_folder
 
 __all__ = ["CorruptData", "CorruptImage", "Dataset", "MissingData", "load"]
 
@@ -20,12 +23,16 @@ SECOND_HALF_UP_TO = 10  # classes, of which an imbalance then cuts the second ha
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labeled images to draw pool and validation from, and images to test on."""
+    """Labeled images to draw pool and validation from, and images to test on.
+
+    `validation` has the indices into `train` of images that came as a validation set of their own; none is drawn then.
+    """
 
     name: str
     train: ImageSet
     test: ImageSet
     cut_rule: str
+    validation: Int64[Tensor, " m"] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -69,26 +76,37 @@ def load(config: DataConfig, *, device: torch.device | str = "cpu", download: bo
         ((1, 8, 8), 10)
     """
     entry = entry_of(config.name)
-    config = replace(
-        config,
-        root=_expanded("root", config.root),
-        folder=config.folder and _expanded("folder", config.folder),
-        mean=config.mean or entry.mean,
-        std=config.std or entry.std,
-    )
+    config = _located(replace(config, mean=config.mean or entry.mean, std=config.std or entry.std))
     try:
-        train, test = entry.load(config, download=download)
+        parts = entry.load(config, download=download)
     except IncompleteData:
         raise
     except MissingData as error:
         raise MissingData(_missing(config, entry, str(error))) from error
     except OSError as error:
         raise MissingData(_missing(config, entry, error.strerror or str(error))) from error
+    train, test = parts[:2]
     _refuse_unfit(config, train, test)
     for part in (train, test):
         if isinstance(part, TensorImages):
             part.to(device)
-    return Dataset(config.name, train, test, entry.cut_rule or _cut_rule(len(train.classes)))
+    validation = parts.validation if isinstance(parts, PartsWithValidation) else None
+    return Dataset(config.name, train, test, entry.cut_rule or _cut_rule(len(train.classes)), validation)
+
+
+def _located(config: DataConfig) -> DataConfig:
+    """With each path found and whole; own images are looked for as typed, then below the data root."""
+    require_folder(config)
+    root = _expanded("root", config.root)
+    if config.folder is None:
+        return replace(config, root=root)
+    folder = _tree("folder", config.folder, root)
+    validation = None if config.validation is None else _tree("validation", config.validation, root)
+    return replace(config, root=".", folder=folder, validation=validation)
+
+
+def _tree(field: str, path: str, root: str) -> str:
+    return str(tree_at(root, _expanded(field, path), field))
 
 
 def _cut_rule(n_classes: int) -> CutRule:
@@ -129,7 +147,7 @@ def _missing(config: DataConfig, entry: DatasetEntry, reason: str) -> str:
     packed = [f"{need}.gz" for need in absent if _exists(root / f"{need}.gz")]
     unpack = f"; {', '.join(packed)} is there: unpack it (gunzip), or remove it if it is cut off" if packed else ""
     return (
-        f"dataset {config.name} is not whole under {printable(root)} ({reason}); "
+        f"dataset {config.name} is not whole under {printable(config.folder or root)} ({reason}); "
         f"put there: {printable(', '.join(absent or needs))}, from {entry.origin}{unpack}"
     )
 

@@ -8,6 +8,7 @@ and what is no image by its name is left out and counted.
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -107,6 +108,18 @@ def folder_files(tree: Path, part: str) -> ImageFiles:
         labels=torch.tensor([label for label, files in enumerate(by_class.values()) for _ in files]),
         classes=_printable_classes(classes, tree / part),
         left_out=left_out,
+    )
+
+
+def with_added(files: ImageFiles, added: ImageFiles) -> ImageFiles:
+    """The files of two folders of the same classes, the added ones last; their names start from the first folder."""
+    way = os.path.relpath(os.path.realpath(added.where), os.path.realpath(files.where))
+    return ImageFiles(
+        where=files.where,
+        names=(*files.names, *(os.path.normpath(f"{way}/{name}") for name in added.names)),
+        labels=torch.cat([files.labels, added.labels]),
+        classes=files.classes,
+        left_out=Counter(files.left_out) + Counter(added.left_out),
     )
 
 

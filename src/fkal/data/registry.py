@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 from fkal.data.settings import DataConfig
 from fkal.errors import did_you_mean
 from fkal.references import offered, resolved
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fkal.data.images import ImageSet
     from fkal.data.sources import SourceFiles
 
@@ -26,11 +28,19 @@ CIFAR10_BATCHES = "cifar-10-batches-py"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+class PartsWithValidation(NamedTuple):
+    """`validation` has the indices into `train` of images that were given to validate on."""
+
+    train: ImageSet
+    test: ImageSet
+    validation: Tensor
+
+
 @runtime_checkable
 class Loader(Protocol):
     """Reads the train and the test part; what is absent raises MissingData with the reason alone."""
 
-    def __call__(self, config: DataConfig, *, download: bool) -> tuple[ImageSet, ImageSet]: ...
+    def __call__(self, config: DataConfig, *, download: bool) -> tuple[ImageSet, ImageSet] | PartsWithValidation: ...
 
 
 @runtime_checkable

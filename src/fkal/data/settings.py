@@ -16,6 +16,8 @@ MOST_WORKERS = 1024
 MOST_CHANNELS = 16
 LARGEST_RATIO = 1e9
 LAST_CLASS = 1_000_000
+OWN_VALIDATION = "a folder"
+"""What digests and recipes hold of `data.validation`; the digest of the data covers its content."""
 BIAS_KINDS = ("imbalance", "long_tail", "by_hand", "none")
 
 
@@ -30,7 +32,7 @@ class DataConfig:
     root: str = "data"
     """Folder that holds the datasets."""
     folder: str | None = None
-    """The tree of `name: folder`, relative to `root` unless it is absolute."""
+    """The tree of `name: folder`, {train,test}/CLASS/*: a path as typed, else below `root`."""
     image_size: int | None = None
     """Pixels per side; null: the dataset's own."""
     validation_per_class: int = 30
@@ -43,6 +45,8 @@ class DataConfig:
     """Standard deviation of pixels, one value per channel; null: the dataset's own."""
     workers: int = 2
     """Processes that decode image files; 0: this process."""
+    validation: str | None = None
+    """An own validation tree CLASS/* of `name: folder`; null: drawn from the training part."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -50,10 +54,11 @@ class DataConfig:
         dataset_name(self.name, "name")
         if not self.root:
             raise ValueError("root: '': it is the folder that holds datasets; say '.' for this one")
-        for field, path in (("root", self.root), ("folder", self.folder or "")):
+        for field, path in (("root", self.root), ("folder", self.folder or ""), ("validation", self.validation or "")):
             if "\0" in path:
                 raise ValueError(f"{field}: {path!r}: no path has a zero byte; give the path of a folder")
-        _refuse_unless_folder_fits(self.name, self.folder)
+        _refuse_unless_folder_fits(self.name, "folder", self.folder)
+        _refuse_unless_folder_fits(self.name, "validation", self.validation)
         _refuse_below("validation_per_class", self.validation_per_class, 1)
         _refuse_above("validation_per_class", self.validation_per_class, MOST_VALIDATION_IMAGES)
         _refuse_below("workers", self.workers, 0)
@@ -109,11 +114,17 @@ def _refuse_above(field: str, value: int | float, most: int | float) -> None:
         raise ValueError(f"{field}: {value}: too large; give {most:,.0f} or less")
 
 
-def _refuse_unless_folder_fits(name: str, folder: str | None) -> None:
-    if name == "folder" and not folder:
-        raise ValueError("folder: not set: name=folder reads an image tree; give the tree's path as folder")
-    if name != "folder" and folder is not None:
-        raise ValueError(f"folder: {shortened(folder)}: only name=folder reads it, not name={name}; set name=folder")
+def require_folder(config: DataConfig) -> None:
+    """Raises ValueError where own images are to be read and nobody said which."""
+    if config.name == "folder" and config.folder is None:
+        raise ValueError("folder: not set: name=folder reads an image tree; give its path, say --set data.folder=PATH")
+
+
+def _refuse_unless_folder_fits(name: str, field: str, path: str | None) -> None:
+    if path == "":
+        raise ValueError(f"{field}: '': it is the path of an image tree; give one, or '.' for this folder")
+    if name != "folder" and path is not None:
+        raise ValueError(f"{field}: {shortened(path)}: only name=folder reads it, not name={name}; set name=folder")
 
 
 def _refuse_unless_rare_fits(rare: tuple[str | int, ...] | None) -> None:

@@ -13,12 +13,15 @@ from typing import NamedTuple
 
 from fkal.data.errors import CorruptData, MissingData
 from fkal.data.file_digests import DIGEST_LENGTH, FileDigests
+from fkal.data.places import tree_at
 from fkal.data.registry import CIFAR10_BATCHES, entry_of, mnist_files, svhn_file, svhn_root
 from fkal.data.settings import DataConfig
 from fkal.data.tree_files import class_folders, images_below
 
 ABSENT = "absent"
 """In place of a digest: the images are not there yet, or cannot be read."""
+OWN_VALIDATION = "own validation"
+"""Before the names of the files of an own validation folder."""
 UNKNOWN = "unknown"
 """In place of a digest: a plug-in's dataset does not say which files it reads."""
 CIFAR10_FILES = (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch", "batches.meta")
@@ -26,10 +29,11 @@ SVHN_FILES = tuple(svhn_file(part) for part in ("train", "extra", "test"))
 
 
 class SourceFiles(NamedTuple):
-    """Files by their names relative to `root`."""
+    """Files by their names relative to `root`, and those of an own validation folder."""
 
     root: Path
     names: tuple[str, ...]
+    validation: tuple[Path, tuple[str, ...]] | None = None
 
 
 def source_digest(config: DataConfig, digests: FileDigests) -> str:
@@ -41,9 +45,11 @@ def source_digest(config: DataConfig, digests: FileDigests) -> str:
     if sources is None:
         return UNKNOWN
     try:
-        placed = replace(config, root=_expanded(config.root), folder=config.folder and _expanded(config.folder))
-        files = sources(placed)
-        by_name = digests.of(config.name, files.root, files.names)
+        files = sources(replace(config, root=_expanded(config.root)))
+        by_name = dict(digests.of(config.name, files.root, files.names))
+        if files.validation is not None:
+            own = digests.of(f"{config.name} validation", *files.validation)
+            by_name |= {f"{OWN_VALIDATION}/{name}": digest for name, digest in own.items()}
     except (MissingData, CorruptData, OSError):
         return ABSENT
     content = hashlib.sha256()
@@ -89,9 +95,13 @@ def imagenet(config: DataConfig) -> SourceFiles:
 
 
 def folder(config: DataConfig) -> SourceFiles:
-    """Any tree with train/ and test/ or val/."""
-    tree = Path(config.root) / (config.folder or "")
-    return _tree(tree, "test" if (tree / "test").is_dir() else "val")
+    """Any tree with train/ and test/ or val/, and an own validation folder."""
+    tree = Path(tree_at(config.root, _expanded(config.folder or ""), "folder"))
+    files = _tree(tree, "test" if (tree / "test").is_dir() else "val")
+    if config.validation is None:
+        return files
+    own = Path(tree_at(config.root, _expanded(config.validation), "validation"))
+    return files._replace(validation=(own, tuple(_images(own, ""))))
 
 
 def _tree_or_tar(root: Path, name: str, test: str) -> SourceFiles:
@@ -108,7 +118,8 @@ def _images(tree: Path, part: str) -> Iterator[str]:
     """Names of all files that the decoder reads."""
     flawed: list[tuple[str, str]] = []
     for label in class_folders(tree / part, Counter()):
-        yield from (f"{part}/{label}/{name}" for name in images_below(tree / part / label, Counter(), flawed))
+        place = f"{part}/{label}" if part else label
+        yield from (f"{place}/{name}" for name in images_below(tree / part / label, Counter(), flawed))
     if flawed:
         raise CorruptData(f"{flawed[0][0]}: {flawed[0][1]}")
 

@@ -23,7 +23,7 @@ from fkal.data.datasets import Dataset
 from fkal.data.digest import DIGEST_LENGTH, bytes_digest
 from fkal.data.errors import CorruptSplit, ForeignSplit, excerpt, printable
 from fkal.data.regular_files import read_regular
-from fkal.data.settings import BIAS_KINDS, BiasConfig, DataConfig
+from fkal.data.settings import BIAS_KINDS, OWN_VALIDATION, BiasConfig, DataConfig
 from fkal.errors import did_you_mean, listed, shortened
 
 __all__ = ["CorruptSplit", "ForeignSplit", "Split", "check_split", "draw_split", "read_split", "write_split"]
@@ -78,7 +78,9 @@ def draw_split(dataset: Dataset, data: DataConfig, bias: BiasConfig, seed: int) 
     """
     labels, n_classes = dataset.train.labels, len(dataset.classes)
     cut = bias.cut if bias.cut is not None else cut_classes(n_classes, dataset.cut_rule, stream(seed, "split", "cut"))
-    validation = _balanced(labels, dataset.classes, data.validation_per_class, stream(seed, "split", "validation"))
+    validation = dataset.validation
+    if validation is None:
+        validation = _balanced(labels, dataset.classes, data.validation_per_class, stream(seed, "split", "validation"))
     rest = _complement(validation, len(labels))
     kept = biased_pool(labels[rest], bias, cut, stream(seed, "split", "pool"), n_classes=n_classes)
     parts = {"pool": rest[kept], "validation": validation, "test": torch.arange(len(dataset.test))}
@@ -200,6 +202,7 @@ def _complement(indices: Int64[Tensor, " m"], n: int) -> Int64[Tensor, " r"]:
 
 def _recipe(name: str, data: DataConfig, bias: BiasConfig, cut: tuple[int, ...], seed: int) -> dict[str, Any]:
     fractions = bias.fractions
+    drawn = {"validation_per_class": data.validation_per_class}
     return {
         "dataset": name,
         "kind": bias.kind,
@@ -207,7 +210,7 @@ def _recipe(name: str, data: DataConfig, bias: BiasConfig, cut: tuple[int, ...],
         "cut": sorted(cut) if bias.kind == "imbalance" else [],
         "fractions": None if fractions is None else {str(c): float(fractions[c]) for c in sorted(fractions)},
         "seed": seed,
-        "validation_per_class": data.validation_per_class,
+        **(drawn if data.validation is None else {"validation": OWN_VALIDATION}),
     }
 
 
@@ -279,9 +282,10 @@ def _indices(field: str, values: Any) -> Int64[Tensor, " n"]:
 
 
 def _refuse_recipe(recipe: Any) -> None:
-    if not isinstance(recipe, dict) or set(recipe) != set(RECIPE):
-        raise CorruptSplit(f"recipe does not have just {', '.join(RECIPE)}")
-    for key, (kind, is_right, rule) in RECIPE.items():
+    rules = RECIPE_OF_OWN_VALIDATION if isinstance(recipe, dict) and "validation" in recipe else RECIPE
+    if not isinstance(recipe, dict) or set(recipe) != set(rules):
+        raise CorruptSplit(f"recipe does not have just {', '.join(rules)}")
+    for key, (kind, is_right, rule) in rules.items():
         value = recipe[key]
         if not isinstance(value, kind) or isinstance(value, bool) or not is_right(value):
             raise CorruptSplit(f"recipe's {key} is {excerpt(value)}, not {rule}")
@@ -318,6 +322,11 @@ RECIPE: dict[str, Rule] = {
     "validation_per_class": (int, lambda n: n >= 1, "a whole number of 1 or more"),
 }
 """What each entry of a recipe must be: its type, its rule, and the rule in words."""
+
+RECIPE_OF_OWN_VALIDATION: dict[str, Rule] = {
+    **{key: rule for key, rule in RECIPE.items() if key != "validation_per_class"},
+    "validation": (str, lambda name: name == OWN_VALIDATION, f"{OWN_VALIDATION!r}"),
+}
 
 
 def _refuse_digest(digest: Any) -> None:

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from fkal.data.decoding import NEW_PIXELS, UNCHANGED, Change, corruption, decode, fitted, header, pixels_of
 from fkal.data.digest import files_digest
-from fkal.data.errors import CorruptImage, MissingData
-from fkal.data.files import ImageFiles, folder_files, notes_on, refuse_other_classes, tar_parts
+from fkal.data.errors import CorruptData, CorruptImage, IncompleteData, MissingData, printable
+from fkal.data.files import ImageFiles, folder_files, notes_on, refuse_other_classes, tar_parts, with_added
 from fkal.data.images import FolderImages, TensorImages
 from fkal.data.loading import in_processes
 from fkal.data.published import Parts, bring_cifar10, cifar10_batches
-from fkal.data.registry import CIFAR10_BATCHES, IMAGENET_MEAN, IMAGENET_STD
+from fkal.data.registry import CIFAR10_BATCHES, IMAGENET_MEAN, IMAGENET_STD, PartsWithValidation
 from fkal.data.settings import DataConfig
 
 IN_MEMORY = 2 * 2**30  # bytes of decoded pixels; more are streamed
@@ -53,18 +53,48 @@ def imagenet(config: DataConfig, *, download: bool) -> Parts:
     return _streamed(config, *_folder_parts(Path(config.root) / "imagenet", "val"))
 
 
-def folder(config: DataConfig, *, download: bool) -> Parts:
-    """Any tree with train/ and test/ or val/.
+def folder(config: DataConfig, *, download: bool) -> Parts | PartsWithValidation:
+    """Any tree with train/ and test/ or val/, and images of `validation`, an own folder, behind the training images.
 
     Its images take `image_size`, else the median height and the median width of the training images; trees that are
     too large for memory are streamed at 224 x 224.
     """
     tree = Path(config.root) / (config.folder or "")
-    train, test = _folder_parts(tree, "test" if (tree / "test").is_dir() else "val")
+    train, test = _folder_parts(tree, _test_part(tree))
     height, width = _square(config.image_size) if config.image_size else median_size(train, config.workers)
+    n_train = len(train)
+    if config.validation is not None:
+        train = with_added(train, _own_validation(Path(config.root) / config.validation, train, test))
     if (len(train) + len(test)) * 3 * height * width > IN_MEMORY:
-        return _streamed(config, train, test)
-    return _in_memory(config, train, test, size=(height, width), channels=None)
+        parts = _streamed(config, train, test)
+    else:
+        parts = _in_memory(config, train, test, size=(height, width), channels=None)
+    return parts if config.validation is None else PartsWithValidation(*parts, torch.arange(n_train, len(train)))
+
+
+def _test_part(tree: Path) -> str:
+    """`test`, else `val`. Raises IncompleteData for a tree with training images alone."""
+    part = next((name for name in ("test", "val") if (tree / name).is_dir()), None)
+    if part is None and (tree / "train").is_dir():
+        raise IncompleteData(
+            f"{printable(tree)}: has train/ but neither test/ nor val/; accuracy is measured on images that neither "
+            "training nor selection sees: move some images of each class to test/CLASS/"
+        )
+    return part or "val"
+
+
+def _own_validation(place: Path, train: ImageFiles, test: ImageFiles) -> ImageFiles:
+    """The images of a validation folder. Raises CorruptData where training or test images are in it."""
+    for files, what in ((train, "training"), (test, "test")):
+        if place.samefile(files.where / files.names[0].partition("/")[0]):
+            raise CorruptData(
+                f"data.validation: {printable(place)} holds the {what} images of the tree; "
+                "give a folder of other images, CLASS/*, or leave validation unset to draw them from train/"
+            )
+    place = place if place.name not in ("", "..") else place.resolve()
+    own = folder_files(place.parent, place.name)
+    refuse_other_classes(train, own, test_name=place.name)
+    return own
 
 
 def median_size(files: ImageFiles, workers: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from copy import deepcopy
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from fkal.data.images import ImageSet
 from fkal.engine.metering import Meter
@@ -22,9 +23,19 @@ from fkal.models.registry import head_name
 ROTATIONS = 4
 
 
-def rotated(x: Float[Tensor, "n c s s"]) -> Float[Tensor, "four_n c s s"]:
-    """The images turned by 0, 90, 180 and 270 degrees, one turn after the other."""
-    return torch.cat([x.rot90(turns, dims=(2, 3)) for turns in range(ROTATIONS)])
+def rotated(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "four_n c h w"]:
+    """The images turned by 0, 90, 180 and 270 degrees, one turn after the other.
+
+    Of an oblong image its centre square is turned and then scaled to the image's size, so that all four turns are
+    stretched alike and the shape gives no turn away.
+    """
+    height, width = x.shape[2:]
+    if height == width:
+        return torch.cat([x.rot90(turns, dims=(2, 3)) for turns in range(ROTATIONS)])
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = x[:, :, top : top + side, left : left + side]
+    return interpolate(rotated(square), size=(height, width), mode="bilinear", antialias=True)
 
 
 def pretrain(
@@ -39,11 +50,8 @@ def pretrain(
     """Yields progress by epoch; returns the pretrained state without the head (on the CPU).
 
     The model itself is left as it was; of it only the architecture and the first weights are
-    used. Raises ValueError if the images are not square.
+    used.
     """
-    _, height, width = images.shape
-    if height != width:
-        raise ValueError(f"images of {height}x{width} cannot be turned by 90 degrees; set data.image_size")
     network = _with_rotation_head(model, generator).to(meter.device).train()
     sgd = optimizer(network, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)

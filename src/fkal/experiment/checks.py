@@ -29,13 +29,12 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
     """Raises ConfigError for what one of the values alone does not show to be wrong."""
     entry = acquisition(config.acquisition.name)
     reads = entry.reads(config.acquisition.pseudo_label)
-    _refuse_holdout(config)
+    _refuse_holdout(config, min(split.class_counts["validation"]))
     if not entry.whole_pool:
         _refuse_beyond_pool(config.acquisition, len(split.pool))
     _require_batch_of_two(config, model, whole_pool=entry.whole_pool)
     if config.pretrain.task == "rotation":
         configured("model.name", lambda _: head_name(model), config.model.name, "; or set pretrain.task=none")
-        _require_square(dataset.train.shape)
     if entry.needs is UNCERTAINTY:
         _refuse_unsampled(config.acquisition, model)
     if entry.needs is PREDICTIVE_INFORMATION:
@@ -72,9 +71,8 @@ def _refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:
         )
 
 
-def _refuse_holdout(config: Config) -> None:
-    """Something has to stay for the method, and nothing may be chosen by what is measured."""
-    per_class = config.data.validation_per_class
+def _refuse_holdout(config: Config, per_class: int) -> None:
+    """Something has to stay for the method of the rarest class, and nothing may be chosen by what is measured."""
     if config.holdout >= per_class:
         raise ConfigError(
             f"holdout = {config.holdout}: the validation set has {per_class} images a class and the method needs some; "
@@ -155,12 +153,3 @@ def _require_batch_of_two(config: Config, model: nn.Module, *, whole_pool: bool)
     ):
         if value == 1:
             raise ConfigError(f"{key} = 1: {config.model.name} normalises over a batch; give at least 2")
-
-
-def _require_square(shape: tuple[int, int, int]) -> None:
-    _, height, width = shape
-    if height != width:
-        raise ConfigError(
-            f"pretrain.task = 'rotation': images of {height}x{width} cannot be turned by 90 degrees; "
-            "set data.image_size, or pretrain.task=none"
-        )

@@ -44,9 +44,10 @@ def pretraining_key(config: Config, split: Split, device: torch.device, member: 
 
 def split_file_name(config: Config, data_digest: str) -> str:
     """`mnist-ir100-s0-1a2b3c4d.json`: dataset, bias and seed, and a digest of the recipe and the data drawn from."""
-    recipe = {
+    data = about_data(config.tree)
+    recipe: dict[str, Any] = {
         "bias": config.tree["bias"],
-        "validation_per_class": config.data.validation_per_class,
+        **{key: data[key] for key in ("validation_per_class", "validation") if key in data},
         "data": data_digest,
         **({} if config.data.rare is None else {"rare": sorted(map(str, config.data.rare))}),
     }

@@ -171,7 +171,7 @@ def algorithm(config: Config) -> str:
 
 def settings_read(config: Config) -> dict[str, Any]:
     """The settings that an experiment reads, whatever its seed and device."""
-    return {k: v for k, v in tree_read(config, config.tree).items() if k not in ("seed", "device")}
+    return {k: v for k, v in tree_read(config, _tree_of_stages(config)).items() if k not in ("seed", "device")}
 
 
 def read_params(config: Config) -> dict[str, Any]:
@@ -193,12 +193,19 @@ def method_digest(config: Config) -> str:
 def settings_of_theta_0(config: Config) -> dict[str, Any]:
     """The settings that pretrained weights are made of, with those of the split, whatever the seed and device."""
     ignored = PRETRAINING_IGNORES - {"bias"} | {"seed", "device"}
-    return {k: v for k, v in config.tree.items() if k not in ignored}
+    return {k: v for k, v in _tree_of_stages(config).items() if k not in ignored}
 
 
 def settings_of_split(config: Config) -> dict[str, Any]:
     """The settings that a split is drawn by, whatever its seed."""
-    return {k: v for k, v in config.tree.items() if k in ("data", "bias")}
+    return {k: v for k, v in _tree_of_stages(config).items() if k in ("data", "bias")}
+
+
+def _tree_of_stages(config: Config) -> dict[str, Any]:
+    """The tree as stages of the pipeline have it: a validation folder that nobody set is no part of it."""
+    tree = config.tree
+    data = {k: v for k, v in tree["data"].items() if k != "validation" or v is not None}
+    return {**tree, "data": data}
 
 
 def tree_read(config: Config, tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,9 +63,55 @@ MODELS: Mapping[str, ModelEntry] = MappingProxyType(
 )
 
 
+TORCHVISION_TAPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "alexnet": ("features", "classifier.4"),
+        "convnext": ("features.5", "features.7"),
+        "densenet": ("features.denseblock3", "features.denseblock4"),
+        "efficientnet_b": ("features.6", "features.7"),
+        "efficientnet_v2_l": ("features.6", "features.7"),
+        "efficientnet_v2_m": ("features.6", "features.7"),
+        "efficientnet_v2_s": ("features.5", "features.6"),
+        "googlenet": ("inception4e", "inception5b"),
+        "inception_v3": ("Mixed_6e", "Mixed_7c"),
+        "maxvit": ("blocks.2", "blocks.3"),
+        "mnasnet": ("layers.12", "layers.13"),
+        "mobilenet_v2": ("features.16", "features.17"),
+        "mobilenet_v3_large": ("features.12", "features.15"),
+        "mobilenet_v3_small": ("features.8", "features.11"),
+        "regnet": ("trunk_output.block3", "trunk_output.block4"),
+        "resnet": ("layer3", "layer4"),
+        "resnext": ("layer3", "layer4"),
+        "shufflenet": ("stage3", "stage4"),
+        "squeezenet1_0": ("features.10", "features.12"),
+        "squeezenet1_1": ("features.7", "features.12"),
+        "swin": ("permute",),
+        "vgg": ("features", "classifier.3"),
+        "vit_b": ("encoder.layers.encoder_layer_10", "encoder.layers.encoder_layer_11"),
+        "vit_h": ("encoder.layers.encoder_layer_30", "encoder.layers.encoder_layer_31"),
+        "vit_l": ("encoder.layers.encoder_layer_22", "encoder.layers.encoder_layer_23"),
+        "wide_resnet": ("layer3", "layer4"),
+    }
+)
+"""The last two stages of torchvision's models, by what a model's name starts with.
+
+Networks whose hidden layers are linear give the last convolutional stage and the last hidden layer. A Swin
+transformer has its channels last up to the layer that permutes them.
+"""
+
+
 def usual_taps(name: str) -> tuple[str, ...]:
-    """The taps that the paper uses of this model; none for a model that it does not have."""
-    return MODELS[name].taps if name in MODELS else ()
+    """The taps of a model that nobody named others for; none where the model is unknown.
+
+    They are those of the paper, of the package that offers the model, or the last two stages of torchvision's model.
+    """
+    if name in MODELS:
+        return MODELS[name].taps
+    plugins = offered_models()
+    if name in plugins:
+        entry: ModelEntry = plugins[name].load()
+        return tuple(entry.taps)
+    return next((taps for start, taps in TORCHVISION_TAPS.items() if name.startswith(start)), ())
 
 
 def offered_models() -> Mapping[str, EntryPoint]:

@@ -38,7 +38,7 @@ from fkal.identifiers import CELL, DIGEST, GRID_NAME, cell_name, method_cell_nam
 from fkal.models.settings import known_model
 from fkal.notify import Notify, on_standard_error
 from fkal.paths import DIGESTS
-from fkal.pipeline.publish import (
+from fkal.pipeline.published import (
     DESCRIPTORS,
     EXPERIMENTS,
     PRETRAINED,

@@ -14,7 +14,7 @@ from fkal.config.schema import ConfigError
 from fkal.folders import below
 from fkal.identifiers import ROUND, UnsafeName
 from fkal.notify import Notify
-from fkal.pipeline.publish import (
+from fkal.pipeline.published import (
     ABOUT,
     DESCRIPTORS,
     FILES,

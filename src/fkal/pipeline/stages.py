@@ -6,7 +6,8 @@ from typing import Any
 
 from fkal.notify import PLAIN, Display, Notify
 from fkal.pipeline.plan import Planned, planned, planned_methods
-from fkal.pipeline.publish import (
+from fkal.pipeline.publish import publish_cell, publish_files
+from fkal.pipeline.published import (
     CURVES,
     DESCRIPTORS,
     EXPERIMENTS,
@@ -15,8 +16,6 @@ from fkal.pipeline.publish import (
     SPLITS,
     TIMINGS,
     cell_file,
-    publish_cell,
-    publish_files,
     refuse_foreign,
     remove_published,
 )

@@ -14,7 +14,7 @@ from fkal.experiment.experiment import prepare
 from fkal.experiment.names import dataset_name
 from fkal.identifiers import UnsafeName
 from fkal.notify import Notify, on_standard_error
-from fkal.pipeline.publish import published_folders, read_published
+from fkal.pipeline.published import published_folders, read_published
 from fkal.pipeline.restore import adopt_experiment
 from fkal.results.checkpoint import StateDirectory, StateInUse
 from fkal.results.manifest import About, read_about

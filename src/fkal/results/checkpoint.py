@@ -1,7 +1,9 @@
 """The scratch directory of one experiment: what is finished, so that a killed run goes on from there.
 
-Imports torch only where rounds are read and written: `fkal plan` counts them alone.
+torch is imported where a round's tensors are read or written, and not before.
 """
+
+from __future__ import annotations
 
 import json
 import re
@@ -15,11 +17,10 @@ from fkal.folders import TEMPORARY_FILE, below, own_folder, remove_folder
 from fkal.identifiers import ROUND, fingerprint
 from fkal.locks import LockHeld, NamedLock
 from fkal.notify import Notify
-from fkal.results.round_facts import UnusableRound
+from fkal.results.round_facts import Counted, UnusableRound
 
 if TYPE_CHECKING:
     from fkal.engine.rounds import Round
-    from fkal.results.round_io import Counted
 
 ROUND_FILE = re.compile(r"round-(\d+)\.(safetensors|json)")
 UNUSABLE = ".unusable"
@@ -80,7 +81,7 @@ class StateDirectory:
         """Raises UnsafeName if the directory holds what fkal did not write, so that it is not removed."""
         own_folder(self._out, self._name, LAYOUT)
 
-    def rounds(self, say: Notify) -> "list[Round]":
+    def rounds(self, say: Notify) -> list[Round]:
         """The finished iterations 1, 2, ... n.
 
         One whose files are not whole is reported, and it and the later ones are set aside.
@@ -107,7 +108,7 @@ class StateDirectory:
         if not (self.path / ABOUT).exists():
             write_whole(self.path / ABOUT, about)
 
-    def add(self, finished: "Round") -> None:
+    def add(self, finished: Round) -> None:
         """Raises ValueError for a figure that is not finite."""
         from fkal.results.round_io import round_bytes
 
@@ -133,7 +134,7 @@ class StateDirectory:
         """How many iterations are marked as finished; needs no lock and checks no file."""
         return self._last_marked() if self.exists else 0
 
-    def counted(self, say: Notify) -> "list[Counted]":
+    def counted(self, say: Notify) -> list[Counted]:
         """The passes of the finished iterations 1, 2, ... n; needs no lock and changes nothing."""
         counted: list[Counted] = []
         for b in range(1, self.finished_count + 1):
@@ -152,7 +153,7 @@ class StateDirectory:
     def finish(self) -> None:
         self._note(finished=True)
 
-    def _read(self, b: int) -> "Round":
+    def _read(self, b: int) -> Round:
         from fkal.results.round_io import round_of
 
         tensors, facts = self._file(b, "safetensors"), self._file(b, "json")
@@ -167,9 +168,7 @@ class StateDirectory:
             raise UnusableRound(f"its files are those of iteration {finished.b}")
         return finished
 
-    def _counted(self, b: int) -> "Counted":
-        from fkal.results.round_io import counted_of
-
+    def _counted(self, b: int) -> Counted:
         counted = counted_of(self._file(b, "json").read_bytes())
         if counted.b != b:
             raise UnusableRound(f"its file is that of iteration {counted.b}")

@@ -1,24 +1,28 @@
 """What an experiment is and what it was made with, kept beside its iterations so that they can be told of later."""
 
+from __future__ import annotations
+
 import json
 import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fkal.config.documents import json_of_file
 from fkal.config.layers import Layer, merged
 from fkal.config.schema import Config, ConfigError
-from fkal.experiment.experiment import Experiment
 from fkal.experiment.names import algorithm
 from fkal.identifiers import digest
 from fkal.results.checkpoint import ABOUT
 from fkal.results.class_names import checked_names, kept_names
 from fkal.results.git import git_commit
 from fkal.version import __version__
+
+if TYPE_CHECKING:
+    import torch
+
+    from fkal.experiment.experiment import Experiment
 
 FORMAT = "fkal-state-1"
 ALGORITHM = "algorithm"
@@ -55,6 +59,8 @@ def about_bytes(experiment: Experiment) -> bytes:
 
 def made_with(device: torch.device) -> dict[str, str]:
     """Versions, hardware, and the commit that is checked out in the working directory."""
+    import torch  # a second and more, for those who make something alone
+
     commit = git_commit(Path.cwd())
     named = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     return {

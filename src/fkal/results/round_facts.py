@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 FORMAT = "fkal-round-1"
 DIGEST = "digest"
@@ -19,6 +19,20 @@ LARGEST_COUNT = 10**15
 
 class UnusableRound(ValueError):
     """What is on disk is not a whole Round."""
+
+
+class Counted(NamedTuple):
+    """What an iteration's JSON says of its cost: images by phase."""
+
+    b: int
+    forward_images: Mapping[str, int]
+    backward_images: Mapping[str, int]
+
+
+def counted_of(json_bytes: bytes) -> Counted:
+    """The passes of an iteration by its JSON file alone. Raises UnusableRound if it has none."""
+    facts = read_facts(json_bytes)
+    return Counted(facts["b"], facts["forward_images"], facts["backward_images"])
 
 
 def facts_bytes(facts: Mapping[str, Any]) -> bytes:

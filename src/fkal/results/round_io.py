@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -16,14 +16,6 @@ from fkal.results.round_facts import FORMAT, UnusableRound, facts_bytes, read_fa
 WEIGHTS = "weights."
 SELECTION = "selection."
 CONFUSION = "confusion"
-
-
-class Counted(NamedTuple):
-    """What an iteration's JSON tells of its cost: images by phase."""
-
-    b: int
-    forward_images: Mapping[str, int]
-    backward_images: Mapping[str, int]
 
 
 def round_bytes(finished: Round) -> tuple[bytes, bytes]:
@@ -59,12 +51,6 @@ def round_of(tensor_bytes: bytes, json_bytes: bytes) -> Round:
         return _assembled(load(tensor_bytes), facts)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UnusableRound(f"its files are corrupt ({error})") from error
-
-
-def counted_of(json_bytes: bytes) -> Counted:
-    """The passes of an iteration by its JSON file alone. Raises UnusableRound if it has none."""
-    facts = read_facts(json_bytes)
-    return Counted(facts["b"], facts["forward_images"], facts["backward_images"])
 
 
 def _tensors(finished: Round) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from fkal.experiment.experiment import Experiment
 from fkal.experiment.names import ensemble_size
 from fkal.notify import Notify
 from fkal.results.checkpoint import StateDirectory
-from fkal.results.round_io import Counted
+from fkal.results.round_facts import Counted
 
 PHASES: Mapping[str, Callable[[str], bool]] = MappingProxyType(
     {

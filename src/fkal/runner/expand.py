@@ -29,7 +29,7 @@ from fkal.config.schema import LONGEST_NAME, SET, Config, ConfigError, configure
 from fkal.config.tuned import tuned_layer, tuned_path
 from fkal.data.file_digests import FileDigests
 from fkal.data.registry import entry_of
-from fkal.data.settings import DataConfig
+from fkal.data.settings import DataConfig, require_folder
 from fkal.data.sources import ABSENT, UNKNOWN, source_digest
 from fkal.errors import MissingSettings, shortened
 from fkal.escaping import json_text
@@ -208,6 +208,7 @@ def _product(sources: Sources, file: ParamsFile, dataset: str | None, axes: Sequ
         refuse_contradictions(assigned, over)
         config = merged([*settings, *under, *given, *over])
         configured("data.name", entry_of, config.data.name)
+        _refuse_without_folder(config)
         configured("model.name", known_model, config.model.name)
         _refuse_unread(chosen[1], config)
         _refuse_long(config)
@@ -219,6 +220,13 @@ def _named_dataset(sources: Sources, settings: Sequence[Layer]) -> list[Layer]:
     if sources.dataset is None:
         return []
     return [Layer(f"--dataset {sources.dataset}", {"data": {"name": merged(settings).data.name}})]
+
+
+def _refuse_without_folder(config: Config) -> None:
+    try:
+        require_folder(config.data)
+    except ValueError as error:
+        raise ConfigError(f"data.{error}") from error
 
 
 def _refuse_long(config: Config) -> None:

@@ -35,6 +35,11 @@ class Findings:
         return next((t for t in self.trials if t.state == TrialState.COMPLETE and t.params == wanted), None)
 
     @property
+    def is_default(self) -> bool:
+        """Whether no trial was better than the configured values."""
+        return self.best is not None and self.best.params == dict(self.plan.space.defaults)
+
+    @property
     def failed(self) -> list[FrozenTrial]:
         return [t for t in self.trials if t.state == TrialState.FAIL and LOST not in t.user_attrs]
 
@@ -57,6 +62,7 @@ class Findings:
             "holdout": self.plan.base.holdout,
             "best": _facts(self.best),
             "default": _facts(self.default),
+            "is_default": self.is_default,
             "front": [_facts(trial) for trial in self.front],
             "trials": [_facts(trial) for trial in self.trials],
         }

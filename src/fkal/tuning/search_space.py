@@ -26,7 +26,7 @@ from fkal.core.labels import PSEUDO_LABELS
 from fkal.core.whitening import WHITENINGS
 from fkal.engine.settings import PretrainConfig, TrainConfig, VaalConfig
 from fkal.errors import did_you_mean, shortened
-from fkal.models.settings import MODELS
+from fkal.models.settings import usual_taps
 
 TAPS = "acquisition.taps"
 EPOCHS, DECAY_EPOCHS = "train.epochs", "train.decay_epochs"
@@ -220,9 +220,8 @@ def _refuse_unsearchable(key: str, base: Config, known: Sequence[str]) -> None:
 
 
 def _taps(base: Config, value: Any, now: Sequence[str]) -> tuple[str, ...]:
-    """Those given, else the model's usual ones and the configured ones; of torchvision's models none are usual."""
-    usual = MODELS[base.model.name].taps if base.model.name in MODELS else ()
-    names = [*usual, *now] if value is None else value
+    """Those given, else the model's usual ones and the configured ones."""
+    names = [*usual_taps(base.model.name), *now] if value is None else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"tune.space.{TAPS} = {value!r}: list the taps to choose among, say [conv1, conv2]")
     missing = [tap for tap in now if tap not in names]

@@ -210,11 +210,13 @@ def _file(given: configuring.Sources) -> Config:
 
 def _held_out(base: Config, holdout: int | None) -> Config:
     """By option, else as configured, else a fifth of the validation images of each class."""
+    if base.data.validation is not None and holdout is None and not base.holdout:
+        raise ConfigError("--holdout: not set: say how many images per class of data.validation to measure on")
     fifth = max(1, base.data.validation_per_class // 5)
     chosen = holdout if holdout is not None else base.holdout or fifth
     if chosen < 1:
         raise ConfigError(f"--holdout {chosen}: give at least 1 image a class, on which trials are measured")
-    if holdout is not None and holdout >= base.data.validation_per_class:
+    if holdout is not None and base.data.validation is None and holdout >= base.data.validation_per_class:
         raise ConfigError(
             f"--holdout {holdout}: the validation set has {base.data.validation_per_class} images a class and the "
             f"method needs some; give at most {base.data.validation_per_class - 1}"

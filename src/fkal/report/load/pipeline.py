@@ -8,7 +8,7 @@ from typing import Any
 from fkal.config.schema import ConfigError
 from fkal.errors import MissingRuns
 from fkal.pipeline.plan import PLAN
-from fkal.pipeline.publish import (
+from fkal.pipeline.published import (
     EXPERIMENTS,
     MADE_WITH,
     SPLITS,

@@ -1,0 +1,117 @@
+"""`fkal run` and `fkal cost`: options and help."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fkal.cli.exclusive import refuse_beside_plan
+from fkal.cli.exit import answered
+from fkal.cli.options import (
+    Debug,
+    DryRun,
+    Json,
+    Method,
+    Out,
+    PlanFile,
+    Seeds,
+    Settings,
+    Tracking,
+    Untuned,
+    Verify,
+    expanded,
+)
+
+RUN_EXAMPLES = (
+    "Examples:\n\n    fkal run\n\n"
+    "    fkal run --preset mnist --method random,pfk_joint --seeds 0-4\n\n"
+    "    fkal run --preset mnist --set bias.ratio=1 --set acquisition.combine=sum"
+)
+
+
+@expanded
+def run(
+    context: typer.Context,
+    settings: Settings,
+    method: Method = None,
+    seeds: Seeds = None,
+    out: Out = Path("runs"),
+    tracking_uri: Tracking = None,
+    plan: PlanFile = None,
+    jobs: Annotated[
+        int, typer.Option(envvar="FKAL_JOBS", help="Experiments at work at once, each in a process of its own.")
+    ] = 1,
+    untuned: Untuned = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Fail at once where another process works on the same experiment.")
+    ] = False,
+    verify: Verify = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run active-learning experiments, each iteration a tracked MLflow run.
+
+    One experiment for each method and seed. Finished iterations are kept under --out: the same
+    command goes on where it was stopped, and does nothing once all is done. What another process
+    works on is waited for.
+    """
+    with answered(debug):
+        from fkal.runner import expand as configuring
+
+        if plan is not None:
+            refuse_beside_plan(context)
+            from fkal.cli.progress import round_display
+            from fkal.cli.run_output import print_finished
+            from fkal.pipeline import stages
+
+            display = round_display(as_json=False)
+            staged = stages.experiment(plan, out, tracking_uri, jobs, wait=not no_wait, display=display)
+            print_finished(staged, as_json=False)
+            return
+        sources = settings.sources(untuned=untuned, out=out, verify=verify)
+        configs = configuring.experiments(sources, method, seeds)
+        from fkal.cli.progress import round_display
+        from fkal.cli.run_output import print_finished, print_plan
+        from fkal.runner import run as running
+
+        display = round_display(as_json=as_json)
+        if dry_run:
+            planned = running.plan_runs(configs, out=out, tracking=tracking_uri, jobs=jobs, notify=display.notify)
+            print_plan(planned, out, as_json=as_json)
+            return
+        finished = running.run(configs, out=out, tracking=tracking_uri, jobs=jobs, wait=not no_wait, display=display)
+        print_finished(finished, as_json=as_json)
+
+
+COST_EXAMPLES = (
+    "Examples:\n\n    fkal cost --preset mnist --method random,pfk_joint,pfk_trace:k128\n\n"
+    "    fkal cost --preset svhn --method varr:e4:k16,vaal --json"
+)
+
+
+@expanded
+def cost(
+    settings: Settings,
+    method: Method = None,
+    seeds: Seeds = None,
+    untuned: Untuned = False,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Forward and backward passes: Table 1 of the paper beside what was counted.
+
+    What was not run yet is predicted, from the configuration alone. Counts are those that `fkal run`
+    left under --out, and the ratio is counted to Table 1; where they are not what the method should
+    cost, the exit code is 1. Pretraining, which methods share, is no part of it.
+    """
+    with answered(debug):
+        from fkal.runner import expand as configuring
+
+        sources = settings.sources(untuned=untuned, out=out)
+        configs = configuring.experiments(sources, method, seeds)
+        from fkal.cli import cost as costs
+
+        run = costs.run_command(sources, method, seeds, out)
+        costs.show(configs, out=out, run=run, as_json=as_json)
