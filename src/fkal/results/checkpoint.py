@@ -17,7 +17,7 @@ from fkal.folders import TEMPORARY_FILE, below, own_folder, remove_folder
 from fkal.identifiers import ROUND, fingerprint
 from fkal.locks import LockHeld, NamedLock
 from fkal.notify import Notify
-from fkal.results.round_facts import Counted, UnusableRound
+from fkal.results.round_facts import Counted, UnusableRound, counted_of
 
 if TYPE_CHECKING:
     from fkal.engine.rounds import Round
