@@ -54,7 +54,9 @@ def _counts_table(counts: Mapping[str, Sequence[int]], classes: Sequence[str]) -
         for part, values in counts.items():
             table.add_row(part, str(sum(values)), str(min(values)), str(max(values)))
         return table
-    table = Table("part", "images", *(f"of {one_line(name)}" for name in classes), box=box.SIMPLE)
-    for part, values in counts.items():
-        table.add_row(part, str(sum(values)), *map(str, values))
+    table = Table("class", *counts, box=box.SIMPLE)
+    for k, name in enumerate(classes):
+        table.add_row(one_line(name), *(str(values[k]) for values in counts.values()))
+    table.add_section()
+    table.add_row("all", *(str(sum(values)) for values in counts.values()))
     return table
