@@ -1,6 +1,5 @@
 """Files that are there whole or not at all."""
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY = ".tmp"
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says where nothing more can be written: the disk, the user's share of it, the longest file."""
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -1,6 +1,7 @@
 """Exceptions that a user can set right, and words and values in their messages. Imports nothing heavy."""
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 
 MOST_NAMES = 20
@@ -39,5 +40,42 @@ def shortened(value: object) -> str:
     return text if len(text) <= READABLE else f"{text[:READABLE]}..."
 
 
-class ConfigError(ValueError):
-    """One line a problem: the key, the value, what is allowed."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where nothing more can be written: the disk, the user's share of it, the longest file."""
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class EndsAll(Exception):
+    """Every further run of a grid would fail of it, too."""
+
+
+class UserError(EndsAll):
+    """The user has to set something right first."""
+
+
+class ConfigError(UserError, ValueError):
+    """One line per problem: the key, the value, what is allowed."""
+
+
+class MissingSettings(UserError, FileNotFoundError):
+    """There is no params file, and no preset was named."""
+
+
+class MissingRuns(FileNotFoundError):
+    """There is no tracking store, or no experiment in it."""
+
+
+class SomeFailed(RuntimeError):
+    """Some runs of a grid failed while others finished."""
+
+
+def ends_all(error: Exception) -> bool:
+    """Whether every further run would fail of it, too: settings, a full disk, a store that does not answer."""
+    is_disk = isinstance(error, OSError) and error.errno in (*DISK_FULL, *FORBIDDEN)
+    return is_disk or isinstance(error, EndsAll)
+
+
+def refuse_damaged(damaged: Sequence[str]) -> None:
+    """Raises SomeFailed for what could not be read, once everything else was shown."""
+    if damaged:
+        raise SomeFailed(f"{len(damaged)} left out, as they cannot be read:\n" + "\n".join(damaged))

@@ -7,6 +7,8 @@ Each of them becomes a part of a path somewhere, so none may hold a separator, b
 import re
 from typing import Any
 
+from fkal.errors import UserError
+
 DIGEST = r"[0-9a-f]{32}"
 GRID_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}"
 CELL = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,229}"
@@ -23,7 +25,7 @@ LETTERS = "letters, digits and _ . : + -, none of . : + - in the first place"
 LONGEST_SHOWN = 80
 
 
-class UnsafeName(ValueError):
+class UnsafeName(UserError, ValueError):
     """A name or a path that was read somewhere and that fkal does not use, in one line."""
 
 

@@ -11,8 +11,9 @@ import pytest
 import typer
 
 from fkal.atomic_files import link_whole, write_whole
-from fkal.cli.exit import answered, ends_all
+from fkal.cli.exit import answered
 from fkal.config.schema import ConfigError
+from fkal.errors import ends_all
 from fkal.locks import NamedLock
 from fkal.tracking.patience import StoreUnavailable
 

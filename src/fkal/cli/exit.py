@@ -5,41 +5,23 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 import typer
 
-from fkal.atomic_files import DISK_FULL
 from fkal.cli.terminal import complain, prepare_streams
+from fkal.errors import DISK_FULL, FORBIDDEN, EndsAll, MissingRuns, MissingSettings, SomeFailed, UserError
+from fkal.locks import LockHeld
 
 FAILED, WRONG, SOME_FAILED, MISSING, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
 LONGEST = 500
 """Characters of a message that we did not write."""
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, by which a scheduler says that it is about to kill the process."""
-
-
-class SomeFailed(RuntimeError):
-    """Some runs of a grid failed while others finished."""
-
-
-def refuse_damaged(damaged: Sequence[str]) -> None:
-    """Raises SomeFailed for what could not be read, once everything else was shown."""
-    if damaged:
-        raise SomeFailed(f"{len(damaged)} left out, as they cannot be read:\n" + "\n".join(damaged))
-
-
-class MissingSettings(FileNotFoundError):
-    """There is no params file, and no preset was named."""
-
-
-class MissingRuns(FileNotFoundError):
-    """There is no tracking store, or no experiment in it."""
 
 
 @contextmanager
@@ -87,37 +69,16 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
-def ends_all(error: Exception) -> bool:
-    """Whether every further run would fail of it, too: settings, a full disk, a store that does not answer."""
-    from fkal.tracking.patience import StoreUnavailable
-
-    is_full = isinstance(error, OSError) and error.errno in (*DISK_FULL, *FORBIDDEN)
-    return is_full or isinstance(error, StoreUnavailable) or is_wrong(error)
-
-
-def is_wrong(error: Exception) -> bool:
-    """Whether the user has to set something right first: every further run would fail of it, too."""
-    from fkal.config.schema import ConfigError
-    from fkal.data.errors import CorruptSplit, ForeignSplit, MissingData
-    from fkal.identifiers import UnsafeName
-    from fkal.tracking.store import StoreError
-
-    wrong = ConfigError | CorruptSplit | ForeignSplit | MissingData | MissingSettings | StoreError | UnsafeName
-    return isinstance(error, wrong)
-
-
 def _answer(error: Exception) -> tuple[int, str]:
     from fkal.data.errors import CorruptData, MissingData
-    from fkal.locks import LockHeld
-    from fkal.tracking.patience import StoreUnavailable
 
     if isinstance(error, MissingData | MissingSettings | MissingRuns):
         return MISSING, str(error)
     if isinstance(error, SomeFailed):
         return SOME_FAILED, str(error)
-    if is_wrong(error) or isinstance(error, CorruptData):
+    if isinstance(error, UserError | CorruptData):
         return WRONG, str(error)
-    if isinstance(error, LockHeld | StoreUnavailable):
+    if isinstance(error, LockHeld | EndsAll):
         return FAILED, str(error)
     if isinstance(error, OSError):
         return FAILED, f"{_of_system(error)} (--debug shows where)"

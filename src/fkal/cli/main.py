@@ -9,7 +9,7 @@ from fkal.cli import runs as runs_cli
 from fkal.cli import ui as ui_cli
 from fkal.cli.exclusive import refuse_beside_apply, refuse_beside_plan
 from fkal.cli.exit import answered
-from fkal.cli.terminal import echo, prepare_streams
+from fkal.cli.terminal import echo, prepare_streams, say
 from fkal.cli.usage import OneLineErrors
 from fkal.paths import TUNED
 from fkal.version import __version__
@@ -118,9 +118,12 @@ def run(
 
         if plan is not None:
             refuse_beside_plan(context)
+            from fkal.cli.progress import TERMINAL
+            from fkal.cli.run_output import print_finished
             from fkal.pipeline import stages
 
-            stages.experiment(plan, out, tracking_uri, jobs, wait=not no_wait)
+            staged = stages.experiment(plan, out, tracking_uri, jobs, wait=not no_wait, display=TERMINAL)
+            print_finished(staged, as_json=False)
             return
         sources = configuring.Sources(
             preset=preset,
@@ -134,17 +137,16 @@ def run(
             verify=verify,
         )
         configs = configuring.experiments(sources, method, seeds)
+        from fkal.cli.progress import TERMINAL
+        from fkal.cli.run_output import print_finished, print_plan
         from fkal.runner import run as running
 
-        running.run(
-            configs,
-            out=out,
-            tracking=tracking_uri,
-            dry_run=dry_run,
-            as_json=as_json,
-            jobs=jobs,
-            wait=not no_wait,
-        )
+        if dry_run:
+            planned = running.plan_runs(configs, out=out, tracking=tracking_uri, jobs=jobs, notify=TERMINAL.notify)
+            print_plan(planned, out, as_json=as_json)
+            return
+        finished = running.run(configs, out=out, tracking=tracking_uri, jobs=jobs, wait=not no_wait, display=TERMINAL)
+        print_finished(finished, as_json=as_json)
 
 
 @app.command(
@@ -273,21 +275,25 @@ def tune(
             from fkal.tuning import apply as applying
 
             refuse_beside_apply(context)
-            applying.apply(tuned_dir, dataset, preset, params, dry_run=dry_run, as_json=as_json)
+            from fkal.cli.apply_output import print_applied
+
+            print_applied(applying.apply(tuned_dir, dataset, preset, params, dry_run=dry_run), as_json=as_json)
             return
+        from fkal.cli.progress import TERMINAL
+        from fkal.cli.tune_output import print_study_plan, print_tuned
         from fkal.tuning import tune as tuning
 
         wanted = tuning.TRIALS if trials is None else trials
-        tuning.tune(
-            tuning.sources(dataset, preset, params, data_root, assignments or [], out=out),
-            method,
-            seeds,
-            tuning.Wishes(wanted, objective, space, holdout, sampler, pruner, storage, tuned_dir, apply, force),
-            out=out,
-            tracking=tracking_uri,
-            dry_run=dry_run,
-            as_json=as_json,
-        )
+        wishes = tuning.Wishes(wanted, objective, space, holdout, sampler, pruner, storage, tuned_dir, apply, force)
+        given = tuning.sources(dataset, preset, params, data_root, assignments or [], out=out)
+        if dry_run:
+            plan = tuning.study_plan(
+                given, method, seeds, wishes, out=out, tracking=tracking_uri, notify=TERMINAL.notify
+            )
+            print_study_plan(plan, wishes, as_json=as_json)
+            return
+        tuned = tuning.tune(given, method, seeds, wishes, out=out, tracking=tracking_uri, display=TERMINAL)
+        print_tuned(tuned, as_json=as_json)
 
 
 @app.command(epilog="Example:\n\n    fkal split --preset mnist --seeds 0-4 --set bias.ratio=100")
@@ -311,9 +317,11 @@ def split(
 
         if plan is not None:
             refuse_beside_plan(context)
+            from fkal.cli.prepare_output import print_splits
+            from fkal.cli.progress import TERMINAL
             from fkal.pipeline import stages
 
-            stages.split(plan, out)
+            print_splits(stages.split(plan, out, TERMINAL), as_json=False)
             return
         sources = configuring.Sources(
             preset=preset,
@@ -325,9 +333,11 @@ def split(
             out=out,
         )
         configs = configuring.experiments(sources, None, seeds)
+        from fkal.cli.prepare_output import print_splits
+        from fkal.cli.progress import TERMINAL
         from fkal.runner import prepare as preparing
 
-        preparing.split(configs, out=out, as_json=as_json)
+        print_splits(preparing.split(configs, out=out, display=TERMINAL), as_json=as_json)
 
 
 @app.command(epilog="Example:\n\n    fkal pretrain --preset mnist --seeds 0-4")
@@ -351,9 +361,11 @@ def pretrain(
 
         if plan is not None:
             refuse_beside_plan(context)
+            from fkal.cli.prepare_output import print_pretrained
+            from fkal.cli.progress import TERMINAL
             from fkal.pipeline import stages
 
-            stages.pretrain(plan, out)
+            print_pretrained(stages.pretrain(plan, out, TERMINAL), as_json=False)
             return
         sources = configuring.Sources(
             preset=preset,
@@ -365,9 +377,11 @@ def pretrain(
             out=out,
         )
         configs = configuring.experiments(sources, None, seeds)
+        from fkal.cli.prepare_output import print_pretrained
+        from fkal.cli.progress import TERMINAL
         from fkal.runner import prepare as preparing
 
-        preparing.pretrain(configs, out=out, as_json=as_json)
+        print_pretrained(preparing.pretrain(configs, out=out, display=TERMINAL), as_json=as_json)
 
 
 @app.command(epilog="Example:\n\n    fkal descriptors --preset mnist --method pcc,pfk_joint --seeds 0-4")
@@ -396,9 +410,11 @@ def descriptors(
 
         if plan is not None:
             refuse_beside_plan(context)
+            from fkal.cli.prepare_output import print_descriptors
+            from fkal.cli.progress import TERMINAL
             from fkal.pipeline import stages
 
-            stages.descriptors(plan, out)
+            print_descriptors(stages.descriptors(plan, out, TERMINAL), as_json=False)
             return
         sources = configuring.Sources(
             preset=preset,
@@ -410,9 +426,11 @@ def descriptors(
             out=out,
         )
         configs = configuring.experiments(sources, method, seeds)
+        from fkal.cli.prepare_output import print_descriptors
+        from fkal.cli.progress import TERMINAL
         from fkal.runner import prepare as preparing
 
-        preparing.descriptors(configs, out=out, as_json=as_json)
+        print_descriptors(preparing.descriptors(configs, out=out, display=TERMINAL), as_json=as_json)
 
 
 @app.command(
@@ -449,7 +467,8 @@ def plan_(
     with answered(debug):
         from fkal.pipeline import plan as planning
 
-        planning.plan(params, root, out, verify=verify)
+        cells = planning.plan(params, root, out, say, verify=verify)
+        echo(f"{root / planning.PLAN}: {cells} cells")
 
 
 @app.command(epilog="Examples:\n\n    dvc pull && fkal sync\n\n    fkal sync --out runs")
@@ -468,7 +487,7 @@ def sync(
     with answered(debug):
         from fkal.pipeline import sync as syncing
 
-        syncing.sync(root, out, tracking_uri, data_root)
+        syncing.sync(root, out, tracking_uri, data_root, notify=say, tell=echo)
 
 
 @app.command(
@@ -508,7 +527,8 @@ def report(
         from fkal.report.load.source import material
 
         wishes = reporting.wishes(method, reach, test, data_root, against)
-        reporting.report(material(root=root, out=out, curves=curves, tracking=tracking_uri), to, wishes)
+        found = material(root=root, out=out, curves=curves, tracking=tracking_uri)
+        reporting.report(found, to, wishes, notify=say, tell=echo)
 
 
 RunName = Annotated[

@@ -2,7 +2,7 @@
 
 import sys
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.progress import (
     BarColumn,
@@ -15,26 +15,9 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
-from fkal.cli.terminal import console
-from fkal.engine.progress import Progress
+from fkal.cli.terminal import console, say
 from fkal.escaping import printable
-
-
-class Shown(Protocol):
-    """Where the progress of one experiment is shown while the `with` block lasts."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-    def show(self, progress: Progress) -> None: ...
-    def advance(self) -> None: ...
-
-
-class ShownBy(Protocol):
-    """Makes the place where an experiment of this name is shown."""
-
-    def __call__(self, name: str, *, iterations: int, done: int) -> Shown: ...
+from fkal.notify import Display, Step
 
 
 class Bars:
@@ -61,7 +44,7 @@ class Bars:
     ) -> None:
         self._bars.stop()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: Step) -> None:
         self._bars.update(
             self._phase,
             description=printable(progress.phase),
@@ -129,3 +112,7 @@ def _bars() -> RichProgress:
         disable=not sys.stderr.isatty(),
         transient=True,
     )
+
+
+TERMINAL = Display(say, Bars, ManyBars)
+"""What the command line passes to the rooms below it."""

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fkal.atomic_files import write_whole
-from fkal.cli.exit import refuse_damaged
 from fkal.cli.terminal import echo, say
 from fkal.cli.usage import path_problem
 from fkal.config.schema import ConfigError
-from fkal.errors import shortened
+from fkal.errors import refuse_damaged, shortened
 from fkal.results.csv_files import csv_text
 from fkal.tracking.metrics import stored_metrics
 from fkal.tracking.query import FoundRun, Wanted, found, iterations, opened

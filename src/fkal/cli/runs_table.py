@@ -7,8 +7,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from fkal.cli.exit import refuse_damaged
 from fkal.cli.terminal import console, echo_json
+from fkal.errors import refuse_damaged
 from fkal.redaction import redacted
 from fkal.tracking.query import FoundRun, Wanted, found, opened
 

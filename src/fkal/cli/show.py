@@ -8,12 +8,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from fkal.cli.exit import refuse_damaged
 from fkal.cli.terminal import WIDTH, console
 from fkal.cli.text_plot import text_plot
 from fkal.config.schema import ConfigError
 from fkal.engine.rounds import FEW_CLASSES, Round
-from fkal.errors import did_you_mean, shortened
+from fkal.errors import did_you_mean, refuse_damaged, shortened
 from fkal.report.experiments import Finished
 from fkal.report.load.local import finished_in
 from fkal.report.load.mlflow import some_from_mlflow

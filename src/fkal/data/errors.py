@@ -6,12 +6,14 @@ import re
 from enum import StrEnum
 from pathlib import Path
 
+from fkal.errors import UserError
+
 SHOWN = 60  # characters of a wrong value in a message
 # Control characters, line and paragraph separators, marks that turn the direction of text, bytes that are no UTF-8.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-class MissingData(FileNotFoundError):
+class MissingData(UserError, FileNotFoundError):
     """A dataset is not on this machine and could not be brought; the message says what to put where."""
 
 
@@ -45,11 +47,11 @@ class CorruptImage(CorruptData):
         self.reason = reason
 
 
-class CorruptSplit(ValueError):
+class CorruptSplit(UserError, ValueError):
     """A split file is not a whole, consistent split."""
 
 
-class ForeignSplit(ValueError):
+class ForeignSplit(UserError, ValueError):
     """A split was drawn from other images than those it is used with."""
 
 

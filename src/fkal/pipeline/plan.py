@@ -14,8 +14,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fkal.atomic_files import write_whole
-from fkal.cli.exit import MissingSettings
-from fkal.cli.terminal import echo, say
 from fkal.config.documents import file_there
 from fkal.config.layers import Layer, from_file, known_variables, merged
 from fkal.config.machine import HEARD, heard
@@ -25,7 +23,7 @@ from fkal.data.file_digests import FileDigests
 from fkal.data.registry import entry_of
 from fkal.data.settings import DataConfig
 from fkal.data.sources import ABSENT, source_digest
-from fkal.errors import shortened
+from fkal.errors import MissingSettings, shortened
 from fkal.experiment.names import (
     ensemble_size,
     revision,
@@ -38,6 +36,7 @@ from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import below
 from fkal.identifiers import CELL, DIGEST, GRID_NAME, cell_name, method_cell_name
 from fkal.models.settings import known_model
+from fkal.notify import Notify, on_standard_error
 from fkal.paths import DIGESTS
 from fkal.pipeline.publish import (
     DESCRIPTORS,
@@ -86,8 +85,10 @@ class Planned:
     data: Mapping[str, Any]
 
 
-def plan(params: Path | None, root: Path, out: Path, *, verify: bool = False) -> None:
-    """Write the plan of a params file's grid anew, and take back what was published (see `adopt`).
+def plan(
+    params: Path | None, root: Path, out: Path, notify: Notify = on_standard_error, *, verify: bool = False
+) -> int:
+    """Write the plan of a params file's grid, and take back what was published (see `adopt`); returns its cells.
 
     The plan of a split has a digest of the files that its images come from, so that a changed image draws it again.
     With `verify` these files are read although nothing says that they changed.
@@ -98,11 +99,11 @@ def plan(params: Path | None, root: Path, out: Path, *, verify: bool = False) ->
     """
     for name in known_variables(os.environ):
         if name not in HEARD:
-            say(f"warning: the pipeline does not read {name}; set it in {params or PARAMS}")
-    sources = PlannedSources(root, FileDigests(below(out, DIGESTS), say, verify=verify))
+            notify(f"warning: the pipeline does not read {name}; set it in {params or PARAMS}")
+    sources = PlannedSources(root, FileDigests(below(out, DIGESTS), notify, verify=verify), notify)
     files = dict(_files(params, sources))
     _refuse_no_folder(root)
-    adopt(root, out, say)
+    adopt(root, out, notify)
     methods = [name for name in files if "/methods/" in name]
     left_over = _left_over(root, methods)
     _clear_plan(root, files)
@@ -113,7 +114,7 @@ def plan(params: Path | None, root: Path, out: Path, *, verify: bool = False) ->
     for kind, name in left_over:
         remove_published(root, kind, name)
     _clear_files(root, _cells(methods))
-    echo(f"{root / PLAN}: {len(methods)} cells")
+    return len(methods)
 
 
 def _refuse_no_folder(root: Path) -> None:
@@ -220,8 +221,9 @@ def _stage_work(path: Path, values: Mapping[str, Any]) -> StageWork:
 class PlannedSources:
     """Digests of the images' files, for the plans of splits. A dataset is looked at once, whatever its ratios."""
 
-    def __init__(self, root: Path, digests: FileDigests) -> None:
+    def __init__(self, root: Path, digests: FileDigests, notify: Notify) -> None:
         self._root = root
+        self._notify = notify
         self._digests = digests
         self._known: dict[DataConfig, str] = {}
 
@@ -237,7 +239,7 @@ class PlannedSources:
         before = self._before(pair, config) if digest == ABSENT else None
         if before is None:
             return digest
-        say(f"{pair}: its images are not here, and are taken to be those that the split was drawn from")
+        self._notify(f"{pair}: its images are not here, and are taken to be those that the split was drawn from")
         return before
 
     def _before(self, pair: str, config: Config) -> str | None:

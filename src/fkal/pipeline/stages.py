@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from fkal.cli.terminal import say
+from fkal.notify import PLAIN, Display, Notify
 from fkal.pipeline.plan import Planned, planned, planned_methods
 from fkal.pipeline.publish import (
     CURVES,
@@ -24,50 +25,69 @@ from fkal.runner import prepare as preparing
 from fkal.runner import run as running
 
 
-def split(plan: Path, out: Path) -> None:
+def split(plan: Path, out: Path, display: Display = PLAIN) -> list[dict[str, Any]]:
+    """Returns what `prepare.split` does."""
     work = planned(plan, "split")
     refuse_foreign(work.root, SPLITS, work.cell)
-    adopt(work.root, out, say)
-    files = preparing.split(work.configs, out=out, as_json=False)
+    adopt(work.root, out, display.notify)
+    made = preparing.split(work.configs, out=out, display=display)
+    files = [Path(each["path"]) for each in made]
     publish_files(files, SPLITS, cell=work.cell, root=work.root, out=out)
+    return made
 
 
-def pretrain(plan: Path, out: Path) -> None:
-    """A folder for each method, since an ensemble needs weights that others do not; links to the same files."""
-    made: dict[tuple[str, ...], list[Path]] = {}
-    for work in _methods_of(plan, out, PRETRAINED):
+def pretrain(plan: Path, out: Path, display: Display = PLAIN) -> list[dict[str, Any]]:
+    """What `prepare.pretrain` returns.
+
+    A folder for each method, since an ensemble needs weights that others do not; links to the same files.
+    """
+    made: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for work in _methods_of(plan, out, PRETRAINED, display.notify):
         same = tuple(config.digest for config in work.configs)
         if same not in made:
             is_none = work.configs[0].pretrain.task == "none"
-            made[same] = [] if is_none else preparing.pretrain(work.configs, out=out, as_json=False)
-        publish_files(made[same], PRETRAINED, cell=work.cell, root=work.root, out=out)
+            made[same] = [] if is_none else preparing.pretrain(work.configs, out=out, display=display)
+        files = [Path(path) for each in made[same] for path in each["paths"]]
+        publish_files(files, PRETRAINED, cell=work.cell, root=work.root, out=out)
+    return [each for some in made.values() for each in some]
 
 
-def descriptors(plan: Path, out: Path) -> None:
-    """A folder for each method, so that an experiment depends on its own; one that needs none has an empty one."""
-    for work in _methods_of(plan, out, DESCRIPTORS):
-        folders = preparing.descriptors(work.configs, out=out, as_json=False)
+def descriptors(plan: Path, out: Path, display: Display = PLAIN) -> list[dict[str, Any]]:
+    """What `prepare.descriptors` returns.
+
+    A folder for each method, so that an experiment depends on its own; one that needs none has an empty one.
+    """
+    every: list[dict[str, Any]] = []
+    for work in _methods_of(plan, out, DESCRIPTORS, display.notify):
+        made = preparing.descriptors(work.configs, out=out, display=display)
+        every += made
+        folders = [Path(path) for each in made for path in each["paths"]]
         files = [path for folder in dict.fromkeys(folders) for path in sorted(folder.glob("*.safetensors"))]
         publish_files(files, DESCRIPTORS, cell=work.cell, root=work.root, out=out)
+    return every
 
 
-def _methods_of(plan: Path, out: Path, kind: str) -> Iterator[Planned]:
+def _methods_of(plan: Path, out: Path, kind: str, notify: Notify) -> Iterator[Planned]:
     """The work for each method; of what was published for this pair of dataset and ratio nothing stays."""
     methods = planned_methods(plan)
     root, pair = methods[0].root, str(PurePosixPath(methods[0].cell).parent)
     for name in (pair, *(work.cell for work in methods)):
         refuse_foreign(root, kind, name)
-    adopt(root, out, say)
+    adopt(root, out, notify)
     remove_published(root, kind, pair)
     yield from methods
 
 
-def experiment(plan: Path, out: Path, tracking: str | None, jobs: int, *, wait: bool = True) -> None:
-    """Its curves are drawn by the report."""
+def experiment(
+    plan: Path, out: Path, tracking: str | None, jobs: int, *, wait: bool = True, display: Display = PLAIN
+) -> running.Finished:
+    """What `run.run` returns, once it is published. Its curves are drawn by the report."""
     work = planned(plan, "experiment")
     refuse_foreign(work.root, EXPERIMENTS, work.cell)
     for kind in (METRICS, CURVES, TIMINGS):
         cell_file(work.root, kind, work.cell)
-    adopt(work.root, out, say)
-    outcomes = running.run(work.configs, out=out, tracking=tracking, jobs=jobs, draws=False, wait=wait)
-    publish_cell(outcomes, work.cell, work.root, out, data=work.data)
+    adopt(work.root, out, display.notify)
+    finished = running.run(work.configs, out=out, tracking=tracking, jobs=jobs, draws=False, wait=wait, display=display)
+    if not finished.failures:
+        publish_cell(finished.outcomes, work.cell, work.root, out, data=work.data)
+    return finished

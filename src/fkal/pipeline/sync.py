@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from fkal.cli.exit import MissingRuns, SomeFailed
-from fkal.cli.terminal import echo, say
 from fkal.config.layers import Layer, merged
 from fkal.config.machine import heard
 from fkal.config.schema import Config, ConfigError
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
+from fkal.errors import MissingRuns, SomeFailed
 from fkal.experiment.experiment import prepare
 from fkal.experiment.names import dataset_name
 from fkal.identifiers import UnsafeName
+from fkal.notify import Notify, on_standard_error
 from fkal.pipeline.publish import published_folders, read_published
 from fkal.pipeline.restore import adopt_experiment
 from fkal.results.checkpoint import StateDirectory, StateInUse
@@ -30,16 +30,26 @@ class Wanted(NamedTuple):
     out: Path
     tracking: str | None
     data_root: Path | None
+    notify: Notify
 
 
-def sync(root: Path, out: Path, tracking: str | None, data_root: Path | None = None) -> None:
+def sync(
+    root: Path,
+    out: Path,
+    tracking: str | None,
+    data_root: Path | None = None,
+    *,
+    notify: Notify = on_standard_error,
+    tell: Notify = on_standard_error,
+) -> None:
     """Bring the tracking store up to what is published under `root` and to the finished rounds under `out`.
 
+    `tell` gets the counts, `notify` what happens meanwhile.
     Raises MissingRuns where there is neither, SomeFailed where experiments are left out, and MissingData where no
     experiment's images are here.
     """
     tracking_uri(tracking, Path.cwd())  # an address that no store can have is refused before all else
-    wanted = Wanted(out, tracking, data_root)
+    wanted = Wanted(out, tracking, data_root, notify)
     folders = list(published_folders(root))
     left_out: dict[Path, Exception] = {}
     known: set[str] = set()
@@ -59,16 +69,22 @@ def sync(root: Path, out: Path, tracking: str | None, data_root: Path | None = N
             _sync_state(state, wanted)
         except (ConfigError, UnsafeName, StateInUse, *DATA_ERRORS) as error:
             left_out[state] = error
-    _tell(folders, states, left_out, root, out)
+    for line in _counts(folders, states, left_out, root, out):
+        tell(line)
+    _refuse_left_out(left_out, len(folders) + len(states))
 
 
-def _tell(folders: list[Path], states: list[Path], left_out: Mapping[Path, Exception], root: Path, out: Path) -> None:
+def _counts(
+    folders: list[Path], states: list[Path], left_out: Mapping[Path, Exception], root: Path, out: Path
+) -> Iterator[str]:
     for paths, where in ((folders, f"published under {root}"), (states, f"that `fkal run` left under {out}")):
         if paths:
             tracked = sum(path not in left_out for path in paths)
-            echo(f"{tracked} of {len(paths)} experiments {where} are tracked")
+            yield f"{tracked} of {len(paths)} experiments {where} are tracked"
+
+
+def _refuse_left_out(left_out: Mapping[Path, Exception], total: int) -> None:
     missing = [error for error in left_out.values() if isinstance(error, MissingData)]
-    total = len(folders) + len(states)
     if missing and len(missing) == total:
         raise missing[0]
     if left_out:
@@ -79,7 +95,7 @@ def _tell(folders: list[Path], states: list[Path], left_out: Mapping[Path, Excep
 def _sync_published(folder: Path, root: Path, wanted: Wanted) -> str:
     """Its fingerprint."""
     one = read_published(folder)
-    adopt_experiment(one, root, wanted.out, say)
+    adopt_experiment(one, root, wanted.out, wanted.notify)
     about = read_about(StateDirectory(wanted.out, one.fingerprint).path)
     made_with = about.made_with if about else {}
     rounds, expected = _track(About(one.config, one.split_digest, made_with), one.fingerprint, wanted, whole=True)
@@ -95,7 +111,7 @@ def _sync_state(path: Path, wanted: Wanted) -> None:
         raise ConfigError("has no about.json, so an earlier version made it; `fkal run` tracks it")
     rounds, expected = _track(about, path.name, wanted, whole=False)
     if rounds < expected:
-        say(f"{path}: {rounds} of {expected} rounds are finished; `fkal run` goes on with it")
+        wanted.notify(f"{path}: {rounds} of {expected} rounds are finished; `fkal run` goes on with it")
 
 
 def _track(about: About, fingerprint: str, wanted: Wanted, *, whole: bool) -> tuple[int, int]:
@@ -107,19 +123,19 @@ def _track(about: About, fingerprint: str, wanted: Wanted, *, whole: bool) -> tu
     from fkal.tracking.store import prepare_store
 
     config = _config_here(about.config, wanted.data_root)
-    ready = replace(prepare(config, wanted.out, say), fingerprint=fingerprint)
+    ready = replace(prepare(config, wanted.out, wanted.notify), fingerprint=fingerprint)
     if ready.split.digest != about.split_digest:
         raise ConfigError(
             f"its split has the digest {about.split_digest}, and {ready.split.digest} when it is drawn from the images "
             f"of {dataset_name(config.data)} here; name the folder of the images that it was drawn from by --data-root"
         )
     with StateDirectory(wanted.out, fingerprint) as state:
-        rounds = state.rounds(say)
+        rounds = state.rounds(wanted.notify)
         is_finished = len(rounds) >= ready.rounds
         if whole and not is_finished:
             return len(rounds), ready.rounds
         with TrackedRun.open(
-            ready, state, uri=wanted.tracking, say=say, monitor=False, made_with=about.made_with
+            ready, state, uri=wanted.tracking, say=wanted.notify, monitor=False, made_with=about.made_with
         ) as tracked:
             tracked.replay(rounds)
             if is_finished:
@@ -129,7 +145,7 @@ def _track(about: About, fingerprint: str, wanted: Wanted, *, whole: bool) -> tu
         if is_finished:
             state.finish()
     if is_finished:
-        put_under_method(prepare_store(tracking_uri(wanted.tracking, Path.cwd())), tracked.run_id)
+        put_under_method(prepare_store(tracking_uri(wanted.tracking, Path.cwd())), tracked.run_id, wanted.notify)
     return len(rounds), ready.rounds
 
 

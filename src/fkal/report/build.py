@@ -10,12 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from fkal.atomic_files import write_whole
-from fkal.cli.exit import refuse_damaged
-from fkal.cli.terminal import echo, say
 from fkal.config.method_spec import METHOD_ALIASES
 from fkal.config.schema import ConfigError
-from fkal.errors import did_you_mean
+from fkal.errors import did_you_mean, refuse_damaged
 from fkal.folders import below
+from fkal.notify import Notify, on_standard_error
 from fkal.plots.palette import looks
 from fkal.plots.style import png_bytes, style, svg_bytes
 from fkal.report.exhibit import Exhibit
@@ -66,8 +65,17 @@ def wishes(method: str | None, reach: str, test: str, data_root: Path | None, ag
     return Wishes(methods, accuracies, test, rival, data_root, tuple(options))
 
 
-def report(material: Material, to: Path, wishes: Wishes) -> None:
+def report(
+    material: Material,
+    to: Path,
+    wishes: Wishes,
+    *,
+    notify: Notify = on_standard_error,
+    tell: Notify = on_standard_error,
+) -> None:
     """Write the page and its files. `accuracy.csv` has what DVC plots.
+
+    `tell` gets the counts of figures and tables, `notify` what is left out.
 
     Raises SomeFailed, once all is written, if some of what was to be reported could not be read.
     """
@@ -115,7 +123,11 @@ def report(material: Material, to: Path, wishes: Wishes) -> None:
     _write(to, "iterations.csv", csv_bytes(pd.concat([*(panel.frame for panel in panels), whole])))
     _write(to, "index.html", text.encode())
     _only_these(to, files)
-    _tell(every, to)
+    figures = sum(each.figure is not None or each.picture is not None for each in every)
+    tell(f"{to / 'index.html'}: {figures} figures, {sum(each.numbers is not None for each in every)} tables")
+    for each in every:
+        if each.missing:
+            notify(f"left out: {each.missing}")
     refuse_damaged(material.damaged)
 
 
@@ -164,14 +176,6 @@ def _lead(panels: Sequence[Panel]) -> str:
     runs = sum(panel.frame.groupby(["method", "seed"]).ngroups for panel in panels)
     methods = len({method for panel in panels for method in panel.methods})
     return f"{runs} finished experiments: {methods} methods on {', '.join(panel.title for panel in panels)}."
-
-
-def _tell(every: Sequence[Exhibit], to: Path) -> None:
-    figures = sum(each.figure is not None or each.picture is not None for each in every)
-    echo(f"{to / 'index.html'}: {figures} figures, {sum(each.numbers is not None for each in every)} tables")
-    for each in every:
-        if each.missing:
-            say(f"left out: {each.missing}")
 
 
 def _write(to: Path, file: str, content: bytes) -> None:

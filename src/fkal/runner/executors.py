@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 
-from fkal.cli.progress import ManyBars
-from fkal.cli.terminal import say
 from fkal.config.schema import Config
+from fkal.notify import PLAIN, Display, ManyShown, Notify
 from fkal.results.outcome import Outcome
 from fkal.runner import worker
 from fkal.runner.worker import GRACE_SECONDS, Report
@@ -33,6 +32,7 @@ def side_by_side(
     out: Path,
     tracking: str | None,
     wait: bool = True,
+    display: Display = PLAIN,
 ) -> Generator[tuple[int, Outcome | Exception], None, None]:
     """The experiments as they end: its place in `configs`, and its outcome or what it failed of.
 
@@ -45,8 +45,8 @@ def side_by_side(
     pool = ProcessPoolExecutor(
         jobs, mp_context=context, initializer=worker.begin, initargs=(reports, torch.get_num_threads())
     )
-    with ManyBars(len(configs)) as bars:
-        tell = _listener(bars)
+    with display.many(len(configs)) as bars:
+        tell = _listener(bars, display.notify)
         try:
             places = {pool.submit(worker.work, configs[place], out, tracking, wait): place for place in order}
             pending = set(places)
@@ -81,9 +81,9 @@ def _result(future: "Future[bytes]") -> Outcome | Exception:
         return error
 
 
-def _listener(bars: ManyBars) -> Callable[[Report], None]:
+def _listener(bars: ManyShown, notify: Notify) -> Callable[[Report], None]:
     told: Mapping[str, Callable[..., Any]] = {
-        "said": lambda _, name, message: say(message if message.startswith(name) else f"{name}: {message}"),
+        "said": lambda _, name, message: notify(message if message.startswith(name) else f"{name}: {message}"),
         "began": bars.began,
         "show": bars.show,
         "advance": bars.advance,

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -11,8 +12,6 @@ from typing import NamedTuple
 import yaml
 
 from fkal.acquisition.registry import acquisition
-from fkal.cli.exit import MissingSettings
-from fkal.cli.terminal import complain, say
 from fkal.config.documents import file_there
 from fkal.config.layers import (
     Layer,
@@ -33,11 +32,12 @@ from fkal.data.file_digests import FileDigests
 from fkal.data.registry import entry_of
 from fkal.data.settings import DataConfig
 from fkal.data.sources import ABSENT, UNKNOWN, source_digest
-from fkal.errors import shortened
+from fkal.errors import MissingSettings, shortened
 from fkal.escaping import json_text
 from fkal.experiment.names import dataset_name, experiment_name
 from fkal.folders import below
 from fkal.models.settings import known_model
+from fkal.notify import Notify, on_standard_error
 from fkal.paths import DIGESTS, TUNED
 
 PARAMS = Path("params.yaml")
@@ -56,6 +56,7 @@ class Sources:
     data_root: Path | None = None
     assignments: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    notify: Notify = on_standard_error
     tuned: Path | None = TUNED  # folder of what `fkal tune` found; None leaves it out
     out: Path = Path("runs")  # where digests of image files are remembered
     verify: bool = False  # whether these are believed
@@ -105,17 +106,18 @@ class Sources:
         base = merged([layer])
         data = merged([layer, *self._over_file()]).data
         name = dataset_name(data)
-        _say_of_shared_file(self.tuned, data, name)
-        return [layer, tuned_layer(base.tree, name, self.tuned, say, lambda: image_source(data, self.digests()))]
+        _notify_of_shared_file(self.tuned, data, name, self.notify)
+        source = partial(image_source, data, self.digests())
+        return [layer, tuned_layer(base.tree, name, self.tuned, self.notify, source)]
 
     def digests(self) -> FileDigests:
         """Of the files that images come from."""
-        return FileDigests(below(self.out, DIGESTS), say, verify=self.verify)
+        return FileDigests(below(self.out, DIGESTS), self.notify, verify=self.verify)
 
     def given(self) -> list[Layer]:
         """The environment and the options, which go over the file."""
         for name in unknown_variables(self.environment):
-            complain(f"warning: {name} sets nothing; is it misspelt?", colour="yellow")
+            self.notify(f"warning: {name} sets nothing; is it misspelt?")
         return self._over_file()
 
     def _over_file(self) -> list[Layer]:
@@ -133,11 +135,11 @@ def image_source(data: DataConfig, digests: FileDigests) -> str:
     return "" if found in (ABSENT, UNKNOWN) else found
 
 
-def _say_of_shared_file(folder: Path, data: DataConfig, name: str) -> None:
+def _notify_of_shared_file(folder: Path, data: DataConfig, name: str, notify: Notify) -> None:
     """Earlier versions kept one tuned file for all own trees."""
     shared, own = tuned_path(folder, "folder"), tuned_path(folder, name)
     if data.name == "folder" and shared.exists() and not own.exists():
-        say(f"{shared}: not read, since it does not say which tree it is of; rename it to {own.name} to use it")
+        notify(f"{shared}: not read, since it does not say which tree it is of; rename it to {own.name} to use it")
 
 
 def refuse_contradictions(assigned: Layer, options: Sequence[Layer]) -> None:

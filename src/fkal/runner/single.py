@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fkal.cli.progress import Bars, ShownBy
 from fkal.config.schema import ConfigError
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment
+from fkal.notify import ShownBy, Unseen
 from fkal.results.checkpoint import ABOUT, UNUSABLE, StateDirectory
 from fkal.results.manifest import about_bytes, read_about
 from fkal.results.outcome import Outcome
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def run_one(
-    experiment: Experiment, out: Path, tracking: str | None, *, wait: bool = True, shown_by: ShownBy = Bars
+    experiment: Experiment, out: Path, tracking: str | None, *, wait: bool = True, shown_by: ShownBy = Unseen
 ) -> Outcome:
     """Bring one experiment to its end, from wherever it stands.
 

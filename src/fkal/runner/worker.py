@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, Self
 
 import torch
 
-from fkal.cli.exit import INTERRUPTED
 from fkal.config.schema import Config
-from fkal.engine.progress import Progress
 from fkal.experiment.names import experiment_name
+from fkal.notify import Step
 
+INTERRUPTED = 130
+"""Exit code of a worker that was asked to end."""
 GRACE_SECONDS = 10.0
 """What a worker that is asked to end has for closing its run and state."""
 SHOWN_SECONDS = 0.2
@@ -72,7 +73,7 @@ def work(config: Config, out: Path, tracking: str | None, wait: bool) -> bytes:
 class Reported:
     """The progress of one experiment, as reports."""
 
-    def __init__(self, name: str, *, iterations: int, done: int) -> None:
+    def __init__(self, name: str, *, iterations: int | None = None, done: int = 0) -> None:
         self._start = (name, iterations, done)
         self._shown = 0.0
 
@@ -85,7 +86,7 @@ class Reported:
     ) -> None:
         _report("left")
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: Step) -> None:
         """Not each time: a terminal cannot be read that fast."""
         now = time.monotonic()
         if now - self._shown >= SHOWN_SECONDS:

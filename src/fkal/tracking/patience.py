@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from fkal.errors import EndsAll
+from fkal.notify import Notify
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 T = TypeVar("T")
-Notify = Callable[[str], None]
 
 LOCKED = re.compile(r"database (table |schema )?is locked")
 GONE = re.compile(r"API request to .* failed with (timeout )?exception", re.DOTALL)
@@ -24,7 +26,7 @@ WAY_OUT = (
 )
 
 
-class StoreUnavailable(ValueError):
+class StoreUnavailable(EndsAll, ValueError):
     """The store was reached before, and is locked or gone now; what is on disk can be tracked later."""
 
 

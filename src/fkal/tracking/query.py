@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fkal.cli.exit import MissingRuns
 from fkal.config.params_file import seed_numbers
 from fkal.config.schema import ConfigError
-from fkal.errors import did_you_mean, shortened
+from fkal.errors import MissingRuns, did_you_mean, shortened
 from fkal.redaction import redacted
 from fkal.tracking.metrics import stored_metrics
 from fkal.tracking.sqlite_address import database_path, is_sqlite

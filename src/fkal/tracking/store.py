@@ -5,17 +5,15 @@ mlflow is imported where it is needed: to know the address takes none of its sec
 
 import os
 import sqlite3
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fkal.atomic_files import DISK_FULL
-from fkal.errors import first_line
-from fkal.escaping import printable
+from fkal.errors import DISK_FULL, UserError, first_line
 from fkal.locks import LINE_SECONDS, NamedLock
+from fkal.notify import Notify, on_standard_error
 from fkal.redaction import redact_log, redacted, remember_address
 from fkal.tracking.patience import StoreUnavailable, patient, patiently
 from fkal.tracking.sqlite_address import SQLITE, absolute_address, database_path, is_sqlite
@@ -40,7 +38,7 @@ IMPATIENT = {
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 
-class StoreError(ValueError):
+class StoreError(UserError, ValueError):
     """The tracking store is not one, or does not answer."""
 
 
@@ -61,12 +59,7 @@ def tracking_uri(given: str | None, cwd: Path) -> str:
     return uri
 
 
-def on_standard_error(message: str) -> None:
-    sys.stderr.write(f"{printable(redacted(message))}\n")
-    sys.stderr.flush()
-
-
-def prepare_store(uri: str, say: Callable[[str], None] = on_standard_error) -> "MlflowClient":
+def prepare_store(uri: str, say: Notify = on_standard_error) -> "MlflowClient":
     """A client of the store, which exists, has its tables and answers. Call it before all else of MLflow.
 
     Of several processes that call it at once for a new sqlite file or PostgreSQL database, one makes the

@@ -3,16 +3,14 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from fkal import identifiers
 from fkal.atomic_files import write_whole
-from fkal.cli.exit import MissingSettings
-from fkal.cli.terminal import echo, echo_json
 from fkal.config.documents import file_bytes, file_there, yaml_of, yaml_reason
-from fkal.errors import ConfigError
+from fkal.errors import ConfigError, MissingSettings
 from fkal.folders import below
 from fkal.paths import TUNED
 
@@ -28,9 +26,16 @@ IN_NAMES: Mapping[str, str] = {
 """Keys that a method's name may set, over what was tuned, and how."""
 
 
-def apply(
-    folder: Path, dataset: str | None, preset: str | None, params: Path | None, *, dry_run: bool, as_json: bool
-) -> None:
+class Applied(NamedTuple):
+    """The file, its values by dotted key, whether they are used from now on, and whether that is new."""
+
+    path: Path
+    values: dict[str, Any]
+    is_applied: bool
+    is_new: bool
+
+
+def apply(folder: Path, dataset: str | None, preset: str | None, params: Path | None, *, dry_run: bool) -> Applied:
     """Set `study.applied` in the file and nothing else, so that edits and comments stay.
 
     A file made by hand has no study, and is used anyway.
@@ -53,7 +58,8 @@ def apply(
             raise _unusable(path, "study.applied is not where a study writes it; set it to true by hand")
         if not dry_run:
             write_whole(path, text.encode())
-    _show(path, values, is_applied=was_applied or not dry_run, is_new=not was_applied, as_json=as_json)
+    flat = {f"{section}.{name}": value for section, names in values.items() for name, value in names.items()}
+    return Applied(path, flat, is_applied=was_applied or not dry_run, is_new=not was_applied)
 
 
 def overruled(key: str) -> str:
@@ -91,17 +97,3 @@ def _read(path: Path, text: str) -> dict[str, Any]:
 
 def _unusable(path: Path, why: str, *, rewrite: bool = True) -> Exception:
     return ConfigError(f"{path}: {why}" + ("; or let `fkal tune --force` write the file anew" if rewrite else ""))
-
-
-def _show(
-    path: Path, values: Mapping[str, Mapping[str, Any]], *, is_applied: bool, is_new: bool, as_json: bool
-) -> None:
-    flat = {f"{section}.{name}": value for section, names in values.items() for name, value in names.items()}
-    if as_json:
-        echo_json({"tuned": str(path), "applied": is_applied, "values": flat})
-        return
-    state = "applied" if is_applied and is_new else "was applied before" if is_applied else "would be applied"
-    echo(f"{path}: {state}; its values for experiments of this dataset (`fkal config` shows what results)")
-    for key, value in flat.items():
-        but = overruled(key)
-        echo(f"  {key} = {value}" + (f", {but}" if but else ""))

@@ -1,12 +1,10 @@
-"""What a study found, as a table for people and an object for programs."""
+"""What a study found, as rows for people and an object for programs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
-from rich import box
-from rich.table import Table
 
 from fkal.tuning.study import EMPTY, LOST, REASON, SECONDS, SharedStudy
 from fkal.tuning.study_spec import Plan
@@ -64,25 +62,23 @@ class Findings:
         }
 
 
-def best_table(findings: Findings) -> Table:
-    """The best trials, or the Pareto front of two objectives, each beside the configured values."""
-    plan = findings.plan
-    is_front = len(plan.objectives) > 1
-    rows = findings.front if is_front else _ranked(findings.trials)[:SHOWN]
-    what = "Pareto front" if is_front else "best trials"
-    seeds = ", ".join(map(str, plan.seeds))
-    table = Table(title=f"{plan.name}: {what}, mean of seeds {seeds}", box=box.SIMPLE)
-    table.add_column("trial", justify="right")
-    for objective in plan.objectives:
-        table.add_column(objective.title, justify="right")
-    for column in ("default", "parameters", "seconds"):
-        table.add_column(column, justify="left" if column == "parameters" else "right")
+def best_rows(findings: Findings) -> list[list[str]]:
+    """Number, objectives, the configured values' objectives, parameters and seconds of the best trials.
+
+    Of two objectives the Pareto front.
+    """
+    rows = findings.front if len(findings.plan.objectives) > 1 else _ranked(findings.trials)[:SHOWN]
     default = _values(findings.default)
-    for trial in rows:
-        seconds = f"{trial.user_attrs.get(SECONDS, 0):.1f}"
-        own = [_number(value) for value in trial.values]
-        table.add_row(str(trial.number), *own, default, told(trial.params), seconds)
-    return table
+    return [
+        [
+            str(trial.number),
+            *(_number(value) for value in trial.values),
+            default,
+            told(trial.params),
+            f"{trial.user_attrs.get(SECONDS, 0):.1f}",
+        ]
+        for trial in rows
+    ]
 
 
 def told(params: Mapping[str, Any]) -> str:

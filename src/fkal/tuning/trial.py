@@ -9,12 +9,11 @@ from statistics import mean
 import optuna
 from optuna.trial import Trial, TrialState
 
-from fkal.cli.exit import ends_all
-from fkal.cli.progress import Bars
-from fkal.cli.terminal import say
 from fkal.config.schema import ConfigError
 from fkal.engine.rounds import Round
+from fkal.errors import ends_all
 from fkal.experiment.experiment import Experiment, prepare
+from fkal.notify import Display, Notify, Shown
 from fkal.redaction import redacted
 from fkal.results.checkpoint import StateDirectory
 from fkal.tuning.study import SharedStudy
@@ -22,7 +21,7 @@ from fkal.tuning.study_spec import Plan
 from fkal.tuning.tracking import StudyRun, TrialRun
 
 
-def attempt(plan: Plan, study: SharedStudy, trial: Trial, run: StudyRun) -> TrialState:
+def attempt(plan: Plan, study: SharedStudy, trial: Trial, run: StudyRun, display: Display) -> TrialState:
     """Work on a trial until it is complete, pruned or failed, and tell the study.
 
     What would fail every trial (data that is not there, a store that does not answer) is raised; the
@@ -32,7 +31,7 @@ def attempt(plan: Plan, study: SharedStudy, trial: Trial, run: StudyRun) -> Tria
     with study.alive(trial), run.trial(trial) as tracked:
         values, state, reason = None, TrialState.COMPLETE, ""
         try:
-            values = _worked(plan, trial, tracked)
+            values = _worked(plan, trial, tracked, display)
         except optuna.TrialPruned as why:
             state, reason = TrialState.PRUNED, str(why)
         except Exception as error:
@@ -46,21 +45,21 @@ def attempt(plan: Plan, study: SharedStudy, trial: Trial, run: StudyRun) -> Tria
     return state
 
 
-def _worked(plan: Plan, trial: Trial, tracked: TrialRun) -> list[float]:
+def _worked(plan: Plan, trial: Trial, tracked: TrialRun, display: Display) -> list[float]:
     """The objectives' values. Raises TrialPruned where the pruner says so.
 
     Every trial labels the same number of images an iteration, as the budget is not searched: steps
     are labels used, and trials are compared at equal ones.
     """
-    experiments = [prepare(config, plan.out, say) for config in plan.configs(trial.params)]
+    experiments = [prepare(config, plan.out, display.notify) for config in plan.configs(trial.params)]
     tracked.begin(experiments)
     rounds = experiments[0].rounds
     values: list[float] = []
     with ExitStack() as stack:
-        states = _opened(stack, experiments, plan)
-        bars = stack.enter_context(Bars(f"trial {trial.number}", iterations=rounds * len(experiments)))
+        states = _opened(stack, experiments, plan, display.notify)
+        bars = stack.enter_context(display.one(f"trial {trial.number}", iterations=rounds * len(experiments)))
         pairs = zip(experiments, states, strict=True)
-        sources = [stack.enter_context(closing(_rounds(*pair, bars))) for pair in pairs]
+        sources = [stack.enter_context(closing(_rounds(*pair, bars, display.notify))) for pair in pairs]
         histories: list[list[Round]] = [[] for _ in experiments]
         for _ in range(rounds):
             for history, source in zip(histories, sources, strict=True):
@@ -78,17 +77,17 @@ def _report(trial: Trial, value: float, *, step: int, is_last: bool) -> None:
         raise optuna.TrialPruned(f"hopeless at {step} labels ({value:.4f})")
 
 
-def _opened(stack: ExitStack, experiments: Sequence[Experiment], plan: Plan) -> list[StateDirectory]:
+def _opened(stack: ExitStack, experiments: Sequence[Experiment], plan: Plan, notify: Notify) -> list[StateDirectory]:
     """Opened in the order of their names, so that two trials that share some never wait for each other."""
-    states = [StateDirectory(plan.out, experiment.fingerprint, waiting=say) for experiment in experiments]
+    states = [StateDirectory(plan.out, experiment.fingerprint, waiting=notify) for experiment in experiments]
     for state in sorted(states, key=lambda state: state.path):
         stack.enter_context(state)  # another trial may have the same values; its iterations are then taken up
     return states
 
 
-def _rounds(experiment: Experiment, state: StateDirectory, bars: Bars) -> Generator[Round]:
+def _rounds(experiment: Experiment, state: StateDirectory, bars: Shown, notify: Notify) -> Generator[Round]:
     """The finished iterations, then new ones, each kept before it is given; without weights, which stay on disk."""
-    finished = state.rounds(say)
+    finished = state.rounds(notify)
     for past in finished:
         bars.advance()
         yield replace(past, weights={})

@@ -1,18 +1,15 @@
 """`fkal tune`: trials one after another until the study has enough, then what they found, written down."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import yaml
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from fkal.cli.terminal import WIDTH, console, echo, echo_json, say
 from fkal.config.documents import file_there
 from fkal.config.layers import Layer, from_assignments, merged
 from fkal.config.params_file import seed_numbers
@@ -20,21 +17,19 @@ from fkal.config.schema import Config, ConfigError
 from fkal.config.tuned import refuse_hand_made, tuned_path
 from fkal.errors import did_you_mean, shortened
 from fkal.experiment.experiment import Experiment, prepare
-from fkal.redaction import redacted
+from fkal.notify import PLAIN, Display, Notify
 from fkal.runner import expand as configuring
-from fkal.runner.expand import image_source
 from fkal.runner.prepare import refuse_unusable
 from fkal.tracking.store import tracking_uri
-from fkal.tracking.ui import ui_command, ui_hint
 from fkal.tuning.objectives import MINORITY, objectives
-from fkal.tuning.results import Findings, best_table, line
+from fkal.tuning.results import Findings, line
 from fkal.tuning.samplers import pruner_named, sampler_named
 from fkal.tuning.search_space import search_space
-from fkal.tuning.study import REASON, SharedStudy, finished_count, storage_named
+from fkal.tuning.study import REASON, SharedStudy, storage_named
 from fkal.tuning.study_spec import Plan
 from fkal.tuning.tracking import StudyRun
 from fkal.tuning.trial import attempt
-from fkal.tuning.tuned_result import apply_command, methods_concerned, without_effect, written
+from fkal.tuning.tuned_result import methods_concerned, without_effect, written
 
 TRIALS = 30
 MOST_TRIALS = 100_000
@@ -88,6 +83,17 @@ def sources(
     )
 
 
+class Tuned(NamedTuple):
+    """What a study found, the file that holds it, whether it is applied, which values have no effect, and where."""
+
+    findings: Findings
+    path: Path
+    is_applied: bool
+    without_effect: list[str]
+    run_id: str
+    tracking_uri: str
+
+
 def tune(
     given: configuring.Sources,
     method: str | None,
@@ -96,35 +102,59 @@ def tune(
     *,
     out: Path,
     tracking: str | None,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+    display: Display = PLAIN,
+) -> Tuned:
     """Bring the study to so many finished trials; the same command goes on, and does nothing when they are there."""
     uri = tracking_uri(tracking, Path.cwd())
     plan = planned(given, method, seeds, wishes, out)
     path = tuned_path(wishes.tuned_dir, plan.dataset)
-    if not wishes.force and not dry_run:
+    if not wishes.force:
         refuse_hand_made(path)
-    refuse_unusable(out)
-    experiments = [prepare(config, out, say) for config in plan.default_configs]
-    plan = replace(plan, source=image_source(plan.base.data, given.digests()))
-    _refuse_unmet(plan, wishes, experiments[0])
-    if dry_run:
-        _show_plan(plan, wishes, as_json)
-        return
-    study = _study(plan, wishes, experiments[0])
-    run = StudyRun(plan, experiments[0], study, uri)
+    first = _checked(plan, wishes, out, display.notify)
+    plan = on_these_images(plan, given)
+    study = _study(plan, wishes, first, display.notify)
+    run = StudyRun(plan, first, study, uri)
     with run:
-        worked = _work(plan, study, run, wishes.trials)
+        worked = _work(plan, study, run, wishes.trials, display)
     findings = Findings.of(plan, study)
     if findings.best is None:
         run.finish(None)
         raise NoneFinished(_why_none(findings))
     if worked or not run.is_finished:
         run.finish(findings.best_settings)
-    applied = written(path, findings, apply=wishes.apply, force=wishes.force)
+    applied = written(path, findings, apply=wishes.apply, force=wishes.force, notify=display.notify)
     idle = without_effect(findings.best_settings, plan.file, given, method)
-    _show(findings, path, applied, idle, run, uri, as_json)
+    return Tuned(findings, path, applied, idle, run.run_id, uri)
+
+
+def study_plan(
+    given: configuring.Sources,
+    method: str | None,
+    seeds: str | None,
+    wishes: Wishes,
+    *,
+    out: Path,
+    tracking: str | None,
+    notify: Notify,
+) -> Plan:
+    """What `tune` would search, checked; nothing is run."""
+    tracking_uri(tracking, Path.cwd())
+    plan = planned(given, method, seeds, wishes, out)
+    _checked(plan, wishes, out, notify)
+    return on_these_images(plan, given)
+
+
+def on_these_images(plan: Plan, given: configuring.Sources) -> Plan:
+    """With the digest of the images' files, which are here once the experiments are prepared."""
+    return replace(plan, source=configuring.image_source(plan.base.data, given.digests()))
+
+
+def _checked(plan: Plan, wishes: Wishes, out: Path, notify: Notify) -> Experiment:
+    """The first experiment of the study, once all of them and the wishes are known to be possible."""
+    refuse_unusable(out)
+    experiments = [prepare(config, out, notify) for config in plan.default_configs]
+    _refuse_unmet(plan, wishes, experiments[0])
+    return experiments[0]
 
 
 def planned(given: configuring.Sources, method: str | None, seeds: str | None, wishes: Wishes, out: Path) -> Plan:
@@ -222,17 +252,17 @@ def _refuse_unmet(plan: Plan, wishes: Wishes, first: Experiment) -> None:
         raise ConfigError(f"--pruner {wishes.pruner}: trials of two objectives are not pruned; leave it out")
 
 
-def _study(plan: Plan, wishes: Wishes, first: Experiment) -> SharedStudy:
+def _study(plan: Plan, wishes: Wishes, first: Experiment, notify: Notify) -> SharedStudy:
     pruner = wishes.pruner or ("median" if len(plan.objectives) == 1 else "none")
     return SharedStudy(
         plan,
-        storage_named(wishes.storage, plan, say),
+        storage_named(wishes.storage, plan, notify),
         sampler=sampler_named(wishes.sampler, plan.space, n_objectives=len(plan.objectives)),
         pruner=pruner_named(pruner, budget=first.budget, rounds=first.rounds),
     )
 
 
-def _work(plan: Plan, study: SharedStudy, run: StudyRun, wanted: int) -> int:
+def _work(plan: Plan, study: SharedStudy, run: StudyRun, wanted: int, display: Display) -> int:
     """Trials until so many are finished, those of other processes included; how many were worked on here.
 
     As many failures as trials were lacking are enough: a study whose trials all fail comes to an end.
@@ -240,75 +270,33 @@ def _work(plan: Plan, study: SharedStudy, run: StudyRun, wanted: int) -> int:
     lacking = wanted - len(study.finished())
     worked, failures, told = 0, 0, False
     while failures < lacking:
-        trial = study.claim(wanted, _on_lost(run))
+        trial = study.claim(wanted, _on_lost(run, display.notify))
         if trial is None:
             others = study.waits_for()
             if not others:
                 break
             if not told:
-                say(f"waiting for {len(others)} trials that other processes work on")
+                display.notify(f"waiting for {len(others)} trials that other processes work on")
                 told = True
             time.sleep(POLL_SECONDS)
             continue
         run.begin()
         try:
-            state = attempt(plan, study, trial, run)
+            state = attempt(plan, study, trial, run, display)
         except UpdateFinishedTrialError:
-            say(f"trial {trial.number}: another worker took this one for gone, and has taken the trial over")
+            display.notify(f"trial {trial.number}: another worker took this one for gone, and has taken the trial over")
             continue
         worked, failures = worked + 1, failures + (state == TrialState.FAIL)
-        say(line(study.optuna.get_trials(deepcopy=False)[trial.number]))
+        display.notify(line(study.optuna.get_trials(deepcopy=False)[trial.number]))
     return worked
 
 
-def _on_lost(run: StudyRun) -> Callable[[FrozenTrial], None]:
+def _on_lost(run: StudyRun, notify: Notify) -> Callable[[FrozenTrial], None]:
     def tell(trial: FrozenTrial) -> None:
-        say(f"trial {trial.number}: {trial.user_attrs.get(REASON, 'its worker is gone; it is queued again')}")
+        notify(f"trial {trial.number}: {trial.user_attrs.get(REASON, 'its worker is gone; it is queued again')}")
         run.lost(trial)
 
     return tell
-
-
-def _show(
-    findings: Findings, path: Path, applied: bool, idle: Sequence[str], run: StudyRun, uri: str, as_json: bool
-) -> None:
-    if as_json:
-        answer = {
-            **findings.as_json,
-            "tuned": str(path),
-            "applied": applied,
-            "without_effect": list(idle),
-            "run_id": run.run_id,
-            "tracking_uri": redacted(uri),
-        }
-        echo_json(answer)
-        return
-    console(piped=WIDTH).print(best_table(findings))
-    pruned, failed = findings.count(TrialState.PRUNED), len(findings.failed)
-    echo(f"{findings.count(TrialState.COMPLETE)} trials complete, {pruned} pruned, {failed} failed")
-    echo(f"tuned: {path} ({'applied' if applied else f'not applied yet: {apply_command(path)}'})")
-    for each in idle:
-        echo(f"  {each}")
-    echo(f"look at the study: {ui_command(uri)}{ui_hint(uri)}")
-
-
-def _show_plan(plan: Plan, wishes: Wishes, as_json: bool) -> None:
-    finished = finished_count(wishes.storage, plan)
-    answer = {
-        "study": plan.name,
-        "objective": plan.objective,
-        "seeds": list(plan.seeds),
-        "holdout": plan.base.holdout,
-        "space": {name: json.loads(text) for name, text in plan.space.described.items()},
-        "trials": wishes.trials,
-        "finished": finished,
-        "planned": max(0, wishes.trials - finished),
-    }
-    if as_json:
-        echo_json({"plan": {**answer, "config": plan.base.tree}})
-        return
-    space = {name: str(each) for name, each in plan.space.distributions.items()}
-    echo(yaml.safe_dump({"config": plan.base.tree, **answer, "space": space}, sort_keys=False))
 
 
 def _why_none(findings: Findings) -> str:

@@ -8,19 +8,19 @@ from typing import Any
 from optuna.trial import TrialState
 
 from fkal.acquisition.registry import acquisition
-from fkal.cli.terminal import say
 from fkal.config.layers import Layer, from_environment, merged
 from fkal.config.method_spec import method_layer
 from fkal.config.schema import Config, configured
 from fkal.config.tuned import nested, read_tuned, refuse_hand_made, value_at, write_tuned
 from fkal.experiment.names import method_name
+from fkal.notify import Notify
 from fkal.paths import TUNED
 from fkal.runner.expand import Sources
 from fkal.tuning.results import Findings
 from fkal.tuning.study_spec import Plan
 
 
-def written(path: Path, findings: Findings, *, apply: bool, force: bool) -> bool:
+def written(path: Path, findings: Findings, *, apply: bool, force: bool, notify: Notify) -> bool:
     """The tuned file, unless it was made by hand meanwhile; whether its values are applied."""
     assert findings.best is not None
     if not force:
@@ -28,7 +28,7 @@ def written(path: Path, findings: Findings, *, apply: bool, force: bool) -> bool
     plan, values = findings.plan, findings.best_settings
     applied = apply or (not force and _was_applied(path, plan, values))
     if not applied and path.exists() and not force and _is_applied(path):
-        say(f"{path}: other values were applied; these are not yet: {apply_command(path)}")
+        notify(f"{path}: other values were applied; these are not yet: {apply_command(path)}")
     write_tuned(
         path,
         values,

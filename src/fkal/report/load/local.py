@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fkal.cli.exit import MissingRuns
 from fkal.config.schema import ConfigError
+from fkal.errors import MissingRuns
 from fkal.redaction import redacted
 from fkal.report.experiments import Finished, Material, material_of
 from fkal.report.load.round_folders import rounds_in, weights_in

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fkal.cli.exit import MissingRuns
 from fkal.config.schema import ConfigError
+from fkal.errors import MissingRuns
 from fkal.pipeline.plan import PLAN
 from fkal.pipeline.publish import (
     EXPERIMENTS,
