@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from fkal.acquisition.evidence_kinds import EVIDENCE_KINDS
 from fkal.cli.main import app
+from fkal.results.round_facts import facts_bytes
 
 SETTINGS = (
     "acquisition.rounds=2",
@@ -156,7 +157,7 @@ def test_a_count_that_is_not_the_methods_cost_is_said_aloud(way, phase, copied):
     path = state_of("random", copied) / "round-02.json"
     facts = json.loads(path.read_text())
     facts[f"{way}_images"][phase] = facts[f"{way}_images"].get(phase, 0) + 1
-    path.write_text(json.dumps(facts))
+    path.write_bytes(facts_bytes(facts))
     result = fkal("cost", *QUICK, "--method", "random", code=1)
     assert "counted passes differ from what this method should cost" in result.stderr
     assert "iteration 2" in result.stderr

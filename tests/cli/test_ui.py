@@ -42,9 +42,12 @@ def here(tmp_path, monkeypatch):
 def methods(here, experiment, tiny_round, store) -> dict[str, str]:
     """Run ids of two methods by name."""
     ids = {}
-    for method in ("random", "pfk_joint"):
+    for number, method in enumerate(("random", "pfk_joint")):
         one = replace(
-            experiment, fingerprint=method, cell=f"tiny-ir2-{method}", tags={**experiment.tags, "method": method}
+            experiment,
+            fingerprint=f"{number:032x}",
+            cell=f"tiny-ir2-{method}",
+            tags={**experiment.tags, "method": method},
         )
         with (
             StateDirectory(here / "runs", one.fingerprint) as state,

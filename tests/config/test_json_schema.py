@@ -54,7 +54,7 @@ def problems(value: Any, part: Mapping[str, Any], schema: Mapping[str, Any], whe
 
 
 def test_the_shipped_schema_is_what_the_models_give():
-    """`python -m fkal.config.json_schema > src/fkal/schema/params.schema.json` writes it again."""
+    """`python -m fkal.config.json_schema` writes it again."""
     assert json.loads(schema_text()) == params_schema()
 
 

@@ -1,6 +1,6 @@
 """The JSON schema of a params file, for editors: made of the models, shipped as `fkal/schema/params.schema.json`.
 
-python -m fkal.config.json_schema > src/fkal/schema/params.schema.json
+`python -m fkal.config.json_schema` writes it again.
 """
 
 import ast
@@ -9,6 +9,7 @@ import json
 import textwrap
 from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from fkal.acquisition.settings import COMBINE_NAMES, MATCHING_NAMES, WHITENING_NAMES
@@ -57,7 +58,7 @@ def schema_text() -> str:
     Returns:
         The JSON text of `fkal/schema/params.schema.json`, which `fkal config --schema` prints.
     """
-    return (files("fkal") / "schema" / "params.schema.json").read_text(encoding="utf-8")
+    return _shipped().read_text(encoding="utf-8")
 
 
 def params_schema() -> dict[str, Any]:
@@ -83,6 +84,10 @@ def params_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "$defs": {**definitions, "Grid": grid, "Settings": settings},
     }
+
+
+def _shipped() -> Path:
+    return Path(str(files("fkal") / "schema" / "params.schema.json"))
 
 
 def _sections() -> dict[str, type]:
@@ -116,4 +121,4 @@ def field_docstrings(cls: type) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(params_schema(), indent=2, ensure_ascii=False))
+    _shipped().write_text(json.dumps(params_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -18,6 +18,7 @@ from mlflow.entities import Run
 from fkal.config.schema import digest_of
 from fkal.experiment.command import SEEDS_OPTION, seeds_text
 from fkal.plots import curves
+from fkal.results.csv_files import csv_bytes
 from fkal.tracking.descriptions import CURVE, method_note
 from fkal.tracking.metrics import PARENT_METRICS, Point, stored_name
 from fkal.tracking.run_writer import Ledger, new_run
@@ -174,7 +175,7 @@ def _write_files(client: MlflowClient, folder: Path, members: Sequence[Member], 
         label=f"{part} accuracy, %",
     )
     numbers = pd.concat(frame.assign(seed=member.seed) for frame, member in zip(frames, members, strict=True))
-    numbers.to_csv(folder / "curve.csv", index=False)
+    (folder / "curve.csv").write_bytes(csv_bytes(numbers))
     settings = Path(client.download_artifacts(members[0].run.info.run_id, SETTINGS, str(folder)))
     shared = {name: value for name, value in yaml.safe_load(settings.read_text()).items() if name != "seed"}
     settings.write_text(yaml.safe_dump(shared, sort_keys=False, allow_unicode=True))
