@@ -38,7 +38,7 @@ COMPUTED = ALL - {SPLIT}
 CHANGES = {
     "data.name": ("mnist", ALL),
     "data.root": ("elsewhere", set()),
-    "data.folder": ("pictures", set()),
+    "data.folder": ("pictures", {SPLIT}),
     "data.validation": ("others", ALL),
     "data.image_size": (10, ALL),
     "data.validation_per_class": (29, ALL),
@@ -297,7 +297,7 @@ def shared(experiment: Experiment, source: str = "") -> dict[str, str]:
 @pytest.mark.parametrize("setting", list(CHANGES))
 def test_a_setting_changes_what_the_experiment_shares_with_others(setting, base, tmp_path):
     beside = WITH.get(setting, {})
-    if setting == "data.folder":
+    if setting in ("data.folder", "data.validation"):
         base, beside = after(base, {"data.name": "folder", "data.folder": "photographs"}, tmp_path), {}
     again = after(base, {**beside, setting: CHANGES[setting][0]}, tmp_path)
     expected = {name for name, settings in SHARED.items() if setting in settings}

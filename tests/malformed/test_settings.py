@@ -428,7 +428,9 @@ OPTIONS = [
     case("--nosuch", "--nosuch", "--help"),
     case("run --preset digits --plan {file}", "--preset", "--plan", "one or the other", content="x: 1"),
     case("list nosuch", "nosuch", "datasets"),
-    case("list", "'what'", "fkal list --help"),
+    case("list", "say which list", "datasets"),
+    case("grid --dataset folder --ratio 1", "--dataset folder", "--folder PATH"),
+    case("grid --dataset digits --folder x", "--folder 'x'", "folder"),
     case("show", "'run'", "fkal show --help"),
     case("show x", "runs", "fkal run", code=4),
     case("compare x", "'second'", "fkal compare --help"),
@@ -816,8 +818,13 @@ def test_values_that_mean_the_same_do_not_contradict_each_other(tmp_path, monkey
 @pytest.mark.parametrize("dataset", list(presets()))
 def test_what_grid_prints_plan_takes(dataset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    arguments = ["--ratio", "1,10.5", "--method", "random,pcc@conv2,varr:e2:k4", "--seeds", "0-1,7"]
+    if dataset == "folder":
+        own = ["--ratio", "1", "--method", "random,pcc@layer3,varr:e2:k4", "--folder", 'my "photos": 1 # 2']
+    else:
+        own = ["--ratio", "1,10.5", "--method", "random,pcc@conv2,varr:e2:k4"]
+    arguments = [*own, "--seeds", "0-1,7"]
     printed = CliRunner().invoke(app, ["grid", "--dataset", dataset, *arguments])
     assert printed.exit_code == 0, printed.output
     Path("params.yaml").write_text(printed.stdout)
-    assert CliRunner().invoke(app, ["plan"]).stdout == "data/plan: 6 cells\n"
+    cells = 3 if dataset == "folder" else 6
+    assert CliRunner().invoke(app, ["plan"]).stdout == f"data/plan: {cells} cells\n"

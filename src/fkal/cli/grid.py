@@ -9,6 +9,7 @@ from fkal.config.method_spec import method_layer
 from fkal.config.params_file import params_of, refuse_unspeakable, seed_numbers
 from fkal.config.schema import ConfigError
 from fkal.errors import shortened
+from fkal.escaping import json_text
 from fkal.runner.expand import Sources, experiments_of
 
 HEAD = """\
@@ -29,9 +30,17 @@ datasets:
 """
 
 
-def grid_text(datasets: Sequence[str], ratios: Sequence[str], methods: Sequence[str], seeds: str) -> str:
+FOLDER = "folder"
+NO_FOLDER = "  folder: null "
+"""The line of the preset for own images that says which."""
+
+
+def grid_text(
+    datasets: Sequence[str], ratios: Sequence[str], methods: Sequence[str], seeds: str, folder: str | None = None
+) -> str:
     """YAML: the grid, and the settings of each dataset as its preset has them, comments and all.
 
+    `folder` is the tree of own images, which the dataset `folder` needs.
     Raises ConfigError for what `fkal plan` would refuse.
     """
     for option, words in (("--dataset", datasets), ("--ratio", ratios), ("--method", methods)):
@@ -43,15 +52,26 @@ def grid_text(datasets: Sequence[str], ratios: Sequence[str], methods: Sequence[
         method_layer(method)
     named = {method.replace("@", "_").replace("+", "_"): method for method in methods}
     refuse_unspeakable(named, "--method")
+    if folder is not None and FOLDER not in datasets:
+        raise ConfigError(f"--folder {shortened(folder)}: --dataset does not name {FOLDER}, which alone reads it")
     if len(named) < len(methods):
         raise ConfigError(f"--method {','.join(methods)}: two have one name in the pipeline; write the params by hand")
     head = HEAD.format(datasets=", ".join(datasets), ratios=", ".join(ratios), methods=", ".join(named), seeds=seeds)
     renamed = ", ".join(f'{name}: "{method}"' for name, method in named.items() if name != method)
-    presets = {name: preset(name).read_text(encoding="utf-8") for name in datasets}
+    presets = {name: _settings_text(name, folder) for name in datasets}
     sections = (f"  {name}:\n{indent(preset, '    ')}" for name, preset in presets.items())
     text = head + NAMES.format(names=renamed) + "".join(sections)
     _refuse_unplannable(text, seeds)
     return text
+
+
+def _settings_text(name: str, folder: str | None) -> str:
+    text = preset(name).read_text(encoding="utf-8")
+    if name != FOLDER:
+        return text
+    if not folder:
+        raise ConfigError(f"--dataset {FOLDER}: say where your images are, with --folder PATH")
+    return text.replace(NO_FOLDER, f"  folder: {json_text(folder)} ", 1)
 
 
 def _refuse_repeated(option: str, words: Sequence[str]) -> None:

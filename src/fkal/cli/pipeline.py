@@ -141,6 +141,7 @@ def grid(
     ratio: Annotated[str, typer.Option(help="Class imbalance ratios: 1,100.")] = "100",
     method: Annotated[str, typer.Option(help="Methods, as `fkal run` takes them.")] = "random,pfk_joint",
     seeds: Annotated[str, typer.Option(help="Seeds: 3, 0-4 or 0-2,7.")] = "0-4",
+    folder: Annotated[str | None, typer.Option(help="Your own images, for --dataset folder --ratio 1.")] = None,
     debug: Debug = False,
 ) -> None:
     """Print a params.yaml for the pipeline: a grid of experiments, and the settings of its datasets."""
@@ -148,7 +149,7 @@ def grid(
         from fkal.cli.grid import grid_text
 
         datasets, ratios, methods = ([w.strip() for w in text.split(",")] for text in (dataset, ratio, method))
-        echo(grid_text(datasets, ratios, methods, seeds), nl=False)
+        echo(grid_text(datasets, ratios, methods, seeds, folder), nl=False)
 
 
 PLAN_EXAMPLES = "Example:\n\n    fkal plan --params params.yaml"
