@@ -65,7 +65,8 @@ def test_side_by_side_gives_what_one_after_another_gives(here, monkeypatch):
         assert sorted(child.data.params["b"] for child in children) == ["1", "2"]
 
 
-def test_failed_experiments_do_not_stop_each_other(here):
+def test_failed_experiments_do_not_stop_each_other(here, monkeypatch):
+    monkeypatch.setattr("fkal.experiment.device._threads_before", [])  # of experiments of other tests
     torch.set_num_threads(max(2, os.cpu_count() or 1))
     told = run("--method", "random", "--seeds", "0-1", "--set", "train.lr=1e20", "--set", "threads=null",
                "--jobs", "2", code=3)  # fmt: skip
@@ -92,7 +93,14 @@ def started(here):
     """A command in a terminal's manner, with its workers, once each has finished an iteration."""
     command = [sys.executable, "-m", "fkal.cli.main", "run", *LONG, "--jobs", "2"]
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),  # a job in the background ignores it
     )
     while len(list(here.glob("runs/state/*/round-01.json"))) < 2 and process.poll() is None:
         time.sleep(0.02)
@@ -135,7 +143,7 @@ def test_workers_whose_command_was_killed_end_themselves(started, here):
 
 @pytest.mark.parametrize("jobs", ["0", "-3"])
 def test_fewer_than_one_job_is_refused(here, jobs):
-    assert f"--jobs {jobs}: at least one" in run("--jobs", jobs, code=2).stderr
+    assert f"--jobs {jobs}: give 1 to 1024" in run("--jobs", jobs, code=2).stderr
 
 
 def test_the_environment_may_say_how_many(here, monkeypatch):

@@ -309,7 +309,9 @@ def test_a_dataset_that_another_process_enters_meanwhile_is_no_error(open_run, c
 
 def test_the_paper_protocol_is_marked(open_run, client, experiment, tiny_round, monkeypatch):
     titles = []
-    monkeypatch.setattr("fkal.plots.curves.save_run_png", lambda path, frame, title, method: titles.append(title))
+    monkeypatch.setattr(
+        "fkal.tracking.experiment_run.save_run_png", lambda path, frame, title, method: titles.append(title)
+    )
     with open_run(replace(experiment, protocol="paper")) as run:
         run.log(tiny_round(experiment, 1))
         run.finish(model=False)
