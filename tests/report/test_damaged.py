@@ -63,7 +63,7 @@ def stored(kept, tmp_path, configured, monkeypatch) -> tuple[str, MlflowClient, 
     """Two experiments in a store: its address, a client, run ids by method."""
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    outcomes = run([configured("pfk_joint", 0, 20), configured("random", 1, 20)], out=kept[0], tracking=uri)
+    outcomes = run([configured("pfk_joint", 0, 20), configured("random", 1, 20)], out=kept[0], tracking=uri).outcomes
     return uri, MlflowClient(tracking_uri=uri), {each.method: each.run_id for each in outcomes}
 
 

@@ -98,9 +98,7 @@ def started(here):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        ),  # a job in the background ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in the background
     )
     while len(list(here.glob("runs/state/*/round-01.json"))) < 2 and process.poll() is None:
         time.sleep(0.02)

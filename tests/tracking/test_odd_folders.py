@@ -2,8 +2,8 @@
 
 import json
 import os
-import shlex
 import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -93,8 +93,8 @@ def test_mlflow_opens_a_quoted_address_and_makes_no_other_folder(tmp_path, monke
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     told = json.loads(fkal("run", *QUICK, "--json").stdout)
-    mlflow, address = shlex.split(told["ui"])[1], shlex.split(told["ui"])[-1]
-    command = [mlflow, "experiments", "search"]
+    address = told["experiments"][0]["tracking_uri"]
+    command = [sys.executable, "-m", "mlflow", "experiments", "search"]
     answer = subprocess.run(
         command, env={**os.environ, "MLFLOW_TRACKING_URI": address}, capture_output=True, text=True, check=True
     )

@@ -8,28 +8,20 @@ from fkal.tracking.ui import store_argument, ui_command, ui_hint
 SECRET = "postgresql+psycopg://me:hunter22@host/db"
 
 
-def words_and_variables(command: str) -> tuple[dict[str, str], list[str]]:
-    words = shlex.split(command)
-    variables = dict(word.split("=", 1) for word in words if word.split("=")[0].isupper())
-    return variables, [word for word in words if word.split("=")[0] not in variables]
-
-
 def test_an_address_without_a_password_is_an_argument():
-    _, words = words_and_variables(ui_command("sqlite:////home/it's mine/mlflow.db"))
-    assert words[1:] == ["ui", "--backend-store-uri", "sqlite:////home/it's mine/mlflow.db"]
+    words = shlex.split(ui_command("sqlite:////home/it's mine/mlflow.db"))
+    assert words == ["fkal", "ui", "--tracking-uri", "sqlite:////home/it's mine/mlflow.db"]
     assert ui_hint("sqlite:////home/it's mine/mlflow.db") == ""
 
 
 def test_an_address_with_a_password_is_read_from_the_variable(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    variables, words = words_and_variables(ui_command(SECRET))
-    assert variables["MLFLOW_BACKEND_STORE_URI"] == "$MLFLOW_TRACKING_URI"
-    assert words[1:] == ["ui"]
+    assert ui_command(SECRET) == "fkal ui"
     assert store_argument(SECRET) == '"$MLFLOW_TRACKING_URI"'
     assert "into MLFLOW_TRACKING_URI" in ui_hint(SECRET)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", SECRET)
     assert ui_hint(SECRET) == ""
-    assert os.path.expandvars(variables["MLFLOW_BACKEND_STORE_URI"]) == SECRET
+    assert os.path.expandvars(shlex.split(store_argument(SECRET))[0]) == SECRET
 
 
 def test_a_server_is_its_own_ui_and_asks_for_the_password():

@@ -395,13 +395,13 @@ def test_a_study_whose_trials_all_fail_ends_with_their_reason(here):
 def test_the_run_of_a_study_tells_whether_it_is_at_work(here, monkeypatch):
     seen = []
 
-    def interrupted(plan, shared, trial, run):
+    def interrupted(plan, shared, trial, run, display):
         _, (study,) = runs("study")
         seen.append(study.info.status)
         if len(seen) == 2:
             shared.note(trial, worker={**this_worker(), "started": 0.0})  # as if another process had been it
             raise KeyboardInterrupt
-        return attempt(plan, shared, trial, run)
+        return attempt(plan, shared, trial, run, display)
 
     monkeypatch.setattr("fkal.tuning.tune.attempt", interrupted)
     command = ["tune", "--dataset", "digits", *TINY, "--method", "random"]
