@@ -1,7 +1,7 @@
 """The measured tables of docs/results.md, from the curves that `fkal run` leaves beside its figures.
 
     python benchmarks/results.py add runs/curves/*.csv    # into docs/results/curves.csv
-    python benchmarks/results.py add-anew data/curves/*.csv    # of rows measured anew: algorithm-2.csv
+    python benchmarks/results.py add-anew data/curves/*.csv    # of rows measured again: algorithm-2.csv
     python benchmarks/results.py add-reduced runs/curves/*.csv  # in small, of fewer epochs: curves-DATASET-reduced.csv
     python benchmarks/results.py add-small runs.csv       # of `fkal runs export`: small_validation.csv
     python benchmarks/results.py tables                   # docs/results.md, between its markers
@@ -246,7 +246,7 @@ def contenders(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
 
 
 def anew(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
-    """Rows measured anew by a later algorithm, and how their area lies to the same seeds' of before."""
+    """Rows measured again with a later algorithm, and how their area lies to the same seeds' of before."""
     now = pd.read_csv(ANEW)
     now = now[now.protocol == "last"]
     methods = sorted(now.method.unique(), key=rank)

@@ -44,7 +44,7 @@ def whole_passes(model: torch.nn.Module, batches: list[Tensor], k: int) -> Tenso
 
 
 def boolean_masks() -> AbstractContextManager[object]:
-    """Masks as they were before they were drawn as numbers, each time anew converted to be multiplied with."""
+    """Masks as they were before they were drawn as numbers, converted each time they are multiplied with."""
 
     def kept(x: Tensor, p: float, generator: torch.Generator) -> Tensor:
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None, generator=generator)

@@ -263,7 +263,7 @@ def test_an_unknown_mark_is_refused_with_what_is_known(spec, parts):
     "spec", ["varr:k4:k8", "varr:e2:k4:e2", "pfk:sum:product", "pfk:coverage:k_center", "random:head_only:head_only"]
 )
 def test_a_mark_that_says_anew_what_another_said_is_refused(spec):
-    with pytest.raises(ConfigError, match=f"{spec.rpartition(':')[2]}' says anew what a mark before it said"):
+    with pytest.raises(ConfigError, match=f"{spec.rpartition(':')[2]}' says again what a mark before it said"):
         method_layer(spec)
 
 

@@ -63,7 +63,7 @@ UNCERTAINTY = EvidenceKind(
 COVERAGE = EvidenceKind(name="Coverage", summary="pool and labeled features", cost=cost.CORE_SET, reads=("taps",))
 DISCRIMINATION = EvidenceKind(
     name="Discrimination",
-    summary="a VAE and a discriminator, trained anew",
+    summary="a VAE and a discriminator, trained from scratch",
     cost=cost.VAAL,
     reads=("vaal",),
 )

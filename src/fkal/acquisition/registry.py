@@ -111,7 +111,7 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
             "fkal.acquisition.uncertainty:select_entropy", "entropy of the mean of K Monte Carlo passes", DEEP_BAYESIAN
         ),
         "bald": _uncertain(
-            "fkal.acquisition.uncertainty:select_bald", "what a label would tell of the model", "Houlsby et al., 2011"
+            "fkal.acquisition.uncertainty:select_bald", "how much a label says about the model", "Houlsby et al., 2011"
         ),
         "mean_std": _uncertain(
             "fkal.acquisition.uncertainty:select_mean_std",
@@ -215,7 +215,7 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
         "epig": _trained(
             "fkal.acquisition.epig:select",
             PREDICTIVE_INFORMATION,
-            "what a label would tell of predictions for validation images",
+            "how much a label says about predictions for validation images",
             "Bickford Smith et al., AISTATS 2023",
         ),
         "bait": _trained(

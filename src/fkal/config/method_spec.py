@@ -50,7 +50,7 @@ def method_layer(spec: str) -> Layer:
     for mark in match["marks"].split(":")[1:]:
         setting = _marked(spec, mark)
         if any(key in values.get(section, {}) for section, keys in setting.items() for key in keys):
-            raise ConfigError(f"--method {spec!r}: {mark!r} says anew what a mark before it said; give one of them")
+            raise ConfigError(f"--method {spec!r}: {mark!r} says again what a mark before it said; give one of them")
         for section, chosen in setting.items():
             values.setdefault(section, {}).update(chosen)
     return Layer(f"--method {spec}", values, keeps_taps="taps" in values["acquisition"])

@@ -89,13 +89,13 @@ class Config(BaseModel):
 
     @property
     def digest(self) -> str:
-        """32 hexadecimal digits of everything that bears on the result."""
+        """32 hexadecimal digits of everything that changes the result."""
         tree = self.tree
         return digest_of({**tree, "data": about_data(tree)})
 
 
 def about_data(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of `data` that bears on the result; where the files are does not, nor rare classes that nobody named.
+    """The part of `data` that changes the result; where the files are does not, nor rare classes that nobody named.
 
     Of an own validation folder it holds that there is one, and no number of images to draw.
     """

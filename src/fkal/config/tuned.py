@@ -197,7 +197,7 @@ def _problem(path: Path, error: Any) -> str:
     key = ".".join(str(part) for part in (STUDY, *error["loc"]))
     return (
         f"{path}: {key}: {error['msg'].lower()}; it is {shortened(error['input'])}; "
-        "let `fkal tune --force` write the file anew"
+        "let `fkal tune --force` write the file again"
     )
 
 

@@ -1,4 +1,4 @@
-"""EPIG: what an image's label would tell of the predictions for images like those to be predicted.
+"""EPIG: how much an image's label says about predictions for images like those to be predicted.
 
 Bickford Smith, Kirsch, Farquhar, Gal, Foster, Rainforth: Prediction-Oriented Bayesian Active Learning, AISTATS 2023.
 """

@@ -154,7 +154,7 @@ class Queried:
 
 @dataclass(frozen=True)
 class PredictiveInformation:
-    """What each open pool image's label would tell of the predictions for validation images (`fkal.core.epig`)."""
+    """How much each open pool image's label says about predictions for validation images (`fkal.core.epig`)."""
 
     epig: Float[Tensor, " n"]
 

@@ -1,7 +1,7 @@
 """Facility location: the p images that cover what they have to, by lazy greedy over drawn candidates.
 
 Greedy is within 1 - 1/e of the best choice (Nemhauser, Wolsey, Fisher, 1978). A gain only falls as others are picked,
-so an old one bounds it from above and few are worked out anew (Minoux, 1978). Where that does not help, since every
+so an old one bounds it from above and few are computed again (Minoux, 1978). Where that does not help, since every
 pick covers a little of everything, looking at some drawn candidates a pick costs but epsilon (Mirzasoleiman et al.,
 Lazier Than Lazy Greedy, AAAI 2015).
 """
@@ -23,7 +23,7 @@ EPSILON = 0.1
 """The choice is expected to be within 1 - 1/e - epsilon of the best one."""
 
 CANDIDATE_BATCH = 32
-"""Candidates whose gain is worked out anew at once."""
+"""Candidates whose gain is computed again at once."""
 
 WORK = 1 << 38
 """Multiplications that all gains may take at most; some seconds on two cores."""

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 FEW_CLASSES = 20
-"""Of up to so many, things are told class by class."""
+"""With at most so many classes, things are shown class by class."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def predictive_information(
     generator: torch.Generator,
     meter: Meter,
 ) -> Generator[Progress, None, PredictiveInformation]:
-    """What the labels of the images would tell of the targets' predictions, k drawn networks seeing both."""
+    """How much the labels of the images say about the targets' predictions, k drawn networks seeing both."""
     seeds = torch.randint(1 << 62, (k,), generator=generator).tolist()
     sampler = Sampler(model, meter)
     p_targets = torch.cat(

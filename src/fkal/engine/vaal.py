@@ -1,7 +1,7 @@
 """VAAL: a VAE that hides which images are labeled, and a discriminator that finds it out.
 
 Sinha, Ebrahimi, Darrell: Variational Adversarial Active Learning, ICCV 2019. Both networks are made
-and trained anew each time, without the task model.
+and trained from scratch each time, without the task model.
 """
 
 from collections.abc import Generator, Iterator
@@ -23,7 +23,7 @@ from fkal.models.modes import evaluating
 from fkal.models.vaal import Discriminator, Vae
 
 REPORTS = 100
-"""So many times a training its progress is told and its loss looked at."""
+"""How often a training shows its progress and checks its loss."""
 
 
 def discriminate(

@@ -57,7 +57,7 @@ def split_file_name(config: Config, data_digest: str) -> str:
 def about_descriptors(config: Config, data_digest: str, device: torch.device) -> dict[str, Any]:
     """What descriptors depend on besides weights, indices, taps and batches.
 
-    The digest of the data covers pixels as they are on disk or decoded; how they become the model's inputs is told by
+    The digest of the data covers pixels as they are on disk or decoded; how they become the model's inputs is in
     the dataset's name, which has a normalisation of its own, and by what is set instead of it.
     """
     return {

@@ -144,7 +144,7 @@ METHOD_SETTINGS = frozenset(
 """Settings of the acquisition that only some methods read."""
 
 AFTER_DESCRIPTORS = frozenset({"combine", "matching", "whitening"})
-"""Of these what bears on nothing but what is made of descriptors and labels; labels that compare by R_zg go by
+"""Of these, what changes only what is made of descriptors and labels; labels that compare by R_zg go by
 `combine` as well."""
 
 DEFAULTS_LEFT_OUT_OF_DIGEST: Mapping[str, Any] = MappingProxyType(
@@ -165,7 +165,7 @@ def revision(config: Config) -> dict[str, int]:
 
 
 def algorithm(config: Config) -> str:
-    """The version of all that bears on the result: `2`, or `2, pseudo_label_revision 2`."""
+    """The version of all that changes the result: `2`, or `2, pseudo_label_revision 2`."""
     return ", ".join([str(ALGO_VERSION), *(f"{name} {n}" for name, n in revision(config).items())])
 
 
@@ -242,7 +242,7 @@ def settings_of_first_descriptors(config: Config) -> dict[str, Any]:
 
 
 def read_by_descriptors(config: Config) -> set[str]:
-    """Settings of the acquisition that bear on its descriptors or on the labels that are estimated with them."""
+    """Settings of the acquisition that change its descriptors or the labels that are estimated with them."""
     label = config.acquisition.pseudo_label
     reads = acquisition(config.acquisition.name).reads(label)
     by_kernel = {"combine"} if "pseudo_label" in reads and PSEUDO_LABELS[label].by_kernel else set()

@@ -57,7 +57,7 @@ def publish_files(files: Sequence[Path], kind: str, *, cell: str, root: Path, ou
 def publish_cell(outcomes: Sequence[Outcome], cell: str, root: Path, out: Path, *, data: Mapping[str, Any]) -> None:
     """A cell's finished experiments, a folder a seed, with their metrics, curves and timings.
 
-    `data` is that section of the plan, so that nothing but timings tells of the machine.
+    `data` is that section of the plan, so that timings alone depend on the machine.
     """
 
     remove_published(root, EXPERIMENTS, cell)

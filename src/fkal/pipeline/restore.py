@@ -44,7 +44,7 @@ Their names are those of `FILES`.
 def adopt(root: Path, out: Path, say: Notify) -> None:
     """Take into the scratch folder what was published and is not there.
 
-    What cannot be taken keeps no stage from its work: it is told, and left out.
+    What cannot be taken is reported and left out; the stages go on.
     """
     for kind, (folders, files) in SHARED.items():
         for folder in (root / kind).glob(folders):

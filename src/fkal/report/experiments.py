@@ -36,7 +36,7 @@ class Finished:
     """One experiment whose iterations are all there.
 
     `last_weights` reads the model of its last iteration; `split` is None where the split's file is gone.
-    `made_with` tells of versions and hardware, as far as that was recorded; `classes` has the names of the classes,
+    `made_with` has versions and hardware, as far as they were recorded; `classes` has the names of the classes,
     or nothing where they were not kept.
     """
 

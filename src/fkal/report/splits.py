@@ -1,4 +1,4 @@
-"""What split files tell of the data that experiments shared."""
+"""What split files say about the data that experiments shared."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT = "fkal-state-1"
 ALGORITHM = "algorithm"
-"""Of what an experiment was made with: the version that bears on its results."""
+"""Of what an experiment was made with: the version that changes its results."""
 
 
 class About(NamedTuple):

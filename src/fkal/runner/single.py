@@ -64,7 +64,7 @@ def run_one(
 
 
 def _describe(experiment: Experiment, state: StateDirectory) -> None:
-    """A file that no longer tells of an experiment is made again, as a damaged iteration is."""
+    """A file that no longer describes an experiment is made again, as a damaged iteration is."""
     try:
         read_about(state.path)
     except ConfigError as flaw:

@@ -1,4 +1,4 @@
-"""The files that tell of one iteration: what was picked as parquet, CSV and PNG, figures as JSON, the weights."""
+"""The files about one iteration: what was picked as parquet, CSV and PNG, figures as JSON, the weights."""
 
 import json
 from pathlib import Path

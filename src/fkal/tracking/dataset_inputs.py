@@ -18,7 +18,7 @@ COUNTED = 1000  # classes, beyond which a profile has no counts by class
 
 
 class HasData(Protocol):
-    """The part of an experiment that is told of here."""
+    """The part of an experiment that is used here."""
 
     @property
     def dataset(self) -> Dataset: ...

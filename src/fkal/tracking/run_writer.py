@@ -53,7 +53,7 @@ class Ledger:
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> bool:
-        """Log what the run lacks, in as few batches as MLflow takes; tags are set anew. Whether it lacked any."""
+        """Log what the run lacks, in as few batches as MLflow takes; tags are set again. Says whether it lacked any."""
         new = self.lacks(points)
         lacking = {key: value for key, value in (params or {}).items() if key not in self._params}
         now = int(time.time() * 1000)

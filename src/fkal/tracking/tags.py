@@ -40,7 +40,7 @@ MadeWith = Mapping[str, str] | None
 
 
 class Traced(Protocol):
-    """What the tags tell of an experiment."""
+    """What the tags say about an experiment."""
 
     @property
     def name(self) -> str: ...
@@ -63,7 +63,7 @@ class Traced(Protocol):
 
 
 class Compared(Traced, Protocol):
-    """What the params tell of an experiment."""
+    """What the params say about an experiment."""
 
     @property
     def read_params(self) -> Mapping[str, Any]: ...

@@ -96,4 +96,4 @@ def _read(path: Path, text: str) -> dict[str, Any]:
 
 
 def _unusable(path: Path, why: str, *, rewrite: bool = True) -> Exception:
-    return ConfigError(f"{path}: {why}" + ("; or let `fkal tune --force` write the file anew" if rewrite else ""))
+    return ConfigError(f"{path}: {why}" + ("; or let `fkal tune --force` write the file again" if rewrite else ""))

@@ -128,7 +128,7 @@ class Space:
 
     @property
     def described(self) -> dict[str, str]:
-        """As JSON, by which studies are told apart."""
+        """As JSON; it differs between studies."""
         moved = {DECAY_EPOCHS: json.dumps("in proportion to the epochs")} if self.decay_epochs else {}
         return {name: distribution_to_json(each) for name, each in self.distributions.items()} | moved
 
@@ -190,7 +190,7 @@ def with_settings(base: Config, settings: Mapping[str, Any]) -> Config:
 
 
 def searchable(base: Config, wanted: Iterable[str]) -> list[str]:
-    """Dotted keys that bear on what the method does; an estimator that is searched reads what any of them reads."""
+    """Dotted keys that change what the method does; an estimator that is searched reads what any of them reads."""
     estimators = list(PSEUDO_LABELS) if ESTIMATOR in wanted else [base.acquisition.pseudo_label]
     entry = acquisition(base.acquisition.name)
     reads = frozenset[str]().union(*(entry.reads(each) for each in estimators))

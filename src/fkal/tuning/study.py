@@ -52,7 +52,7 @@ SAME_START = 1.0
 class SharedStudy:
     """Holds the study of a plan. What a process must not do at the same time as another is done under one lock.
 
-    Sampler and pruner are no part of what is stored: the sampler is made anew for each trial, from a
+    Sampler and pruner are no part of what is stored: each trial makes its own sampler, from a
     seed of the study and the trial's place in it, so that a study that was killed and went on has the
     trials of one that was not (Hyperband excepted, whose brackets go by Optuna's own numbers).
     """

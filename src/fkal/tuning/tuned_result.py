@@ -49,7 +49,7 @@ def written(path: Path, findings: Findings, *, apply: bool, force: bool, notify:
 
 
 def without_effect(values: Mapping[str, Any], file: Config, given: Sources, method: str | None) -> list[str]:
-    """Where tuned values bear on nothing although they are applied, a line a key and method, with the reason.
+    """Tuned values that change nothing although they are applied, a line a key and method, with the reason.
 
     The methods are those of the params file's grid, and the one that was tuned.
     """

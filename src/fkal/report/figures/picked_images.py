@@ -24,7 +24,7 @@ PICKED = {
     "ranks": "rank",
     "scores": "score",
 }
-"""What is told of a pick, by the field of a selection."""
+"""What is shown about a pick, by the field of a selection."""
 
 
 def picked_exhibit(panel: Panel, method: str, images: ImageSet | str) -> Exhibit:
