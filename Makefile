@@ -1,14 +1,15 @@
 # make demo   see it work: installs, runs the quickstart's pipeline, says how to look at it
-# make test-all   the tests with 60 kills of each command instead of one, which takes hours
-# make docs   the documentation into site/; a broken link fails
-# make test   the tests;  make lint: style, types, layers;  make check: what CI runs
+# make lint   style, types, layers;  make docs: the documentation into site/, a broken link fails
+# make test   the tests of some minutes;  make test-slow: those that start processes, and one kill of each command
+# make check  all of these and the wheel, as CI does;  make test-all: with 60 kills of each command, which takes hours
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # compiled modules make each later start several times faster
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo docs test test-all lint check clean
+.PHONY: install demo docs wheel test test-slow test-all lint check clean
 
 install: $(VENV)/installed
 
@@ -40,14 +41,20 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+wheel: install
+	$(BIN)/uv build --wheel --quiet --out-dir dist
+
 test: install
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow and not kills"
+
+test-slow: install
+	$(PYTEST) -m "slow or kills"
 
 test-all: install
-	FKAL_KILLS=60 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	FKAL_KILLS=60 $(PYTEST)
 
-check: lint test
+check: lint docs wheel test test-slow
 
 clean:
-	rm -rf $(VENV) runs mlflow.db* mlartifacts report dvc_plots site
+	rm -rf $(VENV) runs mlflow.db* mlartifacts report dvc_plots site dist
 	cd data && rm -rf plan splits pretrained descriptors experiments metrics curves timings

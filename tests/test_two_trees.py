@@ -13,9 +13,12 @@ from fkal.cli.main import app
 from fkal.config.tuned import read_tuned
 from fkal.results.manifest import read_about
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's, SQLAlchemy 2.1
+    ),
+]
 
 SETTINGS = {
     "bias": {"ratio": 2},

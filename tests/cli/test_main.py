@@ -251,6 +251,7 @@ class Killed(BaseException):
     """What no one catches, as a kill is."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("b", [1, 2, 3])
 @pytest.mark.parametrize("moment", ["before the state is written", "before it is tracked", "in the middle of tracking"])
 def test_a_killed_run_goes_on_to_the_same_end(b, moment, whole, here, monkeypatch):
@@ -286,6 +287,7 @@ def test_a_killed_run_goes_on_to_the_same_end(b, moment, whole, here, monkeypatc
     assert len(client.get_metric_history(parents[0].info.run_id, "accuracy/test")) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_process_that_is_killed_for_good_is_gone_on_from(after, whole, here):
     command = [sys.executable, "-m", "fkal.cli.main", "run", *QUICK, "--method", "pfk"]
@@ -429,6 +431,7 @@ def test_a_configuration_has_one_method(here):
     assert "--method random,pfk: names 2" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_command_for_the_ui_can_be_pasted(here, monkeypatch):
     folder = here / "a b#c"
     folder.mkdir()

@@ -159,6 +159,7 @@ def test_readme_and_guides_have_commands_to_parse():
     assert len(set(shell_lines())) > 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in pages() if RUN in page.read_text(encoding="utf-8")], ids=str)
 def test_what_a_page_marks_as_run_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-pytestmark = pytest.mark.timeout(1500)  # a stage is a process, and each imports torch
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]  # a stage is a process, and each imports torch
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from fkal.cli.main import app
 from fkal.runner.run import run
 
+pytestmark = pytest.mark.slow
+
 BROKEN = {
     "state/{print}/round-02.json": b'{"format": "fkal-round-1", "metrics": null}',
     "state/{print}/round-03.safetensors": b"",

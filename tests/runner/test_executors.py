@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 from fkal.cli.main import app
 from fkal.runner.executors import spread
 
+pytestmark = pytest.mark.slow
+
 QUICK = [
     "--preset", "digits",
     "--set", "pretrain.epochs=1",

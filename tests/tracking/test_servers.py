@@ -19,9 +19,12 @@ from typer.testing import CliRunner
 
 from fkal.cli.main import app
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's, SQLAlchemy 2.1
+    ),
+]
 QUICK = [
     "--preset", "digits",
     "--set", "pretrain.epochs=1",

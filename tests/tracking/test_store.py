@@ -42,6 +42,7 @@ def test_artifacts_lie_beside_a_sqlite_file_and_a_server_has_its_own(tmp_path):
     assert artifact_location("http://there:5000", "mnist") is None
 
 
+@pytest.mark.slow
 def test_two_processes_prepare_the_same_new_store_at_once(tmp_path: Path):
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
     program = (

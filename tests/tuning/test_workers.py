@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 from fkal.cli.main import app
 from fkal.tuning.study import is_alive, is_lost, this_worker
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [
     "tune", "--dataset", "digits", "--method", "random", "--json",
     "--set", "pretrain.task=none",
