@@ -95,7 +95,7 @@ def assert_tracked_once(folder: Path, experiments: int, rounds: int) -> None:
     runs = client.search_runs([found.experiment_id], "tags.`fkal.kind` = 'experiment'")
     assert [run.info.status for run in runs] == ["FINISHED"] * experiments
     for run in runs:
-        assert len(client.get_metric_history(run.info.run_id, "test/accuracy")) == rounds
+        assert len(client.get_metric_history(run.info.run_id, "accuracy/test")) == rounds
         children = client.search_runs([found.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
         assert [child.info.status for child in children] == ["FINISHED"] * rounds
 
