@@ -46,7 +46,7 @@ def test_ci_runs_the_targets_of_the_makefile():
     ]
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = [step["run"].removeprefix("make ") for step in steps if "run" in step]
-    assert targets == ["lint", "docs", "test"]
+    assert targets == ["lint", "docs", "test", "test-slow"]
     assert all(f"\n{target}: " in makefile for target in targets)
 
 
