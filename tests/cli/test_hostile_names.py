@@ -181,7 +181,7 @@ def test_what_a_database_cannot_hold_is_tracked_escaped(experiment, tiny_round, 
         run.log(tiny_round(one, 1))
         run.finish(model=False)
     kept = MlflowClient(store).get_run(run.run_id)
-    assert kept.data.tags["fkal.method"] == r"bad\udcff"
+    assert (kept.data.tags["fkal.name"], kept.data.tags["fkal.method"]) == (r"bad\udcff", r"bad\udcff")
     assert kept.data.params["data.folder"] == r"bad\udcff\x00"
 
 

@@ -40,7 +40,7 @@ def test_every_usual_tap_of_the_model_is_offered_beside_the_configured_ones():
     assert space.taps == ("conv1", "conv2", "fc1", "fc2")
     assert [space.defaults[f"taps/{tap}"] for tap in space.taps] == [False, True, False, True]
     torchvision = search_space(digits("model.name=resnet50", "acquisition.taps=[layer2]"), [], None)
-    assert set(torchvision.taps) == {"layer2", "layer3", "layer4"}
+    assert torchvision.taps == ("layer3", "layer4", "layer2")
 
 
 def test_decays_move_with_the_epochs_that_are_searched():
