@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fkal.cli.terminal import say
 from fkal.config import schema as config
-from fkal.experiment.experiment import deterministic, prepare
+from fkal.experiment.experiment import prepare
 from fkal.locks import NamedLock
 from fkal.results.round_facts import facts_bytes, read_facts
 from fkal.runner.single import run_one
@@ -46,7 +46,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         experiment = prepare(config.merged(layers), out, say)
-        deterministic(experiment.config.threads)
         for _ in experiment.theta_0():
             pass
         start = time.process_time()

@@ -29,7 +29,7 @@ from fkal.engine.rounds import Round
 from fkal.experiment.checks import refuse_infeasible
 from fkal.experiment.command import command_of
 from fkal.experiment.descriptor_cache import DescriptorFiles
-from fkal.experiment.device import deterministic, device_named, set_threads
+from fkal.experiment.device import device_named, reproducible, reproducibly
 from fkal.experiment.fingerprint import (
     about_descriptors,
     about_labels,
@@ -185,8 +185,10 @@ class Experiment:
         Yields:
             `Progress` while work goes on, and a `Round` as soon as one is finished.
         """
-        deterministic(self.config.threads)
-        theta_0 = yield from self.theta_0()
+        yield from reproducibly(self.config.threads, self._events(finished))
+
+    def _events(self, finished: Sequence[Round]) -> Generator[Progress | Round, None, None]:
+        theta_0 = yield from self._theta_0()
         yield from self._learning(theta_0, self.descriptor_files(theta_0)).rounds(finished)
 
     def first_descriptors(self) -> Generator[Progress, None, list[Path]]:
@@ -194,8 +196,10 @@ class Experiment:
 
         Where they lie, `events` reads them; a method whose first iteration is random has none.
         """
-        deterministic(self.config.threads)
-        theta_0 = yield from self.theta_0()
+        return (yield from reproducibly(self.config.threads, self._first_descriptors()))
+
+    def _first_descriptors(self) -> Generator[Progress, None, list[Path]]:
+        theta_0 = yield from self._theta_0()
         kept = self.descriptor_files(theta_0, makes=True)
         yield from self._learning(theta_0, kept).first_evidence()
         return kept.used
@@ -212,6 +216,9 @@ class Experiment:
 
     def theta_0(self) -> Generator[Progress, None, Weights]:
         """The weights before the first label: pretrained by rotation, the head random; each member has its own."""
+        return (yield from reproducibly(self.config.threads, self._theta_0()))
+
+    def _theta_0(self) -> Generator[Progress, None, Weights]:
         if self.config.pretrain.task == "none":
             return self.first_weights
         self.model.load_state_dict(self.first_weights)
@@ -279,7 +286,6 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
     """
     configured("acquisition.name", acquisition, config.acquisition.name)
     device = device_named(config.device)
-    set_threads(config.threads)
     dataset = _dataset(config.data, device)
     split, path, _ = prepare_split(config, out, say)
     n_members = ensemble_size(config)
@@ -369,7 +375,7 @@ def _seeded_model(config: Config, dataset: Dataset, n_members: int) -> nn.Module
     """Weights from the stream `init`; torch's initialisers know only the global generator."""
     members = []
     for e in range(n_members):
-        with torch.random.fork_rng(devices=[]):
+        with reproducible(config.threads), torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(config.seed, "init", *member_name(e)).initial_seed())
             members.append(build(config.model.name, dataset.train.shape, len(dataset.classes)))
     return members[0] if n_members == 1 else Ensemble(members)

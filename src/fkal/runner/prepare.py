@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from fkal.config.schema import Config, ConfigError
 from fkal.engine.progress import Progress
-from fkal.experiment.device import deterministic
 from fkal.experiment.experiment import prepare, prepare_split
 from fkal.experiment.names import bias_name, dataset_name
 from fkal.notify import PLAIN, Display, ShownBy
@@ -54,7 +53,6 @@ def pretrain(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) 
         if config.pretrain.task == "none":
             raise ConfigError("pretrain.task = 'none': there is nothing to pretrain; set pretrain.task=rotation")
         experiment = prepare(config, out, display.notify)
-        deterministic(config.threads)
         _, epochs = _shown(f"{dataset_name(config.data)} seed {config.seed}", experiment.theta_0(), display.one)
         answers.append(
             {
