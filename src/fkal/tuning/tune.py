@@ -26,7 +26,7 @@ from fkal.tuning.objectives import MINORITY, objectives
 from fkal.tuning.results import Findings, line
 from fkal.tuning.samplers import pruner_named, sampler_named
 from fkal.tuning.search_space import search_space
-from fkal.tuning.study import REASON, SharedStudy, storage_named
+from fkal.tuning.study import REASON, SharedStudy, storage_named, studies_beside
 from fkal.tuning.study_spec import Plan
 from fkal.tuning.tracking import StudyRun
 from fkal.tuning.trial import attempt
@@ -37,6 +37,8 @@ MOST_TRIALS = 100_000
 LONGEST_STUDY = 240
 """Bytes of its name, which a file and a stored run have."""
 POLL_SECONDS = 0.5
+MOST_NAMED = 3
+"""Other studies in a message."""
 
 
 @dataclass(frozen=True)
@@ -252,9 +254,16 @@ def _refuse_unmet(plan: Plan, wishes: Wishes, first: Experiment) -> None:
 
 def _study(plan: Plan, wishes: Wishes, first: Experiment, notify: Notify) -> SharedStudy:
     pruner = wishes.pruner or ("median" if len(plan.objectives) == 1 else "none")
+    storage = storage_named(wishes.storage, plan, notify)
+    if others := studies_beside(storage, plan):
+        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+        notify(
+            f"{plan.name} is a new study; not continued: {', '.join(others[:MOST_NAMED])}{more} "
+            "(other settings or images, or named by an earlier version of fkal)"
+        )
     return SharedStudy(
         plan,
-        storage_named(wishes.storage, plan, notify),
+        storage,
         sampler=sampler_named(wishes.sampler, plan.space, n_objectives=len(plan.objectives)),
         pruner=pruner_named(pruner, budget=first.budget, rounds=first.rounds),
     )
