@@ -551,10 +551,10 @@ def test_a_new_study_names_those_of_its_kind_that_it_does_not_continue(here):
 
 
 def test_studies_of_own_trees_that_earlier_versions_called_folder_are_of_their_kind(here):
-    tree = ["data.name=folder", "data.folder=photos/bolts", "acquisition.name=pcc"]
+    tree = ["data.name=folder", "data.folder=photos/bolts", "acquisition.name=pcc", "acquisition.taps=[conv1]"]
     plan = the_plan(here, *tree)
-    assert plan.is_alike("bolts-ir20-pcc-0a1b2c3d") and plan.is_alike("folder-ir20-pcc-0a1b2c3d")
-    assert not plan.is_alike("nuts-ir20-pcc-0a1b2c3d")
+    assert plan.is_alike("bolts-ir20-pcc-conv1-0a1b2c3d") and plan.is_alike("folder-ir20-pcc-conv1-0a1b2c3d")
+    assert not plan.is_alike("nuts-ir20-pcc-conv1-0a1b2c3d")
 
 
 def test_studies_in_a_database_are_named_too(here):
