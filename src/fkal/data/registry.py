@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkab
 
 from fkal.data.settings import DataConfig
 from fkal.errors import did_you_mean
-from fkal.references import offered, resolved
+from fkal.object_references import offered, resolved
 
 if TYPE_CHECKING:
     from torch import Tensor
