@@ -11,7 +11,7 @@ from torch import Tensor
 from fkal.core.descriptors import pooled
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset
-from fkal.engine.rounds import FEW_CLASSES
+from fkal.engine.settings import FEW_CLASSES
 from fkal.models.modes import evaluating
 from fkal.models.registry import build
 from fkal.models.taps import Taps
