@@ -50,6 +50,7 @@ from fkal.experiment.names import (
     method_title,
     read_params,
     round_title,
+    shown_name,
 )
 from fkal.experiment.shared_files import checksum, ensure_split, shared_tensors
 from fkal.folders import below
@@ -95,6 +96,11 @@ class Experiment:
     @property
     def name(self) -> str:
         return experiment_name(self.config)
+
+    @property
+    def shown_name(self) -> str:
+        """With the method's alias, for messages."""
+        return shown_name(self.config)
 
     @property
     def title(self) -> str:

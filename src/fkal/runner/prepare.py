@@ -72,10 +72,10 @@ def descriptors(configs: Sequence[Config], *, out: Path, display: Display = PLAI
     answers: list[dict[str, Any]] = []
     for config in configs:
         experiment = prepare(config, out, display.notify)
-        folders, steps = _shown(experiment.name, experiment.first_descriptors(), display.one)
+        folders, steps = _shown(experiment.shown_name, experiment.first_descriptors(), display.one)
         answers.append(
             {
-                "experiment": experiment.name,
+                "experiment": experiment.shown_name,
                 "paths": [str(folder) for folder in folders],
                 "megabytes": round(sum(size_of(folder) for folder in folders) / 1e6, 1),
                 "were_there": steps == 0,
