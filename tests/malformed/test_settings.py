@@ -337,7 +337,7 @@ GRIDS = [
     case("grid --dataset nosuch", "'nosuch'", "digits"),
     case("grid --dataset digits,digits", "--dataset 'digits,digits'", "twice"),
     case("grid --dataset digits --seeds x", "--seeds 'x'", "0-4"),
-    case("grid --dataset digits --seeds 4-1", "--seeds '4-1'", "0-4"),
+    case("grid --dataset digits --seeds 4-1", "--seeds '4-1'", "1-4"),
     case("grid", "--dataset", "grid --help"),
 ]
 
@@ -368,9 +368,10 @@ METHODS = [
     seeds("1.5", "'1.5'", "0-4"),
     seeds("0-", "'0-'", "0-4"),
     seeds("0,,1", "''", "0-4"),
-    seeds("4-1", "'4-1'", "0-4"),
+    seeds("4-1", "'4-1'", "1-4"),
+    seeds("0-99999999999", "'0-99999999999'", "9 digits", "999,999,999"),
     seeds("0-5000000", "1000 seeds"),
-    seeds(DIGITS_5000, "999", "(5,000 characters)", "0-4"),
+    seeds(DIGITS_5000, "999", "(5,000 characters)", "9 digits"),
     seeds(",".join(f"{i}000-{i}999" for i in range(200)), "100,000 seeds"),
     seeds("\N{SUPERSCRIPT TWO}", "0-4"),
     seeds("true", "'true'", "0-4"),
@@ -415,6 +416,10 @@ EMPTY = [
 
 OPTIONS = [
     case(["run", "--preset", "digits", "--out="], "--out ''", "is empty"),
+    case(["show", ""], "''", "is empty"),
+    case(["compare", "x", " "], "' '", "is empty"),
+    case(["runs", "rm", ""], "''", "is empty"),
+    case(["runs", "export", ""], "''", "is empty"),
     case(["run", "--preset", "digits", "--out", LONG], "--out", "300 bytes", "255"),
     case("run --preset digits --out /dev/null/x", "--out /dev/null/x", "another folder"),
     case("run --preset digits --jobs 0", "--jobs 0", "1 to 1024"),

@@ -456,6 +456,12 @@ def test_a_dry_run_shows_the_space_and_leaves_no_study(here):
     assert "train.batch_size" in fkal("tune", "--dataset", "digits", *TINY, "--dry-run").stdout
 
 
+def test_a_dry_run_counts_the_trials_of_the_study_that_is_gone_on_with(here):
+    done = tuned("--trials", "2", "--method", "random")
+    told = tuned("--trials", "5", "--method", "random", "--dry-run")["plan"]
+    assert (told["study"], told["finished"]) == (done["study"], 2)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

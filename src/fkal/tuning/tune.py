@@ -114,7 +114,7 @@ def tune(
     if not wishes.force:
         refuse_hand_made(path)
     first = _checked(plan, wishes, out, display.notify)
-    plan = replace(plan, source=image_source(plan.base.data, given.digests()))
+    plan = _of_images(plan, given)
     study = _study(plan, wishes, first, display.notify)
     run = StudyRun(plan, first, study, uri)
     with run:
@@ -144,7 +144,12 @@ def study_plan(
     tracking_uri(tracking, Path.cwd())
     plan = planned(given, method, seeds, wishes, out)
     _checked(plan, wishes, out, notify)
-    return plan
+    return _of_images(plan, given)
+
+
+def _of_images(plan: Plan, given: configuring.Sources) -> Plan:
+    """The plan with the digest of the files that its images come from, which are there by now."""
+    return replace(plan, source=image_source(plan.base.data, given.digests()))
 
 
 def _checked(plan: Plan, wishes: Wishes, out: Path, notify: Notify) -> Experiment:
