@@ -19,6 +19,14 @@ class Standardising:
         standard = (rows.double() - self.mean) / self.deviation
         return (standard if self.components is None else standard @ self.components).to(rows)
 
+    def folded(
+        self, weight: Float[Tensor, "d k"], bias: Float[Tensor, " d"]
+    ) -> tuple[Float[Tensor, "d l"], Float[Tensor, " d"]]:
+        """Weight and bias of the linear layer that does both: this map, then a linear layer with these."""
+        wide = weight.double() if self.components is None else weight.double() @ self.components.T
+        scaled = wide / self.deviation
+        return scaled.to(weight), (bias.double() - scaled @ self.mean).to(bias)
+
     @staticmethod
     def fitted(rows: Float[Tensor, "n l"], pca: int | None) -> "Standardising":
         """By the mean and deviation of some images' features, and their `pca` components of most variance.

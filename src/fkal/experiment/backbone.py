@@ -8,6 +8,7 @@ from fkal.config.schema import Config, ConfigError
 from fkal.data.datasets import Dataset
 from fkal.data.scaling import View, scaled_dataset
 from fkal.data.settings import DataConfig
+from fkal.engine.feature_check import FeatureCheck
 from fkal.models.licenses import refuse_unaccepted
 from fkal.models.pretrained import Embedder, Pretrained, pretrained
 from fkal.models.settings import ModelConfig, TokenRule
@@ -61,6 +62,20 @@ def seen_dataset(config: Config, backbone: Backbone | None, load: Callable[[Data
 def about_weights(backbone: Backbone) -> str:
     """One line on whose work this is."""
     return f"weights of {backbone.pretrained.name}: license {backbone.license}, SHA-256 {backbone.digest[:12]}..."
+
+
+def feature_check_line(found: FeatureCheck, of: str, images: int) -> str:
+    """The feature check for people, with a warning where selection will hardly help."""
+    if found.balanced_accuracy is None:
+        return f"feature check of {of}: not possible, as a class has a single validation image or a single group"
+    figure = f"feature check of {of}: a head on {images} validation images has {100 * found.balanced_accuracy:.1f} %"
+    line = f"{figure} balanced accuracy ({found.folds} folds)"
+    if found.tells_classes:
+        return line
+    return (
+        f"{line}; warning: these features hardly tell the classes, so selection will hardly help: take a stronger "
+        "backbone or larger images first"
+    )
 
 
 @lru_cache(maxsize=2)

@@ -5,10 +5,10 @@
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +20,17 @@ from fkal.data.datasets import Dataset, load
 from fkal.data.settings import DataConfig
 from fkal.data.splits import Split, draw_split, hold_out
 from fkal.engine.describing import DescriptorCache
+from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.embedding import Embedded, Embedding, components, embedded_problem
+from fkal.engine.feature_check import feature_check
 from fkal.engine.gathering import EvidenceConfig
+from fkal.engine.head_training import LabeledRows
 from fkal.engine.loop import ActiveLearning, Method, Problem, Weights, member_name
 from fkal.engine.metering import Meter
 from fkal.engine.pretraining import pretrain
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
-from fkal.experiment.backbone import Backbone, about_weights, backbone_of, seen_dataset
+from fkal.experiment.backbone import Backbone, about_weights, backbone_of, feature_check_line, seen_dataset
 from fkal.experiment.checks import refuse_infeasible, refuse_unfit_for_frozen
 from fkal.experiment.command import command_of
 from fkal.experiment.descriptor_cache import DescriptorFiles
@@ -63,6 +66,16 @@ from fkal.models.registry import build
 from fkal.models.weights_files import checksum
 from fkal.notify import Notify
 
+R = TypeVar("R")
+
+
+class Loadable(NamedTuple):
+    """A model, its weights, and some inputs of it on the CPU."""
+
+    model: nn.Module
+    weights: Weights
+    examples: Tensor
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -87,6 +100,7 @@ class Experiment:
     fingerprint: str
     say: Notify
     backbone: Backbone | None = None
+    _embedded: list[Embedded] = field(default_factory=list, repr=False)
 
     @property
     def bias(self) -> str:
@@ -198,6 +212,7 @@ class Experiment:
         theta_0 = yield from self.theta_0()
         if self.config.is_frozen:
             seen = yield from self.embedded()
+            _say_once([self._feature_check(seen.problem)], self.say)
             yield from self._learning(theta_0, seen.problem, ahead=seen.ahead).rounds(finished)
         else:
             yield from self._learning(theta_0, self.problem, self.descriptor_files(theta_0)).rounds(finished)
@@ -226,13 +241,26 @@ class Experiment:
         return EmbeddingFiles(self.descriptors_path, about, self.say)
 
     def embedded(self) -> Generator[Progress, None, Embedded]:
-        """Each image of the experiment by its embedding, read where it is kept, else made and kept."""
-        assert self.backbone is not None and self.backbone.embedder is not None
-        meter = Meter(self.device)
-        embedding = Embedding(self.backbone.embedder, meter, self.embedding_files())
+        """Each image of the experiment by its embedding, read where it is kept, else made and kept; once."""
+        if self._embedded:
+            return self._embedded[0]
         assert isinstance(self.model, LinearHead)
         pca = None if self.config.features.pca is None else self.model.head.in_features
-        return (yield from embedded_problem(self.problem, embedding, pca))
+        seen = yield from embedded_problem(self.problem, self._embedding(), pca)
+        self._embedded.append(seen)
+        return seen
+
+    def _feature_check(self, seen: Problem) -> str:
+        """What a head on the validation images says of the features, in a line."""
+        images, indices = seen.train, seen.validation
+        assert isinstance(images, EmbeddedImages)
+        rows = LabeledRows(images.rows(indices), images.labels[indices])
+        found = feature_check(rows, stream(self.seed, "feature_check"))
+        return feature_check_line(found, f"{dataset_name(self.config.data)} seed {self.seed}", len(indices))
+
+    def _embedding(self) -> Embedding:
+        assert self.backbone is not None and self.backbone.embedder is not None
+        return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files())
 
     def descriptor_files(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
         """The cache of descriptors of these weights; with `makes` it keeps what is not kept yet."""
@@ -243,6 +271,20 @@ class Experiment:
             say=self.say,
             makes=makes,
         )
+
+    def loadable(self, weights: Weights, n: int) -> Loadable:
+        """The trained model as others can load it, and n inputs of it.
+
+        The model of a frozen run takes embeddings, as the backbone makes them: standardising and head are one layer.
+        """
+        some = self.split.validation[:n].repeat(n)[:n]
+        if not self.config.is_frozen:
+            (examples,) = self.dataset.train.batches([some], device="cpu")
+            return Loadable(self.model, weights, examples)
+        seen = _result(self.embedded())
+        rows = _result(self._embedding().rows(self.dataset.train, some, what="examples"))
+        weight, bias = seen.standardising.folded(weights["head.weight"], weights["head.bias"])
+        return Loadable(nn.Linear(rows.shape[1], len(bias)), {"weight": weight, "bias": bias}, rows)
 
     def theta_0(self) -> Generator[Progress, None, Weights]:
         """The weights before the first label: pretrained by rotation, the head random; each member has its own."""
@@ -384,6 +426,16 @@ def prepare_split(config: Config, out: Path, say: Notify) -> PreparedSplit:
     _say_once(dataset.notes, say)
     ensure_split(path, split, say)
     return PreparedSplit(split, path, dataset.classes)
+
+
+def _result(work: Generator[Progress, None, R]) -> R:
+    """What the work returns, its progress being shown nowhere."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: R = end.value
+            return result
 
 
 NOTES_SAID: set[str] = set()

@@ -74,6 +74,7 @@ def about_descriptors(config: Config, data_digest: str, device: torch.device) ->
         "threads": _threads(config, device),
         "device": device.type,
         "algorithm": ALGO_VERSION,
+        **({} if config.features.tokens is None else {"tokens": config.features.tokens}),
     }
 
 

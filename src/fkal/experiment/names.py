@@ -161,7 +161,7 @@ DEFAULTS_LEFT_OUT_OF_DIGEST: Mapping[str, Any] = MappingProxyType(
 """Settings of the acquisition that, left as they were, change no digest."""
 
 
-PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bias", "holdout"})
+PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bias", "holdout", "features"})
 
 
 def revision(config: Config) -> dict[str, int]:
