@@ -53,6 +53,10 @@ CHANGES = {
     "bias.cut": ([0, 1], ALL),
     "bias.fractions": ({0: 0.5}, ALL),
     "model.name": ("resnet10", COMPUTED),
+    "model.weights": ("DEFAULT", {WEIGHTS, RUN}),
+    "model.accept_license": ("some-license", set()),
+    "features.pca": (16, {RUN}),
+    "features.tokens": ("cls", {ROWS, LABELS, RUN}),
     "pretrain.task": ("none", {WEIGHTS, RUN}),
     "pretrain.epochs": (1, {WEIGHTS, RUN}),
     "pretrain.batch_size": (24, {WEIGHTS, RUN}),
@@ -185,7 +189,7 @@ def after(base: Experiment, settings: dict, out) -> Experiment:
         return replace(base, config=config)
     if config.device == "cuda":
         return replace(base, config=config, device=torch.device("cuda"))
-    if config.model.name != base.config.model.name:  # whose layers have other names
+    if config.model != base.config.model or config.features != base.config.features:  # of pretrained models alone
         return replace(base, config=config)
     if config.data.name != "digits":
         own = None if config.data.validation is None else torch.arange(40)

@@ -12,7 +12,16 @@ from types import FrameType
 import typer
 
 from fkal.cli.terminal import complain, prepare_streams
-from fkal.errors import DISK_FULL, FORBIDDEN, EndsAll, MissingRuns, MissingSettings, SomeFailed, UserError
+from fkal.errors import (
+    DISK_FULL,
+    FORBIDDEN,
+    EndsAll,
+    MissingRuns,
+    MissingSettings,
+    MissingWeights,
+    SomeFailed,
+    UserError,
+)
 from fkal.locks import LockHeld
 
 FAILED, WRONG, SOME_FAILED, MISSING, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
@@ -72,7 +81,7 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 def _answer(error: Exception) -> tuple[int, str]:
     from fkal.data.errors import CorruptData, MissingData
 
-    if isinstance(error, MissingData | MissingSettings | MissingRuns):
+    if isinstance(error, MissingData | MissingSettings | MissingRuns | MissingWeights):
         return MISSING, str(error)
     if isinstance(error, SomeFailed):
         return SOME_FAILED, str(error)

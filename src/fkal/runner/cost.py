@@ -6,8 +6,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from fkal.acquisition.cost import (
+    EMBEDDING,
     EVALUATION,
     EVALUATION_EACH_EPOCH,
+    EVALUATION_ONCE,
     NO_PASS,
     Cost,
     Formula,
@@ -119,7 +121,8 @@ def bill_of(experiment: Experiment, out: Path, say: Notify) -> CostReport:
     """What it costs by the formulas, and what its finished iterations under `out` have counted."""
     config = experiment.config.acquisition
     entry = acquisition(config.name)
-    cost = entry.cost(config.pseudo_label, members=ensemble_size(experiment.config))
+    is_frozen = experiment.config.is_frozen
+    cost = EMBEDDING if is_frozen else entry.cost(config.pseudo_label, members=ensemble_size(experiment.config))
     counted = Checkpoint(out, experiment.fingerprint).counted(say)[: experiment.rounds]
     return CostReport(
         name=experiment.name,
@@ -133,7 +136,7 @@ def bill_of(experiment: Experiment, out: Path, say: Notify) -> CostReport:
             for b in range(1, experiment.rounds + 1)
         ),
         finished=len(counted),
-        notes=_notes(experiment, cost, random_first=entry.random_first),
+        notes=_notes(experiment, cost, random_first=entry.random_first and not is_frozen),
     )
 
 
@@ -157,20 +160,26 @@ def sizes_of(experiment: Experiment, b: int) -> Sizes:
 
 
 def _iteration(experiment: Experiment, b: int, cost: Cost, counted: PassCounts | None) -> Iteration:
-    sizes = sizes_of(experiment, b)
-    at_random = b == 1 and acquisition(experiment.config.acquisition.name).random_first
+    sizes, is_frozen = sizes_of(experiment, b), experiment.config.is_frozen
+    at_random = b == 1 and acquisition(experiment.config.acquisition.name).random_first and not is_frozen
     table_1 = 0 if at_random else cost.printed.passes(sizes) if cost.printed else None
     expected = {
         "acquisition": (NO_PASS if at_random else cost).passes(sizes),
-        "training": training(sizes),
+        "training": Passes(0, 0) if is_frozen else training(sizes),
         "evaluation": Passes(_evaluation(experiment).passes(sizes), 0),
     }
-    printed = {"acquisition": table_1, "training": cost.training.passes(sizes), "evaluation": None}
+    printed = {
+        "acquisition": table_1,
+        "training": None if is_frozen else cost.training.passes(sizes),
+        "evaluation": None,
+    }
     figures = {phase: PassCount(printed[phase], expected[phase], _passes(counted, phase)) for phase in PHASES}
     return Iteration(b, sizes, figures)
 
 
 def _evaluation(experiment: Experiment) -> Formula:
+    if experiment.config.is_frozen:
+        return EVALUATION_ONCE
     return EVALUATION_EACH_EPOCH if experiment.protocol == "paper" else EVALUATION
 
 

@@ -12,11 +12,12 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
-from torch import nn
 
 from fkal.atomic_files import naming
 from fkal.data.datasets import Dataset
+from fkal.engine.loop import Weights
 from fkal.engine.rounds import Round
+from fkal.experiment.experiment import Loadable
 from fkal.notify import Notify
 from fkal.plots.curves import PAPER_TITLE, save_run_png
 from fkal.results.checkpoint import Checkpoint
@@ -59,9 +60,7 @@ class Tracked(Compared, Described, Protocol):
     def dataset(self) -> Dataset: ...
     @property
     def split_path(self) -> Path: ...
-    @property
-    def model(self) -> nn.Module: ...
-
+    def loadable(self, weights: Weights, n: int) -> Loadable: ...
     def round_title(self, b: int) -> str: ...
 
 
@@ -343,14 +342,13 @@ class TrackedRun:
 
     def _log_model(self) -> None:
         experiment, last = self._experiment, self._rounds[-1]
-        some = experiment.split.validation[:EXAMPLES].repeat(EXAMPLES)[:EXAMPLES]
-        (examples,) = experiment.dataset.train.batches([some], device="cpu")
+        model, weights, examples = experiment.loadable(last.weights, EXAMPLES)
         try:
             log_model(
                 self._client,
                 self._parent.run,
-                model=experiment.model,
-                weights=last.weights,
+                model=model,
+                weights=weights,
                 examples=examples,
                 step=last.labels_used,
                 params={key: param_text(value) for key, value in experiment.read_params.items()},

@@ -111,6 +111,8 @@ def _reason(panel: Panel, dataset: Dataset | str) -> str:
         return dataset
     if not panel.finished:
         return "curves alone were read, and no model with them"
+    if any(finished.outcome.config.model.is_pretrained for finished in panel.finished):
+        return "a model has pretrained weights, which are not kept beside its rounds"
     if len(dataset.classes) > FEW_CLASSES:
         return f"{len(dataset.classes)} classes are too many colours"
     return "" if panel.group.measured == "test" else "accuracy was measured on held-out images"
