@@ -1,1 +1,1 @@
-"""Own pools: a project's folder, its batches, and the labels that people give."""
+"""Own pools of images, labeled by people: the folder of a project, its lists of images, its batches and labels."""
