@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fkal.cli import label, pipeline, report, run, runs, tune, ui
-from fkal.cli.exclusive import refuse_beside_schema
+from fkal.cli.exclusive_options import refuse_beside_schema
 from fkal.cli.exit import answered
 from fkal.cli.options import Debug, Json, Method, Settings, Untuned, expanded
 from fkal.cli.terminal import echo, prepare_streams
