@@ -69,6 +69,10 @@ class MissingPackage(UserError, ImportError):
     """A package that an optional part needs is not installed; the message has the command that installs it."""
 
 
+class LabelsMissing(UserError, ValueError):
+    """People have not labeled yet what a command needs; it goes on once they have."""
+
+
 class MissingRuns(FileNotFoundError):
     """There is no tracking store, or no experiment in it."""
 
