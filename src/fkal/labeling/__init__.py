@@ -1,0 +1,1 @@
+"""Own pools that people label: projects, batches, labels, rounds; and selection on arrays."""
