@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -317,4 +317,4 @@ def _tensor(name: str, value: Any) -> Tensor:
         tensor = tensor.float()
     if not tensor.isfinite().all():
         raise ValueError(f"{name}: a value is NaN or infinite; give finite numbers")
-    return cast("Tensor", tensor)
+    return tensor
