@@ -8,6 +8,8 @@ from torch import Tensor
 
 FEW_CLASSES = 20
 """With at most so many classes, things are shown class by class."""
+VALIDATION = "val"
+"""What metrics call the validation images."""
 
 
 @dataclass(frozen=True)
@@ -81,5 +83,5 @@ class Round:
 
     @property
     def measured(self) -> str:
-        """The part that accuracies stand for: `holdout` where one was measured, else `test`."""
-        return "holdout" if "holdout/accuracy" in self.metrics else "test"
+        """The part that accuracies stand for: `holdout` where one was measured, else `test`, else validation."""
+        return next((part for part in ("holdout", "test") if f"{part}/accuracy" in self.metrics), VALIDATION)

@@ -25,7 +25,7 @@ from fkal.engine.loop import ActiveLearning, Method, Problem, Weights, member_na
 from fkal.engine.metering import Meter
 from fkal.engine.pretraining import pretrain
 from fkal.engine.progress import Progress
-from fkal.engine.rounds import Round
+from fkal.engine.rounds import VALIDATION, Round
 from fkal.experiment.checks import refuse_infeasible
 from fkal.experiment.command import command_of
 from fkal.experiment.descriptor_cache import DescriptorFiles
@@ -161,7 +161,10 @@ class Experiment:
 
     @cached_property
     def problem(self) -> Problem:
-        """Which images are pool, validation and measured; with a holdout, the test set is no part of it."""
+        """Which images are pool, validation and measured; with a holdout, the test set is no part of it.
+
+        Where there is no test set, validation images are measured.
+        """
         whole = Problem(
             train=self.dataset.train,
             test_images=self.dataset.test,
@@ -170,6 +173,8 @@ class Experiment:
             test=self.split.test,
             minority=self.split.cut,
         )
+        if not self.config.holdout and not len(whole.test):
+            return replace(whole, test_images=whole.train, test=whole.validation, measured=VALIDATION)
         if not self.config.holdout:
             return whole
         draws = stream(self.seed, "tune", "holdout")
@@ -187,7 +192,7 @@ class Experiment:
         """
         deterministic(self.config.threads)
         theta_0 = yield from self.theta_0()
-        yield from self._learning(theta_0, self.descriptor_files(theta_0)).rounds(finished)
+        yield from self.learning(theta_0, self.descriptor_files(theta_0)).rounds(finished)
 
     def first_descriptors(self) -> Generator[Progress, None, list[Path]]:
         """Make the descriptors of theta^0 that the first iteration reads, and keep them; returns their folders.
@@ -197,7 +202,7 @@ class Experiment:
         deterministic(self.config.threads)
         theta_0 = yield from self.theta_0()
         kept = self.descriptor_files(theta_0, makes=True)
-        yield from self._learning(theta_0, kept).first_evidence()
+        yield from self.learning(theta_0, kept).first_evidence()
         return kept.used
 
     def descriptor_files(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
@@ -230,10 +235,12 @@ class Experiment:
             meter=Meter(self.device),
         )
 
-    def _learning(self, theta_0: Weights, cache: DescriptorCache) -> ActiveLearning:
+    def learning(self, theta_0: Weights, cache: DescriptorCache | None = None) -> ActiveLearning:
+        """The loop. The oracle knows the labels of the dataset, where pool images have any."""
         config, entry = self.config.acquisition, self._acquisition
         options = {name: getattr(config, name) for name in entry.options}
         labels = self.dataset.train.labels
+        is_known = not bool((labels[self.split.pool] < 0).any())
         return ActiveLearning(
             problem=self.problem,
             method=Method(
@@ -246,7 +253,7 @@ class Experiment:
             ),
             model=self.model.to(self.device),
             theta_0=theta_0,
-            oracle=lambda indices: labels[indices],
+            oracle=(lambda indices: labels[indices]) if is_known else None,
             training=self.config.train,
             protocol=self.config.protocol,
             seed=self.seed,
@@ -282,6 +289,12 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
     set_threads(config.threads)
     dataset = _dataset(config.data, device)
     split, path, _ = prepare_split(config, out, say)
+    return assembled(config, dataset, split, path, out=out, say=say)
+
+
+def assembled(config: Config, dataset: Dataset, split: Split, path: Path, *, out: Path, say: Notify) -> Experiment:
+    """The same of data at hand and of a split, kept at `path`. Raises ConfigError for what cannot work."""
+    device = device_named(config.device)
     n_members = ensemble_size(config)
     model = configured("model.name", lambda _: _seeded_model(config, dataset, n_members), config.model.name)
     refuse_infeasible(config, dataset, split, model, device)
