@@ -70,6 +70,7 @@ CHANGES = {
     "train.warmup_epochs": (1, {RUN}),
     "train.start": ("theta_0", {RUN}),
     "train.layers": ("head", {RUN}),
+    "train.loss": ("balanced_softmax", {RUN}),
     "acquisition.name": ("pcc", {LABELS, RUN}),  # which estimates no labels
     "acquisition.budget": (19, {RUN}),
     "acquisition.rounds": (5, {RUN}),

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -32,6 +33,8 @@ LARGEST_SEED = 2**63 - 1
 LARGEST_HOLDOUT = 10_000_000
 DEEPEST_KEY = 3
 SET = "--set"
+LATER_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"train": {"loss": TrainConfig.loss}})
+"""Settings by section that came after the first digests: at these values they change none."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -91,7 +94,15 @@ class Config(BaseModel):
     def digest(self) -> str:
         """32 hexadecimal digits of everything that changes the result."""
         tree = self.tree
-        return digest_of({**tree, "data": about_data(tree)})
+        return digest_of({**self.digest_tree, "data": about_data(tree)})
+
+    @property
+    def digest_tree(self) -> dict[str, Any]:
+        """The tree that digests are made of: settings that came later and have their default are no part of it."""
+        tree = self.tree
+        for section, later in LATER_DEFAULTS.items():
+            tree[section] = {k: v for k, v in tree[section].items() if k not in later or v != later[k]}
+        return tree
 
 
 def about_data(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,13 +90,17 @@ class TrainConfig(SgdConfig):
 
     `start` is where an iteration's training begins: `warm` from the previous iteration's
     weights (as the authors' program), `theta_0` from the weights before the first label. `layers`
-    are those that learn: `all`, or the `head` (the last linear layer) alone, a baseline.
+    are those that learn: `all`, or the `head` (the last linear layer) alone, a baseline. `loss` says how classes with
+    different numbers of labels are weighed (`fkal.engine.losses`).
     """
 
     start: Literal["warm", "theta_0"] = "warm"
     """Where a round starts: `warm`, the weights of the round before, or `theta_0`, those before the first label."""
     layers: Literal["all", "head"] = "all"
     """Which layers learn: `all`, or the `head`, the last linear layer."""
+    loss: Literal["plain", "class_balanced", "balanced_softmax"] = "plain"
+    """What training minimises: `plain` cross-entropy, `class_balanced` (each class has the same weight), or
+    `balanced_softmax` (labeled class frequencies are in the logits while training)."""
 
 
 @dataclass(frozen=True, kw_only=True)

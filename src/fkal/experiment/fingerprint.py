@@ -86,7 +86,7 @@ def _threads(config: Config, device: torch.device) -> int | None:
 
 def _computed(config: Config, split: Split, device: torch.device) -> dict[str, Any]:
     """The configuration and what it is computed on."""
-    tree: Mapping[str, Any] = config.tree
+    tree: Mapping[str, Any] = config.digest_tree
     return {
         **tree,
         "data": about_data(tree),

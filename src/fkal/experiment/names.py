@@ -203,7 +203,7 @@ def settings_of_split(config: Config) -> dict[str, Any]:
 
 def _tree_of_stages(config: Config) -> dict[str, Any]:
     """The tree as stages of the pipeline have it: a validation folder that nobody set is no part of it."""
-    tree = config.tree
+    tree = config.digest_tree
     data = {k: v for k, v in tree["data"].items() if k != "validation" or v is not None}
     return {**tree, "data": data}
 

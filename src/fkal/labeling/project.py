@@ -19,6 +19,7 @@ from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
 from fkal.config.layers import Layer, from_assignments, from_environment, from_file, merged
 from fkal.config.schema import LONGEST_PATH, Config
+from fkal.data.addresses import is_url, joined
 from fkal.errors import ConfigError, MissingSettings, UserError, did_you_mean, shortened
 from fkal.escaping import one_line
 from fkal.folders import in_place
@@ -228,25 +229,12 @@ class Project:
         return self
 
 
-def is_url(place: str) -> bool:
-    """`s3://bucket/key` and the like; a Windows drive is none."""
-    scheme, colon, _ = place.partition("://")
-    return bool(colon) and len(scheme) > 1 and scheme.replace("+", "").replace("-", "").isalnum()
-
-
 def base_of(folder: Path, source: str) -> str:
     """Where the paths of a source start: the folder itself, or the folder of a manifest, seen from the project."""
     if is_url(source):
         return source if source.endswith("/") else source.rpartition("/")[0]
     place = folder / Path(source).expanduser()
     return str(place.parent if place.is_file() else place)
-
-
-def joined(base: str, path: str) -> str:
-    """A path below a base; an absolute path or a URL is whole already."""
-    if is_url(path):
-        return path
-    return f"{base.rstrip('/')}/{path}" if is_url(base) else str(Path(base, path))
 
 
 def read_classes(path: Path) -> tuple[str, ...]:

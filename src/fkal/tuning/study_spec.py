@@ -48,7 +48,7 @@ class Plan:
     @property
     def settings_digest(self) -> str:
         """Of all but the images. The draws of trials go by it."""
-        tree = self.base.tree
+        tree = self.base.digest_tree
         return digest_of(
             {
                 "base": {**tree, "data": about_data(tree), "seed": None},
