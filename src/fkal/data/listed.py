@@ -83,9 +83,7 @@ def listed_images(
     Files that are not `available` are not read: they keep their index, and nothing may ask for their pixels.
     """
     if len(files) * 3 * size * size > IN_MEMORY:
-        return FolderImages(
-            files, mean=mean, std=std, size=size, workers=workers, digest=digest, may_be_unlabeled=True
-        )
+        return FolderImages(files, mean=mean, std=std, size=size, workers=workers, digest=digest, may_be_unlabeled=True)
     pixels = torch.zeros(len(files), 3, size, size, dtype=torch.uint8)
     pixels[available] = decoded_files(_chosen(files, available), size, size, workers).pixels
     return TensorImages(

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from fkal.data.addresses import bytes_at, is_url
-from fkal.data.decoding import Change, corrupt_image, decode
+from fkal.data.decoding import decode
 from fkal.data.errors import CorruptImage, Flaw, printable
 from fkal.data.file_digests import SETTLED_NS
 from fkal.data.files import flaws_of_file
@@ -162,18 +162,10 @@ def _facts(address: str) -> Facts:
     digest = hashlib.sha256(data).hexdigest()
     try:
         decoded = decode(data, name)
-    except MemoryError:
-        error = corrupt_image(name, Flaw.TOO_LARGE, "there is not enough memory to decode it")
-        return Facts(digest, len(data), flaw=error.flaw.value, reason=error.reason)
     except CorruptImage as error:
         return Facts(digest, len(data), flaw=error.flaw.value, reason=error.reason)
     width, height = decoded.image.size
     return Facts(digest, len(data), width, height, decoded.format, int(decoded.changes))
-
-
-def described_facts(facts: Facts) -> Change:
-    """What the decoder changes in the image."""
-    return Change(facts.changes)
 
 
 def _is_current(address: str, known: tuple[Stamp | None, Facts] | None) -> bool:

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from fkal.data.errors import printable
 from fkal.data.regular_files import open_regular
 from fkal.errors import ConfigError, did_you_mean, listed, shortened
+from fkal.labeling.spreadsheets import LONGEST_CELL
+from fkal.results.csv_files import plain_cell
 
 EXTENSIONS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -23,8 +25,8 @@ PATHS = ("path", "file_name", "filename", "file", "filepath", "image_path", "ima
 LABELS = ("label", "class", "class_name", "category", "target")
 GROUPS = ("group",)
 DELIMITERS = ",;\t"
-LONGEST_LINE = 1_000_000
-"""Bytes of a line, and characters of a cell."""
+LONGEST_LINE = LONGEST_CELL
+"""Bytes of a line."""
 ROWS_AT_ONCE = 20_000
 
 
@@ -73,30 +75,29 @@ Row = tuple[int, Mapping[str, Any]]
 
 def _csv_rows(path: Path) -> Iterator[Row]:
     """With or without a byte order mark; separated by comma, semicolon or tab, whichever the first line has."""
-    before = csv.field_size_limit(LONGEST_LINE)
     try:
         with open_regular(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-            first = text.readline(LONGEST_LINE)
+            first, skipped = text.readline(LONGEST_LINE), 1
+            if first.lower().startswith("sep=") and len(first.strip()) == len("sep=;"):  # Excel's own first line
+                first, skipped = text.readline(LONGEST_LINE), 2
             delimiter = max(DELIMITERS, key=first.count)
-            header = next(csv.reader([first], delimiter=delimiter, strict=True), [])
-            names = [name.strip() for name in header]
+            names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter, strict=True), [])]
             reader = csv.reader(text, delimiter=delimiter, strict=True)
             for cells in reader:
-                if cells:
-                    yield reader.line_num + 1, _row(names, cells, f"{path}: line {reader.line_num + 1}")
+                line = reader.line_num + skipped
+                if any(cells):
+                    yield line, _row(names, cells, f"{path}: line {line}")
     except (csv.Error, UnicodeDecodeError) as error:
         reason = f"not UTF-8 at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error)
         raise ConfigError(f"{path}: not a CSV file that can be read: {reason}; save it as CSV in UTF-8") from None
     except OSError as error:
         raise _unreadable(path, error) from error
-    finally:
-        csv.field_size_limit(before)
 
 
-def _row(names: Sequence[str], cells: Sequence[str], where: str) -> Mapping[str, str]:
+def _row(names: Sequence[str], cells: Sequence[str], where: str) -> Mapping[str, Any]:
     if len(cells) > len(names):
         raise ConfigError(f"{where}: {len(cells)} cells in a table of {len(names)} columns; put cells in quotes")
-    return dict(zip(names, cells, strict=False))
+    return {name: plain_cell(cell) for name, cell in zip(names, cells, strict=False)}
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
@@ -119,7 +120,7 @@ def _json_row(line: bytes, where: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         raise ConfigError(f"{where}: {shortened(line[:80])}: not JSON; give an object a line") from None
     if not isinstance(row, dict):
-        raise ConfigError(f"{where}: {shortened(row)}: not an object; give one with a path, say {{\"path\": ...}}")
+        raise ConfigError(f'{where}: {shortened(row)}: not an object; give one with a path, say {{"path": ...}}')
     return row
 
 
@@ -175,7 +176,7 @@ def _entry(row: Mapping[str, Any], columns: _Columns, where: str, *, labeled: bo
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, float) and value != value:
+    if value is None or (isinstance(value, float) and value != value):
         return None
     return str(value).strip() or None
 

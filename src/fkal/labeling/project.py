@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,7 +26,10 @@ from fkal.folders import in_place
 from fkal.identifiers import dataset_name
 from fkal.labeling.listing import ListedImage, Listing, read_listing
 from fkal.locks import NamedLock
-from fkal.notify import Notify
+from fkal.notify import PLAIN, Display, Notify
+
+if TYPE_CHECKING:
+    from fkal.labeling.project_dataset import ProjectDataset
 
 STATE = ".fkal"
 """The folder by which a project is known."""
@@ -157,6 +160,11 @@ class Project:
     def state_path(self) -> Path:
         return self.folder / STATE / "state"
 
+    @property
+    def facts_path(self) -> Path:
+        """What is known of files, so that they are not read again."""
+        return self.state_path / "files.sqlite"
+
     def listing_path(self, part: Part) -> Path:
         """`pool.parquet`, `validation.parquet`, `test.parquet`."""
         return self.folder / f"{part}.parquet"
@@ -220,6 +228,23 @@ class Project:
     def location(self, part: Part, image: ListedImage) -> str:
         """The path or URL by which an image can be opened."""
         return joined(self.source(part, image.root), image.path)
+
+    def dataset(
+        self,
+        display: Display = PLAIN,
+        *,
+        config: Config | None = None,
+        labels: Mapping[str, str] | None = None,
+        verify: bool = False,
+    ) -> ProjectDataset:
+        """Pool and validation images as one training part, and the test images; see `ProjectDataset`.
+
+        `labels` has the class of labeled pool images by digest. Looks whether each file is still what it was, and
+        writes what it finds to the lists and quarantine.csv: hold the lock. Imports torch.
+        """
+        from fkal.labeling.project_dataset import load_project
+
+        return load_project(self, config or self.config(), display, labels=labels, verify=verify)
 
     def _checked(self) -> Project:
         try:
