@@ -1,1 +1,1 @@
-"""Own pools that people label: projects, batches, labels, rounds; and selection on arrays."""
+"""Own pools of images, labeled by people: the folder of a project, its lists of images, its batches and labels."""
