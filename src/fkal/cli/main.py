@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fkal.cli import pipeline, report, run, runs, tune, ui
+from fkal.cli import label, pipeline, report, run, runs, tune, ui
 from fkal.cli.exclusive import refuse_beside_schema
 from fkal.cli.exit import answered
 from fkal.cli.options import Debug, Json, Method, Settings, Untuned, expanded
@@ -23,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(runs.app, name="runs")
+app.add_typer(label.app, name="label")
 app.command(epilog=ui.EPILOG)(ui.ui)
 
 
