@@ -190,9 +190,14 @@ class Experiment:
         Yields:
             `Progress` while work goes on, and a `Round` as soon as one is finished.
         """
+        loop = yield from self.loop()
+        yield from loop.rounds(finished)
+
+    def loop(self) -> Generator[Progress, None, ActiveLearning]:
+        """Algorithm 1 of this experiment, once what it starts from is made."""
         deterministic(self.config.threads)
         theta_0 = yield from self.theta_0()
-        yield from self.learning(theta_0, self.descriptor_files(theta_0)).rounds(finished)
+        return self._learning(theta_0, self.descriptor_files(theta_0))
 
     def first_descriptors(self) -> Generator[Progress, None, list[Path]]:
         """Make the descriptors of theta^0 that the first iteration reads, and keep them; returns their folders.
@@ -202,7 +207,7 @@ class Experiment:
         deterministic(self.config.threads)
         theta_0 = yield from self.theta_0()
         kept = self.descriptor_files(theta_0, makes=True)
-        yield from self.learning(theta_0, kept).first_evidence()
+        yield from self._learning(theta_0, kept).first_evidence()
         return kept.used
 
     def descriptor_files(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
@@ -235,8 +240,8 @@ class Experiment:
             meter=Meter(self.device),
         )
 
-    def learning(self, theta_0: Weights, cache: DescriptorCache | None = None) -> ActiveLearning:
-        """The loop. The oracle knows the labels of the dataset, where pool images have any."""
+    def _learning(self, theta_0: Weights, cache: DescriptorCache) -> ActiveLearning:
+        """The oracle knows the labels of the dataset; there is none where pool images have none."""
         config, entry = self.config.acquisition, self._acquisition
         options = {name: getattr(config, name) for name in entry.options}
         labels = self.dataset.train.labels
