@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fkal.cli import label, pipeline, report, run, runs, tune, ui
+from fkal.cli import label, pipeline, project, report, run, runs, tune, ui
 from fkal.cli.exclusive_options import refuse_beside_schema
 from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json, Method, Settings, Untuned, expanded
@@ -37,6 +37,11 @@ def main(
         raise typer.Exit
 
 
+app.command(epilog=project.SELECT_EXAMPLES)(project.select)
+app.command(epilog=project.TRAIN_EXAMPLE)(project.train)
+app.command("next", epilog=project.NEXT_EXAMPLE)(project.next_)
+app.command(epilog=project.AUDIT_EXAMPLE)(project.audit)
+app.command(epilog=project.RELABEL_EXAMPLE)(project.relabel)
 app.command(epilog=run.RUN_EXAMPLES)(run.run)
 app.command(epilog=run.COST_EXAMPLES)(run.cost)
 app.command(epilog=tune.TUNE_EXAMPLES)(tune.tune)

@@ -26,11 +26,13 @@ from fkal.data.decoding import (
 )
 from fkal.data.digest import files_digest, pixels_digest
 from fkal.data.errors import CorruptImage
-from fkal.data.files import ImageFiles, notes_on
+from fkal.data.files import ImageSource, notes_on
 from fkal.data.loading import in_processes, in_threads
 
 ID_BYTES = 16
 """Of an image's SHA-256 that tell it from others."""
+UNLABELED = -1
+"""In place of the label of an image that nobody has labeled yet."""
 
 
 @runtime_checkable
@@ -39,7 +41,7 @@ class ImageSet(Protocol):
 
     @property
     def labels(self) -> Int64[Tensor, " n"]:
-        """On the CPU."""
+        """On the CPU; `UNLABELED` where nobody knows, which only sets of own pools hold."""
         ...
 
     @property
@@ -109,9 +111,10 @@ class TensorImages:
         augmentation: str = "none",
         digest: str | None = None,
         notes: Sequence[str] = (),
+        may_be_unlabeled: bool = False,
     ) -> None:
         """`names` is a list, or the word before the index; `digest`, where known, is of the files behind the pixels."""
-        _refuse_unless_labeled(len(pixels), labels, classes)
+        _refuse_unless_labeled(len(pixels), labels, classes, may_be_unlabeled=may_be_unlabeled)
         if augmentation not in AUGMENTATIONS:
             raise ValueError(f"augmentation {augmentation!r}: not known; choose one of {', '.join(AUGMENTATIONS)}")
         self.labels = labels
@@ -171,15 +174,25 @@ class FolderImages:
     """Image files, decoded as they are needed by worker processes."""
 
     def __init__(
-        self, files: ImageFiles, *, mean: Sequence[float], std: Sequence[float], size: int = 224, workers: int = 2
+        self,
+        files: ImageSource,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int = 224,
+        workers: int = 2,
+        digest: str | None = None,
+        may_be_unlabeled: bool = False,
     ) -> None:
-        _refuse_unless_labeled(len(files), files.labels, files.classes)
+        """With `digest`, of files that are known to decode, no file is read for digest and notes."""
+        _refuse_unless_labeled(len(files), files.labels, files.classes, may_be_unlabeled=may_be_unlabeled)
         self.labels = files.labels
         self.classes = files.classes
         self.shape: tuple[int, int, int] = (3, size, size)
         self.names: Sequence[str] = files.printable_names
         self._files = files
         self._workers = workers
+        self._digest = digest
         self._normalise = Normalisation(mean, std, channels=3)
 
     def __len__(self) -> int:
@@ -188,6 +201,8 @@ class FolderImages:
     @cached_property
     def digest(self) -> str:
         """Of the bytes of all files, which are read once for it."""
+        if self._digest is not None:
+            return self._digest
         hashes = [file_hash for file_hash, _ in self._read]
         has_new_pixels = any(changes & NEW_PIXELS for _, changes in self._read)
         return files_digest(hashes, self.shape, self.labels, self.classes, has_new_pixels=has_new_pixels)
@@ -195,6 +210,8 @@ class FolderImages:
     @cached_property
     def notes(self) -> Sequence[str]:
         """Needs what the digest reads."""
+        if self._digest is not None:
+            return ()
         return notes_on(self._files, [changes for _, changes in self._read])
 
     def batches(
@@ -278,7 +295,7 @@ class NumberedNames(Sequence[str]):
 class _WholeBatches:
     """For the loader: a request (indices, seed) -> its pixels, or what was wrong with them."""
 
-    def __init__(self, files: ImageFiles, size: int) -> None:
+    def __init__(self, files: ImageSource, size: int) -> None:
         self._files, self._size = files, size
 
     def __getitem__(self, request: tuple[list[int], int | None]) -> UInt8[Tensor, "b c h w"] | CorruptImage:
@@ -302,7 +319,7 @@ class _Requests:
             yield indices.tolist(), None if seeds is None else child_seed(seeds)
 
 
-def _views(files: ImageFiles, indices: list[int], size: int, seed: int | None) -> UInt8[Tensor, "b 3 s s"]:
+def _views(files: ImageSource, indices: list[int], size: int, seed: int | None) -> UInt8[Tensor, "b 3 s s"]:
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     views = torch.empty(len(indices), 3, size, size, dtype=torch.uint8)
     for row, index in enumerate(indices):
@@ -312,7 +329,7 @@ def _views(files: ImageFiles, indices: list[int], size: int, seed: int | None) -
     return views
 
 
-def _decoded_file(files: ImageFiles, index: int) -> Image.Image:
+def _decoded_file(files: ImageSource, index: int) -> Image.Image:
     return decode(files.bytes_of(index), files.path(index)).image
 
 
@@ -334,12 +351,13 @@ def _per_channel(field: str, values: Sequence[float], channels: int) -> Tensor:
     return torch.tensor(list(values), dtype=torch.float64).expand(channels).reshape(1, channels, 1, 1)
 
 
-def _refuse_unless_labeled(n: int, labels: Tensor, classes: Sequence[str]) -> None:
+def _refuse_unless_labeled(n: int, labels: Tensor, classes: Sequence[str], *, may_be_unlabeled: bool) -> None:
     if labels.dtype != torch.int64 or labels.shape != (n,):
         raise ValueError(
             f"labels {tuple(labels.shape)} of {labels.dtype}: {n} images need {n} int64 labels; give those"
         )
-    if n and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
+    least = UNLABELED if may_be_unlabeled else 0
+    if n and not least <= int(labels.min()) <= int(labels.max()) < len(classes):
         raise ValueError(
             f"labels {int(labels.min())} to {int(labels.max())}: there are {len(classes)} classes; "
             f"use 0 to {len(classes) - 1}"

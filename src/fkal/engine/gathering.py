@@ -283,6 +283,11 @@ class _Estimator:
     def __init__(self, context: RoundContext) -> None:
         self._context = context
         self._pseudo_label = context.config.pseudo_label
+        if self._pseudo_label.sees_oracle and bool((context.images.labels[context.open_pool] < 0).any()):
+            raise ValueError(
+                f"acquisition.pseudo_label = {context.settings.pseudo_label!r}: it reads the true labels of the pool, "
+                "which nobody knows; take another one, such as joint_shift_grid"
+            )
         self._drawn = _drawn_views(context) if self._pseudo_label.views == "perturbed" else ()
 
     def __call__(self, batch: Batch, reference: Reference) -> Tensor:

@@ -26,6 +26,7 @@ from fkal.engine.evaluation import accuracies, confusion_matrix
 from fkal.engine.gathering import EvidenceConfig, RoundContext, gather
 from fkal.engine.head_training import LabeledRows, fit_head
 from fkal.engine.losses import LOSSES
+from fkal.engine.measured import VALIDATION
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Request, Round, Selection
@@ -46,7 +47,8 @@ class Problem:
 
     `pool` and `validation` index `train`, `test` indexes `test_images`; `minority` names the
     under-represented classes. `measured` is what metrics call the images of `test`: where they are
-    a part held out of validation, and no test set, `holdout`.
+    a part held out of validation, and no test set, `holdout`. Without any of these, `measured` is `val`: accuracies are
+    those on the validation images, and `test` is not looked at.
     """
 
     train: ImageSet
@@ -335,11 +337,14 @@ class ActiveLearning:
         """Of an ensemble, the members' counts together: its accuracy is then their mean, as the authors report."""
         members = members_of(self.model)
         with meter.phase("evaluate"):
+            if self.problem.measured == VALIDATION:
+                on_validation = torch.stack([self._on_validation(member, meter) for member in members]).sum(dim=0)
+                return on_validation, accuracies(on_validation, self.problem.minority, prefix=VALIDATION)
             confusion = torch.stack([self._on_test(member, meter) for member in members]).sum(dim=0)
             on_validation = torch.stack([self._on_validation(member, meter) for member in members]).sum(dim=0)
         return confusion, {
             **accuracies(confusion, self.problem.minority, prefix=self.problem.measured),
-            **accuracies(on_validation, self.problem.minority, prefix="val"),
+            **accuracies(on_validation, self.problem.minority, prefix=VALIDATION),
         }
 
     def _on_test(self, member: nn.Module, meter: Meter) -> Tensor:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fkal.engine.measured import measured_part
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -78,5 +80,5 @@ class Round:
 
     @property
     def measured(self) -> str:
-        """The part that accuracies stand for: `holdout` where one was measured, else `test`."""
-        return "holdout" if "holdout/accuracy" in self.metrics else "test"
+        """The part that accuracies stand for: `holdout` where one was measured, else `test`, else validation."""
+        return measured_part(self.metrics)

@@ -26,6 +26,7 @@ from fkal.engine.feature_check import feature_check
 from fkal.engine.gathering import EvidenceConfig
 from fkal.engine.head_training import LabeledRows
 from fkal.engine.loop import ActiveLearning, Method, Problem, Weights, member_name
+from fkal.engine.measured import VALIDATION
 from fkal.engine.metering import Meter
 from fkal.engine.pretraining import pretrain
 from fkal.engine.progress import Progress
@@ -184,7 +185,10 @@ class Experiment:
 
     @cached_property
     def problem(self) -> Problem:
-        """Which images are pool, validation and measured; with a holdout, the test set is no part of it."""
+        """Which images are pool, validation and measured; with a holdout, the test set is no part of it.
+
+        Where there is no test set, validation images are measured.
+        """
         whole = Problem(
             train=self.dataset.train,
             test_images=self.dataset.test,
@@ -193,6 +197,8 @@ class Experiment:
             test=self.split.test,
             minority=self.split.cut,
         )
+        if not self.config.holdout and not len(whole.test):
+            return replace(whole, test_images=whole.train, test=whole.validation, measured=VALIDATION)
         if not self.config.holdout:
             return whole
         draws = stream(self.seed, "tune", "holdout")
@@ -208,14 +214,18 @@ class Experiment:
         Yields:
             `Progress` while work goes on, and a `Round` as soon as one is finished.
         """
+        loop = yield from self.loop()
+        yield from loop.rounds(finished)
+
+    def loop(self) -> Generator[Progress, None, ActiveLearning]:
+        """Algorithm 1 of this experiment, once what it starts from is made."""
         deterministic(self.config.threads)
         theta_0 = yield from self.theta_0()
         if self.config.is_frozen:
             seen = yield from self.embedded()
             _say_once([self._feature_check(seen.problem)], self.say)
-            yield from self._learning(theta_0, seen.problem, ahead=seen.ahead).rounds(finished)
-        else:
-            yield from self._learning(theta_0, self.problem, self.descriptor_files(theta_0)).rounds(finished)
+            return self._learning(theta_0, seen.problem, ahead=seen.ahead)
+        return self._learning(theta_0, self.problem, self.descriptor_files(theta_0))
 
     def first_descriptors(self) -> Generator[Progress, None, list[Path]]:
         """Make the descriptors of theta^0 that the first iteration reads, and keep them; returns their folders.
@@ -309,9 +319,11 @@ class Experiment:
     def _learning(
         self, theta_0: Weights, problem: Problem, cache: DescriptorCache | None = None, ahead: Meter | None = None
     ) -> ActiveLearning:
+        """The oracle knows the labels of the dataset; there is none where pool images have none."""
         config, entry = self.config.acquisition, self._acquisition
         options = {name: getattr(config, name) for name in entry.options}
         labels = self.dataset.train.labels
+        is_known = not bool((labels[self.split.pool] < 0).any())
         return ActiveLearning(
             problem=problem,
             method=Method(
@@ -324,7 +336,7 @@ class Experiment:
             ),
             model=self.model.to(self.device),
             theta_0=theta_0,
-            oracle=lambda indices: labels[indices],
+            oracle=(lambda indices: labels[indices]) if is_known else None,
             training=self.config.train,
             protocol=self.config.protocol,
             seed=self.seed,
@@ -362,6 +374,16 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
     backbone = backbone_of(config)
     dataset = seen_dataset(config, backbone, partial(_dataset, device=device))
     split, path, _ = prepare_split(config, out, say)
+    return assembled(config, dataset, split, path, out=out, say=say)
+
+
+def assembled(config: Config, dataset: Dataset, split: Split, path: Path, *, out: Path, say: Notify) -> Experiment:
+    """The same of data at hand, as the model takes them, and of a split, kept at `path`.
+
+    Raises ConfigError for what cannot work.
+    """
+    device = device_named(config.device)
+    backbone = backbone_of(config)
     refuse_unfit_for_frozen(config)
     model = configured("model.name", lambda _: _model(config, dataset, split, backbone), config.model.name)
     refuse_infeasible(config, dataset, split, model, device)

@@ -138,7 +138,8 @@ def _are_metrics(value: Any) -> bool:
     if not isinstance(value, dict) or not all(map(_is_number, value.values())):
         return False
     fractions = [number for name, number in value.items() if name.endswith("accuracy")]
-    return ("test/accuracy" in value or "holdout/accuracy" in value) and all(0 <= each <= 1 for each in fractions)
+    measured = any(f"{part}/accuracy" in value for part in ("test", "holdout", "val"))
+    return measured and all(0 <= each <= 1 for each in fractions)
 
 
 def _are_seconds(value: Any) -> bool:
