@@ -106,9 +106,9 @@ def descriptors(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Describe pool and validation images by theta^0 and keep the descriptors, for first iterations to read.
+    """Describe pool and validation images by theta^0 and keep the descriptors, for first rounds to read.
 
-    Experiments whose training alone differs then describe nothing in their first iteration. Large pools make
+    Experiments whose training alone differs then describe nothing in their first round. Large pools make
     large files: 4 bytes a feature and as many a gradient for each image, method and seed.
     """
     with cli_errors(debug):

@@ -218,7 +218,7 @@ def _start_beside(values: dict[str, Any], key: str, beside: Path | None) -> None
 
 
 def _lines(problems: Sequence[str]) -> str:
-    """A line a problem, each once; of very many the first."""
+    """A line per problem, each once; of very many the first."""
     each = list(dict.fromkeys(problems))
     more = [f"and {len(each) - MOST_PROBLEMS:,} more; correct these first"] if len(each) > MOST_PROBLEMS else []
     return "\n".join([*each[:MOST_PROBLEMS], *more])

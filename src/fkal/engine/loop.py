@@ -64,7 +64,7 @@ class Problem:
 class Method:
     """One way to pick: the evidence it needs, the settings it is gathered by, and how it selects from it.
 
-    With `random_first` the first iteration, before any label, picks at random.
+    With `random_first` the first round, before any label, picks at random.
     """
 
     needs: type[Evidence]
@@ -110,11 +110,11 @@ class ActiveLearning:
     `oracle` knows the label of every pool image; without one, labels come from outside, and what compares with the
     true labels of the whole pool is not measured.
 
-    `protocol` `last` keeps each iteration's last epoch. `paper` is the authors' rule: the epoch
+    `protocol` `last` keeps each round's last epoch. `paper` is the authors' rule: the epoch
     with the best *test* accuracy is kept, reported and gone on from; it exists to compare with
     the published curves and for nothing else.
 
-    `cache` keeps the descriptors of `theta_0`, which the first iteration reads.
+    `cache` keeps the descriptors of `theta_0`, which the first round reads.
 
     Where `training.layers` is `frozen`, the images of `problem` are embeddings and the model is a head on them; no
     image passes a network here. `ahead` has counted what making the embeddings took, which the first round reports.
@@ -133,13 +133,13 @@ class ActiveLearning:
     ahead: Meter | None = None
 
     def first_evidence(self) -> Generator[Progress]:
-        """What the first iteration gathers, for the sake of what `cache` keeps of it."""
+        """What the first round gathers, for the sake of what `cache` keeps of it."""
         self.model.load_state_dict(self.theta_0)
         if not self.method.random_first:
             yield from gather(self._context(self.state(), self._meter(1)), self.method.needs)
 
     def rounds(self, finished: Sequence[Round] = ()) -> Generator[Progress | Round]:
-        """The iterations after the `finished` ones, exactly as if those had just been run. Needs an oracle."""
+        """The rounds after the `finished` ones, exactly as if those had just been run. Needs an oracle."""
         assert self.oracle is not None, "without an oracle call select and learn"
         state = self.state(finished)
         while state.b < self.method.rounds:

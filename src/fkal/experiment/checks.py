@@ -108,8 +108,8 @@ def _refuse_holdout(config: Config, per_class: int) -> None:
     """Something has to stay for the method of the rarest class, and nothing may be chosen by what is measured."""
     if config.holdout and config.holdout >= per_class:
         raise ConfigError(
-            f"holdout = {config.holdout}: the validation set has {per_class} images a class and the method needs some; "
-            f"give at most {per_class - 1}"
+            f"holdout = {config.holdout}: the validation set has {per_class} images per class and the method "
+            f"needs some; give at most {per_class - 1}"
         )
     if config.holdout and config.protocol == "paper":
         raise ConfigError(

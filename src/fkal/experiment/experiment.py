@@ -150,7 +150,7 @@ class Experiment:
 
     @property
     def budget(self) -> int:
-        """Images labeled an iteration."""
+        """Images labeled per round."""
         return len(self.split.pool) if self._acquisition.whole_pool else self.config.acquisition.budget
 
     @property
@@ -228,9 +228,9 @@ class Experiment:
         return self._learning(theta_0, self.problem, self.descriptor_files(theta_0))
 
     def first_descriptors(self) -> Generator[Progress, None, list[Path]]:
-        """Make the descriptors of theta^0 that the first iteration reads, and keep them; returns their folders.
+        """Make the descriptors of theta^0 that the first round reads, and keep them; returns their folders.
 
-        Where they lie, `events` reads them; a method whose first iteration is random has none. A frozen experiment has
+        Where they lie, `events` reads them; a method whose first round is random has none. A frozen experiment has
         embeddings instead, whatever its method.
         """
         deterministic(self.config.threads)

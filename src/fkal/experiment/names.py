@@ -268,7 +268,7 @@ def without_later_defaults(acquisition: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_of_first_descriptors(config: Config) -> dict[str, Any]:
-    """The settings that the descriptors of a first iteration are made of, whatever the seed and device."""
+    """The settings that the descriptors of a first round are made of, whatever the seed and device."""
     is_random = acquisition(config.acquisition.name).random_first
     reads = {"name"} if is_random else {"name", "batch_size"} | read_by_descriptors(config)
     settings = without_later_defaults(config.tree["acquisition"])

@@ -69,7 +69,7 @@ def publish_cell(outcomes: Sequence[Outcome], cell: str, root: Path, out: Path, 
 
 
 def curves_of(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """One row a seed and iteration."""
+    """One row per seed and round."""
     frames = []
     for outcome in outcomes:
         about = {
@@ -87,7 +87,7 @@ def curves_of(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
 
 def _publish_one(outcome: "Outcome", folder: Path, out: Path, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The timings of its iterations, and what made them; everything else goes into the folder."""
+    """The timings of its rounds, and what made them; everything else goes into the folder."""
     state = Checkpoint(out, outcome.fingerprint).path
     folder.mkdir(parents=True)
     timings: dict[str, Any] = {}
