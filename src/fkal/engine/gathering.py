@@ -6,7 +6,7 @@ from functools import partial
 from types import MappingProxyType
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fkal.acquisition.settings import EPIG_TARGETS, AcquisitionConfig
@@ -67,7 +67,8 @@ class RoundContext:
     """What a round gathers from: its models, and which images are open, labeled (with labels `y`), validation.
 
     `members` are the models of an ensemble; what needs one model uses the first. Every draw comes
-    from `generator`.
+    from `generator`. `cross_fitted` has logits of the validation images where the model was trained on these; which of
+    them are misclassified then goes by it.
     """
 
     members: Sequence[nn.Module]
@@ -80,6 +81,7 @@ class RoundContext:
     generator: torch.Generator
     meter: Meter
     cache: DescriptorCache | None = None
+    cross_fitted: Float[Tensor, "m d"] | None = None
 
     @property
     def settings(self) -> AcquisitionConfig:
@@ -114,7 +116,7 @@ def _features(context: RoundContext) -> Generator[Progress, None, EvidenceAndTar
     describe = partial(context.describer.describe, labeler=_arg_max, labels="arg_max", with_grad=False)
     known = yield from describe(context.validation, what="validation")
     pool = yield from describe(context.open_pool, what="pool")
-    rows = target_rows(known.y_hat, _true_labels(context, context.validation))
+    rows = target_rows(_predicted(context, known.y_hat), _true_labels(context, context.validation))
     return Features(pool.descriptors, known.descriptors[rows]), rows.cpu()
 
 
@@ -133,7 +135,7 @@ def _fisher_scores(context: RoundContext) -> Generator[Progress, None, EvidenceA
     reference = Reference(known.descriptors, y_v, context.config.kernel)
     labeler, prior = yield from _labeler(context, estimator, reference)
     pool = yield from describe(context.open_pool, labeler, labels="estimated", what="pool")
-    rows = target_rows(known.y_hat, y_v)
+    rows = target_rows(_predicted(context, known.y_hat), y_v)
     whiten = WHITENINGS[context.settings.whitening](known.descriptors)
     targets = whiten(known.descriptors[rows])
     return FisherScores(whiten(pool.descriptors), targets, pool.y, prior), rows.cpu()
@@ -215,13 +217,15 @@ def _calibrated(context: RoundContext) -> Generator[Progress, None, EvidenceAndT
     assert isinstance(known, Supervised)
     validation = yield from _outputs(context, context.validation, "validation")
     y_v = _true_labels(context, context.validation)
-    return Calibrated(known.pool, known.labeled, known.y, validation.logits, y_v), _no_targets()
+    logits = validation.logits if context.cross_fitted is None else context.cross_fitted.to(validation.logits)
+    return Calibrated(known.pool, known.labeled, known.y, logits, y_v), _no_targets()
 
 
 def _queried(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
     validation = yield from _outputs(context, context.validation, "validation")
     pool = yield from _outputs(context, context.open_pool, "pool")
-    rows = target_rows(validation.logits.argmax(dim=1), _true_labels(context, context.validation))
+    y_hat = _predicted(context, validation.logits.argmax(dim=1))
+    rows = target_rows(y_hat, _true_labels(context, context.validation))
     return Queried(pool.features, validation.features[rows]), _no_targets()
 
 
@@ -307,6 +311,11 @@ def _drawn_views(context: RoundContext) -> list[Perturbation]:
 
 def _true_labels(context: RoundContext, indices: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     return context.images.labels[indices].to(context.meter.device)
+
+
+def _predicted(context: RoundContext, y_hat: Int[Tensor, " m"]) -> Int[Tensor, " m"]:
+    """The classes that validation images are taken for: the model's own, unless it was trained on them."""
+    return y_hat if context.cross_fitted is None else context.cross_fitted.argmax(dim=1).to(y_hat)
 
 
 def _arg_max(batch: Batch) -> Tensor:

@@ -7,11 +7,12 @@ Between them people may take days, and the process that asked may be gone.
 
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fkal.acquisition import random
@@ -20,8 +21,9 @@ from fkal.core.picks import Picks
 from fkal.core.pool import Pool
 from fkal.core.randomness import stream
 from fkal.data.images import ImageSet
+from fkal.engine.cross_fitting import CrossFit
 from fkal.engine.describing import DescriptorCache
-from fkal.engine.evaluation import accuracies, confusion_matrix
+from fkal.engine.evaluation import accuracies, confusion_matrix, confusion_of
 from fkal.engine.gathering import EvidenceConfig, RoundContext, gather
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
@@ -42,7 +44,8 @@ class Problem:
 
     `pool` and `validation` index `train`, `test` indexes `test_images`; `minority` names the
     under-represented classes. `measured` is what metrics call the images of `test`: where they are
-    a part held out of validation, and no test set, `holdout`.
+    a part held out of validation, and no test set, `holdout`. `groups` has the group of each image of `train`, where
+    there are groups.
     """
 
     train: ImageSet
@@ -52,13 +55,15 @@ class Problem:
     test: Int[Tensor, " t"]
     minority: tuple[int, ...]
     measured: str = "test"
+    groups: Int[Tensor, " i"] | None = None
 
 
 @dataclass(frozen=True)
 class Method:
     """One way to pick: the evidence it needs, the settings it is gathered by, and how it selects from it.
 
-    With `random_first` the first iteration, before any label, picks at random.
+    With `random_first` the first iteration, before any label, picks at random. With `on_validation` training uses the
+    validation images, too, from the first labels on.
     """
 
     needs: type[Evidence]
@@ -67,16 +72,21 @@ class Method:
     budget: int
     rounds: int
     random_first: bool = False
+    on_validation: bool = False
 
 
 @dataclass(frozen=True)
 class LoopState:
-    """Where the loop is after round `b`: what is labeled, the labels by dataset index (-1: none), and the weights."""
+    """Where the loop is after round `b`: what is labeled, the labels by dataset index (-1: none), and the weights.
+
+    `cross_fitted` is that of the round, where it is at hand.
+    """
 
     b: int
     pool: Pool
     labels: Int[Tensor, " n"]
     weights: Weights
+    cross_fitted: Float[Tensor, "m d"] | None = None
 
     @property
     def y(self) -> Int[Tensor, " l"]:
@@ -91,7 +101,9 @@ class LoopState:
 
     def after(self, finished: Round) -> "LoopState":
         """Where the next round begins."""
-        return replace(self.labeled(finished.selection), b=finished.b, weights=finished.weights)
+        return replace(
+            self.labeled(finished.selection), b=finished.b, weights=finished.weights, cross_fitted=finished.cross_fitted
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +138,7 @@ class ActiveLearning:
         """What the first iteration gathers, for the sake of what `cache` keeps of it."""
         self.model.load_state_dict(self.theta_0)
         if not self.method.random_first:
-            yield from gather(self._context(self.state(), Meter(self.device)), self.method.needs)
+            yield from gather(self._context(self.state(), Meter(self.device), None), self.method.needs)
 
     def rounds(self, finished: Sequence[Round] = ()) -> Generator[Progress | Round]:
         """The iterations after the `finished` ones, exactly as if those had just been run. Needs an oracle."""
@@ -150,10 +162,11 @@ class ActiveLearning:
         """The first half of the next round: the images to be labeled."""
         method, meter, b = self.method, Meter(self.device), state.b + 1
         _reset_peak_memory(self.device)
+        cross_fitted = yield from self._known_cross_fitted(state)
         self.model.load_state_dict(state.weights)
         needs, select = (Nothing, _at_random) if method.random_first and b == 1 else (method.needs, method.select)
         with meter.phase("descriptors"):
-            evidence, rows = yield from gather(self._context(state, meter), needs)
+            evidence, rows = yield from gather(self._context(state, meter, cross_fitted), needs)
         with meter.phase("select"):
             picks = select(evidence, method.budget, stream(self.seed, "select", b))
         positions = picks.positions.cpu()
@@ -186,7 +199,8 @@ class ActiveLearning:
         self.model.load_state_dict(state.weights)
         state = state.labeled(selection)
         losses, epoch = yield from self._train(request.b, state, meter)
-        confusion, scores = self._evaluate(meter)
+        cross_fitted = (yield from self._cross_fitted(request.b, state, meter)) if self.method.on_validation else None
+        confusion, scores = self._evaluate(meter, cross_fitted)
         return Round(
             b=request.b,
             labels_used=len(state.y),
@@ -201,9 +215,37 @@ class ActiveLearning:
             seconds=dict(meter.seconds),
             peak_memory_mb=_larger(request.peak_memory_mb, _peak_memory_mb(self.device)),
             weights=_snapshot(self.model),
+            cross_fitted=cross_fitted,
         )
 
-    def _context(self, state: LoopState, meter: Meter) -> RoundContext:
+    def _known_cross_fitted(self, state: LoopState) -> Generator[Progress, None, Tensor | None]:
+        """That of the last round, made again without being counted where this process did not make it."""
+        if not (self.method.on_validation and state.b) or state.cross_fitted is not None:
+            return state.cross_fitted
+        return (yield from self._cross_fitted(state.b, state, Meter(self.device)))
+
+    def _cross_fitted(self, b: int, state: LoopState, meter: Meter) -> Generator[Progress, None, Tensor]:
+        """Logits of the validation images by models of theta_0 that learned from the other folds; leaves the model.
+
+        Of an ensemble, by its first member.
+        """
+        weights = _snapshot(self.model)
+        self.model.load_state_dict(self.theta_0)
+        fit_all = CrossFit(
+            model=deepcopy(members_of(self.model)[0]),
+            images=self.problem.train,
+            validation=self.problem.validation,
+            config=self.training,
+            batch_size=self.method.config.acquisition.batch_size,
+            meter=meter,
+            groups=self.problem.groups,
+        )
+        self.model.load_state_dict(weights)
+        seed = stream(self.seed, "cross-fit", b).initial_seed()
+        with meter.phase("train"):
+            return (yield from fit_all.logits(state.pool.labeled, state.y, seed=seed, what=f"cross-fitting b = {b}"))
+
+    def _context(self, state: LoopState, meter: Meter, cross_fitted: Tensor | None) -> RoundContext:
         return RoundContext(
             members=members_of(self.model),
             images=self.problem.train,
@@ -215,12 +257,15 @@ class ActiveLearning:
             generator=stream(self.seed, "gather", state.b + 1),
             meter=meter,
             cache=None if state.b else self.cache,
+            cross_fitted=cross_fitted,
         )
 
     def _about_labels(self, selection: Selection) -> dict[str, float]:
         """What the labels of a selection say of it."""
         rare = torch.tensor(self.problem.minority, dtype=torch.long)
-        return {"select/minority_fraction": _fraction(torch.isin(selection.labels, rare))} if len(rare) else {}
+        if not (len(rare) and len(selection.labels)):
+            return {}
+        return {"select/minority_fraction": _fraction(torch.isin(selection.labels, rare))}
 
     def _about_evidence(self, evidence: Evidence, open_pool: Tensor) -> dict[str, float]:
         """What there is to say of the evidence; where an oracle knows the truth, how right the pseudo-labels are."""
@@ -253,11 +298,12 @@ class ActiveLearning:
         self, b: int, e: int, member: nn.Module, state: LoopState, meter: Meter
     ) -> Generator[Progress, None, tuple[list[float], int]]:
         config, losses, kept = self.training, [], _BestEpoch()
+        indices, y = self._learned_from(state)
         epochs = fit(
             member,
             self.problem.train,
-            state.pool.labeled,
-            state.y,
+            indices,
+            y,
             config=config,
             generator=stream(self.seed, "train", b, *member_name(e)),
             meter=meter,
@@ -276,12 +322,22 @@ class ActiveLearning:
             return losses, kept.epoch
         return losses, len(losses)
 
-    def _evaluate(self, meter: Meter) -> tuple[Tensor, dict[str, float]]:
-        """Of an ensemble, the members' counts together: its accuracy is then their mean, as the authors report."""
+    def _learned_from(self, state: LoopState) -> tuple[Tensor, Tensor]:
+        """Indices and labels of the training images: those labeled, and the validation images where they are used."""
+        if not self.method.on_validation:
+            return state.pool.labeled, state.y
+        known = self.problem.validation
+        return torch.cat([state.pool.labeled, known]), torch.cat([state.y, self.problem.train.labels[known]])
+
+    def _evaluate(self, meter: Meter, cross_fitted: Tensor | None) -> tuple[Tensor, dict[str, float]]:
+        """Of an ensemble, the members' counts together: its accuracy is then their mean, as the authors report.
+
+        Validation images that the model was trained on are measured by their cross-fitted predictions.
+        """
         members = members_of(self.model)
         with meter.phase("evaluate"):
             confusion = torch.stack([self._on_test(member, meter) for member in members]).sum(dim=0)
-            on_validation = torch.stack([self._on_validation(member, meter) for member in members]).sum(dim=0)
+            on_validation = self._on_validation(members, meter, cross_fitted)
         return confusion, {
             **accuracies(confusion, self.problem.minority, prefix=self.problem.measured),
             **accuracies(on_validation, self.problem.minority, prefix="val"),
@@ -291,9 +347,12 @@ class ActiveLearning:
         batch = self.method.config.acquisition.batch_size
         return confusion_matrix(member, self.problem.test_images, self.problem.test, batch_size=batch, meter=meter)
 
-    def _on_validation(self, member: nn.Module, meter: Meter) -> Tensor:
-        batch = self.method.config.acquisition.batch_size
-        return confusion_matrix(member, self.problem.train, self.problem.validation, batch_size=batch, meter=meter)
+    def _on_validation(self, members: Sequence[nn.Module], meter: Meter, cross_fitted: Tensor | None) -> Tensor:
+        batch, images, indices = self.method.config.acquisition.batch_size, self.problem.train, self.problem.validation
+        if cross_fitted is not None:
+            return confusion_of(images.labels[indices], cross_fitted.argmax(dim=1).cpu(), len(images.classes))
+        by_member = [confusion_matrix(member, images, indices, batch_size=batch, meter=meter) for member in members]
+        return torch.stack(by_member).sum(dim=0)
 
     def _test_accuracy(self, member: nn.Module, meter: Meter) -> float:
         with meter.phase("evaluate"):

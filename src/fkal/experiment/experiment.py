@@ -123,11 +123,13 @@ class Experiment:
 
     @property
     def rounds(self) -> int:
-        return 1 if self._acquisition.whole_pool else self.config.acquisition.rounds
+        return self.config.acquisition.rounds if self._acquisition.has_schedule else 1
 
     @property
     def budget(self) -> int:
         """Images labeled an iteration."""
+        if self._acquisition.validation_only:
+            return 0
         return len(self.split.pool) if self._acquisition.whole_pool else self.config.acquisition.budget
 
     @property
@@ -169,6 +171,7 @@ class Experiment:
             validation=self.split.validation,
             test=self.split.test,
             minority=self.split.cut,
+            groups=self.dataset.groups,
         )
         if not self.config.holdout:
             return whole
@@ -243,6 +246,7 @@ class Experiment:
                 budget=self.budget,
                 rounds=self.rounds,
                 random_first=entry.random_first,
+                on_validation=self.config.train.on_validation or entry.validation_only,
             ),
             model=self.model.to(self.device),
             theta_0=theta_0,

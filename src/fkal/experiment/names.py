@@ -234,8 +234,8 @@ def _method_reads(config: Config) -> frozenset[str]:
 
 def _unread(config: Config) -> frozenset[str]:
     """Settings of the acquisition that its method does not read."""
-    whole_pool = {"budget", "rounds"} if acquisition(config.acquisition.name).whole_pool else set[str]()
-    return METHOD_SETTINGS - _method_reads(config) | whole_pool
+    unscheduled = set[str]() if acquisition(config.acquisition.name).has_schedule else {"budget", "rounds"}
+    return METHOD_SETTINGS - _method_reads(config) | unscheduled
 
 
 def without_later_defaults(acquisition: Mapping[str, Any]) -> dict[str, Any]:

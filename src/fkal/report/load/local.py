@@ -121,4 +121,4 @@ def _abouts(folders: Sequence[Path], tracking: str | None) -> tuple[Mapping[str,
 def _expected(about: About) -> int:
     from fkal.acquisition.registry import acquisition
 
-    return 1 if acquisition(about.config.acquisition.name).whole_pool else about.config.acquisition.rounds
+    return about.config.acquisition.rounds if acquisition(about.config.acquisition.name).has_schedule else 1
