@@ -22,7 +22,7 @@ from fkal.results.outcome import Outcome, groups_of
 from fkal.tracking.tags import method_key
 from fkal.tuning.objectives import objectives
 from fkal.tuning.search_space import search_space
-from fkal.tuning.study_spec import Plan
+from fkal.tuning.study_spec import StudySpec
 
 SPLIT, WEIGHTS, ROWS, LABELS, RUN = (
     "split",
@@ -53,6 +53,10 @@ CHANGES = {
     "bias.cut": ([0, 1], ALL),
     "bias.fractions": ({0: 0.5}, ALL),
     "model.name": ("resnet10", COMPUTED),
+    "model.weights": ("DEFAULT", {WEIGHTS, RUN}),
+    "model.accept_license": ("some-license", set()),
+    "features.pca": (16, {RUN}),
+    "features.tokens": ("cls", {ROWS, LABELS, RUN}),
     "pretrain.task": ("none", {WEIGHTS, RUN}),
     "pretrain.epochs": (1, {WEIGHTS, RUN}),
     "pretrain.batch_size": (24, {WEIGHTS, RUN}),
@@ -185,7 +189,7 @@ def after(base: Experiment, settings: dict, out) -> Experiment:
         return replace(base, config=config)
     if config.device == "cuda":
         return replace(base, config=config, device=torch.device("cuda"))
-    if config.model.name != base.config.model.name:  # whose layers have other names
+    if config.model != base.config.model or config.features != base.config.features:  # of pretrained models alone
         return replace(base, config=config)
     if config.data.name != "digits":
         own = None if config.data.validation is None else torch.arange(40)
@@ -288,7 +292,9 @@ SHARED: dict[str, set[str]] = {
 def shared(experiment: Experiment, source: str = "") -> dict[str, str]:
     """What the experiment is put together with others by."""
     config, split = experiment.config, experiment.split
-    plan = Plan(config, config, search_space(configured(), [], None), objectives("aubc"), (0,), Path("runs"), source)
+    plan = StudySpec(
+        config, config, search_space(configured(), [], None), objectives("aubc"), (0,), Path("runs"), source
+    )
     first = SimpleNamespace(labels_used=experiment.budget, measured="holdout" if config.holdout else "test")
     outcome = Outcome(config, "", split.digest, (first,), "", "", data_digest=split.data_digest)
     return {

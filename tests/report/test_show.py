@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from fkal.cli.main import app
 
 
 def picked(scratch: Path, name: str) -> list[int]:
-    """Raw indices of all iterations."""
+    """Raw indices of all rounds."""
     for folder in (scratch / "state").iterdir():
         if json.loads((folder / "about.json").read_text())["name"] == name:
             files = sorted(folder.glob("round-*.safetensors"))
@@ -28,7 +30,7 @@ def told(*arguments: str, code: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def rounds(scratch) -> dict[str, list[dict]]:
-    """Raw iterations by name."""
+    """Raw rounds by name."""
     return {
         json.loads((folder / "about.json").read_text())["name"]: [
             json.loads(path.read_text()) for path in sorted(folder.glob("round-*.json"))
@@ -87,7 +89,7 @@ def test_a_fingerprint_names_an_experiment_too_and_nonsense_none(scratch):
     name = next((scratch / "state").iterdir()).name
     assert "picked by class" in told("show", name, "--out", str(scratch))
     assert "is no finished experiment" in told("show", "digits-ir20-pfk-s1", "--out", str(scratch), code=2)
-    assert "no finished iterations" in told("show", "x", "--out", str(scratch / "empty"), code=4)
+    assert "no finished rounds" in told("show", "x", "--out", str(scratch / "empty"), code=4)
 
 
 def test_classes_have_their_names_and_numbers_are_said_to_be_numbers(scratch, tmp_path):
@@ -116,3 +118,19 @@ def test_a_run_is_shown_and_found_by_the_alias_of_its_method(scratch, tmp_path):
     for name in ("fisher_coverage", "pfk_joint_shift_grid:coverage"):
         text = told("show", f"digits-{bias}-{name}-s0", "--out", str(tmp_path))
         assert text.startswith(f"digits-{bias}-fisher_coverage-s0\n")
+
+
+def test_experiments_of_the_scratch_folder_are_shown_without_torch(scratch):
+    commands = [
+        ["show", "digits-ir20-pfk_joint-s1", "--out", str(scratch)],
+        ["compare", "digits-ir20-random-s0", "digits-ir20-pfk_joint-s0", "--out", str(scratch)],
+    ]
+    program = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from fkal.cli.main import app\n"
+        f"print([CliRunner().invoke(app, line).exit_code for line in {commands!r}])\n"
+        "print([name for name in ('torch', 'mlflow', 'pandas', 'optuna') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (told.stdout, told.stderr) == ("[0, 0]\n[]\n", "")

@@ -29,7 +29,7 @@ from fkal.acquisition.evidence_kinds import (
 )
 from fkal.core.labels import PSEUDO_LABELS
 from fkal.errors import did_you_mean
-from fkal.references import offered, resolved
+from fkal.object_references import offered, resolved
 
 if TYPE_CHECKING:
     from fkal.core.picks import Picks
@@ -47,9 +47,9 @@ class Acquisition:
     """A method: `select(evidence, p, generator, **options)`, the evidence it needs, its source.
 
     `function` is that function, or a reference to it, `package.module:name`. `options` names the fields of
-    `AcquisitionConfig` that `select` takes as keywords. With `random_first` the first iteration, when no model is
-    trained yet, picks at random; with `whole_pool` there is one iteration, which labels the pool; with
-    `validation_only` there is one, which labels nothing and trains on the validation images.
+    `AcquisitionConfig` that `select` takes as keywords. With `random_first` the first round, when no model is
+    trained yet, picks at random; with `whole_pool` there is one round, which labels the pool; with `validation_only`
+    there is one, which labels nothing and trains on the validation images.
     """
 
     function: str | Callable[..., Picks]
@@ -272,4 +272,4 @@ def acquisition(name: str) -> Acquisition:
         entry: Acquisition = plugins[name].load()
         return entry
     known = [*ACQUISITIONS, *plugins]
-    raise ValueError(f"unknown acquisition {name!r}; {did_you_mean(name, known)}known: {', '.join(known)}")
+    raise ValueError(f"unknown method {name!r}; {did_you_mean(name, known)}known: {', '.join(known)}")

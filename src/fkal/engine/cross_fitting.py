@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from fkal.core.randomness import stream
 from fkal.data.images import ImageSet
+from fkal.engine.head_training import LabeledRows, balanced_error, logits_of, penalty_path
+from fkal.engine.losses import Loss
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
 from fkal.engine.settings import TrainConfig
@@ -23,44 +25,49 @@ FOLDS = 5
 
 
 @dataclass(frozen=True)
-class CrossFit:
-    """What the models of all folds share.
+class CrossFitted:
+    """Logits of each validation image by a model that was not trained on it; of a head, the best penalty as well."""
 
-    `model` has the weights that each begins with, which must not have seen the validation images. `groups` has the
-    group of each image of the dataset: images of one group are in one fold.
+    logits: Float[Tensor, "m d"] | None = None
+    penalty: float | None = None
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """What the networks of all folds share.
+
+    `model` has the weights that each begins with, which must not have seen the validation images; `fold` has the fold
+    of each validation image.
     """
 
     model: nn.Module
     images: ImageSet
     validation: Int[Tensor, " m"]
+    fold: Int[Tensor, " m"]
     config: TrainConfig
     batch_size: int
     meter: Meter
-    groups: Int[Tensor, " n"] | None = None
 
-    def logits(
+    def run(
         self, labeled: Int[Tensor, " l"], y: Int[Tensor, " l"], *, seed: int, what: str
-    ) -> Generator[Progress, None, Float[Tensor, "m d"]]:
-        """Of each validation image by the model that learned from the labeled images and all other folds.
+    ) -> Generator[Progress, None, CrossFitted]:
+        """Each fold by a network that learned from the labeled images and all other folds.
 
-        The order of the rows is that of `validation`. All draws come from the seed.
+        All draws come from the seed.
         """
-        y_v = self.images.labels[self.validation]
-        groups = None if self.groups is None else self.groups[self.validation]
-        fold = folds(y_v, groups, stream(seed, "folds"))
+        y_v, fold = self.images.labels[self.validation], self.fold
         found = torch.zeros(len(y_v), len(self.images.classes), device=self.meter.device)
         n_folds = int(fold.max()) + 1
         for k in range(n_folds):
-            model, others = deepcopy(self.model), self.validation[fold != k]
-            indices, labels = torch.cat([labeled, others]), torch.cat([y, y_v[fold != k]])
-            generator = stream(seed, "fold", k)
-            for _ in fit(
-                model, self.images, indices, labels, config=self.config, generator=generator, meter=self.meter
-            ):
+            model = deepcopy(self.model)
+            indices = torch.cat([labeled, self.validation[fold != k]])
+            labels = torch.cat([y, y_v[fold != k]])
+            draws = stream(seed, "fold", k)
+            for _ in fit(model, self.images, indices, labels, config=self.config, generator=draws, meter=self.meter):
                 pass
             found[fold == k] = self._logits(model, self.validation[fold == k]).to(found)
             yield Progress(what, k + 1, n_folds, "folds")
-        return found
+        return CrossFitted(found)
 
     @torch.no_grad()
     def _logits(self, model: nn.Module, indices: Int[Tensor, " k"]) -> Float[Tensor, "k d"]:
@@ -70,6 +77,25 @@ class CrossFit:
                 parts.append(model(x))
                 self.meter.forward(len(x))
         return torch.cat(parts)
+
+
+def cross_fitted_head(
+    labeled: LabeledRows, validation: LabeledRows, fold: Int[Tensor, " m"], loss: Loss, n_classes: int
+) -> CrossFitted:
+    """Each fold by a head that learned from the labeled rows and all other folds.
+
+    All heads have the penalty that is best over all folds together.
+    """
+    m = len(validation.y)
+    by_penalty: dict[float, Tensor] = {}
+    for k in range(int(fold.max()) + 1):
+        held = (fold == k).to(validation.y.device)
+        rows = LabeledRows(torch.cat([labeled.z, validation.z[~held]]), torch.cat([labeled.y, validation.y[~held]]))
+        for fitted, weights in penalty_path(rows, loss, n_classes):
+            logits = by_penalty.setdefault(fitted.penalty, weights.new_zeros(m, n_classes))
+            logits[held] = logits_of(weights, validation.z[held])
+    penalty = min(by_penalty, key=lambda each: balanced_error(by_penalty[each], validation.y))
+    return CrossFitted(by_penalty[penalty].float(), penalty)
 
 
 def folds(labels: Int[Tensor, " m"], groups: Int[Tensor, " m"] | None, generator: torch.Generator) -> Int[Tensor, " m"]:

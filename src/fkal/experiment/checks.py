@@ -16,6 +16,7 @@ from fkal.data.splits import Split, hold_out
 from fkal.engine.cross_fitting import folds
 from fkal.models.dropout import MonteCarloDropout
 from fkal.models.head import head_width
+from fkal.models.linear_head import LinearHead
 from fkal.models.registry import head_name
 from fkal.models.taps import tap_widths
 from fkal.models.vaal import Vae
@@ -31,6 +32,7 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
     """Raises ConfigError for what one of the values alone does not show to be wrong."""
     entry = acquisition(config.acquisition.name)
     reads = entry.reads(config.acquisition.pseudo_label)
+    shape = (model.head.in_features, 1, 1) if isinstance(model, LinearHead) else dataset.train.shape
     _refuse_holdout(config, min(split.class_counts["validation"]))
     if config.holdout:
         _refuse_split_groups(config, dataset, split)
@@ -39,21 +41,19 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
     if entry.has_schedule:
         _refuse_beyond_pool(config.acquisition, len(split.pool))
     _require_batch_of_two(config, model, has_budget=entry.has_schedule and not config.train.on_validation)
-    if config.pretrain.task == "rotation":
+    if config.pretrains:
         configured("model.name", lambda _: head_name(model), config.model.name, "; or set pretrain.task=none")
     if entry.needs is UNCERTAINTY:
         _refuse_unsampled(config.acquisition, model)
     if entry.needs is PREDICTIVE_INFORMATION:
         _refuse_lone_network(config.acquisition, model)
     if entry.needs.at_head:
-        configured("model.name", lambda _: head_width(model, dataset.train.shape), config.model.name)
+        configured("model.name", lambda _: head_width(model, shape), config.model.name)
         _refuse_float32_device("name", config.acquisition.name, device)
     if "vaal" in reads:
         _require_min_size(dataset.train.shape)
     if "taps" in reads:
-        widths = configured(
-            "acquisition.taps", lambda taps: tap_widths(model, taps, dataset.train.shape), config.acquisition.taps
-        )
+        widths = configured("acquisition.taps", lambda taps: tap_widths(model, taps, shape), config.acquisition.taps)
         if "pseudo_label" in reads:
             label = PSEUDO_LABELS[config.acquisition.pseudo_label]
             if label.views != "none" or label.of_pool:
@@ -64,6 +64,34 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
             raise ConfigError(
                 f"acquisition.taps: {narrow} return a single number, which has no correlation; tap others"
             )
+
+
+def refuse_unfit_for_frozen(config: Config) -> None:
+    """Raises ConfigError for what a head on embeddings has no images, no epochs or no starting point for."""
+    if not config.is_frozen:
+        if config.features.pca is not None:
+            raise ConfigError(
+                f"features.pca = {config.features.pca}: only a frozen embedding is reduced; set train.layers=frozen"
+            )
+        return
+    entry, label = acquisition(config.acquisition.name), PSEUDO_LABELS[config.acquisition.pseudo_label]
+    reads = entry.reads(config.acquisition.pseudo_label)
+    if "vaal" in reads:
+        raise ConfigError(
+            "acquisition.name = 'vaal': it trains on images, and a frozen run has embeddings; take another method"
+        )
+    if "pseudo_label" in reads and label.views == "perturbed":
+        raise ConfigError(
+            f"acquisition.pseudo_label = {config.acquisition.pseudo_label!r}: it turns images, and a frozen run has "
+            "embeddings; take another pseudo-label"
+        )
+    if "ensemble" in reads and config.acquisition.ensemble > 1:
+        raise ConfigError(
+            f"acquisition.ensemble = {config.acquisition.ensemble}: heads on the same embeddings are all the same; "
+            "set acquisition.ensemble=1"
+        )
+    if config.protocol == "paper":
+        raise ConfigError("protocol = 'paper': a frozen run has no epochs to choose from; set protocol=last")
 
 
 def _refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:
@@ -79,10 +107,10 @@ def _refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:
 
 def _refuse_holdout(config: Config, per_class: int) -> None:
     """Something has to stay for the method of the rarest class, and nothing may be chosen by what is measured."""
-    if config.holdout >= per_class:
+    if config.holdout and config.holdout >= per_class:
         raise ConfigError(
-            f"holdout = {config.holdout}: the validation set has {per_class} images a class and the method needs some; "
-            f"give at most {per_class - 1}"
+            f"holdout = {config.holdout}: the validation set has {per_class} images per class and the method "
+            f"needs some; give at most {per_class - 1}"
         )
     if config.holdout and config.protocol == "paper":
         raise ConfigError(

@@ -134,7 +134,7 @@ def with_class_names(
 
 
 def with_groups(frame: pd.DataFrame) -> pd.DataFrame:
-    """With the columns `measured`, `budget` and `most` (labels of the first iteration, and of all).
+    """With the columns `measured`, `budget` and `most` (labels of the first round, and of all).
 
     A table of curves alone may lack what `GROUPED` names; then its images, validation sets and trainings are taken to
     be the same.

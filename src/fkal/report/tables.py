@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from fkal.config.method_spec import short_method_name as shown
-from fkal.plots.palette import Style
+from fkal.plots.method_styles import Style
 from fkal.report.exhibit import Exhibit, Shown
 from fkal.report.figures.labels_needed import needed_figure
 from fkal.report.format import MISSING, count, mean_std, p_value, percent, points, seeds_text, with_interval
@@ -100,8 +100,8 @@ def penalty_exhibit(panels: Sequence[Panel]) -> Exhibit:
     return Exhibit(
         "penalty",
         "Pairwise penalty matrix",
-        f"How often the row's method beat the column's, in {_panels_worth(len(panels))} of iterations (paired t-test "
-        "in each iteration, 95 %); · : never. The last row is how often a method was beaten, on average over those it "
+        f"How often the row's method beat the column's, in {_panels_worth(len(panels))} of rounds (paired t-test "
+        "in each round, 95 %); · : never. The last row is how often a method was beaten, on average over those it "
         "was compared with: lower is better."
         + _dash([*rows, beaten], "no panel has two seeds of both, so that nothing can be concluded"),
         numbers=table.rename_axis("method").reset_index(),

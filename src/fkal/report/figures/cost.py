@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fkal.config.method_spec import short_method_name
+from fkal.plots.canvas import canvas, legend_below, title_alone
 from fkal.plots.curves import count_labels, draw_mean, seeds_named
 from fkal.plots.figure_text import figure_text
-from fkal.plots.palette import Style
-from fkal.plots.style import canvas, legend_below, title_alone
+from fkal.plots.method_styles import Style
 from fkal.report.exhibit import Exhibit
 from fkal.report.panels import Panel
 
@@ -51,7 +51,7 @@ def cost_exhibit(panel: Panel, styles: Mapping[str, Style], unit: str) -> Exhibi
     return Exhibit(
         name,
         title,
-        f"{COSTS[unit].capitalize()} for the acquisition alone, summed over the iterations so far; means over seeds."
+        f"{COSTS[unit].capitalize()} for the acquisition alone, summed over the rounds so far; means over seeds."
         + is_log * " The axis is logarithmic, linear near 0.",
         figure=figure,
         numbers=table,
@@ -88,7 +88,7 @@ def cost_words(cost: float) -> str:
 
 
 def cost_frame(panel: Panel, unit: str) -> pd.DataFrame:
-    """One row a method and number of labels: cost so far and accuracy in %, means over seeds; empty without costs."""
+    """One row per method and number of labels: cost so far and accuracy in %, means over seeds; empty without costs."""
     columns = ["method", "labels_used", "cost", "accuracy"]
     if f"acquisition_{unit}" not in panel.frame:
         return pd.DataFrame(columns=columns)

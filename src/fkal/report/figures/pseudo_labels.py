@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from fkal.config.method_spec import short_method_name
+from fkal.plots.canvas import INK, canvas, legend_below, title_alone
 from fkal.plots.figure_text import figure_text
-from fkal.plots.palette import Style
-from fkal.plots.style import INK, canvas, legend_below, title_alone
+from fkal.plots.method_styles import Style
 from fkal.report.exhibit import Exhibit
 from fkal.report.panels import Panel, with_class_names
 
@@ -18,7 +18,7 @@ LEAST = 1e-5
 
 
 def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
-    """A mark for each class and iteration, mean over seeds; on the diagonal the estimate is right."""
+    """A mark for each class and round, mean over seeds; on the diagonal the estimate is right."""
     from matplotlib.ticker import FuncFormatter
 
     name, title = f"prior-{panel.name}", f"{panel.title}: class frequencies of the pool"
@@ -48,7 +48,7 @@ def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
     return Exhibit(
         name,
         title,
-        "A mark is a class before one iteration's choice, mean over seeds. Below the diagonal a class is thought to be "
+        "A mark is a class before one round's choice, mean over seeds. Below the diagonal a class is thought to be "
         f"rarer than it is.{panel.class_note(table['label'].nunique())}",
         figure=figure,
         numbers=table,
