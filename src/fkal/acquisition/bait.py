@@ -18,9 +18,10 @@ def select(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
     """Smallest tr(M^-1 F) for F of the pool and M of labeled and picked images, by greedy forth and back.
 
     Of the information of the last layer, (diag(p) - p p^T) x b b^T, the d blocks of single classes are kept, as in
-    FIRAL (Chen, Wen, Biros, SC 2024): p_c (1 - p_c) b b^T. The score is how much a pick lowers the trace when it is
-    taken. Of more images than can be looked at in some seconds a drawn part stands for the pool. Raises ValueError if
-    p exceeds the pool or an output is not finite.
+    FIRAL (Chen, Wen, Biros, SC 2024): p_c (1 - p_c) b b^T. With L labels, M counts a labeled image 1 / (L + p) and a
+    pick p / (L + p), as the authors' program does. The score is how much a pick lowers the trace when it is taken. With
+    more images than can be looked at in some seconds, a random part stands for the pool. Raises ValueError if p exceeds
+    the pool or an output is not finite.
     """
     refuse_beyond(p, evidence.n)
     pool, labeled = evidence.pool, evidence.labeled
@@ -29,7 +30,8 @@ def select(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
     at_most = max(OVERSAMPLING * p, max_targets(2 * d * width, width))
     part = subsample(evidence.n, at_most, generator).to(pool.logits.device)
     pool = pool[part]
-    design = BaitState.of(_both(pool, labeled), labeled, pool, share=1 / (len(labeled) + p))
+    every = len(labeled) + p
+    design = BaitState.of(_both(pool, labeled), labeled, pool, labeled_share=1 / every, pick_share=p / every)
     gains = {}
     for _ in range(min(OVERSAMPLING * p, len(part))):
         row, gain = design.best()
