@@ -6,12 +6,15 @@ Ash, Goel, Krishnamurthy, Kakade: Gone Fishing: Neural Active Learning with Fish
 import torch
 
 from fkal.core.evidence import Outputs, Supervised
-from fkal.core.facility_location import max_targets, subsample
+from fkal.core.facility_location import BESIDE_PRODUCT, subsample
 from fkal.core.last_layer_fisher import BaitState
 from fkal.core.picks import Picks, refuse_beyond, refuse_unfinite
 
 OVERSAMPLING = 2
 """So many times the picks are taken before the surplus is given back."""
+
+WORK = 1 << 37
+"""Multiplications that looking at the pool may take; some seconds on two cores."""
 
 
 def select(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
@@ -27,7 +30,7 @@ def select(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
     pool, labeled = evidence.pool, evidence.labeled
     refuse_unfinite(pool.logits, pool.features, labeled.logits, labeled.features)
     d, width = pool.logits.shape[1], pool.features.shape[1]
-    at_most = max(OVERSAMPLING * p, max_targets(2 * d * width, width))
+    at_most = max(OVERSAMPLING * p, WORK // (2 * d * width * (width + BESIDE_PRODUCT)))
     part = subsample(evidence.n, at_most, generator).to(pool.logits.device)
     pool = pool[part]
     every = len(labeled) + p

@@ -137,9 +137,7 @@ class Logistic:
         return Logistic._with(min(PENALTIES, key=loss), rows, y, y)
 
     @staticmethod
-    def _with(
-        penalty: float, rows: Float[Tensor, "m l"], y: Int[Tensor, " m"], all_y: Int[Tensor, " a"]
-    ) -> "Logistic":
+    def _with(penalty: float, rows: Float[Tensor, "m l"], y: Int[Tensor, " m"], all_y: Int[Tensor, " a"]) -> "Logistic":
         mean, scale = rows.mean(dim=0), rows.std(dim=0, unbiased=False)
         scale = torch.where(scale > 0, scale, 1)
         return Logistic(mean, scale, _regressed(_with_one((rows - mean) / scale), y, penalty, all_y))
