@@ -24,6 +24,25 @@ def write_whole(path: Path, content: bytes) -> None:
     _sync_directory(path.parent)
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to while the block lasts; what is there at its end is brought to the disk and gets the name.
+
+    A block that raises leaves no file, and what had the name keeps it.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    scratch.unlink(missing_ok=True)
+    try:
+        with naming(path):
+            yield scratch
+            with scratch.open("rb") as file:
+                os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
 def link_whole(source: Path, target: Path) -> None:
     """A hard link, or a copy where the file system has none; it takes the place of what is there.
 

@@ -729,3 +729,31 @@ def test_answers_that_do_not_fit_the_request_are_refused(learning):
     later = this.state(finished(learning("random", rounds=1)))
     with pytest.raises(ValueError, match="a request of round 1 after round 1; give that of round 2"):
         half(this.learn(later, request, torch.zeros(4, dtype=torch.long)))
+
+
+def test_without_a_test_set_validation_images_are_measured_once(learning, problem, outcome):
+    """What is not known is left out, and nothing is passed through the model twice."""
+    measured = replace(problem, test_images=problem.train, test=problem.validation, measured="val")
+    usual, without = (finished(learning("random", rounds=1, problem=each))[0] for each in (problem, measured))
+    assert without.measured == "val" and usual.measured == "test"
+    assert without.metrics["val/accuracy"] == usual.metrics["val/accuracy"]
+    assert not [name for name in without.metrics if name.startswith(("test/", "holdout/"))]
+    assert int(without.confusion.sum()) == M
+    assert without.forward_images["evaluate"] == M
+    assert all(torch.equal(without.weights[name], usual.weights[name]) for name in usual.weights)
+
+
+def test_a_label_that_nobody_knows_is_never_read_by_an_estimator(learning, problem, outcome):
+    """Pool images of unknown labels have -1; the ablation that reads true labels is refused."""
+    unknown = deepcopy(problem.train)
+    unknown.labels[problem.pool] = -1
+    blind = replace(problem, train=unknown)
+    known = replace(learning("pfk", pseudo_label="joint"), oracle=None)
+    asked = replace(known, problem=blind)
+    assert_same_selection(
+        outcome(known.select(known.state())).labeled(torch.zeros(4, dtype=torch.long)),
+        outcome(asked.select(asked.state())).labeled(torch.zeros(4, dtype=torch.long)),
+    )
+    limit = replace(learning("pfk", pseudo_label="true", problem=blind), oracle=None)
+    with pytest.raises(ValueError, match="which nobody knows"):
+        outcome(limit.select(limit.state()))

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-FEW_CLASSES = 20
-"""With at most so many classes, things are shown class by class."""
+from fkal.engine.measured import measured_part
 
 
 @dataclass(frozen=True)
@@ -81,5 +80,5 @@ class Round:
 
     @property
     def measured(self) -> str:
-        """The part that accuracies stand for: `holdout` where one was measured, else `test`."""
-        return "holdout" if "holdout/accuracy" in self.metrics else "test"
+        """The part that accuracies stand for: `holdout` where one was measured, else `test`, else validation."""
+        return measured_part(self.metrics)

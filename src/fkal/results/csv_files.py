@@ -42,11 +42,12 @@ def plain_text(table: pd.DataFrame) -> pd.DataFrame:
     """A table that was read from such a file, with its text as it was before."""
     table = table.copy(deep=False)
     for place, column in _texts(table):
-        table.isetitem(place, column.map(_plain))
+        table.isetitem(place, column.map(plain_cell))
     return table
 
 
-def _plain(cell: object) -> object:
+def plain_cell(cell: object) -> object:
+    """What `csv_safe` wrote, without the apostrophe that it put in front."""
     return cell[1:] if isinstance(cell, str) and cell.startswith("'") and FORMULA.match(cell) else cell
 
 

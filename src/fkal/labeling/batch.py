@@ -1,0 +1,221 @@
+"""A batch: the images that one `select`, `audit`, `relabel` or `val start` asks people to label.
+
+It is a folder `rounds/NN/` (`rounds/NN-2/` for a further batch of the same round). `request.json` holds the whole
+batch and is written last, so that a folder without it is no batch. `to_label.csv` holds the same images for people and
+their programs; nothing is read from it but the labels that `fkal label import` finds there. Imports no torch.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fkal.atomic_files import write_whole
+from fkal.config.documents import file_bytes
+from fkal.errors import ConfigError, shortened
+from fkal.folders import in_place
+from fkal.labeling.label_store import LabelRow
+from fkal.labeling.spreadsheets import sheet_text
+from fkal.version import __version__
+
+REQUEST, TO_LABEL = "request.json", "to_label.csv"
+FOLDER = re.compile(r"(?P<round>\d{2,6})(-(?P<more>[1-9]\d{0,3}))?")
+FORMAT = "fkal-batch-1"
+LARGEST = 2**30
+"""Bytes of a request.json that is read."""
+
+Kind = Literal["select", "audit", "relabel", "validation"]
+State = Literal["open", "done", "withdrawn"]
+
+
+@dataclass(frozen=True)
+class BatchImage:
+    """One image that is asked for, as a row of to_label.csv.
+
+    `path` is the one of the pool's listing, `matched_validation` that of the validation image that it was matched
+    with, `duplicates` are further files with the same bytes. What a method does not know is None or empty.
+    """
+
+    path: str
+    digest: str
+    rank: int
+    score: float | None = None
+    guess: str = ""
+    guess_probability: float | None = None
+    matched_validation: str = ""
+    duplicates: tuple[str, ...] = ()
+    label: str = ""
+
+
+COLUMNS = tuple(each.name for each in fields(BatchImage))
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """What a batch was asked for by. `batch` is its identifier, say `r01-2` of the folder `rounds/01-2/`."""
+
+    kind: Kind
+    round: int
+    batch: str
+    method: str = ""
+    seed: int = 0
+    pool_digest: str = ""
+    validation_digest: str = ""
+    time: str = ""
+    version: str = __version__
+    withdrawn: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else the command that wrote it wants to keep, as JSON has it."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The request and its images in the order in which they are labeled.
+
+    Example:
+        >>> images = (BatchImage("a.jpg", "00", 0), BatchImage("b.jpg", "01", 1))
+        >>> batch = Batch(Path("rounds/01"), BatchRequest("select", 1, "r01"), images)
+        >>> [image.path for image in batch.missing([LabelRow("a.jpg", "00", "cat")])]
+        ['b.jpg']
+        >>> batch.state([LabelRow("a.jpg", "00", "cat")])
+        'open'
+    """
+
+    folder: Path
+    request: BatchRequest
+    images: tuple[BatchImage, ...]
+
+    @property
+    def name(self) -> str:
+        return self.request.batch
+
+    @classmethod
+    def write(cls, folder: Path, request: BatchRequest, images: Iterable[BatchImage]) -> Self:
+        """Write both files. The batch is there once request.json is; the same call writes the same files again."""
+        batch = cls(folder, request, tuple(images))
+        if batch_id(folder.name) != request.batch or not FOLDER.fullmatch(folder.name):
+            raise ValueError(f"{folder}: not the folder of batch {request.batch!r}; its folder is named by it")
+        if len({image.digest for image in batch.images}) < len(batch.images):
+            raise ValueError(f"{folder}: an image is asked for twice; give each digest once")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(in_place(folder, TO_LABEL), to_label_text(batch.images).encode())
+        batch._write_request()
+        return batch
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Raises ConfigError for a request that is not what was written, FileNotFoundError where there is none."""
+        path = folder / REQUEST
+        try:
+            document = _Document.model_validate(json.loads(file_bytes(path, str(path), most=LARGEST)))
+        except (ValidationError, ValueError, RecursionError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"{path}: is not what fkal wrote ({_reason(error)}); restore it, say by git") from None
+        if document.request.batch != batch_id(folder.name):
+            raise ConfigError(f"{path}: is of batch {shortened(document.request.batch)}; give its folder that name")
+        images = tuple(document.images)
+        return cls(folder, document.request, images)
+
+    def withdraw(self) -> Self:
+        """The batch, which from now on asks for nothing; its labels stay."""
+        batch = replace(self, request=replace(self.request, withdrawn=True))
+        batch._write_request()
+        return batch
+
+    def answers(self, rows: Iterable[LabelRow]) -> dict[str, list[LabelRow]]:
+        """Rows that answer this batch, by digest. `rows` are those that count, as `current_rows` gives them.
+
+        Images of `select`, `audit` and `validation` may have been answered anywhere. `relabel` asks again, so only
+        rows of its own batch answer it.
+        """
+        asked = {image.digest for image in self.images}
+        found: dict[str, list[LabelRow]] = {}
+        for row in rows:
+            if row.digest in asked and (self.request.kind != "relabel" or row.batch == self.name):
+                found.setdefault(row.digest, []).append(row)
+        return found
+
+    def missing(self, rows: Iterable[LabelRow]) -> list[BatchImage]:
+        """Images without an answer, in order; a skip with its reason and "none of these" are answers."""
+        answered: Collection[str] = self.answers(rows)
+        return [image for image in self.images if image.digest not in answered]
+
+    def state(self, rows: Iterable[LabelRow]) -> State:
+        if self.request.withdrawn:
+            return "withdrawn"
+        return "open" if self.missing(rows) else "done"
+
+    def _write_request(self) -> None:
+        document = {
+            "format": FORMAT,
+            "request": asdict(self.request),
+            "images": [asdict(image) for image in self.images],
+        }
+        text = json.dumps(document, indent=1, allow_nan=False)
+        write_whole(in_place(self.folder, REQUEST), f"{text}\n".encode())
+
+
+def to_label_text(images: Iterable[BatchImage]) -> str:
+    """The content of to_label.csv, the column `label` for people to fill."""
+    return sheet_text(COLUMNS, [COLUMNS, *(_cells(image) for image in images)])
+
+
+def all_batches(rounds: Path) -> list[Batch]:
+    """Every batch below the folder `rounds`, in the order of rounds. Folders without a request are left out."""
+    if not rounds.is_dir():
+        return []
+    names = [path.name for path in rounds.iterdir() if FOLDER.fullmatch(path.name) and (path / REQUEST).exists()]
+    return [Batch.read(rounds / name) for name in sorted(names, key=batch_order)]
+
+
+def open_batches(rounds: Path, rows: Sequence[LabelRow]) -> list[Batch]:
+    """Those that wait for labels; `rows` are those that count."""
+    return [batch for batch in all_batches(rounds) if batch.state(rows) == "open"]
+
+
+def next_folder(rounds: Path, round_number: int) -> Path:
+    """`rounds/01` for the first batch of round 1, `rounds/01-2` for a further one."""
+    folder, more = rounds / f"{round_number:02d}", 1
+    while (folder / REQUEST).exists():
+        more += 1
+        folder = rounds / f"{round_number:02d}-{more}"
+    return folder
+
+
+def batch_id(folder_name: str) -> str:
+    """`r01-2` for `01-2`, which spreadsheets would take for a date."""
+    return f"r{folder_name}"
+
+
+def batch_order(name: str) -> tuple[int, int]:
+    """Sorts names of batches by round, then by number within it."""
+    found = FOLDER.fullmatch(name)
+    assert found is not None
+    return int(found["round"]), int(found["more"] or 1)
+
+
+class _Document(BaseModel):
+    """request.json as it is read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["fkal-batch-1"]
+    request: BatchRequest
+    images: list[BatchImage] = Field(min_length=0)
+
+
+def _cells(image: BatchImage) -> list[object]:
+    cells = {**asdict(image), "duplicates": json.dumps(image.duplicates) if image.duplicates else ""}
+    return ["" if cells[name] is None else cells[name] for name in COLUMNS]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)

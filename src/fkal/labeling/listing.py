@@ -1,0 +1,215 @@
+"""Lists of images in Parquet files: pool.parquet, validation.parquet and test.parquet. Imports no torch.
+
+A list is held as columns, so that a million rows take some hundred megabytes. The order of the rows is the order of
+indices; rows are appended and never moved, so an index means the same image in every round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fkal.atomic_files import whole_file
+from fkal.errors import UserError
+
+ROWS_AT_ONCE = 20_000
+"""Rows that are converted or written together."""
+DIGEST_LENGTH = 32
+"""Hexadecimal digits of the digest of a whole list."""
+FILE_DIGEST = re.compile(r"[0-9a-f]{64}")
+"""SHA-256 of the bytes of one file."""
+COLUMNS = (
+    ("path", pa.string()),
+    ("digest", pa.string()),
+    ("root", pa.int32()),
+    ("group", pa.string()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("duplicates", pa.list_(pa.string())),
+)
+LABEL_COLUMNS = (("label", pa.string()), ("batch", pa.string()))
+UNLABELED = pa.schema(COLUMNS)
+LABELED = pa.schema((*COLUMNS, *LABEL_COLUMNS))
+
+
+class CorruptListing(UserError, ValueError):
+    """A list of images is not what fkal wrote."""
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """One row of a list.
+
+    `path` is relative to the place that `root` counts in the params file, or absolute, or a URL. `digest`, `width`
+    and `height` are None for an image behind a URL that was not read yet. `batch` names the batch of labels that
+    brought a validation image, None for one that came from a file.
+    """
+
+    path: str
+    digest: str | None = None
+    root: int = 0
+    group: str | None = None
+    width: int | None = None
+    height: int | None = None
+    duplicates: tuple[str, ...] = ()
+    label: str | None = None
+    batch: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The rows of one list, by column."""
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getitem__(self, index: int) -> ListedImage:
+        """One row; an index below 0 or beyond the last is refused."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index}: the list has {len(self)} images; give 0 to {len(self) - 1}")
+        return _listed(self.table.slice(index, 1).to_pylist()[0])
+
+    def __iter__(self) -> Iterator[ListedImage]:
+        for batch in self.table.to_batches(max_chunksize=ROWS_AT_ONCE):
+            yield from map(_listed, batch.to_pylist())
+
+    @property
+    def is_labeled(self) -> bool:
+        return "label" in self.table.column_names
+
+    @cached_property
+    def paths(self) -> Sequence[str]:
+        return Texts(self.table["path"])
+
+    @cached_property
+    def digests(self) -> Sequence[str | None]:
+        return Texts(self.table["digest"])
+
+    @cached_property
+    def groups(self) -> Sequence[str | None]:
+        return Texts(self.table["group"])
+
+    @cached_property
+    def roots(self) -> list[int]:
+        """Which place each image is in."""
+        found: list[int] = self.table["root"].to_pylist()
+        return found
+
+    @cached_property
+    def labels(self) -> Sequence[str | None]:
+        """Names of classes, of a labeled list."""
+        return Texts(self.table["label"])
+
+    @cached_property
+    def digest(self) -> str:
+        """32 hexadecimal digits of the images, in their order, and of their labels; where the files are is left out."""
+        content = hashlib.sha256()
+        for image in self:
+            content.update(f"{image.digest or image.path}\0{image.label or ''}\n".encode(errors="surrogatepass"))
+        return content.hexdigest()[:DIGEST_LENGTH]
+
+    def positions(self, digests: Sequence[str]) -> list[int | None]:
+        """The index of each digest; None for one that is not in the list."""
+        found: list[int | None] = pc.index_in(
+            pa.array(digests, pa.string()), value_set=self.table["digest"].combine_chunks()
+        ).to_pylist()
+        return found
+
+    def positions_of_paths(self, paths: Sequence[str]) -> list[int | None]:
+        """The first index of each path, as it is listed; None for one that is not."""
+        found: list[int | None] = pc.index_in(
+            pa.array(paths, pa.string()), value_set=self.table["path"].combine_chunks()
+        ).to_pylist()
+        return found
+
+
+class Texts(Sequence[Any]):
+    """A column of texts, each made when it is asked for: a list of them would take several times the memory."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._column = column.combine_chunks()
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self._column.take(pa.array(range(*index.indices(len(self))), pa.int64())).to_pylist()
+        at = int(index)
+        if not -len(self) <= at < len(self):
+            raise IndexError(f"{at}: there are {len(self)} texts")
+        return self._column[at % len(self)].as_py()
+
+    def __iter__(self) -> Iterator[Any]:
+        for start in range(0, len(self), ROWS_AT_ONCE):
+            yield from self._column.slice(start, ROWS_AT_ONCE).to_pylist()
+
+
+def empty_listing(*, labeled: bool = False) -> Listing:
+    """No images."""
+    return Listing((LABELED if labeled else UNLABELED).empty_table())
+
+
+def read_listing(path: Path, *, labeled: bool = False) -> Listing:
+    """The list in a Parquet file; an absent file is an empty list.
+
+    Raises CorruptListing for a file that fkal did not write.
+    """
+    schema = LABELED if labeled else UNLABELED
+    if not path.exists():
+        return empty_listing(labeled=labeled)
+    try:
+        table = pq.read_table(path, memory_map=False)
+        table = table.select(schema.names).cast(schema)
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise CorruptListing(
+            f"{path}: not a list of images that fkal wrote ({_first(error)}); take it back from git, "
+            "or remove it and run fkal init again"
+        ) from error
+    return Listing(table)
+
+
+def write_listing(path: Path, images: Iterable[ListedImage], *, labeled: bool = False) -> int:
+    """Writes a list, whole or not at all, some thousand rows at a time; returns how many rows it has."""
+    schema = LABELED if labeled else UNLABELED
+    written = 0
+    with whole_file(path) as scratch, pq.ParquetWriter(scratch, schema, compression="zstd") as file:
+        for rows in _blocks(images):
+            file.write_table(_table(rows, schema))
+            written += len(rows)
+    return written
+
+
+def _blocks(images: Iterable[ListedImage]) -> Iterator[list[ListedImage]]:
+    rows: list[ListedImage] = []
+    for image in images:
+        rows.append(image)
+        if len(rows) == ROWS_AT_ONCE:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
+
+
+def _table(rows: Sequence[ListedImage], schema: pa.Schema) -> pa.Table:
+    columns = {name: [getattr(image, name) for image in rows] for name in schema.names}
+    return pa.table({name: pa.array(values, schema.field(name).type) for name, values in columns.items()}, schema)
+
+
+def _listed(row: dict[str, Any]) -> ListedImage:
+    return ListedImage(**{**row, "duplicates": tuple(row["duplicates"] or ())})
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,117 @@
+"""A batch: its two files, what answers it, and the order of batches."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+
+from fkal.errors import ConfigError
+from fkal.labeling.batch import (
+    Batch,
+    BatchImage,
+    BatchRequest,
+    all_batches,
+    batch_id,
+    next_folder,
+    open_batches,
+)
+from fkal.labeling.label_store import LabelRow
+
+IMAGES = (
+    BatchImage("=a b.jpg", "d1", 0, 0.25, "cat", 0.1 + 0.2, "val/cat/1.jpg", ("x,y.jpg", "z.jpg")),
+    BatchImage("ü/b.jpg", "d2", 1),
+)
+
+
+def request(folder_name: str = "01", **changes) -> BatchRequest:
+    return BatchRequest(**{"kind": "select", "round": 1, "batch": batch_id(folder_name), "method": "pfk", **changes})
+
+
+def answer(digest: str, **changes) -> LabelRow:
+    return LabelRow("x", digest, changes.pop("label", "cat"), **changes)
+
+
+def test_a_batch_comes_back_as_it_was_written(tmp_path):
+    batch = Batch.write(tmp_path / "01", request(seed=3, facts={"budget": 2}), IMAGES)
+    assert Batch.read(tmp_path / "01") == batch
+    assert all_batches(tmp_path) == [batch]
+    before = (tmp_path / "01" / "request.json").read_bytes()
+    Batch.write(tmp_path / "01", request(seed=3, facts={"budget": 2}), IMAGES)
+    assert (tmp_path / "01" / "request.json").read_bytes() == before
+
+
+def test_to_label_has_the_columns_of_the_format_and_no_formula(tmp_path):
+    Batch.write(tmp_path / "01", request(), IMAGES)
+    first, second = csv.DictReader((tmp_path / "01" / "to_label.csv").read_text().splitlines())
+    assert ",".join(first) == "path,digest,rank,score,guess,guess_probability,matched_validation,duplicates,label"
+    assert first["path"] == "'=a b.jpg" and json.loads(first["duplicates"]) == ["x,y.jpg", "z.jpg"]
+    assert float(first["guess_probability"]) == 0.1 + 0.2 and first["label"] == ""
+    assert (second["score"], second["guess"], second["duplicates"]) == ("", "", "")
+
+
+def test_what_people_do_to_to_label_does_not_change_the_batch(tmp_path):
+    batch = Batch.write(tmp_path / "01", request(), IMAGES)
+    (tmp_path / "01" / "to_label.csv").write_text("path;label\nb.jpg;cat\n")
+    assert Batch.read(tmp_path / "01") == batch
+
+
+def test_a_folder_without_a_request_is_no_batch(tmp_path):
+    Batch.write(tmp_path / "01", request(), IMAGES)
+    (tmp_path / "02").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "01" / "request.json").rename(tmp_path / "02" / "to_label.csv")
+    assert all_batches(tmp_path) == [] == all_batches(tmp_path / "none")
+
+
+@pytest.mark.parametrize("status", ["labeled", "skipped", "none_of_these"])
+def test_a_batch_is_done_when_each_image_has_an_answer(tmp_path, status):
+    batch = Batch.write(tmp_path / "01", request(), IMAGES)
+    assert batch.state([]) == "open" and batch.missing([]) == list(IMAGES)
+    rows = [answer("d1", status=status), answer("other")]
+    assert batch.missing(rows) == [IMAGES[1]]
+    assert batch.state([*rows, answer("d2", annotator="Ann")]) == "done"
+    assert open_batches(tmp_path, rows) == [batch] and open_batches(tmp_path, [*rows, answer("d2")]) == []
+
+
+def test_a_relabel_batch_is_answered_by_its_own_rows_alone(tmp_path):
+    batch = Batch.write(tmp_path / "02", request("02", kind="relabel", round=2), IMAGES)
+    assert len(batch.missing([answer("d1"), answer("d2", batch="r01")])) == 2
+    assert batch.missing([answer("d1", batch="r02"), answer("d2", batch="r01")]) == [IMAGES[1]]
+
+
+def test_a_withdrawn_batch_asks_for_nothing_and_keeps_its_images(tmp_path):
+    Batch.write(tmp_path / "01", request(), IMAGES).withdraw()
+    batch = Batch.read(tmp_path / "01")
+    assert batch.state([]) == "withdrawn" and batch.images == IMAGES
+    assert open_batches(tmp_path, []) == []
+
+
+def test_batches_are_in_the_order_of_rounds(tmp_path):
+    for name in ("10", "02", "02-10", "02-2", "100"):
+        Batch.write(tmp_path / name, request(name), IMAGES)
+    assert [batch.folder.name for batch in all_batches(tmp_path)] == ["02", "02-2", "02-10", "10", "100"]
+    assert [next_folder(tmp_path, n).name for n in (1, 2, 10)] == ["01", "02-3", "10-2"]
+
+
+def test_a_changed_request_is_refused_with_the_field_and_the_way_out(tmp_path):
+    Batch.write(tmp_path / "01", request(), IMAGES)
+    path = tmp_path / "01" / "request.json"
+    document = json.loads(path.read_text())
+    document["images"][0]["rank"] = "first"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match=r"request.json: is not what fkal wrote \(images.0.rank"):
+        Batch.read(tmp_path / "01")
+    path.write_text("{")
+    with pytest.raises(ConfigError, match="restore it"):
+        Batch.read(tmp_path / "01")
+    (tmp_path / "01").rename(tmp_path / "03")
+    Batch.write(tmp_path / "01", request(), IMAGES)
+    (tmp_path / "01" / "request.json").replace(tmp_path / "03" / "request.json")
+    with pytest.raises(ConfigError, match="is of batch 'r01'"):
+        Batch.read(tmp_path / "03")
+
+
+def test_an_image_is_asked_for_once(tmp_path):
+    with pytest.raises(ValueError, match="asked for twice"):
+        Batch.write(tmp_path / "01", request(), [IMAGES[0], replace(IMAGES[1], digest="d1")])
