@@ -111,7 +111,7 @@ def test_a_similarity_that_is_nan_is_refused():
 
 
 def test_targets_are_capped_by_the_picks_and_a_pool_that_covers_itself_by_its_pairs(monkeypatch):
-    assert [max_targets(p) for p in (1, 125, 250, 1250, 64_000)] == [2000, 2000, 2000, 10_000, 512_000]
+    assert [max_targets(p) for p in (1, 125, 375, 1250, 64_000)] == [3000, 3000, 3000, 10_000, 512_000]
     monkeypatch.setattr(module, "PAIRS_WORK", 6_000)
     monkeypatch.setattr(module, "BESIDE_PRODUCT", 4)
     assert max_pool(3, 6) == 24  # the root of 6,000 / 10

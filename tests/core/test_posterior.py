@@ -53,7 +53,7 @@ def similarities(queries: Descriptors, z: Descriptors) -> list[list[float]]:
 
 @pytest.mark.parametrize("block_entries", [64, 1 << 22])
 def test_neighbours_count_by_similarity_over_the_size_of_their_class(monkeypatch, block_entries):
-    monkeypatch.setattr("fkal.core.posterior.BLOCK_ENTRIES", block_entries)
+    monkeypatch.setattr("fkal.core.posterior.AT_ONCE", block_entries)
     (z, y), (queries, _) = labeled(40, 0), labeled(9, 1)
     whiten = Whitening.within_classes(z, y)
     posterior = NearestNeighbours(whiten, whiten(z), y, k=7, temperature=0.2)

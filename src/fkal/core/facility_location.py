@@ -28,7 +28,7 @@ CANDIDATE_BATCH = 32
 CACHED_ENTRIES = 1 << 18
 """Similarities worked out at once: 1 MiB of float32, which stay in a core's cache from the product to the sum."""
 
-FEWEST_TARGETS = 2000
+FEWEST_TARGETS = 3000
 TARGETS_PER_PICK = 8
 """With so many drawn targets, picks keep above 0.99 of what they cover when they are picked for all (decision 010)."""
 

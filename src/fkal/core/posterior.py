@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fkal.core.descriptors import Descriptors
-from fkal.core.kernels import BLOCK_ENTRIES, r_z
+from fkal.core.kernels import r_z
 from fkal.core.whitening import Whitening
 
 Posterior = Callable[[Descriptors], Tensor]
@@ -26,6 +26,9 @@ TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 NEIGHBOUR_FOLDS = 10
 """Parts of the validation images that are left out in turn."""
+
+MOST_LEFT_OUT = 2000
+"""Images, about, that are left out in all: the mean loss of so many tells one k and temperature from another."""
 
 SMOOTHING = 1e-3
 """The share that all classes have alike: no class is impossible because none of k neighbours has it."""
@@ -83,8 +86,8 @@ class _LeftOut(NamedTuple):
 
     @staticmethod
     def of(z: Descriptors, y: Int[Tensor, " m"], held: Bool[Tensor, " m"], k: int) -> "_LeftOut":
-        """The neighbours are those that are not held out; the whitening is theirs, too."""
-        rest, out = (~held).nonzero()[:, 0], held.nonzero()[:, 0]
+        """Each held-out image, or an even part of them; its neighbours are not held out, and the whitening is theirs."""
+        rest, out = (~held).nonzero()[:, 0], held.nonzero()[:, 0][:: -(-len(y) // MOST_LEFT_OUT)]
         known, own = y[rest], y[out]
         whiten = Whitening.within_classes(z[rest], known)
         references = whiten(z[rest])
@@ -100,6 +103,9 @@ class _LeftOut(NamedTuple):
         return float(_class_mean(-((1 - SMOOTHING) * p + SMOOTHING / classes).double().log(), self.y))
 
 
+AT_ONCE = 1 << 20
+"""Similarities held at once: 4 MiB, of which the nearest are looked for while they are in a cache."""
+
 PENALTIES = (1e-5, 1e-4, 1e-3)
 """Those tried: of the mean loss, on the squared weights."""
 
@@ -109,7 +115,7 @@ STEPS = 50
 
 @dataclass(frozen=True)
 class Logistic:
-    """Multinomial logistic regression on z, each of whose entries has mean 0 and variance 1. float64 inside.
+    """Multinomial logistic regression on z, each of whose entries has mean 0 and variance 1.
 
     `weight` is (l + 1, d), its last row the intercept.
     """
@@ -123,18 +129,21 @@ class Logistic:
         return torch.cat([self._of(_side_by_side(block)) for block in _blocks(queries, len(self.weight))])
 
     def _of(self, z: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
-        return (_with_one((z.double() - self.mean) / self.scale) @ self.weight).softmax(dim=1).to(z)
+        return (_with_one((z.to(self.mean) - self.mean) / self.scale) @ self.weight).softmax(dim=1).to(z)
 
     @staticmethod
     def fitted(z: Descriptors, y: Int[Tensor, " m"]) -> "Logistic":
-        """With the penalty of the smallest loss on halves of each class that had no part in its fit."""
-        rows, fold = _side_by_side(z).double(), _folds(y, FOLDS)
+        """With the penalty of the smallest loss on halves of each class that had no part in its fit.
+
+        The halves are fitted in the precision of z, which tells penalties apart; the fit itself in float64.
+        """
+        rows, fold = _side_by_side(z), _folds(y, FOLDS)
         parts = [(rows[fold != f], y[fold != f], rows[fold == f], y[fold == f]) for f in range(FOLDS)]
 
         def loss(penalty: float) -> float:
             return sum(Logistic._with(penalty, x, own, y)._loss(held, known, y) for x, own, held, known in parts)
 
-        return Logistic._with(min(PENALTIES, key=loss), rows, y, y)
+        return Logistic._with(min(PENALTIES, key=loss), rows.double(), y, y)
 
     @staticmethod
     def _with(penalty: float, rows: Float[Tensor, "m l"], y: Int[Tensor, " m"], all_y: Int[Tensor, " a"]) -> "Logistic":
@@ -209,7 +218,7 @@ def _with_one(x: Float[Tensor, "n l"]) -> Float[Tensor, "n l1"]:
 
 
 def _blocks(queries: Descriptors, m: int) -> Iterator[Descriptors]:
-    return (block for _, block in queries.blocks(max(1, BLOCK_ENTRIES // m)))
+    return (block for _, block in queries.blocks(max(1, AT_ONCE // m)))
 
 
 def _nearest(queries: Descriptors, z: Descriptors, k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
