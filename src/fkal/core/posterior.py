@@ -86,7 +86,7 @@ class _LeftOut(NamedTuple):
 
     @staticmethod
     def of(z: Descriptors, y: Int[Tensor, " m"], held: Bool[Tensor, " m"], k: int) -> "_LeftOut":
-        """Each held-out image, or an even part of them; its neighbours are not held out, and the whitening is theirs."""
+        """The held-out images, or an even part of them. Neighbours are not held out, and the whitening is theirs."""
         rest, out = (~held).nonzero()[:, 0], held.nonzero()[:, 0][:: -(-len(y) // MOST_LEFT_OUT)]
         known, own = y[rest], y[out]
         whiten = Whitening.within_classes(z[rest], known)
