@@ -122,7 +122,8 @@ class Export:
         positions = self.project.pool.positions([item.image.digest for item in items])
         for number, (item, position) in enumerate(zip(items, positions, strict=True), 1):
             path = PurePosixPath(item.image.path)
-            name = f"{number:0{width}d}_{file_stem(path.stem)}{path.suffix.lower() if SUFFIX.fullmatch(path.suffix) else ''}"
+            suffix = path.suffix.lower() if SUFFIX.fullmatch(path.suffix) else ""
+            name = f"{number:0{width}d}_{file_stem(path.stem)}{suffix}"
             target = PurePosixPath(folder_of(item), name)
             try:
                 if position is None:

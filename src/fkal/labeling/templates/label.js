@@ -307,7 +307,9 @@
       .sort((a, b) => a[0] - b[0] || a[1] - b[1]).map(([, , name]) => name);
   }
 
-  const keyOf = (name) => isLong() ? RECENT_KEYS[recent.indexOf(name)] : KEYS[view.classes.indexOf(name)];
+  // digits begin the names of some classes: then they are typed, and are no keys of their own
+  const usedLast = () => view.classes.some((name) => /^\d/.test(name)) ? [] : recent;
+  const keyOf = (name) => isLong() ? RECENT_KEYS[usedLast().indexOf(name)] : KEYS[view.classes.indexOf(name)];
   const exact = () => view.classes.some((name) => name.toLowerCase() === query.trim().toLowerCase());
 
   function showClasses() {
@@ -422,6 +424,7 @@
       ["← →", many ? "move between images" : "look at the image before or after"],
       [",", "twenty at once, or one"], ["Space", many ? "leave the image out, or take it in" : "confirm the guess"],
     ];
+    if (isLong() && !usedLast().length && recent.length) keys.splice(1, 1);
     if (view.newClasses) keys.push(["Shift Enter", "in the filter: add a new class"]);
     $("keys").replaceChildren(...keys.flatMap(([key, text]) => {
       const term = element("dt");
@@ -455,7 +458,7 @@
     if (key.startsWith("Arrow")) return many ? () => moveCell(key) : { ArrowLeft: () => move(-1), ArrowRight: () => move(1) }[key];
     if ([...key].length !== 1) return undefined;
     if (isLong()) {
-      const used = recent[RECENT_KEYS.indexOf(key)];
+      const used = usedLast()[RECENT_KEYS.indexOf(key)];
       if (used) return () => answer("labeled", used);
       return /[\p{L}\p{N}]/u.test(key) ? () => find(key) : undefined;
     }
