@@ -261,3 +261,34 @@ def test_a_last_batch_of_one_trains_a_network_with_batch_normalisation(images, m
 def test_settings_that_make_no_sense_are_refused_with_the_way_out(setting, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**setting)
+
+
+def test_a_rare_class_is_found_more_often_under_a_balanced_loss_than_under_the_plain_one(images, model, meter):
+    pictures = images(120, seed=0, labels=torch.tensor([0] * 60 + [1] * 56 + [2] * 4))
+    unseen = images(90, seed=1)
+    found = {}
+    for loss in ("plain", "class_balanced", "balanced_softmax"):
+        network = model("lenet", seed=0)
+        fitted(network, pictures, meter, epochs=12, batch_size=24, lr=0.02, decay_epochs=(), loss=loss)
+        with evaluating(network), torch.no_grad():
+            predicted = network(next(unseen.batches([torch.arange(90)], device="cpu"))).argmax(dim=1)
+        found[loss] = int((predicted[unseen.labels == 2] == 2).sum())
+    assert found["class_balanced"] > found["plain"]
+    assert found["balanced_softmax"] > found["plain"]
+
+
+def test_an_image_without_a_label_is_refused_by_its_index(images, model, meter):
+    pictures = images(6, seed=0)
+    labels = pictures.labels.clone()
+    labels[4] = -1
+    training = fit(
+        model("lenet", seed=0),
+        pictures,
+        torch.arange(6),
+        labels,
+        config=TrainConfig(epochs=1),
+        generator=seeded(0),
+        meter=meter,
+    )
+    with pytest.raises(ValueError, match=r"\[4\] have no label"):
+        next(training)

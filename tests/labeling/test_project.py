@@ -4,10 +4,11 @@ import threading
 
 import pytest
 
+from fkal.data.addresses import is_url, joined
 from fkal.errors import ConfigError, MissingSettings
 from fkal.identifiers import UnsafeName
 from fkal.labeling.listing import ListedImage
-from fkal.labeling.project import NoProject, Project, base_of, is_url, joined, read_classes, write_classes
+from fkal.labeling.project import NoProject, Project, base_of, read_classes, write_classes
 
 PARAMS = """\
 project: {name: signs, pools: [../images, s3://bucket/more.csv]}

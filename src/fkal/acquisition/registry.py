@@ -47,8 +47,8 @@ class Acquisition:
     """A method: `select(evidence, p, generator, **options)`, the evidence it needs, its source.
 
     `function` is that function, or a reference to it, `package.module:name`. `options` names the fields of
-    `AcquisitionConfig` that `select` takes as keywords. With `random_first` the first iteration, when no model is
-    trained yet, picks at random; with `whole_pool` there is one iteration, which labels the pool.
+    `AcquisitionConfig` that `select` takes as keywords. With `random_first` the first round, when no model is
+    trained yet, picks at random; with `whole_pool` there is one round, which labels the pool.
     """
 
     function: str | Callable[..., Picks]

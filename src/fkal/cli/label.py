@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fkal.cli.exit import answered
+from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json
 from fkal.cli.terminal import echo, echo_json, say
 
@@ -70,7 +70,7 @@ def page(
     if context.invoked_subcommand is not None:
         _refuse_misplaced(context)
         return
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli.label_page import PageOptions, serve
 
         options = PageOptions(
@@ -106,7 +106,7 @@ def import_(
     An image is found by its digest, then by its path, then by a file name that no other image has. A label
     `none_of_these` means that no class fits. Rows with the status `skipped` are left out, with their reason.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.labeling.importing import ImportRules, import_labels
 
         rules = ImportRules(
@@ -129,7 +129,7 @@ def undo(
 
     labels.csv gets rows `undone`; labels that were there before count again. Undo once more for the action before.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.labeling.answers import label_store
         from fkal.labeling.label_store import last_action, now
 
@@ -162,7 +162,7 @@ def export(
 
     Images are copied with their rank in front of their names; their content is what joins labels to them again.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.labeling.exporting import batch_items, labeled_items
         from fkal.labeling.exporting import export as write
 
@@ -194,7 +194,7 @@ def push(
 
     The token is read from LABEL_STUDIO_API_KEY: a legacy token or a personal access token.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.labeling.exporting import batch_items, hidden_guesses
         from fkal.labeling.label_studio import LabelStudio, token_from_environment
         from fkal.labeling.label_studio import push as add
@@ -222,7 +222,7 @@ def pull(
     debug: Debug = False,
 ) -> None:
     """Take the labels of a Label Studio project into labels.csv, as `fkal label import` does."""
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.labeling.importing import ImportRules, import_given
         from fkal.labeling.label_studio import LabelStudio, token_from_environment
 

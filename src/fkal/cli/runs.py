@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fkal.cli.exit import answered
+from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json, Tracking
 
 if TYPE_CHECKING:
-    from fkal.tracking.query import Wanted
+    from fkal.tracking.query import RunFilter
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -42,7 +42,7 @@ def list_(
     if context.invoked_subcommand is not None:
         _refuse_misplaced(context)
         return
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli import runs_table as showing_runs
 
         chosen = _wanted(dataset, bias, method, seed, status, superseded)
@@ -59,17 +59,17 @@ def rm(
     status: Status = None,
     superseded: All = False,
     tracking_uri: Tracking = None,
-    out: Annotated[Path, typer.Option(help="Folder of finished iterations, as `fkal run` had it.")] = Path("runs"),
-    state: Annotated[bool, typer.Option("--state", help="Remove the finished iterations as well.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of finished rounds, as `fkal run` had it.")] = Path("runs"),
+    state: Annotated[bool, typer.Option("--state", help="Remove the finished rounds as well.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Remove experiments and their iterations from the tracking store.
+    """Remove experiments and their rounds from the tracking store.
 
-    They can be restored until `mlflow gc`. Finished iterations stay under --out, so that `fkal run`
+    They can be restored until `mlflow gc`. Finished rounds stay under --out, so that `fkal run`
     would track the experiment again; with --state they are removed too.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli import runs_remove as removing_runs
 
         chosen = _wanted(dataset, bias, method, seed, status, superseded)
@@ -88,11 +88,11 @@ def export(
     tracking_uri: Tracking = None,
     debug: Debug = False,
 ) -> None:
-    """Write one row for each experiment and iteration: ids, labels used, all metrics and settings.
+    """Write one row for each experiment and round: ids, labels used, all metrics and settings.
 
     In a CSV, text that a spreadsheet would take for a formula has an apostrophe in front.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli import runs_export as exporting_runs
 
         chosen = _wanted(dataset, bias, method, seed, status, superseded)
@@ -101,7 +101,7 @@ def export(
 
 def _wanted(
     dataset: str | None, bias: str | None, method: str | None, seed: str | None, status: str | None, superseded: bool
-) -> "Wanted":
+) -> "RunFilter":
     from fkal.tracking.query import wanted
 
     return wanted(dataset=dataset, bias=bias, method=method, seed=seed, status=status, superseded=superseded)

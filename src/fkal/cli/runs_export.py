@@ -1,4 +1,4 @@
-"""`fkal runs export`: one row an experiment and iteration, with all its metrics and parameters."""
+"""`fkal runs export`: one row per experiment and round, with all its metrics and parameters."""
 
 import io
 import math
@@ -14,7 +14,7 @@ from fkal.config.schema import ConfigError
 from fkal.errors import refuse_damaged, shortened
 from fkal.results.csv_files import csv_text
 from fkal.tracking.metrics import stored_metrics
-from fkal.tracking.query import FoundRun, Wanted, found, iterations, opened
+from fkal.tracking.query import FoundRun, RunFilter, find_runs, iterations, open_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,15 +26,15 @@ SUFFIXES = (".csv", ".parquet")
 KEPT = ("run_id", "name", "dataset", "bias", "method", "seed", "protocol", "status", "superseded")
 
 
-def export(path: Path, wanted: Wanted, *, tracking: str | None) -> None:
+def export(path: Path, wanted: RunFilter, *, tracking: str | None) -> None:
     """Write them as what the file's suffix says, `-` as CSV on standard output; the file is there whole or not at all.
 
     Raises ConfigError for a file that cannot be.
     """
     if path != STDOUT:
         _refuse_unwritable(path)
-    client = opened(tracking)
-    listing = found(client, wanted)
+    client = open_store(tracking)
+    listing = find_runs(client, wanted)
     frame, odd = run_frame([(run, iterations(client, run)) for run in listing.runs])
     if path == STDOUT:
         echo(csv_text(frame), nl=False)
@@ -45,14 +45,14 @@ def export(path: Path, wanted: Wanted, *, tracking: str | None) -> None:
         else:
             frame.to_parquet(content, index=False)
         write_whole(path, content.getvalue())
-        say(f"{path}: {len(frame)} iterations of {frame['run_id'].nunique()} experiments")
+        say(f"{path}: {len(frame)} rounds of {frame['run_id'].nunique()} experiments")
     refuse_damaged([*listing.damaged, *odd])
 
 
 def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> tuple["pd.DataFrame", list[str]]:
-    """A row an iteration: whose it is, its metrics, then its parameters, numbers where all are numbers.
+    """A row per round: whose it is, its metrics, then its parameters, numbers where all are numbers.
 
-    Beside it, why iterations are left out that cannot be read.
+    Beside it, why rounds are left out that cannot be read.
     """
     import pandas as pd
 
@@ -60,9 +60,7 @@ def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> tuple["pd.Dat
     odd = [f"{_odd(child)}; left out" for _, child in tracked if _odd(child)]
     told = [(run, child) for run, child in tracked if not _odd(child)]
     if not told:
-        raise ConfigError(
-            f"none of these {len(runs)} experiments has finished an iteration; there is nothing to export"
-        )
+        raise ConfigError(f"none of these {len(runs)} experiments has finished a round; there is nothing to export")
     names = sorted({name for _, child in told for name in stored_metrics(child.data.metrics)} - {"labels_used"})
     keys = sorted({key for _, child in told for key in child.data.params} - {*KEPT, "b"})
     columns = [*KEPT, "iteration_run_id", "b", "labels_used", *names, *keys]
@@ -73,10 +71,10 @@ def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> tuple["pd.Dat
 
 
 def _odd(child: "Run") -> str:
-    """Why it is no iteration; empty if it is one."""
+    """Why it is no round; empty if it is one."""
     b = child.data.params.get("b", "")
     if not NUMBER.fullmatch(b):
-        return f"run {child.info.run_id}: its param b is {b[:40]!a}, and no iteration's number"
+        return f"run {child.info.run_id}: its param b is {b[:40]!a}, and no round's number"
     if not math.isfinite(child.data.metrics["labels_used"]):
         return f"run {child.info.run_id}: its metric labels_used is {child.data.metrics['labels_used']}"
     return ""

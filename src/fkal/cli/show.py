@@ -21,7 +21,7 @@ from fkal.errors import did_you_mean, refuse_damaged, shortened
 from fkal.escaping import one_line
 from fkal.results.class_names import numbers
 from fkal.results.kept_runs import kept_runs
-from fkal.results.manifest import About
+from fkal.results.manifest import Manifest
 from fkal.results.run_summary import RoundSummary, RunSummary, counts_by_class, summaries_in
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ SCORES = {"accuracy": "accuracy", "minority_accuracy": "rare classes", "worst_cl
 
 
 def show(run: str, *, out: Path | None, tracking: str | None) -> None:
-    """Print one experiment: its curve, a row an iteration, the classes that it picked."""
+    """Print one experiment: its curve, a row per round, the classes that it picked."""
     (one,), damaged = found([run], out, tracking)
     notes = [] if one.known_classes else [Text(NO_NAMES)]
     _print(Text(one.shown_name, style="bold"), plot([one]), rounds_table(one), counts_table(one), *notes)
@@ -73,12 +73,12 @@ def found(texts: Sequence[str], out: Path | None, tracking: str | None) -> tuple
         raise ConfigError("\n".join([str(error), *damaged])) from None
 
 
-def _tracked(tracking: str | None, fingerprints: Collection[str]) -> tuple[Mapping[str, About], Mapping[str, str]]:
+def _tracked(tracking: str | None, fingerprints: Collection[str]) -> tuple[Mapping[str, Manifest], Mapping[str, str]]:
     """The manifests of runs that an earlier version left, from the store; imports MLflow."""
     from fkal.report.load.tracked_manifest import tracked_abouts
-    from fkal.tracking.query import opened
+    from fkal.tracking.query import open_store
 
-    return tracked_abouts(opened(tracking), fingerprints)
+    return tracked_abouts(open_store(tracking), fingerprints)
 
 
 def _damaged_splits(out: Path, digests: Collection[str]) -> list[str]:
@@ -146,7 +146,7 @@ def called(experiments: Sequence[RunSummary]) -> list[str]:
 
 
 def rounds_table(one: RunSummary) -> Table:
-    """Scores in %; passes and seconds are those of the whole iteration."""
+    """Scores in %; passes and seconds are those of the whole round."""
     table = Table(box=box.SIMPLE)
     measured = one.rounds[0].measured
     present = {k: v for k, v in SCORES.items() if f"{measured}/{k}" in one.rounds[0].metrics}
@@ -160,7 +160,7 @@ def rounds_table(one: RunSummary) -> Table:
 
 
 def counts_table(one: RunSummary) -> Table:
-    """Picks of each iteration by class; of many classes only how many have any."""
+    """Picks of each round by class; of many classes only how many have any."""
     last = one.rounds[-1].labeled_counts
     table = Table(title="picked by class", box=box.SIMPLE)
     if len(last) > FEW_CLASSES:
@@ -238,7 +238,7 @@ def _file_names(a: RunSummary, b: RunSummary) -> Sequence[str] | None:
 
 
 def _by_labels(one: RunSummary) -> dict[int, tuple[RoundSummary, set[int]]]:
-    """Iterations by labels used, with all images labeled until then."""
+    """Rounds by labels used, with all images labeled until then."""
     picked: set[int] = set()
     found = {}
     for r in one.rounds:

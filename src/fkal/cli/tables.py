@@ -1,4 +1,4 @@
-"""Tables for a terminal: accuracy by iteration, mean and standard deviation over seeds."""
+"""Tables for a terminal: accuracy by round, mean and standard deviation over seeds."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
@@ -10,11 +10,11 @@ from rich.table import Table
 from fkal.acquisition.cost import Passes
 from fkal.config.method_spec import short_method_name
 from fkal.results.outcome import Group, Outcome
-from fkal.runner.cost import Bill, Figures
+from fkal.runner.cost import CostReport, Figures
 
 
 def accuracy_table(group: Group, outcomes: Sequence[Outcome], distinction: str = "") -> Table:
-    """Accuracy on what is measured, %: a row a method, a column an iteration."""
+    """Accuracy on what is measured, %: a row per method, a column per round."""
     rounds = max(len(outcome.rounds) for outcome in outcomes)
     epoch = "of the last epoch" if group.protocol == "last" else "of the epoch that is best ON THE TEST SET"
     title = f"{group.dataset}, {group.bias}{distinction}: {group.measured} accuracy (%) {epoch}, mean ± std over seeds"
@@ -42,8 +42,8 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def cost_table(bill: Bill) -> Table:
-    """Passes, forward and backward together: a row an iteration, and their sum; ratios are counted to Table 1."""
+def cost_table(bill: CostReport) -> Table:
+    """Passes, forward and backward together: a row per round, and their sum; ratios are counted to Table 1."""
     table = Table(box=box.SIMPLE, collapse_padding=True, pad_edge=False)
     for title in ("b", "N^b", "N_b", *COST_COLUMNS):
         table.add_column(title, justify="right", no_wrap=True)

@@ -77,10 +77,11 @@ NEW_PIXELS = Change.ORIENTED | Change.COMPOSITED
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image in mode L (grey) or RGB, and what was changed."""
+    """An image in mode L (grey) or RGB, what was changed, and the format of the file."""
 
     image: Image.Image
     changes: Change
+    format: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def decode(data: bytes, name: str) -> Decoded:
         plain, is_composited = _eight_bits(image)
         if image.format != "TIFF" and orientation != UPRIGHT:
             plain = plain.transpose(TURNED[orientation])
-        return Decoded(plain, changes | (Change.COMPOSITED if is_composited else UNCHANGED))
+        changes |= Change.COMPOSITED if is_composited else UNCHANGED
+        return Decoded(plain, changes, image.format or "unknown")
 
 
 def header(file: io.BytesIO | io.BufferedReader, name: str) -> Header:

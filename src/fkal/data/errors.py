@@ -28,6 +28,7 @@ class CorruptData(ValueError):
 class Flaw(StrEnum):
     """Why an image file cannot be used."""
 
+    MISSING = "missing"
     UNREADABLE = "unreadable"  # the file system refuses it
     IRREGULAR = "irregular"  # a pipe, a socket, a device, a folder
     EMPTY = "empty"

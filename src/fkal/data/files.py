@@ -16,19 +16,56 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from fkal.data.addresses import LARGEST_FILE
 from fkal.data.decoding import Change, corrupt_image, corruption, described_changes
 from fkal.data.errors import CorruptData, CorruptImage, Flaw, IncompleteData, printable
 from fkal.data.regular_files import FileTooLarge, IrregularFile, open_regular, read_regular
 from fkal.data.tree_files import EXTENSIONS, HIDDEN, class_folders, images_below, is_left_by_programs, kind_of
 
 TAR_BLOCK = 512
-LARGEST_FILE = 2**30  # bytes of one image file; the most pixels that are decoded take less
 NAMED = 5  # of many names in one message
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """Image files by index, with their labels."""
+
+    @property
+    def labels(self) -> Int64[Tensor, " n"]: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def printable_names(self) -> Sequence[str]:
+        """As people read them and files of text take them."""
+        ...
+
+    @property
+    def described(self) -> str:
+        """What a note calls all of them."""
+        ...
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many files of which kind are not among them."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def path(self, index: int) -> str:
+        """Where a person finds the file."""
+        ...
+
+    def bytes_of(self, index: int) -> bytes:
+        """The whole file; raises CorruptImage for one that cannot be read."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +87,14 @@ class ImageFiles:
         """As people read them and files of text take them."""
         return tuple(map(printable, self.names))
 
+    @property
+    def described(self) -> str:
+        """`/data/pets, train`."""
+        return f"{printable(self.where)}, {self.names[0].split('/')[0]}"
+
     def bytes_of(self, index: int) -> bytes:
         """The whole file."""
-        with self._named(index):
+        with flaws_of_file(self.path(index), "put it back or draw a new split"):
             return self._read(index)
 
     @contextmanager
@@ -61,26 +103,13 @@ class ImageFiles:
         if self.spans is not None:
             yield io.BytesIO(self.bytes_of(index))
             return
-        with self._named(index), open_regular(self.where / self.names[index], limit=LARGEST_FILE) as file:
+        named = flaws_of_file(self.path(index), "put it back or draw a new split")
+        with named, open_regular(self.where / self.names[index], limit=LARGEST_FILE) as file:
             yield file
 
     def path(self, index: int) -> str:
         """Where a person finds the file."""
         return printable(f"{self.where}{'/' if self.spans is None else ':'}{self.names[index]}")
-
-    @contextmanager
-    def _named(self, index: int) -> Iterator[None]:
-        """Turns what the file system says into an error of this file."""
-        try:
-            yield
-        except OSError as error:
-            flaws: dict[type[OSError], Flaw] = {IrregularFile: Flaw.IRREGULAR, FileTooLarge: Flaw.TOO_LARGE}
-            reason = error.strerror or str(error)
-            raise CorruptImage(
-                f"cannot read {self.path(index)}: {reason}; put it back or draw a new split",
-                flaws.get(type(error), Flaw.UNREADABLE),
-                reason,
-            ) from error
 
     def _read(self, index: int) -> bytes:
         if self.spans is None:
@@ -89,6 +118,22 @@ class ImageFiles:
         with self.where.open("rb") as tar:
             tar.seek(offset)
             return tar.read(size)
+
+
+@contextmanager
+def flaws_of_file(path: str, way_out: str) -> Iterator[None]:
+    """Turns what the file system says of one file into a CorruptImage."""
+    try:
+        yield
+    except OSError as error:
+        flaws: dict[type[OSError], Flaw] = {
+            IrregularFile: Flaw.IRREGULAR,
+            FileTooLarge: Flaw.TOO_LARGE,
+            FileNotFoundError: Flaw.MISSING,
+        }
+        reason = error.strerror or str(error)
+        flaw = flaws.get(type(error), Flaw.UNREADABLE)
+        raise CorruptImage(f"cannot read {path}: {reason}; {way_out}", flaw, reason) from error
 
 
 def folder_files(tree: Path, part: str) -> ImageFiles:
@@ -130,9 +175,9 @@ def tar_parts(tar: Path, *parts: str) -> list[ImageFiles]:
     return [_tar_part(tar, members, part, left_out if part == parts[0] else {}) for part in parts]
 
 
-def notes_on(files: ImageFiles, changes: Sequence[Change]) -> tuple[str, ...]:
+def notes_on(files: ImageSource, changes: Sequence[Change]) -> tuple[str, ...]:
     """What was left out of a part of a dataset and what its decoder changed, a line each."""
-    where = f"{printable(files.where)}, {files.names[0].split('/')[0]}"
+    where = files.described
     left_out = [f"{n:,} {kind}" for kind, n in files.left_out.items() if n]
     changed = described_changes(changes)
     return (

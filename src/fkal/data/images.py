@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Num, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -26,8 +26,13 @@ from fkal.data.decoding import (
 )
 from fkal.data.digest import files_digest, pixels_digest
 from fkal.data.errors import CorruptImage
-from fkal.data.files import ImageFiles, notes_on
+from fkal.data.files import ImageSource, notes_on
 from fkal.data.loading import in_processes, in_threads
+
+ID_BYTES = 16
+"""Of an image's SHA-256 that tell it from others."""
+UNLABELED = -1
+"""In place of the label of an image that nobody has labeled yet."""
 
 
 @runtime_checkable
@@ -36,7 +41,7 @@ class ImageSet(Protocol):
 
     @property
     def labels(self) -> Int64[Tensor, " n"]:
-        """On the CPU."""
+        """On the CPU; `UNLABELED` where nobody knows, which only sets of own pools hold."""
         ...
 
     @property
@@ -73,6 +78,15 @@ class ImageSet(Protocol):
 
 
 @runtime_checkable
+class Identified(Protocol):
+    """An image set that knows its images by their content."""
+
+    def content_ids(self, indices: Tensor) -> UInt8[Tensor, "b 16"]:
+        """Of each image the start of the SHA-256 of its pixels, or of its file's bytes; on the CPU."""
+        ...
+
+
+@runtime_checkable
 class Annotated(Protocol):
     """An image set that left files out or changed images, and says so."""
 
@@ -97,9 +111,10 @@ class TensorImages:
         augmentation: str = "none",
         digest: str | None = None,
         notes: Sequence[str] = (),
+        may_be_unlabeled: bool = False,
     ) -> None:
         """`names` is a list, or the word before the index; `digest`, where known, is of the files behind the pixels."""
-        _refuse_unless_labeled(len(pixels), labels, classes)
+        _refuse_unless_labeled(len(pixels), labels, classes, may_be_unlabeled=may_be_unlabeled)
         if augmentation not in AUGMENTATIONS:
             raise ValueError(f"augmentation {augmentation!r}: not known; choose one of {', '.join(AUGMENTATIONS)}")
         self.labels = labels
@@ -130,6 +145,13 @@ class TensorImages:
         self, batches: Iterable[Tensor], *, device: torch.device | str, augment: torch.Generator | None = None
     ) -> Iterator[Float[Tensor, "b c h w"]]:
         """`augment` matters only where the set was made with an augmentation."""
+        for pixels in self.raw_batches(batches, device=device, augment=augment):
+            yield self._normalise(pixels)
+
+    def raw_batches(
+        self, batches: Iterable[Tensor], *, device: torch.device | str, augment: torch.Generator | None = None
+    ) -> Iterator[UInt8[Tensor, "b c h w"]]:
+        """The same before they are normalised."""
         everything = self.to(device)
         views = None if augment is None else torch.Generator().manual_seed(child_seed(augment))
         for indices in batches:
@@ -137,26 +159,40 @@ class TensorImages:
             pixels = everything[indices.to(everything.device)]
             if views is not None:
                 pixels = self._augmented(pixels, views)
-            yield self._normalise(pixels)
+            yield pixels
 
     def pixels(self, indices: Tensor) -> UInt8[Tensor, "b c h w"]:
         _refuse_outside(indices, len(self))
         return self._on[torch.device("cpu")][indices.cpu()]
+
+    def content_ids(self, indices: Tensor) -> UInt8[Tensor, "b 16"]:
+        rows = self.pixels(indices).numpy()
+        return _ids(hashlib.sha256(repr(self.shape).encode() + row.tobytes()).digest() for row in rows)
 
 
 class FolderImages:
     """Image files, decoded as they are needed by worker processes."""
 
     def __init__(
-        self, files: ImageFiles, *, mean: Sequence[float], std: Sequence[float], size: int = 224, workers: int = 2
+        self,
+        files: ImageSource,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int = 224,
+        workers: int = 2,
+        digest: str | None = None,
+        may_be_unlabeled: bool = False,
     ) -> None:
-        _refuse_unless_labeled(len(files), files.labels, files.classes)
+        """With `digest`, of files that are known to decode, no file is read for digest and notes."""
+        _refuse_unless_labeled(len(files), files.labels, files.classes, may_be_unlabeled=may_be_unlabeled)
         self.labels = files.labels
         self.classes = files.classes
         self.shape: tuple[int, int, int] = (3, size, size)
         self.names: Sequence[str] = files.printable_names
         self._files = files
         self._workers = workers
+        self._digest = digest
         self._normalise = Normalisation(mean, std, channels=3)
 
     def __len__(self) -> int:
@@ -165,6 +201,8 @@ class FolderImages:
     @cached_property
     def digest(self) -> str:
         """Of the bytes of all files, which are read once for it."""
+        if self._digest is not None:
+            return self._digest
         hashes = [file_hash for file_hash, _ in self._read]
         has_new_pixels = any(changes & NEW_PIXELS for _, changes in self._read)
         return files_digest(hashes, self.shape, self.labels, self.classes, has_new_pixels=has_new_pixels)
@@ -172,6 +210,8 @@ class FolderImages:
     @cached_property
     def notes(self) -> Sequence[str]:
         """Needs what the digest reads."""
+        if self._digest is not None:
+            return ()
         return notes_on(self._files, [changes for _, changes in self._read])
 
     def batches(
@@ -191,6 +231,9 @@ class FolderImages:
     def pixels(self, indices: Tensor) -> UInt8[Tensor, "b c h w"]:
         _refuse_outside(indices, len(self))
         return _views(self._files, indices.tolist(), self.shape[1], None)
+
+    def content_ids(self, indices: Tensor) -> UInt8[Tensor, "b 16"]:
+        return _ids(self._read[index][0] for index in indices.tolist())
 
     def corrupt(self) -> list[str]:
         """The files that cannot be decoded; reads them all."""
@@ -227,7 +270,7 @@ class Normalisation:
         factors = (1 / (255 * stds)).float(), (-means / stds).float()
         self._on: dict[torch.device, tuple[Tensor, Tensor]] = {torch.device("cpu"): factors}  # each (1 c 1 1)
 
-    def __call__(self, pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def __call__(self, pixels: Num[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         if pixels.device not in self._on:
             scale, shift = self._on[torch.device("cpu")]
             self._on[pixels.device] = scale.to(pixels.device), shift.to(pixels.device)
@@ -252,7 +295,7 @@ class NumberedNames(Sequence[str]):
 class _WholeBatches:
     """For the loader: a request (indices, seed) -> its pixels, or what was wrong with them."""
 
-    def __init__(self, files: ImageFiles, size: int) -> None:
+    def __init__(self, files: ImageSource, size: int) -> None:
         self._files, self._size = files, size
 
     def __getitem__(self, request: tuple[list[int], int | None]) -> UInt8[Tensor, "b c h w"] | CorruptImage:
@@ -276,7 +319,7 @@ class _Requests:
             yield indices.tolist(), None if seeds is None else child_seed(seeds)
 
 
-def _views(files: ImageFiles, indices: list[int], size: int, seed: int | None) -> UInt8[Tensor, "b 3 s s"]:
+def _views(files: ImageSource, indices: list[int], size: int, seed: int | None) -> UInt8[Tensor, "b 3 s s"]:
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     views = torch.empty(len(indices), 3, size, size, dtype=torch.uint8)
     for row, index in enumerate(indices):
@@ -286,8 +329,13 @@ def _views(files: ImageFiles, indices: list[int], size: int, seed: int | None) -
     return views
 
 
-def _decoded_file(files: ImageFiles, index: int) -> Image.Image:
+def _decoded_file(files: ImageSource, index: int) -> Image.Image:
     return decode(files.bytes_of(index), files.path(index)).image
+
+
+def _ids(digests: Iterable[bytes]) -> UInt8[Tensor, "b 16"]:
+    joined = bytearray(b"".join(digest[:ID_BYTES] for digest in digests))
+    return torch.frombuffer(joined, dtype=torch.uint8).view(-1, ID_BYTES) if joined else torch.empty(0, ID_BYTES).byte()
 
 
 def _numbered(device: torch.device) -> torch.device:
@@ -303,12 +351,13 @@ def _per_channel(field: str, values: Sequence[float], channels: int) -> Tensor:
     return torch.tensor(list(values), dtype=torch.float64).expand(channels).reshape(1, channels, 1, 1)
 
 
-def _refuse_unless_labeled(n: int, labels: Tensor, classes: Sequence[str]) -> None:
+def _refuse_unless_labeled(n: int, labels: Tensor, classes: Sequence[str], *, may_be_unlabeled: bool) -> None:
     if labels.dtype != torch.int64 or labels.shape != (n,):
         raise ValueError(
             f"labels {tuple(labels.shape)} of {labels.dtype}: {n} images need {n} int64 labels; give those"
         )
-    if n and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
+    least = UNLABELED if may_be_unlabeled else 0
+    if n and not least <= int(labels.min()) <= int(labels.max()) < len(classes):
         raise ValueError(
             f"labels {int(labels.min())} to {int(labels.max())}: there are {len(classes)} classes; "
             f"use 0 to {len(classes) - 1}"

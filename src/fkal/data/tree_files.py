@@ -34,8 +34,13 @@ def class_folders(part: Path, left_out: Counter[str]) -> list[str]:
     return classes
 
 
-def images_below(folder: Path, left_out: Counter[str], flawed: list[tuple[str, str]]) -> list[str]:
-    """Relative to the folder, sorted by folder and name; folders themselves before links to them."""
+def images_below(
+    folder: Path, left_out: Counter[str], flawed: list[tuple[str, str]], *, tolerant: bool = False
+) -> list[str]:
+    """Relative to the folder, sorted by folder and name; folders themselves before links to them.
+
+    With `tolerant`, folders that cannot be listed and names that are not UTF-8 are flawed as well.
+    """
     found: list[tuple[str, str]] = []
     folders = [""]
     links: list[str] = []
@@ -47,7 +52,14 @@ def images_below(folder: Path, left_out: Counter[str], flawed: list[tuple[str, s
             left_out[LOOPS] += 1
             continue
         read.add(_identity(folder / below))
-        for entry in _listed(folder / below):
+        try:
+            entries = _listed(folder / below)
+        except CorruptData:
+            if not tolerant:
+                raise
+            flawed.append((f"{folder}/{below}", "the folder cannot be listed"))
+            continue
+        for entry in entries:
             name = f"{below}/{entry.name}" if below else entry.name
             if is_left_by_programs(entry.name):
                 left_out[HIDDEN] += 1
@@ -55,7 +67,7 @@ def images_below(folder: Path, left_out: Counter[str], flawed: list[tuple[str, s
                 (links if entry.is_symlink() else folders).append(name)
             elif not entry.name.lower().endswith(EXTENSIONS):
                 left_out[kind_of(entry.name)] += 1
-            elif reason := _irregular(entry):
+            elif reason := _irregular(entry) or (_no_text(name) if tolerant else None):
                 flawed.append((f"{folder}/{name}", reason))
             else:
                 found.append((below, entry.name))
@@ -92,6 +104,15 @@ def _irregular(entry: os.DirEntry[str]) -> str | None:
         return "it is a link to nothing"
     except OSError as error:
         return error.strerror or str(error)
+    return None
+
+
+def _no_text(name: str) -> str | None:
+    """Why a list of names cannot hold this one."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8; rename it"
     return None
 
 

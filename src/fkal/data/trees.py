@@ -15,18 +15,19 @@ from torch import Tensor
 from fkal.data.decoding import NEW_PIXELS, UNCHANGED, Change, corruption, decode, fitted, header, pixels_of
 from fkal.data.digest import files_digest
 from fkal.data.errors import CorruptData, CorruptImage, IncompleteData, MissingData, printable
-from fkal.data.files import ImageFiles, folder_files, notes_on, refuse_other_classes, tar_parts, with_added
+from fkal.data.files import ImageFiles, ImageSource, folder_files, notes_on, refuse_other_classes, tar_parts, with_added
 from fkal.data.images import FolderImages, TensorImages
 from fkal.data.loading import in_processes
 from fkal.data.published import Parts, bring_cifar10, cifar10_batches
-from fkal.data.registry import CIFAR10_BATCHES, IMAGENET_MEAN, IMAGENET_STD, PartsWithValidation
+from fkal.data.registry import CIFAR10_BATCHES, IMAGENET_MEAN, IMAGENET_STD, PartsWithValidation, has_published_gtsrb
 from fkal.data.settings import DataConfig
+from fkal.data.traffic_signs import bring_gtsrb, in_published_order, published_gtsrb
 
 IN_MEMORY = 2 * 2**30  # bytes of decoded pixels; more are streamed
 CHUNK_BYTES = 2 * 2**20  # decoded by a worker at once; small, as shared memory often is
 HEADERS_A_CHUNK = 512
 WORTH_WORKERS = 4096  # files; fewer are decoded before workers have started
-CIFAR10_SIZE, TINYIMAGENET_SIZE, IMAGENET_SIZE = 32, 64, 224
+CIFAR10_SIZE, GTSRB_SIZE, TINYIMAGENET_SIZE, IMAGENET_SIZE = 32, 32, 64, 224
 GREY_MEAN, GREY_STD = (0.5,), (0.5,)
 
 
@@ -38,6 +39,17 @@ def cifar10(config: DataConfig, *, download: bool) -> Parts:
     if not (root / CIFAR10_BATCHES).exists():
         bring_cifar10(config, download=download)
     return cifar10_batches(config)
+
+
+def gtsrb(config: DataConfig, *, download: bool) -> Parts:
+    """torchvision's folder, or a tree of JPEG files with named classes, or a tar of one; downloaded as the first."""
+    root = Path(config.root)
+    size = _square(config.image_size or GTSRB_SIZE)
+    if not has_published_gtsrb(root) and (tree := _tree_or_tar(root, "gtsrb", "test")):
+        train, test = map(in_published_order, tree)
+        return _in_memory(config, train, test, size=size)
+    bring_gtsrb(config, download=download)
+    return _in_memory(config, *published_gtsrb(root), size=size)
 
 
 def tinyimagenet(config: DataConfig, *, download: bool) -> Parts:
@@ -137,15 +149,17 @@ def _in_memory(
     config: DataConfig, train: ImageFiles, test: ImageFiles, *, size: tuple[int, int], channels: int | None = 3
 ) -> Parts:
     """At `size` = (height, width); `channels` None: one if all files are grey, else three."""
-    decoded_train = _decoded_files(train, *size, config.workers)
-    decoded_test = _decoded_files(test, *size, config.workers)
+    decoded_train = decoded_files(train, *size, config.workers)
+    decoded_test = decoded_files(test, *size, config.workers)
     if channels is None:
         channels = 1 if decoded_train.grey and decoded_test.grey else 3
     return _tensor_images(config, train, decoded_train, channels), _tensor_images(config, test, decoded_test, channels)
 
 
 @dataclass(frozen=True, eq=False)
-class _Decoded:
+class DecodedFiles:
+    """What a part of a dataset is in memory."""
+
     pixels: UInt8[Tensor, "n 3 h w"]
     hashes: list[bytes]  # SHA-256 of each file
     grey: bool  # every file
@@ -169,7 +183,7 @@ class _Flawed:
     error: CorruptImage
 
 
-def _tensor_images(config: DataConfig, files: ImageFiles, part: _Decoded, channels: int) -> TensorImages:
+def _tensor_images(config: DataConfig, files: ImageFiles, part: DecodedFiles, channels: int) -> TensorImages:
     pixels = part.pixels[:, :channels].contiguous()
     unsaid = Change.FITTED if config.image_size else UNCHANGED  # a size that is set is meant for all
     return TensorImages(
@@ -190,7 +204,7 @@ def _tensor_images(config: DataConfig, files: ImageFiles, part: _Decoded, channe
     )
 
 
-def _decoded_files(files: ImageFiles, height: int, width: int, workers: int) -> _Decoded:
+def decoded_files(files: ImageSource, height: int, width: int, workers: int) -> DecodedFiles:
     """All files, each scaled to cover height x width and cropped around its centre."""
     chunks = _chunks(len(files), max(1, CHUNK_BYTES // (3 * height * width)))
     loader = in_processes(_Chunks(files, height, width), chunks, workers=_worth_workers(files, workers))
@@ -201,7 +215,7 @@ def _decoded_files(files: ImageFiles, height: int, width: int, workers: int) -> 
         found.extend(part_found)
     _refuse_flawed(found)
     sound = [each for each in found if not isinstance(each, _Flawed)]
-    return _Decoded(
+    return DecodedFiles(
         pixels,
         hashes=[each.file_hash for each in sound],
         grey=all(each.grey for each in sound),
@@ -215,7 +229,7 @@ class _Chunks:
     Processes, since threads decode small images no faster than one alone: most of the time goes to Python.
     """
 
-    def __init__(self, files: ImageFiles, height: int, width: int) -> None:
+    def __init__(self, files: ImageSource, height: int, width: int) -> None:
         self._files, self._height, self._width = files, height, width
 
     def __getitem__(self, chunk: range) -> tuple[UInt8[Tensor, "b 3 h w"], list[_Sound | _Flawed]]:
@@ -258,7 +272,7 @@ def _chunks(n: int, step: int) -> list[range]:
     return [range(start, min(start + step, n)) for start in range(0, n, step)]
 
 
-def _worth_workers(files: ImageFiles, workers: int) -> int:
+def _worth_workers(files: ImageSource, workers: int) -> int:
     return workers if len(files) >= WORTH_WORKERS else 0
 
 

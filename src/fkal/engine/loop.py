@@ -21,14 +21,19 @@ from fkal.core.pool import Pool
 from fkal.core.randomness import stream
 from fkal.data.images import ImageSet
 from fkal.engine.describing import DescriptorCache
+from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.evaluation import accuracies, confusion_matrix
 from fkal.engine.gathering import EvidenceConfig, RoundContext, gather
+from fkal.engine.head_training import LabeledRows, fit_head
+from fkal.engine.losses import LOSSES
+from fkal.engine.measured import VALIDATION
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Request, Round, Selection
 from fkal.engine.settings import FEW_CLASSES, TrainConfig
 from fkal.engine.training import fit
 from fkal.models.ensemble import members_of
+from fkal.models.linear_head import LinearHead
 
 Weights = Mapping[str, Tensor]
 Select = Callable[[Evidence, int, torch.Generator], Picks]
@@ -42,7 +47,8 @@ class Problem:
 
     `pool` and `validation` index `train`, `test` indexes `test_images`; `minority` names the
     under-represented classes. `measured` is what metrics call the images of `test`: where they are
-    a part held out of validation, and no test set, `holdout`.
+    a part held out of validation, and no test set, `holdout`. Without any of these, `measured` is `val`: accuracies are
+    those on the validation images, and `test` is not looked at.
     """
 
     train: ImageSet
@@ -58,7 +64,7 @@ class Problem:
 class Method:
     """One way to pick: the evidence it needs, the settings it is gathered by, and how it selects from it.
 
-    With `random_first` the first iteration, before any label, picks at random.
+    With `random_first` the first round, before any label, picks at random.
     """
 
     needs: type[Evidence]
@@ -104,11 +110,14 @@ class ActiveLearning:
     `oracle` knows the label of every pool image; without one, labels come from outside, and what compares with the
     true labels of the whole pool is not measured.
 
-    `protocol` `last` keeps each iteration's last epoch. `paper` is the authors' rule: the epoch
+    `protocol` `last` keeps each round's last epoch. `paper` is the authors' rule: the epoch
     with the best *test* accuracy is kept, reported and gone on from; it exists to compare with
     the published curves and for nothing else.
 
-    `cache` keeps the descriptors of `theta_0`, which the first iteration reads.
+    `cache` keeps the descriptors of `theta_0`, which the first round reads.
+
+    Where `training.layers` is `frozen`, the images of `problem` are embeddings and the model is a head on them; no
+    image passes a network here. `ahead` has counted what making the embeddings took, which the first round reports.
     """
 
     problem: Problem
@@ -121,15 +130,16 @@ class ActiveLearning:
     seed: int
     device: torch.device
     cache: DescriptorCache | None = None
+    ahead: Meter | None = None
 
     def first_evidence(self) -> Generator[Progress]:
-        """What the first iteration gathers, for the sake of what `cache` keeps of it."""
+        """What the first round gathers, for the sake of what `cache` keeps of it."""
         self.model.load_state_dict(self.theta_0)
         if not self.method.random_first:
-            yield from gather(self._context(self.state(), Meter(self.device)), self.method.needs)
+            yield from gather(self._context(self.state(), self._meter(1)), self.method.needs)
 
     def rounds(self, finished: Sequence[Round] = ()) -> Generator[Progress | Round]:
-        """The iterations after the `finished` ones, exactly as if those had just been run. Needs an oracle."""
+        """The rounds after the `finished` ones, exactly as if those had just been run. Needs an oracle."""
         assert self.oracle is not None, "without an oracle call select and learn"
         state = self.state(finished)
         while state.b < self.method.rounds:
@@ -148,7 +158,8 @@ class ActiveLearning:
 
     def select(self, state: LoopState) -> Generator[Progress, None, Request]:
         """The first half of the next round: the images to be labeled."""
-        method, meter, b = self.method, Meter(self.device), state.b + 1
+        method, b = self.method, state.b + 1
+        meter = self._meter(b)
         _reset_peak_memory(self.device)
         self.model.load_state_dict(state.weights)
         needs, select = (Nothing, _at_random) if method.random_first and b == 1 else (method.needs, method.select)
@@ -180,7 +191,11 @@ class ActiveLearning:
         """
         _refuse_unless_it_fits(state, request, labels, len(self.problem.train.classes))
         meter = Meter(
-            self.device, Counter(request.forward_images), Counter(request.backward_images), dict(request.seconds)
+            self.device,
+            Counter(request.forward_images),
+            Counter(request.backward_images),
+            dict(request.seconds),
+            counts=not self._is_frozen,
         )
         selection = request.labeled(labels)
         self.model.load_state_dict(state.weights)
@@ -203,6 +218,24 @@ class ActiveLearning:
             weights=_snapshot(self.model),
         )
 
+    @property
+    def _is_frozen(self) -> bool:
+        return self.training.layers == "frozen"
+
+    def _meter(self, b: int) -> Meter:
+        """A new one; that of the first round has what was counted ahead of it."""
+        counts = not self._is_frozen
+        if b > 1 or self.ahead is None:
+            return Meter(self.device, counts=counts)
+        ahead = self.ahead
+        return Meter(
+            self.device,
+            Counter(ahead.forward_images),
+            Counter(ahead.backward_images),
+            dict(ahead.seconds),
+            counts=counts,
+        )
+
     def _context(self, state: LoopState, meter: Meter) -> RoundContext:
         return RoundContext(
             members=members_of(self.model),
@@ -214,7 +247,8 @@ class ActiveLearning:
             config=self.method.config,
             generator=stream(self.seed, "gather", state.b + 1),
             meter=meter,
-            cache=None if state.b else self.cache,
+            cache=None if state.b or self._is_frozen else self.cache,
+            untrained=self._is_frozen and not len(state.y),
         )
 
     def _about_labels(self, selection: Selection) -> dict[str, float]:
@@ -252,6 +286,8 @@ class ActiveLearning:
     def _train_member(
         self, b: int, e: int, member: nn.Module, state: LoopState, meter: Meter
     ) -> Generator[Progress, None, tuple[list[float], int]]:
+        if self._is_frozen:
+            return (yield from self._fit_head(b, member, state, meter))
         config, losses, kept = self.training, [], _BestEpoch()
         epochs = fit(
             member,
@@ -276,15 +312,39 @@ class ActiveLearning:
             return losses, kept.epoch
         return losses, len(losses)
 
+    def _fit_head(
+        self, b: int, head: nn.Module, state: LoopState, meter: Meter
+    ) -> Generator[Progress, None, tuple[list[float], int]]:
+        """One epoch, as others count: the head converges in it."""
+        train = self.problem.train
+        assert isinstance(head, LinearHead) and isinstance(train, EmbeddedImages)
+
+        def labeled(indices: Tensor, y: Tensor) -> LabeledRows:
+            return LabeledRows(train.rows(indices, meter.device), y.to(meter.device))
+
+        validation = self.problem.validation
+        with meter.phase("train"):
+            fit = fit_head(
+                head,
+                labeled(state.pool.labeled, state.y),
+                labeled(validation, train.labels[validation]),
+                LOSSES[self.training.loss],
+            )
+        yield Progress(f"training b = {b}", 1, 1, "epochs")
+        return [fit.loss], 1
+
     def _evaluate(self, meter: Meter) -> tuple[Tensor, dict[str, float]]:
         """Of an ensemble, the members' counts together: its accuracy is then their mean, as the authors report."""
         members = members_of(self.model)
         with meter.phase("evaluate"):
+            if self.problem.measured == VALIDATION:
+                on_validation = torch.stack([self._on_validation(member, meter) for member in members]).sum(dim=0)
+                return on_validation, accuracies(on_validation, self.problem.minority, prefix=VALIDATION)
             confusion = torch.stack([self._on_test(member, meter) for member in members]).sum(dim=0)
             on_validation = torch.stack([self._on_validation(member, meter) for member in members]).sum(dim=0)
         return confusion, {
             **accuracies(confusion, self.problem.minority, prefix=self.problem.measured),
-            **accuracies(on_validation, self.problem.minority, prefix="val"),
+            **accuracies(on_validation, self.problem.minority, prefix=VALIDATION),
         }
 
     def _on_test(self, member: nn.Module, meter: Meter) -> Tensor:

@@ -1,7 +1,7 @@
-"""Supervised training on the labels so far: cross-entropy, SGD, step decay."""
+"""Supervised training on the labels so far: a cross-entropy, SGD, step decay."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from fkal.data.images import ImageSet
+from fkal.engine.losses import LOSSES
 from fkal.engine.metering import Meter
 from fkal.engine.settings import SgdConfig, TrainConfig
 from fkal.models.modes import learning
@@ -39,9 +40,17 @@ def fit(
 
     Where the head alone learns, the body stays in evaluation mode: its normalisation, too, is as it was.
 
-    Raises FloatingPointError as soon as an epoch's loss is not finite.
+    Raises FloatingPointError as soon as an epoch's loss is not finite, ValueError for an image without a label.
     """
+    if bool((labels < 0).any()):
+        without = indices[(labels < 0).to(indices.device)][:10].tolist()
+        raise ValueError(f"images {without} have no label; train on labeled images alone")
     device = meter.device
+    counts = labels.bincount(minlength=len(images.classes)).to(device)
+
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        return LOSSES[config.loss](logits, y, counts)
+
     learner = model.get_submodule(head_name(model)) if config.layers == "head" else model
     with learning(model, learner):
         sgd = optimizer(learner, config)
@@ -50,7 +59,7 @@ def fit(
             rows = shuffled_batches(len(indices), config.batch_size, generator)
             stream = images.batches([indices[r] for r in rows], device=device, augment=generator)
             batches = ((x, labels[r].to(device)) for r, x in zip(rows, stream, strict=True))
-            mean = train_epoch(model, batches, sgd, meter, seed=generator.initial_seed() + epoch)
+            mean = train_epoch(model, batches, sgd, meter, seed=generator.initial_seed() + epoch, loss=loss)
             schedule.step()
             if not math.isfinite(mean):
                 raise FloatingPointError(
@@ -66,6 +75,7 @@ def train_epoch(
     meter: Meter,
     *,
     seed: int,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> float:
     """One pass over (images, labels) batches; returns the mean loss (nats).
 
@@ -76,11 +86,11 @@ def train_epoch(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for x, y in batches:
-            loss = F.cross_entropy(model(x), y)
+            mean = loss(model(x), y)
             sgd.zero_grad(set_to_none=True)
-            loss.backward()
+            mean.backward()
             sgd.step()
-            total += loss.detach() * len(y)
+            total += mean.detach() * len(y)
             n += len(y)
             meter.forward(len(y))
             meter.backward(len(y))

@@ -13,11 +13,12 @@ from xml.etree import ElementTree
 
 import requests
 
+from fkal.data.addresses import is_url
 from fkal.errors import ConfigError, EndsAll, listed, shortened
 from fkal.labeling.exporting import ExportItem
 from fkal.labeling.given_labels import CONTROL, DIGEST_FIELD, GivenLabel, from_json
 from fkal.labeling.label_studio_tasks import MARK, labeling_config, served_folder, task_of
-from fkal.labeling.project import Project, is_url
+from fkal.labeling.project import Project
 from fkal.redaction import redacted, remember_address, remember_secret
 
 TOKEN_VARIABLE = "LABEL_STUDIO_API_KEY"

@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
+from fkal.data.addresses import is_url
 from fkal.errors import ConfigError
 from fkal.labeling.batch import BatchImage
 from fkal.labeling.given_labels import CONTROL, DIGEST_FIELD, NONE_OF_THESE, PATH_FIELD
-from fkal.labeling.project import is_url
 
 MARK = "made by fkal"
 FEW_CLASSES = 20

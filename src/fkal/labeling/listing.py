@@ -101,6 +101,12 @@ class Listing:
         return Texts(self.table["group"])
 
     @cached_property
+    def roots(self) -> list[int]:
+        """Which place each image is in."""
+        found: list[int] = self.table["root"].to_pylist()
+        return found
+
+    @cached_property
     def labels(self) -> Sequence[str | None]:
         """Names of classes, of a labeled list."""
         return Texts(self.table["label"])

@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from fkal.data.addresses import bytes_at
 from fkal.data.decoding import UNCHANGED, decode, header
-from fkal.data.regular_files import read_regular
 from fkal.labeling.batch import Batch
 from fkal.labeling.listing import ListedImage
-from fkal.labeling.project import Part, Project, is_url
+from fkal.labeling.project import Part, Project
 
-LARGEST_FILE = 2**30
 LARGE, SMALL = 2400, 320
 """Pixels of the longer side: of the one large image, of one among twenty."""
 LARGEST_AS_IT_IS = 4_000_000
@@ -95,7 +94,7 @@ def image_bytes(project: Project, listed: ListedImage, part: Part = "pool") -> b
     reason = "it is not there"
     for each in (listed, *copies):
         try:
-            data = _read(project.location(part, each))
+            data = bytes_at(project.location(part, each))
         except OSError as error:
             reason = error.strerror or str(error)
             continue
@@ -103,13 +102,3 @@ def image_bytes(project: Project, listed: ListedImage, part: Part = "pool") -> b
             return data
         reason = "its content has changed since it was listed"
     raise VanishedImage(f"{listed.path}: {reason}; skip it, or bring the file back")
-
-
-def _read(place: str) -> bytes:
-    if not is_url(place):
-        return read_regular(place, limit=LARGEST_FILE)
-    import fsspec
-
-    with fsspec.open(place, "rb") as file:
-        data: bytes = file.read(LARGEST_FILE)
-    return data

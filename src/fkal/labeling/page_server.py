@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from fkal.data.errors import CorruptImage
-from fkal.errors import ConfigError, first_line
+from fkal.errors import UserError, first_line
 from fkal.escaping import json_text, printable
 from fkal.labeling.page_access import ANY_ADDRESS, Invitations, is_allowed_host, is_same_origin, names_of
 from fkal.labeling.page_images import LARGE, SMALL, VanishedImage
@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(error.status, str(error))
         except (VanishedImage, CorruptImage) as error:
             self._fail(HTTPStatus.GONE, str(error))
-        except (ConfigError, LockHeld) as error:
+        except (UserError, LockHeld) as error:
             self._fail(HTTPStatus.CONFLICT, str(error))
         except OSError as error:
             if isinstance(error, ConnectionError | TimeoutError):

@@ -11,21 +11,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
 from fkal.config.layers import Layer, from_assignments, from_environment, from_file, merged
+from fkal.config.method_spec import method_layer
 from fkal.config.schema import LONGEST_PATH, Config
+from fkal.data.addresses import is_url, joined
 from fkal.errors import ConfigError, MissingSettings, UserError, did_you_mean, shortened
 from fkal.escaping import one_line
 from fkal.folders import in_place
 from fkal.identifiers import dataset_name
 from fkal.labeling.listing import ListedImage, Listing, read_listing
 from fkal.locks import NamedLock
-from fkal.notify import Notify
+from fkal.notify import PLAIN, Display, Notify
+
+if TYPE_CHECKING:
+    from fkal.labeling.project_dataset import ProjectDataset
 
 STATE = ".fkal"
 """The folder by which a project is known."""
@@ -37,7 +42,10 @@ MOST_SOURCES = 1000
 LONGEST_CLASS = 200
 """Characters of the name of a class."""
 MOST_CLASSES_BYTES = 50_000_000
-DEFAULTS: Mapping[str, Any] = {"bias": {"kind": "none", "ratio": 1}}
+DEFAULTS: Mapping[str, Any] = {
+    "bias": {"kind": "none", "ratio": 1},
+    "acquisition": {"name": "pfk", "pseudo_label": "joint_shift_grid", "matching": "coverage"},
+}
 """Settings of a project where its params file has none: a pool of one's own is biased as it is."""
 
 
@@ -156,6 +164,11 @@ class Project:
     def state_path(self) -> Path:
         return self.folder / STATE / "state"
 
+    @property
+    def facts_path(self) -> Path:
+        """What is known of files, so that they are not read again."""
+        return self.state_path / "files.sqlite"
+
     def listing_path(self, part: Part) -> Path:
         """`pool.parquet`, `validation.parquet`, `test.parquet`."""
         return self.folder / f"{part}.parquet"
@@ -165,14 +178,24 @@ class Project:
         return NamedLock(self.folder / STATE / "lock", waiting=say)
 
     def config(
-        self, assignments: Sequence[str] = (), *, environment: Mapping[str, str] = os.environ, once: bool = False
+        self,
+        assignments: Sequence[str] = (),
+        *,
+        environment: Mapping[str, str] = os.environ,
+        once: bool = False,
+        method: str | None = None,
     ) -> Config:
-        """The settings: the params file, then the environment, then `--set`. `data.name` is the project's name."""
+        """The settings: the params file, the environment, `--set`, then a method as `--method` names it.
+
+        `data.name` is the project's name.
+        """
+        chosen = () if method is None else (method_layer(method),)
         layers = (
             Layer("defaults of a project", DEFAULTS),
             self.layer,
             from_environment(environment),
             from_assignments(assignments, once=once),
+            *chosen,
             Layer("project.name", {"data": {"name": self.name}}),
         )
         return merged(layers)
@@ -220,6 +243,23 @@ class Project:
         """The path or URL by which an image can be opened."""
         return joined(self.source(part, image.root), image.path)
 
+    def dataset(
+        self,
+        display: Display = PLAIN,
+        *,
+        config: Config | None = None,
+        labels: Mapping[str, str] | None = None,
+        verify: bool = False,
+    ) -> ProjectDataset:
+        """Pool and validation images as one training part, and the test images; see `ProjectDataset`.
+
+        `labels` has the class of labeled pool images by digest. Looks whether each file is still what it was, and
+        writes what it finds to the lists and quarantine.csv: hold the lock. Imports torch.
+        """
+        from fkal.labeling.project_dataset import load_project
+
+        return load_project(self, config or self.config(), display, labels=labels, verify=verify)
+
     def _checked(self) -> Project:
         try:
             dataset_name(self.name, f"{self.params_path}: project.name")
@@ -228,25 +268,12 @@ class Project:
         return self
 
 
-def is_url(place: str) -> bool:
-    """`s3://bucket/key` and the like; a Windows drive is none."""
-    scheme, colon, _ = place.partition("://")
-    return bool(colon) and len(scheme) > 1 and scheme.replace("+", "").replace("-", "").isalnum()
-
-
 def base_of(folder: Path, source: str) -> str:
     """Where the paths of a source start: the folder itself, or the folder of a manifest, seen from the project."""
     if is_url(source):
         return source if source.endswith("/") else source.rpartition("/")[0]
     place = folder / Path(source).expanduser()
     return str(place.parent if place.is_file() else place)
-
-
-def joined(base: str, path: str) -> str:
-    """A path below a base; an absolute path or a URL is whole already."""
-    if is_url(path):
-        return path
-    return f"{base.rstrip('/')}/{path}" if is_url(base) else str(Path(base, path))
 
 
 def read_classes(path: Path) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from fkal.config.documents import json_of_file
 from fkal.config.layers import Layer, merged
-from fkal.config.machine import heard
+from fkal.config.machine import machine_layer
 from fkal.config.schema import Config, ConfigError
 from fkal.folders import below, own_folder, remove_folder
 from fkal.identifiers import (
@@ -86,7 +86,7 @@ def read_published(folder: Path) -> Published:
         about = json_of_file(path, str(path))
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']!r}")
-        config = merged([Layer(str(path), about["config"]), heard()])
+        config = merged([Layer(str(path), about["config"]), machine_layer()])
         return Published(
             cell=folder.parent.name,
             folder=folder,
@@ -103,14 +103,14 @@ def read_published(folder: Path) -> Published:
 
 
 def read_timings(path: Path) -> Mapping[str, Any]:
-    """Seconds and memory of a cell's iterations by seed, and what made them; empty where none were published.
+    """Seconds and memory of a cell's rounds by seed, and what made them; empty where none were published.
 
     Raises ConfigError for a file that is not what was written.
     """
     try:
         values = json_of_file(path, str(path))
         if not isinstance(values, dict) or not all(map(_is_timed, values.values())):
-            raise ValueError("no timings by seed and iteration")
+            raise ValueError("no timings by seed and round")
         return values
     except FileNotFoundError:
         return {}

@@ -100,8 +100,8 @@ def penalty_exhibit(panels: Sequence[Panel]) -> Exhibit:
     return Exhibit(
         "penalty",
         "Pairwise penalty matrix",
-        f"How often the row's method beat the column's, in {_panels_worth(len(panels))} of iterations (paired t-test "
-        "in each iteration, 95 %); · : never. The last row is how often a method was beaten, on average over those it "
+        f"How often the row's method beat the column's, in {_panels_worth(len(panels))} of rounds (paired t-test "
+        "in each round, 95 %); · : never. The last row is how often a method was beaten, on average over those it "
         "was compared with: lower is better."
         + _dash([*rows, beaten], "no panel has two seeds of both, so that nothing can be concluded"),
         numbers=table.rename_axis("method").reset_index(),

@@ -8,10 +8,10 @@ from typing import Generic, NamedTuple, TypeVar
 from fkal.acquisition.registry import acquisition
 from fkal.config.schema import ConfigError
 from fkal.errors import MissingRuns
-from fkal.results.manifest import About, read_about
+from fkal.results.manifest import Manifest, read_about
 
 R = TypeVar("R")
-Tracked = Callable[[Collection[str]], tuple[Mapping[str, About], Mapping[str, str]]]
+Tracked = Callable[[Collection[str]], tuple[Mapping[str, Manifest], Mapping[str, str]]]
 """From fingerprints to their manifests, and why others have none; raises MissingRuns where there is no store."""
 
 
@@ -19,7 +19,7 @@ class KeptRun(NamedTuple, Generic[R]):
     """The folder of a finished experiment, its manifest and its rounds in their order."""
 
     folder: Path
-    about: About
+    about: Manifest
     rounds: tuple[R, ...]
 
 
@@ -47,9 +47,7 @@ def kept_runs(
     """
     folders = [path for path in sorted((out / "state").glob("*")) if any(path.glob("round-*.json"))]
     if not folders:
-        raise MissingRuns(
-            f"{out / 'state'}: no finished iterations; run `fkal run --out {shlex.quote(str(out))}` first"
-        )
+        raise MissingRuns(f"{out / 'state'}: no finished rounds; run `fkal run --out {shlex.quote(str(out))}` first")
     abouts, damaged = _abouts(folders, tracked)
     finished, left_out = [], []
     for folder in folders:
@@ -64,7 +62,7 @@ def kept_runs(
             damaged[folder] = f"{error}; the same `fkal run` makes it again; left out"
             continue
         if len(rounds) < _expected(about):
-            left_out.append(f"{folder}: {len(rounds)} of {_expected(about)} iterations are finished; left out")
+            left_out.append(f"{folder}: {len(rounds)} of {_expected(about)} rounds are finished; left out")
             continue
         finished.append(KeptRun(folder, about, rounds))
     flaws = [*damaged.values(), *damaged_splits]
@@ -73,9 +71,9 @@ def kept_runs(
     return KeptRuns(finished, left_out, flaws)
 
 
-def _abouts(folders: Sequence[Path], tracked: Tracked) -> tuple[Mapping[str, About], dict[Path, str]]:
+def _abouts(folders: Sequence[Path], tracked: Tracked) -> tuple[Mapping[str, Manifest], dict[Path, str]]:
     """By fingerprint, and why others cannot be read."""
-    kept: dict[str, About] = {}
+    kept: dict[str, Manifest] = {}
     damaged: dict[Path, str] = {}
     absent = []
     for folder in folders:
@@ -100,5 +98,5 @@ def _abouts(folders: Sequence[Path], tracked: Tracked) -> tuple[Mapping[str, Abo
     return {**found, **kept}, {**damaged, **{by_name[name]: why for name, why in odd.items()}}
 
 
-def _expected(about: About) -> int:
+def _expected(about: Manifest) -> int:
     return 1 if acquisition(about.config.acquisition.name).whole_pool else about.config.acquisition.rounds

@@ -42,7 +42,7 @@ def round_bytes(finished: Round) -> tuple[bytes, bytes]:
     return tensors, facts_bytes(facts)
 
 
-def round_of(tensor_bytes: bytes, json_bytes: bytes) -> Round:
+def load_round(tensor_bytes: bytes, json_bytes: bytes) -> Round:
     """The Round of two files' content. Raises UnusableRound if they are not what was written."""
     facts = read_facts(json_bytes)
     if hashlib.sha256(tensor_bytes).hexdigest() != facts["sha256"]:
@@ -90,7 +90,7 @@ def _finite(what: str, figures: Mapping[Any, float], b: int) -> dict[Any, float]
     for name, value in figures.items():
         if not math.isfinite(value):
             raise ValueError(
-                f"{what} {name} of iteration {b} is {value}: only finite figures are kept; "
+                f"{what} {name} of round {b} is {value}: only finite figures are kept; "
                 "if the training diverged, lower train.lr"
             )
     return {name: float(value) for name, value in figures.items()}

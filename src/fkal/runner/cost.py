@@ -6,8 +6,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from fkal.acquisition.cost import (
+    EMBEDDING,
     EVALUATION,
     EVALUATION_EACH_EPOCH,
+    EVALUATION_ONCE,
     NO_PASS,
     Cost,
     Formula,
@@ -20,8 +22,8 @@ from fkal.acquisition.registry import acquisition
 from fkal.experiment.experiment import Experiment
 from fkal.experiment.names import ensemble_size
 from fkal.notify import Notify
-from fkal.results.checkpoint import StateDirectory
-from fkal.results.round_facts import Counted
+from fkal.results.checkpoint import Checkpoint
+from fkal.results.round_facts import PassCounts
 
 PHASES: Mapping[str, Callable[[str], bool]] = MappingProxyType(
     {
@@ -33,11 +35,11 @@ PHASES: Mapping[str, Callable[[str], bool]] = MappingProxyType(
 """Which of the meter's phases belong to each: the acquisition has all that is neither training nor evaluation."""
 
 VARYING = ("N^b", "N_b", "N_(b-1)")
-"""Letters whose value is another in each iteration."""
+"""Letters whose value is another in each round."""
 
 
 @dataclass(frozen=True)
-class Figure:
+class PassCount:
     """Passes of one phase: by Table 1 (None: it has no such row), as they should be, as counted (None: not run)."""
 
     table_1: int | None
@@ -53,21 +55,21 @@ class Figure:
         """Counted to Table 1."""
         return self.counted.total / self.table_1 if self.counted and self.table_1 else None
 
-    def plus(self, other: "Figure") -> "Figure":
-        return Figure(
+    def plus(self, other: "PassCount") -> "PassCount":
+        return PassCount(
             None if self.table_1 is None or other.table_1 is None else self.table_1 + other.table_1,
             self.expected.plus(other.expected),
             None if self.counted is None or other.counted is None else self.counted.plus(other.counted),
         )
 
 
-Figures = Mapping[str, Figure]
+Figures = Mapping[str, PassCount]
 """By the names of `PHASES`."""
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """What iteration b costs, and of what sizes that is made."""
+    """What round b costs, and of what sizes that is made."""
 
     b: int
     sizes: Sizes
@@ -75,8 +77,8 @@ class Iteration:
 
 
 @dataclass(frozen=True)
-class Bill:
-    """What an experiment costs, iteration by iteration; `notes` say what its figures do not."""
+class CostReport:
+    """What an experiment costs, round by round; `notes` say what its figures do not."""
 
     name: str
     method: str
@@ -90,7 +92,7 @@ class Bill:
 
     @property
     def letters(self) -> dict[str, int | float]:
-        """Those of the formulas' letters that all iterations share."""
+        """Those of the formulas' letters that all rounds share."""
         printed = self.cost.printed.text if self.cost.printed else ""
         texts = (self.cost.text, printed, self.cost.training.text, self.evaluation.text)
         values = self.iterations[0].sizes.letters
@@ -102,26 +104,27 @@ class Bill:
 
     @property
     def so_far(self) -> Figures | None:
-        """The sum of the finished iterations, where some are finished and some are not."""
+        """The sum of the finished rounds, where some are finished and some are not."""
         return _sum(self.iterations[: self.finished]) if 0 < self.finished < len(self.iterations) else None
 
     @property
     def differences(self) -> list[str]:
         return [
-            f"{self.name}, iteration {each.b}, {phase}: {_shown(figure.counted)}, should be {_shown(figure.expected)}"
+            f"{self.name}, round {each.b}, {phase}: {_shown(figure.counted)}, should be {_shown(figure.expected)}"
             for each in self.iterations
             for phase, figure in each.figures.items()
             if figure.differs and figure.counted
         ]
 
 
-def bill_of(experiment: Experiment, out: Path, say: Notify) -> Bill:
-    """What it costs by the formulas, and what its finished iterations under `out` have counted."""
+def bill_of(experiment: Experiment, out: Path, say: Notify) -> CostReport:
+    """What it costs by the formulas, and what its finished rounds under `out` have counted."""
     config = experiment.config.acquisition
     entry = acquisition(config.name)
-    cost = entry.cost(config.pseudo_label, members=ensemble_size(experiment.config))
-    counted = StateDirectory(out, experiment.fingerprint).counted(say)[: experiment.rounds]
-    return Bill(
+    is_frozen = experiment.config.is_frozen
+    cost = EMBEDDING if is_frozen else entry.cost(config.pseudo_label, members=ensemble_size(experiment.config))
+    counted = Checkpoint(out, experiment.fingerprint).counted(say)[: experiment.rounds]
+    return CostReport(
         name=experiment.name,
         method=experiment.method,
         seed=experiment.seed,
@@ -133,12 +136,12 @@ def bill_of(experiment: Experiment, out: Path, say: Notify) -> Bill:
             for b in range(1, experiment.rounds + 1)
         ),
         finished=len(counted),
-        notes=_notes(experiment, cost, random_first=entry.random_first),
+        notes=_notes(experiment, cost, random_first=entry.random_first and not is_frozen),
     )
 
 
 def sizes_of(experiment: Experiment, b: int) -> Sizes:
-    """The sizes of iteration b, which nothing has to be run for."""
+    """The sizes of round b, which nothing has to be run for."""
     config, vaal = experiment.config, experiment.config.vaal
     before = (b - 1) * experiment.budget
     return Sizes(
@@ -156,25 +159,31 @@ def sizes_of(experiment: Experiment, b: int) -> Sizes:
     )
 
 
-def _iteration(experiment: Experiment, b: int, cost: Cost, counted: Counted | None) -> Iteration:
-    sizes = sizes_of(experiment, b)
-    at_random = b == 1 and acquisition(experiment.config.acquisition.name).random_first
+def _iteration(experiment: Experiment, b: int, cost: Cost, counted: PassCounts | None) -> Iteration:
+    sizes, is_frozen = sizes_of(experiment, b), experiment.config.is_frozen
+    at_random = b == 1 and acquisition(experiment.config.acquisition.name).random_first and not is_frozen
     table_1 = 0 if at_random else cost.printed.passes(sizes) if cost.printed else None
     expected = {
         "acquisition": (NO_PASS if at_random else cost).passes(sizes),
-        "training": training(sizes),
+        "training": Passes(0, 0) if is_frozen else training(sizes),
         "evaluation": Passes(_evaluation(experiment).passes(sizes), 0),
     }
-    printed = {"acquisition": table_1, "training": cost.training.passes(sizes), "evaluation": None}
-    figures = {phase: Figure(printed[phase], expected[phase], _passes(counted, phase)) for phase in PHASES}
+    printed = {
+        "acquisition": table_1,
+        "training": None if is_frozen else cost.training.passes(sizes),
+        "evaluation": None,
+    }
+    figures = {phase: PassCount(printed[phase], expected[phase], _passes(counted, phase)) for phase in PHASES}
     return Iteration(b, sizes, figures)
 
 
 def _evaluation(experiment: Experiment) -> Formula:
+    if experiment.config.is_frozen:
+        return EVALUATION_ONCE
     return EVALUATION_EACH_EPOCH if experiment.protocol == "paper" else EVALUATION
 
 
-def _passes(counted: Counted | None, phase: str) -> Passes | None:
+def _passes(counted: PassCounts | None, phase: str) -> Passes | None:
     if counted is None:
         return None
     ways = (counted.forward_images, counted.backward_images)

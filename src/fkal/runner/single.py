@@ -1,4 +1,4 @@
-"""One experiment, from wherever it stands to its end: each iteration kept, then tracked."""
+"""One experiment, from wherever it stands to its end: each round kept, then tracked."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ from fkal.config.schema import ConfigError
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment
 from fkal.notify import ShownBy, Unseen
-from fkal.results.checkpoint import ABOUT, UNUSABLE, StateDirectory
+from fkal.results.checkpoint import ABOUT, UNUSABLE, Checkpoint
 from fkal.results.manifest import about_bytes, read_about
 from fkal.results.outcome import Outcome
 from fkal.tracking.store import tracking_uri
@@ -25,12 +25,12 @@ def run_one(
 
     While another process works on it, this one waits, or raises StateInUse if it shall not.
 
-    An iteration is on disk before it is tracked; what a kill kept from the store is logged
+    A round is on disk before it is tracked; what a kill kept from the store is logged
     first thing next time.
     """
     from fkal.tracking.experiment_run import TrackedRun
 
-    with StateDirectory(out, experiment.fingerprint, experiment.say if wait else None) as state:
+    with Checkpoint(out, experiment.fingerprint, experiment.say if wait else None) as state:
         rounds = state.rounds(experiment.say)
         _describe(experiment, state)
         found = len(rounds)
@@ -46,7 +46,7 @@ def run_one(
             tracked.replay(rounds)
             if len(rounds) < experiment.rounds:
                 if rounds:
-                    experiment.say(f"{experiment.name}: going on after iteration {len(rounds)} of {experiment.rounds}")
+                    experiment.say(f"{experiment.name}: going on after round {len(rounds)} of {experiment.rounds}")
                 rounds += _worked(experiment, rounds, state, tracked, shown_by)
             logged = tracked.finish()
             state.finish()
@@ -63,8 +63,8 @@ def run_one(
         )
 
 
-def _describe(experiment: Experiment, state: StateDirectory) -> None:
-    """A file that no longer describes an experiment is made again, as a damaged iteration is."""
+def _describe(experiment: Experiment, state: Checkpoint) -> None:
+    """A file that no longer describes an experiment is made again, as a damaged round is."""
     try:
         read_about(state.path)
     except ConfigError as flaw:
@@ -76,7 +76,7 @@ def _describe(experiment: Experiment, state: StateDirectory) -> None:
 def _worked(
     experiment: Experiment,
     finished: Sequence[Round],
-    state: StateDirectory,
+    state: Checkpoint,
     tracked: "TrackedRun",
     shown_by: ShownBy,
 ) -> list[Round]:

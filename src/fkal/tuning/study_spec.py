@@ -14,7 +14,7 @@ from fkal.tuning.search_space import Space, with_settings
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudySpec:
     """`base` has a holdout; its seed is that of none of the experiments, which have `seeds`.
 
     `file` are the settings of the params file alone, which is what experiments have beneath tuned values. `source` is
@@ -48,7 +48,7 @@ class Plan:
     @property
     def settings_digest(self) -> str:
         """Of all but the images. The draws of trials go by it."""
-        tree = self.base.tree
+        tree = self.base.digest_tree
         return digest_of(
             {
                 "base": {**tree, "data": about_data(tree), "seed": None},

@@ -1,4 +1,4 @@
-"""Curves as a table: accuracy by iteration, without the experiments behind it."""
+"""Curves as a table: accuracy by round, without the experiments behind it."""
 
 import csv
 import io
@@ -14,7 +14,8 @@ import pandas as pd
 from fkal.config.documents import file_bytes
 from fkal.config.method_spec import long_method_name
 from fkal.config.schema import CONTROL, LARGEST_HOLDOUT, LARGEST_SEED, LONGEST_METHOD, ConfigError
-from fkal.data.settings import MOST_VALIDATION_IMAGES
+from fkal.data.settings import MOST_POOL_IMAGES, MOST_VALIDATION_IMAGES
+from fkal.engine.settings import LOSSES
 from fkal.errors import did_you_mean, shortened
 from fkal.identifiers import DIGEST
 from fkal.report.experiments import Material
@@ -158,6 +159,22 @@ def _digest(cell: str) -> str:
     return cell
 
 
+def _loss(cell: str) -> str:
+    if cell not in LOSSES:
+        raise ValueError(f"give {', '.join(LOSSES)}")
+    return cell
+
+
+def _flag(cell: str) -> bool:
+    if cell.lower() not in ("true", "false"):
+        raise ValueError("give True or False")
+    return cell.lower() == "true"
+
+
+def _text_or_empty(cell: str) -> str:
+    return _text(cell) if cell else ""
+
+
 def _text_or_none(cell: str) -> str | None:
     return _text(cell) if cell else None
 
@@ -199,6 +216,10 @@ READ: Mapping[str, Read] = MappingProxyType(
         "data": _digest,
         "holdout": _whole(0, LARGEST_HOLDOUT),
         "validation_per_class": _whole(0, MOST_VALIDATION_IMAGES),
+        "per_class": _whole(0, MOST_POOL_IMAGES),
+        "groups": _text_or_empty,
+        "loss": _loss,
+        "on_validation": _flag,
         "bias": _text,
         "protocol": _protocol,
         "method": _method,
@@ -217,26 +238,26 @@ def _refuse_unmeasured(path: Path, frame: pd.DataFrame, lines: Sequence[int]) ->
 
 
 def _refuse_repeated(path: Path, frame: pd.DataFrame, lines: Sequence[int]) -> None:
-    """Raises ConfigError where an iteration stands twice, or has no more labels than the one before it."""
+    """Raises ConfigError where a round stands twice, or has no more labels than the one before it."""
     grouped = with_groups(frame)
     twice = grouped.duplicated([*ONCE, "budget", "most"])
     if twice.any():
         place = int(twice.to_numpy().argmax())
         row = frame.iloc[place]
         raise ConfigError(
-            f"{path}, line {lines[place]}: iteration {row['b']} of {row['method']}, seed {row['seed']}, stands there "
+            f"{path}, line {lines[place]}: round {row['b']} of {row['method']}, seed {row['seed']}, stands there "
             f"more than once ({twice.sum()} rows too many); remove them"
         )
     for place, before in _falling(grouped):
         row = frame.iloc[place]
         raise ConfigError(
-            f"{path}, line {lines[place]}: iteration {row['b']} of {row['method']}, seed {row['seed']}, has "
-            f"{row['labels_used']} labels, and the one before it {before}; labels grow from iteration to iteration"
+            f"{path}, line {lines[place]}: round {row['b']} of {row['method']}, seed {row['seed']}, has "
+            f"{row['labels_used']} labels, and the one before it {before}; labels grow from round to round"
         )
 
 
 def _falling(grouped: pd.DataFrame) -> Iterator[tuple[int, int]]:
-    """Rows whose labels are no more than those of the iteration before, with these."""
+    """Rows whose labels are no more than those of the round before, with these."""
     run = [name for name in ONCE if name != "b"] + (["fingerprint"] if "fingerprint" in grouped else [])
     ordered = grouped.reset_index(drop=True).sort_values("b", kind="stable")
     before = ordered.groupby(run, dropna=False)["labels_used"].shift()

@@ -22,7 +22,7 @@ from fkal.report.splits import data_digest_of, splits_in
 from fkal.results.outcome import Outcome
 from fkal.results.round_facts import check_facts
 from fkal.tracking.patience import StoreUnavailable
-from fkal.tracking.query import FoundRun, Listing, all_runs, iterations, named, opened
+from fkal.tracking.query import FoundRun, Listing, all_runs, iterations, named, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,7 +81,7 @@ def some_from_mlflow(texts: Sequence[str], tracking: str) -> tuple[list[Finished
 
 
 def _finished_runs(tracking: str | None) -> tuple["MlflowClient", Listing]:
-    client = opened(tracking)
+    client = open_store(tracking)
     listing = all_runs(client)
     runs = [run for run in listing.runs if run.status == "FINISHED" and not run.superseded]
     if not runs:
@@ -110,9 +110,9 @@ def _read(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
     children = sorted(iterations(client, run), key=lambda child: int(child.data.params["b"]))
     found = [int(child.data.params["b"]) for child in children]
     if not found:
-        raise ConfigError("has no iterations in the store")
+        raise ConfigError("has no rounds in the store")
     if found != list(range(1, len(found) + 1)):
-        raise ConfigError(f"has iterations {found} in the store, and not each of them once")
+        raise ConfigError(f"has rounds {found} in the store, and not each of them once")
     rounds = tuple(_round(client, child, folder) for child in children)
     listed = [each.path for each in client.list_artifacts(run.run_id)]
     names = [name for name in listed if re.fullmatch(JSON_ARTIFACT, name)]  # the split's file is one of them

@@ -72,10 +72,10 @@ def pairs_frame(found: Sequence[Pair]) -> pd.DataFrame:
 
 
 def penalty_matrix(panels: Sequence[Panel]) -> pd.DataFrame:
-    """Row i, column j: in how many panels' worth of iterations method i beat method j (Ash et al., ICLR 2020, BADGE).
+    """Row i, column j: in how many panels' worth of rounds method i beat method j (Ash et al., ICLR 2020, BADGE).
 
-    In each iteration i beats j where a two-sided paired t-test over their common seeds says so at 95 %; an iteration
-    counts 1 / iterations, so a panel counts 1 at most. Missing where no panel has two seeds of both. A column's mean
+    In each round i beats j where a two-sided paired t-test over their common seeds says so at 95 %; a round
+    counts 1 / rounds, so a panel counts 1 at most. Missing where no panel has two seeds of both. A column's mean
     is how often its method was beaten.
     """
     methods = list(dict.fromkeys(method for panel in panels for method in panel.methods))

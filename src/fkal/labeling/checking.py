@@ -1,0 +1,164 @@
+"""Whether the listed files are still what they were: one that moved is found by its digest, else it is set aside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from fkal.data.addresses import is_url
+from fkal.data.errors import Flaw, MissingData, printable
+from fkal.labeling.file_facts import FILES_AT_ONCE, Facts, FileFacts
+from fkal.labeling.listing import ListedImage, Listing, read_listing, write_listing
+from fkal.labeling.project import Part, Project
+from fkal.labeling.quarantine import (
+    CHANGED,
+    CONTRADICTION,
+    LEAK,
+    UNLISTED,
+    SetAside,
+    read_quarantine,
+    update_quarantine,
+)
+from fkal.labeling.sources import source_at
+from fkal.notify import Shown
+
+FROM_SCANS = frozenset({LEAK, CONTRADICTION, UNLISTED})
+"""Flaws that only a scan finds."""
+COPY = "copy"
+"""The flaw of an image behind a URL that turned out to be a copy of one listed before it."""
+
+
+def checked_listing(
+    project: Project, part: Part, facts: FileFacts, *, workers: int, shown: Shown, every: bool = False
+) -> tuple[Listing, bytearray]:
+    """The list of a part as it is now, and for each row whether its file can be used.
+
+    Images behind URLs are read here for the first time. Moved files and what was learned of URLs are written to the
+    list, the others to quarantine.csv. Raises MissingData where a whole place is not there.
+    """
+    listing = project.listing(part)
+    _refuse_missing_places(project, part, listing)
+    addresses = (project.location(part, image) for image in listing)
+    facts.learn(addresses, len(listing), workers=workers, shown=shown, phase=f"checking {part}", every=every)
+    learned, lost = _compared(project, part, listing, facts)
+    moved = _found_again(project, part, listing, lost, facts, workers=workers, shown=shown)
+    lost = {row: found for row, found in lost.items() if row not in moved}
+    _refuse_lost_places(project, part, listing, lost)
+    if changed := learned | moved:
+        path = project.listing_path(part)
+        rows = (changed.get(row, image) for row, image in enumerate(listing))
+        write_listing(path, rows, labeled=listing.is_labeled)
+        listing = read_listing(path, labeled=listing.is_labeled)
+    _set_aside(project, part, listing, lost)
+    usable = bytearray(b"\x01") * len(listing)
+    for row in lost:
+        usable[row] = 0
+    return listing, usable
+
+
+def _compared(
+    project: Project, part: Part, listing: Listing, facts: FileFacts
+) -> tuple[dict[int, ListedImage], dict[int, Facts]]:
+    """Rows of URLs that were read for the first time, and rows whose file is not what it was."""
+    learned: dict[int, ListedImage] = {}
+    lost: dict[int, Facts] = {}
+    digests: set[str] = set()
+    rows = iter(enumerate(listing))
+    while block := list(islice(rows, FILES_AT_ONCE)):
+        known = facts.of([project.location(part, image) for _, image in block])
+        for (row, image), found in zip(block, known, strict=True):
+            if found.flaw is None and image.digest is None:
+                learned[row] = replace(image, digest=found.digest, width=found.width, height=found.height)
+            if found.flaw is not None or image.digest not in (None, found.digest):
+                lost[row] = found
+            elif is_url(image.path) and found.digest in digests:
+                lost[row] = found._replace(flaw=COPY, reason="it is a copy of an image that is listed before it")
+            digests.add(found.digest or "")
+    return learned, lost
+
+
+def _found_again(
+    project: Project,
+    part: Part,
+    listing: Listing,
+    lost: dict[int, Facts],
+    facts: FileFacts,
+    *,
+    workers: int,
+    shown: Shown,
+) -> dict[int, ListedImage]:
+    """Lost images whose bytes are in another file: a copy that was collapsed, or a new name in the same place."""
+    wanted = {listing[row].digest: row for row, found in lost.items() if listing[row].digest and found.flaw != COPY}
+    if not wanted:
+        return {}
+    moved: dict[int, ListedImage] = {}
+    listed = set(listing.paths)
+    for root in sorted({listing[row].root for row in wanted.values()}):
+        rows = {digest: row for digest, row in wanted.items() if listing[row].root == root and row not in moved}
+        copies = [path for row in rows.values() for path in listing[row].duplicates]
+        names = list(dict.fromkeys([*copies, *_unlisted_names(project, part, root, listed)]))
+        images = [ListedImage(name, root=root) for name in names]
+        addresses = [project.location(part, image) for image in images]
+        facts.learn(addresses, len(addresses), workers=workers, shown=shown, phase=f"looking for moved {part} files")
+        for image, found in zip(images, facts.of(addresses), strict=True):
+            row = rows.get(found.digest) if found.flaw is None else None
+            if row is not None and row not in moved:
+                before = listing[row]
+                copies_left = tuple(path for path in before.duplicates if path != image.path)
+                moved[row] = replace(before, path=image.path, duplicates=copies_left)
+    return moved
+
+
+def _unlisted_names(project: Project, part: Part, root: int, listed: set[str]) -> Iterator[str]:
+    """Files of a folder that the list does not name; a manifest names all its files itself."""
+    place = project.folder / Path(project.settings.sources(part)[root]).expanduser()
+    if not place.is_dir():
+        return iter(())
+    entries = source_at(str(place), labeled=False).entries()
+    return (entry.path for entry in entries if entry.problem is None and entry.path not in listed)
+
+
+def _set_aside(project: Project, part: Part, listing: Listing, lost: Mapping[int, Facts]) -> None:
+    """Puts the lost rows into quarantine.csv, and takes out what was lost and is back."""
+    before = [row for row in read_quarantine(project.quarantine_path) if row.part == part]
+    by_path = listing.positions_of_paths([row.path for row in before])
+    by_digest = listing.positions([row.digest for row in before])
+    listed = {
+        row.key
+        for row, *found in zip(before, by_path, by_digest, strict=True)
+        if row.flaw not in FROM_SCANS and found != [None, None]
+    }
+    aside = [_row(part, listing[row], found) for row, found in lost.items()]
+    update_quarantine(project.quarantine_path, aside, replaced=lambda row: row.key in listed)
+
+
+def _row(part: Part, image: ListedImage, found: Facts) -> SetAside:
+    changed = found.flaw is None
+    reason = "its content changed since it was listed" if changed else found.reason
+    flaw = CHANGED if changed else found.flaw or Flaw.UNREADABLE.value
+    return SetAside(image.path, reason, flaw, part, image.root, image.digest or "")
+
+
+def _refuse_missing_places(project: Project, part: Part, listing: Listing) -> None:
+    """A disk that is not mounted must not set a whole pool aside."""
+    for root, n in sorted(Counter(listing.roots).items()):
+        base = project.source(part, root)
+        if not is_url(base) and not Path(base).is_dir():
+            raise MissingData(
+                f"{printable(base)}: is not there, and {n:,} {part} images are listed in it; mount or restore it, or "
+                f"correct its path in {project.params_path}"
+            )
+
+
+def _refuse_lost_places(project: Project, part: Part, listing: Listing, lost: Mapping[int, Facts]) -> None:
+    """Nor must an empty mount point."""
+    missing = Counter(listing.roots[row] for row, found in lost.items() if found.flaw == Flaw.MISSING.value)
+    for root, n in sorted(Counter(listing.roots).items()):
+        if n > 1 and missing[root] == n:
+            raise MissingData(
+                f"{printable(project.source(part, root))}: none of the {n:,} {part} images that are listed there is "
+                f"left; mount or restore it, or correct its path in {project.params_path}"
+            )

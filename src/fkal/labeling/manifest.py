@@ -1,0 +1,185 @@
+"""Manifests: CSV, Parquet and JSON-lines files that list images by path or URL, read a block at a time."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fkal.data.errors import printable
+from fkal.data.regular_files import open_regular
+from fkal.errors import ConfigError, did_you_mean, listed, shortened
+from fkal.labeling.spreadsheets import LONGEST_CELL
+from fkal.results.csv_files import plain_cell
+
+EXTENSIONS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""Files of a Hugging Face `imagefolder` that list its images."""
+PATHS = ("path", "file_name", "filename", "file", "filepath", "image_path", "image", "url", "uri")
+LABELS = ("label", "class", "class_name", "category", "target")
+GROUPS = ("group",)
+DELIMITERS = ",;\t"
+LONGEST_LINE = LONGEST_CELL
+"""Bytes of a line."""
+ROWS_AT_ONCE = 20_000
+
+
+class Entry(NamedTuple):
+    """One image of a source; `problem` says why a line names none."""
+
+    path: str
+    label: str | None = None
+    group: str | None = None
+    problem: str | None = None
+
+
+def is_manifest(path: Path) -> bool:
+    """By its name."""
+    return path.suffix.lower() in EXTENSIONS
+
+
+def metadata_of(folder: Path) -> Path | None:
+    """The file that lists the images of a Hugging Face `imagefolder`."""
+    return next((folder / name for name in METADATA if (folder / name).is_file()), None)
+
+
+def manifest_entries(path: Path, *, labeled: bool, group: str | None = None) -> Iterator[Entry]:
+    """The images that a manifest lists, in its order.
+
+    With `labeled`, a column of labels is needed; `group` names another column of groups than `group`. Raises
+    ConfigError for a file that is no manifest or lacks a column.
+    """
+    kind = EXTENSIONS[path.suffix.lower()]
+    rows = {"csv": _csv_rows, "json": _json_rows, "parquet": _parquet_rows}[kind](path)
+    columns: _Columns | None = None
+    for line, row in rows:
+        if columns is None:
+            columns = _columns(row, path, labeled=labeled, group=group)
+        yield _entry(row, columns, f"{printable(path.name)}, line {line}", labeled=labeled)
+
+
+class _Columns(NamedTuple):
+    path: str
+    label: str | None
+    group: str | None
+
+
+Row = tuple[int, Mapping[str, Any]]
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    """With or without a byte order mark; separated by comma, semicolon or tab, whichever the first line has."""
+    try:
+        with open_regular(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            first, skipped = text.readline(LONGEST_LINE), 1
+            if first.lower().startswith("sep=") and len(first.strip()) == len("sep=;"):  # Excel's own first line
+                first, skipped = text.readline(LONGEST_LINE), 2
+            delimiter = max(DELIMITERS, key=first.count)
+            names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter, strict=True), [])]
+            reader = csv.reader(text, delimiter=delimiter, strict=True)
+            for cells in reader:
+                line = reader.line_num + skipped
+                if any(cells):
+                    yield line, _row(names, cells, f"{path}: line {line}")
+    except (csv.Error, UnicodeDecodeError) as error:
+        reason = f"not UTF-8 at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise ConfigError(f"{path}: not a CSV file that can be read: {reason}; save it as CSV in UTF-8") from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _row(names: Sequence[str], cells: Sequence[str], where: str) -> Mapping[str, Any]:
+    if len(cells) > len(names):
+        raise ConfigError(f"{where}: {len(cells)} cells in a table of {len(names)} columns; put cells in quotes")
+    return {name: plain_cell(cell) for name, cell in zip(names, cells, strict=False)}
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    try:
+        with open_regular(path) as file:
+            number = 0
+            while line := file.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise ConfigError(f"{path}: line {number}: more than {LONGEST_LINE:,} bytes; give an object a line")
+                if line.strip():
+                    yield number, _json_row(line, f"{path}: line {number}")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _json_row(line: bytes, where: str) -> Mapping[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{where}: {shortened(line[:80])}: not JSON; give an object a line") from None
+    if not isinstance(row, dict):
+        raise ConfigError(f'{where}: {shortened(row)}: not an object; give one with a path, say {{"path": ...}}')
+    return row
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    try:
+        with open_regular(path) as file, pq.ParquetFile(file) as table:
+            names = [name for name in table.schema_arrow.names if _is_plain(table.schema_arrow.field(name).type)]
+            number = 0
+            for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=names):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise _unreadable(path, error) from error
+        raise ConfigError(f"{path}: not a Parquet file that can be read ({str(error).splitlines()[0][:200]})") from None
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Nested columns, images among them, are left on the disk."""
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _columns(row: Mapping[str, Any], path: Path, *, labeled: bool, group: str | None) -> _Columns:
+    by_name = {str(name).strip().lower(): name for name in row}
+    where = next((by_name[name] for name in PATHS if name in by_name), None)
+    if where is None:
+        raise ConfigError(
+            f"{path}: has columns {printable(listed(list(map(str, row)))) or 'without names'}; one of them must name "
+            f"the images: {', '.join(PATHS)}"
+        )
+    label = next((by_name[name] for name in LABELS if name in by_name), None)
+    if labeled and label is None:
+        raise ConfigError(
+            f"{path}: has columns {printable(listed(list(map(str, row))))}; one of them must name the classes: "
+            f"{', '.join(LABELS)}"
+        )
+    if group is not None and group not in row:
+        raise ConfigError(
+            f"{path}: data.groups = {shortened(group)}: no such column; {did_you_mean(group, map(str, row))}give a "
+            "column, or a regular expression with captures, say ([^/]+)_"
+        )
+    return _Columns(where, label, group or next((by_name[name] for name in GROUPS if name in by_name), None))
+
+
+def _entry(row: Mapping[str, Any], columns: _Columns, where: str, *, labeled: bool) -> Entry:
+    path = row.get(columns.path)
+    if not isinstance(path, str) or not path.strip():
+        return Entry(where, problem="names no image")
+    label = _text(row.get(columns.label)) if labeled and columns.label is not None else None
+    group = _text(row.get(columns.group)) if columns.group is not None else None
+    return Entry(path, label, group, "has no label" if labeled and label is None else None)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or (isinstance(value, float) and value != value):
+        return None
+    return str(value).strip() or None
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{path}: cannot be read: {error.strerror or error}; name another file")
