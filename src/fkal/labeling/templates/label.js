@@ -16,7 +16,8 @@
   let busy = false;
   let query = "";
   let lit = 0; // the class that Enter takes from the filter
-  let recent = [];
+  const recent = []; // classes in the places of their keys, which do not move
+  let order = []; // the same, the longest unused first
   let ready = false; // the image is there to be seen
   const watch = { since: null, spent: 0 };
 
@@ -89,7 +90,7 @@
       const byRow = new Map(view.items.map((item) => [item.row, item]));
       for (const { row, ...answer } of answers) {
         byRow.get(row).answer = answer;
-        if (answer.status === "labeled") recent = [answer.label, ...recent.filter((each) => each !== answer.label)].slice(0, 9);
+        if (answer.status === "labeled") use(answer.label);
       }
       banner("");
       return true;
@@ -99,6 +100,11 @@
     } finally {
       busy = false;
     }
+  }
+
+  function use(label) {
+    if (!recent.includes(label)) recent[recent.length < RECENT_KEYS.length ? recent.length : recent.indexOf(order[0])] = label;
+    order = [...order.filter((each) => each !== label && recent.includes(each)), label];
   }
 
   async function answer(status, label = "", reason = "") {
@@ -493,8 +499,7 @@
     }
     $("project").textContent = view.project;
     $("batch").textContent = `batch ${view.batch}${view.annotators > 1 ? ` · ${view.annotator}` : ""}`;
-    const used = view.items.filter((item) => item.answer && item.answer.status === "labeled").map((item) => item.answer.label);
-    recent = [...new Set(used.reverse())].slice(0, 9);
+    view.items.forEach((item) => { if (item.answer && item.answer.status === "labeled") use(item.answer.label); });
     at = view.items.length - 1;
     if (!view.items.length) showEnd(); else next();
   }
