@@ -292,6 +292,13 @@ def grown(weights: Weights, theta_0: Weights) -> Weights:
     return {name: _grown(name, weights[name], theta_0[name]) for name in theta_0}
 
 
+def training_settings(config: Config) -> dict[str, object]:
+    """The settings that a training depends on, whatever chooses the images."""
+    tree = config.tree
+    read = {key: tree[key] for key in ("data", "model", "pretrain", "train", "seed", "threads", "device")}
+    return {**read, "data": {k: v for k, v in tree["data"].items() if k not in ("root", "workers")}}
+
+
 def _grown(name: str, value: Tensor, first: Tensor) -> Tensor:
     if value.shape == first.shape:
         return value
