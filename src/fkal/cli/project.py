@@ -143,6 +143,32 @@ def relabel(
         output.show_batch(asked, as_json=as_json)
 
 
+def simulate(
+    project: Path | None,
+    truth: Path | None,
+    *,
+    method: str | None,
+    seeds: str | None,
+    assignments: list[str] | None,
+    as_json: bool,
+) -> None:
+    """What `fkal run --project DIR --truth FILE` does."""
+    from fkal.cli import project_output as output
+    from fkal.config.params_file import seed_numbers
+    from fkal.errors import ConfigError
+    from fkal.labeling import simulating
+
+    if project is None or truth is None:
+        raise ConfigError("--project and --truth belong together; give the project's folder and a table of its labels")
+    options = simulating.SimulationOptions(
+        methods=[None] if method is None else [name.strip() for name in method.split(",")],
+        seeds=[None] if seeds is None else seed_numbers(seeds),
+        assignments=tuple(assignments or ()),
+    )
+    found = simulating.simulate(opened(project), truth, options, _display(as_json=as_json))
+    output.show_simulated(found, as_json=as_json)
+
+
 def opened(folder: Path | None) -> Project:
     """The project of `--project`, or of the current folder or the nearest above it."""
     from fkal.labeling.project import Project
