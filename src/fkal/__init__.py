@@ -23,7 +23,7 @@ In Python, from the inside out:
 
 from typing import TYPE_CHECKING, Any
 
-from fkal.references import resolved
+from fkal.object_references import resolved
 from fkal.version import __version__
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from fkal.results.outcome import Outcome, groups_of
 from fkal.tracking.tags import method_key
 from fkal.tuning.objectives import objectives
 from fkal.tuning.search_space import search_space
-from fkal.tuning.study_spec import Plan
+from fkal.tuning.study_spec import StudySpec
 
 SPLIT, WEIGHTS, ROWS, LABELS, RUN = (
     "split",
@@ -46,11 +46,17 @@ CHANGES = {
     "data.mean": ([0.1], COMPUTED),
     "data.std": ([0.9], COMPUTED),
     "data.workers": (0, set()),
+    "data.per_class": (100, ALL),
+    "data.groups": (r"train/.*?(\d?\d)$", ALL),
     "bias.kind": ("long_tail", ALL),
     "bias.ratio": (10, ALL),
     "bias.cut": ([0, 1], ALL),
     "bias.fractions": ({0: 0.5}, ALL),
     "model.name": ("resnet10", COMPUTED),
+    "model.weights": ("DEFAULT", {WEIGHTS, RUN}),
+    "model.accept_license": ("some-license", set()),
+    "features.pca": (16, {RUN}),
+    "features.tokens": ("cls", {ROWS, LABELS, RUN}),
     "pretrain.task": ("none", {WEIGHTS, RUN}),
     "pretrain.epochs": (1, {WEIGHTS, RUN}),
     "pretrain.batch_size": (24, {WEIGHTS, RUN}),
@@ -70,6 +76,7 @@ CHANGES = {
     "train.warmup_epochs": (1, {RUN}),
     "train.start": ("theta_0", {RUN}),
     "train.layers": ("head", {RUN}),
+    "train.on_validation": (True, {RUN}),
     "train.loss": ("balanced_softmax", {RUN}),
     "acquisition.name": ("pcc", {LABELS, RUN}),  # which estimates no labels
     "acquisition.budget": (19, {RUN}),
@@ -178,9 +185,11 @@ def base(tmp_path) -> Experiment:
 def after(base: Experiment, settings: dict, out) -> Experiment:
     """The experiment under other settings, on the same images where the setting names others than can be had here."""
     config = changed(base.config, settings)
+    if config.train.on_validation:
+        return replace(base, config=config)
     if config.device == "cuda":
         return replace(base, config=config, device=torch.device("cuda"))
-    if config.model.name != base.config.model.name:  # whose layers have other names
+    if config.model != base.config.model or config.features != base.config.features:  # of pretrained models alone
         return replace(base, config=config)
     if config.data.name != "digits":
         own = None if config.data.validation is None else torch.arange(40)
@@ -269,7 +278,8 @@ OF_A_RUN = {setting for setting, (_, changed_keys) in CHANGES.items() if RUN in 
 SHARED: dict[str, set[str]] = {
     CELL: OF_A_RUN - {"device"} | {"data.root", "data.folder", "data.workers"},  # the plan of auto names no device
     GROUP: NAMED
-    | {"data.image_size", "data.validation_per_class", "acquisition.budget", "protocol", "holdout"}
+    | {"data.image_size", "data.validation_per_class", "data.per_class", "data.groups"}
+    | {"train.loss", "train.on_validation", "acquisition.budget", "protocol", "holdout"}
     | {setting for setting in CHANGES if setting.startswith("bias.")},
     PLACE: NAMED,
     METHOD: OF_A_RUN - {"seed", "device"} | {"data.folder"},
@@ -282,7 +292,9 @@ SHARED: dict[str, set[str]] = {
 def shared(experiment: Experiment, source: str = "") -> dict[str, str]:
     """What the experiment is put together with others by."""
     config, split = experiment.config, experiment.split
-    plan = Plan(config, config, search_space(configured(), [], None), objectives("aubc"), (0,), Path("runs"), source)
+    plan = StudySpec(
+        config, config, search_space(configured(), [], None), objectives("aubc"), (0,), Path("runs"), source
+    )
     first = SimpleNamespace(labels_used=experiment.budget, measured="holdout" if config.holdout else "test")
     outcome = Outcome(config, "", split.digest, (first,), "", "", data_digest=split.data_digest)
     return {

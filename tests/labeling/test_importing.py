@@ -12,7 +12,7 @@ from fkal.errors import ConfigError, LabelsMissing
 from fkal.labeling.answers import label_rows, label_store
 from fkal.labeling.batch import Batch
 from fkal.labeling.importing import Imported, ImportRules, import_labels
-from fkal.labeling.label_store import LabelRow, current_rows
+from fkal.labeling.label_store import LabelRow, current_rows, last_action
 from fkal.labeling.project import Project
 
 PARTIAL = ImportRules(partial=True, annotator="Ann")
@@ -226,7 +226,7 @@ def test_a_folder_per_class_is_joined_by_content(project, tmp_path):
 def test_undo_after_an_import_lets_the_labels_before_it_count(project, tmp_path):
     imported(project, written(tmp_path / "x.csv", "path,label\na.png,cat\n"))
     imported(project, written(tmp_path / "y.csv", "path,label\na.png,dog\nb c.png,owl\n"))
-    label_store(project).undo_last(time="2026-11-26T20:00:00.000+00:00")
+    label_store(project).undo(last_action, time="2026-11-26T20:00:00.000+00:00")
     assert labels(project) == {"a.png": "cat"}
 
 

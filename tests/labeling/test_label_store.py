@@ -92,10 +92,10 @@ def test_undo_takes_back_imports_and_batches_one_after_another(store):
     for each in page:
         store.append([each])
     store.append(imported)
-    assert {each.path for each in store.undo_last(time=TIME)} == {"a", "d"}
+    assert {each.path for each in store.undo(last_action, time=TIME)} == {"a", "d"}
     assert [(each.path, each.label) for each in current_rows(store.rows())] == [(n, "cat") for n in "abc"]
-    assert {each.path for each in store.undo_last(time=TIME)} == {"a", "b", "c"}
-    assert current_rows(store.rows()) == [] == store.undo_last(time=TIME)
+    assert {each.path for each in store.undo(last_action, time=TIME)} == {"a", "b", "c"}
+    assert current_rows(store.rows()) == [] == store.undo(last_action, time=TIME)
     assert len(store.rows()) == 10
 
 

@@ -12,7 +12,7 @@ from fkal.labeling.rounds import SelectOptions, next_, select, train
 from fkal.labeling.simulating import SimulationOptions, simulate
 from fkal.labeling.trainings import read_round, trainings
 from fkal.notify import PLAIN
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 
 
 def truth_file(signs, tmp_path, **said):
@@ -49,7 +49,7 @@ def by_people(signs, rounds: int, options: SelectOptions, **said) -> list:
 
 
 def kept(simulated) -> list:
-    with StateDirectory(simulated.folder.parents[1], simulated.folder.name) as state:
+    with Checkpoint(simulated.folder.parents[1], simulated.folder.name) as state:
         return state.rounds(PLAIN.notify)
 
 

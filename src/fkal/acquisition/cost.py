@@ -139,6 +139,7 @@ TABLE_1: Mapping[str, Row] = MappingProxyType(
 """The paper's rows by name."""
 
 EVALUATION = Formula("E (M + T)", lambda s: s.members * (s.validation + s.test))
+EVALUATION_ONCE = Formula("T in b = 1", lambda s: s.test if s.labeled_before == 0 else 0)
 EVALUATION_EACH_EPOCH = Formula("E (M + (I + 1) T)", lambda s: s.members * (s.validation + (s.epochs + 1) * s.test))
 """Forward alone, not in Table 1; the latter is what the authors' rule of the best epoch looks at."""
 
@@ -186,6 +187,12 @@ def training(sizes: Sizes) -> Passes:
     return Passes(seen, seen)
 
 
+EMBEDDING = Cost(
+    row=None,
+    text="M + N in b = 1",
+    forward=lambda s: s.validation + s.unlabeled if s.labeled_before == 0 else 0,
+    why="a frozen run embeds each image once, whatever its method; the head reads embeddings",
+)
 NO_PASS = Cost(row=None, text="0", forward=lambda s: 0, why="it looks at no image")
 
 UNCERTAINTY = Cost(

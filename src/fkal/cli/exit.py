@@ -19,6 +19,7 @@ from fkal.errors import (
     LabelsMissing,
     MissingRuns,
     MissingSettings,
+    MissingWeights,
     SomeFailed,
     UserError,
 )
@@ -34,7 +35,7 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def answered(debug: bool) -> Iterator[None]:
+def cli_errors(debug: bool) -> Iterator[None]:
     """Turns an exception into its message and exit code; with `debug` it is raised as it is.
 
     2: usage, configuration, data or a store that is wrong; 4: data, settings or runs that are missing;
@@ -82,7 +83,7 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 def _answer(error: Exception) -> tuple[int, str]:
     from fkal.data.errors import CorruptData, MissingData
 
-    if isinstance(error, MissingData | MissingSettings | MissingRuns):
+    if isinstance(error, MissingData | MissingSettings | MissingRuns | MissingWeights):
         return MISSING, str(error)
     if isinstance(error, LabelsMissing):
         return WAITING, str(error)

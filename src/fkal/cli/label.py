@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fkal.cli.exit import answered
+from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json
 from fkal.cli.terminal import echo, echo_json, say
 
@@ -32,6 +32,51 @@ Partial = Annotated[bool, typer.Option("--partial", help="Accept that images of 
 Annotator = Annotated[str | None, typer.Option(help="Who labeled, where a file does not say. [default: your login]")]
 
 
+@app.callback()
+def page(
+    context: typer.Context,
+    batch: Annotated[
+        str | None, typer.Option(help="A batch by its folder, say 01. [default: the first open one]")
+    ] = None,
+    annotator: Annotated[
+        list[str] | None, typer.Option(help="Who labels; repeat it to split the batch. [default: your login]")
+    ] = None,
+    overlap: Annotated[int, typer.Option(min=0, help="Images that every annotator sees.")] = 0,
+    host: Annotated[str, typer.Option(help="Address to listen on; other machines then need the links.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8100,
+    guess: Annotated[
+        bool | None,
+        typer.Option("--guess/--no-guess", help="Show guesses, which sway people. [default: yes, but not in an audit]"),
+    ] = None,
+    allow_new_class: AllowNewClass = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open no browser.")] = False,
+    project: ProjectFolder = None,
+    debug: Debug = False,
+) -> None:
+    """Label the open batch in a page of your browser; import, export and undo labels.
+
+    Each answer is in labels.csv before the next image shows. The page needs no network. It runs until Ctrl-C.
+    Through SSH, forward the port first: ssh -L 8100:127.0.0.1:8100 HOST.
+    """
+    if context.invoked_subcommand is not None:
+        _refuse_misplaced(context)
+        return
+    with cli_errors(debug):
+        from fkal.cli.label_page import PageOptions, serve
+
+        options = PageOptions(
+            batch=batch,
+            annotators=tuple(annotator or [login()]),
+            overlap=overlap,
+            host=host,
+            port=port,
+            guesses=guess,
+            new_classes=allow_new_class,
+            opens=not no_browser,
+        )
+        serve(opened(project), options)
+
+
 @app.command(
     "import", epilog="Examples:\n\n    fkal label import rounds/01/to_label.csv\n\n    fkal label import sorted/"
 )
@@ -52,7 +97,7 @@ def import_(
     An image is found by its digest, then by its path, then by a file name that no other image has. A label
     `none_of_these` means that no class fits. Rows with the status `skipped` are left out, with their reason.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.labeling.importing import ImportRules, import_labels
 
         rules = ImportRules(
@@ -75,13 +120,13 @@ def undo(
 
     labels.csv gets rows `undone`; labels that were there before count again. Undo once more for the action before.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.labeling.answers import label_store
-        from fkal.labeling.label_store import now
+        from fkal.labeling.label_store import last_action, now
 
         found = opened(project)
         with found.lock(say):
-            rows = label_store(found).undo_last(time=now(), annotator=annotator)
+            rows = label_store(found).undo(lambda rows: last_action(rows, annotator), time=now())
         if as_json:
             echo_json({"taken_back": len(rows), "source": rows[0].source if rows else None})
         elif rows:
@@ -124,3 +169,13 @@ def show_imported(found: "Imported", *, as_json: bool) -> None:
         echo(f"new class: {name}")
     for folder, n in found.missing.items():
         echo(f"batch {folder}: {f'{n:,} images wait for a label' if n else 'all images have their answer'}")
+
+
+def _refuse_misplaced(context: typer.Context) -> None:
+    """An option before `import` would be one that `import` does not see."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(
+                f"options follow the command: fkal label {context.invoked_subcommand} --option ..."
+            )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fkal.cli.exit import answered
+from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json, Set
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def select(
     While that batch is open, the same call shows it again. Where groups are known (a track, a video, a patient), a
     batch has one image per group until the groups run out.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli import project_output as output
         from fkal.labeling import rounds
 
@@ -78,7 +78,7 @@ def select(
 
 def train(assignments: Set = None, project: ProjectFolder = None, as_json: Json = False, debug: Debug = False) -> None:
     """Train on what is labeled. Ends with exit code 5 where labels of the open batch are missing."""
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli import project_output as output
         from fkal.labeling import rounds
 
@@ -99,7 +99,7 @@ def next_(
     debug: Debug = False,
 ) -> None:
     """Train on what is labeled, then choose the images to label next."""
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli import project_output as output
         from fkal.labeling import rounds
 
@@ -118,7 +118,7 @@ def audit(
 
     Images that a method chose are a biased sample. `fkal status` gives the estimate once these are labeled.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli import project_output as output
         from fkal.labeling import rounds
 
@@ -132,7 +132,7 @@ def relabel(
     debug: Debug = False,
 ) -> None:
     """Ask again for the labeled images whose label the model finds least probable."""
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli import project_output as output
         from fkal.labeling import rounds
 

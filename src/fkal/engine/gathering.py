@@ -67,7 +67,7 @@ class RoundContext:
     """What a round gathers from: its models, and which images are open, labeled (with labels `y`), validation.
 
     `members` are the models of an ensemble; what needs one model uses the first. Every draw comes
-    from `generator`.
+    from `generator`. An `untrained` model has no opinion, so no mistakes either: all validation images are targets.
     """
 
     members: Sequence[nn.Module]
@@ -80,6 +80,7 @@ class RoundContext:
     generator: torch.Generator
     meter: Meter
     cache: DescriptorCache | None = None
+    untrained: bool = False
 
     @property
     def settings(self) -> AcquisitionConfig:
@@ -105,6 +106,10 @@ def target_rows(y_hat: Int[Tensor, " m"], y: Int[Tensor, " m"]) -> Int[Tensor, "
     return rows if len(rows) else torch.arange(len(y), device=y.device)
 
 
+def _rows_of_targets(context: RoundContext, y_hat: Int[Tensor, " m"], y: Int[Tensor, " m"]) -> Int[Tensor, " t"]:
+    return torch.arange(len(y), device=y.device) if context.untrained else target_rows(y_hat, y)
+
+
 def _nothing(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
     yield from ()
     return Nothing(len(context.open_pool)), _no_targets()
@@ -114,7 +119,7 @@ def _features(context: RoundContext) -> Generator[Progress, None, EvidenceAndTar
     describe = partial(context.describer.describe, labeler=_arg_max, labels="arg_max", with_grad=False)
     known = yield from describe(context.validation, what="validation")
     pool = yield from describe(context.open_pool, what="pool")
-    rows = target_rows(known.y_hat, _true_labels(context, context.validation))
+    rows = _rows_of_targets(context, known.y_hat, _true_labels(context, context.validation))
     return Features(pool.descriptors, known.descriptors[rows]), rows.cpu()
 
 
@@ -133,7 +138,7 @@ def _fisher_scores(context: RoundContext) -> Generator[Progress, None, EvidenceA
     reference = Reference(known.descriptors, y_v, context.config.kernel)
     labeler, prior = yield from _labeler(context, estimator, reference)
     pool = yield from describe(context.open_pool, labeler, labels="estimated", what="pool")
-    rows = target_rows(known.y_hat, y_v)
+    rows = _rows_of_targets(context, known.y_hat, y_v)
     whiten = WHITENINGS[context.settings.whitening](known.descriptors)
     targets = whiten(known.descriptors[rows])
     return FisherScores(whiten(pool.descriptors), targets, pool.y, prior), rows.cpu()
@@ -221,7 +226,7 @@ def _calibrated(context: RoundContext) -> Generator[Progress, None, EvidenceAndT
 def _queried(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
     validation = yield from _outputs(context, context.validation, "validation")
     pool = yield from _outputs(context, context.open_pool, "pool")
-    rows = target_rows(validation.logits.argmax(dim=1), _true_labels(context, context.validation))
+    rows = _rows_of_targets(context, validation.logits.argmax(dim=1), _true_labels(context, context.validation))
     return Queried(pool.features, validation.features[rows]), _no_targets()
 
 

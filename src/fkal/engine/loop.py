@@ -21,14 +21,19 @@ from fkal.core.pool import Pool
 from fkal.core.randomness import stream
 from fkal.data.images import ImageSet
 from fkal.engine.describing import DescriptorCache
+from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.evaluation import accuracies, confusion_matrix
 from fkal.engine.gathering import EvidenceConfig, RoundContext, gather
+from fkal.engine.head_training import LabeledRows, fit_head
+from fkal.engine.losses import LOSSES
+from fkal.engine.measured import VALIDATION
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
-from fkal.engine.rounds import FEW_CLASSES, VALIDATION, Request, Round, Selection
-from fkal.engine.settings import TrainConfig
+from fkal.engine.rounds import Request, Round, Selection
+from fkal.engine.settings import FEW_CLASSES, TrainConfig
 from fkal.engine.training import fit
 from fkal.models.ensemble import members_of
+from fkal.models.linear_head import LinearHead
 
 Weights = Mapping[str, Tensor]
 Select = Callable[[Evidence, int, torch.Generator], Picks]
@@ -110,6 +115,9 @@ class ActiveLearning:
     the published curves and for nothing else.
 
     `cache` keeps the descriptors of `theta_0`, which the first iteration reads.
+
+    Where `training.layers` is `frozen`, the images of `problem` are embeddings and the model is a head on them; no
+    image passes a network here. `ahead` has counted what making the embeddings took, which the first round reports.
     """
 
     problem: Problem
@@ -122,12 +130,13 @@ class ActiveLearning:
     seed: int
     device: torch.device
     cache: DescriptorCache | None = None
+    ahead: Meter | None = None
 
     def first_evidence(self) -> Generator[Progress]:
         """What the first iteration gathers, for the sake of what `cache` keeps of it."""
         self.model.load_state_dict(self.theta_0)
         if not self.method.random_first:
-            yield from gather(self._context(self.state(), Meter(self.device)), self.method.needs)
+            yield from gather(self._context(self.state(), self._meter(1)), self.method.needs)
 
     def rounds(self, finished: Sequence[Round] = ()) -> Generator[Progress | Round]:
         """The iterations after the `finished` ones, exactly as if those had just been run. Needs an oracle."""
@@ -149,7 +158,8 @@ class ActiveLearning:
 
     def select(self, state: LoopState) -> Generator[Progress, None, Request]:
         """The first half of the next round: the images to be labeled."""
-        method, meter, b = self.method, Meter(self.device), state.b + 1
+        method, b = self.method, state.b + 1
+        meter = self._meter(b)
         _reset_peak_memory(self.device)
         self.model.load_state_dict(state.weights)
         needs, select = (Nothing, _at_random) if method.random_first and b == 1 else (method.needs, method.select)
@@ -181,7 +191,11 @@ class ActiveLearning:
         """
         _refuse_unless_it_fits(state, request, labels, len(self.problem.train.classes))
         meter = Meter(
-            self.device, Counter(request.forward_images), Counter(request.backward_images), dict(request.seconds)
+            self.device,
+            Counter(request.forward_images),
+            Counter(request.backward_images),
+            dict(request.seconds),
+            counts=not self._is_frozen,
         )
         selection = request.labeled(labels)
         self.model.load_state_dict(state.weights)
@@ -204,6 +218,24 @@ class ActiveLearning:
             weights=_snapshot(self.model),
         )
 
+    @property
+    def _is_frozen(self) -> bool:
+        return self.training.layers == "frozen"
+
+    def _meter(self, b: int) -> Meter:
+        """A new one; that of the first round has what was counted ahead of it."""
+        counts = not self._is_frozen
+        if b > 1 or self.ahead is None:
+            return Meter(self.device, counts=counts)
+        ahead = self.ahead
+        return Meter(
+            self.device,
+            Counter(ahead.forward_images),
+            Counter(ahead.backward_images),
+            dict(ahead.seconds),
+            counts=counts,
+        )
+
     def _context(self, state: LoopState, meter: Meter) -> RoundContext:
         return RoundContext(
             members=members_of(self.model),
@@ -215,7 +247,8 @@ class ActiveLearning:
             config=self.method.config,
             generator=stream(self.seed, "gather", state.b + 1),
             meter=meter,
-            cache=None if state.b else self.cache,
+            cache=None if state.b or self._is_frozen else self.cache,
+            untrained=self._is_frozen and not len(state.y),
         )
 
     def _about_labels(self, selection: Selection) -> dict[str, float]:
@@ -253,6 +286,8 @@ class ActiveLearning:
     def _train_member(
         self, b: int, e: int, member: nn.Module, state: LoopState, meter: Meter
     ) -> Generator[Progress, None, tuple[list[float], int]]:
+        if self._is_frozen:
+            return (yield from self._fit_head(b, member, state, meter))
         config, losses, kept = self.training, [], _BestEpoch()
         epochs = fit(
             member,
@@ -276,6 +311,27 @@ class ActiveLearning:
             member.load_state_dict(kept.weights)
             return losses, kept.epoch
         return losses, len(losses)
+
+    def _fit_head(
+        self, b: int, head: nn.Module, state: LoopState, meter: Meter
+    ) -> Generator[Progress, None, tuple[list[float], int]]:
+        """One epoch, as others count: the head converges in it."""
+        train = self.problem.train
+        assert isinstance(head, LinearHead) and isinstance(train, EmbeddedImages)
+
+        def labeled(indices: Tensor, y: Tensor) -> LabeledRows:
+            return LabeledRows(train.rows(indices, meter.device), y.to(meter.device))
+
+        validation = self.problem.validation
+        with meter.phase("train"):
+            fit = fit_head(
+                head,
+                labeled(state.pool.labeled, state.y),
+                labeled(validation, train.labels[validation]),
+                LOSSES[self.training.loss],
+            )
+        yield Progress(f"training b = {b}", 1, 1, "epochs")
+        return [fit.loss], 1
 
     def _evaluate(self, meter: Meter) -> tuple[Tensor, dict[str, float]]:
         """Of an ensemble, the members' counts together: its accuracy is then their mean, as the authors report."""

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-FEW_CLASSES = 20
-"""With at most so many classes, things are shown class by class."""
-VALIDATION = "val"
-"""What metrics call the validation images."""
+from fkal.engine.measured import measured_part
 
 
 @dataclass(frozen=True)
@@ -84,4 +81,4 @@ class Round:
     @property
     def measured(self) -> str:
         """The part that accuracies stand for: `holdout` where one was measured, else `test`, else validation."""
-        return next((part for part in ("holdout", "test") if f"{part}/accuracy" in self.metrics), VALIDATION)
+        return measured_part(self.metrics)

@@ -3,10 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from fkal.errors import shortened
 
+FEW_CLASSES = 20
+"""With at most so many classes, things are shown class by class."""
+
+LossName = Literal["plain", "class_balanced", "balanced_softmax"]
+LOSSES: tuple[str, ...] = get_args(LossName)
 MOST_EPOCHS = 100_000
 MOST_STEPS_DOWN = 1000
 """Entries of `decay_epochs`."""
@@ -90,17 +95,22 @@ class TrainConfig(SgdConfig):
 
     `start` is where an iteration's training begins: `warm` from the previous iteration's
     weights (as the authors' program), `theta_0` from the weights before the first label. `layers`
-    are those that learn: `all`, or the `head` (the last linear layer) alone, a baseline. `loss` says how classes with
+    are those that learn: `all`, or the `head` (the last linear layer) alone, a baseline; `frozen` is a head on
+    embeddings of a pretrained model, which each image passes once. `loss` says how classes with
     different numbers of labels are weighed (`fkal.engine.losses`).
     """
 
     start: Literal["warm", "theta_0"] = "warm"
     """Where a round starts: `warm`, the weights of the round before, or `theta_0`, those before the first label."""
-    layers: Literal["all", "head"] = "all"
-    """Which layers learn: `all`, or the `head`, the last linear layer."""
-    loss: Literal["plain", "class_balanced", "balanced_softmax"] = "plain"
+    layers: Literal["all", "head", "frozen"] = "all"
+    """Which layers learn: `all`; the `head`, the last linear layer, by the same steps; or `frozen`: a linear head on
+    embeddings that are made once, trained to convergence."""
+    loss: LossName = "plain"
     """What training minimises: `plain` cross-entropy, `class_balanced` (each class has the same weight), or
     `balanced_softmax` (labeled class frequencies are in the logits while training)."""
+    on_validation: bool = False
+    """Whether training uses the validation images, too; they then steer by predictions of models that were trained
+    without them."""
 
 
 @dataclass(frozen=True, kw_only=True)

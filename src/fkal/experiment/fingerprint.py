@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fkal.config.schema import Config, about_data, digest_of
 from fkal.data.digest import bytes_digest
+from fkal.data.scaling import View
 from fkal.data.splits import Split
 from fkal.experiment.names import (
     METHOD_SETTINGS,
@@ -25,9 +26,14 @@ from fkal.experiment.names import (
 from fkal.experiment.versions import ALGO_VERSION
 
 
-def fingerprint(config: Config, split: Split, device: torch.device) -> str:
-    """Digest of all that the result depends on; settings that the method does not read have no part."""
+def fingerprint(config: Config, split: Split, device: torch.device, weights: str = "") -> str:
+    """Digest of all that the result depends on; settings that the method does not read have no part.
+
+    `weights` is the SHA-256 of pretrained weights, which stands for the place that they come from.
+    """
     tree = tree_read(config, _computed(config, split, device))
+    if weights:
+        tree["model"] = {**tree["model"], "weights": weights}
     if config.train.layers == "all":  # a setting that came later: left as it was, it changes no digest
         tree["train"] = {k: v for k, v in tree["train"].items() if k != "layers"}
     if not config.holdout:  # likewise
@@ -47,7 +53,7 @@ def split_file_name(config: Config, data_digest: str) -> str:
     data = about_data(config.tree)
     recipe: dict[str, Any] = {
         "bias": config.tree["bias"],
-        **{key: data[key] for key in ("validation_per_class", "validation") if key in data},
+        **{key: data[key] for key in ("validation_per_class", "validation", "per_class", "groups") if key in data},
         "data": data_digest,
         **({} if config.data.rare is None else {"rare": sorted(map(str, config.data.rare))}),
     }
@@ -65,6 +71,26 @@ def about_descriptors(config: Config, data_digest: str, device: torch.device) ->
         "dataset": config.data.name,
         **{name: config.tree["data"][name] for name in ("image_size", "mean", "std")},
         "model": config.model.name,
+        "threads": _threads(config, device),
+        "device": device.type,
+        "algorithm": ALGO_VERSION,
+        **({} if config.features.tokens is None else {"tokens": config.features.tokens}),
+    }
+
+
+def about_embeddings(
+    config: Config, shape: tuple[int, int, int], view: View, weights: str, device: torch.device
+) -> dict[str, Any]:
+    """What an embedding depends on besides the content of its image."""
+    return {
+        "what": "embedding",
+        "model": config.model.name,
+        "weights": weights,
+        "tokens": config.features.tokens,
+        "shape": list(shape),
+        "interpolation": view.interpolation,
+        "mean": list(view.mean),
+        "std": list(view.std),
         "threads": _threads(config, device),
         "device": device.type,
         "algorithm": ALGO_VERSION,

@@ -15,8 +15,15 @@ from fkal.config.schema import Config, about_data, digest_of
 from fkal.core.labels import PSEUDO_LABELS
 from fkal.data.registry import DATASETS
 from fkal.data.settings import BiasConfig, DataConfig
+from fkal.engine.settings import TrainConfig
 from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS
 from fkal.models.settings import usual_taps
+
+FROZEN = "frozen"
+"""In names, of experiments that train a head on embeddings."""
+
+READ_BY_FROZEN = frozenset({"layers", "loss"})
+"""Settings of `train` that the training of a frozen run's head reads."""
 
 LONGEST_TREE = 60
 """Characters of a folder's name that stay in the name of its dataset."""
@@ -40,10 +47,11 @@ def dataset_name(data: DataConfig) -> str:
 
 
 def bias_name(bias: BiasConfig) -> str:
-    """`ir100`, `longtail100`, `natural`, or `byhand-` and a digest; classes cut by hand add theirs."""
+    """`ir100`, `longtail100`, `natural`, or `byhand-` and a digest; classes that are set to be cut add theirs."""
     match bias.kind:
         case "imbalance":
-            cut = "" if bias.cut is None else f"-cut{digest_of(sorted(bias.cut))[:6]}"
+            listed = f"-{bias.cut}" if isinstance(bias.cut, str) else f"-cut{digest_of(sorted(bias.cut or ()))[:6]}"
+            cut = "" if bias.cut is None else listed
             return f"ir{bias.ratio:.15g}{cut}"
         case "long_tail":
             return f"longtail{bias.ratio:.15g}"
@@ -68,11 +76,11 @@ def method_name(config: Config) -> str:
         WHITEN: "whitening" in reads and chosen.whitening != AcquisitionConfig.whitening,
         f"e{chosen.ensemble}": "ensemble" in reads and chosen.ensemble != AcquisitionConfig.ensemble,
         f"k{chosen.samples}": "samples" in reads and chosen.samples != AcquisitionConfig.samples,
-        RANDOM_THETA_0: config.pretrain.task == "none",
+        RANDOM_THETA_0: config.pretrain.task == "none" and not config.model.is_pretrained,
         HEAD_ONLY: config.train.layers == "head",
     }
     name = ":".join([name, *(mark for mark, is_unusual in marks.items() if is_unusual)])
-    usual = usual_taps(config.model.name)
+    usual = usual_taps(config.model.name, config.train.layers)
     return f"{name}@{'+'.join(chosen.taps)}" if "taps" in reads and chosen.taps != usual else name
 
 
@@ -115,7 +123,9 @@ def round_title(config: Config, b: int) -> str:
 def _cell_of(config: Config, method: str) -> str:
     paper = "-paper_protocol" if config.protocol == "paper" else ""
     held_out = f"-holdout{config.holdout}" if config.holdout else ""
-    return f"{dataset_name(config.data)}-{bias_name(config.bias)}-{method}{paper}{held_out}"
+    frozen = f"-{FROZEN}" if config.is_frozen else ""
+    training = "".join(f"-{word}" for word in _training_words(config))
+    return f"{dataset_name(config.data)}-{bias_name(config.bias)}-{method}{frozen}{paper}{training}{held_out}"
 
 
 def _method_word(config: Config) -> str:
@@ -125,7 +135,18 @@ def _method_word(config: Config) -> str:
 def _title_words(config: Config) -> list[str]:
     paper = ["paper_protocol"] if config.protocol == "paper" else []
     held_out = [f"holdout{config.holdout}"] if config.holdout else []
-    return [dataset_name(config.data), bias_name(config.bias), *paper, *held_out]
+    frozen = [FROZEN] if config.is_frozen else []
+    return [dataset_name(config.data), bias_name(config.bias), *frozen, *paper, *_training_words(config), *held_out]
+
+
+def _training_words(config: Config) -> list[str]:
+    return training_words(config.train.loss, on_validation=config.train.on_validation)
+
+
+def training_words(loss: str, *, on_validation: bool) -> list[str]:
+    """What names say of a training that is not the usual one: `balanced_softmax`, `on_validation`."""
+    unusual_loss = [] if loss == TrainConfig.loss else [loss]
+    return [*unusual_loss, *(["on_validation"] if on_validation else [])]
 
 
 METHOD_SETTINGS = frozenset(
@@ -153,7 +174,7 @@ DEFAULTS_LEFT_OUT_OF_DIGEST: Mapping[str, Any] = MappingProxyType(
 """Settings of the acquisition that, left as they were, change no digest."""
 
 
-PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bias", "holdout"})
+PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bias", "holdout", "features"})
 
 
 def revision(config: Config) -> dict[str, int]:
@@ -181,8 +202,18 @@ def read_params(config: Config) -> dict[str, Any]:
     return {
         key: value
         for key, value in config.flat.items()
-        if key not in {f"acquisition.{name}" for name in unread} and not (ignores_vaal and key.startswith("vaal."))
+        if key not in {f"acquisition.{name}" for name in unread}
+        and not (ignores_vaal and key.startswith("vaal."))
+        and not _is_unread_by_pretrained(config, key)
     }
+
+
+def _is_unread_by_pretrained(config: Config, key: str) -> bool:
+    """Settings of a training that does not happen."""
+    section, _, name = key.partition(".")
+    if section == "pretrain":
+        return config.model.is_pretrained
+    return section == "train" and config.is_frozen and name not in READ_BY_FROZEN
 
 
 def method_digest(config: Config) -> str:
@@ -212,7 +243,12 @@ def tree_read(config: Config, tree: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration's tree without the settings that its method does not read."""
     unread, reads = _unread(config), _method_reads(config)
     left = {k: v for k, v in without_later_defaults(tree["acquisition"]).items() if k not in unread}
-    return {k: v for k, v in {**tree, "acquisition": left}.items() if k != "vaal" or "vaal" in reads}
+    sections = {k: v for k, v in {**tree, "acquisition": left}.items() if k != "vaal" or "vaal" in reads}
+    if config.model.is_pretrained:
+        del sections["pretrain"]
+    if config.is_frozen:
+        sections["train"] = {k: v for k, v in tree["train"].items() if k in READ_BY_FROZEN}
+    return sections
 
 
 def _method_reads(config: Config) -> frozenset[str]:

@@ -130,14 +130,12 @@ class LabelStore:
         with self._lock():
             self._append(rows)
 
-    def undo_last(self, *, time: str, annotator: str | None = None) -> list[LabelRow]:
-        """Take back the last import or the last batch of the page, and return the rows that were taken back.
-
-        With `annotator` only rows of that annotator are looked at. Nothing to take back returns nothing.
-        """
+    def undo(self, chosen: Callable[[list[LabelRow]], list[LabelRow]], *, time: str) -> list[LabelRow]:
+        """Take back the rows that `chosen` finds among all rows, and return them."""
         with self._lock():
-            undone = last_action(self.rows(), annotator)
-            self._append([taken_back(row, time=time) for row in undone])
+            undone = chosen(self.rows())
+            if undone:
+                self._append([taken_back(row, time=time) for row in undone])
         return undone
 
     def _append(self, rows: Sequence[LabelRow]) -> None:
@@ -233,6 +231,12 @@ def last_action(rows: Sequence[LabelRow], annotator: str | None = None) -> list[
         return []
     action = _action(live[-1])
     return [row for row in live if _action(row) == action]
+
+
+def last_answer(rows: Sequence[LabelRow], *, batch: str, annotator: str) -> list[LabelRow]:
+    """What an annotator answered last on the page: one row, or those that were confirmed together."""
+    given = [row for row in live_rows(rows) if (row.source, row.batch, row.annotator) == (PAGE, batch, annotator)]
+    return [row for row in given if row.time == given[-1].time]
 
 
 def taken_back(row: LabelRow, *, time: str) -> LabelRow:

@@ -24,7 +24,7 @@ from fkal.labeling.listing import Listing
 from fkal.labeling.project import STATE, Project
 from fkal.labeling.rounds import method_of, rows_by_digest, watched
 from fkal.notify import PLAIN, Display
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 
 SIMULATED = "simulated"
 SKIPPED = "skipped"
@@ -128,7 +128,7 @@ def _simulated(project: Project, config: Config, oracle: Oracle, dedup: float | 
         }
     )
     out = project.folder / STATE / SIMULATED
-    with StateDirectory(out, key, display.notify) as state:
+    with Checkpoint(out, key, display.notify) as state:
         kept = state.rounds(display.notify)[:n_rounds]
         finished = kept if oracle.names_classes_alone(learner.classes) else []  # a round does not say what was skipped
         walk = _Walk(learner, oracle, Selecting(budget, dedup), given, display)

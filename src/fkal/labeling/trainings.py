@@ -86,11 +86,11 @@ def read_training(project: Project, b: int) -> Training | None:
 
 def read_round(project: Project, training: Training) -> Round | None:
     """The round with its weights; None where `.fkal/state` has them no more, as after a fresh clone."""
-    from fkal.results.round_io import round_of
+    from fkal.results.round_io import load_round
 
     try:
         tensors = _tensors_path(project, training.b).read_bytes()
-        return round_of(tensors, json.dumps(training.round).encode())
+        return load_round(tensors, json.dumps(training.round).encode())
     except (FileNotFoundError, UnusableRound):
         return None
 

@@ -7,10 +7,19 @@ from typing import Any, NamedTuple
 
 from fkal.config.documents import json_of_file
 from fkal.config.layers import Layer, merged
-from fkal.config.machine import heard
+from fkal.config.machine import machine_layer
 from fkal.config.schema import Config, ConfigError
 from fkal.folders import below, own_folder, remove_folder
-from fkal.identifiers import GRID_NAME, ROUND, SEED_FOLDER, SHARD_FILE, SPLIT_FILE, WEIGHTS_FILE, digest, fingerprint
+from fkal.identifiers import (
+    GRID_NAME,
+    ROUND,
+    SEED_FOLDER,
+    SHARD_FILE,
+    SPLIT_FILE,
+    WEIGHTS_FILE,
+    checked_fingerprint,
+    digest,
+)
 from fkal.results.class_names import checked_names
 from fkal.results.round_facts import CHECKS
 
@@ -77,12 +86,12 @@ def read_published(folder: Path) -> Published:
         about = json_of_file(path, str(path))
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']!r}")
-        config = merged([Layer(str(path), about["config"]), heard()])
+        config = merged([Layer(str(path), about["config"]), machine_layer()])
         return Published(
             cell=folder.parent.name,
             folder=folder,
             config=config,
-            fingerprint=fingerprint(about["fingerprint"], "fingerprint"),
+            fingerprint=checked_fingerprint(about["fingerprint"], "fingerprint"),
             split_digest=digest(about["split_digest"], "split_digest"),
             data_digest=digest(about["data_digest"], "data_digest") if "data_digest" in about else "",
             classes=checked_names(about.get("classes", [])),

@@ -11,13 +11,13 @@ from torch import Tensor
 from fkal.core.descriptors import pooled
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset
-from fkal.engine.rounds import FEW_CLASSES
+from fkal.engine.settings import FEW_CLASSES
 from fkal.models.modes import evaluating
 from fkal.models.registry import build
 from fkal.models.taps import Taps
+from fkal.plots.canvas import INK, broken, key_below, small_canvas
 from fkal.plots.class_colours import class_colours
 from fkal.plots.figure_text import figure_text
-from fkal.plots.style import INK, broken, key_below, small_canvas
 from fkal.report.exhibit import Exhibit
 from fkal.report.experiments import Finished, Weights
 from fkal.report.panels import Panel, with_class_names
@@ -111,6 +111,8 @@ def _reason(panel: Panel, dataset: Dataset | str) -> str:
         return dataset
     if not panel.finished:
         return "curves alone were read, and no model with them"
+    if any(finished.outcome.config.model.is_pretrained for finished in panel.finished):
+        return "a model has pretrained weights, which are not kept beside its rounds"
     if len(dataset.classes) > FEW_CLASSES:
         return f"{len(dataset.classes)} classes are too many colours"
     return "" if panel.group.measured == "test" else "accuracy was measured on held-out images"
