@@ -19,13 +19,16 @@ from fkal.acquisition.registry import acquisition
 from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.core.pool import Pool
 from fkal.core.randomness import stream
+from fkal.data.datasets import Dataset
 from fkal.data.errors import MissingData
+from fkal.data.settings import DataConfig
 from fkal.data.splits import Split
 from fkal.engine.loop import ActiveLearning, LoopState, Weights
 from fkal.engine.metering import Meter
 from fkal.engine.outputs import outputs
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Request, Round
+from fkal.experiment.backbone import Backbone, backbone_of, seen_dataset
 from fkal.experiment.experiment import Experiment, assembled
 from fkal.experiment.names import PRETRAINING_IGNORES
 from fkal.experiment.versions import ALGO_VERSION
@@ -98,11 +101,14 @@ class Learner:
             )
         if config.protocol == "paper" or config.holdout:
             raise ConfigError("a project keeps the last epoch and measures all its images; leave protocol and holdout")
-        dataset = project.dataset(display, config=config)
+        backbone = backbone_of(_of_own_images(config))
+        dataset = _seen(project, config, backbone, display)
         _refuse_unsteered(project, dataset)
         split = _split(dataset)
         path = project.state_path / "split.json"
-        experiment = assembled(config, dataset, split, path, out=project.folder / STATE, say=display.notify)
+        experiment = assembled(
+            config, dataset, split, path, backbone=backbone, out=project.folder / STATE, say=display.notify
+        )
         experiment = replace(experiment, weights_paths=_weights_paths(project, experiment))
         return cls(experiment, dataset, (yield from experiment.loop()))
 
@@ -335,6 +341,23 @@ def _summed(parts: Sequence[Mapping[str, float]]) -> Counter[str]:
 
 def _rows(rows: frozenset[int] | set[int]) -> Int[Tensor, " n"]:
     return torch.tensor(sorted(rows), dtype=torch.long)
+
+
+def _of_own_images(config: Config) -> Config:
+    """The settings without the project's name, which may be that of a registered dataset with images of one size."""
+    return config.model_copy(update={"data": replace(config.data, name="folder", folder=".")})
+
+
+def _seen(project: Project, config: Config, backbone: Backbone | None, display: Display) -> ProjectDataset:
+    """The project's images as the model takes them."""
+
+    def load(data: DataConfig) -> Dataset:
+        named = replace(data, name=project.name, folder=None)
+        return project.dataset(display, config=config.model_copy(update={"data": named}))
+
+    dataset = seen_dataset(_of_own_images(config), backbone, load)
+    assert isinstance(dataset, ProjectDataset)
+    return dataset
 
 
 def _refuse_unsteered(project: Project, dataset: ProjectDataset) -> None:
