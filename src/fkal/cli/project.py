@@ -21,6 +21,7 @@ SELECT_EXAMPLES = (
 )
 TRAIN_EXAMPLE = "Example:\n\n    fkal train"
 NEXT_EXAMPLE = "Example:\n\n    fkal next -n 500"
+STATUS_EXAMPLE = "Example:\n\n    fkal status"
 AUDIT_EXAMPLE = "Example:\n\n    fkal audit -n 100"
 RELABEL_EXAMPLE = "Example:\n\n    fkal relabel -n 50"
 
@@ -106,6 +107,15 @@ def next_(
         options = _options(n, method, dedup, share_labels, exclude, False, assignments)
         trained, asked = rounds.next_(opened(project), options, _display(as_json=as_json))
         output.show_next(trained, asked, as_json=as_json)
+
+
+def status(project: ProjectFolder = None, as_json: Json = False, debug: Debug = False) -> None:
+    """What was labeled, how good the model is and how sure that is, and whether to go on."""
+    with cli_errors(debug):
+        from fkal.cli import project_status
+        from fkal.labeling.status import status as found
+
+        project_status.show(found(opened(project)), as_json=as_json)
 
 
 def audit(

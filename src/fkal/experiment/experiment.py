@@ -265,7 +265,8 @@ class Experiment:
         images, indices = seen.train, seen.validation
         assert isinstance(images, EmbeddedImages)
         rows = LabeledRows(images.rows(indices), images.labels[indices])
-        found = feature_check(rows, stream(self.seed, "feature_check"))
+        groups = None if self.dataset.groups is None else self.dataset.groups[indices]
+        found = feature_check(rows, stream(self.seed, "feature_check"), groups)
         return feature_check_line(found, f"{dataset_name(self.config.data)} seed {self.seed}", len(indices))
 
     def _embedding(self) -> Embedding:

@@ -439,7 +439,13 @@ def _facts(books: Books, learner: Learner, finished: Round, display: Display) ->
     validation = learner.loop.problem.validation
     p = watched(learner.probabilities(finished.weights, validation), display, f"{books.project.name}: validation")
     right = p.argmax(dim=1) == learner.loop.problem.train.labels[validation]
+    known = replace(known_now(books, learner, waits=False), b=finished.b, weights=finished.weights)
+    mix = watched(learner.class_mix(known), display, f"{books.project.name}: pool")
+    near = watched(learner.near_copies(known), display, f"{books.project.name}: near-copies")
     return {
+        "mix": mix,
+        "dedup": near,
+        "test_images": len(dataset.tested),
         "pool_digest": dataset.pool_listing.digest,
         "validation_digest": dataset.validation_listing.digest,
         "pool_images": len(dataset.pool),
