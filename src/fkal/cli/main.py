@@ -40,6 +40,7 @@ def main(
 app.command(epilog=project.SELECT_EXAMPLES)(project.select)
 app.command(epilog=project.TRAIN_EXAMPLE)(project.train)
 app.command("next", epilog=project.NEXT_EXAMPLE)(project.next_)
+app.command(epilog=project.STATUS_EXAMPLE)(project.status)
 app.command(epilog=project.AUDIT_EXAMPLE)(project.audit)
 app.command(epilog=project.RELABEL_EXAMPLE)(project.relabel)
 app.command(epilog=run.RUN_EXAMPLES)(run.run)
