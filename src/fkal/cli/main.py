@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fkal.cli import pipeline, report, run, runs, tune, ui
+from fkal.cli import pipeline, project_data, report, run, runs, tune, ui
 from fkal.cli.exclusive import refuse_beside_schema
 from fkal.cli.exit import answered
 from fkal.cli.options import Debug, Json, Method, Settings, Untuned, expanded
@@ -23,6 +23,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(runs.app, name="runs")
+app.add_typer(project_data.pool, name="pool")
+app.add_typer(project_data.val, name="val")
 app.command(epilog=ui.EPILOG)(ui.ui)
 
 
@@ -36,6 +38,7 @@ def main(
         raise typer.Exit
 
 
+app.command(epilog=project_data.INIT_EXAMPLES)(project_data.init)
 app.command(epilog=run.RUN_EXAMPLES)(run.run)
 app.command(epilog=run.COST_EXAMPLES)(run.cost)
 app.command(epilog=tune.TUNE_EXAMPLES)(tune.tune)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from fkal.data.addresses import is_url
@@ -22,7 +22,7 @@ from fkal.labeling.quarantine import (
     read_quarantine,
     update_quarantine,
 )
-from fkal.labeling.sources import source_at
+from fkal.labeling.sources import group_key, has_captures, source_at
 from fkal.notify import Shown
 
 FROM_SCANS = frozenset({LEAK, CONTRADICTION, UNLISTED})
@@ -47,6 +47,7 @@ def checked_listing(
     moved = _found_again(project, part, listing, lost, facts, workers=workers, shown=shown)
     lost = {row: found for row, found in lost.items() if row not in moved}
     _refuse_lost_places(project, part, listing, lost)
+    moved = {row: replace(image, group=learned.get(row, image).group) for row, image in moved.items()}
     if changed := learned | moved:
         path = project.listing_path(part)
         rows = (changed.get(row, image) for row, image in enumerate(listing))
@@ -59,19 +60,31 @@ def checked_listing(
     return listing, usable
 
 
+def held_out(pool: Listing, validation: Listing, test: Listing) -> list[bool]:
+    """Of each pool image, whether it or an image of its group is validated or tested on."""
+    digests = {digest for digest in chain(validation.digests, test.digests) if digest is not None}
+    groups = {group for group in chain(validation.groups, test.groups) if group is not None}
+    rows = zip(pool.digests, pool.groups, strict=True)
+    return [digest in digests or group in groups for digest, group in rows]
+
+
 def _compared(
     project: Project, part: Part, listing: Listing, facts: FileFacts
 ) -> tuple[dict[int, ListedImage], dict[int, Facts]]:
-    """Rows of URLs that were read for the first time, and rows whose file is not what it was."""
+    """Rows of which something new is known (a URL's digest, a group by another rule), and rows of lost files."""
     learned: dict[int, ListedImage] = {}
+    rule = project.groups if project.groups is not None and has_captures(project.groups) else None
     lost: dict[int, Facts] = {}
     digests: set[str] = set()
     rows = iter(enumerate(listing))
     while block := list(islice(rows, FILES_AT_ONCE)):
         known = facts.of([project.location(part, image) for _, image in block])
         for (row, image), found in zip(block, known, strict=True):
+            group = image.group if rule is None else group_key(image.path, rule)
             if found.flaw is None and image.digest is None:
-                learned[row] = replace(image, digest=found.digest, width=found.width, height=found.height)
+                learned[row] = replace(image, digest=found.digest, width=found.width, height=found.height, group=group)
+            elif group != image.group:
+                learned[row] = replace(image, group=group)
             if found.flaw is not None or image.digest not in (None, found.digest):
                 lost[row] = found
             elif is_url(image.path) and found.digest in digests:
