@@ -28,7 +28,7 @@ NO_PART_OF_A_PATH = [
     "é",
 ]
 NO_TEXT = [None, 3, 3.5, True, ["a"], {"a": 1}, b"a"]
-ONE_PART = [identifiers.fingerprint, identifiers.digest, identifiers.dataset_name, identifiers.cell_name]
+ONE_PART = [identifiers.checked_fingerprint, identifiers.digest, identifiers.dataset_name, identifiers.cell_name]
 
 
 @pytest.mark.parametrize("named", [*ONE_PART, identifiers.schema_revision])
@@ -49,7 +49,7 @@ def test_the_cell_of_a_method_has_two_parts(value):
 @pytest.mark.parametrize(
     ("named", "value"),
     [
-        (identifiers.fingerprint, "0123456789abcdef0123456789abcdef"),
+        (identifiers.checked_fingerprint, "0123456789abcdef0123456789abcdef"),
         (identifiers.digest, 32 * "f"),
         (identifiers.dataset_name, "mnist"),
         (identifiers.dataset_name, "ours_2.1+a-b"),
@@ -64,7 +64,7 @@ def test_names_that_fkal_gives_are_taken_as_they_are(named, value):
 
 @pytest.mark.parametrize("value", [31 * "0", 33 * "0", 32 * "A", 32 * "g", 31 * "0" + "\n"])
 def test_a_digest_has_32_hexadecimal_digits(value):
-    for named in (identifiers.fingerprint, identifiers.digest):
+    for named in (identifiers.checked_fingerprint, identifiers.digest):
         with pytest.raises(UnsafeName, match="32 hexadecimal digits"):
             named(value, "here")
 

@@ -16,7 +16,7 @@ from fkal.core.whitening import WHITENINGS
 from fkal.data.registry import DATASETS
 from fkal.engine.gathering import GATHERERS
 from fkal.models.settings import MODELS
-from fkal.references import resolved
+from fkal.object_references import resolved
 
 REFERENCES = {
     **{f"method {name}": entry.function for name, entry in ACQUISITIONS.items()},

@@ -61,6 +61,10 @@ class MissingSettings(UserError, FileNotFoundError):
     """There is no params file, and no preset was named."""
 
 
+class LabelsMissing(UserError, ValueError):
+    """People have not labeled yet what a command needs; it goes on once they have."""
+
+
 class MissingRuns(FileNotFoundError):
     """There is no tracking store, or no experiment in it."""
 

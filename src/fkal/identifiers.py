@@ -29,7 +29,7 @@ class UnsafeName(UserError, ValueError):
     """A name or a path that was read somewhere and that fkal does not use, in one line."""
 
 
-def fingerprint(value: Any, where: str) -> str:
+def checked_fingerprint(value: Any, where: str) -> str:
     """Of an experiment: `0123456789abcdef0123456789abcdef`."""
     return _matched(DIGEST, value, where, "a fingerprint has 32 hexadecimal digits")
 

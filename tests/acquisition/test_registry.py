@@ -209,9 +209,9 @@ def test_the_whole_pool_is_not_a_part_of_it(p):
 
 
 def test_an_unknown_name_is_refused_with_the_closest_one():
-    with pytest.raises(ValueError, match=r"unknown acquisition 'pkf'; did you mean 'pfk'\? known: random, pcc, pfk"):
+    with pytest.raises(ValueError, match=r"unknown method 'pkf'; did you mean 'pfk'\? known: random, pcc, pfk"):
         acquisition("pkf")
-    with pytest.raises(ValueError, match=r"unknown acquisition 'zzzzzz'; known: random, pcc, pfk"):
+    with pytest.raises(ValueError, match=r"unknown method 'zzzzzz'; known: random, pcc, pfk"):
         acquisition("zzzzzz")
 
 
@@ -225,8 +225,8 @@ def test_a_method_of_another_package_is_known_by_name_and_loaded_when_it_is_used
             loads.append(self.name)
             return Acquisition(lambda evidence, p, generator: None, FEATURES, "ours", "us")
 
-    monkeypatch.setattr("fkal.references.entry_points", lambda group: [Point()])
-    with pytest.raises(ValueError, match=r"unknown acquisition 'our'; did you mean 'ours'\?"):
+    monkeypatch.setattr("fkal.object_references.entry_points", lambda group: [Point()])
+    with pytest.raises(ValueError, match=r"unknown method 'our'; did you mean 'ours'\?"):
         acquisition("our")
     assert not loads
     assert acquisition("ours").reads("joint") == {"taps"}

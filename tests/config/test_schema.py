@@ -272,7 +272,11 @@ def test_a_mark_that_says_anew_what_another_said_is_refused(spec):
     [
         ("varr:e0", r"acquisition\.ensemble = 0; give at least 1 \(in --method varr:e0\)"),
         ("varr:k0", r"acquisition\.samples = 0; give at least 1 \(in --method varr:k0\)"),
-        ("pfk_jiont", r"--method 'pfk_jiont': pseudo_label = 'jiont'; did you mean 'pfk_joint'\? give one of joint, "),
+        (
+            "pfk_jiont",
+            r"--method 'pfk_jiont': unknown method 'pfk_jiont': pseudo_label = 'jiont'; "
+            r"did you mean 'pfk_joint'\? give one of joint, ",
+        ),
         ("pcc@conv1+conv1", r"acquisition\.taps = .* each once \(in --method pcc@conv1\+conv1\)"),
     ],
 )

@@ -182,7 +182,7 @@ def test_a_third_partys_entry_point_is_found(monkeypatch):
         def load(self):
             return DATASETS["digits"]
 
-    monkeypatch.setattr("fkal.references.entry_points", lambda group: [Point()])
+    monkeypatch.setattr("fkal.object_references.entry_points", lambda group: [Point()])
     assert load(DataConfig(name="ours")).name == "ours"
     monkeypatch.setattr(Point, "load", lambda self: "something else")
     with pytest.raises(ValueError, match="no DatasetEntry"):

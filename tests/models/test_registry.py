@@ -112,7 +112,7 @@ def test_a_model_that_cannot_take_images_of_this_size_is_refused(name, shape):
 
 def test_a_model_of_another_package_is_known_by_name_and_loaded_when_it_is_built(monkeypatch):
     point = EntryPoint("ours", "absent_package:entry", "fkal.models")
-    monkeypatch.setattr("fkal.references.entry_points", lambda group: [point])
+    monkeypatch.setattr("fkal.object_references.entry_points", lambda group: [point])
     assert known_model("ours") == "ours"
     with pytest.raises(ModuleNotFoundError, match="absent_package"):
         build("ours", (1, 8, 8), 3)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fkal.plots.curves import curve_figure, save_curve_png, seeds_named
-from fkal.plots.palette import STYLES
+from fkal.plots.method_styles import STYLES
 
 
 def frame(*accuracies: float) -> pd.DataFrame:

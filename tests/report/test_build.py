@@ -27,8 +27,8 @@ from fkal.config.schema import Config, ConfigError
 from fkal.data.digest import bytes_digest
 from fkal.experiment.experiment import prepare
 from fkal.models.registry import build
-from fkal.plots.palette import looks
-from fkal.plots.style import about_numbers, key_below
+from fkal.plots.canvas import about_numbers, key_below
+from fkal.plots.method_styles import looks
 from fkal.report.build import csv_bytes, report, wishes
 from fkal.report.figures.accuracy import accuracy_numbers
 from fkal.report.figures.labels_needed import needed_figure

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,3 +118,19 @@ def test_a_run_is_shown_and_found_by_the_alias_of_its_method(scratch, tmp_path):
     for name in ("fisher_coverage", "pfk_joint_shift_grid:coverage"):
         text = told("show", f"digits-{bias}-{name}-s0", "--out", str(tmp_path))
         assert text.startswith(f"digits-{bias}-fisher_coverage-s0\n")
+
+
+def test_experiments_of_the_scratch_folder_are_shown_without_torch(scratch):
+    commands = [
+        ["show", "digits-ir20-pfk_joint-s1", "--out", str(scratch)],
+        ["compare", "digits-ir20-random-s0", "digits-ir20-pfk_joint-s0", "--out", str(scratch)],
+    ]
+    program = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from fkal.cli.main import app\n"
+        f"print([CliRunner().invoke(app, line).exit_code for line in {commands!r}])\n"
+        "print([name for name in ('torch', 'mlflow', 'pandas', 'optuna') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (told.stdout, told.stderr) == ("[0, 0]\n[]\n", "")

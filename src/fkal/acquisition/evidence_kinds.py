@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fkal.acquisition import cost
 from fkal.acquisition.cost import Cost
-from fkal.references import resolved
+from fkal.object_references import resolved
 
 if TYPE_CHECKING:
     from fkal.core.evidence import Evidence

@@ -29,7 +29,7 @@ from fkal.acquisition.evidence_kinds import (
 )
 from fkal.core.labels import PSEUDO_LABELS
 from fkal.errors import did_you_mean
-from fkal.references import offered, resolved
+from fkal.object_references import offered, resolved
 
 if TYPE_CHECKING:
     from fkal.core.picks import Picks
@@ -258,4 +258,4 @@ def acquisition(name: str) -> Acquisition:
         entry: Acquisition = plugins[name].load()
         return entry
     known = [*ACQUISITIONS, *plugins]
-    raise ValueError(f"unknown acquisition {name!r}; {did_you_mean(name, known)}known: {', '.join(known)}")
+    raise ValueError(f"unknown method {name!r}; {did_you_mean(name, known)}known: {', '.join(known)}")

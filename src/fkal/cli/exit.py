@@ -12,10 +12,19 @@ from types import FrameType
 import typer
 
 from fkal.cli.terminal import complain, prepare_streams
-from fkal.errors import DISK_FULL, FORBIDDEN, EndsAll, MissingRuns, MissingSettings, SomeFailed, UserError
+from fkal.errors import (
+    DISK_FULL,
+    FORBIDDEN,
+    EndsAll,
+    LabelsMissing,
+    MissingRuns,
+    MissingSettings,
+    SomeFailed,
+    UserError,
+)
 from fkal.locks import LockHeld
 
-FAILED, WRONG, SOME_FAILED, MISSING, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
+FAILED, WRONG, SOME_FAILED, MISSING, WAITING, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 5, 130, 143
 LONGEST = 500
 """Characters of a message that we did not write."""
 
@@ -29,6 +38,7 @@ def answered(debug: bool) -> Iterator[None]:
     """Turns an exception into its message and exit code; with `debug` it is raised as it is.
 
     2: usage, configuration, data or a store that is wrong; 4: data, settings or runs that are missing;
+    5: labels that people have not given yet;
     3: some runs of several failed; 1: a run failed; 130: interrupted; 143: terminated.
     """
     try:
@@ -74,6 +84,8 @@ def _answer(error: Exception) -> tuple[int, str]:
 
     if isinstance(error, MissingData | MissingSettings | MissingRuns):
         return MISSING, str(error)
+    if isinstance(error, LabelsMissing):
+        return WAITING, str(error)
     if isinstance(error, SomeFailed):
         return SOME_FAILED, str(error)
     if isinstance(error, UserError | CorruptData):

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from fkal.cli import pipeline, project_data, report, run, runs, tune, ui
-from fkal.cli.exclusive import refuse_beside_schema
+from fkal.cli import label, pipeline, project_data, report, run, runs, tune, ui
+from fkal.cli.exclusive_options import refuse_beside_schema
 from fkal.cli.exit import answered
 from fkal.cli.options import Debug, Json, Method, Settings, Untuned, expanded
 from fkal.cli.terminal import echo, prepare_streams
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(runs.app, name="runs")
 app.add_typer(project_data.pool, name="pool")
 app.add_typer(project_data.val, name="val")
+app.add_typer(label.app, name="label")
 app.command(epilog=ui.EPILOG)(ui.ui)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fkal.cli.exclusive import refuse_beside_plan
+from fkal.cli.exclusive_options import refuse_beside_plan
 from fkal.cli.exit import answered
 from fkal.cli.options import (
     DataRoot,

@@ -7,7 +7,7 @@ from pathlib import Path
 from fkal.cli.runs_table import run_table
 from fkal.cli.terminal import confirm, console, echo, say
 from fkal.config.schema import ConfigError
-from fkal.identifiers import UnsafeName, fingerprint
+from fkal.identifiers import UnsafeName, checked_fingerprint
 from fkal.results.checkpoint import StateDirectory
 from fkal.tracking.method_run import remake_method_run
 from fkal.tracking.query import FoundRun, Wanted, all_runs, found, iterations, named, opened
@@ -56,7 +56,9 @@ def _states(runs: Sequence[FoundRun], out: Path, *, with_state: bool) -> list[St
     states = []
     for run in (run for run in runs if not run.superseded):
         try:
-            state = StateDirectory(out, fingerprint(run.fingerprint, f"run {run.run_id}: its tag fkal.fingerprint"))
+            state = StateDirectory(
+                out, checked_fingerprint(run.fingerprint, f"run {run.run_id}: its tag fkal.fingerprint")
+            )
             if with_state:
                 state.refuse_foreign()
         except UnsafeName as error:

@@ -1,7 +1,10 @@
 """`fkal show RUN` and `fkal compare RUN RUN`: experiments in the terminal, from the scratch folder or the store."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group
@@ -11,19 +14,22 @@ from rich.text import Text
 from fkal.cli.terminal import WIDTH, console
 from fkal.cli.text_plot import text_plot
 from fkal.config.schema import ConfigError
-from fkal.data.images import NumberedNames
-from fkal.engine.rounds import FEW_CLASSES, Round
+from fkal.data.registry import DATASETS
+from fkal.data.regular_files import read_regular
+from fkal.engine.settings import FEW_CLASSES
 from fkal.errors import did_you_mean, refuse_damaged, shortened
 from fkal.escaping import one_line
-from fkal.report.datasets import dataset_of
-from fkal.report.experiments import Finished
-from fkal.report.load.local import finished_in
-from fkal.report.load.mlflow import some_from_mlflow
 from fkal.results.class_names import numbers
-from fkal.results.outcome import Outcome
-from fkal.tracking.metrics import selected_counts
+from fkal.results.kept_runs import kept_runs
+from fkal.results.manifest import About
+from fkal.results.run_summary import RoundSummary, RunSummary, counts_by_class, summaries_in
+
+if TYPE_CHECKING:
+    from fkal.report.experiments import Finished
 
 SCRATCH = Path("runs")
+LARGEST_SPLIT = 2**28  # bytes, as those who read splits bound them
+SPLIT_DIGITS = 32
 SHOWN = 40
 """Images that are listed one by one."""
 
@@ -36,7 +42,7 @@ def show(run: str, *, out: Path | None, tracking: str | None) -> None:
     """Print one experiment: its curve, a row an iteration, the classes that it picked."""
     (one,), damaged = found([run], out, tracking)
     notes = [] if one.known_classes else [Text(NO_NAMES)]
-    _print(Text(one.outcome.shown_name, style="bold"), plot([one]), rounds_table(one), counts_table(one), *notes)
+    _print(Text(one.shown_name, style="bold"), plot([one]), rounds_table(one), counts_table(one), *notes)
     refuse_damaged(damaged)
 
 
@@ -47,88 +53,145 @@ def compare(first: str, second: str, *, out: Path | None, tracking: str | None) 
     refuse_damaged(damaged)
 
 
-def found(texts: Sequence[str], out: Path | None, tracking: str | None) -> tuple[list[Finished], list[str]]:
+def found(texts: Sequence[str], out: Path | None, tracking: str | None) -> tuple[list[RunSummary], list[str]]:
     """In the tracking store if that alone is named, else in the scratch folder; and what could not be read there."""
     if out is None and tracking is not None:
-        return some_from_mlflow(texts, tracking)
-    kept = finished_in(out or SCRATCH, tracking)
+        from fkal.report.load.mlflow import some_from_mlflow
+
+        several, damaged = some_from_mlflow(texts, tracking)
+        return [_summary_of(one) for one in several], damaged
+    folder = out or SCRATCH
+    kept = kept_runs(folder, summaries_in, partial(_tracked, tracking))
+    damaged = [*kept.damaged, *_damaged_splits(folder, {about.split_digest for _, about, _ in kept.finished})]
+    known = [
+        RunSummary(about.config, path.name, about.split_digest, about.data_digest, rounds, about.classes)
+        for path, about, rounds in kept.finished
+    ]
     try:
-        return named(texts, kept.finished), kept.damaged
+        return named(texts, known), damaged
     except ConfigError as error:
-        raise ConfigError("\n".join([str(error), *kept.damaged])) from None
+        raise ConfigError("\n".join([str(error), *damaged])) from None
 
 
-def named(texts: Sequence[str], known: Sequence[Finished]) -> list[Finished]:
+def _tracked(tracking: str | None, fingerprints: Collection[str]) -> tuple[Mapping[str, About], Mapping[str, str]]:
+    """The manifests of runs that an earlier version left, from the store; imports MLflow."""
+    from fkal.report.load.tracked_manifest import tracked_abouts
+    from fkal.tracking.query import opened
+
+    return tracked_abouts(opened(tracking), fingerprints)
+
+
+def _damaged_splits(out: Path, digests: Collection[str]) -> list[str]:
+    """Why split files cannot be read. One whose digest an experiment has is sound; another is read whole."""
+    paths = sorted((out / "splits").glob("*.json"))
+    others = [path for path in paths if _content_digest(path) not in digests]
+    if not others:
+        return []
+    from fkal.report.splits import splits_in
+
+    return splits_in(others)[1]
+
+
+def _content_digest(path: Path) -> str:
+    """As experiments keep it of their split; empty where the file cannot be read."""
+    try:
+        return hashlib.sha256(read_regular(path, limit=LARGEST_SPLIT)).hexdigest()[:SPLIT_DIGITS]
+    except (OSError, ValueError):
+        return ""
+
+
+def _summary_of(one: "Finished") -> RunSummary:
+    outcome = one.outcome
+    rounds = [
+        RoundSummary(
+            b=r.b,
+            labels_used=r.labels_used,
+            measured=r.measured,
+            metrics=r.metrics,
+            labeled_counts=r.labeled_counts,
+            selected_counts=counts_by_class(r.selection.labels.tolist(), len(r.labeled_counts)),
+            indices=r.selection.indices.tolist(),
+            forward_images=r.forward_images,
+            backward_images=r.backward_images,
+            seconds=r.seconds,
+        )
+        for r in outcome.rounds
+    ]
+    return RunSummary(
+        outcome.config, outcome.fingerprint, outcome.split_digest, outcome.data_digest, rounds, one.classes
+    )
+
+
+def named(texts: Sequence[str], known: Sequence[RunSummary]) -> list[RunSummary]:
     """The experiment of each name or beginning of a fingerprint. Raises ConfigError for what is none or several."""
     return [_named(text, known) for text in texts]
 
 
-def plot(experiments: Sequence[Finished]) -> Text:
+def plot(experiments: Sequence[RunSummary]) -> Text:
     """Accuracy in % against labels used."""
     names = called(experiments)
     curves = {
-        name: [(r.labels_used, 100 * r.metrics[f"{r.measured}/accuracy"]) for r in each.outcome.rounds]
+        name: [(r.labels_used, 100 * r.metrics[f"{r.measured}/accuracy"]) for r in each.rounds]
         for name, each in zip(names, experiments, strict=True)
     }
     return Text(text_plot(curves, x="labels used", y="accuracy, %"))
 
 
-def called(experiments: Sequence[Finished]) -> list[str]:
+def called(experiments: Sequence[RunSummary]) -> list[str]:
     """Their names, with the beginning of a fingerprint where they have one name between them."""
-    names = [each.outcome.shown_name for each in experiments]
+    names = [each.shown_name for each in experiments]
     if len(set(names)) == len(names):
         return names
-    return [f"{name} {each.outcome.fingerprint[:8]}" for name, each in zip(names, experiments, strict=True)]
+    return [f"{name} {each.fingerprint[:8]}" for name, each in zip(names, experiments, strict=True)]
 
 
-def rounds_table(one: Finished) -> Table:
+def rounds_table(one: RunSummary) -> Table:
     """Scores in %; passes and seconds are those of the whole iteration."""
     table = Table(box=box.SIMPLE)
-    measured = one.outcome.rounds[0].measured
-    present = {k: v for k, v in SCORES.items() if f"{measured}/{k}" in one.outcome.rounds[0].metrics}
+    measured = one.rounds[0].measured
+    present = {k: v for k, v in SCORES.items() if f"{measured}/{k}" in one.rounds[0].metrics}
     for title in ("b", "labels", *present.values(), "forward", "backward", "seconds"):
         table.add_column(title, justify="right")
-    for r in one.outcome.rounds:
+    for r in one.rounds:
         scores = [f"{100 * r.metrics[f'{measured}/{k}']:.2f}" for k in present]
         passes = [f"{sum(images.values()):,}" for images in (r.forward_images, r.backward_images)]
         table.add_row(str(r.b), f"{r.labels_used:,}", *scores, *passes, f"{sum(r.seconds.values()):.1f}")
     return table
 
 
-def counts_table(one: Finished) -> Table:
+def counts_table(one: RunSummary) -> Table:
     """Picks of each iteration by class; of many classes only how many have any."""
-    last = one.outcome.rounds[-1].labeled_counts
+    last = one.rounds[-1].labeled_counts
     table = Table(title="picked by class", box=box.SIMPLE)
     if len(last) > FEW_CLASSES:
         for title in ("b", "classes", "most of a class"):
             table.add_column(title, justify="right")
-        for r in one.outcome.rounds:
-            counts = selected_counts(r)
-            table.add_row(str(r.b), str(sum(n > 0 for n in counts)), str(max(counts)))
+        for r in one.rounds:
+            table.add_row(str(r.b), str(sum(n > 0 for n in r.selected_counts)), str(max(r.selected_counts)))
         return table
     table.add_column("b", justify="right")
     for name in one.known_classes or numbers(len(last)):
         table.add_column(one_line(name), justify="right", overflow="fold")
-    for r in one.outcome.rounds:
-        table.add_row(str(r.b), *map(str, selected_counts(r)))
+    for r in one.rounds:
+        table.add_row(str(r.b), *map(str, r.selected_counts))
     table.add_section()
     table.add_row("all", *map(str, last))
     return table
 
 
-def settings_table(a: Finished, b: Finished) -> Table:
+def settings_table(a: RunSummary, b: RunSummary) -> Table:
     """The settings in which they differ."""
     table = Table(title="settings that differ", box=box.SIMPLE)
     for title in ("setting", *called([a, b])):
         table.add_column(title)
-    ours, theirs = a.outcome.config.flat, b.outcome.config.flat
+    ours, theirs = a.config.flat, b.config.flat
     for key in sorted({*ours, *theirs}):
         if ours.get(key) != theirs.get(key):
             table.add_row(key, str(ours.get(key)), str(theirs.get(key)))
     return table
 
 
-def together_table(a: Finished, b: Finished) -> Table:
+def together_table(a: RunSummary, b: RunSummary) -> Table:
     """A row for each number of labels that both have used: accuracies in %, and how many images both had labeled.
 
     Only accuracies on the same images have a difference, and only experiments on one split can pick the same images.
@@ -146,7 +209,7 @@ def together_table(a: Finished, b: Finished) -> Table:
     return table
 
 
-def both_picked(a: Finished, b: Finished) -> Text:
+def both_picked(a: RunSummary, b: RunSummary) -> Text:
     """Which images both had labeled in the end: by file where they have files, else by index in the training part."""
     if not _one_split(a, b):
         return Text("they have different splits: an image of one pool is not the other's")
@@ -157,52 +220,56 @@ def both_picked(a: Finished, b: Finished) -> Text:
     return Text(f"labeled by both: {len(common):,}" + (f": {shown}" if common else ""))
 
 
-def _file_names(a: Finished, b: Finished) -> Sequence[str] | None:
-    """Of the training images, if they come from files and are at hand as the experiments had them."""
-    dataset = dataset_of([a, b], None)
+def _file_names(a: RunSummary, b: RunSummary) -> Sequence[str] | None:
+    """Of the training images, if they come from files and are at hand as the experiments had them.
+
+    Reads the images, and imports torch for it.
+    """
+    entry = DATASETS.get(a.config.data.name)
+    if entry is not None and entry.numbered:
+        return None
+    from fkal.data.images import NumberedNames
+    from fkal.report.datasets import images_at_hand
+
+    dataset = images_at_hand(a.config.data, {each.data_digest for each in (a, b) if each.data_digest})
     if isinstance(dataset, str) or isinstance(dataset.train.names, NumberedNames):
         return None
     return dataset.train.names
 
 
-def _by_labels(one: Finished) -> dict[int, tuple[Round, set[int]]]:
+def _by_labels(one: RunSummary) -> dict[int, tuple[RoundSummary, set[int]]]:
     """Iterations by labels used, with all images labeled until then."""
     picked: set[int] = set()
     found = {}
-    for r in one.outcome.rounds:
-        picked = picked | set(r.selection.indices.tolist())
+    for r in one.rounds:
+        picked = picked | set(r.indices)
         found[r.labels_used] = r, picked
     return found
 
 
-def _picked(one: Finished) -> set[int]:
-    return {index for r in one.outcome.rounds for index in r.selection.indices.tolist()}
+def _picked(one: RunSummary) -> set[int]:
+    return {index for r in one.rounds for index in r.indices}
 
 
-def _one_split(a: Finished, b: Finished) -> bool:
-    return a.outcome.split_digest == b.outcome.split_digest
+def _one_split(a: RunSummary, b: RunSummary) -> bool:
+    return a.split_digest == b.split_digest
 
 
-def _named(text: str, known: Sequence[Finished]) -> Finished:
-    same = [each for each in known if text in _names(each.outcome)]
-    matches = same or [each for each in known if text and each.outcome.fingerprint.startswith(text)]
+def _named(text: str, known: Sequence[RunSummary]) -> RunSummary:
+    same = [each for each in known if text in each.names]
+    matches = same or [each for each in known if text and each.fingerprint.startswith(text)]
     if not matches:
-        names = sorted({each.outcome.shown_name for each in known})
+        names = sorted({each.shown_name for each in known})
         raise ConfigError(
             f"{shortened(text)} is no finished experiment; {did_you_mean(text, names)}give a name such as {names[0]}, "
             "or the beginning of a fingerprint"
         )
     if len(matches) > 1:
-        prints = ", ".join(each.outcome.fingerprint[:12] for each in matches[:5])
+        prints = ", ".join(each.fingerprint[:12] for each in matches[:5])
         raise ConfigError(
             f"{shortened(text)} may be any of {len(matches)} experiments; give more of a fingerprint: {prints}"
         )
     return matches[0]
-
-
-def _names(outcome: Outcome) -> tuple[str, ...]:
-    """What people call it: by the long name or the alias of its method, or as MLflow does."""
-    return outcome.name, outcome.shown_name, outcome.title
 
 
 def _print(*parts: Text | Table) -> None:

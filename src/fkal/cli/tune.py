@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fkal.cli.exclusive import refuse_beside_apply
+from fkal.cli.exclusive_options import refuse_beside_apply
 from fkal.cli.exit import answered
 from fkal.cli.options import DataRoot, Debug, DryRun, Json, Out, Params, Preset, Set, Tracking, expanded
 from fkal.paths import TUNED

@@ -57,7 +57,7 @@ def method_layer(spec: str) -> Layer:
 
 
 def _refuse_near_alias(spec: str, name: str) -> None:
-    """An unknown name that is nearer to an alias than to any acquisition; the registry refuses other unknown names."""
+    """An unknown name that is nearer to an alias than to any method; the registry refuses other unknown names."""
     if name in METHOD_ALIASES or name in ACQUISITIONS:
         return
     near = did_you_mean(name, [*METHOD_ALIASES, *ACQUISITIONS])
@@ -67,10 +67,11 @@ def _refuse_near_alias(spec: str, name: str) -> None:
 
 def _refuse_unknown_label(spec: str, label: str | None) -> None:
     if label is not None and label not in PSEUDO_LABELS:
-        methods = [f"pfk_{each}" for each in PSEUDO_LABELS]
-        near = did_you_mean(f"pfk_{label}", methods)
+        short = re.split("[:@]", spec)[0]
+        near = did_you_mean(f"pfk_{label}", [f"pfk_{each}" for each in PSEUDO_LABELS])
         raise ConfigError(
-            f"--method {spec!r}: pseudo_label = {shortened(label)}; {near}give one of {', '.join(PSEUDO_LABELS)}"
+            f"--method {spec!r}: unknown method {short!r}: pseudo_label = {shortened(label)}; "
+            f"{near}give one of {', '.join(PSEUDO_LABELS)}"
         )
 
 

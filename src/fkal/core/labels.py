@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from fkal.references import resolved
+from fkal.object_references import resolved
 
 if TYPE_CHECKING:
     from fkal.core.pseudo_labels import Estimate, EstimatePool

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkab
 
 from fkal.data.settings import DataConfig
 from fkal.errors import did_you_mean
-from fkal.references import offered, resolved
+from fkal.object_references import offered, resolved
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +25,8 @@ DIGIT_NAMES = tuple("0123456789")
 MNIST_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
 MNIST_FILES = {"train": "train", "test": "t10k"}
 CIFAR10_BATCHES = "cifar-10-batches-py"
+NUMBERED = frozenset({"fkal.data.published:digits", "fkal.data.published:mnist", "fkal.data.published:svhn"})
+"""Loaders of images that come in arrays and not in files of their own."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -70,6 +72,11 @@ class DatasetEntry:
         """The loader; the module of a reference is imported here."""
         function: Loader = resolved(self.loader) if isinstance(self.loader, str) else self.loader
         return function
+
+    @property
+    def numbered(self) -> bool:
+        """Whether its images have numbers and no files of their own."""
+        return self.loader in NUMBERED
 
     @property
     def list_sources(self) -> SourceLister | None:

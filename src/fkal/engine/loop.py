@@ -25,8 +25,8 @@ from fkal.engine.evaluation import accuracies, confusion_matrix
 from fkal.engine.gathering import EvidenceConfig, RoundContext, gather
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
-from fkal.engine.rounds import FEW_CLASSES, Request, Round, Selection
-from fkal.engine.settings import TrainConfig
+from fkal.engine.rounds import Request, Round, Selection
+from fkal.engine.settings import FEW_CLASSES, TrainConfig
 from fkal.engine.training import fit
 from fkal.models.ensemble import members_of
 

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-FEW_CLASSES = 20
-"""With at most so many classes, things are shown class by class."""
-
 
 @dataclass(frozen=True)
 class Selection:

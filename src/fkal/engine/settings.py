@@ -7,6 +7,9 @@ from typing import ClassVar, Literal
 
 from fkal.errors import shortened
 
+FEW_CLASSES = 20
+"""With at most so many classes, things are shown class by class."""
+
 MOST_EPOCHS = 100_000
 MOST_STEPS_DOWN = 1000
 """Entries of `decay_epochs`."""

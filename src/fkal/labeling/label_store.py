@@ -7,7 +7,7 @@ Imports no torch.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -30,7 +30,6 @@ from fkal.labeling.spreadsheets import (
     sheet_text,
 )
 from fkal.locks import NamedLock
-from fkal.notify import Notify
 
 LABELS = "labels.csv"
 LOCK = "labels.lock"
@@ -64,6 +63,8 @@ class LabelRow:
 
 
 COLUMNS = tuple(each.name for each in fields(LabelRow) if each.name != "line")
+PAGE = "page"
+"""The source of rows that the labeling page writes."""
 REQUIRED = ("path", "digest", "label", "status")
 END_OF_TIME = "+00:00"
 
@@ -102,22 +103,25 @@ class Resolved(NamedTuple):
 
 
 class LabelStore:
-    """The labels of the project in `folder`."""
+    """The labels of the project in `folder`; `answers.label_store` opens that of a Project.
 
-    def __init__(self, folder: Path, *, waiting: Notify | None = None) -> None:
+    `digest_of` gives the digest of a path, empty if unknown, for rows that people wrote without one.
+    """
+
+    def __init__(self, folder: Path, digest_of: Callable[[str], str] | None = None) -> None:
         self.path = folder / LABELS
         self._folder = folder
-        self._waiting = waiting
+        self._digest_of = digest_of or _unknown
 
-    def rows(self, digests: Mapping[str, str] | None = None) -> list[LabelRow]:
-        """All rows in order. `digests` has the digest by path for rows that people wrote without one.
+    def rows(self) -> list[LabelRow]:
+        """All rows in order.
 
         Raises ConfigError with a line per row that cannot be read. A last line that a kill tore is left out.
         """
         content = self._content()
         if not content:
             return []
-        return _parsed(_whole_text(decoded(content, LABELS)), digests or {})
+        return _parsed(_whole_text(decoded(content, LABELS)), self._digest_of)
 
     def append(self, rows: Sequence[LabelRow]) -> None:
         """Write the rows to the disk, all or none of them, whatever kills the process."""
@@ -126,14 +130,12 @@ class LabelStore:
         with self._lock():
             self._append(rows)
 
-    def undo_last(self, *, time: str, annotator: str | None = None) -> list[LabelRow]:
-        """Take back the last import or the last batch of the page, and return the rows that were taken back.
-
-        With `annotator` only rows of that annotator are looked at. Nothing to take back returns nothing.
-        """
+    def undo(self, chosen: Callable[[list[LabelRow]], list[LabelRow]], *, time: str) -> list[LabelRow]:
+        """Take back the rows that `chosen` finds among all rows, and return them."""
         with self._lock():
-            undone = last_action(self.rows(), annotator)
-            self._append([taken_back(row, time=time) for row in undone])
+            undone = chosen(self.rows())
+            if undone:
+                self._append([taken_back(row, time=time) for row in undone])
         return undone
 
     def _append(self, rows: Sequence[LabelRow]) -> None:
@@ -164,7 +166,7 @@ class LabelStore:
     def _lock(self) -> NamedLock:
         place = self._folder / ".fkal"
         place.mkdir(exist_ok=True)
-        return NamedLock(place / LOCK, self._waiting or _patient)
+        return NamedLock(place / LOCK, _patient)
 
     def _remove_scratch(self) -> None:
         """What killed processes left; nobody else writes while the lock is held."""
@@ -174,8 +176,8 @@ class LabelStore:
 
 
 def now() -> str:
-    """The time of a row, to the second, in UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """The time of a row in UTC. Rows of one import have one time, by which `undo` knows them."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def live_rows(rows: Iterable[LabelRow]) -> list[LabelRow]:
@@ -231,6 +233,12 @@ def last_action(rows: Sequence[LabelRow], annotator: str | None = None) -> list[
     return [row for row in live if _action(row) == action]
 
 
+def last_answer(rows: Sequence[LabelRow], *, batch: str, annotator: str) -> list[LabelRow]:
+    """What an annotator answered last on the page: one row, or those that were confirmed together."""
+    given = [row for row in live_rows(rows) if (row.source, row.batch, row.annotator) == (PAGE, batch, annotator)]
+    return [row for row in given if row.time == given[-1].time]
+
+
 def taken_back(row: LabelRow, *, time: str) -> LabelRow:
     """The row that takes this one back; it has its source and batch, so that it cannot take back another."""
     said = row.label or row.status
@@ -254,8 +262,8 @@ def unknown_classes(rows: Iterable[LabelRow], classes: Sequence[str]) -> list[st
 
 
 def _action(row: LabelRow) -> tuple[str, str, str]:
-    """Rows of one import have one time. Rows of the page have the batch in common."""
-    return (row.source, row.batch, "") if row.source == "page" else (row.source, "", row.time)
+    """Rows of one import have one source and time. Rows of the page have the batch in common."""
+    return (row.source, row.batch, "") if row.source == PAGE else (row.source, "", row.time)
 
 
 def _taken_back_by(row: LabelRow, stack: Sequence[tuple[int, LabelRow]]) -> int | None:
@@ -298,12 +306,12 @@ def _is_whole(cells: Mapping[str, str]) -> bool:
     return not cells.get("source") and bool(cells["label"]) and not cells["digest"]
 
 
-def _parsed(text: str, digests: Mapping[str, str]) -> list[LabelRow]:
+def _parsed(text: str, digest_of: Callable[[str], str]) -> list[LabelRow]:
     sheet = parse_sheet(text, required=REQUIRED, where=LABELS)
     rows, problems = [], []
     for row in sheet.rows:
         try:
-            rows.append(_label_row(row, digests))
+            rows.append(_label_row(row, digest_of))
         except ConfigError as error:
             problems.append(f"{LABELS}: line {row.line}: {error}")
     if problems:
@@ -312,7 +320,7 @@ def _parsed(text: str, digests: Mapping[str, str]) -> list[LabelRow]:
     return rows
 
 
-def _label_row(row: Row, digests: Mapping[str, str]) -> LabelRow:
+def _label_row(row: Row, digest_of: Callable[[str], str]) -> LabelRow:
     cells: dict[str, Any] = {name: row.cells.get(name, "").strip() for name in COLUMNS}
     cells["path"] = row.cells["path"]
     cells["status"] = cells["status"] or "labeled"
@@ -321,7 +329,7 @@ def _label_row(row: Row, digests: Mapping[str, str]) -> LabelRow:
         raise ConfigError(f"status {shortened(cells['status'])}: {hint}give {', '.join(STATUSES)}")
     if cells["status"] == "labeled" and not cells["label"]:
         raise ConfigError("a labeled image without a label; fill it, or give the status skipped")
-    cells["digest"] = cells["digest"].lower() or digests.get(cells["path"], "")
+    cells["digest"] = cells["digest"].lower() or digest_of(cells["path"])
     if not cells["digest"]:
         raise ConfigError(f"{shortened(cells['path'])} is no image of the project and has no digest; correct the path")
     cells["seconds"] = _seconds(cells["seconds"])
@@ -338,6 +346,10 @@ def _seconds(text: str) -> float | None:
 def _cell(row: LabelRow, name: str) -> object:
     value = getattr(row, name) if name in COLUMNS else None
     return "" if value is None else one_line(value) if isinstance(value, str) else value
+
+
+def _unknown(_path: str) -> str:
+    return ""
 
 
 def _patient(_message: str) -> None:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fkal.errors import did_you_mean
-from fkal.references import offered, resolved
+from fkal.object_references import offered, resolved
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,7 +10,16 @@ from fkal.config.layers import Layer, merged
 from fkal.config.machine import heard
 from fkal.config.schema import Config, ConfigError
 from fkal.folders import below, own_folder, remove_folder
-from fkal.identifiers import GRID_NAME, ROUND, SEED_FOLDER, SHARD_FILE, SPLIT_FILE, WEIGHTS_FILE, digest, fingerprint
+from fkal.identifiers import (
+    GRID_NAME,
+    ROUND,
+    SEED_FOLDER,
+    SHARD_FILE,
+    SPLIT_FILE,
+    WEIGHTS_FILE,
+    checked_fingerprint,
+    digest,
+)
 from fkal.results.class_names import checked_names
 from fkal.results.round_facts import CHECKS
 
@@ -82,7 +91,7 @@ def read_published(folder: Path) -> Published:
             cell=folder.parent.name,
             folder=folder,
             config=config,
-            fingerprint=fingerprint(about["fingerprint"], "fingerprint"),
+            fingerprint=checked_fingerprint(about["fingerprint"], "fingerprint"),
             split_digest=digest(about["split_digest"], "split_digest"),
             data_digest=digest(about["data_digest"], "data_digest") if "data_digest" in about else "",
             classes=checked_names(about.get("classes", [])),

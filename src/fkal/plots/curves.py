@@ -8,7 +8,7 @@ import pandas as pd
 
 from fkal.config.method_spec import short_method_name
 from fkal.plots.figure_text import figure_text
-from fkal.plots.palette import BLACK, GREY, Style, looks
+from fkal.plots.method_styles import BLACK, GREY, Style, looks
 from fkal.results.curves import ACCURACY
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from fkal.config.schema import ConfigError
 from fkal.errors import did_you_mean, refuse_damaged
 from fkal.folders import below
 from fkal.notify import Notify, on_standard_error
-from fkal.plots.palette import looks
-from fkal.plots.style import png_bytes, style, svg_bytes
+from fkal.plots.canvas import png_bytes, style, svg_bytes
+from fkal.plots.method_styles import looks
 from fkal.report.exhibit import Exhibit
 from fkal.report.experiments import Material
 from fkal.report.figures.accuracy import accuracy_figure, accuracy_numbers

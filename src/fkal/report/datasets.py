@@ -1,6 +1,6 @@
 """The images that experiments were made with, where they are at hand."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,8 +17,13 @@ def dataset_of(finished: Sequence[Finished], data_root: Path | None) -> Dataset 
         return "curves alone were read"
     config = finished[0].outcome.config.data
     digests = {each.split.data_digest for each in finished if each.split}
-    dataset = _loaded(config if data_root is None else replace(config, root=str(data_root)))
-    if not isinstance(dataset, str) and digests and digests != {dataset.digest}:
+    return images_at_hand(config if data_root is None else replace(config, root=str(data_root)), digests)
+
+
+def images_at_hand(config: DataConfig, digests: Collection[str]) -> Dataset | str:
+    """The images that have one of these digests, any if there are none; or why they are not here."""
+    dataset = _loaded(config)
+    if not isinstance(dataset, str) and digests and set(digests) != {dataset.digest}:
         return f"the images of {dataset.name} here are others than those of the experiments"
     return dataset
 

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from fkal.escaping import printable
-from fkal.plots.style import has_paper
+from fkal.plots.canvas import has_paper
 from fkal.report.exhibit import Exhibit, Section
 from fkal.report.inline_svg import inline_svg
 from fkal.report.reproducibility import Recipe

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from xml.etree import ElementTree
 
-from fkal.plots.palette import BLACK
-from fkal.plots.style import INK, OWN_TITLE, RULE
+from fkal.plots.canvas import INK, OWN_TITLE, RULE
+from fkal.plots.method_styles import BLACK
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 HREF = f"{{{XLINK}}}href"

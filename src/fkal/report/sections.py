@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fkal.data.datasets import Dataset
-from fkal.plots.palette import Style
+from fkal.plots.method_styles import Style
 from fkal.report.datasets import dataset_of
 from fkal.report.exhibit import Exhibit, Section
 from fkal.report.figures.accuracy import accuracy_exhibits

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from fkal.config.method_spec import short_method_name as shown
-from fkal.plots.palette import Style
+from fkal.plots.method_styles import Style
 from fkal.report.exhibit import Exhibit, Shown
 from fkal.report.figures.labels_needed import needed_figure
 from fkal.report.format import MISSING, count, mean_std, p_value, percent, points, seeds_text, with_interval

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fkal.atomic_files import write_whole
 from fkal.folders import TEMPORARY_FILE, below, own_folder, remove_folder
-from fkal.identifiers import ROUND, fingerprint
+from fkal.identifiers import ROUND, checked_fingerprint
 from fkal.locks import LockHeld, NamedLock
 from fkal.notify import Notify
 from fkal.results.round_facts import Counted, UnusableRound, counted_of
@@ -44,7 +44,7 @@ class StateDirectory:
     def __init__(self, out: Path, name: str, waiting: Notify | None = None) -> None:
         """`name` is the experiment's fingerprint. Raises UnsafeName for any other, and for a link out of `out`."""
         self._out = Path(out)
-        self._name = f"state/{fingerprint(name, 'state directory')}"
+        self._name = f"state/{checked_fingerprint(name, 'state directory')}"
         self.path = below(self._out, self._name)
         self._lock = NamedLock(self.path / "lock", waiting)
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from fkal.engine.rounds import FEW_CLASSES, Round
+from fkal.engine.rounds import Round
+from fkal.engine.settings import FEW_CLASSES
 
 ACCURACY = "test/accuracy"
 REACHED = 0.9

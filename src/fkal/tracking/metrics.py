@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from fkal.engine.rounds import FEW_CLASSES, Round
+from fkal.engine.rounds import Round
+from fkal.engine.settings import FEW_CLASSES
 from fkal.escaping import storable
 
 STORED: Mapping[str, str] = MappingProxyType(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+from fkal.plots.canvas import broken, has_paper, style
 from fkal.plots.class_colours import MUTED, class_colours
-from fkal.plots.style import broken, has_paper, style
 from fkal.report.experiments import SplitFacts
 from fkal.report.figures.class_counts import confusion_exhibit, counts_exhibit, rare_in_pool
 from fkal.report.figures.tsne import Described, _of_ensembles

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from fkal.plots.palette import looks
-from fkal.plots.style import style
+from fkal.plots.canvas import style
+from fkal.plots.method_styles import looks
 from fkal.report.figures.pseudo_labels import LEAST, prior_exhibit
 from fkal.report.panels import Panel
 from fkal.results.outcome import Group

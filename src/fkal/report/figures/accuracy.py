@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fkal.plots.canvas import HEIGHT, WIDTH, canvas, legend_below, title_alone
 from fkal.plots.curves import count_labels, draw_mean, seeds_named
-from fkal.plots.palette import BLACK, Style
-from fkal.plots.style import HEIGHT, WIDTH, canvas, legend_below, title_alone
+from fkal.plots.method_styles import BLACK, Style
 from fkal.report.exhibit import Exhibit
 from fkal.report.figures.published import published_curve
 from fkal.report.panels import Panel

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fkal.engine.rounds import FEW_CLASSES
+from fkal.engine.settings import FEW_CLASSES
+from fkal.plots.canvas import INK, PAPER, SMALL_COLUMNS, SMALL_SIDE, broken, key_below, small_canvas
 from fkal.plots.class_colours import class_colours, ink_on
 from fkal.plots.figure_text import figure_text
-from fkal.plots.style import INK, PAPER, SMALL_COLUMNS, SMALL_SIDE, broken, key_below, small_canvas
 from fkal.report.exhibit import Exhibit
 from fkal.report.experiments import Finished, SplitFacts
 from fkal.report.panels import Panel, with_class_names

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fkal.config.method_spec import short_method_name
+from fkal.plots.canvas import canvas, legend_below, title_alone
 from fkal.plots.curves import count_labels, draw_mean, seeds_named
 from fkal.plots.figure_text import figure_text
-from fkal.plots.palette import Style
-from fkal.plots.style import canvas, legend_below, title_alone
+from fkal.plots.method_styles import Style
 from fkal.report.exhibit import Exhibit
 from fkal.report.panels import Panel
 

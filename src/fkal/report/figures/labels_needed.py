@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fkal.plots.canvas import broken, canvas
 from fkal.plots.curves import count_labels
-from fkal.plots.palette import Style
-from fkal.plots.style import broken, canvas
+from fkal.plots.method_styles import Style
 from fkal.report.format import percent
 from fkal.report.panels import Panel
 

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from fkal.config.method_spec import short_method_name
+from fkal.plots.canvas import INK, canvas, legend_below, title_alone
 from fkal.plots.figure_text import figure_text
-from fkal.plots.palette import Style
-from fkal.plots.style import INK, canvas, legend_below, title_alone
+from fkal.plots.method_styles import Style
 from fkal.report.exhibit import Exhibit
 from fkal.report.panels import Panel, with_class_names
 

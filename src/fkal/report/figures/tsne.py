@@ -11,13 +11,13 @@ from torch import Tensor
 from fkal.core.descriptors import pooled
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset
-from fkal.engine.rounds import FEW_CLASSES
+from fkal.engine.settings import FEW_CLASSES
 from fkal.models.modes import evaluating
 from fkal.models.registry import build
 from fkal.models.taps import Taps
+from fkal.plots.canvas import INK, broken, key_below, small_canvas
 from fkal.plots.class_colours import class_colours
 from fkal.plots.figure_text import figure_text
-from fkal.plots.style import INK, broken, key_below, small_canvas
 from fkal.report.exhibit import Exhibit
 from fkal.report.experiments import Finished, Weights
 from fkal.report.panels import Panel, with_class_names

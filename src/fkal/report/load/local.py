@@ -1,18 +1,17 @@
 """What `fkal run` left in its scratch folder, for the report."""
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from fkal.config.schema import ConfigError
-from fkal.errors import MissingRuns
 from fkal.redaction import redacted
 from fkal.report.experiments import Finished, Material, material_of
 from fkal.report.load.round_folders import rounds_in, weights_in
 from fkal.report.load.tracked_manifest import tracked_abouts
 from fkal.report.splits import data_digest_of, splits_in
-from fkal.results.manifest import About, read_about
+from fkal.results.kept_runs import kept_runs
+from fkal.results.manifest import About
 from fkal.results.outcome import Outcome
 from fkal.tracking.query import opened
 
@@ -49,76 +48,28 @@ def finished_in(out: Path, tracking: str | None) -> KeptExperiments:
     Of one that an earlier version kept without its configuration, the tracking store has it. What is damaged
     keeps no other from being read. Raises MissingRuns if nothing is finished there.
     """
-    folders = [path for path in sorted((out / "state").glob("*")) if any(path.glob("round-*.json"))]
-    if not folders:
-        raise MissingRuns(
-            f"{out / 'state'}: no finished iterations; run `fkal run --out {shlex.quote(str(out))}` first"
-        )
-    abouts, damaged = _abouts(folders, tracking)
     splits, damaged_splits = splits_in(sorted((out / "splits").glob("*.json")))
-    finished, left_out = [], []
-    for folder in folders:
-        about = abouts.get(folder.name)
-        if about is None:
-            if folder not in damaged:
-                left_out.append(f"{folder}: no about.json, and the tracking store does not know it; left out")
-            continue
-        try:
-            rounds = rounds_in(folder, timed_files=True)
-        except ConfigError as error:
-            damaged[folder] = f"{error}; the same `fkal run` makes it again; left out"
-            continue
-        if len(rounds) < _expected(about):
-            left_out.append(f"{folder}: {len(rounds)} of {_expected(about)} iterations are finished; left out")
-            continue
-        split = splits.get(about.split_digest)
-        outcome = Outcome(
-            about.config,
-            folder.name,
-            about.split_digest,
-            rounds,
-            run_id="",
-            tracking_uri="",
-            data_digest=data_digest_of(about.data_digest, split),
+    found = kept_runs(out, partial(rounds_in, timed_files=True), partial(_tracked, tracking), damaged_splits)
+    finished = [
+        Finished(
+            Outcome(
+                about.config,
+                folder.name,
+                about.split_digest,
+                rounds,
+                run_id="",
+                tracking_uri="",
+                data_digest=data_digest_of(about.data_digest, splits.get(about.split_digest)),
+            ),
+            weights_in(folder),
+            splits.get(about.split_digest),
+            about.made_with,
+            about.classes,
         )
-        finished.append(Finished(outcome, weights_in(folder), split, about.made_with, about.classes))
-    flaws = [*damaged.values(), *damaged_splits]
-    if not finished:
-        raise MissingRuns(f"{out}: no experiment is finished\n" + "\n".join([*left_out, *flaws]))
-    return KeptExperiments(finished, left_out, flaws)
+        for folder, about, rounds in found.finished
+    ]
+    return KeptExperiments(finished, found.left_out, found.damaged)
 
 
-def _abouts(folders: Sequence[Path], tracking: str | None) -> tuple[Mapping[str, About], dict[Path, str]]:
-    """By fingerprint, and why others cannot be read.
-
-    Those without their own file are as the tracking store has them, if there is a store.
-    """
-    kept: dict[str, About] = {}
-    damaged: dict[Path, str] = {}
-    absent = []
-    for folder in folders:
-        try:
-            about = read_about(folder)
-        except ConfigError as error:
-            damaged[folder] = f"{error}; left out"
-            continue
-        if about is None:
-            absent.append(folder)
-        else:
-            kept[folder.name] = about
-    if not absent:
-        return kept, damaged
-    try:
-        tracked, odd = tracked_abouts(opened(tracking), {folder.name for folder in absent})
-    except MissingRuns:
-        if not kept:
-            raise
-        return kept, damaged
-    by_name = {folder.name: folder for folder in absent}
-    return {**tracked, **kept}, {**damaged, **{by_name[name]: why for name, why in odd.items()}}
-
-
-def _expected(about: About) -> int:
-    from fkal.acquisition.registry import acquisition
-
-    return 1 if acquisition(about.config.acquisition.name).whole_pool else about.config.acquisition.rounds
+def _tracked(tracking: str | None, fingerprints: Collection[str]) -> tuple[dict[str, About], dict[str, str]]:
+    return tracked_abouts(opened(tracking), fingerprints)

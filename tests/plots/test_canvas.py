@@ -2,7 +2,7 @@
 
 import pytest
 
-from fkal.plots.style import canvas, fitting_columns, legend_below, style
+from fkal.plots.canvas import canvas, fitting_columns, legend_below, style
 
 LONG = "pfk_joint_shift:coverage:whiten:random_theta_0 (5 seeds)"
 

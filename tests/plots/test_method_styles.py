@@ -8,7 +8,7 @@ import pytest
 
 from fkal.acquisition.registry import ACQUISITIONS
 from fkal.core.labels import PSEUDO_LABELS
-from fkal.plots.palette import LINES, MARKERS, STYLES, look, looks
+from fkal.plots.method_styles import LINES, MARKERS, STYLES, look, looks
 
 PLAIN = [*(name for name in ACQUISITIONS if name != "pfk"), *(f"pfk_{label}" for label in PSEUDO_LABELS)]
 OWN = "pfk_joint_shift_grid:coverage"

@@ -1,0 +1,233 @@
+"""Labels from elsewhere into labels.csv: all of them, or none and a line per problem. Imports no torch."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from fkal.errors import MOST_NAMES, ConfigError, LabelsMissing, did_you_mean, shortened
+from fkal.labeling.answers import label_store
+from fkal.labeling.batch import Batch, BatchImage, all_batches
+from fkal.labeling.given_labels import NONE_OF_THESE, GivenLabel, read_given_labels
+from fkal.labeling.label_store import LabelRow, current_rows, now
+from fkal.labeling.listing import Listing
+from fkal.labeling.project import Project, class_problem
+from fkal.notify import Notify
+
+
+@dataclass(frozen=True)
+class ImportRules:
+    """What an import accepts beyond one answer for each image that was asked for.
+
+    `annotator` is written where a file names none.
+    """
+
+    allow_new_class: bool = False
+    accept_extra: bool = False
+    partial: bool = False
+    annotator: str = ""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import brought: the rows that were written, those that were there already, what is still missing."""
+
+    rows: tuple[LabelRow, ...]
+    known: int
+    new_classes: tuple[str, ...] = ()
+    missing: Mapping[str, int] = field(default_factory=dict)
+    """By the folder of each batch that it answered."""
+
+    def count(self, status: str) -> int:
+        return sum(row.status == status for row in self.rows)
+
+
+@dataclass
+class Problems:
+    """Lines by kind, of which the first are shown."""
+
+    lines: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, line: str) -> None:
+        self.lines.setdefault(kind, []).append(line)
+
+    def refuse(self) -> None:
+        """Raises LabelsMissing if nothing but labels is missing, else ConfigError."""
+        shown = []
+        for kind, lines in self.lines.items():
+            more = len(lines) - MOST_NAMES
+            shown += [*lines[:MOST_NAMES], *([f"and {more} more of these: {kind}"] if more > 0 else [])]
+        if set(self.lines) == {MISSING}:
+            raise LabelsMissing("\n".join([*shown, "no label was imported; --partial imports those that are there"]))
+        if shown:
+            raise ConfigError("\n".join([*shown, "no label was imported"]))
+
+
+MISSING = "missing"
+Asked = tuple[Batch, BatchImage]
+
+
+def import_labels(project: Project, files: Sequence[Path], rules: ImportRules, *, say: Notify) -> Imported:
+    """Read the files and append their labels, all or none.
+
+    Raises ConfigError with a line per problem, LabelsMissing if the one problem is that labels are missing.
+    """
+    given = [each for file in files for each in read_given_labels(file)]
+    return import_given(project, given, rules, source=f"import {', '.join(file.name for file in files)}", say=say)
+
+
+def import_given(
+    project: Project, given: Sequence[GivenLabel], rules: ImportRules, *, source: str, say: Notify
+) -> Imported:
+    """Append labels that were read already."""
+    with project.lock(say):
+        store, problems = label_store(project), Problems()
+        existing = current_rows(store.rows())
+        batches = [batch for batch in all_batches(project.rounds_path) if not batch.request.withdrawn]
+        asked = _asked(batches, existing)
+        digests = _digests(project.pool, given, problems)
+        found = _rows(given, digests, asked, rules, project.classes, problems)
+        new_classes = _new_classes(found, project.classes, rules, problems)
+        counted = [*existing, *(row for _, row in found)]
+        answered = {row.batch for _, row in found}
+        touched = [batch for batch in batches if batch.request.batch in answered]
+        missing = {batch.folder.name: batch.missing(counted) for batch in touched}
+        if not rules.partial:
+            for name, images in missing.items():
+                for image in images:
+                    problems.add(MISSING, f"{image.path}: has no label, and batch {name} asks for one")
+        problems.refuse()
+        known = {_content(row) for row in existing}
+        time = now()
+        rows = tuple(_stamped(row, source, time) for _, row in found if _content(row) not in known)
+        project.add_classes(new_classes)
+        store.append(rows)
+        return Imported(
+            rows, len(found) - len(rows), new_classes, {name: len(images) for name, images in missing.items()}
+        )
+
+
+def _asked(batches: Sequence[Batch], rows: Sequence[LabelRow]) -> dict[str, Asked]:
+    """The batch that asks for each digest: an open one before one that is done, a later before an earlier."""
+    ordered = sorted(batches, key=lambda batch: batch.state(rows) == "open")
+    return {image.digest: (batch, image) for batch in ordered for image in batch.images}
+
+
+def _digests(pool: Listing, given: Sequence[GivenLabel], problems: Problems) -> list[str | None]:
+    """Of each label's image: by its digest, else by its path, else by a name that one image alone has."""
+    by_digest = pool.positions([each.digest for each in given])
+    by_path = pool.positions_of_paths([each.path for each in given])
+    names: dict[str, list[int]] | None = None
+    found: list[str | None] = []
+    for each, first, second in zip(given, by_digest, by_path, strict=True):
+        position = first if first is not None else second
+        if position is None:
+            names = _names(pool) if names is None else names
+            same = names.get(_name(each.path), [])
+            position = same[0] if len(same) == 1 else None
+            if position is None:
+                problems.add("unknown file", f"{each.where}: {_unknown(each, len(same), pool)}")
+        found.append(None if position is None else pool.digests[position])
+    return found
+
+
+def _rows(
+    given: Sequence[GivenLabel],
+    digests: Sequence[str | None],
+    asked: Mapping[str, Asked],
+    rules: ImportRules,
+    classes: Sequence[str],
+    problems: Problems,
+) -> list[tuple[GivenLabel, LabelRow]]:
+    """What the labels mean for this project; those without an answer and with problems are left out."""
+    found: dict[tuple[str, str], tuple[GivenLabel, LabelRow]] = {}
+    for each, digest in zip(given, digests, strict=True):
+        if digest is None or not (each.label or each.status):
+            continue
+        place = asked.get(digest)
+        if place is None and not rules.accept_extra:
+            problems.add(
+                "not asked for",
+                f"{each.where}: {each.path}: no batch asks for it; --accept-extra takes it all the same",
+            )
+            continue
+        row = _row(each, digest, place, rules.annotator, classes)
+        if row.status == "labeled" and not row.label:
+            problems.add("no label", f"{each.where}: {each.path}: status labeled, and no label; fill it")
+            continue
+        before = found.setdefault((digest, row.annotator), (each, row))
+        if (before[1].status, before[1].label) != (row.status, row.label):
+            problems.add(
+                "labeled twice",
+                f"{each.where}: {each.path}: {row.label or row.status}, but {before[0].where} says "
+                f"{before[1].label or before[1].status}; leave one of them out",
+            )
+    return list(found.values())
+
+
+def _row(each: GivenLabel, digest: str, asked: Asked | None, annotator: str, classes: Sequence[str]) -> LabelRow:
+    is_none = each.label == NONE_OF_THESE and NONE_OF_THESE not in classes
+    status = each.status or (NONE_OF_THESE if is_none else "labeled")
+    batch, image = asked or (None, None)
+    return LabelRow(
+        image.path if image else each.path,
+        digest,
+        each.label if status == "labeled" else "",
+        status,  # type: ignore[arg-type]  # one of STATUSES, as its reader made sure
+        each.reason if status != "labeled" else "",
+        round=str(batch.request.round) if batch else "",
+        batch=batch.request.batch if batch else "",
+        annotator=each.annotator or annotator,
+        seconds=each.seconds,
+    )
+
+
+def _new_classes(
+    found: Iterable[tuple[GivenLabel, LabelRow]], classes: Sequence[str], rules: ImportRules, problems: Problems
+) -> tuple[str, ...]:
+    """Names that classes.txt lacks, in order of appearance; a line for each where they are not allowed."""
+    new: dict[str, list[GivenLabel]] = {}
+    for each, row in found:
+        if row.status == "labeled" and row.label not in classes:
+            new.setdefault(row.label, []).append(each)
+    for name, places in new.items():
+        if problem := class_problem(name):
+            problems.add("no name of a class", f"{places[0].where}: class {shortened(name)}: {problem}")
+        elif not rules.allow_new_class:
+            more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+            problems.add(
+                "unknown class",
+                f"{places[0].where}{more}: class {shortened(name)} is not in classes.txt; {did_you_mean(name, classes)}"
+                "correct it, or give --allow-new-class",
+            )
+    return tuple(new)
+
+
+def _unknown(each: GivenLabel, same: int, pool: Listing) -> str:
+    shown = shortened(each.path or each.digest)
+    if same > 1:
+        return f"{shown}: {same} images of the pool have this name; give the path of pool.parquet or the digest"
+    if not len(pool):
+        return f"{shown}: the pool is empty; add images: fkal pool add FOLDER"
+    return f"{shown}: no image of the pool has this content, path or name; correct it, or leave the row out"
+
+
+def _names(pool: Listing) -> dict[str, list[int]]:
+    """Positions by the last part of their paths, those of collapsed duplicates included."""
+    names: dict[str, list[int]] = {}
+    for position, image in enumerate(pool):
+        for name in {_name(path) for path in (image.path, *image.duplicates)}:
+            names.setdefault(name, []).append(position)
+    return names
+
+
+def _name(path: str) -> str:
+    return PurePosixPath(path.replace("\\", "/")).name
+
+
+def _content(row: LabelRow) -> tuple[str, ...]:
+    """What makes two rows say the same; the same import twice brings nothing new."""
+    return row.digest, row.annotator, row.status, row.label, row.reason, row.batch
+
+
+def _stamped(row: LabelRow, source: str, time: str) -> LabelRow:
+    return replace(row, source=source, time=time)
