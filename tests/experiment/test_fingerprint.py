@@ -46,6 +46,8 @@ CHANGES = {
     "data.mean": ([0.1], COMPUTED),
     "data.std": ([0.9], COMPUTED),
     "data.workers": (0, set()),
+    "data.per_class": (100, ALL),
+    "data.groups": (r"train/.*?(\d?\d)$", ALL),
     "bias.kind": ("long_tail", ALL),
     "bias.ratio": (10, ALL),
     "bias.cut": ([0, 1], ALL),
@@ -70,6 +72,7 @@ CHANGES = {
     "train.warmup_epochs": (1, {RUN}),
     "train.start": ("theta_0", {RUN}),
     "train.layers": ("head", {RUN}),
+    "train.on_validation": (True, {RUN}),
     "train.loss": ("balanced_softmax", {RUN}),
     "acquisition.name": ("pcc", {LABELS, RUN}),  # which estimates no labels
     "acquisition.budget": (19, {RUN}),
@@ -178,6 +181,8 @@ def base(tmp_path) -> Experiment:
 def after(base: Experiment, settings: dict, out) -> Experiment:
     """The experiment under other settings, on the same images where the setting names others than can be had here."""
     config = changed(base.config, settings)
+    if config.train.on_validation:
+        return replace(base, config=config)
     if config.device == "cuda":
         return replace(base, config=config, device=torch.device("cuda"))
     if config.model.name != base.config.model.name:  # whose layers have other names
@@ -269,7 +274,8 @@ OF_A_RUN = {setting for setting, (_, changed_keys) in CHANGES.items() if RUN in 
 SHARED: dict[str, set[str]] = {
     CELL: OF_A_RUN - {"device"} | {"data.root", "data.folder", "data.workers"},  # the plan of auto names no device
     GROUP: NAMED
-    | {"data.image_size", "data.validation_per_class", "acquisition.budget", "protocol", "holdout"}
+    | {"data.image_size", "data.validation_per_class", "data.per_class", "data.groups"}
+    | {"train.loss", "train.on_validation", "acquisition.budget", "protocol", "holdout"}
     | {setting for setting in CHANGES if setting.startswith("bias.")},
     PLACE: NAMED,
     METHOD: OF_A_RUN - {"seed", "device"} | {"data.folder"},

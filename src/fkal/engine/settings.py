@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from fkal.errors import shortened
 
 FEW_CLASSES = 20
 """With at most so many classes, things are shown class by class."""
 
+LossName = Literal["plain", "class_balanced", "balanced_softmax"]
+LOSSES: tuple[str, ...] = get_args(LossName)
 MOST_EPOCHS = 100_000
 MOST_STEPS_DOWN = 1000
 """Entries of `decay_epochs`."""
@@ -101,9 +103,12 @@ class TrainConfig(SgdConfig):
     """Where a round starts: `warm`, the weights of the round before, or `theta_0`, those before the first label."""
     layers: Literal["all", "head"] = "all"
     """Which layers learn: `all`, or the `head`, the last linear layer."""
-    loss: Literal["plain", "class_balanced", "balanced_softmax"] = "plain"
+    loss: LossName = "plain"
     """What training minimises: `plain` cross-entropy, `class_balanced` (each class has the same weight), or
     `balanced_softmax` (labeled class frequencies are in the logits while training)."""
+    on_validation: bool = False
+    """Whether training uses the validation images, too; they then steer by predictions of models that were trained
+    without them."""
 
 
 @dataclass(frozen=True, kw_only=True)

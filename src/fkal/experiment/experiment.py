@@ -173,7 +173,7 @@ class Experiment:
         if not self.config.holdout:
             return whole
         draws = stream(self.seed, "tune", "holdout")
-        rest, held_out = hold_out(whole.validation, whole.train.labels, self.config.holdout, draws)
+        rest, held_out = hold_out(whole.validation, self.dataset, self.config.holdout, draws)
         return replace(whole, test_images=whole.train, validation=rest, test=held_out, measured="holdout")
 
     def events(self, finished: Sequence[Round] = ()) -> Iterator[Progress | Round]:
