@@ -7,13 +7,13 @@ import torch
 from fkal.engine.evaluation import accuracies
 from fkal.engine.rounds import Round, Selection
 from fkal.experiment.experiment import Experiment
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.results.manifest import about_bytes
 
 
 def keep_drawn(experiment: Experiment, out: Path, better: float) -> None:
     """All iterations of it in the scratch folder `out`; the accuracies are by so much `better`."""
-    with StateDirectory(out, experiment.fingerprint) as state:
+    with Checkpoint(out, experiment.fingerprint) as state:
         state.describe(about_bytes(experiment))
         for b in range(1, experiment.rounds + 1):
             state.add(drawn(experiment, b, 0.5 + 0.04 * b + better))

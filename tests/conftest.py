@@ -17,7 +17,7 @@ from fkal.data.settings import BiasConfig, DataConfig
 from fkal.data.splits import Split, draw_split, write_split
 from fkal.engine.rounds import Round, Selection
 from fkal.models.lenet import LeNet
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.tracking import mlflow_env  # noqa: F401  MLflow reads its settings while it is imported
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -167,7 +167,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def state(tmp_path: Path, experiment: StandIn):
-    with StateDirectory(tmp_path / "out", experiment.fingerprint) as opened:
+    with Checkpoint(tmp_path / "out", experiment.fingerprint) as opened:
         yield opened
 
 

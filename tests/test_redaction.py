@@ -105,8 +105,8 @@ def test_a_log_has_no_passwords_neither_in_messages_nor_in_tracebacks(capsys):
 
 def test_the_traceback_of_debug_has_no_password():
     program = (
-        "from fkal.cli.exit import answered\n"
-        "with answered(debug=True):\n"
+        "from fkal.cli.exit import cli_errors\n"
+        "with cli_errors(debug=True):\n"
         "    raise ValueError('postgresql://me:hunter' + '22@host/db')\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

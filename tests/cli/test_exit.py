@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from fkal.atomic_files import link_whole, write_whole
-from fkal.cli.exit import answered
+from fkal.cli.exit import cli_errors
 from fkal.config.schema import ConfigError
 from fkal.errors import ends_all
 from fkal.locks import NamedLock
@@ -20,7 +20,7 @@ from fkal.tracking.patience import StoreUnavailable
 
 def ending(work, capsys) -> tuple[int, str]:
     """Exit code and line of a command that does this."""
-    with pytest.raises(typer.Exit) as ended, answered(debug=False):
+    with pytest.raises(typer.Exit) as ended, cli_errors(debug=False):
         work()
     (line,) = capsys.readouterr().err.splitlines()
     return ended.value.exit_code, line

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from fkal.cli.main import app
 from fkal.data.errors import printable
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.results.csv_files import csv_bytes
 from fkal.tracking.experiment_run import TrackedRun
 from fkal.tracking.tags import parent_tags
@@ -150,7 +150,7 @@ def test_the_store_has_the_names_that_it_can_hold(here):
 @pytest.mark.parametrize("name", ["[/red]x", "\x1b]0;title\x07", "a\u202eb", "=1", "<script>", "$x$"])
 def test_a_store_may_have_any_tag_and_run_name(name, experiment, tiny_round, store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with StateDirectory(tmp_path / "runs", experiment.fingerprint) as state:
+    with Checkpoint(tmp_path / "runs", experiment.fingerprint) as state:
         run = TrackedRun.open(experiment, state, uri=store, say=print, monitor=False)
         run.log(tiny_round(experiment, 1))
         run.finish(model=False)
@@ -176,7 +176,7 @@ def test_what_a_database_cannot_hold_is_tracked_escaped(experiment, tiny_round, 
         tags={**experiment.tags, "method": "bad\udcff"},
     )
     assert parent_tags(one)["fkal.method"] == "bad\udcff"
-    with StateDirectory(tmp_path / "runs", one.fingerprint) as state:
+    with Checkpoint(tmp_path / "runs", one.fingerprint) as state:
         run = TrackedRun.open(one, state, uri=store, say=print, monitor=False)
         run.log(tiny_round(one, 1))
         run.finish(model=False)

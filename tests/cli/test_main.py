@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fkal.cli.main import app
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.version import __version__
 
 QUICK = [
@@ -269,7 +269,7 @@ def test_a_killed_run_goes_on_to_the_same_end(b, moment, whole, here, monkeypatc
     with monkeypatch.context() as patch:
         match moment:
             case "before the state is written":
-                patch.setattr(StateDirectory, "add", killed_at(StateDirectory.add, at_b))
+                patch.setattr(Checkpoint, "add", killed_at(Checkpoint.add, at_b))
             case "before it is tracked":
                 patch.setattr(tracking.TrackedRun, "log", killed_at(tracking.TrackedRun.log, at_b))
             case _:
@@ -417,7 +417,7 @@ def test_another_call_keeps_the_figure_of_this_one(here):
 
 def test_a_dry_run_needs_no_lock(here):
     (plan,) = answer("run", *QUICK, "--method", "random", "--dry-run")["plan"]
-    with StateDirectory(here / "runs", plan["fingerprint"]):
+    with Checkpoint(here / "runs", plan["fingerprint"]):
         assert answer("run", *QUICK, "--method", "random", "--dry-run")["plan"] == [plan]
         assert "is held by process" in fkal("run", *QUICK, "--method", "random", "--no-wait", code=1).stderr
 

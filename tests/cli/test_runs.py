@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from fkal.cli.main import app
 from fkal.config.schema import digest_of
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.tracking import query as found_runs
 from fkal.tracking.experiment_run import TrackedRun
 from fkal.tracking.method_run import remake_method_run
@@ -52,7 +52,7 @@ def track(experiment, tiny_round, store, tmp_path):
             seed=seed,
             tags={**experiment.tags, "method": method},
         )
-        with StateDirectory(tmp_path / "runs", one.fingerprint) as state:
+        with Checkpoint(tmp_path / "runs", one.fingerprint) as state:
             run = TrackedRun.open(one, state, uri=store, say=print, monitor=False).__enter__()
             for b in range(1, rounds + 1):
                 run.log(tiny_round(one, b, accuracy=accuracy))
@@ -180,7 +180,7 @@ def test_removed_is_an_experiment_with_its_iterations_until_it_is_restored(three
     assert listed() == [three["begun"], three["pfk"]]
     client = MlflowClient(store)
     assert len(client.search_runs(["1"], run_view_type=ViewType.DELETED_ONLY)) == 3
-    assert StateDirectory(Path("runs"), digest_of(["random", 0])).exists
+    assert Checkpoint(Path("runs"), digest_of(["random", 0])).exists
     client.restore_run(three["random"])
     assert three["random"] in listed()
 
@@ -208,14 +208,14 @@ def test_what_to_remove_must_be_plain(three, arguments, part):
 
 
 def test_state_is_removed_on_request_unless_a_process_holds_it(three):
-    state = StateDirectory(Path("runs"), digest_of(["random", 0]))
+    state = Checkpoint(Path("runs"), digest_of(["random", 0]))
     with state:
         assert "is held by process" in fkal("rm", "--method", "random", "--state", "--yes", code=1).stderr
     assert state.exists
     assert len(listed()) == 3
     fkal("rm", "--method", "random", "--state", "--yes")
     assert not state.exists
-    assert StateDirectory(Path("runs"), digest_of(["pfk_joint", 0])).exists
+    assert Checkpoint(Path("runs"), digest_of(["pfk_joint", 0])).exists
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ def test_no_folder_is_removed_that_a_tag_names(three, store, precious, tag):
 
 
 def test_a_state_that_is_a_link_or_has_a_foreign_file_is_not_removed(three, precious):
-    state = StateDirectory(Path("runs"), digest_of(["random", 0]))
+    state = Checkpoint(Path("runs"), digest_of(["random", 0]))
     (state.path / "thesis.tex").write_text("mine")
     told = fkal("rm", "--method", "random", "--state", "--yes", code=2).stderr
     assert "did not write 'thesis.tex'" in told and (state.path / "thesis.tex").exists()

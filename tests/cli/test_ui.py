@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from fkal.cli.main import app
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.tracking import ui
 from fkal.tracking.experiment_run import TrackedRun
 from fkal.tracking.method_run import remake_method_run
@@ -50,7 +50,7 @@ def methods(here, experiment, tiny_round, store) -> dict[str, str]:
             tags={**experiment.tags, "method": method},
         )
         with (
-            StateDirectory(here / "runs", one.fingerprint) as state,
+            Checkpoint(here / "runs", one.fingerprint) as state,
             TrackedRun.open(one, state, uri=store, say=print, monitor=False) as run,
         ):
             run.log(tiny_round(one, 1))

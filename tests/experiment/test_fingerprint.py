@@ -22,7 +22,7 @@ from fkal.results.outcome import Outcome, groups_of
 from fkal.tracking.tags import method_key
 from fkal.tuning.objectives import objectives
 from fkal.tuning.search_space import search_space
-from fkal.tuning.study_spec import Plan
+from fkal.tuning.study_spec import StudySpec
 
 SPLIT, WEIGHTS, ROWS, LABELS, RUN = (
     "split",
@@ -288,7 +288,9 @@ SHARED: dict[str, set[str]] = {
 def shared(experiment: Experiment, source: str = "") -> dict[str, str]:
     """What the experiment is put together with others by."""
     config, split = experiment.config, experiment.split
-    plan = Plan(config, config, search_space(configured(), [], None), objectives("aubc"), (0,), Path("runs"), source)
+    plan = StudySpec(
+        config, config, search_space(configured(), [], None), objectives("aubc"), (0,), Path("runs"), source
+    )
     first = SimpleNamespace(labels_used=experiment.budget, measured="holdout" if config.holdout else "test")
     outcome = Outcome(config, "", split.digest, (first,), "", "", data_digest=split.data_digest)
     return {

@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 
 from fkal.cli.main import app
 from fkal.locks import NamedLock
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.tracking import patience
 
 QUICK = [
@@ -323,7 +323,7 @@ def test_two_identical_runs_wait_for_each_other_and_both_end_well(here, expected
     said: list[str] = []
     (plan,) = json.loads(fkal("run", *QUICK, "--dry-run", "--json").stdout)["plan"]
     refused = None
-    with StateDirectory(here / "runs", plan["fingerprint"]):
+    with Checkpoint(here / "runs", plan["fingerprint"]):
         refused = the_line(run("--no-wait", code=1).stderr)
         second = Thread(target=lambda: said.append(run().stdout))
         second.start()

@@ -18,7 +18,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from fkal.cli.exit import MISSING, WRONG, answered
+from fkal.cli.exit import MISSING, WRONG, cli_errors
 from fkal.cli.main import app
 from fkal.data.splits import read_split
 
@@ -459,7 +459,7 @@ SPLIT_ENTRIES = [
 
 
 def answer_of(capsys, path):
-    with pytest.raises(typer.Exit) as ended, answered(debug=False):
+    with pytest.raises(typer.Exit) as ended, cli_errors(debug=False):
         read_split(path)
     return ended.value.exit_code, capsys.readouterr().err
 

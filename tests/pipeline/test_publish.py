@@ -16,8 +16,8 @@ from fkal.experiment.versions import LABEL_REVISIONS
 from fkal.pipeline import plan as planning
 from fkal.pipeline import stages
 from fkal.pipeline.published import read_published
-from fkal.pipeline.restore import adopt
-from fkal.results.checkpoint import StateDirectory
+from fkal.pipeline.restore import restore
+from fkal.results.checkpoint import Checkpoint
 from fkal.results.manifest import read_about
 from fkal.results.round_facts import facts_bytes
 
@@ -81,9 +81,9 @@ def fkal(*arguments: str, code: int = 0):
     return result
 
 
-def the_state(project: Path) -> StateDirectory:
+def the_state(project: Path) -> Checkpoint:
     about = json.loads((project / EXPERIMENTS / "about.json").read_text())
-    return StateDirectory(project / "runs", about["fingerprint"])
+    return Checkpoint(project / "runs", about["fingerprint"])
 
 
 def the_runs(kind: str, store: str = "mlflow.db"):
@@ -106,7 +106,7 @@ def test_what_is_published_does_not_tell_where_the_images_lie(original, tmp_path
 
 def test_the_names_of_classes_are_published_and_taken_over(pulled, said):
     assert read_published(Path(EXPERIMENTS)).classes == ("dark", "light")
-    adopt(Path("data"), Path("runs"), said.append)
+    restore(Path("data"), Path("runs"), said.append)
     assert read_about(the_state(pulled).path).classes == ("dark", "light")
 
 
@@ -138,7 +138,7 @@ def test_a_damaged_iteration_is_left_out_and_the_others_are_taken(pulled, said):
     about = json.loads((damaged / "about.json").read_text())
     (damaged / "about.json").write_text(json.dumps({**about, "fingerprint": 32 * "0"}))
     (damaged / "round-01.json").write_bytes((damaged / "round-01.json").read_bytes()[:40])
-    adopt(Path("data"), Path("runs"), said.append)
+    restore(Path("data"), Path("runs"), said.append)
     assert len(said) == 1 and "its JSON file is corrupt" in said[0] and str(damaged) in said[0]
     assert the_state(pulled).finished_count == 3
     result = fkal("sync", code=3)
@@ -148,7 +148,7 @@ def test_a_damaged_iteration_is_left_out_and_the_others_are_taken(pulled, said):
 @pytest.mark.parametrize("content", ["[]", "{", '{"s0": []}', '{"s0": {"round-01": 3}}'])
 def test_timings_that_are_none_cost_the_seconds_alone(pulled, said, content):
     Path(TIMINGS).write_text(content)
-    adopt(Path("data"), Path("runs"), said.append)
+    restore(Path("data"), Path("runs"), said.append)
     assert len(said) == 1 and "the seconds of its iterations are left out" in said[0]
     assert the_state(pulled).finished_count == 3
 
@@ -228,43 +228,43 @@ def test_sync_counts_what_it_leaves_out(pulled):
 
 
 def test_an_adoption_that_was_killed_is_gone_on_with(pulled, said):
-    adopt(Path("data"), Path("runs"), said.append)
+    restore(Path("data"), Path("runs"), said.append)
     state = the_state(pulled)
     whole = {path.name: path.read_bytes() for path in state.path.glob("round-*")}
     for name in ("round-02.json", "round-03.json", "round-03.safetensors"):
         (state.path / name).unlink()
-    adopt(Path("data"), Path("runs"), said.append)
+    restore(Path("data"), Path("runs"), said.append)
     assert {path.name: path.read_bytes() for path in state.path.glob("round-??.*") if path.name in whole} == whole
     assert said == []
 
 
 def test_iterations_of_another_course_are_kept(pulled, said):
-    adopt(Path("data"), Path("runs"), said.append)
+    restore(Path("data"), Path("runs"), said.append)
     state = the_state(pulled)
     for name in ("round-02", "round-03"):
         for path in state.path.glob(f"{name}.*"):
             path.unlink()
     facts = json.loads((state.path / "round-01.json").read_text())
     (state.path / "round-01.json").write_bytes(facts_bytes({**facts, "epoch": 77}))
-    adopt(Path("data"), Path("runs"), said.append)
+    restore(Path("data"), Path("runs"), said.append)
     assert state.finished_count == 1
     assert "came out otherwise" in said[0]
 
 
 def test_an_experiment_at_work_keeps_no_stage_from_its_own(pulled, said):
     with the_state(pulled):
-        adopt(Path("data"), Path("runs"), said.append)
+        restore(Path("data"), Path("runs"), said.append)
     assert "is held by process" in said[0]
-    adopt(Path("data"), Path("runs"), said.append)
+    restore(Path("data"), Path("runs"), said.append)
     with the_state(pulled):
-        adopt(Path("data"), Path("runs"), said.append)
+        restore(Path("data"), Path("runs"), said.append)
     assert len(said) == 1
 
 
 @pytest.mark.parametrize("content", ["{", '{"format": "fkal-experiment-9"}', '{"format": "fkal-experiment-1"}'])
 def test_what_this_version_cannot_read_is_told_and_keeps_no_stage_from_its_work(pulled, said, content):
     (Path(EXPERIMENTS) / "about.json").write_text(content)
-    adopt(Path("data"), Path("runs"), said.append)
+    restore(Path("data"), Path("runs"), said.append)
     assert len(said) == 1
     assert "not a published experiment" in said[0]
     assert not Path("runs/state").exists()
@@ -574,7 +574,7 @@ def test_a_published_digest_that_is_none_is_left_out(pulled, precious, said, key
     value = str(precious) if value == "{precious}" else value
     path = Path(EXPERIMENTS) / "about.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
-    adopt(Path("data"), Path("runs"), said.append)
+    restore(Path("data"), Path("runs"), said.append)
     assert len(said) == 1 and str(path) in said[0] and f"{key}: {value!r}"[:60] in said[0]
     result = fkal("sync", code=3)
     assert "0 of 1 experiments" in result.stdout and "32 hexadecimal digits" in result.stderr
@@ -591,7 +591,7 @@ def test_published_files_are_not_taken_over_through_a_link_nor_under_foreign_nam
     Path("runs/descriptors").mkdir(parents=True)
     Path("runs/pretrained").symlink_to(precious)
     Path("runs/descriptors", 32 * "b").symlink_to(precious)
-    adopt(Path("data"), Path("runs"), said.append)
+    restore(Path("data"), Path("runs"), said.append)
     assert len(said) == 3
     assert all(str(path) in " ".join(said) for path in (weights, shard, foreign))
     assert is_whole(precious)
@@ -601,7 +601,7 @@ def test_published_iterations_are_not_taken_over_through_a_link(pulled, precious
     state = the_state(pulled)
     state.path.parent.mkdir(parents=True)
     state.path.symlink_to(precious)
-    adopt(Path("data"), Path("runs"), said.append)
+    restore(Path("data"), Path("runs"), said.append)
     assert len(said) == 1 and "leads out of runs" in said[0]
     assert "leads out of runs" in fkal("sync", code=3).stderr
     assert is_whole(precious)

@@ -8,7 +8,7 @@ import pytest
 
 from fkal.acquisition.registry import ACQUISITIONS
 from fkal.core.labels import PSEUDO_LABELS
-from fkal.plots.method_styles import LINES, MARKERS, STYLES, look, looks
+from fkal.plots.method_styles import LINES, MARKERS, STYLES, look, method_styles
 
 PLAIN = [*(name for name in ACQUISITIONS if name != "pfk"), *(f"pfk_{label}" for label in PSEUDO_LABELS)]
 OWN = "pfk_joint_shift_grid:coverage"
@@ -30,13 +30,13 @@ def test_plain_methods_are_told_apart_by_colour_and_line_and_by_colour_and_marke
     "file", sorted((Path(__file__).parents[2] / "docs" / "results").glob("*.csv")), ids=lambda p: p.stem
 )
 def test_no_two_methods_of_the_kept_curves_look_alike(file):
-    styles = looks(pd.read_csv(file)["method"].unique())
+    styles = method_styles(pd.read_csv(file)["method"].unique())
     assert len(set(styles.values())) == len(styles) > 1
 
 
 @pytest.mark.parametrize("method", ["own", "own@conv2", "pcc:k32", "entropy:k99"])
 def test_an_unlisted_method_looks_the_same_beside_any_others(method):
-    assert looks([method])[method] == looks([*STYLES, "another", method])[method]
+    assert method_styles([method])[method] == method_styles([*STYLES, "another", method])[method]
 
 
 def test_an_unlisted_method_has_its_plain_names_colour_and_a_marker_that_no_listed_one_has():

@@ -14,9 +14,9 @@ from fkal.engine.evaluation import accuracies
 from fkal.engine.rounds import Round, Selection
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.experiment.names import method_name
-from fkal.report.build import report, wishes
+from fkal.report.build import report, report_options
 from fkal.report.load.local import from_runs
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.results.manifest import about_bytes
 
 METHODS = {"random": 0.42, "pfk_joint": 0.7, "coreset@fc1": 0.6, "all": 0.9}
@@ -92,7 +92,7 @@ def _about_labels(b: int, seed: int) -> dict[str, float]:
 def keep(experiment: Experiment, out: Path) -> None:
     """Its drawn iterations, as `fkal run` would leave them."""
     n = 1 if method_name(experiment.config) == "all" else ROUNDS
-    with StateDirectory(out, experiment.fingerprint) as state:
+    with Checkpoint(out, experiment.fingerprint) as state:
         state.describe(about_bytes(experiment))
         for b in range(1, n + 1):
             state.add(drawn_round(experiment, b))
@@ -124,7 +124,7 @@ def longer(scratch) -> Iterator[tuple[str, str]]:
 def made(scratch, tmp_path_factory) -> Path:
     """The folder of a report on it."""
     to = tmp_path_factory.mktemp("report")
-    report(from_runs(scratch, None), to, wishes(None, "60,75,99", "t", None))
+    report(from_runs(scratch, None), to, report_options(None, "60,75,99", "t", None))
     return to
 
 

@@ -28,8 +28,8 @@ from fkal.data.digest import bytes_digest
 from fkal.experiment.experiment import prepare
 from fkal.models.registry import build
 from fkal.plots.canvas import about_numbers, key_below
-from fkal.plots.method_styles import looks
-from fkal.report.build import csv_bytes, report, wishes
+from fkal.plots.method_styles import method_styles
+from fkal.report.build import csv_bytes, report, report_options
 from fkal.report.figures.accuracy import accuracy_numbers
 from fkal.report.figures.labels_needed import needed_figure
 from fkal.report.load.csv import from_curves
@@ -503,7 +503,7 @@ def test_the_settings_it_writes_run_the_same_experiments_again(made, scratch):
 
 
 def test_the_same_experiments_make_the_same_files(scratch, made, tmp_path):
-    chosen = wishes("random,pfk_joint", "60", "wilcoxon", None)
+    chosen = report_options("random,pfk_joint", "60", "wilcoxon", None)
     for to in (tmp_path / "a", tmp_path / "b"):
         report(from_curves(made / "iterations.csv"), to, chosen)
     told = ("index.html", "figures.csv")  # which name the folder
@@ -514,7 +514,7 @@ def test_the_same_experiments_make_the_same_files(scratch, made, tmp_path):
 
 
 def test_curves_alone_make_a_page_that_says_what_is_left_out(made, tmp_path, capsys):
-    report(from_curves(made / "iterations.csv"), tmp_path, wishes(None, "60", "t", None))
+    report(from_curves(made / "iterations.csv"), tmp_path, report_options(None, "60", "t", None))
     assert table(tmp_path, "accuracy").equals(table(made, "accuracy"))
     assert "curves alone were read" in (tmp_path / "index.html").read_text()
     assert "left out: digits, ir = 20: test descriptors (t-SNE): curves alone were read." in capsys.readouterr().err
@@ -529,7 +529,7 @@ def test_a_report_leaves_nothing_of_the_one_before_it_and_all_that_is_not_its_ow
     other.write_text("kept")
     with (again / ".fkal-report").open("a") as listing:
         listing.write("figures/../../other.csv\n../other.csv\n")
-    report(from_curves(made / "iterations.csv"), again, wishes("random,pfk_joint", "60", "t", None))
+    report(from_curves(made / "iterations.csv"), again, report_options("random,pfk_joint", "60", "t", None))
     written = {
         str(p.relative_to(again)) for folder in ("figures", "tables", "settings") for p in (again / folder).iterdir()
     }
@@ -544,11 +544,11 @@ def test_what_is_not_there_or_wrong_is_said(tmp_path, scratch):
     with pytest.raises(MissingRuns, match="fkal run --out"):
         from_runs(tmp_path, None)
     with pytest.raises(ConfigError, match="known: all, coreset@fc1, pfk_joint, random"):
-        report(from_runs(scratch, None), tmp_path, wishes("pfk", "60", "t", None))
+        report(from_runs(scratch, None), tmp_path, report_options("pfk", "60", "t", None))
     with pytest.raises(ConfigError, match="give accuracies in %"):
-        wishes(None, "much", "t", None)
+        report_options(None, "much", "t", None)
     with pytest.raises(ConfigError, match="known: t, wilcoxon"):
-        wishes(None, "60", "z", None)
+        report_options(None, "60", "z", None)
     with pytest.raises(ConfigError, match="--curves stands alone"):
         material(root=tmp_path, out=scratch, curves=tmp_path / "c.csv", tracking=None)
     (tmp_path / "c.csv").write_text("a,b\n1,2\n")
@@ -589,7 +589,7 @@ def test_seeds_of_another_length_are_no_seeds_of_the_curve(made, tmp_path):
     frame = pd.read_csv(made / "iterations.csv")
     shorter = (frame["method"] == "random") & (frame["seed"] == 1) & (frame["b"] > 2)
     frame[~shorter].to_csv(tmp_path / "c.csv", index=False)
-    report(from_curves(tmp_path / "c.csv"), tmp_path / "to", wishes("random", "60", "t", None))
+    report(from_curves(tmp_path / "c.csv"), tmp_path / "to", report_options("random", "60", "t", None))
     assert "nan" not in re.sub(r"<style>.*?</style>", "", (tmp_path / "to" / "index.html").read_text(), flags=re.DOTALL)
     assert table(tmp_path / "to", "ranking-digits-ir20")["seeds"].tolist() == [2]
 
@@ -597,7 +597,7 @@ def test_seeds_of_another_length_are_no_seeds_of_the_curve(made, tmp_path):
 def test_what_was_held_out_is_reported_in_the_test_sets_stead(made, tmp_path):
     frame = pd.read_csv(made / "iterations.csv").rename(columns=lambda name: name.replace("test/", "holdout/"))
     frame.to_csv(tmp_path / "held.csv", index=False)
-    report(from_curves(tmp_path / "held.csv"), tmp_path / "to", wishes(None, "60", "t", None))
+    report(from_curves(tmp_path / "held.csv"), tmp_path / "to", report_options(None, "60", "t", None))
     curves = pd.read_csv(tmp_path / "to" / "accuracy.csv")
     assert curves["accuracy"].tolist() == pytest.approx(pd.read_csv(made / "accuracy.csv")["accuracy"].tolist())
     assert curves["curve"].str.endswith("(held out)").all()
@@ -609,7 +609,7 @@ def test_curves_of_two_schedules_are_two_in_what_dvc_plots(made, tmp_path):
     twice = frame[(frame["method"] == "random") & (frame["bias"] == "ir20")]
     wide = twice.assign(labels_used=2 * twice["labels_used"], fingerprint="w" + twice["fingerprint"].str[1:])
     pd.concat([twice, wide]).to_csv(tmp_path / "c.csv", index=False)
-    report(from_curves(tmp_path / "c.csv"), tmp_path / "to", wishes(None, "60", "t", None))
+    report(from_curves(tmp_path / "c.csv"), tmp_path / "to", report_options(None, "60", "t", None))
     curves = pd.read_csv(tmp_path / "to" / "accuracy.csv")
     assert set(curves["curve"]) == {"digits ir20 random, 20 to 80 labels", "digits ir20 random, 40 to 160 labels"}
     assert (curves["seeds"] == 3).all()
@@ -638,7 +638,7 @@ def test_a_metric_that_one_panel_lacks_is_left_out_there(made, tmp_path):
     frame = pd.read_csv(made / "iterations.csv")
     frame.loc[frame["bias"] == "ir1", "test/minority_accuracy"] = np.nan
     frame.to_csv(tmp_path / "c.csv", index=False)
-    report(from_curves(tmp_path / "c.csv"), tmp_path / "to", wishes(None, "60", "t", None))
+    report(from_curves(tmp_path / "c.csv"), tmp_path / "to", report_options(None, "60", "t", None))
     assert "minority_accuracy_mean" not in table(tmp_path / "to", "ranking-digits-ir1")
     assert "minority_accuracy_mean" in table(tmp_path / "to", "ranking-digits-ir20")
 
@@ -657,14 +657,14 @@ def test_an_iteration_that_stands_twice_in_a_table_is_refused(made, tmp_path):
 def test_a_short_name_names_the_method_it_stands_for(made, tmp_path):
     frame = pd.read_csv(made / "iterations.csv").replace({"method": {"pfk_joint": "pfk_joint_shift_grid:coverage"}})
     frame.to_csv(tmp_path / "c.csv", index=False)
-    asked = wishes("random,fisher_coverage", "60", "t", None, "fisher_coverage")
+    asked = report_options("random,fisher_coverage", "60", "t", None, "fisher_coverage")
     report(from_curves(tmp_path / "c.csv"), tmp_path / "to", asked)
     assert "pfk_joint_shift_grid:coverage" in set(table(tmp_path / "to", "ranking-digits-ir20")["method"])
     text = (tmp_path / "to" / "index.html").read_text()
     assert ">fisher_coverage<" in text and "fisher_coverage is better" in text
     assert "pfk_joint_shift_grid" not in text
     with pytest.raises(ConfigError, match="--against 'pcc': no finished experiment has it"):
-        report(from_curves(tmp_path / "c.csv"), tmp_path / "to", wishes(None, "60", "t", None, "pcc"))
+        report(from_curves(tmp_path / "c.csv"), tmp_path / "to", report_options(None, "60", "t", None, "pcc"))
 
 
 def test_a_tracking_store_tells_the_same_as_the_scratch_folder(scratch, tmp_path, configured):
@@ -748,11 +748,11 @@ def test_the_ringed_are_those_that_the_last_model_gets_wrong(scratch, made):
 def test_the_labels_needed_are_drawn_where_the_table_has_them(made):
     panel = panels_of(from_curves(made / "iterations.csv"))[1]
     needed = needed_frame(panel, [0.6, 0.99])
-    reach, never = needed_figure(panel, needed, looks(panel.methods)).axes
+    reach, never = needed_figure(panel, needed, method_styles(panel.methods)).axes
     marks = {line.get_xdata()[0] for line in reach.lines if len(line.get_xdata()) == 1}
     assert marks == set(needed[needed["accuracy"] == 0.6]["labels"].dropna())
     assert not never.lines
-    assert needed_figure(panel, needed[needed["accuracy"] == 0.99], looks(panel.methods)) is None
+    assert needed_figure(panel, needed[needed["accuracy"] == 0.99], method_styles(panel.methods)) is None
 
 
 def test_the_tables_of_the_docs_have_the_numbers_of_the_kept_curves():
@@ -792,7 +792,7 @@ def test_names_in_a_csv_of_curves_lead_no_file_out_of_the_report(made, tmp_path,
     frame[column] = "../../../" + frame[column].astype(str)
     frame.to_csv(tmp_path / "odd.csv", index=False)
     to = tmp_path / "deep" / "er" / "report"
-    report(from_curves(tmp_path / "odd.csv"), to, wishes(None, "60", "t", None))
+    report(from_curves(tmp_path / "odd.csv"), to, report_options(None, "60", "t", None))
     outside = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(to)]
     assert outside == [tmp_path / "odd.csv"]
     assert len(list((to / "figures").glob("*.png"))) == len(list((to / "figures").glob("*.svg"))) > 5
@@ -808,5 +808,5 @@ def test_a_report_is_not_written_through_a_link(made, tmp_path, name):
     (to / ".fkal-report").write_text("tables/old.csv\nfigures/old.png\n")
     (to / name).symlink_to(precious)
     with pytest.raises(ValueError, match="symbolic link leads out of"):
-        report(from_curves(made / "iterations.csv"), to, wishes("random", "60", "t", None))
+        report(from_curves(made / "iterations.csv"), to, report_options("random", "60", "t", None))
     assert sorted(path.name for path in precious.iterdir()) == ["old.csv", "old.png"]

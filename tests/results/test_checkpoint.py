@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fkal.identifiers import UnsafeName
-from fkal.results.checkpoint import StateDirectory, StateInUse
+from fkal.results.checkpoint import Checkpoint, StateInUse
 
 ONE = "0123456789abcdef0123456789abcdef"
 
@@ -142,8 +142,8 @@ def test_finished_stays_so_until_an_iteration_is_lost(state, experiment, tiny_ro
 
 def test_a_second_process_is_told_which_lock_and_what_to_do(tmp_path: Path):
     program = (
-        "import sys; from pathlib import Path; from fkal.results.checkpoint import StateDirectory\n"
-        f"with StateDirectory(Path({str(tmp_path)!r}), {ONE!r}):\n"
+        "import sys; from pathlib import Path; from fkal.results.checkpoint import Checkpoint\n"
+        f"with Checkpoint(Path({str(tmp_path)!r}), {ONE!r}):\n"
         "    print('open', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -153,10 +153,10 @@ def test_a_second_process_is_told_which_lock_and_what_to_do(tmp_path: Path):
         began = time.monotonic()
         named = rf"state/{ONE}/lock is held by process {holder.pid} on .* since 20.*wait for it or end it"
         with pytest.raises(StateInUse, match=named):
-            StateDirectory(tmp_path, ONE).__enter__()
+            Checkpoint(tmp_path, ONE).__enter__()
         assert time.monotonic() - began < 10
         holder.kill()
-    with StateDirectory(tmp_path, ONE) as state:
+    with Checkpoint(tmp_path, ONE) as state:
         assert state.run_ids() == {}
 
 
@@ -165,7 +165,7 @@ def test_counts_of_finished_iterations_are_read_without_a_lock_and_change_nothin
         state.add(tiny_round(experiment, b))
     before = sorted(path.name for path in state.path.iterdir())
     out = state.path.parents[1]
-    counted = StateDirectory(out, experiment.fingerprint).counted(said.append)
+    counted = Checkpoint(out, experiment.fingerprint).counted(said.append)
     assert [each.b for each in counted] == [1, 2]
     assert counted[1].forward_images == {"descriptors": 90, "train": 24}
     assert sorted(path.name for path in state.path.iterdir()) == before
@@ -183,14 +183,14 @@ def test_counts_end_where_an_iteration_cannot_be_read_and_that_is_said(content, 
 
 
 def test_what_was_never_run_has_no_counts(tmp_path, said):
-    assert StateDirectory(tmp_path, "0" * 32).counted(said.append) == []
+    assert Checkpoint(tmp_path, "0" * 32).counted(said.append) == []
     assert said == []
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../../precious", "f", 32 * "F"])
 def test_a_state_directory_has_a_fingerprint_for_its_name(tmp_path, name):
     with pytest.raises(UnsafeName, match="32 hexadecimal digits"):
-        StateDirectory(tmp_path, name)
+        Checkpoint(tmp_path, name)
 
 
 def test_a_state_directory_with_all_that_fkal_leaves_in_it_is_removed(state, experiment, tiny_round, said):

@@ -14,7 +14,7 @@ from fkal.results.round_facts import (
     same_facts,
     split_timings,
 )
-from fkal.results.round_io import round_bytes, round_of
+from fkal.results.round_io import load_round, round_bytes
 
 
 @pytest.fixture
@@ -40,19 +40,19 @@ def test_any_changed_digit_or_letter_is_noticed(files):
             same = False
         if not same:
             with pytest.raises(UnusableRound):
-                round_of(tensors, bytes(changed))
+                load_round(tensors, bytes(changed))
 
 
 def test_the_digest_covers_what_is_said_and_not_how_it_is_laid_out(files):
     tensors, facts = files
     other = json.dumps(json.loads(facts), indent=None, sort_keys=True).encode()
-    assert round_of(tensors, other).metrics == round_of(tensors, facts).metrics
+    assert load_round(tensors, other).metrics == load_round(tensors, facts).metrics
 
 
 def test_files_that_were_kept_before_there_was_a_digest_are_read(files):
     tensors, facts = files
     old = (json.dumps(without_digest(facts), indent=1) + "\n").encode()
-    assert round_of(tensors, old).metrics == round_of(tensors, facts).metrics
+    assert load_round(tensors, old).metrics == load_round(tensors, facts).metrics
     untimed, timings = split_timings(old)
     assert b"digest" not in untimed
     assert join_timings(untimed, timings) == old
@@ -102,7 +102,7 @@ def test_what_no_iteration_can_have_is_refused_with_or_without_a_digest(files, n
     forged = {**json.loads(facts), name: value}
     for content in (facts_bytes(forged), json.dumps(without_digest(facts_bytes(forged))).encode()):
         with pytest.raises(UnusableRound, match=rf"{name}|labels used"):
-            round_of(tensors, content)
+            load_round(tensors, content)
 
 
 @pytest.mark.parametrize("name", ["b", "metrics", "weights", "labeled_counts", "epoch"])
@@ -126,7 +126,7 @@ def test_a_confusion_matrix_of_other_classes_is_refused(files):
     tensors, facts = files
     forged = {**json.loads(facts), "labeled_counts": [6, 6]}
     with pytest.raises(UnusableRound, match="confusion matrix"):
-        round_of(tensors, facts_bytes(forged))
+        load_round(tensors, facts_bytes(forged))
 
 
 def test_timings_are_taken_apart_and_joined_again(files):

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from fkal.cli.main import app
-from fkal.runner.executors import spread
+from fkal.runner.executors import interleave
 
 pytestmark = pytest.mark.slow
 
@@ -154,5 +154,5 @@ def test_the_environment_may_say_how_many(here, monkeypatch):
 
 
 def test_those_that_share_pretraining_are_spread():
-    assert spread(["a", "a", "a", "b", "c", "b"]) == [0, 3, 4, 1, 5, 2]
-    assert spread(["a", "b", "a", "b"]) == [0, 1, 2, 3]
+    assert interleave(["a", "a", "a", "b", "c", "b"]) == [0, 3, 4, 1, 5, 2]
+    assert interleave(["a", "b", "a", "b"]) == [0, 1, 2, 3]

@@ -10,7 +10,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.tracking.experiment_run import TrackedRun
 from fkal.tracking.method_run import remake_method_run
 from fkal.tracking.tags import method_key
@@ -39,7 +39,7 @@ def seed_run(experiment, tiny_round, store, tmp_path):
             seed=seed,
             params={**experiment.params, "seed": seed},
         )
-        with StateDirectory(tmp_path / "out", one.fingerprint) as state:
+        with Checkpoint(tmp_path / "out", one.fingerprint) as state:
             run = TrackedRun.open(one, state, uri=store, say=print, monitor=False).__enter__()
             for b in (1, 2):
                 run.log(tiny_round(one, b, accuracy=accuracy / b))

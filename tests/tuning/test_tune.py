@@ -20,15 +20,15 @@ from fkal.cli.main import app
 from fkal.config.layers import from_assignments, from_file, merged, preset
 from fkal.config.tuned import read_tuned, write_tuned
 from fkal.experiment import experiment
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.runner.expand import Sources
 from fkal.tuning.objectives import objectives
 from fkal.tuning.samplers import pruner_named
 from fkal.tuning.search_space import search_space
 from fkal.tuning.study import REASON, SharedStudy, storage_named, this_worker
-from fkal.tuning.study_spec import Plan
-from fkal.tuning.trial import attempt
-from fkal.tuning.tuned_result import without_effect
+from fkal.tuning.study_spec import StudySpec
+from fkal.tuning.trial import run_trial
+from fkal.tuning.tuned_result import overridden_settings
 
 TINY = [
     "--set", "pretrain.task=none",
@@ -228,12 +228,12 @@ def test_what_a_method_name_or_the_environment_says_is_told_to_go_over_tuned_val
     given = Sources(preset="digits", environment={"FKAL_TRAIN__BATCH_SIZE": "8"}, tuned=None)
     file = merged([from_file(preset("digits"), "digits")])
     values = {"train.batch_size": 12, "acquisition.pseudo_label": "trace", "acquisition.samples": 32}
-    assert without_effect(values, file, given, "pfk_joint") == [
+    assert overridden_settings(values, file, given, "pfk_joint") == [
         "on pfk_joint: acquisition.pseudo_label = trace has no effect, since its name says joint",
         "on pfk_joint: acquisition.samples = 32 has no effect, since pfk_joint does not read it",
         "train.batch_size = 12 has no effect, since the environment says 8",
     ]
-    assert without_effect(values, file, given, "pfk:k4")[0] == (
+    assert overridden_settings(values, file, given, "pfk:k4")[0] == (
         "on pfk:k4: acquisition.samples = 32 has no effect, since its name says 4"
     )
 
@@ -312,7 +312,7 @@ def shared_study(out: Path, *assignments: str) -> SharedStudy:
     """Of pcc at one tap, which half of all random draws leave out; nothing is run."""
     file = merged([from_file(preset("digits"), "digits"), from_assignments(assignments)])
     base = file.model_copy(update={"holdout": 6})
-    plan = Plan(base, file, search_space(base, [], {"taps": ["conv1"]}), objectives("aubc"), (0,), out)
+    plan = StudySpec(base, file, search_space(base, [], {"taps": ["conv1"]}), objectives("aubc"), (0,), out)
     return SharedStudy(
         plan, storage_named(None, plan, print), sampler=RandomSampler, pruner=pruner_named("none", budget=10, rounds=2)
     )
@@ -320,7 +320,7 @@ def shared_study(out: Path, *assignments: str) -> SharedStudy:
 
 def test_an_empty_set_of_taps_is_drawn_anew_and_does_not_count(here):
     study = shared_study(here, "acquisition.name=pcc", "acquisition.taps=[conv1]")
-    while (trial := study.claim(12, print)) is not None:
+    while (trial := study.next_trial(12, print)) is not None:
         assert trial.params == {"taps/conv1": True}
         study.optuna.tell(trial, 0.5)
     empty = [each for each in study.trials() if not each.params["taps/conv1"]]
@@ -401,9 +401,9 @@ def test_the_run_of_a_study_tells_whether_it_is_at_work(here, monkeypatch):
         if len(seen) == 2:
             shared.note(trial, worker={**this_worker(), "started": 0.0})  # as if another process had been it
             raise KeyboardInterrupt
-        return attempt(plan, shared, trial, run, display)
+        return run_trial(plan, shared, trial, run, display)
 
-    monkeypatch.setattr("fkal.tuning.tune.attempt", interrupted)
+    monkeypatch.setattr("fkal.tuning.tune.run_trial", interrupted)
     command = ["tune", "--dataset", "digits", *TINY, "--method", "random"]
     fkal(*command, "--trials", "2", code=130)
     assert runs("study")[1][0].info.status == "KILLED"
@@ -528,7 +528,7 @@ def test_the_iterations_of_a_study_are_those_of_an_experiment_with_a_holdout(her
     )
     (state,) = Path("runs/state").iterdir()
     assert told["experiments"][0]["fingerprint"] == state.name
-    assert StateDirectory(Path("runs"), state.name).finished_count == 2
+    assert Checkpoint(Path("runs"), state.name).finished_count == 2
 
 
 def test_a_journal_is_not_written_through_a_link(here):

@@ -14,7 +14,7 @@ from fkal.cli.terminal import WIDTH, complain, console, echo, echo_json, say
 from fkal.config.method_spec import with_alias
 from fkal.config.schema import Config
 from fkal.experiment.experiment import prepare
-from fkal.runner.cost import Bill, Figures, Iteration, bill_of
+from fkal.runner.cost import CostReport, Figures, Iteration, bill_of
 from fkal.runner.expand import Sources
 from fkal.runner.prepare import refuse_unusable
 
@@ -62,16 +62,16 @@ def run_command(sources: Sources, methods: str | None, seeds: str | None, out: P
     return shlex.join(["fkal", "run", *words])
 
 
-def billed(configs: Sequence[Config], out: Path) -> list[Bill]:
+def billed(configs: Sequence[Config], out: Path) -> list[CostReport]:
     """A bill an experiment, which several names may mean."""
-    bills: dict[str, Bill] = {}
+    bills: dict[str, CostReport] = {}
     for config in configs:
         experiment = prepare(config, out, say)
         bills[experiment.fingerprint] = bill_of(experiment, out, say)
     return list(bills.values())
 
 
-def _print(bill: Bill) -> None:
+def _print(bill: CostReport) -> None:
     letters = ", ".join(f"{letter} = {_value(value)}" for letter, value in bill.letters.items())
     echo(f"{with_alias(bill.name, bill.method)}: {_progress(bill)}")
     echo(f"  Table 1: {_table_1(bill.cost)}, training {bill.cost.training.text}")
@@ -88,13 +88,13 @@ def _value(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
-def _progress(bill: Bill) -> str:
+def _progress(bill: CostReport) -> str:
     if not bill.finished:
         return "not run yet, a prediction"
     return f"{bill.finished} of {len(bill.iterations)} iterations finished"
 
 
-def _as_json(bill: Bill) -> dict[str, Any]:
+def _as_json(bill: CostReport) -> dict[str, Any]:
     printed = bill.cost.printed
     return {
         "name": bill.name,

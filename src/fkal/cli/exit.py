@@ -34,7 +34,7 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def answered(debug: bool) -> Iterator[None]:
+def cli_errors(debug: bool) -> Iterator[None]:
     """Turns an exception into its message and exit code; with `debug` it is raised as it is.
 
     2: usage, configuration, data or a store that is wrong; 4: data, settings or runs that are missing;

@@ -6,7 +6,7 @@ import typer
 
 from fkal.cli import label, pipeline, project_data, report, run, runs, tune, ui
 from fkal.cli.exclusive_options import refuse_beside_schema
-from fkal.cli.exit import answered
+from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json, Method, Settings, Untuned, expanded
 from fkal.cli.terminal import echo, prepare_streams
 from fkal.cli.usage import OneLineErrors
@@ -68,7 +68,7 @@ def config(
     debug: Debug = False,
 ) -> None:
     """Print the resolved configuration and its digest."""
-    with answered(debug):
+    with cli_errors(debug):
         if schema:
             refuse_beside_schema(context)
             from fkal.config.json_schema import schema_text
@@ -91,7 +91,7 @@ def list_(
     debug: Debug = False,
 ) -> None:
     """List what a configuration can name: datasets, models, acquisitions, pseudo-labels or presets."""
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli import listing
 
         listing.show(what, as_json=as_json)

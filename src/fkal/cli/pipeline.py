@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fkal.cli.exclusive_options import refuse_beside_plan
-from fkal.cli.exit import answered
+from fkal.cli.exit import cli_errors
 from fkal.cli.options import (
     DataRoot,
     Debug,
@@ -38,7 +38,7 @@ def split(
     debug: Debug = False,
 ) -> None:
     """Draw biased splits and write them as files that `fkal run` uses."""
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.runner import expand as configuring
 
         if plan is not None:
@@ -72,7 +72,7 @@ def pretrain(
     debug: Debug = False,
 ) -> None:
     """Pretrain theta^0 by rotation on the biased pool, for every method of `fkal run` to share."""
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.runner import expand as configuring
 
         if plan is not None:
@@ -111,7 +111,7 @@ def descriptors(
     Experiments whose training alone differs then describe nothing in their first iteration. Large pools make
     large files: 4 bytes a feature and as many a gradient for each image, method and seed.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.runner import expand as configuring
 
         if plan is not None:
@@ -145,7 +145,7 @@ def grid(
     debug: Debug = False,
 ) -> None:
     """Print a params.yaml for the pipeline: a grid of experiments, and the settings of its datasets."""
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli.grid import grid_text
 
         datasets, ratios, methods = ([w.strip() for w in text.split(",")] for text in (dataset, ratio, method))
@@ -167,7 +167,7 @@ def plan_(
     The first stage of `dvc repro`, which always runs it: it looks whether the images have changed. It also takes back
     into --out what was published and is not there.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.pipeline import plan as planning
 
         cells = planning.plan(params, root, out, say, verify=verify)
@@ -189,7 +189,7 @@ def sync(
     After `dvc pull`, a hit in DVC's cache, or the loss of the store. Nothing is computed. What cannot be brought up is
     reported, and the exit code is 3.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.pipeline import sync as syncing
 
         syncing.sync(root, out, tracking_uri, data_root, notify=say, tell=echo)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fkal.cli.exit import answered
+from fkal.cli.exit import cli_errors
 from fkal.cli.options import DataRoot, Debug, Root
 from fkal.cli.terminal import echo, say
 
@@ -59,13 +59,13 @@ def report(
     TO/index.html holds all it shows; the figures are under TO/figures as PNG and SVG, the tables under
     TO/tables as CSV, where text that a spreadsheet would take for a formula has an apostrophe in front.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.report import build as reporting
         from fkal.report.load.source import material
 
-        wishes = reporting.wishes(method, reach, test, data_root, against)
+        options = reporting.report_options(method, reach, test, data_root, against)
         found = material(root=root, out=out, curves=curves, tracking=tracking_uri)
-        reporting.report(found, to, wishes, notify=say, tell=echo)
+        reporting.report(found, to, options, notify=say, tell=echo)
 
 
 SHOW_EXAMPLES = (
@@ -76,7 +76,7 @@ SHOW_EXAMPLES = (
 
 def show(run: RunName, out: KeptOut = None, tracking_uri: KeptTracking = None, debug: Debug = False) -> None:
     """Print one finished experiment: its curve, a row an iteration, the classes that it picked."""
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli import show as one_run
 
         one_run.show(run, out=out, tracking=tracking_uri)
@@ -93,7 +93,7 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Print two finished experiments side by side: settings that differ, curves, which images both picked."""
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli import show as one_run
 
         one_run.compare(first, second, out=out, tracking=tracking_uri)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fkal.cli.exclusive_options import refuse_beside_plan
-from fkal.cli.exit import answered
+from fkal.cli.exit import cli_errors
 from fkal.cli.options import (
     Debug,
     DryRun,
@@ -56,7 +56,7 @@ def run(
     command goes on where it was stopped, and does nothing once all is done. What another process
     works on is waited for.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.runner import expand as configuring
 
         if plan is not None:
@@ -106,7 +106,7 @@ def cost(
     left under --out, and the ratio is counted to Table 1; where they are not what the method should
     cost, the exit code is 1. Pretraining, which methods share, is no part of it.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.runner import expand as configuring
 
         sources = settings.sources(untuned=untuned, out=out)

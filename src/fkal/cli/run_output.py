@@ -9,7 +9,7 @@ from fkal.cli.tables import accuracy_table, plan_table
 from fkal.cli.terminal import WIDTH, console, echo, echo_json
 from fkal.experiment.names import bias_name, dataset_name, experiment_name, shown_name
 from fkal.redaction import redacted
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.results.outcome import Outcome, by_cell, distinctions
 from fkal.runner.run import Finished, PlannedRun
 from fkal.tracking.ui import ui_command, ui_hint
@@ -66,7 +66,7 @@ def print_plan(planned: Sequence[PlannedRun], out: Path, *, as_json: bool) -> No
             "name": experiment_name(plan.config),
             "fingerprint": plan.fingerprint,
             "iterations": plan.rounds,
-            "finished": StateDirectory(out, plan.fingerprint).finished_count,
+            "finished": Checkpoint(out, plan.fingerprint).finished_count,
             "labels": plan.budget * plan.rounds,
             "config": plan.config.tree,
         }

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fkal.cli.exit import answered
+from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json, Tracking
 
 if TYPE_CHECKING:
-    from fkal.tracking.query import Wanted
+    from fkal.tracking.query import RunFilter
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -42,7 +42,7 @@ def list_(
     if context.invoked_subcommand is not None:
         _refuse_misplaced(context)
         return
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli import runs_table as showing_runs
 
         chosen = _wanted(dataset, bias, method, seed, status, superseded)
@@ -69,7 +69,7 @@ def rm(
     They can be restored until `mlflow gc`. Finished iterations stay under --out, so that `fkal run`
     would track the experiment again; with --state they are removed too.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli import runs_remove as removing_runs
 
         chosen = _wanted(dataset, bias, method, seed, status, superseded)
@@ -92,7 +92,7 @@ def export(
 
     In a CSV, text that a spreadsheet would take for a formula has an apostrophe in front.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli import runs_export as exporting_runs
 
         chosen = _wanted(dataset, bias, method, seed, status, superseded)
@@ -101,7 +101,7 @@ def export(
 
 def _wanted(
     dataset: str | None, bias: str | None, method: str | None, seed: str | None, status: str | None, superseded: bool
-) -> "Wanted":
+) -> "RunFilter":
     from fkal.tracking.query import wanted
 
     return wanted(dataset=dataset, bias=bias, method=method, seed=seed, status=status, superseded=superseded)

@@ -14,7 +14,7 @@ from fkal.config.schema import ConfigError
 from fkal.errors import refuse_damaged, shortened
 from fkal.results.csv_files import csv_text
 from fkal.tracking.metrics import stored_metrics
-from fkal.tracking.query import FoundRun, Wanted, found, iterations, opened
+from fkal.tracking.query import FoundRun, RunFilter, find_runs, iterations, open_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,15 +26,15 @@ SUFFIXES = (".csv", ".parquet")
 KEPT = ("run_id", "name", "dataset", "bias", "method", "seed", "protocol", "status", "superseded")
 
 
-def export(path: Path, wanted: Wanted, *, tracking: str | None) -> None:
+def export(path: Path, wanted: RunFilter, *, tracking: str | None) -> None:
     """Write them as what the file's suffix says, `-` as CSV on standard output; the file is there whole or not at all.
 
     Raises ConfigError for a file that cannot be.
     """
     if path != STDOUT:
         _refuse_unwritable(path)
-    client = opened(tracking)
-    listing = found(client, wanted)
+    client = open_store(tracking)
+    listing = find_runs(client, wanted)
     frame, odd = run_frame([(run, iterations(client, run)) for run in listing.runs])
     if path == STDOUT:
         echo(csv_text(frame), nl=False)

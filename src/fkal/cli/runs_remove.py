@@ -8,14 +8,14 @@ from fkal.cli.runs_table import run_table
 from fkal.cli.terminal import confirm, console, echo, say
 from fkal.config.schema import ConfigError
 from fkal.identifiers import UnsafeName, checked_fingerprint
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.tracking.method_run import remake_method_run
-from fkal.tracking.query import FoundRun, Wanted, all_runs, found, iterations, named, opened
+from fkal.tracking.query import FoundRun, RunFilter, all_runs, find_runs, iterations, named, open_store
 from fkal.tracking.ui import store_argument, ui_hint
 
 
 def remove(
-    texts: Sequence[str], wanted: Wanted, *, tracking: str | None, out: Path, with_state: bool, yes: bool
+    texts: Sequence[str], wanted: RunFilter, *, tracking: str | None, out: Path, with_state: bool, yes: bool
 ) -> None:
     """Delete the runs that are named, or that the filters take, once they were shown and agreed to.
 
@@ -23,8 +23,8 @@ def remove(
     """
     if bool(texts) != wanted.is_any:
         raise ConfigError("name the runs to remove, or filter them, say --method random --status failed; one of both")
-    client = opened(tracking)
-    listing = all_runs(client) if texts else found(client, wanted)
+    client = open_store(tracking)
+    listing = all_runs(client) if texts else find_runs(client, wanted)
     for flaw in listing.damaged:
         say(f"left alone: {flaw}")
     runs = named(listing.runs, texts, superseded=wanted.superseded) if texts else listing.runs
@@ -48,7 +48,7 @@ def remove(
     _say_what_is_left(runs, states, client.tracking_uri, with_state)
 
 
-def _states(runs: Sequence[FoundRun], out: Path, *, with_state: bool) -> list[StateDirectory]:
+def _states(runs: Sequence[FoundRun], out: Path, *, with_state: bool) -> list[Checkpoint]:
     """Those that are there. Raises UnsafeName where one is to be removed that a run does not name, or that cannot be.
 
     A run that names none is removed from the store all the same.
@@ -56,9 +56,7 @@ def _states(runs: Sequence[FoundRun], out: Path, *, with_state: bool) -> list[St
     states = []
     for run in (run for run in runs if not run.superseded):
         try:
-            state = StateDirectory(
-                out, checked_fingerprint(run.fingerprint, f"run {run.run_id}: its tag fkal.fingerprint")
-            )
+            state = Checkpoint(out, checked_fingerprint(run.fingerprint, f"run {run.run_id}: its tag fkal.fingerprint"))
             if with_state:
                 state.refuse_foreign()
         except UnsafeName as error:
@@ -70,7 +68,7 @@ def _states(runs: Sequence[FoundRun], out: Path, *, with_state: bool) -> list[St
     return states
 
 
-def _say_what_is_left(runs: Sequence[FoundRun], states: Sequence[StateDirectory], uri: str, with_state: bool) -> None:
+def _say_what_is_left(runs: Sequence[FoundRun], states: Sequence[Checkpoint], uri: str, with_state: bool) -> None:
     store = store_argument(uri)
     say(
         "MLflow keeps removed runs, each iteration one as well, until `mlflow gc "

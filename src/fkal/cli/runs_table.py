@@ -11,7 +11,7 @@ from fkal.cli.terminal import console, echo_json
 from fkal.config.method_spec import short_method_name
 from fkal.errors import refuse_damaged
 from fkal.redaction import redacted
-from fkal.tracking.query import FoundRun, Wanted, found, opened
+from fkal.tracking.query import FoundRun, RunFilter, find_runs, open_store
 
 WIDTH = 200
 """Columns of a table that goes to a file or a pipe."""
@@ -32,10 +32,10 @@ SHOWN = (
 )
 
 
-def show(wanted: Wanted, *, tracking: str | None, as_json: bool) -> None:
+def show(wanted: RunFilter, *, tracking: str | None, as_json: bool) -> None:
     """Print them, newest first. Raises SomeFailed, once they are printed, if others cannot be read."""
-    client = opened(tracking)
-    listing = found(client, wanted)
+    client = open_store(tracking)
+    listing = find_runs(client, wanted)
     if as_json:
         echo_json({"tracking_uri": redacted(client.tracking_uri), "runs": [_as_json(run) for run in listing.runs]})
     else:

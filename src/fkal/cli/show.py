@@ -21,7 +21,7 @@ from fkal.errors import did_you_mean, refuse_damaged, shortened
 from fkal.escaping import one_line
 from fkal.results.class_names import numbers
 from fkal.results.kept_runs import kept_runs
-from fkal.results.manifest import About
+from fkal.results.manifest import Manifest
 from fkal.results.run_summary import RoundSummary, RunSummary, counts_by_class, summaries_in
 
 if TYPE_CHECKING:
@@ -73,12 +73,12 @@ def found(texts: Sequence[str], out: Path | None, tracking: str | None) -> tuple
         raise ConfigError("\n".join([str(error), *damaged])) from None
 
 
-def _tracked(tracking: str | None, fingerprints: Collection[str]) -> tuple[Mapping[str, About], Mapping[str, str]]:
+def _tracked(tracking: str | None, fingerprints: Collection[str]) -> tuple[Mapping[str, Manifest], Mapping[str, str]]:
     """The manifests of runs that an earlier version left, from the store; imports MLflow."""
     from fkal.report.load.tracked_manifest import tracked_abouts
-    from fkal.tracking.query import opened
+    from fkal.tracking.query import open_store
 
-    return tracked_abouts(opened(tracking), fingerprints)
+    return tracked_abouts(open_store(tracking), fingerprints)
 
 
 def _damaged_splits(out: Path, digests: Collection[str]) -> list[str]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from fkal.acquisition.cost import Passes
 from fkal.config.method_spec import short_method_name
 from fkal.results.outcome import Group, Outcome
-from fkal.runner.cost import Bill, Figures
+from fkal.runner.cost import CostReport, Figures
 
 
 def accuracy_table(group: Group, outcomes: Sequence[Outcome], distinction: str = "") -> Table:
@@ -42,7 +42,7 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def cost_table(bill: Bill) -> Table:
+def cost_table(bill: CostReport) -> Table:
     """Passes, forward and backward together: a row an iteration, and their sum; ratios are counted to Table 1."""
     table = Table(box=box.SIMPLE, collapse_padding=True, pad_edge=False)
     for title in ("b", "N^b", "N_b", *COST_COLUMNS):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fkal.cli.exclusive_options import refuse_beside_apply
-from fkal.cli.exit import answered
+from fkal.cli.exit import cli_errors
 from fkal.cli.options import DataRoot, Debug, DryRun, Json, Out, Params, Preset, Set, Tracking, expanded
 from fkal.paths import TUNED
 
@@ -106,7 +106,7 @@ def tune(
     The study goes on where it was stopped, and several processes may work on it: start the same
     command as often as you like. The test set is not touched.
     """
-    with answered(debug):
+    with cli_errors(debug):
         if search.apply and search.trials is None:
             from fkal.tuning import apply as applying
 
@@ -123,15 +123,15 @@ def tune(
         from fkal.tuning import tune as tuning
 
         trials = tuning.TRIALS if search.trials is None else search.trials
-        wishes = tuning.Wishes(**{**vars(search), "trials": trials})
+        options = tuning.TuneOptions(**{**vars(search), "trials": trials})
         given = tuning.sources(
             settings.dataset, settings.preset, settings.params, settings.data_root, settings.assignments or [], out=out
         )
         if dry_run:
             plan = tuning.study_plan(
-                given, method, seeds, wishes, out=out, tracking=tracking_uri, notify=TERMINAL.notify
+                given, method, seeds, options, out=out, tracking=tracking_uri, notify=TERMINAL.notify
             )
-            print_study_plan(plan, wishes, as_json=as_json)
+            print_study_plan(plan, options, as_json=as_json)
             return
-        tuned = tuning.tune(given, method, seeds, wishes, out=out, tracking=tracking_uri, display=TERMINAL)
+        tuned = tuning.tune(given, method, seeds, options, out=out, tracking=tracking_uri, display=TERMINAL)
         print_tuned(tuned, as_json=as_json)

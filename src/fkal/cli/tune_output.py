@@ -12,8 +12,8 @@ from fkal.redaction import redacted
 from fkal.tracking.ui import ui_command, ui_hint
 from fkal.tuning.results import Findings, best_rows
 from fkal.tuning.study import finished_count
-from fkal.tuning.study_spec import Plan
-from fkal.tuning.tune import Tuned, Wishes
+from fkal.tuning.study_spec import StudySpec
+from fkal.tuning.tune import Tuned, TuneOptions
 from fkal.tuning.tuned_result import apply_command
 
 
@@ -25,7 +25,7 @@ def print_tuned(tuned: Tuned, *, as_json: bool) -> None:
             **findings.as_json,
             "tuned": str(path),
             "applied": tuned.is_applied,
-            "without_effect": tuned.without_effect,
+            "without_effect": tuned.overridden_settings,
             "run_id": tuned.run_id,
             "tracking_uri": redacted(uri),
         }
@@ -37,7 +37,7 @@ def print_tuned(tuned: Tuned, *, as_json: bool) -> None:
     if findings.is_default:
         echo("the best trial is the configured one: nothing that was tried is better, and the result changes nothing")
     echo(f"tuned: {path} ({'applied' if tuned.is_applied else f'not applied yet: {apply_command(path)}'})")
-    for each in tuned.without_effect:
+    for each in tuned.overridden_settings:
         echo(f"  {each}")
     echo(f"look at the study: {ui_command(uri)}{ui_hint(uri)}")
 
@@ -57,18 +57,18 @@ def _table(findings: Findings) -> Table:
     return table
 
 
-def print_study_plan(plan: Plan, wishes: Wishes, *, as_json: bool) -> None:
+def print_study_plan(plan: StudySpec, options: TuneOptions, *, as_json: bool) -> None:
     """What would be searched, and how many trials are left."""
-    finished = finished_count(wishes.storage, plan)
+    finished = finished_count(options.storage, plan)
     answer = {
         "study": plan.name,
         "objective": plan.objective,
         "seeds": list(plan.seeds),
         "holdout": plan.base.holdout,
         "space": {name: json.loads(text) for name, text in plan.space.described.items()},
-        "trials": wishes.trials,
+        "trials": options.trials,
         "finished": finished,
-        "planned": max(0, wishes.trials - finished),
+        "planned": max(0, options.trials - finished),
     }
     if as_json:
         echo_json({"plan": {**answer, "config": plan.base.tree}})

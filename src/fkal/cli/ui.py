@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fkal.cli.exit import answered
+from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Tracking
 from fkal.cli.terminal import echo, say
 from fkal.redaction import without_login
@@ -35,15 +35,15 @@ def ui(
     Clear the search box there to see the seeds below each method, and below them the rounds. The server runs until
     Ctrl-C. Through SSH, forward the port first: ssh -L 5000:127.0.0.1:5000 HOST.
     """
-    with answered(debug):
+    with cli_errors(debug):
         _serve(tracking_uri, host=host, port=port, opens=not no_browser)
 
 
 def _serve(given: str | None, *, host: str, port: int, opens: bool) -> None:
-    from fkal.tracking.query import all_runs, opened
+    from fkal.tracking.query import all_runs, open_store
     from fkal.tracking.ui import address, comparisons, is_server, serving
 
-    client = opened(given)
+    client = open_store(given)
     all_runs(client)  # an empty store has nothing to open
     found, uri = comparisons(client), client.tracking_uri
     base = without_login(uri) if is_server(uri) else address(host, port)

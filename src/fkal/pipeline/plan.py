@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_there
 from fkal.config.layers import Layer, from_file, known_variables, merged
-from fkal.config.machine import HEARD, heard
+from fkal.config.machine import MACHINE_VARIABLES, machine_layer
 from fkal.config.params_file import MOST_EXPERIMENTS, Grid
 from fkal.config.schema import LARGEST_SEED, Config, ConfigError, configured
 from fkal.data.file_digests import FileDigests
@@ -48,7 +48,7 @@ from fkal.pipeline.published import (
     refuse_foreign,
     remove_published,
 )
-from fkal.pipeline.restore import adopt
+from fkal.pipeline.restore import restore
 from fkal.runner.expand import PARAMS, Sources, experiments
 
 PLAN = "plan"
@@ -73,7 +73,7 @@ class StageWork(BaseModel):
 
 
 @dataclass(frozen=True)
-class Planned:
+class StageJob:
     """A stage's work: the name of its cell, and a configuration for each seed.
 
     `root` holds what is published; `data` is that section of the plan, which the environment has no part in.
@@ -88,7 +88,7 @@ class Planned:
 def plan(
     params: Path | None, root: Path, out: Path, notify: Notify = on_standard_error, *, verify: bool = False
 ) -> int:
-    """Write the plan of a params file's grid, and take back what was published (see `adopt`); returns its cells.
+    """Write the plan of a params file's grid, and take back what was published (see `restore`); returns its cells.
 
     The plan of a split has a digest of the files that its images come from, so that a changed image draws it again.
     With `verify` these files are read although nothing says that they changed.
@@ -98,12 +98,12 @@ def plan(
     UnsafeName for what it would have to take away and did not write.
     """
     for name in known_variables(os.environ):
-        if name not in HEARD:
+        if name not in MACHINE_VARIABLES:
             notify(f"warning: the pipeline does not read {name}; set it in {params or PARAMS}")
     sources = PlannedSources(root, FileDigests(below(out, DIGESTS), notify, verify=verify), notify)
     files = dict(_files(params, sources))
     _refuse_no_folder(root)
-    adopt(root, out, notify)
+    restore(root, out, notify)
     methods = [name for name in files if "/methods/" in name]
     left_over = _left_over(root, methods)
     _clear_plan(root, files)
@@ -161,7 +161,7 @@ def _folders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
 
 
-def planned(path: Path, stage: str) -> Planned:
+def planned(path: Path, stage: str) -> StageJob:
     """The work of the stage `split` or `experiment` that a plan file tells.
 
     Raises ConfigError for a file that this version did not write, or of another stage, MissingSettings for none.
@@ -173,7 +173,7 @@ def planned(path: Path, stage: str) -> Planned:
     return _planned(path, _content(path), cell_name)
 
 
-def planned_methods(path: Path) -> list[Planned]:
+def planned_methods(path: Path) -> list[StageJob]:
     """The work for each method, of a plan file that has several. Raises ConfigError as `planned` does."""
     values = _content(path)
     methods = values.get("methods")
@@ -193,16 +193,16 @@ def _foreign(path: Path) -> str:
     return f"{path}: not a plan of this version of fkal (algorithm {ALGO_VERSION}); run: fkal plan"
 
 
-def _planned(path: Path, values: Mapping[str, Any], named: Callable[[Any, str], str]) -> Planned:
+def _planned(path: Path, values: Mapping[str, Any], named: Callable[[Any, str], str]) -> StageJob:
     """`named` checks the cell."""
     if values.get("algorithm") != ALGO_VERSION or not {"cell", "seeds", "settings"} <= set(values):
         raise ConfigError(_foreign(path))
     cell = named(values["cell"], f"{path}: cell")
     work = _stage_work(path, values)
-    layers = [Layer(str(path), work.settings), heard()]
+    layers = [Layer(str(path), work.settings), machine_layer()]
     configs = tuple(merged([*layers, Layer(str(path), {"seed": seed})]) for seed in work.seeds)
     folder = path.parent.parent if path.parent.name == "methods" else path.parent
-    return Planned(cell, configs, folder.parent.parent, work.settings.get("data", {}))
+    return StageJob(cell, configs, folder.parent.parent, work.settings.get("data", {}))
 
 
 def _stage_work(path: Path, values: Mapping[str, Any]) -> StageWork:
@@ -232,7 +232,7 @@ class PlannedSources:
 
         Where they were here before, the plan that is there keeps its digest: what was drawn from them is still theirs.
         """
-        data = merged([Layer("plan", config.tree), heard()]).data
+        data = merged([Layer("plan", config.tree), machine_layer()]).data
         if data not in self._known:
             self._known[data] = source_digest(data, self._digests)
         digest = self._known[data]

@@ -35,7 +35,7 @@ from fkal.pipeline.published import (
     cell_file,
     remove_published,
 )
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.results.csv_files import csv_text
 from fkal.results.curves import area_under_budget_curve, curve_frame
 from fkal.results.manifest import read_about
@@ -88,7 +88,7 @@ def curves_of(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
 def _publish_one(outcome: "Outcome", folder: Path, out: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     """The timings of its iterations, and what made them; everything else goes into the folder."""
-    state = StateDirectory(out, outcome.fingerprint).path
+    state = Checkpoint(out, outcome.fingerprint).path
     folder.mkdir(parents=True)
     timings: dict[str, Any] = {}
     for b in range(1, len(outcome.rounds) + 1):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from fkal.config.documents import json_of_file
 from fkal.config.layers import Layer, merged
-from fkal.config.machine import heard
+from fkal.config.machine import machine_layer
 from fkal.config.schema import Config, ConfigError
 from fkal.folders import below, own_folder, remove_folder
 from fkal.identifiers import (
@@ -86,7 +86,7 @@ def read_published(folder: Path) -> Published:
         about = json_of_file(path, str(path))
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']!r}")
-        config = merged([Layer(str(path), about["config"]), heard()])
+        config = merged([Layer(str(path), about["config"]), machine_layer()])
         return Published(
             cell=folder.parent.name,
             folder=folder,

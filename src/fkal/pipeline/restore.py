@@ -27,7 +27,7 @@ from fkal.pipeline.published import (
     read_published,
     read_timings,
 )
-from fkal.results.checkpoint import StateDirectory, StateInUse
+from fkal.results.checkpoint import Checkpoint, StateInUse
 from fkal.results.round_facts import UnusableRound, join_timings, same_facts
 
 SHARED = {
@@ -41,7 +41,7 @@ Their names are those of `FILES`.
 """
 
 
-def adopt(root: Path, out: Path, say: Notify) -> None:
+def restore(root: Path, out: Path, say: Notify) -> None:
     """Take into the scratch folder what was published and is not there.
 
     What cannot be taken is reported and left out; the stages go on.
@@ -76,7 +76,7 @@ def adopt_experiment(one: Published, root: Path, out: Path, say: Notify) -> None
     Raises StateInUse where some are missing while another process works on them, ConfigError for files that are none.
     """
     facts = sorted(path for path in one.folder.glob("round-*.json") if re.fullmatch(ROUND, path.stem))
-    state = StateDirectory(out, one.fingerprint)
+    state = Checkpoint(out, one.fingerprint)
     if state.finished_count >= len(facts):
         return
     timings = _timings(root / TIMINGS / f"{one.cell}.json", say).get(one.folder.name, {})

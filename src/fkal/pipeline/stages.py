@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fkal.notify import PLAIN, Display, Notify
-from fkal.pipeline.plan import Planned, planned, planned_methods
+from fkal.pipeline.plan import StageJob, planned, planned_methods
 from fkal.pipeline.publish import publish_cell, publish_files
 from fkal.pipeline.published import (
     CURVES,
@@ -19,7 +19,7 @@ from fkal.pipeline.published import (
     refuse_foreign,
     remove_published,
 )
-from fkal.pipeline.restore import adopt
+from fkal.pipeline.restore import restore
 from fkal.runner import prepare as preparing
 from fkal.runner import run as running
 
@@ -28,7 +28,7 @@ def split(plan: Path, out: Path, display: Display = PLAIN) -> list[dict[str, Any
     """Returns what `prepare.split` does."""
     work = planned(plan, "split")
     refuse_foreign(work.root, SPLITS, work.cell)
-    adopt(work.root, out, display.notify)
+    restore(work.root, out, display.notify)
     made = preparing.split(work.configs, out=out, display=display)
     files = [Path(each["path"]) for each in made]
     publish_files(files, SPLITS, cell=work.cell, root=work.root, out=out)
@@ -66,13 +66,13 @@ def descriptors(plan: Path, out: Path, display: Display = PLAIN) -> list[dict[st
     return every
 
 
-def _methods_of(plan: Path, out: Path, kind: str, notify: Notify) -> Iterator[Planned]:
+def _methods_of(plan: Path, out: Path, kind: str, notify: Notify) -> Iterator[StageJob]:
     """The work for each method; of what was published for this pair of dataset and ratio nothing stays."""
     methods = planned_methods(plan)
     root, pair = methods[0].root, str(PurePosixPath(methods[0].cell).parent)
     for name in (pair, *(work.cell for work in methods)):
         refuse_foreign(root, kind, name)
-    adopt(root, out, notify)
+    restore(root, out, notify)
     remove_published(root, kind, pair)
     yield from methods
 
@@ -85,7 +85,7 @@ def experiment(
     refuse_foreign(work.root, EXPERIMENTS, work.cell)
     for kind in (METRICS, CURVES, TIMINGS):
         cell_file(work.root, kind, work.cell)
-    adopt(work.root, out, display.notify)
+    restore(work.root, out, display.notify)
     finished = running.run(work.configs, out=out, tracking=tracking, jobs=jobs, draws=False, wait=wait, display=display)
     if not finished.failures:
         publish_cell(finished.outcomes, work.cell, work.root, out, data=work.data)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fkal.config.layers import Layer, merged
-from fkal.config.machine import heard
+from fkal.config.machine import machine_layer
 from fkal.config.schema import Config, ConfigError
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
 from fkal.errors import MissingRuns, SomeFailed
@@ -16,15 +16,15 @@ from fkal.identifiers import UnsafeName
 from fkal.notify import Notify, on_standard_error
 from fkal.pipeline.published import published_folders, read_published
 from fkal.pipeline.restore import adopt_experiment
-from fkal.results.checkpoint import StateDirectory, StateInUse
-from fkal.results.manifest import About, read_about
+from fkal.results.checkpoint import Checkpoint, StateInUse
+from fkal.results.manifest import Manifest, read_about
 from fkal.runner.run import put_under_method
 from fkal.tracking.store import tracking_uri
 
 DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)
 
 
-class Wanted(NamedTuple):
+class SyncOptions(NamedTuple):
     """Where the store and the images are."""
 
     out: Path
@@ -49,13 +49,13 @@ def sync(
     experiment's images are here.
     """
     tracking_uri(tracking, Path.cwd())  # an address that no store can have is refused before all else
-    wanted = Wanted(out, tracking, data_root, notify)
+    options = SyncOptions(out, tracking, data_root, notify)
     folders = list(published_folders(root))
     left_out: dict[Path, Exception] = {}
     known: set[str] = set()
     for folder in folders:
         try:
-            known.add(_sync_published(folder, root, wanted))
+            known.add(_sync_published(folder, root, options))
         except (ConfigError, UnsafeName, StateInUse, *DATA_ERRORS) as error:
             left_out[folder] = error
     states = [path for path in _states(out) if path.name not in known and not _is_published(path, folders)]
@@ -66,7 +66,7 @@ def sync(
         )
     for state in states:
         try:
-            _sync_state(state, wanted)
+            _sync_state(state, options)
         except (ConfigError, UnsafeName, StateInUse, *DATA_ERRORS) as error:
             left_out[state] = error
     for line in _counts(folders, states, left_out, root, out):
@@ -92,30 +92,30 @@ def _refuse_left_out(left_out: Mapping[Path, Exception], total: int) -> None:
         raise SomeFailed(f"{len(left_out)} of {total} experiments are left out:\n" + "\n".join(lines))
 
 
-def _sync_published(folder: Path, root: Path, wanted: Wanted) -> str:
+def _sync_published(folder: Path, root: Path, options: SyncOptions) -> str:
     """Its fingerprint."""
     one = read_published(folder)
-    adopt_experiment(one, root, wanted.out, wanted.notify)
-    about = read_about(StateDirectory(wanted.out, one.fingerprint).path)
+    adopt_experiment(one, root, options.out, options.notify)
+    about = read_about(Checkpoint(options.out, one.fingerprint).path)
     made_with = about.made_with if about else {}
-    tracked = About(one.config, one.split_digest, made_with, one.data_digest, one.classes)
-    rounds, expected = _track(tracked, one.fingerprint, wanted, whole=True)
+    tracked = Manifest(one.config, one.split_digest, made_with, one.data_digest, one.classes)
+    rounds, expected = _track(tracked, one.fingerprint, options, whole=True)
     if rounds < expected:
         raise ConfigError(f"has {rounds} of {expected} iterations; run: dvc repro")
     return one.fingerprint
 
 
-def _sync_state(path: Path, wanted: Wanted) -> None:
+def _sync_state(path: Path, options: SyncOptions) -> None:
     """An experiment that is not finished is tracked as far as it is, for `fkal run` to go on with."""
     about = read_about(path)
     if about is None:
         raise ConfigError("has no about.json, so an earlier version made it; `fkal run` tracks it")
-    rounds, expected = _track(about, path.name, wanted, whole=False)
+    rounds, expected = _track(about, path.name, options, whole=False)
     if rounds < expected:
-        wanted.notify(f"{path}: {rounds} of {expected} rounds are finished; `fkal run` goes on with it")
+        options.notify(f"{path}: {rounds} of {expected} rounds are finished; `fkal run` goes on with it")
 
 
-def _track(about: About, fingerprint: str, wanted: Wanted, *, whole: bool) -> tuple[int, int]:
+def _track(about: Manifest, fingerprint: str, options: SyncOptions, *, whole: bool) -> tuple[int, int]:
     """Log what the store lacks of an experiment; how many rounds it has, and how many it should.
 
     With `whole`, one that is not finished is not tracked.
@@ -123,20 +123,20 @@ def _track(about: About, fingerprint: str, wanted: Wanted, *, whole: bool) -> tu
     from fkal.tracking.experiment_run import TrackedRun
     from fkal.tracking.store import prepare_store
 
-    config = _config_here(about.config, wanted.data_root)
-    ready = replace(prepare(config, wanted.out, wanted.notify), fingerprint=fingerprint)
+    config = _config_here(about.config, options.data_root)
+    ready = replace(prepare(config, options.out, options.notify), fingerprint=fingerprint)
     if ready.split.digest != about.split_digest:
         raise ConfigError(
             f"its split has the digest {about.split_digest}, and {ready.split.digest} when it is drawn from the images "
             f"of {dataset_name(config.data)} here; name the folder of the images that it was drawn from by --data-root"
         )
-    with StateDirectory(wanted.out, fingerprint) as state:
-        rounds = state.rounds(wanted.notify)
+    with Checkpoint(options.out, fingerprint) as state:
+        rounds = state.rounds(options.notify)
         is_finished = len(rounds) >= ready.rounds
         if whole and not is_finished:
             return len(rounds), ready.rounds
         with TrackedRun.open(
-            ready, state, uri=wanted.tracking, say=wanted.notify, monitor=False, made_with=about.made_with
+            ready, state, uri=options.tracking, say=options.notify, monitor=False, made_with=about.made_with
         ) as tracked:
             tracked.replay(rounds)
             if is_finished:
@@ -146,14 +146,14 @@ def _track(about: About, fingerprint: str, wanted: Wanted, *, whole: bool) -> tu
         if is_finished:
             state.finish()
     if is_finished:
-        put_under_method(prepare_store(tracking_uri(wanted.tracking, Path.cwd())), tracked.run_id, wanted.notify)
+        put_under_method(prepare_store(tracking_uri(options.tracking, Path.cwd())), tracked.run_id, options.notify)
     return len(rounds), ready.rounds
 
 
 def _config_here(config: Config, data_root: Path | None) -> Config:
     """Its images lie where --data-root or the environment says, else where they were."""
     place = {} if data_root is None else {"data": {"root": str(data_root)}}
-    return merged([Layer("about.json", config.tree), heard(), Layer("--data-root", place)])
+    return merged([Layer("about.json", config.tree), machine_layer(), Layer("--data-root", place)])
 
 
 def _states(out: Path) -> Iterator[Path]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fkal.config.method_spec import short_method_name
 from fkal.plots.figure_text import figure_text
-from fkal.plots.method_styles import BLACK, GREY, Style, looks
+from fkal.plots.method_styles import BLACK, GREY, Style, method_styles
 from fkal.results.curves import ACCURACY
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def curve_figure(
     `baseline` is the accuracy with every label of the pool, a dotted line.
     """
     figure, axes = _panel(title, label)
-    styles = looks(curves)
+    styles = method_styles(curves)
     for method, frames in curves.items():
         by_seed = pd.concat([f.set_index("labels_used")[metric].rename(i) for i, f in enumerate(frames)], axis=1)
         draw_mean(axes, 100 * by_seed, styles[method], seeds_named(method, len(frames)))
@@ -82,7 +82,7 @@ def save_curve_png(
 def save_run_png(path: Path, frame: pd.DataFrame, title: str, method: str) -> None:
     """One run: accuracy on test (or on what is held out) and validation."""
     figure, axes = _panel(title, "accuracy, %")
-    style = looks([method])[method]
+    style = method_styles([method])[method]
     parts = {
         ACCURACY: ("test", style),
         "holdout/accuracy": ("held out", style),

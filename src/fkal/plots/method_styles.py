@@ -80,7 +80,7 @@ MARKERS = ("d", "H", "8", "x", "+", "1", "2", "3", "4")
 LINES = ("-.", ":", "--", "-")
 
 
-def looks(methods: Iterable[str]) -> dict[str, Style]:
+def method_styles(methods: Iterable[str]) -> dict[str, Style]:
     return {method: look(method) for method in methods}
 
 

@@ -15,7 +15,7 @@ from fkal.errors import did_you_mean, refuse_damaged
 from fkal.folders import below
 from fkal.notify import Notify, on_standard_error
 from fkal.plots.canvas import png_bytes, style, svg_bytes
-from fkal.plots.method_styles import looks
+from fkal.plots.method_styles import method_styles
 from fkal.report.exhibit import Exhibit
 from fkal.report.experiments import Material
 from fkal.report.figures.accuracy import accuracy_figure, accuracy_numbers
@@ -36,7 +36,7 @@ OWN_FILE = re.compile(r"(figures|tables|settings)/[^/\\]+\.(png|svg|csv|yaml)")
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ReportOptions:
     """What a report shows: some methods or all, the accuracies to reach (fractions; None: those that curves reach),
     the test, where images lie."""
 
@@ -45,12 +45,13 @@ class Wishes:
     test: str = "t"
     against: str | None = None
     data_root: Path | None = None
-    options: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    """The options of the command, as the page prints them."""
 
 
-def wishes(
+def report_options(
     method: str | None, reach: str | None, test: str, data_root: Path | None, against: str | None = None
-) -> Wishes:
+) -> ReportOptions:
     """Of the command's options. Raises ConfigError for what is none."""
     if test not in TESTS:
         raise ConfigError(f"--test {test!r}: {did_you_mean(test, TESTS)}known: {', '.join(TESTS)}")
@@ -64,13 +65,13 @@ def wishes(
     named = {"--method": method, "--reach": reach, "--test": test, "--against": against, "--data-root": data_root}
     usual = {"--test": "t"}
     options = [w for k, v in named.items() if v is not None and v != usual.get(k) for w in (k, str(v))]
-    return Wishes(methods, accuracies, test, against, data_root, tuple(options))
+    return ReportOptions(methods, accuracies, test, against, data_root, tuple(options))
 
 
 def report(
     material: Material,
     to: Path,
-    wishes: Wishes,
+    options: ReportOptions,
     *,
     notify: Notify = on_standard_error,
     tell: Notify = on_standard_error,
@@ -83,19 +84,19 @@ def report(
     """
     if to.exists() and not to.is_dir():
         raise ConfigError(f"--to {to}: is a file; name a folder")
-    panels = panels_of(material, wishes.methods)
+    panels = panels_of(material, options.methods)
     rivals = sorted({method for panel in panels for method in panel.methods})
-    against = None if wishes.against is None else known_method(wishes.against, rivals, "--against")
-    command = shlex.join(["fkal", "report", *material.source, *wishes.options, "--to", str(to)])
+    against = None if options.against is None else known_method(options.against, rivals, "--against")
+    command = shlex.join(["fkal", "report", *material.source, *options.given, "--to", str(to)])
     with style():
-        styles = looks(material.frame["method"].unique())
+        styles = method_styles(material.frame["method"].unique())
         sections = sections_of(
             panels,
             styles,
-            accuracies=wishes.accuracies,
-            test=wishes.test,
+            accuracies=options.accuracies,
+            test=options.test,
             against=against,
-            data_root=wishes.data_root,
+            data_root=options.data_root,
         )
         dotted = [each for each in material.finished if labels_whole_pool(each.outcome.method)]
         trust = [figures_exhibit(sections, command), experiments_exhibit(panels, dotted)]
@@ -112,15 +113,15 @@ def report(
             sections,
             trust,
             title=f"Labels well spent: {', '.join(dict.fromkeys(panel.group.dataset for panel in panels))}",
-            verdicts=verdicts(panels, wishes.test, against),
-            lead=[_lead(panels), setup(panels, wishes.test)],
+            verdicts=verdicts(panels, options.test, against),
+            lead=[_lead(panels), setup(panels, options.test)],
             notes=material.notes,
             recipes=settings,
             command=command,
             svgs=svgs,
         )
     scheduled = [panel.frame.assign(schedule=panel.schedule) for panel in panels]
-    _write(to, "accuracy.csv", csv_bytes(spread(pd.concat(scheduled))))
+    _write(to, "accuracy.csv", csv_bytes(mean_and_std(pd.concat(scheduled))))
     whole = material.frame[material.frame["method"].map(labels_whole_pool)]
     _write(to, "iterations.csv", csv_bytes(pd.concat([*(panel.frame for panel in panels), whole])))
     _write(to, "index.html", text.encode())
@@ -133,7 +134,7 @@ def report(
     refuse_damaged(material.damaged)
 
 
-def spread(frame: pd.DataFrame) -> pd.DataFrame:
+def mean_and_std(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a curve (dataset, bias, method, schedule) and number of labels: mean accuracy and a deviation around it.
 
     The accuracy is that on the test set, or on what was held out in its stead.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
-from fkal.config.machine import OF_A_MACHINE
+from fkal.config.machine import MACHINE_KEYS
 from fkal.config.method_spec import short_method_name
 from fkal.report.exhibit import Exhibit, Section, Shown
 from fkal.report.experiments import Finished
@@ -76,7 +76,7 @@ def _recipe(panel: Panel, method: str, experiments: Sequence[Finished], to: Path
     name = f"{panel.name}-{file_name(method)}"
     file = f"settings/{name}.yaml"
     settings = {k: v for k, v in experiments[0].outcome.config.tree.items() if k != "seed"}
-    settings["data"] = {k: v for k, v in settings["data"].items() if k not in OF_A_MACHINE}
+    settings["data"] = {k: v for k, v in settings["data"].items() if k not in MACHINE_KEYS}
     seeds = seeds_text(each.outcome.config.seed for each in experiments).replace(" ", "")
     command = ["fkal", "run", "--params", str(to / file), "--untuned", "--seeds", seeds]
     shown = f"{panel.name}-{short_method_name(method)}"

@@ -17,7 +17,7 @@ from fkal.folders import TEMPORARY_FILE, below, own_folder, remove_folder
 from fkal.identifiers import ROUND, checked_fingerprint
 from fkal.locks import LockHeld, NamedLock
 from fkal.notify import Notify
-from fkal.results.round_facts import Counted, UnusableRound, counted_of
+from fkal.results.round_facts import PassCounts, UnusableRound, load_pass_counts
 
 if TYPE_CHECKING:
     from fkal.engine.rounds import Round
@@ -33,7 +33,7 @@ class StateInUse(LockHeld):
     """Another process works on the same experiment."""
 
 
-class StateDirectory:
+class Checkpoint:
     """Holds `<out>/state/<fingerprint>/`, for itself alone while open.
 
     An iteration is `round-03.safetensors` and `round-03.json`, the latter written last: it is
@@ -134,9 +134,9 @@ class StateDirectory:
         """How many iterations are marked as finished; needs no lock and checks no file."""
         return self._last_marked() if self.exists else 0
 
-    def counted(self, say: Notify) -> list[Counted]:
+    def counted(self, say: Notify) -> list[PassCounts]:
         """The passes of the finished iterations 1, 2, ... n; needs no lock and changes nothing."""
-        counted: list[Counted] = []
+        counted: list[PassCounts] = []
         for b in range(1, self.finished_count + 1):
             try:
                 counted.append(self._counted(b))
@@ -154,22 +154,22 @@ class StateDirectory:
         self._note(finished=True)
 
     def _read(self, b: int) -> Round:
-        from fkal.results.round_io import round_of
+        from fkal.results.round_io import load_round
 
         tensors, facts = self._file(b, "safetensors"), self._file(b, "json")
         missing = [path.name for path in (tensors, facts) if not path.exists()]
         if missing:
             raise UnusableRound(f"{' and '.join(missing)} is missing")
         try:
-            finished = round_of(tensors.read_bytes(), facts.read_bytes())
+            finished = load_round(tensors.read_bytes(), facts.read_bytes())
         except IsADirectoryError as error:
             raise UnusableRound(f"{error.filename} is a folder") from error
         if finished.b != b:
             raise UnusableRound(f"its files are those of iteration {finished.b}")
         return finished
 
-    def _counted(self, b: int) -> Counted:
-        counted = counted_of(self._file(b, "json").read_bytes())
+    def _counted(self, b: int) -> PassCounts:
+        counted = load_pass_counts(self._file(b, "json").read_bytes())
         if counted.b != b:
             raise UnusableRound(f"its file is that of iteration {counted.b}")
         return counted

@@ -8,10 +8,10 @@ from typing import Generic, NamedTuple, TypeVar
 from fkal.acquisition.registry import acquisition
 from fkal.config.schema import ConfigError
 from fkal.errors import MissingRuns
-from fkal.results.manifest import About, read_about
+from fkal.results.manifest import Manifest, read_about
 
 R = TypeVar("R")
-Tracked = Callable[[Collection[str]], tuple[Mapping[str, About], Mapping[str, str]]]
+Tracked = Callable[[Collection[str]], tuple[Mapping[str, Manifest], Mapping[str, str]]]
 """From fingerprints to their manifests, and why others have none; raises MissingRuns where there is no store."""
 
 
@@ -19,7 +19,7 @@ class KeptRun(NamedTuple, Generic[R]):
     """The folder of a finished experiment, its manifest and its rounds in their order."""
 
     folder: Path
-    about: About
+    about: Manifest
     rounds: tuple[R, ...]
 
 
@@ -73,9 +73,9 @@ def kept_runs(
     return KeptRuns(finished, left_out, flaws)
 
 
-def _abouts(folders: Sequence[Path], tracked: Tracked) -> tuple[Mapping[str, About], dict[Path, str]]:
+def _abouts(folders: Sequence[Path], tracked: Tracked) -> tuple[Mapping[str, Manifest], dict[Path, str]]:
     """By fingerprint, and why others cannot be read."""
-    kept: dict[str, About] = {}
+    kept: dict[str, Manifest] = {}
     damaged: dict[Path, str] = {}
     absent = []
     for folder in folders:
@@ -100,5 +100,5 @@ def _abouts(folders: Sequence[Path], tracked: Tracked) -> tuple[Mapping[str, Abo
     return {**found, **kept}, {**damaged, **{by_name[name]: why for name, why in odd.items()}}
 
 
-def _expected(about: About) -> int:
+def _expected(about: Manifest) -> int:
     return 1 if acquisition(about.config.acquisition.name).whole_pool else about.config.acquisition.rounds

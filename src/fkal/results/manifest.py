@@ -29,7 +29,7 @@ ALGORITHM = "algorithm"
 """Of what an experiment was made with: the version that changes its results."""
 
 
-class About(NamedTuple):
+class Manifest(NamedTuple):
     """Whose iterations lie in a state directory; `made_with` names versions, hardware and the git commit.
 
     The digest of the images and the names of the classes are empty where an earlier version did not write them.
@@ -73,7 +73,7 @@ def made_with(device: torch.device) -> dict[str, str]:
     }
 
 
-def read_about(folder: Path) -> About | None:
+def read_about(folder: Path) -> Manifest | None:
     """None where the folder has no such file. Raises ConfigError for one that is not what was written."""
     path = folder / ABOUT
     try:
@@ -84,7 +84,7 @@ def read_about(folder: Path) -> About | None:
         split_digest = digest(told["split_digest"], "split_digest")
         data_digest = digest(told["data_digest"], "data_digest") if "data_digest" in told else ""
         made = {str(k): str(v) for k, v in told["made_with"].items()}
-        return About(config, split_digest, made, data_digest, checked_names(told.get("classes", [])))
+        return Manifest(config, split_digest, made, data_digest, checked_names(told.get("classes", [])))
     except FileNotFoundError:
         return None
     except (AttributeError, KeyError, TypeError, ValueError) as error:

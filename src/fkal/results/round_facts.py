@@ -21,7 +21,7 @@ class UnusableRound(ValueError):
     """What is on disk is not a whole Round."""
 
 
-class Counted(NamedTuple):
+class PassCounts(NamedTuple):
     """What an iteration's JSON says of its cost: images by phase."""
 
     b: int
@@ -29,10 +29,10 @@ class Counted(NamedTuple):
     backward_images: Mapping[str, int]
 
 
-def counted_of(json_bytes: bytes) -> Counted:
+def load_pass_counts(json_bytes: bytes) -> PassCounts:
     """The passes of an iteration by its JSON file alone. Raises UnusableRound if it has none."""
     facts = read_facts(json_bytes)
-    return Counted(facts["b"], facts["forward_images"], facts["backward_images"])
+    return PassCounts(facts["b"], facts["forward_images"], facts["backward_images"])
 
 
 def facts_bytes(facts: Mapping[str, Any]) -> bytes:

@@ -42,7 +42,7 @@ def round_bytes(finished: Round) -> tuple[bytes, bytes]:
     return tensors, facts_bytes(facts)
 
 
-def round_of(tensor_bytes: bytes, json_bytes: bytes) -> Round:
+def load_round(tensor_bytes: bytes, json_bytes: bytes) -> Round:
     """The Round of two files' content. Raises UnusableRound if they are not what was written."""
     facts = read_facts(json_bytes)
     if hashlib.sha256(tensor_bytes).hexdigest() != facts["sha256"]:

@@ -20,8 +20,8 @@ from fkal.acquisition.registry import acquisition
 from fkal.experiment.experiment import Experiment
 from fkal.experiment.names import ensemble_size
 from fkal.notify import Notify
-from fkal.results.checkpoint import StateDirectory
-from fkal.results.round_facts import Counted
+from fkal.results.checkpoint import Checkpoint
+from fkal.results.round_facts import PassCounts
 
 PHASES: Mapping[str, Callable[[str], bool]] = MappingProxyType(
     {
@@ -37,7 +37,7 @@ VARYING = ("N^b", "N_b", "N_(b-1)")
 
 
 @dataclass(frozen=True)
-class Figure:
+class PassCount:
     """Passes of one phase: by Table 1 (None: it has no such row), as they should be, as counted (None: not run)."""
 
     table_1: int | None
@@ -53,15 +53,15 @@ class Figure:
         """Counted to Table 1."""
         return self.counted.total / self.table_1 if self.counted and self.table_1 else None
 
-    def plus(self, other: "Figure") -> "Figure":
-        return Figure(
+    def plus(self, other: "PassCount") -> "PassCount":
+        return PassCount(
             None if self.table_1 is None or other.table_1 is None else self.table_1 + other.table_1,
             self.expected.plus(other.expected),
             None if self.counted is None or other.counted is None else self.counted.plus(other.counted),
         )
 
 
-Figures = Mapping[str, Figure]
+Figures = Mapping[str, PassCount]
 """By the names of `PHASES`."""
 
 
@@ -75,7 +75,7 @@ class Iteration:
 
 
 @dataclass(frozen=True)
-class Bill:
+class CostReport:
     """What an experiment costs, iteration by iteration; `notes` say what its figures do not."""
 
     name: str
@@ -115,13 +115,13 @@ class Bill:
         ]
 
 
-def bill_of(experiment: Experiment, out: Path, say: Notify) -> Bill:
+def bill_of(experiment: Experiment, out: Path, say: Notify) -> CostReport:
     """What it costs by the formulas, and what its finished iterations under `out` have counted."""
     config = experiment.config.acquisition
     entry = acquisition(config.name)
     cost = entry.cost(config.pseudo_label, members=ensemble_size(experiment.config))
-    counted = StateDirectory(out, experiment.fingerprint).counted(say)[: experiment.rounds]
-    return Bill(
+    counted = Checkpoint(out, experiment.fingerprint).counted(say)[: experiment.rounds]
+    return CostReport(
         name=experiment.name,
         method=experiment.method,
         seed=experiment.seed,
@@ -156,7 +156,7 @@ def sizes_of(experiment: Experiment, b: int) -> Sizes:
     )
 
 
-def _iteration(experiment: Experiment, b: int, cost: Cost, counted: Counted | None) -> Iteration:
+def _iteration(experiment: Experiment, b: int, cost: Cost, counted: PassCounts | None) -> Iteration:
     sizes = sizes_of(experiment, b)
     at_random = b == 1 and acquisition(experiment.config.acquisition.name).random_first
     table_1 = 0 if at_random else cost.printed.passes(sizes) if cost.printed else None
@@ -166,7 +166,7 @@ def _iteration(experiment: Experiment, b: int, cost: Cost, counted: Counted | No
         "evaluation": Passes(_evaluation(experiment).passes(sizes), 0),
     }
     printed = {"acquisition": table_1, "training": cost.training.passes(sizes), "evaluation": None}
-    figures = {phase: Figure(printed[phase], expected[phase], _passes(counted, phase)) for phase in PHASES}
+    figures = {phase: PassCount(printed[phase], expected[phase], _passes(counted, phase)) for phase in PHASES}
     return Iteration(b, sizes, figures)
 
 
@@ -174,7 +174,7 @@ def _evaluation(experiment: Experiment) -> Formula:
     return EVALUATION_EACH_EPOCH if experiment.protocol == "paper" else EVALUATION
 
 
-def _passes(counted: Counted | None, phase: str) -> Passes | None:
+def _passes(counted: PassCounts | None, phase: str) -> Passes | None:
     if counted is None:
         return None
     ways = (counted.forward_images, counted.backward_images)

@@ -61,7 +61,7 @@ def side_by_side(
             _end([child for child in multiprocessing.active_children() if child not in others], reports)
 
 
-def spread(keys: Sequence[object]) -> list[int]:
+def interleave(keys: Sequence[object]) -> list[int]:
     """Places in an order in which few of one key stand together: the first of each key, then the second of each."""
     seen: Counter[object] = Counter()
     turns = []

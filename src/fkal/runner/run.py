@@ -22,7 +22,7 @@ from fkal.redaction import redacted
 from fkal.results.csv_files import csv_bytes
 from fkal.results.curves import curve_frame
 from fkal.results.outcome import GROUPED, Group, Outcome, by_cell, distinctions
-from fkal.runner.executors import side_by_side, spread
+from fkal.runner.executors import interleave, side_by_side
 from fkal.runner.prepare import refuse_unusable
 from fkal.runner.single import run_one
 from fkal.tracking.store import StoreError, prepare_store, tracking_uri
@@ -143,7 +143,7 @@ def _ended(
     if jobs > 1:
         configs = [plan.config for plan in planned]
         _notify_if_crowded(configs, jobs, display.notify)
-        order = spread([plan.pretrained for plan in planned])  # those that share pretraining wait for the first
+        order = interleave([plan.pretrained for plan in planned])  # those that share pretraining wait for the first
         yield from side_by_side(configs, order, jobs=jobs, out=out, tracking=tracking, wait=wait, display=display)
         return
     for place, plan in enumerate(planned):

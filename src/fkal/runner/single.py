@@ -9,7 +9,7 @@ from fkal.config.schema import ConfigError
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment
 from fkal.notify import ShownBy, Unseen
-from fkal.results.checkpoint import ABOUT, UNUSABLE, StateDirectory
+from fkal.results.checkpoint import ABOUT, UNUSABLE, Checkpoint
 from fkal.results.manifest import about_bytes, read_about
 from fkal.results.outcome import Outcome
 from fkal.tracking.store import tracking_uri
@@ -30,7 +30,7 @@ def run_one(
     """
     from fkal.tracking.experiment_run import TrackedRun
 
-    with StateDirectory(out, experiment.fingerprint, experiment.say if wait else None) as state:
+    with Checkpoint(out, experiment.fingerprint, experiment.say if wait else None) as state:
         rounds = state.rounds(experiment.say)
         _describe(experiment, state)
         found = len(rounds)
@@ -63,7 +63,7 @@ def run_one(
         )
 
 
-def _describe(experiment: Experiment, state: StateDirectory) -> None:
+def _describe(experiment: Experiment, state: Checkpoint) -> None:
     """A file that no longer describes an experiment is made again, as a damaged iteration is."""
     try:
         read_about(state.path)
@@ -76,7 +76,7 @@ def _describe(experiment: Experiment, state: StateDirectory) -> None:
 def _worked(
     experiment: Experiment,
     finished: Sequence[Round],
-    state: StateDirectory,
+    state: Checkpoint,
     tracked: "TrackedRun",
     shown_by: ShownBy,
 ) -> list[Round]:

@@ -19,7 +19,7 @@ from fkal.data.datasets import Dataset
 from fkal.engine.rounds import Round
 from fkal.notify import Notify
 from fkal.plots.curves import PAPER_TITLE, save_run_png
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.results.csv_files import csv_bytes
 from fkal.results.curves import REACHED, area_under_budget_curve, curve_frame, labels_to_reach
 from fkal.tracking.artifacts import write_round_files
@@ -28,7 +28,7 @@ from fkal.tracking.descriptions import CURVE, Described, experiment_note, round_
 from fkal.tracking.metrics import Point, child_points, nested, param_text, parent_points, round_digest
 from fkal.tracking.model import EXAMPLES, NotTraceable, has_model, log_model
 from fkal.tracking.patience import StoreUnavailable, impatient
-from fkal.tracking.run_writer import Ledger, new_run
+from fkal.tracking.run_writer import RunWriter, new_run
 from fkal.tracking.store import experiment_id, prepare_store, tracking_uri
 from fkal.tracking.system_metrics import ENERGY, Meters
 from fkal.tracking.tags import (
@@ -80,7 +80,7 @@ class TrackedRun:
     def __init__(
         self,
         experiment: Tracked,
-        state: StateDirectory,
+        state: Checkpoint,
         client: MlflowClient,
         *,
         say: Notify,
@@ -96,8 +96,8 @@ class TrackedRun:
         self._rounds: list[Round] = []
         self._energy: list[float | None] = []
         self._logged_some = False
-        self._parent: Ledger
-        self._children: dict[str, Ledger]
+        self._parent: RunWriter
+        self._children: dict[str, RunWriter]
         self._is_finished: bool
         run = self._found() or self._created()
         self._is_finished = run.info.status == "FINISHED"
@@ -112,7 +112,7 @@ class TrackedRun:
     def open(
         cls,
         experiment: Tracked,
-        state: StateDirectory,
+        state: Checkpoint,
         *,
         uri: str | None = None,
         say: Notify,
@@ -221,7 +221,7 @@ class TrackedRun:
     def _take_up(self, run: Run) -> None:
         self._is_finished = run.info.status == "FINISHED"
         self._experiment_id = run.info.experiment_id  # earlier versions put all own trees into one
-        self._parent = Ledger(self._client, run)
+        self._parent = RunWriter(self._client, run)
         self._children = self._found_children() if run.data.params else {}
         if not run.data.params:  # they are logged last: without them, the rest may lack as well
             self._log_inputs()
@@ -236,11 +236,11 @@ class TrackedRun:
             self._parent.write(tags={**parent_tags(self._experiment, self._made_with), NOTE: self._note()})
         self._state.remember(self.run_id)
 
-    def _found_children(self) -> dict[str, Ledger]:
+    def _found_children(self) -> dict[str, RunWriter]:
         """By key."""
         query = f"tags.`{PARENT}` = '{self.run_id}'"
         runs = self._client.search_runs([self._experiment_id], query, max_results=1000)
-        return {run.data.tags.get(KEY, ""): Ledger(self._client, run) for run in runs}
+        return {run.data.tags.get(KEY, ""): RunWriter(self._client, run) for run in runs}
 
     def _record(self, finished: Round, figures: Mapping[str, float]) -> None:
         key, digest = child_key(self._experiment.fingerprint, finished.b), round_digest(finished)
@@ -258,18 +258,18 @@ class TrackedRun:
         self._energy.append(child.run.data.metrics.get(ENERGY, figures.get(ENERGY)))
         self._rounds.append(finished)
 
-    def _new_child(self, finished: Round, digest: str) -> Ledger:
+    def _new_child(self, finished: Round, digest: str) -> RunWriter:
         tags = child_tags(self._experiment, finished.b, parent=self.run_id, digest=digest, made_with=self._made_with)
         began = int((time.time() - sum(finished.seconds.values())) * 1000)
         name = self._experiment.round_title(finished.b)
         run = new_run(self._client, self._experiment_id, name=name, tags=tags, start_time=began)
         self._state.remember(self.run_id, {finished.b: run.info.run_id})
-        return Ledger(self._client, run)
+        return RunWriter(self._client, run)
 
     def _note(self) -> str:
         return experiment_note(self._experiment, self._experiment.seed, self.run_id, self._rounds)
 
-    def _complete_child(self, child: Ledger, finished: Round, figures: Mapping[str, float]) -> None:
+    def _complete_child(self, child: RunWriter, finished: Round, figures: Mapping[str, float]) -> None:
         title = f"{self._experiment.round_title(finished.b)}, {finished.labels_used} labels used"
         with tempfile.TemporaryDirectory() as folder, naming(Path(folder)):
             write_round_files(Path(folder), finished, self._experiment.dataset.train, title)

@@ -21,7 +21,7 @@ from fkal.plots import curves
 from fkal.results.csv_files import csv_bytes
 from fkal.tracking.descriptions import CURVE, method_note
 from fkal.tracking.metrics import PARENT_METRICS, Point, stored_name
-from fkal.tracking.run_writer import Ledger, new_run
+from fkal.tracking.run_writer import RunWriter, new_run
 from fkal.tracking.store import only_writer
 from fkal.tracking.tags import (
     COMMAND,
@@ -130,7 +130,7 @@ def _made(client: MlflowClient, experiment_id: str, key: str, runs: Sequence[Run
     }
     run = new_run(client, experiment_id, name=first.tags[METHOD_TITLE], tags=tags)
     try:
-        _write(client, Ledger(client, run), members)
+        _write(client, RunWriter(client, run), members)
     except BaseException:
         client.delete_run(run.info.run_id)
         raise
@@ -138,7 +138,7 @@ def _made(client: MlflowClient, experiment_id: str, key: str, runs: Sequence[Run
     return run
 
 
-def _write(client: MlflowClient, ledger: Ledger, members: Sequence[Member]) -> None:
+def _write(client: MlflowClient, ledger: RunWriter, members: Sequence[Member]) -> None:
     first = members[0].run.data.tags
     seeds = seeds_text([member.seed for member in members])
     with tempfile.TemporaryDirectory() as folder:

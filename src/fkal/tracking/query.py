@@ -57,7 +57,7 @@ class FoundRun(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RunFilter:
     """What runs are asked for; an empty set asks for any."""
 
     datasets: frozenset[str] = frozenset()
@@ -97,7 +97,7 @@ class Wanted:
 
 def wanted(
     *, dataset: str | None, bias: str | None, method: str | None, seed: str | None, status: str | None, superseded: bool
-) -> Wanted:
+) -> RunFilter:
     """Of options that hold comma-separated values. Raises ConfigError for a status that MLflow has not."""
     statuses = frozenset(word.upper() for word in _words(status))
     for unknown in sorted(statuses.difference(STATUSES)):
@@ -107,10 +107,10 @@ def wanted(
         )
     seeds = frozenset(seed_numbers(seed)) if seed else frozenset[int]()
     methods = frozenset(map(long_method_name, _words(method)))
-    return Wanted(_words(dataset), _words(bias), methods, seeds, statuses, superseded)
+    return RunFilter(_words(dataset), _words(bias), methods, seeds, statuses, superseded)
 
 
-def opened(given: str | None) -> "MlflowClient":
+def open_store(given: str | None) -> "MlflowClient":
     """A client of a store that is there already. Raises MissingRuns if none is: to read makes no store."""
     uri = tracking_uri(given, Path.cwd())
     if is_sqlite(uri) and not database_path(uri).exists():
@@ -128,7 +128,7 @@ class Listing(NamedTuple):
     damaged: list[str]
 
 
-def found(client: "MlflowClient", wanted: Wanted) -> Listing:
+def find_runs(client: "MlflowClient", wanted: RunFilter) -> Listing:
     """Raises MissingRuns where no experiment is tracked, ConfigError where none is as asked for."""
     everything = all_runs(client)
     some = [run for run in everything.runs if wanted.takes(run)]

@@ -30,7 +30,7 @@ def new_run(
     return client.create_run(experiment_id, start_time=start_time, tags=texts, run_name=storable(name))
 
 
-class Ledger:
+class RunWriter:
     """Holds what one run has, and adds to it."""
 
     def __init__(self, client: MlflowClient, run: Run) -> None:

@@ -14,12 +14,12 @@ from optuna.trial import TrialState
 
 from fkal.results.csv_files import csv_bytes
 from fkal.tuning.study import REASON, SECONDS
-from fkal.tuning.study_spec import Plan
+from fkal.tuning.study_spec import StudySpec
 
 INCHES, DPI = (8, 4.5), 120
 
 
-def write_study_files(folder: Path, study: optuna.Study, plan: Plan, best: Mapping[str, Any] | None) -> None:
+def write_study_files(folder: Path, study: optuna.Study, plan: StudySpec, best: Mapping[str, Any] | None) -> None:
     """`best.yaml`, `trials.csv`, and the figures that so many trials can make."""
     (folder / "trials.csv").write_bytes(csv_bytes(trials_frame(study, plan)))
     if best is not None:
@@ -43,7 +43,7 @@ def write_study_files(folder: Path, study: optuna.Study, plan: Plan, best: Mappi
         _write_importances(folder, study, target, name)
 
 
-def trials_frame(study: optuna.Study, plan: Plan) -> pd.DataFrame:
+def trials_frame(study: optuna.Study, plan: StudySpec) -> pd.DataFrame:
     """A row a trial."""
     rows = [
         {

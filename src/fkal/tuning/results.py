@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from fkal.tuning.study import EMPTY, LOST, REASON, SECONDS, SharedStudy
-from fkal.tuning.study_spec import Plan
+from fkal.tuning.study_spec import StudySpec
 
 SHOWN = 10
 
@@ -16,13 +16,13 @@ SHOWN = 10
 class Findings:
     """The trials of a study; `best` is the most accurate complete one, `front` what none beats in all objectives."""
 
-    plan: Plan
+    plan: StudySpec
     trials: list[FrozenTrial]
     best: FrozenTrial | None
     front: list[FrozenTrial]
 
     @classmethod
-    def of(cls, plan: Plan, study: SharedStudy) -> "Findings":
+    def of(cls, plan: StudySpec, study: SharedStudy) -> "Findings":
         trials = study.trials()
         complete = _ranked(trials)
         front = study.optuna.best_trials if complete and len(plan.objectives) > 1 else complete[:1]
@@ -80,14 +80,14 @@ def best_rows(findings: Findings) -> list[list[str]]:
             str(trial.number),
             *(_number(value) for value in trial.values),
             default,
-            told(trial.params),
+            format_params(trial.params),
             f"{trial.user_attrs.get(SECONDS, 0):.1f}",
         ]
         for trial in rows
     ]
 
 
-def told(params: Mapping[str, Any]) -> str:
+def format_params(params: Mapping[str, Any]) -> str:
     """`train.batch_size=12 acquisition.taps=conv1+fc1`."""
     taps = [name.partition("/")[2] for name, chosen in params.items() if "/" in name and chosen]
     plain = [f"{name}={_number(value)}" for name, value in params.items() if "/" not in name]
@@ -98,7 +98,7 @@ def told(params: Mapping[str, Any]) -> str:
 def line(trial: FrozenTrial) -> str:
     """`trial 3: complete 0.8123; train.batch_size=12`."""
     reason = f" ({trial.user_attrs[REASON]})" if REASON in trial.user_attrs else ""
-    return f"trial {trial.number}: {trial.state.name.lower()} {_values(trial)}{reason}; {told(trial.params)}"
+    return f"trial {trial.number}: {trial.state.name.lower()} {_values(trial)}{reason}; {format_params(trial.params)}"
 
 
 def _ranked(trials: list[FrozenTrial]) -> list[FrozenTrial]:

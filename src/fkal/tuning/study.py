@@ -25,7 +25,7 @@ from fkal.folders import in_place
 from fkal.redaction import redact_log, redacted, remember_address
 from fkal.tuning.journal import open_journal, read_journal
 from fkal.tuning.search_space import NO_TAPS
-from fkal.tuning.study_spec import Plan
+from fkal.tuning.study_spec import StudySpec
 
 WORKER, LOST, RETRY_OF, RETRIES, EMPTY, REASON, SECONDS, RUN = (
     f"fkal.{name}" for name in ("worker", "lost", "retry_of", "retries", "empty", "reason", "seconds", "run_id")
@@ -59,7 +59,7 @@ class SharedStudy:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: StudySpec,
         storage: BaseStorage,
         *,
         sampler: Callable[[int], BaseSampler],
@@ -87,7 +87,7 @@ class SharedStudy:
         """Complete or pruned."""
         return _worked_on(self.trials(*FINISHED))
 
-    def claim(self, wanted: int, on_lost: Callable[[FrozenTrial], None]) -> Trial | None:
+    def next_trial(self, wanted: int, on_lost: Callable[[FrozenTrial], None]) -> Trial | None:
         """The next trial, this process's own; None where `wanted` are finished or under way.
 
         The first has the configured values. Trials whose worker is gone are failed, told of, and queued again.
@@ -188,7 +188,7 @@ def _worked_on(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if EMPTY not in trial.user_attrs]
 
 
-def storage_named(given: str | None, plan: Plan, say: Callable[[str], None]) -> BaseStorage:
+def storage_named(given: str | None, plan: StudySpec, say: Callable[[str], None]) -> BaseStorage:
     """A journal file by default or by its path, a database by its URL. Raises ConfigError for what cannot be used."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     path = _journal_path(given, plan)
@@ -197,7 +197,7 @@ def storage_named(given: str | None, plan: Plan, say: Callable[[str], None]) -> 
     return _stored(given, plan)
 
 
-def _stored(given: str | None, plan: Plan) -> BaseStorage:
+def _stored(given: str | None, plan: StudySpec) -> BaseStorage:
     """A database by its URL."""
     assert given is not None
     remember_address(given)
@@ -219,7 +219,7 @@ def _database(url: str) -> BaseStorage:
     return optuna.storages.get_storage(backend)
 
 
-def finished_count(given: str | None, plan: Plan) -> int:
+def finished_count(given: str | None, plan: StudySpec) -> int:
     """How many trials the study has finished; makes neither the study nor its file."""
     path = _journal_path(given, plan)
     if path is not None and not path.exists():
@@ -231,7 +231,7 @@ def finished_count(given: str | None, plan: Plan) -> int:
     return len(_worked_on(study.get_trials(deepcopy=False, states=FINISHED)))
 
 
-def _journal_path(given: str | None, plan: Plan) -> Path | None:
+def _journal_path(given: str | None, plan: StudySpec) -> Path | None:
     """None for a database's URL."""
     if given is None:
         return in_place(plan.folder, f"{plan.name}.journal")

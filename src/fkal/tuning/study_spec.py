@@ -14,7 +14,7 @@ from fkal.tuning.search_space import Space, with_settings
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudySpec:
     """`base` has a holdout; its seed is that of none of the experiments, which have `seeds`.
 
     `file` are the settings of the params file alone, which is what experiments have beneath tuned values. `source` is

@@ -19,11 +19,11 @@ from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment
 from fkal.tracking.metrics import PARENT_METRICS, Point, child_points, round_digest, stored_name
 from fkal.tracking.patience import StoreUnavailable, impatient
-from fkal.tracking.run_writer import Ledger, new_run
+from fkal.tracking.run_writer import RunWriter, new_run
 from fkal.tracking.store import experiment_id, prepare_store
 from fkal.tracking.tags import KEY, PARENT, child_tags, study_tags
 from fkal.tuning.study import RUN, SharedStudy
-from fkal.tuning.study_spec import Plan
+from fkal.tuning.study_spec import StudySpec
 
 STATE = "fkal.trial_state"
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "FINISHED", TrialState.FAIL: "FAILED"}
@@ -32,14 +32,14 @@ STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "FINISHED", TrialS
 class StudyRun:
     """Holds the run of a study, found again by its tags; left by an exception it is KILLED."""
 
-    def __init__(self, plan: Plan, traced: Experiment, study: SharedStudy, uri: str) -> None:
+    def __init__(self, plan: StudySpec, traced: Experiment, study: SharedStudy, uri: str) -> None:
         self._plan = plan
         self._traced = traced
         self._study = study
         self.client = prepare_store(uri)
         self.experiment_id = experiment_id(self.client, f"{plan.dataset}-tune")
         with study.lock:
-            self._ledger = Ledger(self.client, self._found() or self._created())
+            self._ledger = RunWriter(self.client, self._found() or self._created())
         self._ledger.write(
             params={
                 **plan.base.flat,
@@ -111,11 +111,11 @@ class StudyRun:
 class TrialRun:
     """Holds the run of one trial while it is worked on; left by an exception it is KILLED."""
 
-    def __init__(self, study: StudyRun, plan: Plan, trial: Trial, run: Run) -> None:
+    def __init__(self, study: StudyRun, plan: StudySpec, trial: Trial, run: Run) -> None:
         self._study = study
         self._plan = plan
         self._trial = trial
-        self._ledger = Ledger(study.client, run)
+        self._ledger = RunWriter(study.client, run)
         self._experiments: Sequence[Experiment] = ()
         self._labels = 0
 
@@ -169,7 +169,7 @@ class TrialRun:
             name=f"{self._plan.name}-t{self._trial.number:03d}-s{experiment.seed}-b{finished.b:02d}",
         )
         params = {**self._trial.params, "trial": self._trial.number, "seed": experiment.seed, "b": finished.b}
-        Ledger(client, run).write(child_points(finished), params=params)
+        RunWriter(client, run).write(child_points(finished), params=params)
         client.set_terminated(run.info.run_id, "FINISHED")
 
 

@@ -15,13 +15,13 @@ from fkal.errors import ends_all
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.notify import Display, Notify, Shown
 from fkal.redaction import redacted
-from fkal.results.checkpoint import StateDirectory
+from fkal.results.checkpoint import Checkpoint
 from fkal.tuning.study import SharedStudy
-from fkal.tuning.study_spec import Plan
+from fkal.tuning.study_spec import StudySpec
 from fkal.tuning.tracking import StudyRun, TrialRun
 
 
-def attempt(plan: Plan, study: SharedStudy, trial: Trial, run: StudyRun, display: Display) -> TrialState:
+def run_trial(plan: StudySpec, study: SharedStudy, trial: Trial, run: StudyRun, display: Display) -> TrialState:
     """Work on a trial until it is complete, pruned or failed, and tell the study.
 
     What would fail every trial (data that is not there, a store that does not answer) is raised; the
@@ -45,7 +45,7 @@ def attempt(plan: Plan, study: SharedStudy, trial: Trial, run: StudyRun, display
     return state
 
 
-def _worked(plan: Plan, trial: Trial, tracked: TrialRun, display: Display) -> list[float]:
+def _worked(plan: StudySpec, trial: Trial, tracked: TrialRun, display: Display) -> list[float]:
     """The objectives' values. Raises TrialPruned where the pruner says so.
 
     Every trial labels the same number of images an iteration, as the budget is not searched: steps
@@ -77,15 +77,15 @@ def _report(trial: Trial, value: float, *, step: int, is_last: bool) -> None:
         raise optuna.TrialPruned(f"hopeless at {step} labels ({value:.4f})")
 
 
-def _opened(stack: ExitStack, experiments: Sequence[Experiment], plan: Plan, notify: Notify) -> list[StateDirectory]:
+def _opened(stack: ExitStack, experiments: Sequence[Experiment], plan: StudySpec, notify: Notify) -> list[Checkpoint]:
     """Opened in the order of their names, so that two trials that share some never wait for each other."""
-    states = [StateDirectory(plan.out, experiment.fingerprint, waiting=notify) for experiment in experiments]
+    states = [Checkpoint(plan.out, experiment.fingerprint, waiting=notify) for experiment in experiments]
     for state in sorted(states, key=lambda state: state.path):
         stack.enter_context(state)  # another trial may have the same values; its iterations are then taken up
     return states
 
 
-def _rounds(experiment: Experiment, state: StateDirectory, bars: Shown, notify: Notify) -> Generator[Round]:
+def _rounds(experiment: Experiment, state: Checkpoint, bars: Shown, notify: Notify) -> Generator[Round]:
     """The finished iterations, then new ones, each kept before it is given; without weights, which stay on disk."""
     finished = state.rounds(notify)
     for past in finished:

@@ -27,10 +27,10 @@ from fkal.tuning.results import Findings, line
 from fkal.tuning.samplers import pruner_named, sampler_named
 from fkal.tuning.search_space import search_space
 from fkal.tuning.study import REASON, SharedStudy, storage_named
-from fkal.tuning.study_spec import Plan
+from fkal.tuning.study_spec import StudySpec
 from fkal.tuning.tracking import StudyRun
-from fkal.tuning.trial import attempt
-from fkal.tuning.tuned_result import methods_concerned, without_effect, written
+from fkal.tuning.trial import run_trial
+from fkal.tuning.tuned_result import methods_concerned, overridden_settings, written
 
 TRIALS = 30
 MOST_TRIALS = 100_000
@@ -40,7 +40,7 @@ POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Wishes:
+class TuneOptions:
     """The options of `fkal tune` that are no settings of an experiment."""
 
     trials: int
@@ -90,7 +90,7 @@ class Tuned(NamedTuple):
     findings: Findings
     path: Path
     is_applied: bool
-    without_effect: list[str]
+    overridden_settings: list[str]
     run_id: str
     tracking_uri: str
 
@@ -99,7 +99,7 @@ def tune(
     given: configuring.Sources,
     method: str | None,
     seeds: str | None,
-    wishes: Wishes,
+    options: TuneOptions,
     *,
     out: Path,
     tracking: str | None,
@@ -107,24 +107,24 @@ def tune(
 ) -> Tuned:
     """Bring the study to so many finished trials; the same command goes on, and does nothing when they are there."""
     uri = tracking_uri(tracking, Path.cwd())
-    plan = planned(given, method, seeds, wishes, out)
-    path = tuned_path(wishes.tuned_dir, plan.dataset)
-    if not wishes.force:
+    plan = planned(given, method, seeds, options, out)
+    path = tuned_path(options.tuned_dir, plan.dataset)
+    if not options.force:
         refuse_hand_made(path)
-    first = _checked(plan, wishes, out, display.notify)
+    first = _checked(plan, options, out, display.notify)
     plan = replace(plan, source=image_source(plan.base.data, given.digests()))
-    study = _study(plan, wishes, first, display.notify)
+    study = _study(plan, options, first, display.notify)
     run = StudyRun(plan, first, study, uri)
     with run:
-        worked = _work(plan, study, run, wishes.trials, display)
+        worked = _work(plan, study, run, options.trials, display)
     findings = Findings.of(plan, study)
     if findings.best is None:
         run.finish(None)
         raise NoneFinished(_why_none(findings))
     if worked or not run.is_finished:
         run.finish(findings.best_settings)
-    applied = written(path, findings, apply=wishes.apply, force=wishes.force, notify=display.notify)
-    idle = without_effect(findings.best_settings, plan.file, given, method)
+    applied = written(path, findings, apply=options.apply, force=options.force, notify=display.notify)
+    idle = overridden_settings(findings.best_settings, plan.file, given, method)
     return Tuned(findings, path, applied, idle, run.run_id, uri)
 
 
@@ -132,48 +132,50 @@ def study_plan(
     given: configuring.Sources,
     method: str | None,
     seeds: str | None,
-    wishes: Wishes,
+    options: TuneOptions,
     *,
     out: Path,
     tracking: str | None,
     notify: Notify,
-) -> Plan:
+) -> StudySpec:
     """What `tune` would search, checked; nothing is run."""
     tracking_uri(tracking, Path.cwd())
-    plan = planned(given, method, seeds, wishes, out)
-    _checked(plan, wishes, out, notify)
+    plan = planned(given, method, seeds, options, out)
+    _checked(plan, options, out, notify)
     return plan
 
 
-def _checked(plan: Plan, wishes: Wishes, out: Path, notify: Notify) -> Experiment:
-    """The first experiment of the study, once all of them and the wishes are known to be possible."""
+def _checked(plan: StudySpec, options: TuneOptions, out: Path, notify: Notify) -> Experiment:
+    """The first experiment of the study, once all of them and the options are known to be possible."""
     refuse_unusable(out)
     experiments = [prepare(config, out, notify) for config in plan.default_configs]
-    _refuse_unmet(plan, wishes, experiments[0])
+    _refuse_unmet(plan, options, experiments[0])
     return experiments[0]
 
 
-def planned(given: configuring.Sources, method: str | None, seeds: str | None, wishes: Wishes, out: Path) -> Plan:
-    """Raises ConfigError for wishes that cannot be met."""
+def planned(
+    given: configuring.Sources, method: str | None, seeds: str | None, options: TuneOptions, out: Path
+) -> StudySpec:
+    """Raises ConfigError for options that cannot be met."""
     config = configuring.settings(given, method)
-    if wishes.trials < 1:
-        raise ConfigError(f"--trials {wishes.trials}: give at least 1")
-    if wishes.trials > MOST_TRIALS:
-        raise ConfigError(f"--trials {wishes.trials}: give at most {MOST_TRIALS:,}")
-    base = _held_out(config, wishes.holdout)
-    more = [name.strip() for name in wishes.space.split(",")] if wishes.space else []
+    if options.trials < 1:
+        raise ConfigError(f"--trials {options.trials}: give at least 1")
+    if options.trials > MOST_TRIALS:
+        raise ConfigError(f"--trials {options.trials}: give at most {MOST_TRIALS:,}")
+    base = _held_out(config, options.holdout)
+    more = [name.strip() for name in options.space.split(",")] if options.space else []
     numbers = seed_numbers(seeds) if seeds else [base.seed]
-    _refuse_contradicted(given, numbers if seeds else [], wishes.holdout)
+    _refuse_contradicted(given, numbers if seeds else [], options.holdout)
     methods_concerned(given, method)
-    plan = Plan(
+    plan = StudySpec(
         base=base,
         file=_file(given),
         space=search_space(base, more, _space_section(given)),
-        objectives=objectives(wishes.objective),
+        objectives=objectives(options.objective),
         seeds=tuple(numbers),
         out=out,
     )
-    _refuse_unknown(plan, wishes)
+    _refuse_unknown(plan, options)
     return plan
 
 
@@ -184,22 +186,22 @@ def _refuse_contradicted(given: configuring.Sources, seeds: Sequence[int], holdo
     configuring.refuse_contradictions(from_assignments(given.assignments), options)
 
 
-def _refuse_unknown(plan: Plan, wishes: Wishes) -> None:
+def _refuse_unknown(plan: StudySpec, options: TuneOptions) -> None:
     """Raises ConfigError for samplers, pruners and names of studies that cannot be, before anything is written."""
-    sampler_named(wishes.sampler, plan.space, n_objectives=len(plan.objectives))
-    if wishes.pruner is not None:
-        pruner_named(wishes.pruner, budget=1, rounds=1)
+    sampler_named(options.sampler, plan.space, n_objectives=len(plan.objectives))
+    if options.pruner is not None:
+        pruner_named(options.pruner, budget=1, rounds=1)
     if len(os.fsencode(plan.name)) > LONGEST_STUDY:
         raise ConfigError(
             f"the study's name {shortened(plan.name)} has {len(plan.name)} characters; at most {LONGEST_STUDY} fit: "
             "name fewer taps"
         )
-    if wishes.storage is not None and "://" not in wishes.storage:
-        journal = Path(wishes.storage)
+    if options.storage is not None and "://" not in options.storage:
+        journal = Path(options.storage)
         if file_there(journal, f"--storage {journal}") and not journal.is_file():
             raise ConfigError(f"--storage {journal}: no regular file; name a journal file, or a database by its URL")
-    if wishes.tuned_dir.exists() and not wishes.tuned_dir.is_dir():
-        raise ConfigError(f"--tuned-dir {wishes.tuned_dir}: is a file; name a folder")
+    if options.tuned_dir.exists() and not options.tuned_dir.is_dir():
+        raise ConfigError(f"--tuned-dir {options.tuned_dir}: is a file; name a folder")
 
 
 def _file(given: configuring.Sources) -> Config:
@@ -242,25 +244,25 @@ def _space_section(given: configuring.Sources) -> Mapping[str, Any] | None:
     return section["space"]
 
 
-def _refuse_unmet(plan: Plan, wishes: Wishes, first: Experiment) -> None:
-    """Raises ConfigError for wishes that these data, or two objectives, cannot meet."""
+def _refuse_unmet(plan: StudySpec, options: TuneOptions, first: Experiment) -> None:
+    """Raises ConfigError for options that these data, or two objectives, cannot meet."""
     if any(each.name == "minority" for each in plan.objectives) and not first.problem.minority:
         raise ConfigError(f"--objective {plan.objective}: no class is under-represented, so {MINORITY} is not known")
-    if len(plan.objectives) > 1 and wishes.pruner not in (None, "none"):
-        raise ConfigError(f"--pruner {wishes.pruner}: trials of two objectives are not pruned; leave it out")
+    if len(plan.objectives) > 1 and options.pruner not in (None, "none"):
+        raise ConfigError(f"--pruner {options.pruner}: trials of two objectives are not pruned; leave it out")
 
 
-def _study(plan: Plan, wishes: Wishes, first: Experiment, notify: Notify) -> SharedStudy:
-    pruner = wishes.pruner or ("median" if len(plan.objectives) == 1 else "none")
+def _study(plan: StudySpec, options: TuneOptions, first: Experiment, notify: Notify) -> SharedStudy:
+    pruner = options.pruner or ("median" if len(plan.objectives) == 1 else "none")
     return SharedStudy(
         plan,
-        storage_named(wishes.storage, plan, notify),
-        sampler=sampler_named(wishes.sampler, plan.space, n_objectives=len(plan.objectives)),
+        storage_named(options.storage, plan, notify),
+        sampler=sampler_named(options.sampler, plan.space, n_objectives=len(plan.objectives)),
         pruner=pruner_named(pruner, budget=first.budget, rounds=first.rounds),
     )
 
 
-def _work(plan: Plan, study: SharedStudy, run: StudyRun, wanted: int, display: Display) -> int:
+def _work(plan: StudySpec, study: SharedStudy, run: StudyRun, wanted: int, display: Display) -> int:
     """Trials until so many are finished, those of other processes included; how many were worked on here.
 
     As many failures as trials were lacking are enough: a study whose trials all fail comes to an end.
@@ -268,7 +270,7 @@ def _work(plan: Plan, study: SharedStudy, run: StudyRun, wanted: int, display: D
     lacking = wanted - len(study.finished())
     worked, failures, told = 0, 0, False
     while failures < lacking:
-        trial = study.claim(wanted, _on_lost(run, display.notify))
+        trial = study.next_trial(wanted, _on_lost(run, display.notify))
         if trial is None:
             others = study.waits_for()
             if not others:
@@ -280,7 +282,7 @@ def _work(plan: Plan, study: SharedStudy, run: StudyRun, wanted: int, display: D
             continue
         run.begin()
         try:
-            state = attempt(plan, study, trial, run, display)
+            state = run_trial(plan, study, trial, run, display)
         except UpdateFinishedTrialError:
             display.notify(f"trial {trial.number}: another worker took this one for gone, and has taken the trial over")
             continue

@@ -17,7 +17,7 @@ from fkal.notify import Notify
 from fkal.paths import TUNED
 from fkal.runner.expand import Sources
 from fkal.tuning.results import Findings
-from fkal.tuning.study_spec import Plan
+from fkal.tuning.study_spec import StudySpec
 
 
 def written(path: Path, findings: Findings, *, apply: bool, force: bool, notify: Notify) -> bool:
@@ -48,7 +48,7 @@ def written(path: Path, findings: Findings, *, apply: bool, force: bool, notify:
     return applied
 
 
-def without_effect(values: Mapping[str, Any], file: Config, given: Sources, method: str | None) -> list[str]:
+def overridden_settings(values: Mapping[str, Any], file: Config, given: Sources, method: str | None) -> list[str]:
     """Tuned values that change nothing although they are applied, a line a key and method, with the reason.
 
     The methods are those of the params file's grid, and the one that was tuned.
@@ -101,7 +101,7 @@ def _is_applied(path: Path) -> bool:
     return study is not None and study.applied
 
 
-def _was_applied(path: Path, plan: Plan, values: Mapping[str, Any]) -> bool:
+def _was_applied(path: Path, plan: StudySpec, values: Mapping[str, Any]) -> bool:
     """Whether these values of this study are those that were applied before."""
     if not path.exists() or not _is_applied(path):
         return False

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from fkal.plots.canvas import style
-from fkal.plots.method_styles import looks
+from fkal.plots.method_styles import method_styles
 from fkal.report.figures.pseudo_labels import LEAST, prior_exhibit
 from fkal.report.panels import Panel
 from fkal.results.outcome import Group
@@ -33,7 +33,7 @@ SHOWN = panel(
 
 def test_shares_are_means_over_seeds_of_the_methods_that_estimate_them():
     with style():
-        exhibit = prior_exhibit(SHOWN, looks(SHOWN.methods))
+        exhibit = prior_exhibit(SHOWN, method_styles(SHOWN.methods))
     numbers = exhibit.numbers
     assert set(numbers["method"]) == {"ours"}
     first = numbers[numbers["labels_used"] == 20].set_index("label")
@@ -48,6 +48,6 @@ def test_shares_are_means_over_seeds_of_the_methods_that_estimate_them():
 
 def test_where_no_method_estimates_them_it_is_said():
     plain = panel([row("random", 0, 20)])
-    exhibit = prior_exhibit(plain, looks(plain.methods))
+    exhibit = prior_exhibit(plain, method_styles(plain.methods))
     assert exhibit.figure is None
     assert "no method here estimates them" in exhibit.missing

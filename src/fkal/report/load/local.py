@@ -11,9 +11,9 @@ from fkal.report.load.round_folders import rounds_in, weights_in
 from fkal.report.load.tracked_manifest import tracked_abouts
 from fkal.report.splits import data_digest_of, splits_in
 from fkal.results.kept_runs import kept_runs
-from fkal.results.manifest import About
+from fkal.results.manifest import Manifest
 from fkal.results.outcome import Outcome
-from fkal.tracking.query import opened
+from fkal.tracking.query import open_store
 
 
 class KeptExperiments(NamedTuple):
@@ -71,5 +71,5 @@ def finished_in(out: Path, tracking: str | None) -> KeptExperiments:
     return KeptExperiments(finished, found.left_out, found.damaged)
 
 
-def _tracked(tracking: str | None, fingerprints: Collection[str]) -> tuple[dict[str, About], dict[str, str]]:
-    return tracked_abouts(opened(tracking), fingerprints)
+def _tracked(tracking: str | None, fingerprints: Collection[str]) -> tuple[dict[str, Manifest], dict[str, str]]:
+    return tracked_abouts(open_store(tracking), fingerprints)

@@ -22,7 +22,7 @@ from fkal.report.splits import data_digest_of, splits_in
 from fkal.results.outcome import Outcome
 from fkal.results.round_facts import check_facts
 from fkal.tracking.patience import StoreUnavailable
-from fkal.tracking.query import FoundRun, Listing, all_runs, iterations, named, opened
+from fkal.tracking.query import FoundRun, Listing, all_runs, iterations, named, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,7 +81,7 @@ def some_from_mlflow(texts: Sequence[str], tracking: str) -> tuple[list[Finished
 
 
 def _finished_runs(tracking: str | None) -> tuple["MlflowClient", Listing]:
-    client = opened(tracking)
+    client = open_store(tracking)
     listing = all_runs(client)
     runs = [run for run in listing.runs if run.status == "FINISHED" and not run.superseded]
     if not runs:

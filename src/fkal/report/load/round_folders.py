@@ -8,7 +8,7 @@ from fkal.config.schema import ConfigError
 from fkal.engine.rounds import Round
 from fkal.report.experiments import Weights
 from fkal.results.round_facts import UnusableRound, join_timings
-from fkal.results.round_io import round_of
+from fkal.results.round_io import load_round
 
 
 def rounds_in(folder: Path, *, timed_files: bool) -> tuple[Round, ...]:
@@ -30,6 +30,6 @@ def weights_in(folder: Path) -> Callable[[], Weights]:
 def _read(path: Path, *, timed_files: bool) -> Round:
     facts, tensors = path.read_bytes(), path.with_suffix(".safetensors")
     try:
-        return round_of(tensors.read_bytes(), facts if timed_files else join_timings(facts, {}))
+        return load_round(tensors.read_bytes(), facts if timed_files else join_timings(facts, {}))
     except (OSError, UnusableRound) as error:
         raise ConfigError(f"{path}: {error}") from None

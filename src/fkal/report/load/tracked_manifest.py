@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fkal.config.layers import from_assignments, merged
 from fkal.config.schema import Config, ConfigError
 from fkal.results.class_names import checked_names
-from fkal.results.manifest import About
+from fkal.results.manifest import Manifest
 from fkal.tracking.query import FoundRun, all_runs
 from fkal.tracking.tags import RECORDED
 
@@ -19,7 +19,7 @@ COMPARED = ("method", "bias")
 """Params that are made of the others, for MLflow's comparisons."""
 
 
-def tracked_abouts(client: "MlflowClient", fingerprints: Collection[str]) -> tuple[dict[str, About], dict[str, str]]:
+def tracked_abouts(client: "MlflowClient", fingerprints: Collection[str]) -> tuple[dict[str, Manifest], dict[str, str]]:
     """By fingerprint, of the runs that none has superseded; and why others of these cannot be read."""
     abouts, odd = {}, {}
     for run in all_runs(client).runs:
@@ -31,11 +31,11 @@ def tracked_abouts(client: "MlflowClient", fingerprints: Collection[str]) -> tup
     return abouts, odd
 
 
-def about_of(client: "MlflowClient", run: FoundRun) -> About:
+def about_of(client: "MlflowClient", run: FoundRun) -> Manifest:
     """Raises ConfigError if its params are no configuration of this version."""
     tracked = client.get_run(run.run_id)
     digest = tracked.data.tags.get("fkal.split_digest", "")
-    return About(_config(tracked), digest, _made_with(tracked), run.data_digest, _classes(tracked))
+    return Manifest(_config(tracked), digest, _made_with(tracked), run.data_digest, _classes(tracked))
 
 
 def _config(run: "Run") -> Config:
