@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fkal.cli.exit import answered
+from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json
 from fkal.cli.terminal import echo, echo_json, say
 
@@ -61,7 +61,7 @@ def page(
     if context.invoked_subcommand is not None:
         _refuse_misplaced(context)
         return
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli.label_page import PageOptions, serve
 
         options = PageOptions(
@@ -97,7 +97,7 @@ def import_(
     An image is found by its digest, then by its path, then by a file name that no other image has. A label
     `none_of_these` means that no class fits. Rows with the status `skipped` are left out, with their reason.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.labeling.importing import ImportRules, import_labels
 
         rules = ImportRules(
@@ -120,7 +120,7 @@ def undo(
 
     labels.csv gets rows `undone`; labels that were there before count again. Undo once more for the action before.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.labeling.answers import label_store
         from fkal.labeling.label_store import last_action, now
 

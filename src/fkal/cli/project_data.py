@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fkal.cli.exit import answered
+from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def init(
     Files that cannot be read are listed in quarantine.csv with the reason. Exact copies are collapsed. The same
     command again adds what is new. Nothing is downloaded; images behind URLs are read by the first `fkal select`.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli.progress import phase_display
         from fkal.cli.project_data_output import print_init
         from fkal.labeling.init import InitOptions
@@ -90,7 +90,7 @@ def pool_add(
     debug: Debug = False,
 ) -> None:
     """Add images to the pool, also those that are new in a folder that it has already."""
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli.progress import phase_display
         from fkal.cli.project_data_output import print_part
         from fkal.labeling.growing import add_to_pool
@@ -117,7 +117,7 @@ def val_add(
 
     Images of the pool may join: they are no longer asked for or trained on.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli.progress import phase_display
         from fkal.cli.project_data_output import print_part
         from fkal.labeling.validation import add_validation
@@ -141,7 +141,7 @@ def val_start(
 
     While it is open, the same call prints it again.
     """
-    with answered(debug):
+    with cli_errors(debug):
         from fkal.cli.progress import phase_display
         from fkal.cli.project_data_output import print_start, print_withdrawn
         from fkal.labeling.validation import adopt_validation, start_validation, withdraw_validation

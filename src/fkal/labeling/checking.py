@@ -10,6 +10,8 @@ from pathlib import Path
 
 from fkal.data.addresses import is_url
 from fkal.data.errors import Flaw, MissingData, printable
+from fkal.data.groups import group_key
+from fkal.data.settings import has_captures
 from fkal.labeling.file_facts import FILES_AT_ONCE, Facts, FileFacts
 from fkal.labeling.listing import ListedImage, Listing, read_listing, write_listing
 from fkal.labeling.project import Part, Project
@@ -22,7 +24,7 @@ from fkal.labeling.quarantine import (
     read_quarantine,
     update_quarantine,
 )
-from fkal.labeling.sources import group_key, has_captures, source_at
+from fkal.labeling.sources import source_at
 from fkal.notify import Shown
 
 FROM_SCANS = frozenset({LEAK, CONTRADICTION, UNLISTED})

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from fkal.data.addresses import is_url
 from fkal.data.decoding import UNCHANGED, decode, header
 from fkal.data.regular_files import read_regular
 from fkal.labeling.batch import Batch
-from fkal.labeling.project import Project, is_url
+from fkal.labeling.project import Project
 
 LARGEST_FILE = 2**30
 LARGE, SMALL = 2400, 320

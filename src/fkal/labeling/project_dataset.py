@@ -76,6 +76,7 @@ def load_project(
         test=_images(project, config, {"test": test}, test_labels, usable["test"], size=size),
         cut_rule="second_half",
         validation=validation_rows,
+        groups=_group_numbers([*pool.groups, *validation.groups]),
         pool=usable["pool"][~torch.tensor(held_out(pool, validation, test), dtype=torch.bool)[usable["pool"]]],
         tested=usable["test"],
         pool_listing=pool,
@@ -103,6 +104,15 @@ def _checked(
 
 def _none() -> Int64[Tensor, " 0"]:
     return torch.empty(0, dtype=torch.int64)
+
+
+def _group_numbers(groups: Sequence[str | None]) -> Int64[Tensor, " n"] | None:
+    """The number of the group of each image; an image without one is a group by itself."""
+    if all(group is None for group in groups):
+        return None
+    numbers: dict[object, int] = {}
+    keys = (row if group is None else group for row, group in enumerate(groups))
+    return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys], dtype=torch.int64)
 
 
 def median_side(pool: Listing) -> int:

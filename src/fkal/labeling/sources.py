@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -10,6 +9,8 @@ from pathlib import Path
 
 from fkal.data.addresses import is_url, joined
 from fkal.data.errors import IncompleteData, MissingData, printable
+from fkal.data.groups import group_key
+from fkal.data.settings import has_captures
 from fkal.data.tree_files import EXTENSIONS, class_folders, images_below
 from fkal.errors import ConfigError
 from fkal.labeling.manifest import Entry, is_manifest, manifest_entries, metadata_of
@@ -118,12 +119,3 @@ def grouped(source: Source, groups: str | None) -> Source:
             yield entry._replace(group=group_key(entry.path, groups))
 
     return replace(source, entries=entries)
-
-
-def has_captures(pattern: str) -> bool:
-    return re.compile(pattern).groups > 0
-
-
-def group_key(name: str, pattern: str) -> str | None:
-    found = re.search(pattern, name)
-    return None if found is None else "\0".join(part or "" for part in found.groups())
