@@ -12,7 +12,7 @@ from fkal.data.addresses import is_url
 from fkal.data.errors import Flaw, MissingData, printable
 from fkal.data.groups import group_key
 from fkal.data.settings import has_captures
-from fkal.labeling.file_facts import FILES_AT_ONCE, Facts, FileFacts
+from fkal.labeling.file_facts import FILES_AT_ONCE, UNREAD, Facts, FileFacts
 from fkal.labeling.listing import ListedImage, Listing, read_listing, write_listing
 from fkal.labeling.project import Part, Project
 from fkal.labeling.quarantine import (
@@ -132,7 +132,10 @@ def _unlisted_names(project: Project, part: Part, root: int, listed: set[str]) -
     place = project.folder / Path(project.settings.sources(part)[root]).expanduser()
     if not place.is_dir():
         return iter(())
-    entries = source_at(str(place), labeled=False).entries()
+    try:
+        entries = source_at(str(place), labeled=False).entries()
+    except MissingData:  # it has no image left
+        return iter(())
     return (entry.path for entry in entries if entry.problem is None and entry.path not in listed)
 
 
@@ -170,10 +173,10 @@ def _refuse_missing_places(project: Project, part: Part, listing: Listing) -> No
 
 def _refuse_lost_places(project: Project, part: Part, listing: Listing, lost: Mapping[int, Facts]) -> None:
     """Nor must an empty mount point."""
-    missing = Counter(listing.roots[row] for row, found in lost.items() if found.flaw == Flaw.MISSING.value)
+    missing = Counter(listing.roots[row] for row, found in lost.items() if found.flaw in UNREAD)
     for root, n in sorted(Counter(listing.roots).items()):
         if n > 1 and missing[root] == n:
             raise MissingData(
                 f"{printable(project.source(part, root))}: none of the {n:,} {part} images that are listed there is "
-                f"left; mount or restore it, or correct its path in {project.params_path}"
+                f"left or may be read; mount or restore it, or correct its path in {project.params_path}"
             )
