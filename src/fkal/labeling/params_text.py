@@ -92,19 +92,29 @@ def with_place(path: Path, part: Part, place: str) -> int:
     node = _value(project, KEYS[part])
     if not isinstance(project, yaml.MappingNode):
         raise ConfigError(f"{path}: has no section project; run fkal init again")
-    places = [] if node is None else _places(node, path, part)
+    if node is not None and not isinstance(node, yaml.SequenceNode):
+        raise ConfigError(f"{path}: project.{KEYS[part]}: give a list of places")
+    places = [] if node is None else [str(each.value) for each in node.value]
     if place in places:
         return places.index(place)
     if len(places) >= MOST_EXPERIMENTS:
         raise ConfigError(f"{path}: project.{KEYS[part]} has {len(places):,} places; list more images in one manifest")
-    changed = _flow([*places, place])
     if node is None:
-        text = _with_key(text, project, f"{KEYS[part]}: {changed}")
+        text = _with_key(text, project, f"{KEYS[part]}: {_flow([place])}")
+    elif node.flow_style or not places:
+        text = f"{text[: node.start_mark.index]}{_flow([*places, place])}{text[node.end_mark.index :]}"
     else:
-        end = len(text[: node.end_mark.index].rstrip())  # a list of lines ends where the next key begins
-        text = f"{text[: node.start_mark.index]}{changed}{text[end:]}"
+        text = _with_line(text, node, place)
     write_whole(path, text.encode())
     return len(places)
+
+
+def _with_line(text: str, node: yaml.SequenceNode, place: str) -> str:
+    """The text with a further line of a list that has a line per place."""
+    last = node.value[-1].end_mark.index
+    end = text.find("\n", last)
+    end = len(text) if end < 0 else end
+    return f"{text[:end]}\n{' ' * node.start_mark.column}- {json.dumps(place, ensure_ascii=False)}{text[end:]}"
 
 
 def _with_key(text: str, section: yaml.MappingNode, key: str) -> str:
@@ -119,12 +129,6 @@ def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
     if not isinstance(node, yaml.MappingNode):
         return None
     return next((value for name, value in node.value if name.value == key), None)
-
-
-def _places(node: yaml.Node, path: Path, part: Part) -> list[str]:
-    if not isinstance(node, yaml.SequenceNode):
-        raise ConfigError(f"{path}: project.{KEYS[part]}: give a list of places")
-    return [str(each.value) for each in node.value]
 
 
 def _flow(places: Sequence[str]) -> str:
