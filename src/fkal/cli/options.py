@@ -32,6 +32,21 @@ Ratio = Annotated[str | None, typer.Option(help="Class imbalance ratios: 1,100. 
 DataRoot = Annotated[
     Path | None, typer.Option(help="Folder that holds the datasets. [default: $FKAL_DATA_ROOT or data]")
 ]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        help="Pretrained model with its default weights: resnet50, torchvision:NAME, timm:NAME, or the file of an "
+        "exported program, NAME.pt2. --set model.weights=FILE names other weights."
+    ),
+]
+AcceptLicense = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Accept this license of weights, which is not Apache, MIT, BSD or CC-BY."),
+]
+Embeddings = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Own embeddings instead of images: .npz or .parquet (features, ids, labels)."),
+]
 Method = Annotated[
     str | None,
     typer.Option(
@@ -66,13 +81,16 @@ class Settings:
     ratio: Ratio = None
     assignments: Set = None
     data_root: DataRoot = None
+    backbone: Backbone = None
+    accept_license: AcceptLicense = None
+    embeddings: Embeddings = None
 
     def sources(self, *, untuned: bool = False, out: Path = Path("runs"), verify: bool = False) -> Sources:
         """Where the settings come from; `untuned` leaves out what `fkal tune --apply` put over them.
 
         Digests of image files are remembered under `out`, and with `verify` not believed.
         """
-        from fkal.runner.expand import Sources
+        from fkal.runner.expand import Sources, StartingPoint
 
         return Sources(
             preset=self.preset,
@@ -80,6 +98,7 @@ class Settings:
             dataset=self.dataset,
             ratio=self.ratio,
             data_root=self.data_root,
+            start=StartingPoint(backbone=self.backbone, accept_license=self.accept_license, embeddings=self.embeddings),
             assignments=self.assignments or [],
             notify=say,
             tuned=None if untuned else TUNED,

@@ -76,7 +76,7 @@ def presets() -> dict[str, Path]:
 
     Example:
         >>> list(presets())
-        ['cifar10', 'digits', 'folder', 'imagenet', 'mnist', 'svhn', 'tinyimagenet']
+        ['cifar10', 'cifar10-frozen', 'digits', 'folder', 'imagenet', 'mnist', 'svhn', 'tinyimagenet', ...]
     """
     folder = Path(str(files("fkal") / "presets"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

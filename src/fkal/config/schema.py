@@ -22,7 +22,7 @@ R = TypeVar("R")
 LONGEST_TEXT = 200
 """Characters of a name."""
 LONGEST_PATH = 4000
-PATHS = frozenset({"data.root", "data.folder", "data.validation", "model.name", "model.weights"})
+PATHS = frozenset({"data.root", "data.folder", "data.validation", "data.embeddings", "model.name", "model.weights"})
 LONGEST_LIST = 10_000
 LONGEST_METHOD = 1000
 LONGEST_NAME = 100
@@ -133,7 +133,7 @@ def about_data(tree: Mapping[str, Any]) -> dict[str, Any]:
     """
     data = tree["data"]
     has_own = data.get("validation") is not None
-    left_out = {"root", "folder", "workers", "validation"}
+    left_out = {"root", "folder", "workers", "validation", "embeddings"}
     left_out |= {"rare"} if data.get("rare") is None else set()
     left_out |= {"validation_per_class"} if has_own else set()
     own = {"validation": OWN_VALIDATION} if has_own else {}

@@ -16,6 +16,8 @@ MOST_WORKERS = 1024
 MOST_CHANNELS = 16
 LARGEST_RATIO = 1e9
 LAST_CLASS = 1_000_000
+EMBEDDINGS = "embeddings"
+"""The dataset of own embeddings."""
 OWN_VALIDATION = "a folder"
 """What digests and recipes hold of `data.validation`; the digest of the data covers its content."""
 BIAS_KINDS = ("imbalance", "long_tail", "by_hand", "none")
@@ -47,6 +49,8 @@ class DataConfig:
     """Processes that decode image files; 0: this process."""
     validation: str | None = None
     """An own validation tree CLASS/* of `name: folder`; null: drawn from the training part."""
+    embeddings: str | None = None
+    """The file of `name: embeddings`, .npz or .parquet."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -59,6 +63,11 @@ class DataConfig:
                 raise ValueError(f"{field}: {path!r}: no path has a zero byte; give the path of a folder")
         _refuse_unless_folder_fits(self.name, "folder", self.folder)
         _refuse_unless_folder_fits(self.name, "validation", self.validation)
+        if self.name != EMBEDDINGS and self.embeddings is not None:
+            raise ValueError(
+                f"embeddings: {shortened(self.embeddings)}: only name={EMBEDDINGS} reads them, not name={self.name}; "
+                f"set name={EMBEDDINGS}"
+            )
         _refuse_below("validation_per_class", self.validation_per_class, 1)
         _refuse_above("validation_per_class", self.validation_per_class, MOST_VALIDATION_IMAGES)
         _refuse_below("workers", self.workers, 0)
@@ -116,6 +125,8 @@ def _refuse_above(field: str, value: int | float, most: int | float) -> None:
 
 def require_folder(config: DataConfig) -> None:
     """Raises ValueError where own images are to be read and nobody said which."""
+    if config.name == EMBEDDINGS and config.embeddings is None:
+        raise ValueError("embeddings: not set: name=embeddings reads a file; give --embeddings FILE.npz or .parquet")
     if config.name == "folder" and config.folder is None:
         raise ValueError("folder: not set: name=folder reads an image tree; give its path, say --set data.folder=PATH")
 

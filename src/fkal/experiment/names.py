@@ -14,7 +14,7 @@ from fkal.config.method_spec import HEAD_ONLY, RANDOM_THETA_0, WHITEN, short_met
 from fkal.config.schema import Config, about_data, digest_of
 from fkal.core.labels import PSEUDO_LABELS
 from fkal.data.registry import DATASETS
-from fkal.data.settings import BiasConfig, DataConfig
+from fkal.data.settings import EMBEDDINGS, BiasConfig, DataConfig
 from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS
 from fkal.models.settings import usual_taps
 
@@ -29,16 +29,20 @@ LONGEST_TREE = 60
 
 
 def dataset_name(data: DataConfig) -> str:
-    """What people and files call the dataset: its registered name, of an own tree the last part of its folder.
+    """What people and files call the dataset: its registered name, of an own tree the last part of its folder, of own
+    embeddings the name of their file without its ending.
 
     A tree that is called as a registered dataset is gets `folder-` in front. What a name cannot hold becomes `-`,
     with a digest behind it, so that two trees stay two.
     """
-    if data.name != "folder" or data.folder is None:
+    if data.name == EMBEDDINGS and data.embeddings is not None:
+        last = PurePath(data.embeddings).stem
+    elif data.name != "folder" or data.folder is None:
         return data.name
-    last = PurePath(data.folder).name
-    if last in ("", "..", "~"):
-        last = Path(data.root, data.folder).resolve().name or "root"
+    else:
+        last = PurePath(data.folder).name
+        if last in ("", "..", "~"):
+            last = Path(data.root, data.folder).resolve().name or "root"
     fit = re.sub(r"[^A-Za-z0-9_.+-]+", "-", last)[:LONGEST_TREE]
     if fit != last:
         fit = f"{fit}-{hashlib.sha256(os.fsencode(last)).hexdigest()[:6]}"
@@ -222,7 +226,7 @@ def settings_of_split(config: Config) -> dict[str, Any]:
 def _tree_of_stages(config: Config) -> dict[str, Any]:
     """The tree as stages of the pipeline have it: a validation folder that nobody set is no part of it."""
     tree = config.digest_tree
-    data = {k: v for k, v in tree["data"].items() if k != "validation" or v is not None}
+    data = {k: v for k, v in tree["data"].items() if k not in ("validation", "embeddings") or v is not None}
     return {**tree, "data": data}
 
 
