@@ -44,7 +44,7 @@ def test_pool_and_validation_are_apart_sorted_and_as_large_as_said(dataset, spli
 
 
 def test_what_is_held_out_has_each_class_alike_and_leaves_the_rest(dataset, split):
-    rest, held = hold_out(split.validation, dataset.train.labels, 1, torch.Generator().manual_seed(0))
+    rest, held = hold_out(split.validation, dataset, 1, torch.Generator().manual_seed(0))
     assert dataset.train.labels[held].bincount().tolist() == [1] * 4
     assert sorted([*rest.tolist(), *held.tolist()]) == split.validation.tolist()
     assert rest.tolist() == sorted(rest.tolist()) and held.tolist() == sorted(held.tolist())
@@ -252,3 +252,24 @@ def test_a_recipe_says_of_validation_that_it_is_drawn_or_a_folder(written, recip
     written.write_text(json.dumps(entries))
     with pytest.raises(CorruptSplit, match="recipe"):
         read_split(written)
+
+
+def test_a_limit_per_class_comes_before_the_bias_and_is_in_the_recipe(dataset, tmp_path):
+    data = DataConfig(validation_per_class=2, per_class=12)
+    split = draw_split(dataset, data, BiasConfig(ratio=4.0), 0)
+    assert split.class_counts["pool"] == [12, 12, 3, 3]
+    write_split(split, tmp_path / "limited.json")
+    assert read_split(tmp_path / "limited.json").recipe["per_class"] == 12
+
+
+def test_a_limited_pool_lies_within_the_unlimited_one(dataset, split):
+    limited = draw_split(dataset, DataConfig(validation_per_class=2, per_class=12), BiasConfig(ratio=4.0), 0)
+    assert set(limited.pool.tolist()) < set(split.pool.tolist())
+    assert torch.equal(limited.validation, split.validation)
+
+
+def test_a_random_half_is_cut_where_the_rule_of_the_dataset_is_another(dataset):
+    cuts = [draw_split(dataset, DATA, BiasConfig(ratio=4.0, cut="random_half"), seed).cut for seed in range(8)]
+    assert all(len(cut) == 2 for cut in cuts)
+    assert len(set(cuts)) > 1
+    assert draw_split(dataset, DATA, BiasConfig(ratio=4.0), 0).cut == (2, 3)

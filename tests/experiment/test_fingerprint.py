@@ -40,12 +40,15 @@ CHANGES = {
     "data.root": ("elsewhere", set()),
     "data.folder": ("pictures", {SPLIT}),
     "data.validation": ("others", ALL),
+    "data.embeddings": ("others.npz", {SPLIT}),
     "data.image_size": (10, ALL),
     "data.validation_per_class": (29, ALL),
     "data.rare": (["5", "6"], {SPLIT, WEIGHTS, RUN}),
     "data.mean": ([0.1], COMPUTED),
     "data.std": ([0.9], COMPUTED),
     "data.workers": (0, set()),
+    "data.per_class": (100, ALL),
+    "data.groups": (r"train/.*?(\d?\d)$", ALL),
     "bias.kind": ("long_tail", ALL),
     "bias.ratio": (10, ALL),
     "bias.cut": ([0, 1], ALL),
@@ -74,6 +77,7 @@ CHANGES = {
     "train.warmup_epochs": (1, {RUN}),
     "train.start": ("theta_0", {RUN}),
     "train.layers": ("head", {RUN}),
+    "train.on_validation": (True, {RUN}),
     "train.loss": ("balanced_softmax", {RUN}),
     "acquisition.name": ("pcc", {LABELS, RUN}),  # which estimates no labels
     "acquisition.budget": (19, {RUN}),
@@ -110,6 +114,13 @@ WITH = {
     "bias.fractions": {"bias.kind": "by_hand", "bias.ratio": 1},
 }
 """What has to be set beside it, in the base as well where it can be."""
+
+IN_PLACE_OF_DIGITS = {
+    "data.folder": {"data.name": "folder", "data.folder": "photographs"},
+    "data.validation": {"data.name": "folder", "data.folder": "photographs"},
+    "data.embeddings": {"data.name": "embeddings", "data.embeddings": "some.npz"},
+}
+"""Other data that the base has to have for a setting."""
 
 READ_BY_OTHERS = {
     ("pfk", "trace", "acquisition.samples", 15): {LABELS, RUN},
@@ -182,6 +193,8 @@ def base(tmp_path) -> Experiment:
 def after(base: Experiment, settings: dict, out) -> Experiment:
     """The experiment under other settings, on the same images where the setting names others than can be had here."""
     config = changed(base.config, settings)
+    if config.train.on_validation:
+        return replace(base, config=config)
     if config.device == "cuda":
         return replace(base, config=config, device=torch.device("cuda"))
     if config.model != base.config.model or config.features != base.config.features:  # of pretrained models alone
@@ -203,8 +216,8 @@ def test_the_table_has_every_setting():
 def test_a_setting_changes_the_keys_of_what_depends_on_it_and_no_others(setting, base, tmp_path):
     value, expected = CHANGES[setting]
     beside = WITH.get(setting, {})
-    if setting in ("data.folder", "data.validation"):
-        base, beside = after(base, {"data.name": "folder", "data.folder": "photographs"}, tmp_path), {}
+    if setting in IN_PLACE_OF_DIGITS:
+        base, beside = after(base, IN_PLACE_OF_DIGITS[setting], tmp_path), {}
     assert base.config.flat[setting] != value
     assert differing(keys(base), keys(after(base, {**beside, setting: value}, tmp_path))) == expected
 
@@ -268,16 +281,17 @@ CELL, GROUP, PLACE, METHOD, STUDY, TUNED = (
 )
 """What holds several experiments, or is found by a name."""
 
-NAMED = {"data.name", "data.folder"}
+NAMED = {"data.name", "data.folder", "data.embeddings"}
 OF_A_RUN = {setting for setting, (_, changed_keys) in CHANGES.items() if RUN in changed_keys}
 SHARED: dict[str, set[str]] = {
-    CELL: OF_A_RUN - {"device"} | {"data.root", "data.folder", "data.workers"},  # the plan of auto names no device
+    CELL: OF_A_RUN - {"device"} | {"data.root", "data.folder", "data.workers", "data.embeddings"},  # the plan of auto names no device
     GROUP: NAMED
-    | {"data.image_size", "data.validation_per_class", "acquisition.budget", "protocol", "holdout"}
+    | {"data.image_size", "data.validation_per_class", "data.per_class", "data.groups"}
+    | {"train.loss", "train.on_validation", "acquisition.budget", "protocol", "holdout"}
     | {setting for setting in CHANGES if setting.startswith("bias.")},
     PLACE: NAMED,
-    METHOD: OF_A_RUN - {"seed", "device"} | {"data.folder"},
-    STUDY: set(CHANGES) - {"data.root", "data.workers", "seed"},
+    METHOD: OF_A_RUN - {"seed", "device"} | {"data.folder", "data.embeddings"},
+    STUDY: set(CHANGES) - {"data.root", "data.workers", "seed", "model.accept_license"},
     TUNED: NAMED,
 }
 """By what is shared, the settings whose change makes another."""
@@ -302,8 +316,8 @@ def shared(experiment: Experiment, source: str = "") -> dict[str, str]:
 @pytest.mark.parametrize("setting", list(CHANGES))
 def test_a_setting_changes_what_the_experiment_shares_with_others(setting, base, tmp_path):
     beside = WITH.get(setting, {})
-    if setting in ("data.folder", "data.validation"):
-        base, beside = after(base, {"data.name": "folder", "data.folder": "photographs"}, tmp_path), {}
+    if setting in IN_PLACE_OF_DIGITS:
+        base, beside = after(base, IN_PLACE_OF_DIGITS[setting], tmp_path), {}
     again = after(base, {**beside, setting: CHANGES[setting][0]}, tmp_path)
     expected = {name for name, settings in SHARED.items() if setting in settings}
     assert differing(shared(base), shared(again)) == expected

@@ -37,7 +37,10 @@ from fkal.models.settings import ModelConfig, usual_taps
 ENVIRONMENT = "FKAL_"
 DATA_ROOT = "FKAL_DATA_ROOT"
 JOBS = "FKAL_JOBS"
-PSEUDO_LABEL = "acquisition.pseudo_label"
+MAY_BE_TRUE = frozenset(
+    {"acquisition.pseudo_label", *(key for key, value in Config().flat.items() if isinstance(value, bool))}
+)
+"""Flags, and the pseudo-label `true`."""
 MODEL = "model.name"
 LAYERS = "train.layers"
 TAPS = "acquisition.taps"
@@ -48,10 +51,14 @@ NOT_CONFIGURATION = frozenset({DATA_ROOT, JOBS})
 RULES = {
     "dataclass_type": "give a section, keys with values",
     "tuple_type": "give a list, say [conv1, conv2]",
+    "bool_parsing": "give true or false",
+    "bool_type": "give true or false",
     "dict_type": "give a mapping, say {5: 0.1}",
     "string_pattern_mismatch": "give auto, cpu, cuda, cuda:1 or mps",  # of device, the only pattern there is
 }
 """What is wanted, where pydantic would speak of Python's types."""
+CHOICES = {"bias.cut": "give a list of classes, say [5, 6], or random_half"}
+"""The same of settings that take values of different kinds, for each of which pydantic has a problem."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,8 @@ def presets() -> dict[str, Path]:
 
     Example:
         >>> list(presets())
-        ['cifar10', 'cifar10-frozen', 'digits', 'folder', 'imagenet', 'mnist', 'svhn', 'tinyimagenet', ...]
+        ['cifar10', 'cifar10-frozen', 'digits', 'folder', 'gtsrb', 'gtsrb-resnet10', 'imagenet', 'mnist', 'svhn',
+        'tinyimagenet', 'tinyimagenet-frozen']
     """
     folder = Path(str(files("fkal") / "presets"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
@@ -161,15 +169,21 @@ def merged(layers: Iterable[Layer]) -> Config:
         trees |= {key: layer.beside for key in TREES if _value(layer.values, key) is not None}
     for key, beside in trees.items():
         _start_beside(values, key, beside)
-    flags = [key for key, value in flattened(values) if isinstance(value, bool) and key != PSEUDO_LABEL]
+    flags = [key for key, value in flattened(values) if isinstance(value, bool) and key not in MAY_BE_TRUE]
     if flags:
         raise ConfigError(
-            _lines([f"{key}: true or false; no setting is a flag, give a number or a name" for key in flags])
+            _lines([f"{key}: true or false; this setting is no flag, give a number or a name" for key in flags])
         )
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_lines([_problem(e, origins) for e in error.errors()])) from None
+        raise ConfigError(_lines([_problem(e, origins) for e in _each_choice_once(error.errors())])) from None
+
+
+def _each_choice_once(errors: Sequence[Any]) -> list[Any]:
+    """The problems, of a setting in CHOICES the last: it is of the whole value."""
+    last = {".".join(map(str, e["loc"][:2])): e for e in errors}
+    return [e for e in errors if (key := ".".join(map(str, e["loc"][:2]))) not in CHOICES or last[key] is e]
 
 
 def _value(values: Mapping[str, Any], key: str) -> Any:
@@ -400,6 +414,10 @@ def _update(
 def _problem(error: Any, origins: Mapping[str, str]) -> str:
     """One line: the key, the value, what is allowed, where it was given."""
     path = [str(part) for part in error["loc"]]
+    choice = ".".join(path[:2])
+    if choice in CHOICES:
+        given = f" (in {origins[choice]})" if choice in origins else ""
+        return f"{choice} = {shortened(error['input'])}: {CHOICES[choice]}{given}"
     key = ".".join(part if len(part) <= LONGEST_TEXT else shortened(part) for part in path) or "configuration"
     origin = next((origins[k] for k in _ancestors(path) if k in origins), None)
     where = f" (in {origin})" if origin else ""

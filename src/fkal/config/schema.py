@@ -35,7 +35,8 @@ DEEPEST_KEY = 3
 SET = "--set"
 LATER_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "train": {"loss": TrainConfig.loss},
+        "train": {"loss": TrainConfig.loss, "on_validation": TrainConfig.on_validation},
+        "data": {"per_class": None, "groups": None, "embeddings": None},
         "model": {"weights": ModelConfig.weights},
         "features": {"pca": FeaturesConfig.pca, "tokens": FeaturesConfig.tokens},
     }
@@ -134,7 +135,7 @@ def about_data(tree: Mapping[str, Any]) -> dict[str, Any]:
     data = tree["data"]
     has_own = data.get("validation") is not None
     left_out = {"root", "folder", "workers", "validation", "embeddings"}
-    left_out |= {"rare"} if data.get("rare") is None else set()
+    left_out |= {key for key in ("rare", *LATER_DEFAULTS["data"]) if data.get(key) is None}
     left_out |= {"validation_per_class"} if has_own else set()
     own = {"validation": OWN_VALIDATION} if has_own else {}
     return {k: v for k, v in data.items() if k not in left_out} | own

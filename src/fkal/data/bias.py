@@ -46,15 +46,18 @@ def biased_pool(
     generator: torch.Generator,
     *,
     n_classes: int | None = None,
+    per_class: int | None = None,
 ) -> Int64[Tensor, " m"]:
     """Sorted positions of the images that stay.
 
-    `n_classes` is for labels that lack the last classes; by default they are those that occur or are named.
+    `n_classes` is for labels that lack the last classes; by default they are those that occur or are named. Of each
+    class at most `per_class` images are there before the bias.
     One random order serves every setting, so of one seed a pool of a higher ratio lies within that of a lower.
     """
     if n_classes is None:
         n_classes = max([int(labels.max()) if len(labels) else -1, *cut, *(bias.fractions or {})]) + 1
-    kept = keep_counts(labels.bincount(minlength=n_classes), bias, cut)
+    counts = labels.bincount(minlength=n_classes)
+    kept = keep_counts(counts if per_class is None else counts.clamp(max=per_class), bias, cut)
     order = torch.randperm(len(labels), generator=generator)
     return order[rank_in_class(labels[order]) < kept[labels[order]]].sort().values
 

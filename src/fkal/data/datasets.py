@@ -11,10 +11,12 @@ from torch import Tensor
 
 from fkal.data.digest import bytes_digest
 from fkal.data.errors import CorruptData, CorruptImage, IncompleteData, MissingData, printable
+from fkal.data.groups import group_numbers, refuse_shared
 from fkal.data.images import Annotated, ImageSet, TensorImages
 from fkal.data.places import tree_at
 from fkal.data.registry import CutRule, DatasetEntry, PartsWithValidation, entry_of
-from fkal.data.settings import DataConfig, require_folder
+from fkal.data.settings import DataConfig, has_captures, require_folder
+from fkal.errors import shortened
 
 __all__ = ["CorruptData", "CorruptImage", "Dataset", "MissingData", "load"]
 
@@ -26,6 +28,7 @@ class Dataset:
     """Labeled images to draw pool and validation from, and images to test on.
 
     `validation` has the indices into `train` of images that came as a validation set of their own; none is drawn then.
+    `groups` has the number of the group of each training image; None: each is by itself.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Dataset:
     test: ImageSet
     cut_rule: str
     validation: Int64[Tensor, " m"] | None = None
+    groups: Int64[Tensor, " n"] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -91,7 +95,26 @@ def load(config: DataConfig, *, device: torch.device | str = "cpu", download: bo
         if isinstance(part, TensorImages):
             part.to(device)
     validation = parts.validation if isinstance(parts, PartsWithValidation) else None
-    return Dataset(config.name, train, test, entry.cut_rule or _cut_rule(len(train.classes)), validation)
+    return Dataset(
+        config.name,
+        train,
+        test,
+        entry.cut_rule or _cut_rule(len(train.classes)),
+        validation,
+        groups=None if config.groups is None else _groups(config.name, config.groups, train, test),
+    )
+
+
+def _groups(name: str, pattern: str, train: ImageSet, test: ImageSet) -> Int64[Tensor, " n"]:
+    """The group of each training image. Raises ValueError where it is not known, or test images are of it, too."""
+    if not has_captures(pattern):
+        raise ValueError(
+            f"groups: {shortened(pattern)}: without captures it names a manifest's column, and dataset {name} has no "
+            "manifest; give a regular expression on the images' paths with captures, say ([^/]+)_"
+        )
+    groups, known = group_numbers(train.names, pattern)
+    refuse_shared(known, test.names, pattern)
+    return groups
 
 
 def _located(config: DataConfig) -> DataConfig:

@@ -56,7 +56,7 @@ def mnist(config: DataConfig, *, download: bool) -> Parts:
 
     root = Path(config.root)
     if not all(path.exists() for path in mnist_files(root)):
-        _bring(lambda: MNIST(root, download=True), download)
+        bring(lambda: MNIST(root, download=True), download)
     _refuse_other_sides([path for path in mnist_files(root) if path.name.endswith(MNIST_KINDS[0])])
     return (
         _images(config, _mnist_part(root, "train"), DIGIT_NAMES, "train"),
@@ -71,7 +71,7 @@ def svhn(config: DataConfig, *, download: bool) -> Parts:
     root = svhn_root(Path(config.root))
     for part in ("train", "extra", "test"):
         if not (root / svhn_file(part)).exists():
-            _bring(lambda part=part: SVHN(root, part, download=True), download)  # type: ignore[misc]
+            bring(lambda part=part: SVHN(root, part, download=True), download)  # type: ignore[misc]
     return (
         _images(config, _svhn_part(root, "train"), DIGIT_NAMES, "train"),
         _images(config, _svhn_part(root, "test"), DIGIT_NAMES, "test"),
@@ -101,7 +101,7 @@ def bring_cifar10(config: DataConfig, *, download: bool) -> None:
     """Download root/cifar-10-batches-py."""
     from torchvision.datasets import CIFAR10
 
-    _bring(lambda: CIFAR10(config.root, download=True), download)
+    bring(lambda: CIFAR10(config.root, download=True), download)
 
 
 def resized(pixels: UInt8[Tensor, "n c h w"], size: int | None) -> UInt8[Tensor, "n c h2 w2"]:
@@ -254,7 +254,8 @@ def _cifar_part(root: Path, *, train: bool) -> Labeled:
     return torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)
 
 
-def _bring(download_it: Callable[[], object], allowed: bool) -> None:
+def bring(download_it: Callable[[], object], allowed: bool) -> None:
+    """Download something. Raises MissingData where that is not allowed or fails."""
     if not allowed:
         raise MissingData("downloads are off")
     with _patience():

@@ -24,6 +24,53 @@ ENTRY_POINTS = "fkal.datasets"
 DIGIT_NAMES = tuple("0123456789")
 MNIST_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
 MNIST_FILES = {"train": "train", "test": "t10k"}
+GTSRB_TRAINING, GTSRB_TEST, GTSRB_LABELS = "GTSRB/Training", "GTSRB/Final_Test/Images", "GT-final_test.csv"
+GTSRB_NAMES = (
+    "speed_limit_20",
+    "speed_limit_30",
+    "speed_limit_50",
+    "speed_limit_60",
+    "speed_limit_70",
+    "speed_limit_80",
+    "end_of_speed_limit_80",
+    "speed_limit_100",
+    "speed_limit_120",
+    "no_passing",
+    "no_passing_over_3_5_t",
+    "right_of_way_next_intersection",
+    "priority_road",
+    "yield",
+    "stop",
+    "no_vehicles",
+    "no_vehicles_over_3_5_t",
+    "no_entry",
+    "general_caution",
+    "curve_left",
+    "curve_right",
+    "double_curve",
+    "bumpy_road",
+    "slippery_road",
+    "road_narrows_right",
+    "road_work",
+    "traffic_signals",
+    "pedestrians",
+    "children_crossing",
+    "bicycles_crossing",
+    "ice_or_snow",
+    "wild_animals",
+    "end_of_all_limits",
+    "turn_right_ahead",
+    "turn_left_ahead",
+    "ahead_only",
+    "straight_or_right",
+    "straight_or_left",
+    "keep_right",
+    "keep_left",
+    "roundabout",
+    "end_of_no_passing",
+    "end_of_no_passing_over_3_5_t",
+)
+"""The classes in the publishers' order, who number them 0 to 42."""
 CIFAR10_BATCHES = "cifar-10-batches-py"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -81,6 +128,17 @@ class DatasetEntry:
 def mnist_files(root: Path) -> list[Path]:
     """The four files of MNIST."""
     return [root / "MNIST" / "raw" / f"{word}-{kind}" for word in MNIST_FILES.values() for kind in MNIST_KINDS]
+
+
+def gtsrb_folder(root: Path) -> Path:
+    """torchvision's folder of GTSRB."""
+    return root / "gtsrb"
+
+
+def has_published_gtsrb(root: Path) -> bool:
+    """Whether torchvision's layout is in use, or is all that root/gtsrb could become."""
+    folder = gtsrb_folder(root)
+    return (folder / "GTSRB").exists() or (folder.is_dir() and not (folder / "train").is_dir())
 
 
 def svhn_file(part: str) -> str:
@@ -158,6 +216,17 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
             needs=("cifar-10-batches-py/ or cifar10/{train,test}/CLASS/*.jpg or cifar10-imagefolder.tar",),
             origin="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz (unpacked)",
             cut_rule="second_half",
+        ),
+        "gtsrb": DatasetEntry(
+            loader="fkal.data.trees:gtsrb",
+            sources="fkal.data.sources:gtsrb",
+            about="51,839 photographs of 43 German traffic signs, 32x32, colour; unequal classes, in tracks of 30",
+            shape=(3, 32, 32),
+            mean=(0.3394, 0.3116, 0.3205),
+            std=(0.2750, 0.2643, 0.2706),
+            needs=("gtsrb/GTSRB/ or gtsrb/{train,test}/CLASS/TRACK_FRAME.jpg or gtsrb-imagefolder.tar",),
+            origin="https://benchmark.ini.rub.de (GTSRB-Training_fixed.zip and GTSRB_Final_Test_*.zip, unpacked)",
+            classes=GTSRB_NAMES,
         ),
         "tinyimagenet": DatasetEntry(
             loader="fkal.data.trees:tinyimagenet",

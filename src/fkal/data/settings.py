@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +21,9 @@ EMBEDDINGS = "embeddings"
 """The dataset of own embeddings."""
 OWN_VALIDATION = "a folder"
 """What digests and recipes hold of `data.validation`; the digest of the data covers its content."""
+MOST_POOL_IMAGES = 1_000_000_000
+"""Of each class."""
+RANDOM_HALF = "random_half"
 BIAS_KINDS = ("imbalance", "long_tail", "by_hand", "none")
 
 
@@ -51,6 +55,11 @@ class DataConfig:
     """An own validation tree CLASS/* of `name: folder`; null: drawn from the training part."""
     embeddings: str | None = None
     """The file of `name: embeddings`, .npz or .parquet."""
+    per_class: int | None = None
+    """At most so many images of each class enter the pool, before the bias; null: all."""
+    groups: str | None = None
+    """What images belong together (a track, a patient) and are never split: a regular expression on the path below
+    the dataset's folder, whose captures are the key, or the name of a manifest's column; null: each by itself."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -72,6 +81,10 @@ class DataConfig:
         _refuse_above("validation_per_class", self.validation_per_class, MOST_VALIDATION_IMAGES)
         _refuse_below("workers", self.workers, 0)
         _refuse_above("workers", self.workers, MOST_WORKERS)
+        if self.per_class is not None:
+            _refuse_below("per_class", self.per_class, 1)
+            _refuse_above("per_class", self.per_class, MOST_POOL_IMAGES)
+        _refuse_unless_groups_fit(self.groups)
         for key, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) > MOST_CHANNELS:
                 raise ValueError(f"{key}: {len(values)} values; give one for each channel, at most {MOST_CHANNELS}")
@@ -96,8 +109,9 @@ class BiasConfig:
     """How the pool is made biased."""
     ratio: float = 1.0
     """How many times rarer the cut classes are; of a long tail, the largest class to the smallest."""
-    cut: tuple[int, ...] | None = None
-    """Classes, counted from 0, that lose images; null: the dataset's rule."""
+    cut: tuple[int, ...] | Literal["random_half"] | None = None
+    """Classes, counted from 0, that lose images; `random_half`: half of them, drawn by the seed; null: the dataset's
+    rule."""
     fractions: dict[int, float] | None = None
     """The part of each class that stays, for `kind: by_hand`."""
 
@@ -121,6 +135,24 @@ def _refuse_below(field: str, value: int, least: int) -> None:
 def _refuse_above(field: str, value: int | float, most: int | float) -> None:
     if value > most:
         raise ValueError(f"{field}: {value}: too large; give {most:,.0f} or less")
+
+
+def has_captures(groups: str) -> bool:
+    """Whether `data.groups` is a regular expression; without captures it names a manifest's column."""
+    return re.compile(groups).groups > 0
+
+
+def _refuse_unless_groups_fit(groups: str | None) -> None:
+    if groups is None:
+        return
+    if not groups.strip():
+        raise ValueError("groups: '': give a regular expression with captures, say ([^/]+)_, or leave groups unset")
+    try:
+        re.compile(groups)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(
+            f"groups: {shortened(groups)}: not a regular expression ({error}); give one with captures, say ([^/]+)_"
+        ) from error
 
 
 def require_folder(config: DataConfig) -> None:
@@ -163,11 +195,16 @@ def _refuse_unless_fractions_fit(kind: str, ratio: float, fractions: dict[int, f
             raise ValueError(f"fractions: {fraction} of class {label}: it is the part that stays; give 0 to 1")
 
 
-def _refuse_unless_cut_fits(kind: str, cut: tuple[int, ...] | None) -> None:
+def _refuse_unless_cut_fits(kind: str, cut: tuple[int, ...] | str | None) -> None:
     if cut is None:
         return
+    shown = cut if isinstance(cut, str) else list(cut)
     if kind != "imbalance":
-        raise ValueError(f"cut: {shortened(list(cut))}: only kind=imbalance cuts listed classes; leave cut unset")
+        raise ValueError(f"cut: {shortened(shown)}: only kind=imbalance cuts classes; leave cut unset")
+    if isinstance(cut, str):
+        if cut != RANDOM_HALF:
+            raise ValueError(f"cut: {shortened(cut)}: give classes, say [5, 6], or {RANDOM_HALF}")
+        return
     if not cut:
         raise ValueError("cut: []: an imbalance needs classes to cut; list them or leave cut unset")
     if len(set(cut)) < len(cut) or min(cut) < 0:

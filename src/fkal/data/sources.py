@@ -14,7 +14,18 @@ from typing import NamedTuple
 from fkal.data.errors import CorruptData, MissingData
 from fkal.data.file_digests import DIGEST_LENGTH, FileDigests
 from fkal.data.places import tree_at
-from fkal.data.registry import CIFAR10_BATCHES, entry_of, mnist_files, svhn_file, svhn_root
+from fkal.data.registry import (
+    CIFAR10_BATCHES,
+    GTSRB_LABELS,
+    GTSRB_TEST,
+    GTSRB_TRAINING,
+    entry_of,
+    gtsrb_folder,
+    has_published_gtsrb,
+    mnist_files,
+    svhn_file,
+    svhn_root,
+)
 from fkal.data.settings import DataConfig
 from fkal.data.tree_files import class_folders, images_below
 
@@ -82,6 +93,19 @@ def cifar10(config: DataConfig) -> SourceFiles:
     if (root / CIFAR10_BATCHES).exists():
         return SourceFiles(root / CIFAR10_BATCHES, CIFAR10_FILES)
     return _tree_or_tar(root, "cifar10", "test")
+
+
+def gtsrb(config: DataConfig) -> SourceFiles:
+    """torchvision's folder, else a tree, else a tar of one."""
+    root = Path(config.root)
+    if not has_published_gtsrb(root):
+        return _tree_or_tar(root, "gtsrb", "test")
+    folder, flawed = gtsrb_folder(root), list[tuple[str, str]]()
+    test = images_below(folder / GTSRB_TEST, Counter(), flawed)
+    if flawed:
+        raise CorruptData(f"{flawed[0][0]}: {flawed[0][1]}")
+    names = (*_images(folder, GTSRB_TRAINING), *(f"{GTSRB_TEST}/{name}" for name in test), GTSRB_LABELS)
+    return SourceFiles(folder, names)
 
 
 def tinyimagenet(config: DataConfig) -> SourceFiles:

@@ -22,6 +22,7 @@ from fkal.data.bias import biased_pool, cut_classes, rank_in_class, rare_classes
 from fkal.data.datasets import Dataset
 from fkal.data.digest import DIGEST_LENGTH, bytes_digest
 from fkal.data.errors import CorruptSplit, ForeignSplit, excerpt, printable
+from fkal.data.groups import HOLDOUT_SHARE, VALIDATION_SHARE, drawn_by_group, whole_groups
 from fkal.data.regular_files import read_regular
 from fkal.data.settings import BIAS_KINDS, OWN_VALIDATION, BiasConfig, DataConfig
 from fkal.errors import did_you_mean, listed, shortened
@@ -77,12 +78,15 @@ def draw_split(dataset: Dataset, data: DataConfig, bias: BiasConfig, seed: int) 
         (300, (5, 6, 7, 8, 9))
     """
     labels, n_classes = dataset.train.labels, len(dataset.classes)
-    cut = bias.cut if bias.cut is not None else cut_classes(n_classes, dataset.cut_rule, stream(seed, "split", "cut"))
+    cut = _cut(bias, n_classes, dataset.cut_rule, seed)
     validation = dataset.validation
     if validation is None:
-        validation = _balanced(labels, dataset.classes, data.validation_per_class, stream(seed, "split", "validation"))
-    rest = _complement(validation, len(labels))
-    kept = biased_pool(labels[rest], bias, cut, stream(seed, "split", "pool"), n_classes=n_classes)
+        validation = _drawn(dataset, data.validation_per_class, stream(seed, "split", "validation"))
+    taken = validation if dataset.groups is None else whole_groups(validation, dataset.groups)
+    rest = _complement(taken, len(labels))
+    kept = biased_pool(
+        labels[rest], bias, cut, stream(seed, "split", "pool"), n_classes=n_classes, per_class=data.per_class
+    )
     parts = {"pool": rest[kept], "validation": validation, "test": torch.arange(len(dataset.test))}
     counts = _class_counts(parts, dataset)
     return Split(
@@ -106,9 +110,26 @@ def _named(rare: Sequence[str | int] | None, classes: tuple[str, ...]) -> tuple[
 
 
 def hold_out(
-    validation: Int64[Tensor, " m"], labels: Int64[Tensor, " n"], per_class: int, generator: torch.Generator
+    validation: Int64[Tensor, " m"], dataset: Dataset, per_class: int, generator: torch.Generator
 ) -> tuple[Int64[Tensor, " r"], Int64[Tensor, " h"]]:
-    """What stays of the validation indices, and the `per_class` of each class held out; `labels` are the dataset's."""
+    """What stays of the validation indices, and the `per_class` of each class held out.
+
+    Of a dataset with groups whole groups are held out, and what is not measured of them does not stay either. Raises
+    ValueError where a class has too few groups for both.
+    """
+    labels, groups = dataset.train.labels, dataset.groups
+    if groups is not None:
+        held_out = drawn_by_group(
+            labels[validation],
+            groups[validation],
+            per_class,
+            generator,
+            classes=dataset.classes,
+            share=HOLDOUT_SHARE,
+            setting="holdout",
+        )
+        stays = ~torch.isin(groups[validation], groups[validation[held_out]])
+        return validation[stays], validation[held_out]
     order = validation[torch.randperm(len(validation), generator=generator)]
     held = rank_in_class(labels[order]) < per_class
     return order[~held].sort().values, order[held].sort().values
@@ -180,6 +201,29 @@ def check_split(split: Split, dataset: Dataset) -> None:
         raise ForeignSplit("split's class counts differ from its images' labels; draw the split again")
 
 
+def _cut(bias: BiasConfig, n_classes: int, rule: str, seed: int) -> tuple[int, ...]:
+    """The classes that are set, else those that a rule draws."""
+    if bias.cut is None or isinstance(bias.cut, str):
+        return cut_classes(n_classes, bias.cut or rule, stream(seed, "split", "cut"))
+    return bias.cut
+
+
+def _drawn(dataset: Dataset, per_class: int, generator: torch.Generator) -> Int64[Tensor, " m"]:
+    """The same number of validation images of each class, from a few whole groups where there are groups."""
+    labels, classes = dataset.train.labels, dataset.classes
+    if dataset.groups is None:
+        return _balanced(labels, classes, per_class, generator)
+    return drawn_by_group(
+        labels,
+        dataset.groups,
+        per_class,
+        generator,
+        classes=classes,
+        share=VALIDATION_SHARE,
+        setting="validation_per_class",
+    )
+
+
 def _balanced(
     labels: Int64[Tensor, " n"], classes: tuple[str, ...], per_class: int, generator: torch.Generator
 ) -> Int64[Tensor, " m"]:
@@ -211,6 +255,7 @@ def _recipe(name: str, data: DataConfig, bias: BiasConfig, cut: tuple[int, ...],
         "fractions": None if fractions is None else {str(c): float(fractions[c]) for c in sorted(fractions)},
         "seed": seed,
         **(drawn if data.validation is None else {"validation": OWN_VALIDATION}),
+        **{key: getattr(data, key) for key in OPTIONAL if getattr(data, key) is not None},
     }
 
 
@@ -282,7 +327,9 @@ def _indices(field: str, values: Any) -> Int64[Tensor, " n"]:
 
 
 def _refuse_recipe(recipe: Any) -> None:
-    rules = RECIPE_OF_OWN_VALIDATION if isinstance(recipe, dict) and "validation" in recipe else RECIPE
+    there = recipe if isinstance(recipe, dict) else {}
+    rules = RECIPE_OF_OWN_VALIDATION if "validation" in there else RECIPE
+    rules = {**rules, **{key: rule for key, rule in OPTIONAL.items() if key in there}}
     if not isinstance(recipe, dict) or set(recipe) != set(rules):
         raise CorruptSplit(f"recipe does not have just {', '.join(rules)}")
     for key, (kind, is_right, rule) in rules.items():
@@ -327,6 +374,12 @@ RECIPE_OF_OWN_VALIDATION: dict[str, Rule] = {
     **{key: rule for key, rule in RECIPE.items() if key != "validation_per_class"},
     "validation": (str, lambda name: name == OWN_VALIDATION, f"{OWN_VALIDATION!r}"),
 }
+
+OPTIONAL: dict[str, Rule] = {
+    "per_class": (int, lambda n: n >= 1, "a whole number of 1 or more"),
+    "groups": (str, bool, "an expression"),
+}
+"""Entries of a recipe that are there where they are set."""
 
 
 def _refuse_digest(digest: Any) -> None:

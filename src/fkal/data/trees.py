@@ -19,14 +19,15 @@ from fkal.data.files import ImageFiles, folder_files, notes_on, refuse_other_cla
 from fkal.data.images import FolderImages, TensorImages
 from fkal.data.loading import in_processes
 from fkal.data.published import Parts, bring_cifar10, cifar10_batches
-from fkal.data.registry import CIFAR10_BATCHES, IMAGENET_MEAN, IMAGENET_STD, PartsWithValidation
+from fkal.data.registry import CIFAR10_BATCHES, IMAGENET_MEAN, IMAGENET_STD, PartsWithValidation, has_published_gtsrb
 from fkal.data.settings import DataConfig
+from fkal.data.traffic_signs import bring_gtsrb, in_published_order, published_gtsrb
 
 IN_MEMORY = 2 * 2**30  # bytes of decoded pixels; more are streamed
 CHUNK_BYTES = 2 * 2**20  # decoded by a worker at once; small, as shared memory often is
 HEADERS_A_CHUNK = 512
 WORTH_WORKERS = 4096  # files; fewer are decoded before workers have started
-CIFAR10_SIZE, TINYIMAGENET_SIZE, IMAGENET_SIZE = 32, 64, 224
+CIFAR10_SIZE, GTSRB_SIZE, TINYIMAGENET_SIZE, IMAGENET_SIZE = 32, 32, 64, 224
 GREY_MEAN, GREY_STD = (0.5,), (0.5,)
 
 
@@ -38,6 +39,17 @@ def cifar10(config: DataConfig, *, download: bool) -> Parts:
     if not (root / CIFAR10_BATCHES).exists():
         bring_cifar10(config, download=download)
     return cifar10_batches(config)
+
+
+def gtsrb(config: DataConfig, *, download: bool) -> Parts:
+    """torchvision's folder, or a tree of JPEG files with named classes, or a tar of one; downloaded as the first."""
+    root = Path(config.root)
+    size = _square(config.image_size or GTSRB_SIZE)
+    if not has_published_gtsrb(root) and (tree := _tree_or_tar(root, "gtsrb", "test")):
+        train, test = map(in_published_order, tree)
+        return _in_memory(config, train, test, size=size)
+    bring_gtsrb(config, download=download)
+    return _in_memory(config, *published_gtsrb(root), size=size)
 
 
 def tinyimagenet(config: DataConfig, *, download: bool) -> Parts:

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from fkal.errors import shortened
 
+LossName = Literal["plain", "class_balanced", "balanced_softmax"]
+LOSSES: tuple[str, ...] = get_args(LossName)
 MOST_EPOCHS = 100_000
 MOST_STEPS_DOWN = 1000
 """Entries of `decay_epochs`."""
@@ -100,9 +102,12 @@ class TrainConfig(SgdConfig):
     layers: Literal["all", "head", "frozen"] = "all"
     """Which layers learn: `all`; the `head`, the last linear layer, by the same steps; or `frozen`: a linear head on
     embeddings that are made once, trained to convergence."""
-    loss: Literal["plain", "class_balanced", "balanced_softmax"] = "plain"
+    loss: LossName = "plain"
     """What training minimises: `plain` cross-entropy, `class_balanced` (each class has the same weight), or
     `balanced_softmax` (labeled class frequencies are in the logits while training)."""
+    on_validation: bool = False
+    """Whether training uses the validation images, too; they then steer by predictions of models that were trained
+    without them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,9 @@ from fkal.acquisition.registry import acquisition
 from fkal.acquisition.settings import AcquisitionConfig
 from fkal.config.schema import Config, ConfigError, configured
 from fkal.core.labels import PSEUDO_LABELS
+from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset
-from fkal.data.splits import Split
+from fkal.data.splits import Split, hold_out
 from fkal.models.dropout import MonteCarloDropout
 from fkal.models.head import head_width
 from fkal.models.linear_head import LinearHead
@@ -32,6 +33,10 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
     reads = entry.reads(config.acquisition.pseudo_label)
     shape = (model.head.in_features, 1, 1) if isinstance(model, LinearHead) else dataset.train.shape
     _refuse_holdout(config, min(split.class_counts["validation"]))
+    if config.holdout:
+        _refuse_split_groups(config, dataset, split)
+    if config.train.on_validation:
+        raise ConfigError("train.on_validation = True: the next commit trains by it; leave it false")
     if not entry.whole_pool:
         _refuse_beyond_pool(config.acquisition, len(split.pool))
     _require_batch_of_two(config, model, whole_pool=entry.whole_pool)
@@ -110,6 +115,14 @@ def _refuse_holdout(config: Config, per_class: int) -> None:
         raise ConfigError(
             f"holdout = {config.holdout}: protocol=paper chooses epochs by what is measured; set protocol=last"
         )
+
+
+def _refuse_split_groups(config: Config, dataset: Dataset, split: Split) -> None:
+    """Raises ConfigError where whole groups cannot be held out."""
+    try:
+        hold_out(split.validation, dataset, config.holdout, stream(config.seed, "tune", "holdout"))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _refuse_unsampled(config: AcquisitionConfig, model: nn.Module) -> None:

@@ -196,7 +196,7 @@ class Experiment:
         if not self.config.holdout:
             return whole
         draws = stream(self.seed, "tune", "holdout")
-        rest, held_out = hold_out(whole.validation, whole.train.labels, self.config.holdout, draws)
+        rest, held_out = hold_out(whole.validation, self.dataset, self.config.holdout, draws)
         return replace(whole, test_images=whole.train, validation=rest, test=held_out, measured="holdout")
 
     def events(self, finished: Sequence[Round] = ()) -> Iterator[Progress | Round]:
@@ -255,7 +255,8 @@ class Experiment:
         images, indices = seen.train, seen.validation
         assert isinstance(images, EmbeddedImages)
         rows = LabeledRows(images.rows(indices), images.labels[indices])
-        found = feature_check(rows, stream(self.seed, "feature_check"))
+        groups = None if self.dataset.groups is None else self.dataset.groups[indices]
+        found = feature_check(rows, stream(self.seed, "feature_check"), groups)
         return feature_check_line(found, f"{dataset_name(self.config.data)} seed {self.seed}", len(indices))
 
     def _embedding(self) -> Embedding:

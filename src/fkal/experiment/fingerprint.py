@@ -53,7 +53,7 @@ def split_file_name(config: Config, data_digest: str) -> str:
     data = about_data(config.tree)
     recipe: dict[str, Any] = {
         "bias": config.tree["bias"],
-        **{key: data[key] for key in ("validation_per_class", "validation") if key in data},
+        **{key: data[key] for key in ("validation_per_class", "validation", "per_class", "groups") if key in data},
         "data": data_digest,
         **({} if config.data.rare is None else {"rare": sorted(map(str, config.data.rare))}),
     }

@@ -15,13 +15,14 @@ from fkal.config.schema import Config, about_data, digest_of
 from fkal.core.labels import PSEUDO_LABELS
 from fkal.data.registry import DATASETS
 from fkal.data.settings import EMBEDDINGS, BiasConfig, DataConfig
+from fkal.engine.settings import TrainConfig
 from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS
 from fkal.models.settings import usual_taps
 
 FROZEN = "frozen"
 """In names, of experiments that train a head on embeddings."""
 
-READ_BY_FROZEN = frozenset({"layers", "loss"})
+READ_BY_FROZEN = frozenset({"layers", "loss", "on_validation"})
 """Settings of `train` that the training of a frozen run's head reads."""
 
 LONGEST_TREE = 60
@@ -50,10 +51,11 @@ def dataset_name(data: DataConfig) -> str:
 
 
 def bias_name(bias: BiasConfig) -> str:
-    """`ir100`, `longtail100`, `natural`, or `byhand-` and a digest; classes cut by hand add theirs."""
+    """`ir100`, `longtail100`, `natural`, or `byhand-` and a digest; classes that are set to be cut add theirs."""
     match bias.kind:
         case "imbalance":
-            cut = "" if bias.cut is None else f"-cut{digest_of(sorted(bias.cut))[:6]}"
+            listed = f"-{bias.cut}" if isinstance(bias.cut, str) else f"-cut{digest_of(sorted(bias.cut or ()))[:6]}"
+            cut = "" if bias.cut is None else listed
             return f"ir{bias.ratio:.15g}{cut}"
         case "long_tail":
             return f"longtail{bias.ratio:.15g}"
@@ -125,8 +127,8 @@ def round_title(config: Config, b: int) -> str:
 def _cell_of(config: Config, method: str) -> str:
     paper = "-paper_protocol" if config.protocol == "paper" else ""
     held_out = f"-holdout{config.holdout}" if config.holdout else ""
-    frozen = f"-{FROZEN}" if config.is_frozen else ""
-    return f"{dataset_name(config.data)}-{bias_name(config.bias)}-{method}{frozen}{paper}{held_out}"
+    training = "".join(f"-{word}" for word in _training_words(config))
+    return f"{dataset_name(config.data)}-{bias_name(config.bias)}-{method}{paper}{training}{held_out}"
 
 
 def _method_word(config: Config) -> str:
@@ -136,8 +138,18 @@ def _method_word(config: Config) -> str:
 def _title_words(config: Config) -> list[str]:
     paper = ["paper_protocol"] if config.protocol == "paper" else []
     held_out = [f"holdout{config.holdout}"] if config.holdout else []
+    return [dataset_name(config.data), bias_name(config.bias), *paper, *_training_words(config), *held_out]
+
+
+def _training_words(config: Config) -> list[str]:
     frozen = [FROZEN] if config.is_frozen else []
-    return [dataset_name(config.data), bias_name(config.bias), *frozen, *paper, *held_out]
+    return [*frozen, *training_words(config.train.loss, on_validation=config.train.on_validation)]
+
+
+def training_words(loss: str, *, on_validation: bool) -> list[str]:
+    """What names say of a training that is not the usual one: `balanced_softmax`, `on_validation`."""
+    unusual_loss = [] if loss == TrainConfig.loss else [loss]
+    return [*unusual_loss, *(["on_validation"] if on_validation else [])]
 
 
 METHOD_SETTINGS = frozenset(

@@ -14,13 +14,10 @@ from fkal.experiment.names import dataset_name, settings_read
 from fkal.pipeline.publish import curves_of
 from fkal.results.class_names import names_by_number
 from fkal.results.manifest import ALGORITHM
-from fkal.results.outcome import Group, Outcome, groups_of
+from fkal.results.outcome import GROUPED, Group, Outcome, groups_of
 from fkal.runner.cost import PHASES
 
 Weights = Mapping[str, Tensor]
-
-GROUPED = ("data", "holdout", "validation_per_class")
-"""Columns of the table that say, beside dataset, bias, protocol and labels, what may be compared."""
 
 
 class SplitFacts(NamedTuple):

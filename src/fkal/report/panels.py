@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, count
+from typing import Any
 
 import pandas as pd
 
@@ -12,10 +13,10 @@ from fkal.config.method_spec import long_method_name, short_method_name
 from fkal.config.schema import ConfigError
 from fkal.errors import did_you_mean
 from fkal.plots.curves import PAPER_TITLE
-from fkal.report.experiments import GROUPED, Finished, Material
+from fkal.report.experiments import Finished, Material
 from fkal.results.class_names import names_by_number, numbers
 from fkal.results.curves import area_under_budget_curve
-from fkal.results.outcome import SHORT, Group, distinctions
+from fkal.results.outcome import GROUPED, SHORT, Group, distinctions
 
 COMPARED = ["dataset", "bias", "protocol", "measured", *GROUPED]
 SAME = [*COMPARED, "budget", "most"]
@@ -47,7 +48,8 @@ class Panel:
     def title(self) -> str:
         paper = f", {PAPER_TITLE}" if self.group.protocol == "paper" else ""
         held_out = ", on held-out validation images" if self.group.measured == "holdout" else ""
-        return f"{self.group.dataset}, {bias_words(self.group.bias)}{paper}{held_out}{self.schedule}"
+        training = self.group.training_title
+        return f"{self.group.dataset}, {bias_words(self.group.bias)}{paper}{training}{held_out}{self.schedule}"
 
     @property
     def rare(self) -> bool:
@@ -134,9 +136,10 @@ def with_class_names(
 def with_groups(frame: pd.DataFrame) -> pd.DataFrame:
     """With the columns `measured`, `budget` and `most` (labels of the first iteration, and of all).
 
-    A table of curves alone may lack what `GROUPED` names; then its images and validation sets are taken to be the same.
+    A table of curves alone may lack what `GROUPED` names; then its images, validation sets and trainings are taken to
+    be the same.
     """
-    frame = frame.assign(**{name: "" if name == "data" else 0 for name in GROUPED if name not in frame})
+    frame = frame.assign(**{name: Group._field_defaults[name] for name in GROUPED if name not in frame})
     held_out = frame["holdout/accuracy"].notna() if "holdout/accuracy" in frame else pd.Series(False, frame.index)
     frame = frame.assign(measured=held_out.map({True: "holdout", False: "test"}))
     labels = frame.groupby([*RUN, *(["fingerprint"] if "fingerprint" in frame else [])])["labels_used"]
@@ -157,10 +160,7 @@ def bias_words(bias: str) -> str:
 
 def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finished]) -> Iterator[Panel]:
     """By dataset and bias; of several schedules of labels the one with the most comes first, and has the plain name."""
-    cells = [
-        (Group(dataset, bias, protocol, int(budget), measured, data, int(holdout), int(validation)), int(most), mine)
-        for (dataset, bias, protocol, measured, data, holdout, validation, budget, most), mine in frame.groupby(SAME)
-    ]
+    cells = [_cell(dict(zip(SAME, same, strict=True)), mine) for same, mine in frame.groupby(SAME)]
     differs = distinctions([group for group, _, _ in cells])
     cells.sort(key=lambda cell: (cell[0].slug, -cell[1], cell[0].budget))
     schedules: dict[tuple[str, str], set[tuple[int, int]]] = {}
@@ -179,6 +179,13 @@ def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finishe
         panel = Panel(name, group, mine, methods, _baseline(whole, group), tuple(members), schedule)
         area = {method: panel.areas(method).mean() for method in panel.methods}
         yield replace(panel, methods=tuple(sorted(area, key=lambda method: (-area[method], method))))
+
+
+def _cell(same: Mapping[str, Any], mine: pd.DataFrame) -> tuple[Group, int, pd.DataFrame]:
+    """The group of rows that have these values, their labels in all, and the rows."""
+    kinds = {name: type(default) for name, default in Group._field_defaults.items()} | {"budget": int}
+    values = {name: kinds.get(name, str)(same[name]) for name in Group._fields}
+    return Group(**values), int(same["most"]), mine
 
 
 def _new_name(wanted: Sequence[str], taken: Collection[str]) -> str:

@@ -6,8 +6,17 @@ from typing import NamedTuple
 
 from fkal.config.schema import Config, digest_of
 from fkal.engine.rounds import Round
+from fkal.engine.settings import TrainConfig
 from fkal.escaping import file_stem
-from fkal.experiment.names import bias_name, dataset_name, experiment_name, experiment_title, method_name, shown_name
+from fkal.experiment.names import (
+    bias_name,
+    dataset_name,
+    experiment_name,
+    experiment_title,
+    method_name,
+    shown_name,
+    training_words,
+)
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,8 @@ class Outcome:
 class Group(NamedTuple):
     """Experiments that may be compared: the same images, bias, protocol, labels per round and images measured.
 
-    `data` is the digest of the images, empty where it is not known; `holdout` and `validation_per_class` decide which
-    images a method sees.
+    `data` is the digest of the images, empty where it is not known. `holdout`, `validation_per_class`, `per_class` (0:
+    no limit) and `groups` decide which images a method sees, `loss` and `on_validation` how the model is trained.
     """
 
     dataset: str
@@ -56,15 +65,28 @@ class Group(NamedTuple):
     data: str = ""
     holdout: int = 0
     validation_per_class: int = 0
+    per_class: int = 0
+    groups: str = ""
+    loss: str = TrainConfig.loss
+    on_validation: bool = TrainConfig.on_validation
 
     @property
     def slug(self) -> str:
         """Names files."""
         paper = "-paper-protocol" if self.protocol == "paper" else ""
         held_out = "-holdout" if self.measured == "holdout" else ""
-        return file_stem(f"{self.dataset}-{self.bias}{paper}{held_out}")
+        training = "".join(f"-{word}" for word in training_words(self.loss, on_validation=self.on_validation))
+        return file_stem(f"{self.dataset}-{self.bias}{paper}{training}{held_out}")
+
+    @property
+    def training_title(self) -> str:
+        """`, balanced_softmax loss, trained on validation images`; nothing of the usual training."""
+        loss = "" if self.loss == TrainConfig.loss else f", {self.loss} loss"
+        return loss + (", trained on validation images" if self.on_validation else "")
 
 
+GROUPED = ("data", "holdout", "validation_per_class", "per_class", "groups", "loss", "on_validation")
+"""Fields of a group that say, beside dataset, bias, protocol and labels, what may be compared."""
 SHORT = 6
 """Digits of a digest that tell two trees of one name apart."""
 
@@ -105,6 +127,8 @@ def _distinction(group: Group, alike: Sequence[Group]) -> str:
         "data": f"images {group.data[:SHORT]}" if group.data else "images of unknown digest",
         "holdout": f"{group.holdout} held out per class",
         "validation_per_class": f"{group.validation_per_class} validation images per class",
+        "per_class": f"{group.per_class:,} pool images per class" if group.per_class else "all pool images",
+        "groups": f"groups {group.groups}" if group.groups else "no groups",
     }
     said = [word for name, word in words.items() if len({getattr(each, name) for each in alike}) > 1]
     return "".join(f", {word}" for word in said)
@@ -122,6 +146,10 @@ def _group_of(outcome: Outcome, known: Mapping[str, set[str]]) -> Group:
         data=outcome.data_digest or _assumed_digest(config, known.get(config.data.name, set())),
         holdout=config.holdout,
         validation_per_class=config.data.validation_per_class,
+        per_class=config.data.per_class or 0,
+        groups=config.data.groups or "",
+        loss=config.train.loss,
+        on_validation=config.train.on_validation,
     )
 
 

@@ -21,7 +21,7 @@ from fkal.notify import PLAIN, Display, Notify
 from fkal.redaction import redacted
 from fkal.results.csv_files import csv_bytes
 from fkal.results.curves import curve_frame
-from fkal.results.outcome import Group, Outcome, by_cell, distinctions
+from fkal.results.outcome import GROUPED, Group, Outcome, by_cell, distinctions
 from fkal.runner.executors import side_by_side, spread
 from fkal.runner.prepare import refuse_unusable
 from fkal.runner.single import run_one
@@ -199,11 +199,9 @@ def draw(group: Group, members: Sequence[Outcome], out: Path, baseline: float | 
     numbers.insert(0, "method", numbers.pop("method"))
     about = {
         "dataset": group.dataset,
-        "data": group.data,
         "bias": group.bias,
         "protocol": group.protocol,
-        "holdout": group.holdout,
-        "validation_per_class": group.validation_per_class,
+        **{name: getattr(group, name) for name in GROUPED},
     }
     for place, (name, value) in enumerate(about.items()):
         numbers.insert(place, name, value)

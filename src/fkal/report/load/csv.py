@@ -14,7 +14,8 @@ import pandas as pd
 from fkal.config.documents import file_bytes
 from fkal.config.method_spec import long_method_name
 from fkal.config.schema import CONTROL, LARGEST_HOLDOUT, LARGEST_SEED, LONGEST_METHOD, ConfigError
-from fkal.data.settings import MOST_VALIDATION_IMAGES
+from fkal.data.settings import MOST_POOL_IMAGES, MOST_VALIDATION_IMAGES
+from fkal.engine.settings import LOSSES
 from fkal.errors import did_you_mean, shortened
 from fkal.identifiers import DIGEST
 from fkal.report.experiments import Material
@@ -158,6 +159,22 @@ def _digest(cell: str) -> str:
     return cell
 
 
+def _loss(cell: str) -> str:
+    if cell not in LOSSES:
+        raise ValueError(f"give {', '.join(LOSSES)}")
+    return cell
+
+
+def _flag(cell: str) -> bool:
+    if cell.lower() not in ("true", "false"):
+        raise ValueError("give True or False")
+    return cell.lower() == "true"
+
+
+def _text_or_empty(cell: str) -> str:
+    return _text(cell) if cell else ""
+
+
 def _text_or_none(cell: str) -> str | None:
     return _text(cell) if cell else None
 
@@ -199,6 +216,10 @@ READ: Mapping[str, Read] = MappingProxyType(
         "data": _digest,
         "holdout": _whole(0, LARGEST_HOLDOUT),
         "validation_per_class": _whole(0, MOST_VALIDATION_IMAGES),
+        "per_class": _whole(0, MOST_POOL_IMAGES),
+        "groups": _text_or_empty,
+        "loss": _loss,
+        "on_validation": _flag,
         "bias": _text,
         "protocol": _protocol,
         "method": _method,
