@@ -284,7 +284,8 @@ CELL, GROUP, PLACE, METHOD, STUDY, TUNED = (
 NAMED = {"data.name", "data.folder", "data.embeddings"}
 OF_A_RUN = {setting for setting, (_, changed_keys) in CHANGES.items() if RUN in changed_keys}
 SHARED: dict[str, set[str]] = {
-    CELL: OF_A_RUN - {"device"} | {"data.root", "data.folder", "data.workers", "data.embeddings"},  # the plan of auto names no device
+    CELL: OF_A_RUN - {"device"}
+    | {"data.root", "data.folder", "data.workers", "data.embeddings"},  # the plan of auto names no device
     GROUP: NAMED
     | {"data.image_size", "data.validation_per_class", "data.per_class", "data.groups"}
     | {"train.loss", "train.on_validation", "acquisition.budget", "protocol", "holdout"}

@@ -16,7 +16,7 @@ from fkal.core.labels import PSEUDO_LABELS
 from fkal.data.registry import DATASETS
 from fkal.data.settings import EMBEDDINGS, BiasConfig, DataConfig
 from fkal.engine.settings import TrainConfig
-from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS
+from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS, TOKEN_REVISION
 from fkal.models.settings import usual_taps
 
 FROZEN = "frozen"
@@ -181,11 +181,15 @@ PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bi
 
 
 def revision(config: Config) -> dict[str, int]:
-    """The revision of the labels that the method goes by; nothing where there are none or they are of the first."""
+    """The revisions of labels and of tokens that the method goes by; nothing where these are of the first."""
     name = config.acquisition.pseudo_label
-    if name not in LABEL_REVISIONS or "pseudo_label" not in acquisition(config.acquisition.name).reads(name):
-        return {}
-    return {"pseudo_label_revision": LABEL_REVISIONS[name]}
+    reads = acquisition(config.acquisition.name).reads(name)
+    labels = {"pseudo_label_revision": LABEL_REVISIONS[name]} if name in LABEL_REVISIONS else {}
+    taps_tokens = "taps" in reads and config.model.name.startswith("vit_")
+    return {
+        **(labels if "pseudo_label" in reads else {}),
+        **({"token_revision": TOKEN_REVISION} if taps_tokens else {}),
+    }
 
 
 def algorithm(config: Config) -> str:

@@ -13,6 +13,7 @@ from fkal.errors import ConfigError, MissingPackage, MissingWeights, did_you_mea
 from fkal.models.licenses import NOT_STATED
 from fkal.models.pretrained import Inputs, Pretrained
 from fkal.models.settings import DEFAULT_WEIGHTS, TIMM, ModelConfig
+from fkal.models.taps import POOLED_STAGES
 from fkal.models.weights_files import checksum, is_file, read_weights
 
 try:
@@ -47,6 +48,8 @@ def usual_taps(name: str) -> tuple[str, ...]:
         return ()
     with torch.device("meta"), _quiet():
         model = timm.create_model(name, pretrained=False)
+    if getattr(model, "output_fmt", "") == "NHWC":
+        return (POOLED_STAGES,)
     stages = [str(each["module"]) for each in getattr(model, "feature_info", None) or []]
     return tuple(dict.fromkeys(stages[-2:]))
 
