@@ -8,7 +8,6 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +98,7 @@ def embeddings(config: DataConfig, *, download: bool) -> tuple[VectorSet, Vector
     return PartsWithValidation(part(torch.cat([train, own])), part(places[TEST]), validation)
 
 
-def _columns(path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
+def _columns(path: Path) -> Mapping[str, np.ndarray]:
     """One row per image in each. Raises CorruptData where some are absent or do not fit together."""
     where = f"data.embeddings: {printable(path)}"
     try:
@@ -123,13 +122,13 @@ def _columns(path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
     return found
 
 
-def _of_npz(file: io.BufferedReader) -> dict[str, np.ndarray[Any, Any]]:
+def _of_npz(file: io.BufferedReader) -> dict[str, np.ndarray]:
     """Never unpickles."""
     with np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files if name in COLUMNS}
 
 
-def _of_parquet(file: io.BufferedReader) -> dict[str, np.ndarray[Any, Any]]:
+def _of_parquet(file: io.BufferedReader) -> dict[str, np.ndarray]:
     """The column `features` holds a list of numbers per row."""
     from pyarrow import ArrowException
     from pyarrow.parquet import read_table
@@ -145,7 +144,7 @@ def _of_parquet(file: io.BufferedReader) -> dict[str, np.ndarray[Any, Any]]:
     return arrays
 
 
-def _labels(names: np.ndarray[Any, Any], path: Path) -> tuple[Int64[Tensor, " n"], tuple[str, ...]]:
+def _labels(names: np.ndarray, path: Path) -> tuple[Int64[Tensor, " n"], tuple[str, ...]]:
     """Classes in the order of their names, whole numbers by their value. Raises CorruptData for an image without."""
     unlabeled = [name for name in ("", "-1", "None", "nan") if (names == name).any()]
     if unlabeled:
@@ -163,7 +162,7 @@ def _by_number(name: str) -> tuple[bool, int, str]:
     return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
 
 
-def _refuse_other_parts(path: Path, parts: np.ndarray[Any, Any], places: Mapping[str, Tensor]) -> None:
+def _refuse_other_parts(path: Path, parts: np.ndarray, places: Mapping[str, Tensor]) -> None:
     others = sorted(set(parts.tolist()) - set(PARTS))
     if others:
         raise CorruptData(

@@ -122,8 +122,8 @@ Made = Generator[Progress, None, dict[str, Tensor]]
 class Describer:
     """Describes images by a model's tapped layers, a batch of `batch_size` at a time.
 
-    Feature maps are averaged in `grid` x `grid` fields, and a transformer's tokens by the rule `tokens`. Rows that the `cache` had kept count the passes that
-    once made them.
+    Feature maps are averaged in `grid` x `grid` fields, and a transformer's tokens by the rule `tokens`. Rows that the
+    `cache` had kept count the passes that once made them.
     """
 
     model: nn.Module

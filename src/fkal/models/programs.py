@@ -22,6 +22,7 @@ from fkal.errors import ConfigError, MissingWeights, first_line, shortened
 from fkal.models.licenses import NOT_STATED
 from fkal.models.pretrained import Inputs, Pretrained
 from fkal.models.settings import DEFAULT_WEIGHTS, ModelConfig
+from fkal.models.weights_files import unpickled_tensors
 
 HOLDS_CODE = ("data/aotinductor/", "data/executorch/")
 """Folders of an archive whose files are programs of the machine."""
@@ -130,7 +131,7 @@ def _refuse_entry(inner: str, content: bytes, name: str) -> None:
 
 def _refuse_pickle(inner: str, content: bytes, name: str) -> None:
     try:
-        torch.load(io.BytesIO(content), weights_only=True)
+        unpickled_tensors(io.BytesIO(content))
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise _unfit(name, f"{inner} would run code as it is unpickled") from error
 
