@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from fkal.runner.expand import Sources
 
 Preset = Annotated[
-    str | None, typer.Option(help="Packaged settings: digits, mnist, cifar10, svhn, tinyimagenet, imagenet, folder.")
+    str | None,
+    typer.Option(help="Packaged settings, as `fkal list presets` names them: digits, mnist, cifar10-frozen."),
 ]
 Params = Annotated[Path | None, typer.Option(help="A params file instead of ./params.yaml.")]
 Set = Annotated[
