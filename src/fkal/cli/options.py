@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Preset = Annotated[
     str | None,
-    typer.Option(help="Packaged settings, as `fkal list presets` names them: digits, mnist, cifar10-frozen."),
+    typer.Option(help="Packaged settings: digits, mnist, cifar10-frozen, ... (fkal list presets)."),
 ]
 Params = Annotated[Path | None, typer.Option(help="A params file instead of ./params.yaml.")]
 Set = Annotated[

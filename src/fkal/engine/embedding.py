@@ -121,7 +121,7 @@ def _filled_up(indices: Int[Tensor, " n"], size: int) -> list[Int[Tensor, " b"]]
     return list(torch.cat([indices, indices[-1:].expand(missing)]).split(size))
 
 
-def _merged(is_known: Tensor, known: Float[Tensor, "k l"], made: Float[Tensor, "m l"]) -> Float[Tensor, "n l"]:
+def _merged(is_known: Tensor, known: Tensor, made: Float[Tensor, "m l"]) -> Float[Tensor, "n l"]:
     rows = torch.empty(len(is_known), made.shape[1])
     if len(known):
         rows[is_known] = known

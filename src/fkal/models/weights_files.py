@@ -4,8 +4,8 @@ import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -47,7 +47,7 @@ def read_weights(file: str) -> dict[str, Tensor]:
     return _state_dict(held, file)
 
 
-def unpickled_tensors(source: Path | BinaryIO) -> object:
+def unpickled_tensors(source: Path | BytesIO) -> object:
     """What torch.load reads with weights_only=True; it raises for what would run code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on older protocols, of files that are then refused or read
