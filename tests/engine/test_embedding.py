@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from fkal.data.images import TensorImages
 from fkal.data.vectors import VectorSet
 from fkal.engine.embedding import BATCHES, Embedding, embedded_problem
 from fkal.engine.loop import Problem
@@ -92,10 +93,12 @@ def test_passes_count_whether_or_not_they_were_kept(body, images):
 
 
 def test_the_same_picture_under_another_name_is_the_same_image(body, images):
-    cache = Memory()
+    cache, some = Memory(), images(30, seed=0)
+    turned = torch.arange(29, -1, -1)
+    other = TensorImages(some.pixels(turned), some.labels, "abc", mean=(0.5,), std=(0.25,), names="other")
     embedding = Embedding(body, Meter(CPU), cache)
-    result(embedding.rows(images(30, seed=0), torch.arange(30), what="pool"))
-    result(embedding.rows(images(30, seed=0, labels=torch.zeros(30, dtype=torch.long)), torch.arange(30), what="pool"))
+    result(embedding.rows(some, torch.arange(30), what="pool"))
+    result(embedding.rows(other, torch.arange(30), what="pool"))
     assert cache.written == [30]
 
 
