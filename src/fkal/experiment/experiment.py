@@ -152,11 +152,13 @@ class Experiment:
 
     @property
     def rounds(self) -> int:
-        return 1 if self._acquisition.whole_pool else self.config.acquisition.rounds
+        return self.config.acquisition.rounds if self._acquisition.has_schedule else 1
 
     @property
     def budget(self) -> int:
         """Images labeled per round."""
+        if self._acquisition.validation_only:
+            return 0
         return len(self.split.pool) if self._acquisition.whole_pool else self.config.acquisition.budget
 
     @property
@@ -202,6 +204,7 @@ class Experiment:
             validation=self.split.validation,
             test=self.split.test,
             minority=self.split.cut,
+            groups=self.dataset.groups,
         )
         if not self.config.holdout and not len(whole.test):
             return replace(whole, test_images=whole.train, test=whole.validation, measured=VALIDATION)
@@ -249,7 +252,7 @@ class Experiment:
     def _first_descriptors(self) -> Generator[Progress, None, list[Path]]:
         if self.config.is_frozen:
             yield from self.embedded()
-            return [self.embedding_files().path]
+            return [] if self.backbone is None else [self.embedding_files().path]
         theta_0 = yield from self._theta_0()
         kept = self.descriptor_files(theta_0, makes=True)
         yield from self._learning(theta_0, self.problem, kept).first_evidence()
@@ -278,11 +281,13 @@ class Experiment:
         images, indices = seen.train, seen.validation
         assert isinstance(images, EmbeddedImages)
         rows = LabeledRows(images.rows(indices), images.labels[indices])
-        found = feature_check(rows, stream(self.seed, "feature_check"))
+        groups = None if self.dataset.groups is None else self.dataset.groups[indices]
+        found = feature_check(rows, stream(self.seed, "feature_check"), groups)
         return feature_check_line(found, f"{dataset_name(self.config.data)} seed {self.seed}", len(indices))
 
     def _embedding(self) -> Embedding:
-        assert self.backbone is not None and self.backbone.embedder is not None
+        if self.backbone is None:  # own embeddings
+            return Embedding(None, Meter(self.device))
         return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files())
 
     def descriptor_files(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
@@ -346,10 +351,11 @@ class Experiment:
             method=Method(
                 needs=entry.needs.record,
                 select=partial(entry.select, **options),
-                config=EvidenceConfig(config, self.config.vaal),
+                config=EvidenceConfig(config, self.config.vaal, self.config.features.tokens),
                 budget=self.budget,
                 rounds=self.rounds,
                 random_first=entry.random_first,
+                on_validation=self.config.train.on_validation or entry.validation_only,
             ),
             model=self.model.to(self.device),
             theta_0=theta_0,
@@ -390,16 +396,24 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
     backbone = backbone_of(config)
     dataset = seen_dataset(config, backbone, partial(_dataset, device=device))
     split, path, _ = prepare_split(config, out, say)
-    return assembled(config, dataset, split, path, out=out, say=say)
+    return assembled(config, dataset, split, path, backbone=backbone, out=out, say=say)
 
 
-def assembled(config: Config, dataset: Dataset, split: Split, path: Path, *, out: Path, say: Notify) -> Experiment:
+def assembled(
+    config: Config,
+    dataset: Dataset,
+    split: Split,
+    path: Path,
+    *,
+    backbone: Backbone | None,
+    out: Path,
+    say: Notify,
+) -> Experiment:
     """The same of data at hand, as the model takes them, and of a split, kept at `path`.
 
     Raises ConfigError for what cannot work.
     """
     device = device_named(config.device)
-    backbone = backbone_of(config)
     refuse_unfit_for_frozen(config)
     model = configured("model.name", lambda _: _model(config, dataset, split, backbone), config.model.name)
     refuse_infeasible(config, dataset, split, model, device)
@@ -506,8 +520,8 @@ def _model(config: Config, dataset: Dataset, split: Split, backbone: Backbone | 
 
 def _head(config: Config, dataset: Dataset, split: Split, backbone: Backbone | None) -> nn.Module:
     """At zero, for embeddings as wide as the backbone makes them, or for their principal components."""
-    assert backbone is not None and backbone.embedder is not None
-    width = backbone.embedder.width(dataset.train.shape)
+    shape = dataset.train.shape
+    width = shape[0] if backbone is None or backbone.embedder is None else backbone.embedder.width(shape)
     return LinearHead(components(width, len(split.pool), config.features.pca), len(dataset.classes))
 
 

@@ -57,6 +57,10 @@ class TuneOptions:
     force: bool
 
 
+NOWHERE = configuring.StartingPoint()
+"""No pretrained model and no embeddings but those of the settings."""
+
+
 class NoneFinished(ValueError):
     """Every trial of a study failed."""
 
@@ -69,6 +73,7 @@ def sources(
     assignments: Sequence[str],
     *,
     out: Path,
+    start: configuring.StartingPoint = NOWHERE,
     verify: bool = False,
 ) -> configuring.Sources:
     """The settings around which a study searches: what an earlier one found is no part of them."""
@@ -79,6 +84,7 @@ def sources(
         params=params,
         dataset=dataset,
         data_root=data_root,
+        start=start,
         assignments=assignments,
         tuned=None,
         out=out,
