@@ -20,6 +20,7 @@ from fkal.labeling.page_images import BatchImages, VanishedImage, browser_pictur
 from fkal.labeling.page_server import PageServer, page_html
 from fkal.labeling.page_session import LabelingSession, shares
 from fkal.labeling.project import Project
+from fkal.redaction import redacted
 
 
 @pytest.fixture
@@ -309,7 +310,8 @@ def test_a_link_opens_once_for_its_annotator(serve, project):
         assert client.ask(path)[0] == 403
     assert client.answer(labeled(0))[0] == 403
     token = client.server.invitations.token("Bo")
-    assert client.server.address("Bo") == f"http://127.0.0.1:{client.server.port}/#token={token}"
+    assert client.server.address("Bo") == f"http://127.0.0.1:{client.server.port}/#join={token}"
+    assert redacted(client.server.address("Bo")) == client.server.address("Bo")  # the terminal shows it whole
     status, _, headers = client.ask("/join", {"token": token})
     cookie = headers["Set-Cookie"]
     assert status == 200 and "HttpOnly" in cookie and "SameSite=Strict" in cookie

@@ -486,7 +486,7 @@
   // ---- start
 
   async function begin() {
-    const token = new URLSearchParams(location.hash.slice(1)).get("token");
+    const token = new URLSearchParams(location.hash.slice(1)).get("join");
     try {
       if (token) {
         history.replaceState(null, "", location.pathname);
