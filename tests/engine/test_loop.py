@@ -24,7 +24,7 @@ from fkal.models.ensemble import members_of
 N, M, T, D, K = 24, 9, 6, 3, 3
 """Pool, validation and test images of the tiny problem, its classes, passes or views."""
 
-METHODS = [name for name, entry in ACQUISITIONS.items() if not entry.whole_pool]
+METHODS = [name for name, entry in ACQUISITIONS.items() if entry.has_schedule]
 RANDOM_FIRST = [name for name, entry in ACQUISITIONS.items() if entry.random_first]
 MATCHING = [name for name, entry in ACQUISITIONS.items() if issubclass(entry.needs.record, Features)]
 

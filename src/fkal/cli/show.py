@@ -35,7 +35,12 @@ SHOWN = 40
 
 NO_NAMES = "this run holds no names of classes, so numbers stand for them"
 
-SCORES = {"accuracy": "accuracy", "minority_accuracy": "rare classes", "worst_class_accuracy": "worst class"}
+SCORES = {
+    "accuracy": "accuracy",
+    "macro_accuracy": "balanced",
+    "minority_accuracy": "rare classes",
+    "worst_class_accuracy": "worst class",
+}
 
 
 def show(run: str, *, out: Path | None, tracking: str | None) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 from types import MappingProxyType
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fkal.acquisition.settings import EPIG_TARGETS, AcquisitionConfig
@@ -68,6 +68,8 @@ class RoundContext:
 
     `members` are the models of an ensemble; what needs one model uses the first. Every draw comes
     from `generator`. An `untrained` model has no opinion, so no mistakes either: all validation images are targets.
+    `cross_fitted` has logits of the validation images where the model was trained on these; which of them are
+    misclassified then goes by it.
     """
 
     members: Sequence[nn.Module]
@@ -81,6 +83,7 @@ class RoundContext:
     meter: Meter
     cache: DescriptorCache | None = None
     untrained: bool = False
+    cross_fitted: Float[Tensor, "m d"] | None = None
 
     @property
     def settings(self) -> AcquisitionConfig:
@@ -107,7 +110,13 @@ def target_rows(y_hat: Int[Tensor, " m"], y: Int[Tensor, " m"]) -> Int[Tensor, "
 
 
 def _rows_of_targets(context: RoundContext, y_hat: Int[Tensor, " m"], y: Int[Tensor, " m"]) -> Int[Tensor, " t"]:
-    return torch.arange(len(y), device=y.device) if context.untrained else target_rows(y_hat, y)
+    """Of the misclassified validation images; `y_hat` is the model's own prediction, which counts unless it learned
+    from these images."""
+    if context.untrained:
+        return torch.arange(len(y), device=y.device)
+    if context.cross_fitted is not None:
+        y_hat = context.cross_fitted.argmax(dim=1).to(y_hat)
+    return target_rows(y_hat, y)
 
 
 def _nothing(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
@@ -220,7 +229,8 @@ def _calibrated(context: RoundContext) -> Generator[Progress, None, EvidenceAndT
     assert isinstance(known, Supervised)
     validation = yield from _outputs(context, context.validation, "validation")
     y_v = _true_labels(context, context.validation)
-    return Calibrated(known.pool, known.labeled, known.y, validation.logits, y_v), _no_targets()
+    logits = validation.logits if context.cross_fitted is None else context.cross_fitted.to(validation.logits)
+    return Calibrated(known.pool, known.labeled, known.y, logits, y_v), _no_targets()
 
 
 def _queried(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:

@@ -1,7 +1,7 @@
 """Training of a linear head on embeddings: to convergence, under the penalty that validation images choose."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -44,23 +44,40 @@ def fit_head(head: LinearHead, labeled: LabeledRows, validation: LabeledRows, lo
 
     Raises FloatingPointError where a loss is not finite.
     """
-    n_classes = head.head.out_features
-    counts = labeled.y.bincount(minlength=n_classes)
     best: tuple[float, HeadFit, Tensor] | None = None
+    for fit, weights in penalty_path(labeled, loss, head.head.out_features):
+        error = balanced_error(logits_of(weights, validation.z), validation.y)
+        if best is None or error < best[0]:
+            best = error, fit, weights
+    assert best is not None
+    _keep(head, best[2])
+    return best[1]
+
+
+def fit_head_under(head: LinearHead, labeled: LabeledRows, penalty: float, loss: Loss) -> HeadFit:
+    """Train the head in place, from zero, under one of the penalties."""
+    fits = penalty_path(labeled, loss, head.head.out_features)
+    fit, weights = next((fit, weights) for fit, weights in fits if fit.penalty == penalty)
+    _keep(head, weights)
+    return fit
+
+
+def penalty_path(labeled: LabeledRows, loss: Loss, n_classes: int) -> Iterator[tuple[HeadFit, Float[Tensor, "d l1"]]]:
+    """The weights under each penalty, the largest first. Raises FloatingPointError where a loss is not finite."""
+    counts = labeled.y.bincount(minlength=n_classes)
     weights = torch.zeros(n_classes, labeled.z.shape[1] + 1, dtype=torch.float64, device=labeled.z.device)
     for penalty in PENALTIES:
         weights = minimised(weights, labeled, penalty, lambda logits, y: loss(logits, y, counts))
         fit = HeadFit(float(loss(logits_of(weights, labeled.z), labeled.y, counts)), penalty)
-        error = balanced_error(logits_of(weights, validation.z), validation.y)
-        if not math.isfinite(fit.loss + error):
+        if not math.isfinite(fit.loss):
             raise FloatingPointError(f"the loss of a head with penalty {penalty:g} is {fit.loss}; check the embeddings")
-        if best is None or error < best[0]:
-            best = error, fit, weights
-    assert best is not None
+        yield fit, weights
+
+
+def _keep(head: LinearHead, weights: Float[Tensor, "d l1"]) -> None:
     with torch.no_grad():
-        head.head.weight.copy_(best[2][:, :-1])
-        head.head.bias.copy_(best[2][:, -1])
-    return best[1]
+        head.head.weight.copy_(weights[:, :-1])
+        head.head.bias.copy_(weights[:, -1])
 
 
 def logits_of(weights: Float[Tensor, "d l1"], z: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:

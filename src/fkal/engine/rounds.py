@@ -61,7 +61,8 @@ class Round:
     `seconds` go by phase (`descriptors`, `select`, `train`, `evaluate`). `weights` is the model's
     state after training, on the CPU. `epoch` is the one the weights stem from, counted from 1: the
     last, unless the authors' rule is asked for. Of an ensemble, `confusion` is the sum over members,
-    `weights` holds theirs under `members.0.`, `members.1.`, and `epoch` is the last member's.
+    `weights` holds theirs under `members.0.`, `members.1.`, and `epoch` is the last member's. `cross_fitted` has the
+    logits of the validation images where training uses these; it is not kept on disk, as it can be made again.
     """
 
     b: int
@@ -77,6 +78,7 @@ class Round:
     seconds: Mapping[str, float]
     peak_memory_mb: float | None
     weights: Mapping[str, Tensor]
+    cross_fitted: Float[Tensor, "m d"] | None = None
 
     @property
     def measured(self) -> str:

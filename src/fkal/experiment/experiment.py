@@ -146,11 +146,13 @@ class Experiment:
 
     @property
     def rounds(self) -> int:
-        return 1 if self._acquisition.whole_pool else self.config.acquisition.rounds
+        return self.config.acquisition.rounds if self._acquisition.has_schedule else 1
 
     @property
     def budget(self) -> int:
         """Images labeled per round."""
+        if self._acquisition.validation_only:
+            return 0
         return len(self.split.pool) if self._acquisition.whole_pool else self.config.acquisition.budget
 
     @property
@@ -196,6 +198,7 @@ class Experiment:
             validation=self.split.validation,
             test=self.split.test,
             minority=self.split.cut,
+            groups=self.dataset.groups,
         )
         if not self.config.holdout and not len(whole.test):
             return replace(whole, test_images=whole.train, test=whole.validation, measured=VALIDATION)
@@ -265,7 +268,8 @@ class Experiment:
         images, indices = seen.train, seen.validation
         assert isinstance(images, EmbeddedImages)
         rows = LabeledRows(images.rows(indices), images.labels[indices])
-        found = feature_check(rows, stream(self.seed, "feature_check"))
+        groups = None if self.dataset.groups is None else self.dataset.groups[indices]
+        found = feature_check(rows, stream(self.seed, "feature_check"), groups)
         return feature_check_line(found, f"{dataset_name(self.config.data)} seed {self.seed}", len(indices))
 
     def _embedding(self) -> Embedding:
@@ -333,6 +337,7 @@ class Experiment:
                 budget=self.budget,
                 rounds=self.rounds,
                 random_first=entry.random_first,
+                on_validation=self.config.train.on_validation or entry.validation_only,
             ),
             model=self.model.to(self.device),
             theta_0=theta_0,
@@ -374,16 +379,24 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
     backbone = backbone_of(config)
     dataset = seen_dataset(config, backbone, partial(_dataset, device=device))
     split, path, _ = prepare_split(config, out, say)
-    return assembled(config, dataset, split, path, out=out, say=say)
+    return assembled(config, dataset, split, path, backbone=backbone, out=out, say=say)
 
 
-def assembled(config: Config, dataset: Dataset, split: Split, path: Path, *, out: Path, say: Notify) -> Experiment:
+def assembled(
+    config: Config,
+    dataset: Dataset,
+    split: Split,
+    path: Path,
+    *,
+    backbone: Backbone | None,
+    out: Path,
+    say: Notify,
+) -> Experiment:
     """The same of data at hand, as the model takes them, and of a split, kept at `path`.
 
     Raises ConfigError for what cannot work.
     """
     device = device_named(config.device)
-    backbone = backbone_of(config)
     refuse_unfit_for_frozen(config)
     model = configured("model.name", lambda _: _model(config, dataset, split, backbone), config.model.name)
     refuse_infeasible(config, dataset, split, model, device)

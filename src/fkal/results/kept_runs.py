@@ -99,4 +99,4 @@ def _abouts(folders: Sequence[Path], tracked: Tracked) -> tuple[Mapping[str, Man
 
 
 def _expected(about: Manifest) -> int:
-    return 1 if acquisition(about.config.acquisition.name).whole_pool else about.config.acquisition.rounds
+    return about.config.acquisition.rounds if acquisition(about.config.acquisition.name).has_schedule else 1

@@ -155,7 +155,7 @@ CHECKS: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
         "sha256": lambda value: isinstance(value, str) and SHA256.fullmatch(value) is not None,
         "weights": _are_names,
         "b": _is_positive_count,
-        "labels_used": _is_positive_count,
+        "labels_used": _is_count,
         "epoch": _is_positive_count,
         "metrics": _are_metrics,
         "train_loss": lambda value: isinstance(value, list) and all(map(_is_number, value)),

@@ -21,6 +21,8 @@ STORED: Mapping[str, str] = MappingProxyType(
         "test/minority_accuracy": "accuracy/rare",
         "test/worst_class_accuracy": "accuracy/worst",
         "val/accuracy": "accuracy/validation",
+        "val/macro_accuracy": "accuracy/validation_macro",
+        "val/minority_accuracy": "accuracy/validation_rare",
         "holdout/accuracy": "accuracy/holdout",
         "holdout/macro_accuracy": "accuracy/holdout_macro",
         "holdout/minority_accuracy": "accuracy/holdout_rare",

@@ -225,7 +225,7 @@ READ: Mapping[str, Read] = MappingProxyType(
         "method": _method,
         "seed": _whole(0, LARGEST_SEED),
         "b": _whole(1, MOST_LABELS),
-        "labels_used": _whole(1, MOST_LABELS),
+        "labels_used": _whole(0, MOST_LABELS),
     }
 )
 
