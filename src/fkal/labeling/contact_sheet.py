@@ -1,7 +1,7 @@
 """rounds/NN/contact.html: the images of a batch on one page that holds all it shows."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,11 +30,12 @@ class Cell(NamedTuple):
     match_label: str
 
 
-def write_batch(project: Project, folder: Path, request: BatchRequest, images: Sequence[BatchImage]) -> Batch:
+def write_batch(project: Project, folder: Path, request: BatchRequest, images: Iterable[BatchImage]) -> Batch:
     """Write a batch with its contact sheet. The sheet comes first, since a folder with request.json is whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_contact_sheet(project, Batch(folder, request, tuple(images)))
-    return Batch.write(folder, request, images)
+    batch = Batch(folder, request, tuple(images))
+    write_contact_sheet(project, batch)
+    return Batch.write(folder, request, batch.images)
 
 
 def write_contact_sheet(project: Project, batch: Batch) -> Path:
