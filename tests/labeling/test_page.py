@@ -41,6 +41,7 @@ def test_the_view_has_guesses_matches_and_answers(project):
     session.answer("Ann", [labeled(1, "owl")])
     view = session.view("Ann")
     assert (view["project"], view["batch"], view["answered"], view["total"]) == ("pets", "01", 1, 6)
+    assert view["next"] == "fkal next"
     assert view["classes"] == ["cat", "dog", "owl"] and not view["newClasses"]
     first, second = view["items"][:2]
     assert (first["name"], first["guess"], first["probability"], first["match"]) == ("a.png", "cat", 0.9, "cat")
