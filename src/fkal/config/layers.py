@@ -83,7 +83,8 @@ def presets() -> dict[str, Path]:
 
     Example:
         >>> list(presets())
-        ['cifar10', 'digits', 'folder', 'gtsrb', 'gtsrb-resnet10', 'imagenet', 'mnist', 'svhn', 'tinyimagenet']
+        ['cifar10', 'cifar10-frozen', 'digits', 'folder', 'gtsrb', 'gtsrb-resnet10', 'imagenet', 'mnist', 'svhn',
+        'tinyimagenet', 'tinyimagenet-frozen']
     """
     folder = Path(str(files("fkal") / "presets"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

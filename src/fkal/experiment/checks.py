@@ -53,7 +53,11 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
     if "vaal" in reads:
         _require_min_size(dataset.train.shape)
     if "taps" in reads:
-        widths = configured("acquisition.taps", lambda taps: tap_widths(model, taps, shape), config.acquisition.taps)
+        widths = configured(
+            "acquisition.taps",
+            lambda taps: tap_widths(model, taps, shape, config.features.tokens),
+            config.acquisition.taps,
+        )
         if "pseudo_label" in reads:
             label = PSEUDO_LABELS[config.acquisition.pseudo_label]
             if label.views != "none" or label.of_pool:

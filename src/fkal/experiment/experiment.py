@@ -239,7 +239,7 @@ class Experiment:
         deterministic(self.config.threads)
         if self.config.is_frozen:
             yield from self.embedded()
-            return [self.embedding_files().path]
+            return [] if self.backbone is None else [self.embedding_files().path]
         theta_0 = yield from self.theta_0()
         kept = self.descriptor_files(theta_0, makes=True)
         yield from self._learning(theta_0, self.problem, kept).first_evidence()
@@ -273,7 +273,8 @@ class Experiment:
         return feature_check_line(found, f"{dataset_name(self.config.data)} seed {self.seed}", len(indices))
 
     def _embedding(self) -> Embedding:
-        assert self.backbone is not None and self.backbone.embedder is not None
+        if self.backbone is None:  # own embeddings
+            return Embedding(None, Meter(self.device))
         return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files())
 
     def descriptor_files(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
@@ -333,7 +334,7 @@ class Experiment:
             method=Method(
                 needs=entry.needs.record,
                 select=partial(entry.select, **options),
-                config=EvidenceConfig(config, self.config.vaal),
+                config=EvidenceConfig(config, self.config.vaal, self.config.features.tokens),
                 budget=self.budget,
                 rounds=self.rounds,
                 random_first=entry.random_first,
@@ -503,8 +504,8 @@ def _model(config: Config, dataset: Dataset, split: Split, backbone: Backbone | 
 
 def _head(config: Config, dataset: Dataset, split: Split, backbone: Backbone | None) -> nn.Module:
     """At zero, for embeddings as wide as the backbone makes them, or for their principal components."""
-    assert backbone is not None and backbone.embedder is not None
-    width = backbone.embedder.width(dataset.train.shape)
+    shape = dataset.train.shape
+    width = shape[0] if backbone is None or backbone.embedder is None else backbone.embedder.width(shape)
     return LinearHead(components(width, len(split.pool), config.features.pca), len(dataset.classes))
 
 

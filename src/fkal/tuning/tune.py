@@ -55,6 +55,10 @@ class TuneOptions:
     force: bool
 
 
+NOWHERE = configuring.StartingPoint()
+"""No pretrained model and no embeddings but those of the settings."""
+
+
 class NoneFinished(ValueError):
     """Every trial of a study failed."""
 
@@ -67,6 +71,7 @@ def sources(
     assignments: Sequence[str],
     *,
     out: Path,
+    start: configuring.StartingPoint = NOWHERE,
     verify: bool = False,
 ) -> configuring.Sources:
     """The settings around which a study searches: what an earlier one found is no part of them."""
@@ -77,6 +82,7 @@ def sources(
         params=params,
         dataset=dataset,
         data_root=data_root,
+        start=start,
         assignments=assignments,
         tuned=None,
         out=out,
