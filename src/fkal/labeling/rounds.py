@@ -28,6 +28,7 @@ from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import in_place
 from fkal.labeling.batch import Batch, BatchImage, BatchRequest, Kind, batch_id, next_folder
 from fkal.labeling.books import Books
+from fkal.labeling.contact_sheet import write_batch
 from fkal.labeling.label_store import now
 from fkal.labeling.learner import (
     Known,
@@ -351,7 +352,7 @@ def _batch(
         time=now(),
         facts=facts,
     )
-    return Batch.write(folder, request, images)
+    return write_batch(project, folder, request, images)
 
 
 def _picked(learner: Learner, selected: Selected, place: int) -> BatchImage:
