@@ -12,6 +12,7 @@ from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json, Set
 
 if TYPE_CHECKING:
+    from fkal.labeling.learner import Learner
     from fkal.labeling.project import Project
     from fkal.labeling.rounds import SelectOptions
     from fkal.notify import Display
@@ -37,6 +38,9 @@ Dedup = Annotated[
     typer.Option(help="Of images with at least this cosine similarity ask for one. `fkal status` suggests a value."),
 ]
 ShareLabels = Annotated[bool, typer.Option("--share-labels", help="With --dedup: near-copies get the same label.")]
+Tracking = Annotated[
+    str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI or mlflow.db in the project]")
+]
 Exclude = Annotated[
     Path | None, typer.Option(help="Images to leave out: a file with a path a line, or a table with a column path.")
 ]
@@ -51,6 +55,7 @@ def select(
     more: Annotated[bool, typer.Option("--more", help="Open a further batch while one is open.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="Withdraw the open batch; its labels stay.")] = False,
     assignments: Set = None,
+    tracking_uri: Tracking = None,
     project: ProjectFolder = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -73,19 +78,29 @@ def select(
 
                 raise ConfigError("--cancel withdraws the open batch; give it alone")
             output.show_withdrawn(rounds.cancel(found, display), as_json=as_json)
+            _mirror(found, display, tracking_uri)
             return
-        output.show_batch(rounds.select(found, options, display), as_json=as_json)
+        asked = rounds.select(found, options, display)
+        _mirror(found, display, tracking_uri)
+        output.show_batch(asked, as_json=as_json)
 
 
-def train(assignments: Set = None, project: ProjectFolder = None, as_json: Json = False, debug: Debug = False) -> None:
+def train(
+    assignments: Set = None,
+    tracking_uri: Tracking = None,
+    project: ProjectFolder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Train on what is labeled. Ends with exit code 5 where labels of the open batch are missing."""
     with cli_errors(debug):
         from fkal.cli import project_output as output
         from fkal.labeling import rounds
 
-        output.show_training(
-            rounds.train(opened(project), assignments or (), _display(as_json=as_json)), as_json=as_json
-        )
+        found, display = opened(project), _display(as_json=as_json)
+        trained = rounds.train(found, assignments or (), display)
+        _mirror(found, display, tracking_uri, trained.learner)
+        output.show_training(trained, as_json=as_json)
 
 
 def next_(
@@ -95,6 +110,7 @@ def next_(
     share_labels: ShareLabels = False,
     exclude: Exclude = None,
     assignments: Set = None,
+    tracking_uri: Tracking = None,
     project: ProjectFolder = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -105,7 +121,9 @@ def next_(
         from fkal.labeling import rounds
 
         options = _options(n, method, dedup, share_labels, exclude, False, assignments)
-        trained, asked = rounds.next_(opened(project), options, _display(as_json=as_json))
+        found, display = opened(project), _display(as_json=as_json)
+        trained, asked = rounds.next_(found, options, display)
+        _mirror(found, display, tracking_uri, trained.learner)
         output.show_next(trained, asked, as_json=as_json)
 
 
@@ -184,6 +202,13 @@ def opened(folder: Path | None) -> Project:
     from fkal.labeling.project import Project
 
     return Project.find(Path.cwd()) if folder is None else Project.open(folder)
+
+
+def _mirror(project: Project, display: Display, uri: str | None, learner: Learner | None = None) -> None:
+    """What is on disk goes to MLflow, in the folder of the project unless another store is named."""
+    from fkal.labeling.tracking import mirror
+
+    mirror(project, display, uri=uri, learner=learner)
 
 
 def _display(*, as_json: bool) -> Display:
