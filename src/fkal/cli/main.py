@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(runs.app, name="runs")
 app.add_typer(label.app, name="label")
+app.add_typer(project.export, name="export")
 app.command(epilog=ui.EPILOG)(ui.ui)
 
 
@@ -42,6 +43,7 @@ app.command(epilog=project.TRAIN_EXAMPLE)(project.train)
 app.command("next", epilog=project.NEXT_EXAMPLE)(project.next_)
 app.command(epilog=project.STATUS_EXAMPLE)(project.status)
 app.command(epilog=project.AUDIT_EXAMPLE)(project.audit)
+app.command(epilog=project.PREDICT_EXAMPLE)(project.predict)
 app.command(epilog=project.RELABEL_EXAMPLE)(project.relabel)
 app.command(epilog=run.RUN_EXAMPLES)(run.run)
 app.command(epilog=run.COST_EXAMPLES)(run.cost)

@@ -23,6 +23,8 @@ SELECT_EXAMPLES = (
 TRAIN_EXAMPLE = "Example:\n\n    fkal train"
 NEXT_EXAMPLE = "Example:\n\n    fkal next -n 500"
 STATUS_EXAMPLE = "Example:\n\n    fkal status"
+PREDICT_EXAMPLE = "Example:\n\n    fkal predict new-photos --out predictions.parquet"
+EXPORT_EXAMPLE = "Examples:\n\n    fkal export model\n\n    fkal export model --format onnx --out signs.onnx"
 AUDIT_EXAMPLE = "Example:\n\n    fkal audit -n 100"
 RELABEL_EXAMPLE = "Example:\n\n    fkal relabel -n 50"
 
@@ -169,6 +171,46 @@ def relabel(
             output.show_agreement(as_json=as_json)
             return
         output.show_batch(asked, as_json=as_json)
+
+
+export = typer.Typer(help="What a project made, for other programs.", no_args_is_help=True)
+
+
+def predict(
+    place: Annotated[str, typer.Argument(metavar="DIR", help="Images: a folder tree, or a list of them.")],
+    out: Annotated[Path, typer.Option(help="A Parquet file with path, label, probability and flaw.")] = Path(
+        "predictions.parquet"
+    ),
+    project: ProjectFolder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What the trained model takes new images for. A file that cannot be read gets its flaw and no label."""
+    with cli_errors(debug):
+        from fkal.cli import project_output as output
+        from fkal.labeling import predicting
+
+        predicted = predicting.predict(opened(project), place, out, _display(as_json=as_json))
+        output.show_predicted(predicted, as_json=as_json)
+
+
+@export.command("model", epilog=EXPORT_EXAMPLE)
+def export_model(
+    out: Annotated[Path | None, typer.Option(help="The file. [default: model.safetensors or model.onnx]")] = None,
+    format_: Annotated[str, typer.Option("--format", help="safetensors or onnx.")] = "safetensors",
+    project: ProjectFolder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the trained model with its classes and with how images become its inputs."""
+    with cli_errors(debug):
+        from fkal.cli import project_output as output
+        from fkal.labeling import predicting
+
+        kind = predicting.known_format(format_)
+        path = Path(f"model.{kind}") if out is None else out
+        written = predicting.export_model(opened(project), path, kind, _display(as_json=as_json))
+        output.show_exported(written, as_json=as_json)
 
 
 def simulate(
