@@ -1,4 +1,4 @@
-"""What an iteration costs: Table 1 of the paper as data, and beside it what is counted here.
+"""What a round costs: Table 1 of the paper as data, and beside it what is counted here.
 
 A pass is one image once through a model, forward or backward. Letters are the paper's (`LETTERS`).
 """
@@ -15,8 +15,8 @@ LETTERS: Mapping[str, str] = MappingProxyType(
     {
         "N": "pool images",
         "N^b": "unlabeled images",
-        "N_b": "labeled images, with the iteration's own",
-        "N_(b-1)": "labeled images, without the iteration's own",
+        "N_b": "labeled images, with the round's own",
+        "N_(b-1)": "labeled images, without the round's own",
         "M": "validation images",
         "Q": "validation images drawn as targets",
         "T": "test images",

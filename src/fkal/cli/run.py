@@ -57,9 +57,9 @@ def run(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Run active-learning experiments, each iteration a tracked MLflow run.
+    """Run active-learning experiments, each round a tracked MLflow run.
 
-    One experiment for each method and seed. Finished iterations are kept under --out: the same
+    One experiment for each method and seed. Finished rounds are kept under --out: the same
     command goes on where it was stopped, and does nothing once all is done. What another process
     works on is waited for.
     """

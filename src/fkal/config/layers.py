@@ -83,7 +83,8 @@ def presets() -> dict[str, Path]:
 
     Example:
         >>> list(presets())
-        ['cifar10', 'digits', 'folder', 'gtsrb', 'gtsrb-resnet10', 'imagenet', 'mnist', 'svhn', 'tinyimagenet']
+        ['cifar10', 'cifar10-frozen', 'digits', 'folder', 'gtsrb', 'gtsrb-resnet10', 'imagenet', 'mnist', 'svhn',
+        'tinyimagenet', 'tinyimagenet-frozen']
     """
     folder = Path(str(files("fkal") / "presets"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
@@ -218,7 +219,7 @@ def _start_beside(values: dict[str, Any], key: str, beside: Path | None) -> None
 
 
 def _lines(problems: Sequence[str]) -> str:
-    """A line a problem, each once; of very many the first."""
+    """A line per problem, each once; of very many the first."""
     each = list(dict.fromkeys(problems))
     more = [f"and {len(each) - MOST_PROBLEMS:,} more; correct these first"] if len(each) > MOST_PROBLEMS else []
     return "\n".join([*each[:MOST_PROBLEMS], *more])

@@ -22,7 +22,7 @@ R = TypeVar("R")
 LONGEST_TEXT = 200
 """Characters of a name."""
 LONGEST_PATH = 4000
-PATHS = frozenset({"data.root", "data.folder", "data.validation", "model.name", "model.weights"})
+PATHS = frozenset({"data.root", "data.folder", "data.validation", "data.embeddings", "model.name", "model.weights"})
 LONGEST_LIST = 10_000
 LONGEST_METHOD = 1000
 LONGEST_NAME = 100
@@ -36,7 +36,7 @@ SET = "--set"
 LATER_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "train": {"loss": TrainConfig.loss, "on_validation": TrainConfig.on_validation},
-        "data": {"per_class": None, "groups": None},
+        "data": {"per_class": None, "groups": None, "embeddings": None},
         "model": {"weights": ModelConfig.weights},
         "features": {"pca": FeaturesConfig.pca, "tokens": FeaturesConfig.tokens},
     }
@@ -134,7 +134,7 @@ def about_data(tree: Mapping[str, Any]) -> dict[str, Any]:
     """
     data = tree["data"]
     has_own = data.get("validation") is not None
-    left_out = {"root", "folder", "workers", "validation"}
+    left_out = {"root", "folder", "workers", "validation", "embeddings"}
     left_out |= {key for key in ("rare", *LATER_DEFAULTS["data"]) if data.get(key) is None}
     left_out |= {"validation_per_class"} if has_own else set()
     own = {"validation": OWN_VALIDATION} if has_own else {}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fkal.core.standardising import Standardising
 from fkal.data.images import Identified, ImageSet
+from fkal.data.vectors import VectorSet
 from fkal.engine.describing import SHARD_ROWS
 from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.loop import Problem
@@ -47,14 +48,16 @@ class Embedding:
     up with its last image: an embedding then does not depend on what else was asked for.
     """
 
-    model: nn.Module
+    model: nn.Module | None
     meter: Meter
     cache: EmbeddingCache | None = None
 
     def rows(
         self, images: ImageSet, indices: Int[Tensor, " n"], *, what: str
     ) -> Generator[Progress, None, Float[Tensor, "n l"]]:
-        """One row per index, on the CPU."""
+        """One row per index, on the CPU. Own embeddings are there already and pass nothing."""
+        if isinstance(images, VectorSet):
+            return images.rows(indices)
         self.meter.forward(len(indices))
         if self.cache is None or not isinstance(images, Identified):
             return (yield from self._made(images, indices, what))
@@ -74,6 +77,7 @@ class Embedding:
     def _made(
         self, images: ImageSet, indices: Int[Tensor, " n"], what: str
     ) -> Generator[Progress, None, Float[Tensor, "n l"]]:
+        assert self.model is not None, "images need a backbone"
         parts: list[Tensor] = []
         batches = _filled_up(indices, BATCHES.get(self.meter.device.type, OTHER_BATCHES))
         self.model.to(self.meter.device)
@@ -117,7 +121,7 @@ def _filled_up(indices: Int[Tensor, " n"], size: int) -> list[Int[Tensor, " b"]]
     return list(torch.cat([indices, indices[-1:].expand(missing)]).split(size))
 
 
-def _merged(is_known: Tensor, known: Float[Tensor, "k l"], made: Float[Tensor, "m l"]) -> Float[Tensor, "n l"]:
+def _merged(is_known: Tensor, known: Tensor, made: Float[Tensor, "m l"]) -> Float[Tensor, "n l"]:
     rows = torch.empty(len(is_known), made.shape[1])
     if len(known):
         rows[is_known] = known

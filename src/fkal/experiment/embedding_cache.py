@@ -58,6 +58,7 @@ class EmbeddingFiles:
     def write(self, ids: Tensor, rows: Tensor) -> None:
         last = max((int(file.stem) for file in self._files()), default=-1)
         file = self.path / f"{last + 1:04}.safetensors"
+        self.path.mkdir(parents=True, exist_ok=True)
         write_tensors(file, {IDS: ids, ROWS: rows.contiguous()}, self._of)
 
     def _shards(self) -> Iterator[Mapping[str, Tensor]]:

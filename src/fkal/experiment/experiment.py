@@ -146,11 +146,13 @@ class Experiment:
 
     @property
     def rounds(self) -> int:
-        return 1 if self._acquisition.whole_pool else self.config.acquisition.rounds
+        return self.config.acquisition.rounds if self._acquisition.has_schedule else 1
 
     @property
     def budget(self) -> int:
-        """Images labeled an iteration."""
+        """Images labeled per round."""
+        if self._acquisition.validation_only:
+            return 0
         return len(self.split.pool) if self._acquisition.whole_pool else self.config.acquisition.budget
 
     @property
@@ -196,6 +198,7 @@ class Experiment:
             validation=self.split.validation,
             test=self.split.test,
             minority=self.split.cut,
+            groups=self.dataset.groups,
         )
         if not self.config.holdout and not len(whole.test):
             return replace(whole, test_images=whole.train, test=whole.validation, measured=VALIDATION)
@@ -228,15 +231,15 @@ class Experiment:
         return self._learning(theta_0, self.problem, self.descriptor_files(theta_0))
 
     def first_descriptors(self) -> Generator[Progress, None, list[Path]]:
-        """Make the descriptors of theta^0 that the first iteration reads, and keep them; returns their folders.
+        """Make the descriptors of theta^0 that the first round reads, and keep them; returns their folders.
 
-        Where they lie, `events` reads them; a method whose first iteration is random has none. A frozen experiment has
+        Where they lie, `events` reads them; a method whose first round is random has none. A frozen experiment has
         embeddings instead, whatever its method.
         """
         deterministic(self.config.threads)
         if self.config.is_frozen:
             yield from self.embedded()
-            return [self.embedding_files().path]
+            return [] if self.backbone is None else [self.embedding_files().path]
         theta_0 = yield from self.theta_0()
         kept = self.descriptor_files(theta_0, makes=True)
         yield from self._learning(theta_0, self.problem, kept).first_evidence()
@@ -270,7 +273,8 @@ class Experiment:
         return feature_check_line(found, f"{dataset_name(self.config.data)} seed {self.seed}", len(indices))
 
     def _embedding(self) -> Embedding:
-        assert self.backbone is not None and self.backbone.embedder is not None
+        if self.backbone is None:  # own embeddings
+            return Embedding(None, Meter(self.device))
         return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files())
 
     def descriptor_files(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
@@ -330,10 +334,11 @@ class Experiment:
             method=Method(
                 needs=entry.needs.record,
                 select=partial(entry.select, **options),
-                config=EvidenceConfig(config, self.config.vaal),
+                config=EvidenceConfig(config, self.config.vaal, self.config.features.tokens),
                 budget=self.budget,
                 rounds=self.rounds,
                 random_first=entry.random_first,
+                on_validation=self.config.train.on_validation or entry.validation_only,
             ),
             model=self.model.to(self.device),
             theta_0=theta_0,
@@ -499,8 +504,8 @@ def _model(config: Config, dataset: Dataset, split: Split, backbone: Backbone | 
 
 def _head(config: Config, dataset: Dataset, split: Split, backbone: Backbone | None) -> nn.Module:
     """At zero, for embeddings as wide as the backbone makes them, or for their principal components."""
-    assert backbone is not None and backbone.embedder is not None
-    width = backbone.embedder.width(dataset.train.shape)
+    shape = dataset.train.shape
+    width = shape[0] if backbone is None or backbone.embedder is None else backbone.embedder.width(shape)
     return LinearHead(components(width, len(split.pool), config.features.pca), len(dataset.classes))
 
 

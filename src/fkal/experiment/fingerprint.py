@@ -18,12 +18,13 @@ from fkal.experiment.names import (
     PRETRAINING_IGNORES,
     bias_name,
     dataset_name,
+    label_revision,
     read_by_descriptors,
     revision,
     tree_read,
     without_later_defaults,
 )
-from fkal.experiment.versions import ALGO_VERSION
+from fkal.experiment.versions import ALGO_VERSION, TOKEN_REVISION
 
 
 def fingerprint(config: Config, split: Split, device: torch.device, weights: str = "") -> str:
@@ -75,6 +76,7 @@ def about_descriptors(config: Config, data_digest: str, device: torch.device) ->
         "device": device.type,
         "algorithm": ALGO_VERSION,
         **({} if config.features.tokens is None else {"tokens": config.features.tokens}),
+        **({"token_revision": TOKEN_REVISION} if config.model.name.startswith("vit_") else {}),
     }
 
 
@@ -102,7 +104,7 @@ def about_labels(config: Config, validation: Tensor) -> dict[str, Any]:
     bear = METHOD_SETTINGS & read_by_descriptors(config)
     chosen = {key: value for key, value in without_later_defaults(config.tree["acquisition"]).items() if key in bear}
     indices = bytes_digest([validation.to(torch.int64).numpy().tobytes()])
-    return {**chosen, **revision(config), "validation": indices, "seed": config.seed}
+    return {**chosen, **label_revision(config), "validation": indices, "seed": config.seed}
 
 
 def _threads(config: Config, device: torch.device) -> int | None:

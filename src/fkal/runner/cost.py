@@ -35,7 +35,7 @@ PHASES: Mapping[str, Callable[[str], bool]] = MappingProxyType(
 """Which of the meter's phases belong to each: the acquisition has all that is neither training nor evaluation."""
 
 VARYING = ("N^b", "N_b", "N_(b-1)")
-"""Letters whose value is another in each iteration."""
+"""Letters whose value is another in each round."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ Figures = Mapping[str, PassCount]
 
 @dataclass(frozen=True)
 class Iteration:
-    """What iteration b costs, and of what sizes that is made."""
+    """What round b costs, and of what sizes that is made."""
 
     b: int
     sizes: Sizes
@@ -78,7 +78,7 @@ class Iteration:
 
 @dataclass(frozen=True)
 class CostReport:
-    """What an experiment costs, iteration by iteration; `notes` say what its figures do not."""
+    """What an experiment costs, round by round; `notes` say what its figures do not."""
 
     name: str
     method: str
@@ -92,7 +92,7 @@ class CostReport:
 
     @property
     def letters(self) -> dict[str, int | float]:
-        """Those of the formulas' letters that all iterations share."""
+        """Those of the formulas' letters that all rounds share."""
         printed = self.cost.printed.text if self.cost.printed else ""
         texts = (self.cost.text, printed, self.cost.training.text, self.evaluation.text)
         values = self.iterations[0].sizes.letters
@@ -104,13 +104,13 @@ class CostReport:
 
     @property
     def so_far(self) -> Figures | None:
-        """The sum of the finished iterations, where some are finished and some are not."""
+        """The sum of the finished rounds, where some are finished and some are not."""
         return _sum(self.iterations[: self.finished]) if 0 < self.finished < len(self.iterations) else None
 
     @property
     def differences(self) -> list[str]:
         return [
-            f"{self.name}, iteration {each.b}, {phase}: {_shown(figure.counted)}, should be {_shown(figure.expected)}"
+            f"{self.name}, round {each.b}, {phase}: {_shown(figure.counted)}, should be {_shown(figure.expected)}"
             for each in self.iterations
             for phase, figure in each.figures.items()
             if figure.differs and figure.counted
@@ -118,7 +118,7 @@ class CostReport:
 
 
 def bill_of(experiment: Experiment, out: Path, say: Notify) -> CostReport:
-    """What it costs by the formulas, and what its finished iterations under `out` have counted."""
+    """What it costs by the formulas, and what its finished rounds under `out` have counted."""
     config = experiment.config.acquisition
     entry = acquisition(config.name)
     is_frozen = experiment.config.is_frozen
@@ -141,7 +141,7 @@ def bill_of(experiment: Experiment, out: Path, say: Notify) -> CostReport:
 
 
 def sizes_of(experiment: Experiment, b: int) -> Sizes:
-    """The sizes of iteration b, which nothing has to be run for."""
+    """The sizes of round b, which nothing has to be run for."""
     config, vaal = experiment.config, experiment.config.vaal
     before = (b - 1) * experiment.budget
     return Sizes(

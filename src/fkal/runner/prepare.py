@@ -73,7 +73,7 @@ def pretrain(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) 
 
 
 def descriptors(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) -> list[dict[str, Any]]:
-    """Keep what the first iterations read of theta^0; returns the folders of their descriptors."""
+    """Keep what the first rounds read of theta^0; returns the folders of their descriptors."""
     refuse_unusable(out)
     answers: list[dict[str, Any]] = []
     for config in configs:

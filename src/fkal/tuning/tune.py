@@ -55,6 +55,10 @@ class TuneOptions:
     force: bool
 
 
+NOWHERE = configuring.StartingPoint()
+"""No pretrained model and no embeddings but those of the settings."""
+
+
 class NoneFinished(ValueError):
     """Every trial of a study failed."""
 
@@ -67,6 +71,7 @@ def sources(
     assignments: Sequence[str],
     *,
     out: Path,
+    start: configuring.StartingPoint = NOWHERE,
     verify: bool = False,
 ) -> configuring.Sources:
     """The settings around which a study searches: what an earlier one found is no part of them."""
@@ -77,6 +82,7 @@ def sources(
         params=params,
         dataset=dataset,
         data_root=data_root,
+        start=start,
         assignments=assignments,
         tuned=None,
         out=out,
@@ -220,7 +226,7 @@ def _held_out(base: Config, holdout: int | None) -> Config:
         raise ConfigError(f"--holdout {chosen}: give at least 1 image a class, on which trials are measured")
     if holdout is not None and base.data.validation is None and holdout >= base.data.validation_per_class:
         raise ConfigError(
-            f"--holdout {holdout}: the validation set has {base.data.validation_per_class} images a class and the "
+            f"--holdout {holdout}: the validation set has {base.data.validation_per_class} images per class and the "
             f"method needs some; give at most {base.data.validation_per_class - 1}"
         )
     return base.model_copy(update={"holdout": chosen})
