@@ -30,7 +30,7 @@ from fkal.labeling.project import Project
 from fkal.labeling.rounds import watched
 from fkal.labeling.sources import Source, source_at
 from fkal.labeling.trainings import read_round
-from fkal.models.ensemble import members_of
+from fkal.models.ensemble import Ensemble, members_of
 from fkal.models.modes import evaluating
 from fkal.notify import PLAIN, Display
 
@@ -113,7 +113,8 @@ class TrainedModel:
         network, device = self.network().to(self.learner.loop.device), self.learner.loop.device
         batch_size = self.learner.loop.method.config.acquisition.batch_size
         batches = torch.arange(len(images)).split(batch_size)
-        members = members_of(network[0]) if len(network) == 1 else [network]  # type: ignore[arg-type]
+        first = next(network.children())
+        members = members_of(first) if isinstance(first, Ensemble) else [network]
         parts = []
         for x in images.batches(batches, device=device):
             with torch.no_grad(), evaluating(network):
