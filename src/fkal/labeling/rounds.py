@@ -74,10 +74,11 @@ class Asked(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A training, and whether it was made just now."""
+    """A training, whether it was made just now, and what made it."""
 
     training: Training
     is_new: bool
+    learner: Learner | None = None
 
 
 def select(project: Project, options: SelectOptions = SelectOptions(), display: Display = PLAIN) -> Asked:
@@ -132,7 +133,7 @@ def train(project: Project, assignments: Sequence[str] = (), display: Display = 
         learner = watched(Learner.ready(project, config, display), display, project.name)
         finished, facts = _trained(books, learner, due, display)
         training = write_training(project, finished, made_of=made_of, time=now(), classes=learner.classes, facts=facts)
-        return Trained(training, is_new=True)
+        return Trained(training, is_new=True, learner=learner)
 
 
 def next_(
