@@ -96,8 +96,8 @@ class Learner:
                 f"method {config.acquisition.name!r}: it labels the whole pool at once; take another method, "
                 "or random with -n as large as the pool"
             )
-        if config.protocol == "paper" or config.holdout:
-            raise ConfigError("a project keeps the last epoch and measures all its images; leave protocol and holdout")
+        if config.epoch != "last" or config.holdout:
+            raise ConfigError("a project keeps the last epoch and measures all its images; leave epoch and holdout")
         dataset = project.dataset(display, config=config)
         _refuse_unsteered(project, dataset)
         split = _split(dataset)
