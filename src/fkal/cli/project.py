@@ -21,6 +21,7 @@ SELECT_EXAMPLES = (
 )
 TRAIN_EXAMPLE = "Example:\n\n    fkal train"
 NEXT_EXAMPLE = "Example:\n\n    fkal next -n 500"
+STATUS_EXAMPLE = "Example:\n\n    fkal status"
 AUDIT_EXAMPLE = "Example:\n\n    fkal audit -n 100"
 RELABEL_EXAMPLE = "Example:\n\n    fkal relabel -n 50"
 
@@ -108,6 +109,15 @@ def next_(
         output.show_next(trained, asked, as_json=as_json)
 
 
+def status(project: ProjectFolder = None, as_json: Json = False, debug: Debug = False) -> None:
+    """What was labeled, how good the model is and how sure that is, and whether to go on."""
+    with cli_errors(debug):
+        from fkal.cli import project_status
+        from fkal.labeling.status import status as found
+
+        project_status.show(found(opened(project)), as_json=as_json)
+
+
 def audit(
     n: Annotated[int, typer.Option("-n", help="Images to label.")] = 100,
     project: ProjectFolder = None,
@@ -141,6 +151,32 @@ def relabel(
             output.show_agreement(as_json=as_json)
             return
         output.show_batch(asked, as_json=as_json)
+
+
+def simulate(
+    project: Path | None,
+    truth: Path | None,
+    *,
+    method: str | None,
+    seeds: str | None,
+    assignments: list[str] | None,
+    as_json: bool,
+) -> None:
+    """What `fkal run --project DIR --truth FILE` does."""
+    from fkal.cli import project_output as output
+    from fkal.config.params_file import seed_numbers
+    from fkal.errors import ConfigError
+    from fkal.labeling import simulating
+
+    if project is None or truth is None:
+        raise ConfigError("--project and --truth belong together; give the project's folder and a table of its labels")
+    options = simulating.SimulationOptions(
+        methods=[None] if method is None else [name.strip() for name in method.split(",")],
+        seeds=[None] if seeds is None else seed_numbers(seeds),
+        assignments=tuple(assignments or ()),
+    )
+    found = simulating.simulate(opened(project), truth, options, _display(as_json=as_json))
+    output.show_simulated(found, as_json=as_json)
 
 
 def opened(folder: Path | None) -> Project:

@@ -268,7 +268,8 @@ class Experiment:
         images, indices = seen.train, seen.validation
         assert isinstance(images, EmbeddedImages)
         rows = LabeledRows(images.rows(indices), images.labels[indices])
-        found = feature_check(rows, stream(self.seed, "feature_check"))
+        groups = None if self.dataset.groups is None else self.dataset.groups[indices]
+        found = feature_check(rows, stream(self.seed, "feature_check"), groups)
         return feature_check_line(found, f"{dataset_name(self.config.data)} seed {self.seed}", len(indices))
 
     def _embedding(self) -> Embedding:
@@ -378,16 +379,24 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
     backbone = backbone_of(config)
     dataset = seen_dataset(config, backbone, partial(_dataset, device=device))
     split, path, _ = prepare_split(config, out, say)
-    return assembled(config, dataset, split, path, out=out, say=say)
+    return assembled(config, dataset, split, path, backbone=backbone, out=out, say=say)
 
 
-def assembled(config: Config, dataset: Dataset, split: Split, path: Path, *, out: Path, say: Notify) -> Experiment:
+def assembled(
+    config: Config,
+    dataset: Dataset,
+    split: Split,
+    path: Path,
+    *,
+    backbone: Backbone | None,
+    out: Path,
+    say: Notify,
+) -> Experiment:
     """The same of data at hand, as the model takes them, and of a split, kept at `path`.
 
     Raises ConfigError for what cannot work.
     """
     device = device_named(config.device)
-    backbone = backbone_of(config)
     refuse_unfit_for_frozen(config)
     model = configured("model.name", lambda _: _model(config, dataset, split, backbone), config.model.name)
     refuse_infeasible(config, dataset, split, model, device)

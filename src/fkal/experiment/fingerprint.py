@@ -18,6 +18,7 @@ from fkal.experiment.names import (
     PRETRAINING_IGNORES,
     bias_name,
     dataset_name,
+    label_revision,
     read_by_descriptors,
     revision,
     tree_read,
@@ -102,7 +103,7 @@ def about_labels(config: Config, validation: Tensor) -> dict[str, Any]:
     bear = METHOD_SETTINGS & read_by_descriptors(config)
     chosen = {key: value for key, value in without_later_defaults(config.tree["acquisition"]).items() if key in bear}
     indices = bytes_digest([validation.to(torch.int64).numpy().tobytes()])
-    return {**chosen, **revision(config), "validation": indices, "seed": config.seed}
+    return {**chosen, **label_revision(config), "validation": indices, "seed": config.seed}
 
 
 def _threads(config: Config, device: torch.device) -> int | None:

@@ -16,7 +16,7 @@ from fkal.core.labels import PSEUDO_LABELS
 from fkal.data.registry import DATASETS
 from fkal.data.settings import BiasConfig, DataConfig
 from fkal.engine.settings import TrainConfig
-from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS
+from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS, MATCHING_REVISIONS, METHOD_REVISIONS
 from fkal.models.settings import usual_taps
 
 FROZEN = "frozen"
@@ -177,12 +177,23 @@ DEFAULTS_LEFT_OUT_OF_DIGEST: Mapping[str, Any] = MappingProxyType(
 PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bias", "holdout", "features"})
 
 
-def revision(config: Config) -> dict[str, int]:
+def label_revision(config: Config) -> dict[str, int]:
     """The revision of the labels that the method goes by; nothing where there are none or they are of the first."""
     name = config.acquisition.pseudo_label
     if name not in LABEL_REVISIONS or "pseudo_label" not in acquisition(config.acquisition.name).reads(name):
         return {}
     return {"pseudo_label_revision": LABEL_REVISIONS[name]}
+
+
+def revision(config: Config) -> dict[str, int]:
+    """The revisions of the labels, of the method and of its matching; without those that are still the first."""
+    name, matching = config.acquisition.name, config.acquisition.matching
+    found = label_revision(config)
+    if name in METHOD_REVISIONS:
+        found["method_revision"] = METHOD_REVISIONS[name]
+    if matching in MATCHING_REVISIONS and "matching" in acquisition(name).reads(config.acquisition.pseudo_label):
+        found["matching_revision"] = MATCHING_REVISIONS[matching]
+    return found
 
 
 def algorithm(config: Config) -> str:

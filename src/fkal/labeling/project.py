@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -133,6 +133,13 @@ class Project:
         return self.settings.name
 
     @property
+    def groups(self) -> str | None:
+        """The setting `data.groups` of the params file."""
+        data = self.layer.values.get("data")
+        groups = data.get("groups") if isinstance(data, Mapping) else None
+        return groups if isinstance(groups, str) else None
+
+    @property
     def params_path(self) -> Path:
         return self.folder / "params.yaml"
 
@@ -215,6 +222,10 @@ class Project:
 
     def listing(self, part: Part) -> Listing:
         return {"pool": lambda: self.pool, "validation": lambda: self.validation, "test": lambda: self.test}[part]()
+
+    def reread(self) -> Project:
+        """The same project, whose lists are read again."""
+        return replace(self)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -104,7 +104,8 @@ def scan_part(
     _write(project, part, found, sources, facts, summary)
     rows = [*found.aside, *found.leaks]
     summary.set_aside = Counter(row.flaw for row in rows)
-    update_quarantine(project.quarantine_path, rows, replaced=lambda row: row.part == part and row.root in sources)
+    whole = {root for root, source in sources.items() if source.is_whole}
+    update_quarantine(project.quarantine_path, rows, replaced=lambda row: row.part == part and row.root in whole)
     return summary
 
 
@@ -139,7 +140,7 @@ def _sorted(
     for root, source in sources.items():
         summary.left_out += source.left_out
         found.aside += [SetAside(name, reason, UNLISTED, part, root) for name, reason in source.stray]
-        for entry, known in _with_facts(source, facts):
+        for entry, known in with_facts(source, facts):
             summary.found += 1
             row = SetAside(entry.path, "", "", part, root, digest=(known and known.digest) or "")
             found.is_new.append(_sort(found, row, entry, known, taken, source, summary))
@@ -218,7 +219,7 @@ def _write(
         new = iter(range(len(found.before), len(found.roots)))
         flags = iter(found.is_new)
         for root, source in sources.items():
-            for entry, known in _with_facts(source, facts):
+            for entry, known in with_facts(source, facts):
                 if next(flags):
                     yield from _new_image(found, next(new), SetAside(entry.path, "", "", part, root), entry, known)
 
@@ -290,7 +291,7 @@ def _count(summary: PartSummary, known: Facts | None) -> None:
     summary.changes[known.changes] += 1
 
 
-def _with_facts(source: Source, facts: FileFacts) -> Iterator[tuple[Entry, Facts | None]]:
+def with_facts(source: Source, facts: FileFacts) -> Iterator[tuple[Entry, Facts | None]]:
     """The entries with what is known of them, a block at a time."""
     entries = source.entries()
     while block := list(islice(entries, FILES_AT_ONCE)):

@@ -26,6 +26,7 @@ from fkal.data.sources import ABSENT, source_digest
 from fkal.errors import MissingSettings, shortened
 from fkal.experiment.names import (
     ensemble_size,
+    label_revision,
     revision,
     settings_of_first_descriptors,
     settings_of_split,
@@ -272,7 +273,7 @@ def _files(params: Path | None, image_sources: PlannedSources) -> Iterator[tuple
             pretrained = [_stage(f"{pair}/{name}", its, _theta_0(its[0])) for name, its in cells.items()]
             yield f"{pair}/pretrain.yaml", {"methods": pretrained}
             described = [
-                {**_stage(f"{pair}/{name}", its, settings_of_first_descriptors(its[0])), **revision(its[0])}
+                {**_stage(f"{pair}/{name}", its, settings_of_first_descriptors(its[0])), **label_revision(its[0])}
                 for name, its in cells.items()
             ]
             yield f"{pair}/descriptors.yaml", {"methods": described}
