@@ -344,7 +344,7 @@ def test_the_authors_rule_says_so_everywhere(here):
     assert "paper" in told["figures"][0]
     _, (parent,) = runs(here, "experiment")
     assert parent.data.tags["fkal.protocol"] == "paper"
-    assert parent.data.params["protocol"] == "paper"
+    assert parent.data.params["epoch"] == "best_on_test"
     table = fkal("run", *QUICK, "--method", "random", "--set", "protocol=paper").stdout
     assert "ON THE TEST SET" in table
 

@@ -285,7 +285,7 @@ def test_held_out_images_are_of_every_class_and_no_target(here):
     [
         (["holdout=30"], "holdout = 30: the validation set has 30 images per class"),
         (["holdout=-1"], "holdout = -1"),
-        (["holdout=3", "protocol=paper"], "protocol=paper chooses epochs by what is measured"),
+        (["holdout=3", "protocol=paper"], "epoch=best_on_test chooses by what is measured"),
     ],
 )
 def test_a_holdout_that_cannot_be_is_refused(here, assignments, words):

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fkal.config.layers import Layer, from_file
-from fkal.config.schema import LONGEST_NAME, Config, ConfigError
+from fkal.config.schema import LONGEST_NAME, PROTOCOL, Config, ConfigError
 from fkal.errors import did_you_mean, shortened
 from fkal.identifiers import GRID_NAME
 
@@ -114,7 +114,7 @@ def params_of(given: Mapping[str, Any], origin: str) -> ParamsFile:
         raise ConfigError(
             f"{origin}: {shortened(', '.join(values))} beside datasets; settings stand under datasets.NAME"
         )
-    unknown = [key for key in values if key not in Config.model_fields]
+    unknown = [key for key in values if key not in {*Config.model_fields, PROTOCOL}]
     if unknown and sections:
         raise ConfigError(
             f"{origin}: {unknown[0][:LONGEST_NAME]}: unknown key; {did_you_mean(unknown[0], SECTIONS)}"

@@ -361,7 +361,7 @@ class Experiment:
             theta_0=theta_0,
             oracle=(lambda indices: labels[indices]) if is_known else None,
             training=self.config.train,
-            protocol=self.config.protocol,
+            epoch=self.config.epoch,
             seed=self.seed,
             device=self.device,
             cache=cache,

@@ -107,13 +107,15 @@ class Learner:
 
         Raises MissingData where nothing steers the selection, ConfigError for what cannot work.
         """
+        if acquisition(config.acquisition.name).validation_only:
+            raise ConfigError(f"method {config.acquisition.name!r}: it asks for no label; take another method")
         if acquisition(config.acquisition.name).whole_pool:
             raise ConfigError(
                 f"method {config.acquisition.name!r}: it labels the whole pool at once; take another method, "
                 "or random with -n as large as the pool"
             )
-        if config.protocol == "paper" or config.holdout:
-            raise ConfigError("a project keeps the last epoch and measures all its images; leave protocol and holdout")
+        if config.epoch != "last" or config.holdout:
+            raise ConfigError("a project keeps the last epoch and measures all its images; leave epoch and holdout")
         backbone = backbone_of(_of_own_images(config))
         dataset = _seen(project, config, backbone, display)
         _refuse_unsteered(project, dataset)
