@@ -162,6 +162,10 @@ class Experiment:
         return len(self.split.pool) if self._acquisition.whole_pool else self.config.acquisition.budget
 
     @property
+    def trains_on_validation(self) -> bool:
+        return self.config.train.on_validation or self._acquisition.validation_only
+
+    @property
     def _acquisition(self) -> Acquisition:
         return acquisition(self.config.acquisition.name)
 
@@ -355,7 +359,7 @@ class Experiment:
                 budget=self.budget,
                 rounds=self.rounds,
                 random_first=entry.random_first,
-                on_validation=self.config.train.on_validation or entry.validation_only,
+                on_validation=self.trains_on_validation,
             ),
             model=self.model.to(self.device),
             theta_0=theta_0,
