@@ -2,7 +2,7 @@
 
     python benchmarks/pseudo_labels.py --data-root ~/datasets [--seed 0] [--views 32] [--images 1000]
 
-Trains the `mnist` preset with random labels for three iterations and asks, after each, for the labels of
+Trains the `mnist` preset with random labels for three rounds and asks, after each, for the labels of
 validation images, which nothing was trained on. Prints the accuracy (%) of the arg max.
 """
 

@@ -2,7 +2,7 @@
 
     python benchmarks/tracking.py --data-root ~/datasets
 
-Runs the paper's MNIST experiment (ir = 100, joint labels, ten iterations) on weights that were
+Runs the paper's MNIST experiment (ir = 100, joint labels, ten rounds) on weights that were
 pretrained before the clock starts. Everything that is not the engine's own phases counts as
 overhead: the MLflow store and its runs, artifacts, model, state files, system metrics.
 """

@@ -85,7 +85,7 @@ def make_stand_in(folder: Path, **changes: Any) -> StandIn:
 
 
 def make_round(experiment: StandIn, b: int, *, accuracy: float | None = None) -> Round:
-    """Iteration b; equal calls give equal rounds."""
+    """Round b; equal calls give equal rounds."""
     generator = torch.Generator().manual_seed(b)
     indices = experiment.split.pool[(b - 1) * BUDGET : b * BUDGET]
     labels = experiment.dataset.train.labels[indices]

@@ -9,6 +9,8 @@ Start on the command line:
 
 In Python, from the inside out:
 
+    fkal.select         picks rows of your own arrays; no model is run
+    fkal.Project        an own pool that people label, with the verbs of the command line
     fkal.core           the mathematics: pure functions of tensors (kernels, pseudo-labels, picks)
     fkal.acquisition    the methods; `registry.ACQUISITIONS` names them
     fkal.data           datasets, biased splits; `datasets.load` reads one
@@ -19,6 +21,21 @@ In Python, from the inside out:
 `fkal.results`, `fkal.tracking`, `fkal.report` and `fkal.tuning` keep, track, show and tune what was run.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from fkal.object_references import resolved
 from fkal.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from fkal.labeling.arrays import select
+
+__all__ = ["__version__", "select"]
+
+LATE = {"select": "fkal.labeling.arrays:select"}
+"""What importing fkal alone does not import, since it needs torch."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in LATE:
+        return resolved(LATE[name])
+    raise AttributeError(f"module 'fkal' has no attribute {name!r}")

@@ -61,6 +61,14 @@ class MissingSettings(UserError, FileNotFoundError):
     """There is no params file, and no preset was named."""
 
 
+class MissingWeights(UserError, FileNotFoundError):
+    """Pretrained weights are not on this machine and could not be brought; the message says which file goes where."""
+
+
+class MissingPackage(UserError, ImportError):
+    """A package that an optional part needs is not installed; the message has the command that installs it."""
+
+
 class LabelsMissing(UserError, ValueError):
     """People have not labeled yet what a command needs; it goes on once they have."""
 

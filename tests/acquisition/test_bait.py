@@ -1,4 +1,4 @@
-"""Greedy forth and back with matrices built and inverted anew; a pool of two directions."""
+"""Greedy forth and back with matrices that are built and inverted each time; a pool of two directions."""
 
 import pytest
 import torch
@@ -25,11 +25,13 @@ def information(logits: Tensor, b: Tensor) -> Tensor:
 def slow(pool: Outputs, labeled: Outputs, p: int) -> set[int]:
     of_pool = [information(*pair) for pair in zip(pool.logits, pool.features, strict=True)]
     of_labeled = [information(*pair) for pair in zip(labeled.logits, labeled.features, strict=True)]
-    share = 1 / (len(of_labeled) + p)
+    total = len(of_labeled) + p
     f = torch.stack([*of_pool, *of_labeled]).mean(dim=0)
 
     def trace(picked: list[int]) -> float:
-        m = torch.eye(4, dtype=torch.float64) + share * torch.stack([*of_labeled, *(of_pool[i] for i in picked)]).sum(0)
+        """The authors' program scales their mean by L / (L + P) and each pick by P / (L + P)."""
+        m = torch.eye(4, dtype=torch.float64) + torch.stack(of_labeled).mean(dim=0) * len(of_labeled) / total
+        m = m + sum(of_pool[i] for i in picked) * p / total
         return float((torch.linalg.inv(m) @ f).diagonal(dim1=1, dim2=2).sum())
 
     picked: list[int] = []

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 from fkal.acquisition import coverage
 from fkal.acquisition.coverage import select_maxherding, select_probcover, select_uherding
@@ -92,7 +93,7 @@ def test_uherding_weights_by_calibrated_margin_with_a_radius_from_the_labeled_im
 
 
 def test_copies_among_the_labeled_images_have_no_say_in_the_radius(monkeypatch):
-    monkeypatch.setattr(coverage, "BLOCK_ENTRIES", 8)
+    monkeypatch.setattr(coverage, "CACHED_ENTRIES", 8)
     rows = circle([0.0, 0.0, 1.0, 1.3])
     assert coverage._smallest_distance(rows) == pytest.approx(distance(rows[2], rows[3]))
     assert coverage._smallest_distance(rows[:2]) == coverage._smallest_distance(rows[:0]) == 1.0
@@ -135,8 +136,33 @@ def test_where_k_means_sees_one_cluster_a_ball_holds_everything():
     assert picks.scores.tolist() == [9.0, 0.0, 0.0]
 
 
+@pytest.mark.parametrize("apart", [0.0, 1e-7, 1e-5, 1e-3])
+def test_a_labeled_near_copy_changes_no_radius_and_no_image_covers_itself_less_than_wholly(apart):
+    """In float32, where the distance of an image from itself is rounded to up to 7e-4."""
+    draws = seeded(7)
+    pool, known = (torch.nn.functional.normalize(torch.randn(n, 64, generator=draws), dim=1) for n in (300, 6))
+    away = torch.nn.functional.normalize(known[:1] + apart * torch.randn(1, 64, generator=draws) / 8, dim=1)
+    logits, validation = torch.randn(300, 3, generator=draws), torch.randn(60, 3, generator=draws)
+    y_v = torch.randint(3, (60,), generator=draws)
+
+    def picked(labeled: Tensor) -> Tensor:
+        outputs = Outputs(logits, pool), Outputs(logits[: len(labeled)], labeled)
+        return select_uherding(Calibrated(*outputs, y_v[: len(labeled)], validation, y_v), 40, seeded()).scores
+
+    radius = coverage._smallest_distance(known)
+    assert coverage._smallest_distance(torch.cat([known, away])) == pytest.approx(radius, abs=2e-3)
+    assert_close(picked(torch.cat([known, away])), picked(known), rtol=1e-2, atol=1e-3)
+
+
+def test_an_image_covers_itself_wholly_at_the_smallest_radius(monkeypatch):
+    pool = torch.nn.functional.normalize(torch.randn(2000, 64, generator=seeded(8)), dim=1)
+    monkeypatch.setattr(coverage, "FIRST_RADIUS", coverage.COPY)
+    picks = select_maxherding(supervised(pool, pool[:0]), 2000, seeded())
+    assert_close(picks.scores, torch.ones(2000))
+
+
 def test_of_a_pool_that_is_too_large_a_drawn_part_stands_for_it(monkeypatch):
-    monkeypatch.setattr(facility_location, "WORK", 12**2 * 300)
+    monkeypatch.setattr(facility_location, "PAIRS_WORK", 12**2 * 130)
     pool = torch.rand(200, 2, generator=seeded(6), dtype=torch.float64)
     positions = select_maxherding(supervised(pool, pool[:0]), 8, seeded()).positions.tolist()
     assert len(set(positions)) == 8

@@ -131,7 +131,7 @@ def test_coverage_picks_no_second_image_for_what_one_covers():
 
 
 def test_of_more_targets_than_can_be_looked_at_a_drawn_part_is_covered(monkeypatch):
-    monkeypatch.setattr("fkal.acquisition.fisher.max_targets", lambda n, width: 3)
+    monkeypatch.setattr("fkal.acquisition.fisher.max_targets", lambda p: p)
     pool, targets = described(list(range(8)), list(range(8))), described(list(range(8)), list(range(8)))
     chosen = {
         tuple(sorted(select_pfk(scores(pool, targets), 3, seeded(s), combine="product", matching="coverage").positions))
@@ -139,3 +139,27 @@ def test_of_more_targets_than_can_be_looked_at_a_drawn_part_is_covered(monkeypat
     }
     assert len(chosen) > 1
     assert all(len(set(map(int, picks))) == 3 for picks in chosen)
+
+
+def test_where_every_target_can_have_a_pick_coverage_goes_on_with_second_best_matches():
+    """Three targets, six picks: nothing covers more than each one's best match, and nobody is picked by chance."""
+    draws = seeded(4)
+    pool, targets = (
+        Descriptors.of({"fc": torch.randn(n, 6, generator=draws)}, {"fc": torch.randn(n, 6, generator=draws)})
+        for n in (30, 3)
+    )
+    kernel = R_ZG["product"](pool, targets).double()
+    picks = select_pfk(scores(pool, targets), 6, seeded(), combine="product", matching="coverage")
+    best = float(kernel.amax(dim=0).clamp(min=0).sum())
+    assert covered(kernel.tolist(), picks.positions.tolist()) == pytest.approx(best, rel=1e-5)
+    assert set(picks.positions.tolist()) >= set(kernel.argmax(dim=0).tolist())
+    assert picks.ranks.tolist() == sorted(picks.ranks.tolist())
+
+
+@pytest.mark.parametrize("matching", ["k_center", "coverage"])
+def test_no_target_at_all_is_refused(matching):
+    pool = described([0, 1, 2])
+    with pytest.raises(ValueError, match="0 validation images to pick for; give at least one"):
+        select_pfk(scores(pool, pool[:0]), 1, seeded(), combine="product", matching=matching)
+    with pytest.raises(ValueError, match="0 validation images to pick for; give at least one"):
+        select_pcc(Features(pool, pool[:0]), 1, seeded())

@@ -54,3 +54,10 @@ def test_flqmi_serves_every_kind_of_query_and_gcmi_the_most_frequent():
     covering = [kinds[i] for i in select_flqmi(evidence, 3, seeded()).positions.tolist()]
     assert sorted(covering) == [0, 1, 2]
     assert [kinds[i] for i in select_gcmi(evidence, 3, seeded()).positions.tolist()] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("select", [select_flqmi, select_gcmi])
+def test_no_query_at_all_is_refused(select):
+    pool = torch.rand(4, 3, generator=seeded())
+    with pytest.raises(ValueError, match="0 validation images to pick for; give at least one"):
+        select(Queried(pool, pool[:0]), 2, seeded())

@@ -63,13 +63,42 @@ def test_clusters_with_labels_wait_until_the_others_had_their_turn():
     assert len({clusters[i] for i in picks.positions.tolist()}) == 2
 
 
-def test_small_clusters_come_last_and_the_whole_pool_can_be_picked():
+def test_small_clusters_wait_until_the_others_are_used_up():
+    """The authors' program drops them: turns go over the other clusters alone."""
     pool, clusters = pool_of([20, 3, 20, 2, 20, 20], 2)
     picks = select(supervised(pool, pool[:0]), 6, seeded())
     assert {clusters[i] for i in picks.positions[:4].tolist()} == {0, 2, 4, 5}
-    assert {clusters[i] for i in picks.positions[4:].tolist()} == {1, 3}
+    assert {clusters[i] for i in picks.positions[4:].tolist()} <= {0, 2, 4, 5}
     everything = select(supervised(pool, pool[:0]), 85, seeded())
     assert sorted(everything.positions.tolist()) == list(range(85))
+
+
+def slow_turns(pool: Tensor, labeled: Tensor, found: list[int], p: int) -> list[int]:
+    """The authors' loop: clusters of more than five images, by few labels and then by many images, turn after turn."""
+    n, of_row = len(pool), found[: len(pool)]
+    size, known = {c: found.count(c) for c in found}, {c: found[n:].count(c) for c in found}
+    order = sorted((c for c in size if size[c] > 5), key=lambda c: (known[c], -size[c]))
+    picked: list[int] = []
+    turn = 0
+    while len(picked) < p:
+        members = [i for i in range(n) if of_row[i] == order[turn % len(order)] and i not in picked]
+        if members:
+            picked.append(members[slow_most_typical(pool[members])])
+        turn += 1
+    return picked
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_turns_are_those_of_the_authors_program(seed, monkeypatch):
+    """Under given clusters: some small, some with labels, fewer than the picks."""
+    draws = seeded(seed)
+    pool, labeled = (torch.randn(n, 5, generator=draws, dtype=torch.float64) for n in (70, 8))
+    found = torch.randint(5, (78,), generator=draws)
+    found[torch.tensor([3, 9, 70])] = 5
+    monkeypatch.setattr("fkal.acquisition.typiclust.k_means", lambda rows, k, generator: found)
+    picks = select(supervised(pool, labeled), 21, seeded())
+    rows = torch.nn.functional.normalize(pool, dim=1)
+    assert picks.positions.tolist() == slow_turns(rows, labeled, found.tolist(), 21)
 
 
 def test_k_means_finds_the_same_clusters_for_the_same_seed_and_takes_copies():

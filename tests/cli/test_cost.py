@@ -42,7 +42,7 @@ COSTS = {
     "vaal": 1103,  # N^b + 2 x 2 x 50 images of the VAE, twice, and of the discriminator, once: 503 + 400 + 200
     "random:head_only": 0,
 }
-"""Passes of each method's acquisition in its last iteration, by hand."""
+"""Passes of each method's acquisition in its last round, by hand."""
 
 
 def fkal(*arguments: str, code: int = 0):
@@ -146,7 +146,7 @@ def test_of_a_half_finished_experiment_the_finished_half_is_summed(copied):
     assert bill["so_far"]["acquisition"]["counted"] == {"forward": 823, "backward": 0}
     assert bill["total"]["acquisition"]["counted"] is None
     shown = fkal("cost", *QUICK, "--method", "pcc").stdout
-    assert "1 of 2 iterations finished" in shown
+    assert "1 of 2 rounds finished" in shown
     assert "so far" in shown
     assert files(state) == before
 
@@ -160,7 +160,7 @@ def test_a_count_that_is_not_the_methods_cost_is_said_aloud(way, phase, copied):
     path.write_bytes(facts_bytes(facts))
     result = fkal("cost", *QUICK, "--method", "random", code=1)
     assert "counted passes differ from what this method should cost" in result.stderr
-    assert "iteration 2" in result.stderr
+    assert "round 2" in result.stderr
     assert "they agree" not in result.stdout
     (bill,) = told("--method", "random", code=1)["experiments"]
     assert len(bill["differences"]) == 1

@@ -171,6 +171,21 @@ def test_features_far_from_the_origin_have_the_distances_of_those_near_it(offset
     assert_close(distances.double(), gaps, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("place", [0, 17])
+@pytest.mark.parametrize("length", [1.0, 1_000.0, 1e5])
+@pytest.mark.parametrize("m", [0, 1, 40])
+def test_an_image_far_from_all_others_changes_no_other_pick(place, length, m):
+    """Wherever it is, and where two more are near it, whose distance no product of such lengths can tell."""
+    pool, labeled = (features(n, 8, seed=n, dtype=torch.float64) for n in (60, 40))
+    away = 1 + length * torch.nn.functional.normalize(torch.ones(8, dtype=torch.float64), dim=0)
+    pool[place], pool[40], pool[41] = away, away + 0.3 * pool[40], away - 0.4 * pool[41]
+    pool, labeled = pool.float(), labeled[:m].float()
+    positions, distances = farthest_first(pool, labeled, 25, generator=seeded(0))
+    picks, gaps = core_set(pool.tolist(), labeled.tolist(), 25, first=int(positions[0]))
+    assert positions.tolist() == picks
+    assert_close(distances.double(), gaps, rtol=1e-3, atol=1e-4)
+
+
 def test_an_image_that_is_labeled_already_is_at_distance_zero():
     pool = 5 + features(50, 6, seed=3)
     _, distances = farthest_first(pool, pool.flip(0), 3, generator=seeded(0))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fkal.core import facility_location as module
-from fkal.core.facility_location import EPSILON, facility_location, max_targets, subsample
+from fkal.core.facility_location import EPSILON, facility_location, max_pool, max_targets, subsample
 
 ALL = 1e-300
 """An epsilon at which every candidate is looked at every time."""
@@ -65,12 +65,12 @@ def test_greedy_over_drawn_candidates_is_as_near_to_the_best_choice_as_is_proved
         kernel, weights, covered, bonus = made(11, 7, seed)
         picks = facility_location(
             lambda rows, kernel=kernel: kernel[rows], 11, 4, weights=weights, covered=covered, bonus=bonus,
-            generator=seeded(seed),
+            generator=seeded(seed), epsilon=0.1,
         )  # fmt: skip
         nothing = value(kernel, [], weights, covered, bonus)
         reached += value(kernel, picks.positions.tolist(), weights, covered, bonus) - nothing
         best += max(value(kernel, list(four), weights, covered, bonus) for four in combinations(range(11), 4)) - nothing
-    assert (1 - math.exp(-1) - EPSILON) * best <= reached <= best
+    assert (1 - math.exp(-1) - 0.1) * best <= reached <= best
 
 
 @pytest.mark.parametrize("kernel", [torch.ones(60, 4), torch.eye(60), torch.zeros(60, 4)])
@@ -87,7 +87,7 @@ def test_equal_gains_come_in_a_drawn_order_and_come_to_an_end(kernel):
     assert len(firsts) > 3
 
 
-@pytest.mark.parametrize(("radius", "most"), [(3.0, 1.3), (1e6, math.log(10) + 0.1)])
+@pytest.mark.parametrize(("radius", "most"), [(3.0, 1.3), (1e6, -math.log(EPSILON) + 0.1)])
 def test_few_gains_are_worked_out_anew_and_never_more_than_are_drawn(radius, most):
     """Per candidate: what is far from a pick keeps its bound; where nothing is far, drawing bounds the work."""
     n, asked = 2000, []
@@ -110,11 +110,15 @@ def test_a_similarity_that_is_nan_is_refused():
         )
 
 
-def test_what_is_affordable_is_what_work_allows(monkeypatch):
-    monkeypatch.setattr(module, "WORK", 6_000)
+def test_targets_are_capped_by_the_picks_and_a_pool_that_covers_itself_by_its_pairs(monkeypatch):
+    assert [max_targets(p) for p in (1, 125, 375, 1250, 64_000)] == [3000, 3000, 3000, 10_000, 512_000]
+    monkeypatch.setattr(module, "PAIRS_WORK", 6_000)
     monkeypatch.setattr(module, "BESIDE_PRODUCT", 4)
-    assert max_targets(10, 6) == 26  # 6,000 / (10 x 10 x log 10)
-    assert max_targets(10_000, 6) == 1
+    assert max_pool(3, 6) == 24  # the root of 6,000 / 10
+    assert max_pool(30, 6) == 30
+
+
+def test_a_subsample_is_drawn_without_repeats_and_sorted():
     assert subsample(5, 9, seeded()).tolist() == [0, 1, 2, 3, 4]
     drawn = subsample(50, 9, seeded()).tolist()
     assert drawn == sorted(set(drawn)) and len(drawn) == 9

@@ -45,11 +45,10 @@ def test_blocks_are_the_diagonal_of_the_last_layers_information(at_once, monkeyp
 @pytest.mark.parametrize("seed", range(3))
 def test_gains_and_losses_are_changes_of_the_trace(seed):
     labeled, candidates = outputs_of(4, seed), outputs_of(9, seed + 10)
-    share = 1 / 7
     f = slow_blocks(candidates) / 9
-    m = RIDGE * torch.eye(4, dtype=torch.float64) + share * slow_blocks(labeled)
-    design = BaitState.of(candidates, labeled, candidates, share=share)
-    own = share * torch.stack([slow_blocks(candidates[i : i + 1]) for i in range(9)])
+    m = RIDGE * torch.eye(4, dtype=torch.float64) + slow_blocks(labeled) / 7
+    design = BaitState.of(candidates, labeled, candidates, labeled_share=1 / 7, pick_share=3 / 7)
+    own = 3 / 7 * torch.stack([slow_blocks(candidates[i : i + 1]) for i in range(9)])
     taken: list[int] = []
     for _ in range(5):
         assert_close(design.gains, torch.tensor([trace(f, m) - trace(f, m + own[i]) for i in range(9)]).double())

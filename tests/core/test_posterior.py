@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.testing import assert_close
 
 from fkal.core.descriptors import Descriptors
 from fkal.core.posterior import (
+    NEIGHBOUR_FOLDS,
     NEIGHBOURS,
     PENALTIES,
     SMOOTHING,
@@ -35,9 +38,9 @@ def labeled(n: int, seed: int, spread: float = 1.0) -> tuple[Descriptors, Tensor
     return Descriptors.of(z), y
 
 
-def slow_neighbours(query: int | None, similar: list[float], y: list[int], k: int, temperature: float) -> list[float]:
-    """Class probabilities of one image; `query` is its own row, left out."""
-    order = sorted((i for i in range(len(y)) if i != query), key=lambda i: -similar[i])[:k]
+def slow_neighbours(similar: list[float], y: list[int], k: int, temperature: float) -> list[float]:
+    """Class probabilities of one image from all labeled ones."""
+    order = sorted(range(len(y)), key=lambda i: -similar[i])[:k]
     shares = [0.0] * 3
     for i in order:
         shares[y[i]] += math.exp((similar[i] - similar[order[0]]) / temperature) / y.count(y[i])
@@ -50,30 +53,52 @@ def similarities(queries: Descriptors, z: Descriptors) -> list[list[float]]:
 
 @pytest.mark.parametrize("block_entries", [64, 1 << 22])
 def test_neighbours_count_by_similarity_over_the_size_of_their_class(monkeypatch, block_entries):
-    monkeypatch.setattr("fkal.core.posterior.BLOCK_ENTRIES", block_entries)
+    monkeypatch.setattr("fkal.core.posterior.AT_ONCE", block_entries)
     (z, y), (queries, _) = labeled(40, 0), labeled(9, 1)
     whiten = Whitening.within_classes(z, y)
     posterior = NearestNeighbours(whiten, whiten(z), y, k=7, temperature=0.2)
     rows = similarities(whiten(queries), whiten(z))
-    expected = [slow_neighbours(None, row, y.tolist(), 7, 0.2) for row in rows]
+    expected = [slow_neighbours(row, y.tolist(), 7, 0.2) for row in rows]
     assert_close(posterior(queries).double(), torch.tensor(expected, dtype=torch.float64), rtol=1e-3, atol=1e-5)
 
 
+def folds(y: list[int], count: int) -> list[int]:
+    """Every fold has about as many images of each class: in the order of classes, one after another."""
+    order = sorted(range(len(y)), key=lambda i: (y[i], i))
+    return [order.index(i) % count for i in range(len(y))]
+
+
 @pytest.mark.parametrize("spread", [0.7, 2.0])
-def test_k_and_temperature_best_predict_images_that_are_left_out(spread):
+def test_k_and_temperature_best_predict_images_that_had_no_part_in_the_whitening(spread):
     z, y = labeled(60, 2, spread)
-    fitted, labels = NearestNeighbours.fitted(z, y), y.tolist()
-    rows = similarities(fitted.z, fitted.z)
+    fitted, labels, fold = NearestNeighbours.fitted(z, y), y.tolist(), torch.tensor(folds(y.tolist(), NEIGHBOUR_FOLDS))
+    rows: list[tuple[int, list[float], list[int]]] = []
+    for f in range(NEIGHBOUR_FOLDS):
+        held, rest = (fold == f).nonzero()[:, 0], (fold != f).nonzero()[:, 0]
+        whiten = Whitening.within_classes(z[rest], y[rest])
+        similar = similarities(whiten(z[held]), whiten(z[rest]))
+        rows += [(own, row, y[rest].tolist()) for own, row in zip(y[held].tolist(), similar, strict=True)]
 
     def loss(k: int, temperature: float) -> float:
         by_class: dict[int, list[float]] = {}
-        for i, row in enumerate(rows):
-            p = slow_neighbours(i, row, labels, k, temperature)
-            by_class.setdefault(labels[i], []).append(-math.log(p[labels[i]]))
+        for own, row, known in rows:
+            by_class.setdefault(own, []).append(-math.log(slow_neighbours(row, known, k, temperature)[own]))
         return sum(sum(losses) / len(losses) for losses in by_class.values()) / len(by_class)
 
     least = min(loss(k, t) for k in NEIGHBOURS for t in TEMPERATURES)
     assert loss(fitted.k, fitted.temperature) == pytest.approx(least, rel=1e-4)
+    assert_close(fitted.z.z["a"], Whitening.within_classes(z, y)(z).z["a"])  # then all of them take part
+    assert len(labels) == len(rows)
+
+
+def test_settings_of_images_that_say_nothing_are_not_chosen_by_how_well_the_whitening_has_learned_them():
+    """Labels drawn at random, ten of each class, in more dimensions than images: any sure prediction is wrong."""
+    draws = torch.Generator().manual_seed(3)
+    z = Descriptors.of({"a": torch.randn(30, 60, generator=draws)})
+    y = (torch.arange(30) % 3)[torch.randperm(30, generator=draws)]
+    queries = Descriptors.of({"a": torch.randn(200, 60, generator=draws)})
+    p = NearestNeighbours.fitted(z, y)(queries)
+    assert float(p.amax(dim=1).mean()) < 0.5
 
 
 def test_more_images_of_a_class_make_it_no_more_probable():
@@ -110,14 +135,16 @@ def side_by_side(z: Descriptors) -> np.ndarray:
 def test_logistic_regression_is_that_of_the_library_under_the_penalty_that_generalises_best(spread):
     (z, y), (queries, _) = labeled(300, 8, spread), labeled(20, 9, spread)
     x = side_by_side(z)
-    x, others = ((rows - x.mean(axis=0)) / x.std(axis=0) for rows in (x, side_by_side(queries)))
+    others = side_by_side(queries)
     weights = 1 / np.bincount(y)[y]
 
-    def library(rows: np.ndarray, penalty: float) -> LogisticRegression:
+    def library(rows: np.ndarray, penalty: float) -> Pipeline:
         """Its penalty is half the squares, against a sum over images in place of a mean."""
         share = weights[rows] / weights[rows].sum()
         model = LogisticRegression(C=1 / (2 * penalty), tol=1e-8, max_iter=2000)
-        return model.fit(x[rows], y.numpy()[rows], sample_weight=share)
+        return make_pipeline(StandardScaler(), model).fit(
+            x[rows], y.numpy()[rows], logisticregression__sample_weight=share
+        )
 
     fold = np.empty(300, dtype=int)
     fold[np.argsort(y.numpy(), kind="stable")] = np.arange(300) % 2

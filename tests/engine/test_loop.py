@@ -24,7 +24,7 @@ from fkal.models.ensemble import members_of
 N, M, T, D, K = 24, 9, 6, 3, 3
 """Pool, validation and test images of the tiny problem, its classes, passes or views."""
 
-METHODS = [name for name, entry in ACQUISITIONS.items() if not entry.whole_pool]
+METHODS = [name for name, entry in ACQUISITIONS.items() if entry.has_schedule]
 RANDOM_FIRST = [name for name, entry in ACQUISITIONS.items() if entry.random_first]
 MATCHING = [name for name, entry in ACQUISITIONS.items() if issubclass(entry.needs.record, Features)]
 
@@ -106,7 +106,7 @@ def kernel(reading: str, a, b) -> float:
 
 
 def algorithm_1(learning, reading: str) -> tuple[list[int], list[int]]:
-    """Dataset indices of the first iteration's picks, and of the validation images they match."""
+    """Dataset indices of the first round's picks, and of the validation images they match."""
     problem, p = learning.problem, learning.method.budget
     network = deepcopy(learning.model)
     network.load_state_dict(learning.theta_0)
@@ -489,7 +489,7 @@ def test_training_starts_from_the_weights_before_or_from_theta_0(learning, meter
 
 
 def trained(this, weights, e: int, done: Round, meter) -> tuple[list[float], dict[str, Tensor]]:
-    """Losses and weights of member e after the iteration, if it starts from these weights and is alone."""
+    """Losses and weights of member e after the round, if it starts from these weights and is alone."""
     (network, *others) = members_of(deepcopy(this.model))
     network.load_state_dict(weights)
     labeled = [i for i in this.problem.pool.tolist() if i in done.selection.indices.tolist()]
@@ -528,7 +528,7 @@ def test_members_that_start_from_the_same_weights_see_the_images_in_different_or
 
 @pytest.mark.parametrize("protocol", ["last", "paper"])
 def test_the_first_member_is_the_model_without_an_ensemble(learning, protocol):
-    """From the same labels, which the first iteration draws alike."""
+    """From the same labels, which the first round draws alike."""
     (several,), (alone,) = (finished(learning("varr", rounds=1, members=n, protocol=protocol)) for n in (2, 1))
     assert torch.equal(several.selection.indices, alone.selection.indices)
     for name, value in of_member(several.weights, 0).items():
@@ -729,3 +729,31 @@ def test_answers_that_do_not_fit_the_request_are_refused(learning):
     later = this.state(finished(learning("random", rounds=1)))
     with pytest.raises(ValueError, match="a request of round 1 after round 1; give that of round 2"):
         half(this.learn(later, request, torch.zeros(4, dtype=torch.long)))
+
+
+def test_without_a_test_set_validation_images_are_measured_once(learning, problem, outcome):
+    """What is not known is left out, and nothing is passed through the model twice."""
+    measured = replace(problem, test_images=problem.train, test=problem.validation, measured="val")
+    usual, without = (finished(learning("random", rounds=1, problem=each))[0] for each in (problem, measured))
+    assert without.measured == "val" and usual.measured == "test"
+    assert without.metrics["val/accuracy"] == usual.metrics["val/accuracy"]
+    assert not [name for name in without.metrics if name.startswith(("test/", "holdout/"))]
+    assert int(without.confusion.sum()) == M
+    assert without.forward_images["evaluate"] == M
+    assert all(torch.equal(without.weights[name], usual.weights[name]) for name in usual.weights)
+
+
+def test_a_label_that_nobody_knows_is_never_read_by_an_estimator(learning, problem, outcome):
+    """Pool images of unknown labels have -1; the ablation that reads true labels is refused."""
+    unknown = deepcopy(problem.train)
+    unknown.labels[problem.pool] = -1
+    blind = replace(problem, train=unknown)
+    known = replace(learning("pfk", pseudo_label="joint"), oracle=None)
+    asked = replace(known, problem=blind)
+    assert_same_selection(
+        outcome(known.select(known.state())).labeled(torch.zeros(4, dtype=torch.long)),
+        outcome(asked.select(asked.state())).labeled(torch.zeros(4, dtype=torch.long)),
+    )
+    limit = replace(learning("pfk", pseudo_label="true", problem=blind), oracle=None)
+    with pytest.raises(ValueError, match="which nobody knows"):
+        outcome(limit.select(limit.state()))

@@ -275,3 +275,20 @@ def test_a_rare_class_is_found_more_often_under_a_balanced_loss_than_under_the_p
         found[loss] = int((predicted[unseen.labels == 2] == 2).sum())
     assert found["class_balanced"] > found["plain"]
     assert found["balanced_softmax"] > found["plain"]
+
+
+def test_an_image_without_a_label_is_refused_by_its_index(images, model, meter):
+    pictures = images(6, seed=0)
+    labels = pictures.labels.clone()
+    labels[4] = -1
+    training = fit(
+        model("lenet", seed=0),
+        pictures,
+        torch.arange(6),
+        labels,
+        config=TrainConfig(epochs=1),
+        generator=seeded(0),
+        meter=meter,
+    )
+    with pytest.raises(ValueError, match=r"\[4\] have no label"):
+        next(training)

@@ -17,7 +17,7 @@ from fkal.engine.describing import DescriptorKey
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.experiment.fingerprint import fingerprint, pretraining_key, split_file_name
 from fkal.experiment.names import dataset_name, revision, settings_read
-from fkal.experiment.versions import LABEL_REVISIONS
+from fkal.experiment.versions import LABEL_REVISIONS, MATCHING_REVISIONS, METHOD_REVISIONS
 from fkal.results.outcome import Outcome, groups_of
 from fkal.tracking.tags import method_key
 from fkal.tuning.objectives import objectives
@@ -53,6 +53,10 @@ CHANGES = {
     "bias.cut": ([0, 1], ALL),
     "bias.fractions": ({0: 0.5}, ALL),
     "model.name": ("resnet10", COMPUTED),
+    "model.weights": ("DEFAULT", {WEIGHTS, RUN}),
+    "model.accept_license": ("some-license", set()),
+    "features.pca": (16, {RUN}),
+    "features.tokens": ("cls", {ROWS, LABELS, RUN}),
     "pretrain.task": ("none", {WEIGHTS, RUN}),
     "pretrain.epochs": (1, {WEIGHTS, RUN}),
     "pretrain.batch_size": (24, {WEIGHTS, RUN}),
@@ -185,7 +189,7 @@ def after(base: Experiment, settings: dict, out) -> Experiment:
         return replace(base, config=config)
     if config.device == "cuda":
         return replace(base, config=config, device=torch.device("cuda"))
-    if config.model.name != base.config.model.name:  # whose layers have other names
+    if config.model != base.config.model or config.features != base.config.features:  # of pretrained models alone
         return replace(base, config=config)
     if config.data.name != "digits":
         own = None if config.data.validation is None else torch.arange(40)
@@ -251,6 +255,26 @@ def test_another_revision_of_a_label_changes_what_is_made_under_it(pseudo_label,
     base = prepare(configured(**{"acquisition.pseudo_label": pseudo_label}), tmp_path, quiet)
     before = keys(base)
     monkeypatch.setitem(LABEL_REVISIONS, "joint_shift", 99)
+    assert differing(before, keys(base)) == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("bait", {RUN}), ("coreset", set())])
+def test_another_revision_of_a_method_changes_its_own_results(name, expected, tmp_path, monkeypatch):
+    base = prepare(configured(**{"acquisition.name": name}), tmp_path, quiet)
+    before = keys(base)
+    monkeypatch.setitem(METHOD_REVISIONS, "bait", 99)
+    assert differing(before, keys(base)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "matching", "expected"),
+    [("pfk", "coverage", {RUN}), ("pfk", "k_center", set()), ("pcc", "coverage", set())],
+)
+def test_another_revision_of_a_matching_changes_what_is_matched_by_it(name, matching, expected, tmp_path, monkeypatch):
+    changes = {"acquisition.name": name, "acquisition.matching": matching}
+    base = prepare(configured(**changes), tmp_path, quiet)
+    before = keys(base)
+    monkeypatch.setitem(MATCHING_REVISIONS, "coverage", 99)
     assert differing(before, keys(base)) == expected
 
 

@@ -1,7 +1,8 @@
 """A project with a dozen images, a validation set and one open batch, written as its commands write it."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from fkal.labeling.batch import Batch, BatchImage, BatchRequest, batch_id
+from fkal.labeling.label_store import LabelRow, LabelStore, now
 from fkal.labeling.listing import ListedImage, write_listing
 from fkal.labeling.project import Project, write_classes
 
@@ -61,3 +63,87 @@ def make_batch(project: Project, name: str, positions, *, kind: str = "select", 
 @pytest.fixture
 def batch_maker() -> Callable[..., Batch]:
     return make_batch
+
+
+CLASSES = ("bottom", "left", "top")
+
+
+def sign(path: Path, label: int, seed: int) -> str:
+    """A bright bar under noise, whose place tells the class; returns the digest of the file's bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 120, (16, 16, 3), dtype=np.uint8)
+    bar = (slice(12, 16), slice(None)), (slice(None), slice(0, 4)), (slice(0, 4), slice(None))
+    pixels[bar[label]] += 120
+    Image.fromarray(pixels).save(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Signs:
+    """A project of images whose classes a script knows: `truth` has the class of each pool image by path."""
+
+    project: Project
+    truth: Mapping[str, str]
+
+    def answer(self, batch: Batch, **said: str) -> None:
+        """Labels a batch as a script does that reads its images; `said` overrides paths, None leaves one out."""
+        rows = [
+            LabelRow(
+                image.path,
+                image.digest,
+                said.get(image.path, self.truth[image.path]),
+                round=str(batch.request.round),
+                batch=batch.name,
+                source="script",
+                seconds=2.0,
+                time=now(),
+            )
+            for image in batch.images
+        ]
+        LabelStore(self.project.folder).append(rows)
+
+    def again(self) -> Project:
+        """The project as its files are now."""
+        return Project.open(self.project.folder)
+
+
+@pytest.fixture
+def signs(tmp_path: Path) -> Callable[..., Signs]:
+    """Makes a project; `groups` gives the group of the i-th pool image, `test` how many test images there are."""
+
+    def make(
+        name: str = "signs",
+        *,
+        n: int = 48,
+        groups: Callable[[int], str | None] = lambda i: None,
+        test: int = 0,
+        settings: str = "",
+    ) -> Signs:
+        home = tmp_path / name
+        folder = home / "project"
+        (folder / ".fkal").mkdir(parents=True)
+        paths = [f"{i:03d}.png" for i in range(n)]
+        labels = [(i * i + i // 3) % 3 for i in range(n)]
+        pool = [
+            ListedImage(path, sign(home / "images" / path, label, i), group=groups(i), width=16, height=16)
+            for i, (path, label) in enumerate(zip(paths, labels, strict=True))
+        ]
+        write_listing(folder / "pool.parquet", pool)
+        for part, count, first in (("validation", 18, 1000), ("test", test, 2000)):
+            known = []
+            for i in range(count):
+                path = f"{CLASSES[i % 3]}/{i:03d}.png"
+                digest = sign(home / part / path, i % 3, first + i)
+                known.append(ListedImage(path, digest, width=16, height=16, label=CLASSES[i % 3]))
+            write_listing(folder / f"{part}.parquet", known, labeled=True)
+        write_classes(folder / "classes.txt", CLASSES)
+        tested = ", test: [../test]" if test else ""
+        (folder / "params.yaml").write_text(
+            f"project: {{name: {name}, pools: [../images], validation: [../validation]{tested}}}\n"
+            "data: {image_size: 16, workers: 0}\nmodel: {name: lenet}\npretrain: {task: none}\n"
+            "train: {epochs: 4, batch_size: 6, lr: 0.02, decay_epochs: [3]}\n"
+            f"acquisition: {{budget: 6, rounds: 2}}\nthreads: 1\ndevice: cpu\n{settings}"
+        )
+        return Signs(Project.open(folder), {p: CLASSES[label] for p, label in zip(paths, labels, strict=True)})
+
+    return make

@@ -1,4 +1,4 @@
-"""The JSON half of a kept iteration."""
+"""The JSON half of a kept round."""
 
 import copy
 import json
@@ -69,7 +69,7 @@ def test_files_that_were_kept_before_there_was_a_digest_are_read(files):
         ("metrics", {"test/accuracy": -0.1}),
         ("metrics", {"test/accuracy": True}),
         ("metrics", {"test/accuracy": 0.5, "val/accuracy": None}),
-        ("metrics", {"val/accuracy": 0.5}),
+        ("metrics", {"val/macro_accuracy": 0.5}),
         ("b", 0),
         ("b", "2"),
         ("b", 2.0),

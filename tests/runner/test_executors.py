@@ -92,7 +92,7 @@ LONG = [
 
 @pytest.fixture
 def started(here):
-    """A command in a terminal's manner, with its workers, once each has finished an iteration."""
+    """A command in a terminal's manner, with its workers, once each has finished a round."""
     command = [sys.executable, "-m", "fkal.cli.main", "run", *LONG, "--jobs", "2"]
     process = subprocess.Popen(
         command,

@@ -260,7 +260,7 @@ def test_the_test_set_is_never_read(here, monkeypatch):
     monkeypatch.setattr(experiment, "_dataset", sealed)
     assert tuned("--trials", "2", "--method", "random")["best"]
     counted = [json.loads(path.read_text()) for path in Path("runs/state").rglob("round-*.json")]
-    assert {each["forward_images"]["evaluate"] for each in counted} == {300}  # 30 validation images a class
+    assert {each["forward_images"]["evaluate"] for each in counted} == {300}  # 30 validation images per class
     assert not any(name.startswith("test/") for each in counted for name in each["metrics"])
     fkal("run", "--preset", "digits", *TINY, "--method", "random", "--set", "holdout=6")
 
@@ -283,7 +283,7 @@ def test_held_out_images_are_of_every_class_and_no_target(here):
 @pytest.mark.parametrize(
     ("assignments", "words"),
     [
-        (["holdout=30"], "holdout = 30: the validation set has 30 images a class"),
+        (["holdout=30"], "holdout = 30: the validation set has 30 images per class"),
         (["holdout=-1"], "holdout = -1"),
         (["holdout=3", "protocol=paper"], "protocol=paper chooses epochs by what is measured"),
     ],

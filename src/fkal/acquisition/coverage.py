@@ -1,7 +1,7 @@
 """ProbCover, MaxHerding and UHerding: images that cover the pool, by facility location over it.
 
-All look at the features that enter the last layer, brought to unit length. Where looking at the pairs would take
-more than some seconds, a drawn part of the pool stands for it, to be picked from and to be covered alike.
+All look at the features that enter the last layer, brought to unit length. Where one look at all pairs would take
+more than half a minute, a drawn part of the pool stands for it, to be picked from and to be covered alike.
 """
 
 from collections.abc import Callable
@@ -15,19 +15,25 @@ from torch.nn.functional import normalize
 from fkal.acquisition.clusters import k_means
 from fkal.core.calibration import temperature
 from fkal.core.evidence import Calibrated, Supervised
-from fkal.core.facility_location import facility_location, max_targets, subsample
-from fkal.core.kernels import BLOCK_ENTRIES
+from fkal.core.facility_location import CACHED_ENTRIES, facility_location, max_pool, subsample
 from fkal.core.picks import Picks, refuse_beyond, refuse_unfinite
 from fkal.core.softmax import margin
 
-Kernel = Callable[[Tensor, Tensor], Tensor]
-"""Rows (r l) and targets (s l) to similarities (r s)."""
+Kernel = Callable[[Tensor], Tensor]
+"""Squared distances to similarities; it may overwrite them."""
 
 PURITY = 0.95
 """The part of the balls that have to be pure (Yehuda et al., section 4.2)."""
 
 FIRST_RADIUS = 1.0
 """Of the kernel while fewer than two images are labeled."""
+
+COPY = 2e-3
+"""Images of unit length that are no farther apart count as copies: float32 rounds their squared distance, 4e-6, by up
+to 5e-7. A radius of that size would make a similarity of what is rounded."""
+
+NOTHING = -80.0
+"""The exponential of this is nothing beside 1, and not yet one of the tiny numbers that processors are slow with."""
 
 
 def select_probcover(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
@@ -38,10 +44,10 @@ def select_probcover(evidence: Supervised, p: int, generator: torch.Generator) -
     """
     part = _part(evidence, p, generator)
     pool, labeled = _unit(evidence.pool.features[part]), _unit(evidence.labeled.features)
-    delta = _pure_radius(pool, k_means(pool, evidence.pool.logits.shape[1], generator), generator)
+    delta = _pure_radius(pool, k_means(pool, evidence.pool.logits.shape[1], generator))
 
-    def in_ball(rows: Tensor, targets: Tensor) -> Tensor:
-        return (_squared(rows, targets) < delta**2).to(rows)
+    def in_ball(squared: Tensor) -> Tensor:
+        return (squared < delta**2).to(squared)
 
     return _covering(part, pool, labeled, in_ball, torch.ones_like(pool[:, 0]), p, generator)
 
@@ -61,8 +67,8 @@ def select_uherding(evidence: Calibrated, p: int, generator: torch.Generator) ->
     """The same, each pool image weighted by how unsure the model is of it (1 - margin).
 
     Bae, Oliveira, Sutherland: Uncertainty Herding: One Active Learning Method for All Label Budgets, ICLR 2025. The
-    kernel's radius is the smallest distance between labeled images. The temperature of the softmax is calibrated on
-    the validation images; the paper calibrates a second model on a part of the labeled ones.
+    kernel's radius is the smallest distance between labeled images that are no copies. The temperature of the softmax
+    is calibrated on the validation images; the paper calibrates a second model on a part of the labeled ones.
     """
     part = _part(evidence, p, generator)
     refuse_unfinite(evidence.validation_logits)
@@ -76,7 +82,7 @@ def _part(evidence: Supervised, p: int, generator: torch.Generator) -> Int[Tenso
     """Positions that stand for the pool."""
     refuse_beyond(p, evidence.n)
     refuse_unfinite(evidence.pool.features, evidence.labeled.features, evidence.pool.logits)
-    at_most = max(p, int(max_targets(1, evidence.pool.features.shape[1]) ** 0.5))
+    at_most = max_pool(p, evidence.pool.features.shape[1])
     return subsample(evidence.n, at_most, generator).to(evidence.pool.features.device)
 
 
@@ -91,43 +97,46 @@ def _covering(
 ) -> Picks:
     """p of the part that cover it together with the labeled images."""
     covered = torch.zeros_like(pool[:, 0])
-    for rows in labeled.split(max(1, BLOCK_ENTRIES // len(pool))):
-        covered = torch.maximum(covered, kernel(rows, pool).amax(dim=0)) if len(rows) else covered
-    picks = facility_location(
-        lambda rows: kernel(pool[rows], pool), len(pool), p, weights=weights, covered=covered, generator=generator
-    )
+    if len(labeled):
+        parts = pool.split(max(1, CACHED_ENTRIES // len(labeled)))
+        covered = torch.cat([kernel(_squared(labeled, targets)).amax(dim=0) for targets in parts])
+
+    def similarity(rows: Tensor) -> Tensor:
+        squared = _squared(pool[rows], pool)
+        squared[torch.arange(len(rows), device=rows.device), rows] = 0  # an image covers itself, whatever is rounded
+        return kernel(squared)
+
+    picks = facility_location(similarity, len(pool), p, weights=weights, covered=covered, generator=generator)
     return Picks(part[picks.positions], scores=picks.scores)
 
 
-def _pure_radius(
-    rows: Float[Tensor, "s l"], clusters: Int[Tensor, " s"], generator: torch.Generator
-) -> Float[Tensor, ""]:
+def _pure_radius(rows: Float[Tensor, "s l"], clusters: Int[Tensor, " s"]) -> Float[Tensor, ""]:
     """The largest delta at which a share of `PURITY` of the balls |x - x'| < delta holds one cluster alone.
 
     A ball is pure up to the distance of the nearest image of another cluster, so delta is a quantile of these.
     """
-    drawn = subsample(len(rows), max_targets(len(rows), rows.shape[1]), generator).to(rows.device)
     gaps = []
-    for part in drawn.split(max(1, BLOCK_ENTRIES // len(rows))):
-        squared = _squared(rows[part], rows)
-        gaps.append(squared.masked_fill_(clusters[part, None] == clusters, 4.0).amin(dim=1))  # 2 is the diameter
+    size = max(1, CACHED_ENTRIES // len(rows))
+    for part, own in zip(rows.split(size), clusters.split(size), strict=True):
+        squared = _squared(part, rows)
+        gaps.append(squared.masked_fill_(own[:, None] == clusters, 4.0).amin(dim=1))  # 2 is the diameter
     nearest = torch.cat(gaps).sort().values
     return nearest[int((1 - PURITY) * len(nearest))].sqrt()
 
 
 def _smallest_distance(labeled: Float[Tensor, "m l"]) -> float:
-    """Between two labeled images that differ; `FIRST_RADIUS` where there are no two."""
+    """Between two labeled images that are no copies; `FIRST_RADIUS` where there are no two."""
     rows, least = labeled.double(), torch.inf
-    for part in rows.split(max(1, BLOCK_ENTRIES // max(1, len(rows)))):
+    for part in rows.split(max(1, CACHED_ENTRIES // max(1, len(rows)))):
         distances = torch.cdist(part, rows, compute_mode="donot_use_mm_for_euclid_dist")  # of copies exactly 0
-        if (distances > 0).any():
-            least = min(least, float(distances[distances > 0].min()))
+        if (distances > COPY).any():
+            least = min(least, float(distances[distances > COPY].min()))
     return least if least < torch.inf else FIRST_RADIUS
 
 
-def _gaussian(rows: Float[Tensor, "r l"], targets: Float[Tensor, "s l"], *, radius: float) -> Float[Tensor, "r s"]:
+def _gaussian(squared: Float[Tensor, "r s"], *, radius: float) -> Float[Tensor, "r s"]:
     """exp(-|x - x'|^2 / radius^2)."""
-    return _squared(rows, targets).div_(-(radius**2)).exp_()
+    return squared.div_(-(radius**2)).clamp_(min=NOTHING).exp_()
 
 
 def _squared(rows: Float[Tensor, "r l"], targets: Float[Tensor, "s l"]) -> Float[Tensor, "r s"]:

@@ -15,7 +15,7 @@ from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import Features, FisherScores
 from fkal.core.facility_location import facility_location, max_targets, subsample
 from fkal.core.kernels import BLOCK_ENTRIES, R_ZG, Kernel, r_z
-from fkal.core.picks import Picks, best_distinct
+from fkal.core.picks import Picks, best_distinct, refuse_empty
 
 
 def select_pcc(evidence: Features, p: int, generator: torch.Generator) -> Picks:
@@ -72,6 +72,7 @@ def select_pfk(
 def by_centers(evidence: Features, p: int, generator: torch.Generator, kernel: Kernel) -> Picks:
     """Greedy k-center on the targets where there are more than p, then distinct best matches."""
     targets = evidence.targets
+    refuse_empty(len(targets))
     if len(targets) <= p:
         return best_distinct(targets, evidence.pool, p, kernel=kernel)
     centers = k_center(targets, p, kernel=kernel, generator=generator)
@@ -83,10 +84,14 @@ def by_centers(evidence: Features, p: int, generator: torch.Generator, kernel: K
 def by_coverage(evidence: Features, p: int, generator: torch.Generator, kernel: Kernel) -> Picks:
     """Largest sum over targets of the best kernel value among the picks, greedily (facility location).
 
-    A negative value covers nothing. Of more targets than can be looked at in some seconds a drawn part is taken.
-    Each pick's target is the one that is most like it; its score is what it added.
+    A negative value covers nothing. With many targets for few picks, the picks are chosen for a drawn part of them.
+    Where there are no more targets than picks, each target has its best match, then its second best: nothing covers
+    more. Each pick's target is the one that is most like it; its score is what it added.
     """
-    rows = subsample(len(evidence.targets), max_targets(evidence.n, _width(evidence.pool)), generator)
+    refuse_empty(len(evidence.targets))
+    if len(evidence.targets) <= p:
+        return best_distinct(evidence.targets, evidence.pool, p, kernel=kernel)
+    rows = subsample(len(evidence.targets), max_targets(p), generator)
     rows = rows.to(next(iter(evidence.pool.z.values())).device)
     targets = evidence.targets[rows]
     weights = torch.ones_like(next(iter(targets.z.values()))[:, 0])
@@ -104,10 +109,6 @@ def by_coverage(evidence: Features, p: int, generator: torch.Generator, kernel: 
 
 def _in_blocks(rows: Descriptors, columns: Descriptors) -> Iterator[tuple[int, Descriptors]]:
     return rows.blocks(max(1, BLOCK_ENTRIES // len(columns)))
-
-
-def _width(descriptors: Descriptors) -> int:
-    return sum(block.shape[1] for block in (*descriptors.z.values(), *descriptors.g.values()))
 
 
 MATCHINGS: Mapping[str, Callable[[Features, int, torch.Generator, Kernel], Picks]] = MappingProxyType(

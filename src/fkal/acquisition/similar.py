@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fkal.core.evidence import Queried
-from fkal.core.facility_location import facility_location, max_targets, subsample
-from fkal.core.kernels import BLOCK_ENTRIES
-from fkal.core.picks import Picks, largest, refuse_beyond, refuse_unfinite
+from fkal.core.facility_location import CACHED_ENTRIES, facility_location, max_targets, subsample
+from fkal.core.picks import Picks, largest, refuse_beyond, refuse_empty, refuse_unfinite
 
 ETA = 1.0
 """How much a pick's own relevance counts beside the coverage of the queries."""
@@ -24,17 +23,19 @@ ETA = 1.0
 def select_flqmi(evidence: Queried, p: int, generator: torch.Generator) -> Picks:
     """Largest sum_q max_a s(q, a) + eta sum_a max_q s(q, a) over queries q and picks a, greedily.
 
-    A negative similarity covers nothing. Of more queries than can be looked at in some seconds a drawn part is taken.
+    A negative similarity covers nothing. With many queries for few picks, coverage is that of a drawn part of them,
+    each of which counts for more.
     """
     pool, queries = _unit_rows(evidence, p)
-    queries = queries[subsample(len(queries), max_targets(evidence.n, pool.shape[1]), generator).to(queries.device)]
-    size = max(1, BLOCK_ENTRIES // len(queries))
+    size = max(1, CACHED_ENTRIES // len(queries))
     relevance = torch.cat([(rows @ queries.T).amax(dim=1) for rows in pool.split(size)])
+    count = len(queries)
+    queries = queries[subsample(count, max_targets(p), generator).to(queries.device)]
     return facility_location(
         lambda rows: pool[rows] @ queries.T,
         evidence.n,
         p,
-        weights=torch.ones_like(queries[:, 0]),
+        weights=torch.full_like(queries[:, 0], count / len(queries)),
         covered=torch.zeros_like(queries[:, 0]),
         bonus=ETA * relevance.clamp(min=0),
         generator=generator,
@@ -52,5 +53,6 @@ def select_gcmi(evidence: Queried, p: int, generator: torch.Generator) -> Picks:
 
 def _unit_rows(evidence: Queried, p: int) -> tuple[Float[Tensor, "n l"], Float[Tensor, "m l"]]:
     refuse_beyond(p, evidence.n)
+    refuse_empty(len(evidence.queries))
     refuse_unfinite(evidence.pool, evidence.queries)
     return normalize(evidence.pool, dim=1), normalize(evidence.queries, dim=1)

@@ -3,6 +3,9 @@
 Hacohen, Dekel, Weinshall: Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets, ICML 2022.
 """
 
+from collections.abc import Iterator
+from itertools import chain, islice
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,11 +22,11 @@ MOST_CLUSTERS = 500
 """Of more, clusters would hold too few images (both as in the authors' program)."""
 
 SMALL = 5
-"""Clusters of no more images come last."""
+"""Clusters of no more images wait until the others are used up; the authors' program drops them."""
 
 
 def select(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
-    """Clusters by few labels, then by many images, in turn; of each the most typical open image, then the next.
+    """Clusters by few labels, then by many images, in turns; from each the most typical open image, then the next.
 
     The features that enter the last layer, brought to unit length, are put into as many clusters as there will be
     labels. Typicality is 1 / the mean distance to the nearest 20 open images of the cluster (half of a smaller one);
@@ -33,36 +36,29 @@ def select(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
     refuse_unfinite(evidence.pool.features, evidence.labeled.features)
     rows = normalize(torch.cat([evidence.pool.features, evidence.labeled.features]), dim=1)
     clusters = k_means(rows, min(len(evidence.labeled) + p, MOST_CLUSTERS), generator)
-    return _in_turn(rows[: evidence.n], clusters, p)
+    sizes, labels = torch.bincount(clusters), torch.bincount(clusters[evidence.n :], minlength=int(clusters.max()) + 1)
+    members = clusters[: evidence.n].argsort(stable=True).split((sizes - labels).tolist())
+    turns = [_in_turns(rows, [members[c] for c in part]) for part in _large_and_small(sizes, labels)]
+    picked = list(islice(chain.from_iterable(turns), p))
+    return Picks(torch.stack([row for row, _ in picked]), scores=torch.stack([score for _, score in picked]))
 
 
-def _in_turn(rows: Float[Tensor, "n l"], clusters: Int[Tensor, " m"], p: int) -> Picks:
-    """p of the rows, the first n of those that were clustered."""
-    of_row = clusters[: len(rows)]
-    is_open = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-    order = _order(clusters, len(rows))
-    positions: list[Tensor] = []
-    scores: list[Tensor] = []
-    while len(positions) < p:
-        for cluster in order:
-            members = ((of_row == cluster) & is_open).nonzero()[:, 0]
-            if not len(members):
-                continue
-            best, score = _most_typical(rows[members])
-            positions.append(members[best])
-            scores.append(score)
-            is_open[members[best]] = False
-            if len(positions) == p:
-                break
-    return Picks(torch.stack(positions), scores=torch.stack(scores))
-
-
-def _order(clusters: Int[Tensor, " m"], n: int) -> list[int]:
-    """Clusters with open images: none that is small before one that is not, then few labels first, then large ones."""
-    k = int(clusters.max()) + 1
-    sizes, labels = torch.bincount(clusters, minlength=k), torch.bincount(clusters[n:], minlength=k)
+def _large_and_small(sizes: Int[Tensor, " k"], labels: Int[Tensor, " k"]) -> tuple[list[int], list[int]]:
+    """Clusters with open images, those of few labels first, then large ones: above `SMALL` images, and the others."""
     with_open = (sizes > labels).nonzero()[:, 0].tolist()
-    return sorted(with_open, key=lambda c: (int(sizes[c]) <= SMALL, int(labels[c]), -int(sizes[c])))
+    order = sorted(with_open, key=lambda c: (int(labels[c]), -int(sizes[c])))
+    return [c for c in order if sizes[c] > SMALL], [c for c in order if sizes[c] <= SMALL]
+
+
+def _in_turns(rows: Float[Tensor, "n l"], clusters: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The most typical image of each cluster and its typicality, then the next of each, until none is left."""
+    while clusters:
+        left = []
+        for members in clusters:
+            best, score = _most_typical(rows[members])
+            yield members[best], score
+            left.append(torch.cat([members[:best], members[best + 1 :]]))
+        clusters = [members for members in left if len(members)]
 
 
 def _most_typical(rows: Float[Tensor, "r l"]) -> tuple[Int[Tensor, ""], Float[Tensor, ""]]:

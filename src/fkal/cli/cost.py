@@ -91,7 +91,7 @@ def _value(value: float) -> str:
 def _progress(bill: CostReport) -> str:
     if not bill.finished:
         return "not run yet, a prediction"
-    return f"{bill.finished} of {len(bill.iterations)} iterations finished"
+    return f"{bill.finished} of {len(bill.iterations)} rounds finished"
 
 
 def _as_json(bill: CostReport) -> dict[str, Any]:

@@ -152,4 +152,4 @@ def _one_below_another(rows: list[Row], legend: str | None) -> Group:
 
 def _legend(formulas: Iterable[str]) -> str:
     letters = (f"{letter} {LETTERS[letter]}" for letter in letters_in(*formulas))
-    return f"Passes are images, forward and backward, in iteration b: {', '.join(letters)}."
+    return f"Passes are images, forward and backward, in round b: {', '.join(letters)}."

@@ -47,7 +47,7 @@ PlanFile = Annotated[
 Untuned = Annotated[bool, typer.Option("--untuned", help="Leave out what `fkal tune --apply` put over the settings.")]
 Tracking = Annotated[str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI or ./mlflow.db]")]
 Root = Annotated[Path, typer.Option(help="Folder of what the pipeline publishes.")]
-Out = Annotated[Path, typer.Option(help="Folder for splits, weights, finished iterations and curves.")]
+Out = Annotated[Path, typer.Option(help="Folder for splits, weights, finished rounds and curves.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Verify = Annotated[
     bool, typer.Option("--verify", help="Read the files of datasets again where nothing says that they changed.")

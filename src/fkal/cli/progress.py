@@ -26,7 +26,7 @@ SECONDS_A_LINE = 30.0
 
 
 class Bars:
-    """Two bars while the `with` block lasts: iterations, and the phase at work."""
+    """Two bars while the `with` block lasts: rounds, and the phase at work."""
 
     def __init__(self, name: str, *, iterations: int | None = None, done: int = 0) -> None:
         self._bars = _bars()
@@ -59,7 +59,7 @@ class Bars:
         )
 
     def advance(self) -> None:
-        """One more iteration is finished."""
+        """One more round is finished."""
         if self._iterations is not None:
             self._bars.advance(self._iterations)
 
@@ -89,10 +89,10 @@ class ManyBars:
         self._each[worker] = self._bars.add_task(printable(name), total=iterations, completed=done, unit="iterations")
 
     def show(self, worker: int, phase: str) -> None:
-        self._bars.update(self._each[worker], unit=f"iterations, {printable(phase)}")
+        self._bars.update(self._each[worker], unit=f"rounds, {printable(phase)}")
 
     def advance(self, worker: int) -> None:
-        """One more iteration is finished."""
+        """One more round is finished."""
         self._bars.advance(self._each[worker])
 
     def left(self, worker: int) -> None:

@@ -33,7 +33,7 @@ Space = Annotated[
 ]
 Holdout = Annotated[
     int | None,
-    typer.Option(help="Validation images a class to measure on. [default: a fifth of validation_per_class]"),
+    typer.Option(help="Validation images per class to measure on. [default: a fifth of validation_per_class]"),
 ]
 Sampler = Annotated[str, typer.Option(help="tpe, random, gp, cmaes or nsgaii.")]
 Pruner = Annotated[str | None, typer.Option(help="median, percentile, hyperband, halving or none. [default: median]")]

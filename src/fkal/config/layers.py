@@ -42,6 +42,7 @@ MAY_BE_TRUE = frozenset(
 )
 """Flags, and the pseudo-label `true`."""
 MODEL = "model.name"
+LAYERS = "train.layers"
 TAPS = "acquisition.taps"
 TREES = ("data.folder", "data.validation")
 """Settings that name a tree of images."""
@@ -158,11 +159,11 @@ def merged(layers: Iterable[Layer]) -> Config:
     are_kept = False
     for layer in layers:
         _refuse_unreadable(layer)
-        model = _value(values, MODEL) or ModelConfig.name
+        before = _tapped(values)
         _update(values, layer.values, origins, layer.origin, ())
         names_taps = _value(layer.values, TAPS) is not None
         are_kept = layer.keeps_taps if names_taps else are_kept
-        if not names_taps and not are_kept and (_value(values, MODEL) or ModelConfig.name) != model:
+        if not names_taps and not are_kept and _tapped(values) != before:
             _follow_model(values, origins)
         trees |= {key: layer.beside for key in TREES if _value(layer.values, key) is not None}
     for key, beside in trees.items():
@@ -191,10 +192,15 @@ def _value(values: Mapping[str, Any], key: str) -> Any:
     return held.get(name) if isinstance(held, Mapping) else None
 
 
+def _tapped(values: Mapping[str, Any]) -> tuple[Any, bool]:
+    """What usual taps depend on: the model, and whether it is frozen."""
+    return _value(values, MODEL) or ModelConfig.name, _value(values, LAYERS) == "frozen"
+
+
 def _follow_model(values: dict[str, Any], origins: dict[str, str]) -> None:
     """The usual taps of the model, where both are known."""
-    name, section = _value(values, MODEL), values.setdefault("acquisition", {})
-    taps = usual_taps(name) if isinstance(name, str) else ()
+    (name, is_frozen), section = _tapped(values), values.setdefault("acquisition", {})
+    taps = usual_taps(name, "frozen" if is_frozen else "all") if isinstance(name, str) else ()
     if taps and isinstance(section, dict):
         section["taps"] = list(taps)
         origins[TAPS] = f"the usual taps of {name}"
@@ -212,7 +218,7 @@ def _start_beside(values: dict[str, Any], key: str, beside: Path | None) -> None
 
 
 def _lines(problems: Sequence[str]) -> str:
-    """A line a problem, each once; of very many the first."""
+    """A line per problem, each once; of very many the first."""
     each = list(dict.fromkeys(problems))
     more = [f"and {len(each) - MOST_PROBLEMS:,} more; correct these first"] if len(each) > MOST_PROBLEMS else []
     return "\n".join([*each[:MOST_PROBLEMS], *more])

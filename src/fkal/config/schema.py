@@ -14,7 +14,7 @@ from fkal.data.settings import OWN_VALIDATION, BiasConfig, DataConfig
 from fkal.engine.settings import PretrainConfig, TrainConfig, VaalConfig
 from fkal.errors import ConfigError as ConfigError
 from fkal.errors import shortened
-from fkal.models.settings import ModelConfig
+from fkal.models.settings import FeaturesConfig, ModelConfig
 
 V = TypeVar("V")
 R = TypeVar("R")
@@ -22,7 +22,7 @@ R = TypeVar("R")
 LONGEST_TEXT = 200
 """Characters of a name."""
 LONGEST_PATH = 4000
-PATHS = frozenset({"data.root", "data.folder", "data.validation"})
+PATHS = frozenset({"data.root", "data.folder", "data.validation", "model.name", "model.weights"})
 LONGEST_LIST = 10_000
 LONGEST_METHOD = 1000
 LONGEST_NAME = 100
@@ -37,9 +37,13 @@ LATER_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "train": {"loss": TrainConfig.loss, "on_validation": TrainConfig.on_validation},
         "data": {"per_class": None, "groups": None},
+        "model": {"weights": ModelConfig.weights},
+        "features": {"pca": FeaturesConfig.pca, "tokens": FeaturesConfig.tokens},
     }
 )
 """Settings by section that came after the first digests: at these values they change none."""
+IN_NO_DIGEST: Mapping[str, str] = MappingProxyType({"model": "accept_license"})
+"""Settings by section that allow something and change no result."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -61,6 +65,7 @@ class Config(BaseModel):
     data: DataConfig = DataConfig()
     bias: BiasConfig = BiasConfig()
     model: ModelConfig = ModelConfig()
+    features: FeaturesConfig = FeaturesConfig()
     pretrain: PretrainConfig = PretrainConfig()
     train: TrainConfig = TrainConfig()
     acquisition: AcquisitionConfig = AcquisitionConfig()
@@ -107,7 +112,19 @@ class Config(BaseModel):
         tree = self.tree
         for section, later in LATER_DEFAULTS.items():
             tree[section] = {k: v for k, v in tree[section].items() if k not in later or v != later[k]}
-        return tree
+        for section, name in IN_NO_DIGEST.items():
+            tree[section].pop(name)
+        return {section: values for section, values in tree.items() if values != {}}
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether a head learns on embeddings that are made once."""
+        return self.train.layers == "frozen"
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether the first weights are made here, by rotation."""
+        return self.pretrain.task != "none" and not self.model.is_pretrained
 
 
 def about_data(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Greedy k-center: by similarity among targets (Algorithm 1, line 5), by distance over a pool (core-set)."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -57,17 +59,75 @@ def farthest_first(
         raise ValueError(f"{p} picks of a pool of {len(pool)}; ask for 1 to {len(pool)}")
     if not (pool.isfinite().all() and labeled.isfinite().all()):
         raise ValueError("a feature is NaN or infinite; check the model's outputs")
-    pool, labeled = pool - pool[0], labeled - pool[0]  # cdist squares and subtracts: no common offset survives that
-    gap = torch.full((len(pool),), torch.inf, dtype=pool.dtype, device=pool.device)
-    if len(labeled):
-        size = max(1, block_entries // len(labeled))
-        gap = torch.cat([torch.cdist(rows, labeled).amin(dim=1) for rows in pool.split(size)])
+    middle = _middle(pool)
+    points, known = _Points.of(pool - middle), _Points.of(labeled - middle)
+    gap = torch.full((len(pool),), torch.inf, dtype=pool.dtype, device=pool.device)  # squared
+    if len(known):
+        size = max(1, block_entries // len(known))
+        gap = torch.cat([_to_nearest(points[rows], known) for rows in _slices(len(points), size)])
     positions = torch.empty(p, dtype=torch.long, device=pool.device)
     distances = torch.empty(p, dtype=pool.dtype, device=pool.device)
     for i in range(p):
-        at_random = i == 0 and len(labeled) == 0
+        at_random = i == 0 and len(known) == 0
         farthest = torch.randint(len(pool), (), generator=generator) if at_random else gap.argmax()
-        positions[i], distances[i] = farthest, gap[farthest]
-        gap = torch.minimum(gap, torch.linalg.vector_norm(pool - pool[farthest], dim=1))
+        positions[i], distances[i] = farthest, gap[farthest].sqrt()
+        gap = _brought_near(gap, points, farthest)
         gap[farthest] = -1  # below every distance: never again
     return positions, distances
+
+
+ROWS_AT_ONCE = 1 << 12
+"""Rows squared at once."""
+
+MIDDLE_ROWS = 1 << 10
+"""Rows, evenly spaced, whose median is the middle of the pool."""
+
+TRUSTED = 1e-3
+"""A squared distance above this part of both squared norms is right to about 1e-3 when it comes from their product."""
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Rows and their squared norms, made once."""
+
+    rows: Float[Tensor, "n l"]
+    squared: Float[Tensor, " n"]
+
+    @staticmethod
+    def of(rows: Float[Tensor, "n l"]) -> "_Points":
+        return _Points(rows, torch.cat([part.square().sum(dim=1) for part in rows.split(ROWS_AT_ONCE)]))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: slice) -> "_Points":
+        return _Points(self.rows[which], self.squared[which])
+
+
+def _middle(pool: Float[Tensor, "n l"]) -> Float[Tensor, " l"]:
+    """The median of some rows, feature by feature. A common offset would take the digits of the products below; the
+    median takes it away, and one image far from all others does not move it."""
+    return pool[:: -(-len(pool) // MIDDLE_ROWS)].median(dim=0).values
+
+
+def _slices(n: int, size: int) -> list[slice]:
+    return [slice(first, first + size) for first in range(0, n, size)]
+
+
+def _to_nearest(points: _Points, known: _Points) -> Float[Tensor, " n"]:
+    """Squared distance of each point to the nearest known one; where the product has lost it, by differences."""
+    squared = torch.addmm(known.squared, points.rows, known.rows.T, alpha=-2).add_(points.squared[:, None])
+    least, nearest = squared.min(dim=1)
+    lost = (least <= TRUSTED * (points.squared + known.squared[nearest])).nonzero()[:, 0]
+    exact = torch.cdist(points.rows[lost], known.rows, compute_mode="donot_use_mm_for_euclid_dist")
+    least[lost] = exact.amin(dim=1).square() if len(lost) else least[lost]
+    return least
+
+
+def _brought_near(gap: Float[Tensor, " n"], points: _Points, chosen: Int[Tensor, ""]) -> Float[Tensor, " n"]:
+    """The gaps after one more point is chosen, by one matrix-vector product; where it has lost them, by differences."""
+    row, own = points.rows[chosen], points.squared[chosen]
+    squared = torch.addmv(points.squared, points.rows, row, alpha=-2).add_(own)
+    lost = ((squared < gap) & (squared <= TRUSTED * (points.squared + own))).nonzero()[:, 0]
+    squared[lost] = (points.rows[lost] - row).square().sum(dim=1)
+    return torch.minimum(gap, squared)

@@ -75,8 +75,8 @@ def r_zg_product(targets: Descriptors, pool: Descriptors) -> Float[Tensor, "m n"
         >>> round(r_zg_product(alike, alike).item(), 4)
         1.0
     """
-    by_tap = ((targets.z[tap] @ pool.z[tap].T) * (targets.g[tap] @ pool.g[tap].T) for tap in targets.z)
-    return reduce(torch.add, by_tap)
+    by_tap = ((targets.z[tap] @ pool.z[tap].T).mul_(targets.g[tap] @ pool.g[tap].T) for tap in targets.z)
+    return reduce(Tensor.add_, by_tap)
 
 
 def r_zg_product_of_sums(targets: Descriptors, pool: Descriptors) -> Float[Tensor, "m n"]:
@@ -164,14 +164,21 @@ def top_matches(
     """
     if not 1 <= k <= len(pool):
         raise ValueError(f"k = {k} matches of a pool of {len(pool)}; ask for 1 to {len(pool)}")
-    best: Tensor | None = None
+    device = next(iter(pool.z.values())).device
+    best = Matches(torch.empty(len(targets), 0, device=device), torch.empty(len(targets), 0, device=device).long())
     for first, block in pool.blocks(max(1, block_entries // len(targets))):
-        keys = _ranking_keys(kernel(targets, block), first)
-        keys = keys.topk(min(k, keys.shape[1]), dim=1).values
-        best = keys if best is None else torch.cat([best, keys], dim=1)
-        best = best.topk(min(k, best.shape[1]), dim=1).values
-    assert best is not None
-    return _unpacked(best)
+        scores = kernel(targets, block).float()
+        largest = scores.amax(dim=1)
+        if largest.isnan().any():
+            raise ValueError("the kernel returned NaN; check the descriptors for infinite values")
+        if best.scores.shape[1] < k:
+            best = _merged(best, _top(scores, k, first), k)
+            continue
+        rows = (largest > best.scores[:, -1]).nonzero()[:, 0]
+        if len(rows):
+            better = _merged(Matches(*(column[rows] for column in best)), _top(scores[rows], k, first), k)
+            best.scores[rows], best.positions[rows] = better
+    return best
 
 
 class Closest(NamedTuple):
@@ -221,21 +228,41 @@ def _sum_of_correlations(rows: Blocks, columns: Blocks) -> Tensor:
     return torch.cat(list(rows.values()), 1) @ torch.cat([columns[tap] for tap in rows], 1).T
 
 
+def _top(scores: Float[Tensor, "m r"], k: int, first: int) -> Matches:
+    """The k best of a block whose first column is the pool's position `first`.
+
+    torch promises nothing for equal scores. A row that has some among its k best, or just behind them, is ranked by
+    keys; all others cost no more than a plain top-k.
+    """
+    k = min(k, scores.shape[1])
+    values, rows = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    tied = (values[:, 1:] == values[:, :-1]).any(dim=1).nonzero()[:, 0]
+    values, rows = values[:, :k], rows[:, :k]
+    if len(tied):
+        values[tied], rows[tied] = _unpacked(_ranking_keys(scores[tied]).topk(k, dim=1).values)
+    return Matches(values, rows + first)
+
+
+def _merged(earlier: Matches, later: Matches, k: int) -> Matches:
+    """The k best of both; all positions of the first are smaller, so a stable sort keeps the order of equals."""
+    scores, order = torch.cat([earlier.scores, later.scores], dim=1).sort(dim=1, descending=True, stable=True)
+    positions = torch.cat([earlier.positions, later.positions], dim=1).gather(1, order[:, :k])
+    return Matches(scores[:, :k].contiguous(), positions)
+
+
 _LOW = 0xFFFFFFFF
 
 
-def _ranking_keys(scores: Float[Tensor, "m n"], first: int) -> Int[Tensor, "m n"]:
-    """One int64 per entry whose order is (score, then smaller position first).
+def _ranking_keys(scores: Float[Tensor, "m r"]) -> Int[Tensor, "m r"]:
+    """One int64 per entry whose order is (score, then smaller column first).
 
     The float32 pattern becomes an int32 of the same order (negative numbers have their
-    magnitude bits flipped) in the high half; the low half counts positions down. Keys are
-    distinct, so top-k has one answer on every device, which torch does not promise for ties.
+    magnitude bits flipped) in the high half; the low half counts columns down. Keys are
+    distinct, so top-k has one answer on every device.
     """
-    if scores.isnan().any():
-        raise ValueError("the kernel returned NaN; check the descriptors for infinite values")
-    bits = (scores.float() + 0.0).view(torch.int32)  # + 0.0 makes -0.0 and 0.0 one value
+    bits = (scores + 0.0).view(torch.int32)  # + 0.0 makes -0.0 and 0.0 one value
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
-    countdown = _LOW - torch.arange(first, first + scores.shape[1], device=scores.device)
+    countdown = _LOW - torch.arange(scores.shape[1], device=scores.device)
     return (ordered << 32) | countdown
 
 

@@ -51,11 +51,15 @@ class BaitState:
         self.is_open = torch.ones(len(self.b), dtype=torch.bool, device=self.b.device)
 
     @staticmethod
-    def of(everything: Outputs, labeled: Outputs, candidates: Outputs, *, share: float) -> "BaitState":
-        """F is the mean over everything; M the ridge and the labeled images' sum times `share`."""
+    def of(
+        everything: Outputs, labeled: Outputs, candidates: Outputs, *, labeled_share: float, pick_share: float
+    ) -> "BaitState":
+        """F is the mean over everything. M is the ridge and the labeled images' sum times `labeled_share`; each image
+        that is taken adds its information times `pick_share`."""
         width = everything.features.shape[1]
         ridge = RIDGE * torch.eye(width, dtype=torch.float64, device=everything.features.device)
-        return BaitState(ridge + share * blocks(labeled), blocks(everything) / len(everything), candidates, share)
+        m, f = ridge + labeled_share * blocks(labeled), blocks(everything) / len(everything)
+        return BaitState(m, f, candidates, pick_share)
 
     @property
     def gains(self) -> Float[Tensor, " n"]:

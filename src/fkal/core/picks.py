@@ -33,6 +33,12 @@ def refuse_beyond(p: int, n: int) -> None:
         raise ValueError(f"{p} picks of a pool of {n}; ask for 1 to {n}")
 
 
+def refuse_empty(targets: int) -> None:
+    """Raises ValueError where there is nothing to pick for."""
+    if targets < 1:
+        raise ValueError("0 validation images to pick for; give at least one")
+
+
 def refuse_unfinite(*values: Float[Tensor, "..."]) -> None:
     """Raises ValueError for a NaN or an infinite number."""
     if not all(value.isfinite().all() for value in values):

@@ -7,14 +7,14 @@ validation set are. Their settings are those that best predict validation images
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from fkal.core.descriptors import Descriptors
-from fkal.core.kernels import BLOCK_ENTRIES, r_z
+from fkal.core.kernels import r_z
 from fkal.core.whitening import Whitening
 
 Posterior = Callable[[Descriptors], Tensor]
@@ -23,6 +23,12 @@ Posterior = Callable[[Descriptors], Tensor]
 NEIGHBOURS = (5, 10, 20, 50)
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Those tried."""
+
+NEIGHBOUR_FOLDS = 10
+"""Parts of the validation images that are left out in turn."""
+
+MOST_LEFT_OUT = 2000
+"""Images, about, that are left out in all: the mean loss of so many tells one k and temperature from another."""
 
 SMOOTHING = 1e-3
 """The share that all classes have alike: no class is impossible because none of k neighbours has it."""
@@ -49,24 +55,56 @@ class NearestNeighbours:
 
     @staticmethod
     def fitted(z: Descriptors, y: Int[Tensor, " m"]) -> "NearestNeighbours":
-        """With the k and the temperature of the smallest mean loss over classes when each image is left out once.
+        """With the k and the temperature of the smallest mean loss over classes on folds that are left out in turn.
 
-        z is whitened by how it varies within classes. Raises ValueError for fewer than two images.
+        z is whitened by how it varies within classes. A fold that is left out has no part in the whitening either: an
+        image seen by it would look nearer to its class than a pool image does. Raises ValueError for fewer than two
+        images.
         """
         if len(y) < 2:
             raise ValueError(f"{len(y)} validation images; give at least 2 to estimate class probabilities from")
-        whiten = Whitening.within_classes(Descriptors(z.z), y)
-        z = whiten(Descriptors(z.z))
-        ks = sorted({min(k, len(y) - 1) for k in NEIGHBOURS})
-        similar, rows = _others(z, ks[-1])
+        z = Descriptors(z.z)
+        fold = _folds(y, min(len(y), NEIGHBOUR_FOLDS))
+        largest = int(fold.bincount().amax())
+        ks = sorted({min(k, len(y) - largest) for k in NEIGHBOURS})
+        parts = [_LeftOut.of(z, y, fold == f, ks[-1]) for f in range(int(fold.amax()) + 1)]
+        left_out = _LeftOut(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        settings = product(ks, TEMPERATURES)
+        k, temperature = min(settings, key=lambda setting: left_out.loss(*setting, classes=int(y.max()) + 1))
+        whiten = Whitening.within_classes(z, y)
+        return NearestNeighbours(whiten, whiten(z), y, k, temperature)
 
-        def loss(k: int, temperature: float) -> float:
-            p = _weighed(similar[:, :k], y[rows[:, :k]], y, temperature)
-            return float(_class_mean(-p.gather(1, y[:, None])[:, 0].double().log(), y))
 
-        k, temperature = min(product(ks, TEMPERATURES), key=lambda setting: loss(*setting))
-        return NearestNeighbours(whiten, z, y, k, temperature)
+class _LeftOut(NamedTuple):
+    """For images that are left out: their similarity to their nearest neighbours, best first, what each neighbour
+    counts, whether it is of the image's class, and the class."""
 
+    similar: Float[Tensor, "m k"]
+    share: Float[Tensor, "m k"]
+    mine: Bool[Tensor, "m k"]
+    y: Int[Tensor, " m"]
+
+    @staticmethod
+    def of(z: Descriptors, y: Int[Tensor, " m"], held: Bool[Tensor, " m"], k: int) -> "_LeftOut":
+        """The held-out images, or an even part of them. Neighbours are not held out, and the whitening is theirs."""
+        rest, out = (~held).nonzero()[:, 0], held.nonzero()[:, 0][:: -(-len(y) // MOST_LEFT_OUT)]
+        known, own = y[rest], y[out]
+        whiten = Whitening.within_classes(z[rest], known)
+        references = whiten(z[rest])
+        found = [_nearest(block, references, k) for block in _blocks(whiten(z[out]), len(known))]
+        similar, labels = (torch.cat(column) for column in zip(*found, strict=True))
+        labels = known[labels]
+        return _LeftOut(similar, (1 / _sizes(known, int(y.max()) + 1, similar))[labels], labels == own[:, None], own)
+
+    def loss(self, k: int, temperature: float, *, classes: int) -> float:
+        """The mean over classes of what their images lose: minus the logarithm of the probability of their class."""
+        weights = ((self.similar[:, :k] - self.similar[:, :1]) / temperature).exp_().mul_(self.share[:, :k])
+        p = (weights * self.mine[:, :k]).sum(dim=1) / weights.sum(dim=1)
+        return float(_class_mean(-((1 - SMOOTHING) * p + SMOOTHING / classes).double().log(), self.y))
+
+
+AT_ONCE = 1 << 20
+"""Similarities held at once: 4 MiB, of which the nearest are looked for while they are in a cache."""
 
 PENALTIES = (1e-5, 1e-4, 1e-3)
 """Those tried: of the mean loss, on the squared weights."""
@@ -77,7 +115,7 @@ STEPS = 50
 
 @dataclass(frozen=True)
 class Logistic:
-    """Multinomial logistic regression on z, each of whose entries has mean 0 and variance 1. float64 inside.
+    """Multinomial logistic regression on z, each of whose entries has mean 0 and variance 1.
 
     `weight` is (l + 1, d), its last row the intercept.
     """
@@ -91,23 +129,31 @@ class Logistic:
         return torch.cat([self._of(_side_by_side(block)) for block in _blocks(queries, len(self.weight))])
 
     def _of(self, z: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
-        return (_with_one((z.double() - self.mean) / self.scale) @ self.weight).softmax(dim=1).to(z)
+        return (_with_one((z.to(self.mean) - self.mean) / self.scale) @ self.weight).softmax(dim=1).to(z)
 
     @staticmethod
     def fitted(z: Descriptors, y: Int[Tensor, " m"]) -> "Logistic":
-        """With the penalty of the smallest loss on halves of each class that it was not fitted on."""
-        rows = _side_by_side(z).double()
-        mean, scale = rows.mean(dim=0), rows.std(dim=0, unbiased=False)
-        scale = torch.where(scale > 0, scale, 1)
-        x = _with_one((rows - mean) / scale)
-        fold = torch.empty_like(y)
-        fold[y.argsort(stable=True)] = torch.arange(len(y), device=y.device) % FOLDS
+        """With the penalty of the smallest loss on halves of each class that had no part in its fit.
+
+        The halves are fitted in the precision of z, which tells penalties apart; the fit itself in float64.
+        """
+        rows, fold = _side_by_side(z), _folds(y, FOLDS)
+        parts = [(rows[fold != f], y[fold != f], rows[fold == f], y[fold == f]) for f in range(FOLDS)]
 
         def loss(penalty: float) -> float:
-            parts = [(fold != f, fold == f) for f in range(FOLDS)]
-            return sum(float(_loss(_regressed(x[a], y[a], penalty, y), x[b], y[b], y)) for a, b in parts)
+            return sum(Logistic._with(penalty, x, own, y)._loss(held, known, y) for x, own, held, known in parts)
 
-        return Logistic(mean, scale, _regressed(x, y, min(PENALTIES, key=loss), y))
+        return Logistic._with(min(PENALTIES, key=loss), rows.double(), y, y)
+
+    @staticmethod
+    def _with(penalty: float, rows: Float[Tensor, "m l"], y: Int[Tensor, " m"], all_y: Int[Tensor, " a"]) -> "Logistic":
+        mean, scale = rows.mean(dim=0), rows.std(dim=0, unbiased=False)
+        scale = torch.where(scale > 0, scale, 1)
+        return Logistic(mean, scale, _regressed(_with_one((rows - mean) / scale), y, penalty, all_y))
+
+    def _loss(self, rows: Float[Tensor, "m l"], y: Int[Tensor, " m"], all_y: Int[Tensor, " a"]) -> float:
+        logits = _with_one((rows - self.mean) / self.scale) @ self.weight
+        return float(_WeightedLoss.of(logits, y, all_y).value) if len(y) else 0.0
 
 
 def opinion_pool(posteriors: Sequence[Posterior], z: Descriptors) -> Float[Tensor, "n d"]:
@@ -119,25 +165,48 @@ def opinion_pool(posteriors: Sequence[Posterior], z: Descriptors) -> Float[Tenso
 def _regressed(
     x: Float[Tensor, "m l1"], y: Int[Tensor, " m"], penalty: float, all_y: Int[Tensor, " a"]
 ) -> Float[Tensor, "l1 d"]:
-    weight = torch.zeros(x.shape[1], int(all_y.max()) + 1, dtype=x.dtype, device=x.device, requires_grad=True)
+    """The weight of least loss; its gradient is written out, which takes three quarters of autograd's time."""
+    weight = torch.zeros(x.shape[1], int(all_y.max()) + 1, dtype=x.dtype, device=x.device)
     optimiser = torch.optim.LBFGS([weight], max_iter=STEPS, history_size=20, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = _loss(weight, x, y, all_y) + penalty * weight[:-1].square().sum()
-        loss.backward()
-        return loss
+        loss = _WeightedLoss.of(x @ weight, y, all_y)
+        weight.grad = x.T @ loss.gradient
+        weight.grad[:-1] += 2 * penalty * weight[:-1]
+        return loss.value + penalty * weight[:-1].square().sum()
 
-    with torch.enable_grad():
+    with torch.no_grad():
         optimiser.step(closure)
-    return weight.detach()
+    return weight
 
 
-def _loss(
-    weight: Float[Tensor, "l1 d"], x: Float[Tensor, "m l1"], y: Int[Tensor, " m"], all_y: Int[Tensor, " a"]
-) -> Float[Tensor, ""]:
-    """Mean cross-entropy under equal class frequencies."""
-    return cross_entropy(x @ weight, y, weight=1 / all_y.bincount().clamp(min=1).to(x))
+class _WeightedLoss(NamedTuple):
+    """Mean cross-entropy under equal class frequencies, and its gradient with respect to the logits."""
+
+    value: Float[Tensor, ""]
+    gradient: Float[Tensor, "m d"]
+
+    @staticmethod
+    def of(logits: Float[Tensor, "m d"], y: Int[Tensor, " m"], all_y: Int[Tensor, " a"]) -> "_WeightedLoss":
+        share = (1 / _sizes(all_y, logits.shape[1], logits))[y]
+        share = share / share.sum()
+        logs = logits.log_softmax(dim=1)
+        value = -(share @ logs.gather(1, y[:, None])[:, 0])
+        gradient = logs.exp_()
+        gradient[torch.arange(len(y), device=y.device), y] -= 1
+        return _WeightedLoss(value, gradient.mul_(share[:, None]))
+
+
+def _folds(y: Int[Tensor, " m"], count: int) -> Int[Tensor, " m"]:
+    """A fold for each image, so that every fold has about as many images of each class."""
+    fold = torch.empty_like(y)
+    fold[y.argsort(stable=True)] = torch.arange(len(y), device=y.device) % count
+    return fold
+
+
+def _sizes(y: Int[Tensor, " m"], classes: int, like: Float[Tensor, "..."]) -> Float[Tensor, " d"]:
+    """How many images each class has, at least 1."""
+    return y.bincount(minlength=classes).clamp(min=1).to(like)
 
 
 def _side_by_side(z: Descriptors) -> Float[Tensor, "n l"]:
@@ -149,7 +218,7 @@ def _with_one(x: Float[Tensor, "n l"]) -> Float[Tensor, "n l1"]:
 
 
 def _blocks(queries: Descriptors, m: int) -> Iterator[Descriptors]:
-    return (block for _, block in queries.blocks(max(1, BLOCK_ENTRIES // m)))
+    return (block for _, block in queries.blocks(max(1, AT_ONCE // m)))
 
 
 def _nearest(queries: Descriptors, z: Descriptors, k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
@@ -157,24 +226,11 @@ def _nearest(queries: Descriptors, z: Descriptors, k: int) -> tuple[Float[Tensor
     return best.values, best.indices
 
 
-def _others(z: Descriptors, k: int) -> tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]:
-    """Each image's k most similar others."""
-    similar, rows = [], []
-    for first, block in z.blocks(max(1, BLOCK_ENTRIES // len(z))):
-        kernel = r_z(block, z)
-        own = torch.arange(len(block), device=kernel.device)
-        kernel[own, first + own] = -torch.inf
-        best = kernel.topk(k, dim=1)
-        similar.append(best.values)
-        rows.append(best.indices)
-    return torch.cat(similar), torch.cat(rows)
-
-
 def _weighed(
     similar: Float[Tensor, "n k"], labels: Int[Tensor, "n k"], y: Int[Tensor, " m"], temperature: float
 ) -> Float[Tensor, "n d"]:
     """The share of each class among neighbours, best first, under equal class frequencies."""
-    sizes = y.bincount().clamp(min=1).to(similar)
+    sizes = _sizes(y, int(y.max()) + 1, similar)
     weights = ((similar - similar[:, :1]) / temperature).exp() / sizes[labels]
     p = torch.zeros(len(similar), len(sizes), dtype=similar.dtype, device=similar.device)
     p.scatter_add_(1, labels, weights)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Num, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -29,6 +29,8 @@ from fkal.data.errors import CorruptImage
 from fkal.data.files import ImageSource, notes_on
 from fkal.data.loading import in_processes, in_threads
 
+ID_BYTES = 16
+"""Of an image's SHA-256 that tell it from others."""
 UNLABELED = -1
 """In place of the label of an image that nobody has labeled yet."""
 
@@ -72,6 +74,15 @@ class ImageSet(Protocol):
 
     def pixels(self, indices: Tensor) -> UInt8[Tensor, "b c h w"]:
         """For people to look at, on the CPU."""
+        ...
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """An image set that knows its images by their content."""
+
+    def content_ids(self, indices: Tensor) -> UInt8[Tensor, "b 16"]:
+        """Of each image the start of the SHA-256 of its pixels, or of its file's bytes; on the CPU."""
         ...
 
 
@@ -134,6 +145,13 @@ class TensorImages:
         self, batches: Iterable[Tensor], *, device: torch.device | str, augment: torch.Generator | None = None
     ) -> Iterator[Float[Tensor, "b c h w"]]:
         """`augment` matters only where the set was made with an augmentation."""
+        for pixels in self.raw_batches(batches, device=device, augment=augment):
+            yield self._normalise(pixels)
+
+    def raw_batches(
+        self, batches: Iterable[Tensor], *, device: torch.device | str, augment: torch.Generator | None = None
+    ) -> Iterator[UInt8[Tensor, "b c h w"]]:
+        """The same before they are normalised."""
         everything = self.to(device)
         views = None if augment is None else torch.Generator().manual_seed(child_seed(augment))
         for indices in batches:
@@ -141,11 +159,15 @@ class TensorImages:
             pixels = everything[indices.to(everything.device)]
             if views is not None:
                 pixels = self._augmented(pixels, views)
-            yield self._normalise(pixels)
+            yield pixels
 
     def pixels(self, indices: Tensor) -> UInt8[Tensor, "b c h w"]:
         _refuse_outside(indices, len(self))
         return self._on[torch.device("cpu")][indices.cpu()]
+
+    def content_ids(self, indices: Tensor) -> UInt8[Tensor, "b 16"]:
+        rows = self.pixels(indices).numpy()
+        return _ids(hashlib.sha256(repr(self.shape).encode() + row.tobytes()).digest() for row in rows)
 
 
 class FolderImages:
@@ -210,6 +232,9 @@ class FolderImages:
         _refuse_outside(indices, len(self))
         return _views(self._files, indices.tolist(), self.shape[1], None)
 
+    def content_ids(self, indices: Tensor) -> UInt8[Tensor, "b 16"]:
+        return _ids(self._read[index][0] for index in indices.tolist())
+
     def corrupt(self) -> list[str]:
         """The files that cannot be decoded; reads them all."""
         flaws = in_threads(self._is_corrupt, len(self), self._workers)
@@ -245,7 +270,7 @@ class Normalisation:
         factors = (1 / (255 * stds)).float(), (-means / stds).float()
         self._on: dict[torch.device, tuple[Tensor, Tensor]] = {torch.device("cpu"): factors}  # each (1 c 1 1)
 
-    def __call__(self, pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def __call__(self, pixels: Num[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         if pixels.device not in self._on:
             scale, shift = self._on[torch.device("cpu")]
             self._on[pixels.device] = scale.to(pixels.device), shift.to(pixels.device)
@@ -306,6 +331,11 @@ def _views(files: ImageSource, indices: list[int], size: int, seed: int | None) 
 
 def _decoded_file(files: ImageSource, index: int) -> Image.Image:
     return decode(files.bytes_of(index), files.path(index)).image
+
+
+def _ids(digests: Iterable[bytes]) -> UInt8[Tensor, "b 16"]:
+    joined = bytearray(b"".join(digest[:ID_BYTES] for digest in digests))
+    return torch.frombuffer(joined, dtype=torch.uint8).view(-1, ID_BYTES) if joined else torch.empty(0, ID_BYTES).byte()
 
 
 def _numbered(device: torch.device) -> torch.device:

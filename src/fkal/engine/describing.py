@@ -13,6 +13,7 @@ from fkal.core.descriptors import Descriptors, loss_gradient, pooled
 from fkal.data.images import ImageSet
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
+from fkal.models.linear_head import LinearHead
 from fkal.models.modes import evaluating
 from fkal.models.taps import Taps
 
@@ -194,9 +195,10 @@ class Describer:
         return {"features": torch.cat([self._pooled(taps.outputs[tap]) for tap in self.taps], dim=1)}
 
     def _describe_batch(self, batch: Tensor, x: Tensor, labeler: Labeler, with_grad: bool) -> Described:
+        differentiates = with_grad and not isinstance(self.model, LinearHead)
         with (
-            torch.set_grad_enabled(with_grad),
-            Taps(self.model, self.taps, with_grad=with_grad) as taps,
+            torch.set_grad_enabled(differentiates),
+            Taps(self.model, self.taps, with_grad=differentiates) as taps,
         ):
             logits = self.model(x)
         self.meter.forward(len(x))
@@ -206,11 +208,19 @@ class Describer:
         y = labeler(Batch(x, logits.detach(), descriptors, batch))
         if with_grad:
             at_logits = loss_gradient(logits.detach(), y)
-            gradients = torch.autograd.grad(logits, list(outputs.values()), at_logits)
+            g = self._gradients(logits, outputs, at_logits)
             self.meter.backward(len(x))
-            g = {tap: self._pooled(grad) for tap, grad in zip(outputs, gradients, strict=True)}
             descriptors = Descriptors.of(z, g)
         return Described(descriptors, logits.detach().argmax(dim=1), y)
+
+    def _gradients(
+        self, logits: Float[Tensor, "n d"], outputs: Mapping[str, Tensor], at_logits: Float[Tensor, "n d"]
+    ) -> dict[str, Tensor]:
+        """At the tapped tensors; of a head on embeddings at its logits, where they are p - y."""
+        if isinstance(self.model, LinearHead):
+            return dict.fromkeys(outputs, at_logits)
+        gradients = torch.autograd.grad(logits, list(outputs.values()), at_logits)
+        return {tap: self._pooled(grad) for tap, grad in zip(outputs, gradients, strict=True)}
 
     def _pooled(self, output: Tensor) -> Float[Tensor, "n l"]:
         return pooled(output, self.grid)

@@ -6,7 +6,7 @@ from functools import partial
 from types import MappingProxyType
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fkal.acquisition.settings import EPIG_TARGETS, AcquisitionConfig
@@ -67,7 +67,9 @@ class RoundContext:
     """What a round gathers from: its models, and which images are open, labeled (with labels `y`), validation.
 
     `members` are the models of an ensemble; what needs one model uses the first. Every draw comes
-    from `generator`.
+    from `generator`. An `untrained` model has no opinion, so no mistakes either: all validation images are targets.
+    `cross_fitted` has logits of the validation images where the model was trained on these; which of them are
+    misclassified then goes by it.
     """
 
     members: Sequence[nn.Module]
@@ -80,6 +82,8 @@ class RoundContext:
     generator: torch.Generator
     meter: Meter
     cache: DescriptorCache | None = None
+    untrained: bool = False
+    cross_fitted: Float[Tensor, "m d"] | None = None
 
     @property
     def settings(self) -> AcquisitionConfig:
@@ -105,6 +109,16 @@ def target_rows(y_hat: Int[Tensor, " m"], y: Int[Tensor, " m"]) -> Int[Tensor, "
     return rows if len(rows) else torch.arange(len(y), device=y.device)
 
 
+def _rows_of_targets(context: RoundContext, y_hat: Int[Tensor, " m"], y: Int[Tensor, " m"]) -> Int[Tensor, " t"]:
+    """Of the misclassified validation images; `y_hat` is the model's own prediction, which counts unless it learned
+    from these images."""
+    if context.untrained:
+        return torch.arange(len(y), device=y.device)
+    if context.cross_fitted is not None:
+        y_hat = context.cross_fitted.argmax(dim=1).to(y_hat)
+    return target_rows(y_hat, y)
+
+
 def _nothing(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
     yield from ()
     return Nothing(len(context.open_pool)), _no_targets()
@@ -114,7 +128,7 @@ def _features(context: RoundContext) -> Generator[Progress, None, EvidenceAndTar
     describe = partial(context.describer.describe, labeler=_arg_max, labels="arg_max", with_grad=False)
     known = yield from describe(context.validation, what="validation")
     pool = yield from describe(context.open_pool, what="pool")
-    rows = target_rows(known.y_hat, _true_labels(context, context.validation))
+    rows = _rows_of_targets(context, known.y_hat, _true_labels(context, context.validation))
     return Features(pool.descriptors, known.descriptors[rows]), rows.cpu()
 
 
@@ -133,7 +147,7 @@ def _fisher_scores(context: RoundContext) -> Generator[Progress, None, EvidenceA
     reference = Reference(known.descriptors, y_v, context.config.kernel)
     labeler, prior = yield from _labeler(context, estimator, reference)
     pool = yield from describe(context.open_pool, labeler, labels="estimated", what="pool")
-    rows = target_rows(known.y_hat, y_v)
+    rows = _rows_of_targets(context, known.y_hat, y_v)
     whiten = WHITENINGS[context.settings.whitening](known.descriptors)
     targets = whiten(known.descriptors[rows])
     return FisherScores(whiten(pool.descriptors), targets, pool.y, prior), rows.cpu()
@@ -215,13 +229,14 @@ def _calibrated(context: RoundContext) -> Generator[Progress, None, EvidenceAndT
     assert isinstance(known, Supervised)
     validation = yield from _outputs(context, context.validation, "validation")
     y_v = _true_labels(context, context.validation)
-    return Calibrated(known.pool, known.labeled, known.y, validation.logits, y_v), _no_targets()
+    logits = validation.logits if context.cross_fitted is None else context.cross_fitted.to(validation.logits)
+    return Calibrated(known.pool, known.labeled, known.y, logits, y_v), _no_targets()
 
 
 def _queried(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
     validation = yield from _outputs(context, context.validation, "validation")
     pool = yield from _outputs(context, context.open_pool, "pool")
-    rows = target_rows(validation.logits.argmax(dim=1), _true_labels(context, context.validation))
+    rows = _rows_of_targets(context, validation.logits.argmax(dim=1), _true_labels(context, context.validation))
     return Queried(pool.features, validation.features[rows]), _no_targets()
 
 
@@ -278,6 +293,11 @@ class _Estimator:
     def __init__(self, context: RoundContext) -> None:
         self._context = context
         self._pseudo_label = context.config.pseudo_label
+        if self._pseudo_label.sees_oracle and bool((context.images.labels[context.open_pool] < 0).any()):
+            raise ValueError(
+                f"acquisition.pseudo_label = {context.settings.pseudo_label!r}: it reads the true labels of the pool, "
+                "which nobody knows; take another one, such as joint_shift_grid"
+            )
         self._drawn = _drawn_views(context) if self._pseudo_label.views == "perturbed" else ()
 
     def __call__(self, batch: Batch, reference: Reference) -> Tensor:

@@ -11,12 +11,16 @@ import torch
 
 @dataclass
 class Meter:
-    """Counts images through forward and backward passes, and seconds, of the phase that is open."""
+    """Counts images through forward and backward passes, and seconds, of the phase that is open.
+
+    One that does not count passes is for a model that sees no image: the head of a frozen run, which reads embeddings.
+    """
 
     device: torch.device
     forward_images: Counter[str] = field(default_factory=Counter)
     backward_images: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
+    counts: bool = True
     _phase: str = "setup"
 
     @contextmanager
@@ -37,10 +41,10 @@ class Meter:
         return self.forward_images[self._phase], self.backward_images[self._phase]
 
     def forward(self, images: int) -> None:
-        _count(self.forward_images, self._phase, images)
+        _count(self.forward_images, self._phase, images if self.counts else 0)
 
     def backward(self, images: int) -> None:
-        _count(self.backward_images, self._phase, images)
+        _count(self.backward_images, self._phase, images if self.counts else 0)
 
     def _synchronize(self) -> None:
         if self.device.type == "cuda":

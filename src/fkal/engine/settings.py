@@ -91,18 +91,20 @@ class SgdConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(SgdConfig):
-    """Training of the task model in each iteration.
+    """Training of the task model in each round.
 
-    `start` is where an iteration's training begins: `warm` from the previous iteration's
+    `start` is where a round's training begins: `warm` from the previous round's
     weights (as the authors' program), `theta_0` from the weights before the first label. `layers`
-    are those that learn: `all`, or the `head` (the last linear layer) alone, a baseline. `loss` says how classes with
+    are those that learn: `all`, or the `head` (the last linear layer) alone, a baseline; `frozen` is a head on
+    embeddings of a pretrained model, which each image passes once. `loss` says how classes with
     different numbers of labels are weighed (`fkal.engine.losses`).
     """
 
     start: Literal["warm", "theta_0"] = "warm"
     """Where a round starts: `warm`, the weights of the round before, or `theta_0`, those before the first label."""
-    layers: Literal["all", "head"] = "all"
-    """Which layers learn: `all`, or the `head`, the last linear layer."""
+    layers: Literal["all", "head", "frozen"] = "all"
+    """Which layers learn: `all`; the `head`, the last linear layer, by the same steps; or `frozen`: a linear head on
+    embeddings that are made once, trained to convergence."""
     loss: LossName = "plain"
     """What training minimises: `plain` cross-entropy, `class_balanced` (each class has the same weight), or
     `balanced_softmax` (labeled class frequencies are in the logits while training)."""

@@ -40,8 +40,11 @@ def fit(
 
     Where the head alone learns, the body stays in evaluation mode: its normalisation, too, is as it was.
 
-    Raises FloatingPointError as soon as an epoch's loss is not finite.
+    Raises FloatingPointError as soon as an epoch's loss is not finite, ValueError for an image without a label.
     """
+    if bool((labels < 0).any()):
+        without = indices[(labels < 0).to(indices.device)][:10].tolist()
+        raise ValueError(f"images {without} have no label; train on labeled images alone")
     device = meter.device
     counts = labels.bincount(minlength=len(images.classes)).to(device)
 

@@ -5,10 +5,10 @@
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +20,26 @@ from fkal.data.datasets import Dataset, load
 from fkal.data.settings import DataConfig
 from fkal.data.splits import Split, draw_split, hold_out
 from fkal.engine.describing import DescriptorCache
+from fkal.engine.embedded_images import EmbeddedImages
+from fkal.engine.embedding import Embedded, Embedding, components, embedded_problem
+from fkal.engine.feature_check import feature_check
 from fkal.engine.gathering import EvidenceConfig
+from fkal.engine.head_training import LabeledRows
 from fkal.engine.loop import ActiveLearning, Method, Problem, Weights, member_name
+from fkal.engine.measured import VALIDATION
 from fkal.engine.metering import Meter
 from fkal.engine.pretraining import pretrain
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
-from fkal.experiment.checks import refuse_infeasible
+from fkal.experiment.backbone import Backbone, about_weights, backbone_of, feature_check_line, seen_dataset
+from fkal.experiment.checks import refuse_infeasible, refuse_unfit_for_frozen
 from fkal.experiment.command import command_of
 from fkal.experiment.descriptor_cache import DescriptorFiles
 from fkal.experiment.device import deterministic, device_named, set_threads
+from fkal.experiment.embedding_cache import EmbeddingFiles
 from fkal.experiment.fingerprint import (
     about_descriptors,
+    about_embeddings,
     about_labels,
     fingerprint,
     pretraining_key,
@@ -51,11 +59,23 @@ from fkal.experiment.names import (
     read_params,
     round_title,
 )
-from fkal.experiment.shared_files import checksum, ensure_split, shared_tensors
+from fkal.experiment.shared_files import ensure_split, shared_tensors
 from fkal.folders import below
 from fkal.models.ensemble import Ensemble, members_of
+from fkal.models.linear_head import LinearHead
 from fkal.models.registry import build
+from fkal.models.weights_files import checksum
 from fkal.notify import Notify
+
+R = TypeVar("R")
+
+
+class Loadable(NamedTuple):
+    """A model, its weights, and some inputs of it on the CPU."""
+
+    model: nn.Module
+    weights: Weights
+    examples: Tensor
 
 
 @dataclass(frozen=True)
@@ -66,6 +86,7 @@ class Experiment:
     digest of configuration, data, split and algorithm version. `model` is the task model (or the
     ensemble), worked on in place; `first_weights` are those that it was built with. `weights_paths`
     has the file of pretrained weights of each member, `descriptors_path` is the folder of kept descriptors.
+    `backbone` is the pretrained model, if there is one; where it is frozen, the task model is a head on its embeddings.
     """
 
     config: Config
@@ -79,6 +100,8 @@ class Experiment:
     device: torch.device
     fingerprint: str
     say: Notify
+    backbone: Backbone | None = None
+    _embedded: list[Embedded] = field(default_factory=list, repr=False)
 
     @property
     def bias(self) -> str:
@@ -123,11 +146,13 @@ class Experiment:
 
     @property
     def rounds(self) -> int:
-        return 1 if self._acquisition.whole_pool else self.config.acquisition.rounds
+        return self.config.acquisition.rounds if self._acquisition.has_schedule else 1
 
     @property
     def budget(self) -> int:
-        """Images labeled an iteration."""
+        """Images labeled per round."""
+        if self._acquisition.validation_only:
+            return 0
         return len(self.split.pool) if self._acquisition.whole_pool else self.config.acquisition.budget
 
     @property
@@ -157,11 +182,15 @@ class Experiment:
             "protocol": self.protocol,
             "model": self.config.model.name,
             "algorithm": algorithm(self.config),
+            **({} if self.backbone is None else {"weights": self.backbone.digest, "license": self.backbone.license}),
         }
 
     @cached_property
     def problem(self) -> Problem:
-        """Which images are pool, validation and measured; with a holdout, the test set is no part of it."""
+        """Which images are pool, validation and measured; with a holdout, the test set is no part of it.
+
+        Where there is no test set, validation images are measured.
+        """
         whole = Problem(
             train=self.dataset.train,
             test_images=self.dataset.test,
@@ -169,7 +198,10 @@ class Experiment:
             validation=self.split.validation,
             test=self.split.test,
             minority=self.split.cut,
+            groups=self.dataset.groups,
         )
+        if not self.config.holdout and not len(whole.test):
+            return replace(whole, test_images=whole.train, test=whole.validation, measured=VALIDATION)
         if not self.config.holdout:
             return whole
         draws = stream(self.seed, "tune", "holdout")
@@ -185,20 +217,64 @@ class Experiment:
         Yields:
             `Progress` while work goes on, and a `Round` as soon as one is finished.
         """
+        loop = yield from self.loop()
+        yield from loop.rounds(finished)
+
+    def loop(self) -> Generator[Progress, None, ActiveLearning]:
+        """Algorithm 1 of this experiment, once what it starts from is made."""
         deterministic(self.config.threads)
         theta_0 = yield from self.theta_0()
-        yield from self._learning(theta_0, self.descriptor_files(theta_0)).rounds(finished)
+        if self.config.is_frozen:
+            seen = yield from self.embedded()
+            _say_once([self._feature_check(seen.problem)], self.say)
+            return self._learning(theta_0, seen.problem, ahead=seen.ahead)
+        return self._learning(theta_0, self.problem, self.descriptor_files(theta_0))
 
     def first_descriptors(self) -> Generator[Progress, None, list[Path]]:
-        """Make the descriptors of theta^0 that the first iteration reads, and keep them; returns their folders.
+        """Make the descriptors of theta^0 that the first round reads, and keep them; returns their folders.
 
-        Where they lie, `events` reads them; a method whose first iteration is random has none.
+        Where they lie, `events` reads them; a method whose first round is random has none. A frozen experiment has
+        embeddings instead, whatever its method.
         """
         deterministic(self.config.threads)
+        if self.config.is_frozen:
+            yield from self.embedded()
+            return [self.embedding_files().path]
         theta_0 = yield from self.theta_0()
         kept = self.descriptor_files(theta_0, makes=True)
-        yield from self._learning(theta_0, kept).first_evidence()
+        yield from self._learning(theta_0, self.problem, kept).first_evidence()
         return kept.used
+
+    def embedding_files(self) -> EmbeddingFiles:
+        """The cache of embeddings by this backbone."""
+        assert self.backbone is not None
+        about = about_embeddings(
+            self.config, self.dataset.train.shape, self.backbone.view, self.backbone.digest, self.device
+        )
+        return EmbeddingFiles(self.descriptors_path, about, self.say)
+
+    def embedded(self) -> Generator[Progress, None, Embedded]:
+        """Each image of the experiment by its embedding, read where it is kept, else made and kept; once."""
+        if self._embedded:
+            return self._embedded[0]
+        assert isinstance(self.model, LinearHead)
+        pca = None if self.config.features.pca is None else self.model.head.in_features
+        seen = yield from embedded_problem(self.problem, self._embedding(), pca)
+        self._embedded.append(seen)
+        return seen
+
+    def _feature_check(self, seen: Problem) -> str:
+        """What a head on the validation images says of the features, in a line."""
+        images, indices = seen.train, seen.validation
+        assert isinstance(images, EmbeddedImages)
+        rows = LabeledRows(images.rows(indices), images.labels[indices])
+        groups = None if self.dataset.groups is None else self.dataset.groups[indices]
+        found = feature_check(rows, stream(self.seed, "feature_check"), groups)
+        return feature_check_line(found, f"{dataset_name(self.config.data)} seed {self.seed}", len(indices))
+
+    def _embedding(self) -> Embedding:
+        assert self.backbone is not None and self.backbone.embedder is not None
+        return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files())
 
     def descriptor_files(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
         """The cache of descriptors of these weights; with `makes` it keeps what is not kept yet."""
@@ -210,9 +286,23 @@ class Experiment:
             makes=makes,
         )
 
+    def loadable(self, weights: Weights, n: int) -> Loadable:
+        """The trained model as others can load it, and n inputs of it.
+
+        The model of a frozen run takes embeddings, as the backbone makes them: standardising and head are one layer.
+        """
+        some = self.split.validation[:n].repeat(n)[:n]
+        if not self.config.is_frozen:
+            (examples,) = self.dataset.train.batches([some], device="cpu")
+            return Loadable(self.model, weights, examples)
+        seen = _result(self.embedded())
+        rows = _result(self._embedding().rows(self.dataset.train, some, what="examples"))
+        weight, bias = seen.standardising.folded(weights["head.weight"], weights["head.bias"])
+        return Loadable(nn.Linear(rows.shape[1], len(bias)), {"weight": weight, "bias": bias}, rows)
+
     def theta_0(self) -> Generator[Progress, None, Weights]:
         """The weights before the first label: pretrained by rotation, the head random; each member has its own."""
-        if self.config.pretrain.task == "none":
+        if not self.config.pretrains:
             return self.first_weights
         self.model.load_state_dict(self.first_weights)
         for e, member in enumerate(members_of(self.model)):
@@ -230,12 +320,16 @@ class Experiment:
             meter=Meter(self.device),
         )
 
-    def _learning(self, theta_0: Weights, cache: DescriptorCache) -> ActiveLearning:
+    def _learning(
+        self, theta_0: Weights, problem: Problem, cache: DescriptorCache | None = None, ahead: Meter | None = None
+    ) -> ActiveLearning:
+        """The oracle knows the labels of the dataset; there is none where pool images have none."""
         config, entry = self.config.acquisition, self._acquisition
         options = {name: getattr(config, name) for name in entry.options}
         labels = self.dataset.train.labels
+        is_known = not bool((labels[self.split.pool] < 0).any())
         return ActiveLearning(
-            problem=self.problem,
+            problem=problem,
             method=Method(
                 needs=entry.needs.record,
                 select=partial(entry.select, **options),
@@ -243,15 +337,17 @@ class Experiment:
                 budget=self.budget,
                 rounds=self.rounds,
                 random_first=entry.random_first,
+                on_validation=self.config.train.on_validation or entry.validation_only,
             ),
             model=self.model.to(self.device),
             theta_0=theta_0,
-            oracle=lambda indices: labels[indices],
+            oracle=(lambda indices: labels[indices]) if is_known else None,
             training=self.config.train,
             protocol=self.config.protocol,
             seed=self.seed,
             device=self.device,
             cache=cache,
+            ahead=ahead,
         )
 
 
@@ -280,25 +376,48 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
     configured("acquisition.name", acquisition, config.acquisition.name)
     device = device_named(config.device)
     set_threads(config.threads)
-    dataset = _dataset(config.data, device)
+    backbone = backbone_of(config)
+    dataset = seen_dataset(config, backbone, partial(_dataset, device=device))
     split, path, _ = prepare_split(config, out, say)
-    n_members = ensemble_size(config)
-    model = configured("model.name", lambda _: _seeded_model(config, dataset, n_members), config.model.name)
+    return assembled(config, dataset, split, path, backbone=backbone, out=out, say=say)
+
+
+def assembled(
+    config: Config,
+    dataset: Dataset,
+    split: Split,
+    path: Path,
+    *,
+    backbone: Backbone | None,
+    out: Path,
+    say: Notify,
+) -> Experiment:
+    """The same of data at hand, as the model takes them, and of a split, kept at `path`.
+
+    Raises ConfigError for what cannot work.
+    """
+    device = device_named(config.device)
+    refuse_unfit_for_frozen(config)
+    model = configured("model.name", lambda _: _model(config, dataset, split, backbone), config.model.name)
     refuse_infeasible(config, dataset, split, model, device)
+    if backbone is not None:
+        _say_once([about_weights(backbone)], say)
     return Experiment(
         config=config,
         dataset=dataset,
         split=split,
         split_path=path,
         weights_paths=tuple(
-            below(out, f"pretrained/{pretraining_key(config, split, device, e)}.safetensors") for e in range(n_members)
+            below(out, f"pretrained/{pretraining_key(config, split, device, e)}.safetensors")
+            for e in range(ensemble_size(config))
         ),
         descriptors_path=below(out, "descriptors"),
         model=model,
         first_weights={name: value.detach().clone() for name, value in model.state_dict().items()},
         device=device,
-        fingerprint=fingerprint(config, split, device),
+        fingerprint=fingerprint(config, split, device, "" if backbone is None else backbone.digest),
         say=say,
+        backbone=backbone,
     )
 
 
@@ -332,7 +451,8 @@ def prepare_split(config: Config, out: Path, say: Notify) -> PreparedSplit:
         >>> len(split.validation)
         300
     """
-    dataset = _dataset(config.data, device_named(config.device))
+    load_data = partial(_dataset, device=device_named(config.device))
+    dataset = seen_dataset(config, backbone_of(config), load_data)
     path = below(out, f"splits/{split_file_name(config, dataset.digest)}")
     try:
         split = draw_split(dataset, config.data, config.bias, config.seed)
@@ -341,6 +461,16 @@ def prepare_split(config: Config, out: Path, say: Notify) -> PreparedSplit:
     _say_once(dataset.notes, say)
     ensure_split(path, split, say)
     return PreparedSplit(split, path, dataset.classes)
+
+
+def _result(work: Generator[Progress, None, R]) -> R:
+    """What the work returns, its progress being shown nowhere."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: R = end.value
+            return result
 
 
 NOTES_SAID: set[str] = set()
@@ -365,11 +495,27 @@ def _dataset(data: DataConfig, device: torch.device) -> Dataset:
         raise ConfigError(f"data: {error}") from error
 
 
-def _seeded_model(config: Config, dataset: Dataset, n_members: int) -> nn.Module:
+def _model(config: Config, dataset: Dataset, split: Split, backbone: Backbone | None) -> nn.Module:
+    if config.is_frozen:
+        return _head(config, dataset, split, backbone)
+    return _seeded_model(config, dataset, ensemble_size(config), backbone)
+
+
+def _head(config: Config, dataset: Dataset, split: Split, backbone: Backbone | None) -> nn.Module:
+    """At zero, for embeddings as wide as the backbone makes them, or for their principal components."""
+    assert backbone is not None and backbone.embedder is not None
+    width = backbone.embedder.width(dataset.train.shape)
+    return LinearHead(components(width, len(split.pool), config.features.pca), len(dataset.classes))
+
+
+def _seeded_model(config: Config, dataset: Dataset, n_members: int, backbone: Backbone | None) -> nn.Module:
     """Weights from the stream `init`; torch's initialisers know only the global generator."""
     members = []
     for e in range(n_members):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(config.seed, "init", *member_name(e)).initial_seed())
-            members.append(build(config.model.name, dataset.train.shape, len(dataset.classes)))
+            if backbone is None:
+                members.append(build(config.model.name, dataset.train.shape, len(dataset.classes)))
+            else:
+                members.append(backbone.pretrained.with_head(len(dataset.classes)))
     return members[0] if n_members == 1 else Ensemble(members)

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from fkal.config.schema import Config, about_data, digest_of
 from fkal.data.digest import bytes_digest
+from fkal.data.scaling import View
 from fkal.data.splits import Split
 from fkal.experiment.names import (
     METHOD_SETTINGS,
     PRETRAINING_IGNORES,
     bias_name,
     dataset_name,
+    label_revision,
     read_by_descriptors,
     revision,
     tree_read,
@@ -25,9 +27,14 @@ from fkal.experiment.names import (
 from fkal.experiment.versions import ALGO_VERSION
 
 
-def fingerprint(config: Config, split: Split, device: torch.device) -> str:
-    """Digest of all that the result depends on; settings that the method does not read have no part."""
+def fingerprint(config: Config, split: Split, device: torch.device, weights: str = "") -> str:
+    """Digest of all that the result depends on; settings that the method does not read have no part.
+
+    `weights` is the SHA-256 of pretrained weights, which stands for the place that they come from.
+    """
     tree = tree_read(config, _computed(config, split, device))
+    if weights:
+        tree["model"] = {**tree["model"], "weights": weights}
     if config.train.layers == "all":  # a setting that came later: left as it was, it changes no digest
         tree["train"] = {k: v for k, v in tree["train"].items() if k != "layers"}
     if not config.holdout:  # likewise
@@ -68,6 +75,26 @@ def about_descriptors(config: Config, data_digest: str, device: torch.device) ->
         "threads": _threads(config, device),
         "device": device.type,
         "algorithm": ALGO_VERSION,
+        **({} if config.features.tokens is None else {"tokens": config.features.tokens}),
+    }
+
+
+def about_embeddings(
+    config: Config, shape: tuple[int, int, int], view: View, weights: str, device: torch.device
+) -> dict[str, Any]:
+    """What an embedding depends on besides the content of its image."""
+    return {
+        "what": "embedding",
+        "model": config.model.name,
+        "weights": weights,
+        "tokens": config.features.tokens,
+        "shape": list(shape),
+        "interpolation": view.interpolation,
+        "mean": list(view.mean),
+        "std": list(view.std),
+        "threads": _threads(config, device),
+        "device": device.type,
+        "algorithm": ALGO_VERSION,
     }
 
 
@@ -76,7 +103,7 @@ def about_labels(config: Config, validation: Tensor) -> dict[str, Any]:
     bear = METHOD_SETTINGS & read_by_descriptors(config)
     chosen = {key: value for key, value in without_later_defaults(config.tree["acquisition"]).items() if key in bear}
     indices = bytes_digest([validation.to(torch.int64).numpy().tobytes()])
-    return {**chosen, **revision(config), "validation": indices, "seed": config.seed}
+    return {**chosen, **label_revision(config), "validation": indices, "seed": config.seed}
 
 
 def _threads(config: Config, device: torch.device) -> int | None:

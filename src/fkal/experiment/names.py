@@ -16,8 +16,14 @@ from fkal.core.labels import PSEUDO_LABELS
 from fkal.data.registry import DATASETS
 from fkal.data.settings import BiasConfig, DataConfig
 from fkal.engine.settings import TrainConfig
-from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS
+from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS, MATCHING_REVISIONS, METHOD_REVISIONS
 from fkal.models.settings import usual_taps
+
+FROZEN = "frozen"
+"""In names, of experiments that train a head on embeddings."""
+
+READ_BY_FROZEN = frozenset({"layers", "loss"})
+"""Settings of `train` that the training of a frozen run's head reads."""
 
 LONGEST_TREE = 60
 """Characters of a folder's name that stay in the name of its dataset."""
@@ -70,11 +76,11 @@ def method_name(config: Config) -> str:
         WHITEN: "whitening" in reads and chosen.whitening != AcquisitionConfig.whitening,
         f"e{chosen.ensemble}": "ensemble" in reads and chosen.ensemble != AcquisitionConfig.ensemble,
         f"k{chosen.samples}": "samples" in reads and chosen.samples != AcquisitionConfig.samples,
-        RANDOM_THETA_0: config.pretrain.task == "none",
+        RANDOM_THETA_0: config.pretrain.task == "none" and not config.model.is_pretrained,
         HEAD_ONLY: config.train.layers == "head",
     }
     name = ":".join([name, *(mark for mark, is_unusual in marks.items() if is_unusual)])
-    usual = usual_taps(config.model.name)
+    usual = usual_taps(config.model.name, config.train.layers)
     return f"{name}@{'+'.join(chosen.taps)}" if "taps" in reads and chosen.taps != usual else name
 
 
@@ -117,8 +123,9 @@ def round_title(config: Config, b: int) -> str:
 def _cell_of(config: Config, method: str) -> str:
     paper = "-paper_protocol" if config.protocol == "paper" else ""
     held_out = f"-holdout{config.holdout}" if config.holdout else ""
+    frozen = f"-{FROZEN}" if config.is_frozen else ""
     training = "".join(f"-{word}" for word in _training_words(config))
-    return f"{dataset_name(config.data)}-{bias_name(config.bias)}-{method}{paper}{training}{held_out}"
+    return f"{dataset_name(config.data)}-{bias_name(config.bias)}-{method}{frozen}{paper}{training}{held_out}"
 
 
 def _method_word(config: Config) -> str:
@@ -128,7 +135,8 @@ def _method_word(config: Config) -> str:
 def _title_words(config: Config) -> list[str]:
     paper = ["paper_protocol"] if config.protocol == "paper" else []
     held_out = [f"holdout{config.holdout}"] if config.holdout else []
-    return [dataset_name(config.data), bias_name(config.bias), *paper, *_training_words(config), *held_out]
+    frozen = [FROZEN] if config.is_frozen else []
+    return [dataset_name(config.data), bias_name(config.bias), *frozen, *paper, *_training_words(config), *held_out]
 
 
 def _training_words(config: Config) -> list[str]:
@@ -166,15 +174,26 @@ DEFAULTS_LEFT_OUT_OF_DIGEST: Mapping[str, Any] = MappingProxyType(
 """Settings of the acquisition that, left as they were, change no digest."""
 
 
-PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bias", "holdout"})
+PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bias", "holdout", "features"})
 
 
-def revision(config: Config) -> dict[str, int]:
+def label_revision(config: Config) -> dict[str, int]:
     """The revision of the labels that the method goes by; nothing where there are none or they are of the first."""
     name = config.acquisition.pseudo_label
     if name not in LABEL_REVISIONS or "pseudo_label" not in acquisition(config.acquisition.name).reads(name):
         return {}
     return {"pseudo_label_revision": LABEL_REVISIONS[name]}
+
+
+def revision(config: Config) -> dict[str, int]:
+    """The revisions of the labels, of the method and of its matching; without those that are still the first."""
+    name, matching = config.acquisition.name, config.acquisition.matching
+    found = label_revision(config)
+    if name in METHOD_REVISIONS:
+        found["method_revision"] = METHOD_REVISIONS[name]
+    if matching in MATCHING_REVISIONS and "matching" in acquisition(name).reads(config.acquisition.pseudo_label):
+        found["matching_revision"] = MATCHING_REVISIONS[matching]
+    return found
 
 
 def algorithm(config: Config) -> str:
@@ -194,8 +213,18 @@ def read_params(config: Config) -> dict[str, Any]:
     return {
         key: value
         for key, value in config.flat.items()
-        if key not in {f"acquisition.{name}" for name in unread} and not (ignores_vaal and key.startswith("vaal."))
+        if key not in {f"acquisition.{name}" for name in unread}
+        and not (ignores_vaal and key.startswith("vaal."))
+        and not _is_unread_by_pretrained(config, key)
     }
+
+
+def _is_unread_by_pretrained(config: Config, key: str) -> bool:
+    """Settings of a training that does not happen."""
+    section, _, name = key.partition(".")
+    if section == "pretrain":
+        return config.model.is_pretrained
+    return section == "train" and config.is_frozen and name not in READ_BY_FROZEN
 
 
 def method_digest(config: Config) -> str:
@@ -225,7 +254,12 @@ def tree_read(config: Config, tree: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration's tree without the settings that its method does not read."""
     unread, reads = _unread(config), _method_reads(config)
     left = {k: v for k, v in without_later_defaults(tree["acquisition"]).items() if k not in unread}
-    return {k: v for k, v in {**tree, "acquisition": left}.items() if k != "vaal" or "vaal" in reads}
+    sections = {k: v for k, v in {**tree, "acquisition": left}.items() if k != "vaal" or "vaal" in reads}
+    if config.model.is_pretrained:
+        del sections["pretrain"]
+    if config.is_frozen:
+        sections["train"] = {k: v for k, v in tree["train"].items() if k in READ_BY_FROZEN}
+    return sections
 
 
 def _method_reads(config: Config) -> frozenset[str]:
@@ -234,8 +268,8 @@ def _method_reads(config: Config) -> frozenset[str]:
 
 def _unread(config: Config) -> frozenset[str]:
     """Settings of the acquisition that its method does not read."""
-    whole_pool = {"budget", "rounds"} if acquisition(config.acquisition.name).whole_pool else set[str]()
-    return METHOD_SETTINGS - _method_reads(config) | whole_pool
+    unscheduled = set[str]() if acquisition(config.acquisition.name).has_schedule else {"budget", "rounds"}
+    return METHOD_SETTINGS - _method_reads(config) | unscheduled
 
 
 def without_later_defaults(acquisition: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,7 +279,7 @@ def without_later_defaults(acquisition: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_of_first_descriptors(config: Config) -> dict[str, Any]:
-    """The settings that the descriptors of a first iteration are made of, whatever the seed and device."""
+    """The settings that the descriptors of a first round are made of, whatever the seed and device."""
     is_random = acquisition(config.acquisition.name).random_first
     reads = {"name"} if is_random else {"name", "batch_size"} | read_by_descriptors(config)
     settings = without_later_defaults(config.tree["acquisition"])

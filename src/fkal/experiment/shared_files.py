@@ -3,13 +3,11 @@
 Two processes that want the same file at once make it once: the second waits for the first.
 """
 
-import hashlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -17,6 +15,7 @@ from torch import Tensor
 from fkal.atomic_files import write_whole
 from fkal.data.splits import Split, split_bytes, write_split
 from fkal.locks import NamedLock
+from fkal.models.weights_files import checksum
 from fkal.notify import Notify
 
 P = TypeVar("P")
@@ -73,15 +72,6 @@ def _checked(path: Path, of: str) -> dict[str, Tensor]:
     if metadata.get(OF, "") != of:
         raise ValueError("it is made of something else")
     return tensors
-
-
-def checksum(weights: Mapping[str, Tensor]) -> str:
-    """Digest of names, types, shapes and values."""
-    content = hashlib.sha256()
-    for name in sorted(weights):
-        content.update(f"{name} {weights[name].dtype} {tuple(weights[name].shape)}\n".encode())
-        content.update(weights[name].cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return content.hexdigest()
 
 
 @contextmanager

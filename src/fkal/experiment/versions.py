@@ -7,7 +7,8 @@ ALGO_VERSION = 2
 """
 
 LABEL_REVISIONS = {
-    "joint_shift": 2,
+    "joint_shift": 3,
+    "joint_shift_grid": 2,
     "joint_zg": 2,
     "trace": 2,
     "mutual_information": 2,
@@ -16,7 +17,25 @@ LABEL_REVISIONS = {
 """The same for what reads one kind of pseudo-labels alone: those not named here are as they first were.
 
 joint_shift: 2, labeled images count among the pool's class frequencies. (joint_shift_grid, made the same way of other
-features, came after that.)
+features, came after that.) 3, and joint_shift_grid: 2, the settings of both estimators are chosen on images that had no
+part in the whitening or the scaling either.
 joint_zg, trace, mutual_information, mutual_information_diagonal: 2, LeNet's gradients in closed form, which rounds
 otherwise, as does the information of few views.
+"""
+
+METHOD_REVISIONS = {"bait": 2, "typiclust": 2, "coreset": 2, "uherding": 2, "maxherding": 2, "probcover": 2, "flqmi": 2}
+"""The same for what one method picks.
+
+bait: 2, a pick counts P / (L + P) as in the authors' program.
+typiclust: 2, clusters of up to five images wait until all others are used up.
+coreset: 2, distances by one product a pick, about the pool's median, and by differences where the product loses them.
+uherding: 2, near-copies among the labeled images do not shrink the radius, and an image covers itself wholly.
+uherding, maxherding, probcover, flqmi: 2, greedy over more drawn candidates; flqmi over fewer drawn queries.
+"""
+
+MATCHING_REVISIONS = {"coverage": 2}
+"""The same for how the targets of `pfk` share the picks.
+
+coverage: 2, greedy over more drawn candidates and fewer drawn targets; best matches where there are no more targets
+than picks.
 """

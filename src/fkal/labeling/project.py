@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
 from fkal.config.layers import Layer, from_assignments, from_environment, from_file, merged
+from fkal.config.method_spec import method_layer
 from fkal.config.schema import LONGEST_PATH, Config
 from fkal.data.addresses import is_url, joined
 from fkal.errors import ConfigError, MissingSettings, UserError, did_you_mean, shortened
@@ -41,7 +42,10 @@ MOST_SOURCES = 1000
 LONGEST_CLASS = 200
 """Characters of the name of a class."""
 MOST_CLASSES_BYTES = 50_000_000
-DEFAULTS: Mapping[str, Any] = {"bias": {"kind": "none", "ratio": 1}}
+DEFAULTS: Mapping[str, Any] = {
+    "bias": {"kind": "none", "ratio": 1},
+    "acquisition": {"name": "pfk", "pseudo_label": "joint_shift_grid", "matching": "coverage"},
+}
 """Settings of a project where its params file has none: a pool of one's own is biased as it is."""
 
 
@@ -181,14 +185,24 @@ class Project:
         return NamedLock(self.folder / STATE / "lock", waiting=say)
 
     def config(
-        self, assignments: Sequence[str] = (), *, environment: Mapping[str, str] = os.environ, once: bool = False
+        self,
+        assignments: Sequence[str] = (),
+        *,
+        environment: Mapping[str, str] = os.environ,
+        once: bool = False,
+        method: str | None = None,
     ) -> Config:
-        """The settings: the params file, then the environment, then `--set`. `data.name` is the project's name."""
+        """The settings: the params file, the environment, `--set`, then a method as `--method` names it.
+
+        `data.name` is the project's name.
+        """
+        chosen = () if method is None else (method_layer(method),)
         layers = (
             Layer("defaults of a project", DEFAULTS),
             self.layer,
             from_environment(environment),
             from_assignments(assignments, once=once),
+            *chosen,
             Layer("project.name", {"data": {"name": self.name}}),
         )
         return merged(layers)

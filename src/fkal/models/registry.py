@@ -6,7 +6,8 @@ from torch import nn
 from fkal.models.dropout import MonteCarloDropout
 from fkal.models.lenet import LeNet
 from fkal.models.modes import evaluating
-from fkal.models.settings import MODELS, Shape, known_model, offered_models
+from fkal.models.settings import MODELS, PROGRAM, TIMM, TORCHVISION, Shape, known_model, offered_models
+from fkal.object_references import resolved
 
 BLOCK_DROPOUT = 0.25
 """Monte Carlo dropout after both ReLUs of a residual block (protocol of the paper)."""
@@ -34,7 +35,8 @@ def build(name: str, shape: Shape, n_classes: int) -> nn.Module:
     pooled in about half the time where channels are few (`benchmarks/memory_format.py`).
 
     Args:
-        name: A name of `MODELS`, of the entry-point group `fkal.models`, or of a classification model of torchvision.
+        name: A name of `MODELS`, of the entry-point group `fkal.models`, of a classification model of torchvision, or
+            `timm:` and the name of a model of timm.
         shape: Channels, height and width of an image.
         n_classes: Outputs of the last layer.
 
@@ -57,7 +59,13 @@ def _named(name: str, shape: Shape, n_classes: int) -> nn.Module:
     plugins = offered_models()
     if name in plugins:
         return plugins[name].load().build(shape, n_classes)
-    return _from_torchvision(known_model(name), shape, n_classes)
+    if name.endswith(PROGRAM):
+        raise ValueError("an exported program has no layers that learn; set train.layers=frozen")
+    if name.startswith(TIMM):
+        model: nn.Module = resolved("fkal.models.timm_models:built")(name.removeprefix(TIMM), shape[0], n_classes)
+        _refuse_unless_it_takes(shape, model, name)
+        return with_sampled_dropout(model)
+    return _from_torchvision(known_model(name).removeprefix(TORCHVISION), shape, n_classes)
 
 
 def head_name(model: nn.Module) -> str:
@@ -87,6 +95,11 @@ def _from_torchvision(name: str, shape: Shape, n_classes: int) -> nn.Module:
     model = torchvision.models.get_model(name, weights=None, num_classes=n_classes, **auxiliary)
     _accept_channels(model, shape[0])
     _refuse_unless_it_takes(shape, model, name)
+    return with_sampled_dropout(model)
+
+
+def with_sampled_dropout(model: nn.Module) -> nn.Module:
+    """The model, changed in place: Monte Carlo dropout after each dropout of its own, else before its head."""
     for parent in list(model.modules()):
         for child_name, child in list(parent.named_children()):
             if isinstance(child, nn.Dropout) and child.p > 0:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fkal.errors import did_you_mean
 from fkal.object_references import offered, resolved
@@ -18,15 +18,63 @@ Shape = tuple[int, int, int]
 
 ENTRY_POINTS = "fkal.models"
 
+TORCHVISION, TIMM, PROGRAM = "torchvision:", "timm:", ".pt2"
+"""What the name of a model of a library starts with, and what the file of an exported program ends with."""
+
+FROZEN_TAP = "embedding"
+"""The only tap of a frozen run: what enters its head."""
+
+MOST_COMPONENTS = 65_536
+
+Layers = Literal["all", "head", "frozen"]
+TokenRule = Literal["mean", "cls", "cls+mean"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The model by name: one of `fkal list models` or any torchvision classification model."""
+    """The model by name, and the weights that it starts from.
+
+    Without `weights` the first weights are drawn at random.
+    """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     name: str = "lenet"
-    """One of `fkal list models`, or any classification model of torchvision."""
+    """One of `fkal list models`, `torchvision:NAME`, `timm:NAME`, or the file of an exported program, NAME.pt2."""
+    weights: str | None = None
+    """Pretrained weights: `DEFAULT`, a name such as `IMAGENET1K_V2`, a file, or an id of the Hugging Face hub."""
+    accept_license: str | None = None
+    """The license of the weights that you accept, where it is neither Apache, MIT, BSD nor CC-BY."""
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the first weights are read, and not drawn."""
+        return self.weights is not None or self.name.endswith(PROGRAM)
+
+    def __post_init__(self) -> None:
+        for field in ("name", "weights", "accept_license"):
+            value = getattr(self, field)
+            if value is not None and not value.strip():
+                raise ValueError(f"{field}: {value!r}: names nothing; give a name, or leave {field} out")
+        if self.name in (TORCHVISION, TIMM):
+            raise ValueError(f"name: {self.name!r}: names no model; say, for example, {self.name}resnet50")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesConfig:
+    """What becomes of the features of a pretrained model."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    pca: int | None = None
+    """Principal components that a frozen embedding is reduced to; null: it stays as it is."""
+    tokens: TokenRule | None = None
+    """How a transformer's tokens become one row: `mean` of the patches, `cls`, or both; null: taps take the mean,
+    a frozen embedding is what the model's own head takes."""
+
+    def __post_init__(self) -> None:
+        if self.pca is not None and not 1 <= self.pca <= MOST_COMPONENTS:
+            raise ValueError(f"pca = {self.pca}; give 1 to {MOST_COMPONENTS:,}, or null")
 
 
 @dataclass(frozen=True)
@@ -100,18 +148,25 @@ transformer has its channels last up to the layer that permutes them.
 """
 
 
-def usual_taps(name: str) -> tuple[str, ...]:
+def usual_taps(name: str, layers: Layers = "all") -> tuple[str, ...]:
     """The taps of a model that nobody named others for; none where the model is unknown.
 
-    They are those of the paper, of the package that offers the model, or the last two stages of torchvision's model.
+    They are those of the paper, of the package that offers the model, or the last two stages of a library's model.
+    A frozen model has one tap. timm, and with it torch, is imported for models of timm that are not frozen.
     """
+    if layers == "frozen":
+        return (FROZEN_TAP,)
     if name in MODELS:
         return MODELS[name].taps
     plugins = offered_models()
     if name in plugins:
         entry: ModelEntry = plugins[name].load()
         return tuple(entry.taps)
-    return next((taps for start, taps in TORCHVISION_TAPS.items() if name.startswith(start)), ())
+    if name.startswith(TIMM):
+        taps: tuple[str, ...] = resolved("fkal.models.timm_models:usual_taps")(name.removeprefix(TIMM))
+        return taps
+    plain = name.removeprefix(TORCHVISION)
+    return next((taps for start, taps in TORCHVISION_TAPS.items() if plain.startswith(start)), ())
 
 
 def offered_models() -> Mapping[str, EntryPoint]:
@@ -122,13 +177,17 @@ def offered_models() -> Mapping[str, EntryPoint]:
 def known_model(name: str) -> str:
     """The name itself. Raises ValueError for one that no registry has.
 
-    torchvision, and with it torch, is imported for names that are neither built in nor offered by a package.
+    torchvision or timm, and with it torch, is imported for names that are neither built in nor offered by a package.
     """
-    if name in MODELS or name in offered_models():
+    if name in MODELS or name in offered_models() or name.endswith(PROGRAM):
+        return name
+    if name.startswith(TIMM):
+        resolved("fkal.models.timm_models:known")(name.removeprefix(TIMM))
         return name
     import torchvision
 
-    known = [*MODELS, *offered_models(), *torchvision.models.list_models(module=torchvision.models)]
-    if name not in known:
-        raise ValueError(f"unknown model {name!r}; {did_you_mean(name, known)}see `fkal list models`")
-    return name
+    theirs = torchvision.models.list_models(module=torchvision.models)
+    if name.removeprefix(TORCHVISION) in theirs:
+        return name
+    known = [*MODELS, *offered_models(), *theirs, *(f"{TORCHVISION}{each}" for each in theirs)]
+    raise ValueError(f"unknown model {name!r}; {did_you_mean(name, known)}see `fkal list models`")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from types import TracebackType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,24 @@ class Taps:
             return output.clone()
 
         return catch
+
+
+class TokenLayer(NamedTuple):
+    """The last layer of a transformer that returns all tokens, and how many of the first belong to no patch."""
+
+    layer: str
+    prefix: int
+
+
+def tokens_of(model: nn.Module) -> TokenLayer | None:
+    """Where a transformer of torchvision or timm has its tokens; None for other models."""
+    prefix, norm = getattr(model, "num_prefix_tokens", None), getattr(model, "norm", None)
+    if isinstance(prefix, int) and isinstance(norm, nn.Module):
+        return TokenLayer("norm", prefix)
+    is_theirs = any(kind.__name__ == "VisionTransformer" for kind in type(model).__mro__)
+    if is_theirs and hasattr(model, "class_token") and hasattr(model, "encoder"):
+        return TokenLayer("encoder", 1)
+    return None
 
 
 @torch.no_grad()

@@ -26,6 +26,7 @@ from fkal.data.sources import ABSENT, source_digest
 from fkal.errors import MissingSettings, shortened
 from fkal.experiment.names import (
     ensemble_size,
+    label_revision,
     revision,
     settings_of_first_descriptors,
     settings_of_split,
@@ -93,7 +94,7 @@ def plan(
     The plan of a split has a digest of the files that its images come from, so that a changed image draws it again.
     With `verify` these files are read although nothing says that they changed.
 
-    What was published of other cells is taken away, since later stages depend on whole folders; finished iterations
+    What was published of other cells is taken away, since later stages depend on whole folders; finished rounds
     stay in the scratch folder, and DVC's cache has what it held. Raises ConfigError for names that nothing has,
     UnsafeName for what it would have to take away and did not write.
     """
@@ -272,7 +273,7 @@ def _files(params: Path | None, image_sources: PlannedSources) -> Iterator[tuple
             pretrained = [_stage(f"{pair}/{name}", its, _theta_0(its[0])) for name, its in cells.items()]
             yield f"{pair}/pretrain.yaml", {"methods": pretrained}
             described = [
-                {**_stage(f"{pair}/{name}", its, settings_of_first_descriptors(its[0])), **revision(its[0])}
+                {**_stage(f"{pair}/{name}", its, settings_of_first_descriptors(its[0])), **label_revision(its[0])}
                 for name, its in cells.items()
             ]
             yield f"{pair}/descriptors.yaml", {"methods": described}

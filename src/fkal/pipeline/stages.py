@@ -44,7 +44,7 @@ def pretrain(plan: Path, out: Path, display: Display = PLAIN) -> list[dict[str, 
     for work in _methods_of(plan, out, PRETRAINED, display.notify):
         same = tuple(config.digest for config in work.configs)
         if same not in made:
-            is_none = work.configs[0].pretrain.task == "none"
+            is_none = not work.configs[0].pretrains
             made[same] = [] if is_none else preparing.pretrain(work.configs, out=out, display=display)
         files = [Path(path) for each in made[same] for path in each["paths"]]
         publish_files(files, PRETRAINED, cell=work.cell, root=work.root, out=out)

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from fkal.config.schema import Config, ConfigError
+from fkal.engine.measured import measured_part
 from fkal.experiment.names import experiment_name, experiment_title, shown_name
 from fkal.results.class_names import names_by_number
 from fkal.results.round_facts import UnusableRound, read_facts
@@ -22,7 +23,7 @@ class RoundSummary:
     """One round: its figures, and the indices that it had labeled, in the order of picking.
 
     `labeled_counts` counts all labels so far by class, `selected_counts` those of this round. `measured` is the part
-    that accuracies belong to, `holdout` or `test`.
+    that accuracies belong to: `holdout`, `test` or `val`.
     """
 
     b: int
@@ -62,11 +63,6 @@ class RunSummary:
     def known_classes(self) -> tuple[str, ...]:
         """The names of its classes, as it kept them or as the registry has them; nothing where neither knows them."""
         return names_by_number(self.config.data.name, len(self.rounds[-1].labeled_counts), [self.classes])
-
-
-def measured_part(metrics: Mapping[str, float]) -> str:
-    """The part that accuracies belong to: `holdout` where one was measured, else `test`."""
-    return "holdout" if "holdout/accuracy" in metrics else "test"
 
 
 def counts_by_class(labels: Iterable[int], n_classes: int) -> list[int]:

@@ -6,8 +6,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from fkal.acquisition.cost import (
+    EMBEDDING,
     EVALUATION,
     EVALUATION_EACH_EPOCH,
+    EVALUATION_ONCE,
     NO_PASS,
     Cost,
     Formula,
@@ -33,7 +35,7 @@ PHASES: Mapping[str, Callable[[str], bool]] = MappingProxyType(
 """Which of the meter's phases belong to each: the acquisition has all that is neither training nor evaluation."""
 
 VARYING = ("N^b", "N_b", "N_(b-1)")
-"""Letters whose value is another in each iteration."""
+"""Letters whose value is another in each round."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ Figures = Mapping[str, PassCount]
 
 @dataclass(frozen=True)
 class Iteration:
-    """What iteration b costs, and of what sizes that is made."""
+    """What round b costs, and of what sizes that is made."""
 
     b: int
     sizes: Sizes
@@ -76,7 +78,7 @@ class Iteration:
 
 @dataclass(frozen=True)
 class CostReport:
-    """What an experiment costs, iteration by iteration; `notes` say what its figures do not."""
+    """What an experiment costs, round by round; `notes` say what its figures do not."""
 
     name: str
     method: str
@@ -90,7 +92,7 @@ class CostReport:
 
     @property
     def letters(self) -> dict[str, int | float]:
-        """Those of the formulas' letters that all iterations share."""
+        """Those of the formulas' letters that all rounds share."""
         printed = self.cost.printed.text if self.cost.printed else ""
         texts = (self.cost.text, printed, self.cost.training.text, self.evaluation.text)
         values = self.iterations[0].sizes.letters
@@ -102,13 +104,13 @@ class CostReport:
 
     @property
     def so_far(self) -> Figures | None:
-        """The sum of the finished iterations, where some are finished and some are not."""
+        """The sum of the finished rounds, where some are finished and some are not."""
         return _sum(self.iterations[: self.finished]) if 0 < self.finished < len(self.iterations) else None
 
     @property
     def differences(self) -> list[str]:
         return [
-            f"{self.name}, iteration {each.b}, {phase}: {_shown(figure.counted)}, should be {_shown(figure.expected)}"
+            f"{self.name}, round {each.b}, {phase}: {_shown(figure.counted)}, should be {_shown(figure.expected)}"
             for each in self.iterations
             for phase, figure in each.figures.items()
             if figure.differs and figure.counted
@@ -116,10 +118,11 @@ class CostReport:
 
 
 def bill_of(experiment: Experiment, out: Path, say: Notify) -> CostReport:
-    """What it costs by the formulas, and what its finished iterations under `out` have counted."""
+    """What it costs by the formulas, and what its finished rounds under `out` have counted."""
     config = experiment.config.acquisition
     entry = acquisition(config.name)
-    cost = entry.cost(config.pseudo_label, members=ensemble_size(experiment.config))
+    is_frozen = experiment.config.is_frozen
+    cost = EMBEDDING if is_frozen else entry.cost(config.pseudo_label, members=ensemble_size(experiment.config))
     counted = Checkpoint(out, experiment.fingerprint).counted(say)[: experiment.rounds]
     return CostReport(
         name=experiment.name,
@@ -133,12 +136,12 @@ def bill_of(experiment: Experiment, out: Path, say: Notify) -> CostReport:
             for b in range(1, experiment.rounds + 1)
         ),
         finished=len(counted),
-        notes=_notes(experiment, cost, random_first=entry.random_first),
+        notes=_notes(experiment, cost, random_first=entry.random_first and not is_frozen),
     )
 
 
 def sizes_of(experiment: Experiment, b: int) -> Sizes:
-    """The sizes of iteration b, which nothing has to be run for."""
+    """The sizes of round b, which nothing has to be run for."""
     config, vaal = experiment.config, experiment.config.vaal
     before = (b - 1) * experiment.budget
     return Sizes(
@@ -157,20 +160,26 @@ def sizes_of(experiment: Experiment, b: int) -> Sizes:
 
 
 def _iteration(experiment: Experiment, b: int, cost: Cost, counted: PassCounts | None) -> Iteration:
-    sizes = sizes_of(experiment, b)
-    at_random = b == 1 and acquisition(experiment.config.acquisition.name).random_first
+    sizes, is_frozen = sizes_of(experiment, b), experiment.config.is_frozen
+    at_random = b == 1 and acquisition(experiment.config.acquisition.name).random_first and not is_frozen
     table_1 = 0 if at_random else cost.printed.passes(sizes) if cost.printed else None
     expected = {
         "acquisition": (NO_PASS if at_random else cost).passes(sizes),
-        "training": training(sizes),
+        "training": Passes(0, 0) if is_frozen else training(sizes),
         "evaluation": Passes(_evaluation(experiment).passes(sizes), 0),
     }
-    printed = {"acquisition": table_1, "training": cost.training.passes(sizes), "evaluation": None}
+    printed = {
+        "acquisition": table_1,
+        "training": None if is_frozen else cost.training.passes(sizes),
+        "evaluation": None,
+    }
     figures = {phase: PassCount(printed[phase], expected[phase], _passes(counted, phase)) for phase in PHASES}
     return Iteration(b, sizes, figures)
 
 
 def _evaluation(experiment: Experiment) -> Formula:
+    if experiment.config.is_frozen:
+        return EVALUATION_ONCE
     return EVALUATION_EACH_EPOCH if experiment.protocol == "paper" else EVALUATION
 
 

@@ -51,7 +51,11 @@ def pretrain(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) 
     refuse_unusable(out)
     answers: list[dict[str, Any]] = []
     for config in configs:
-        if config.pretrain.task == "none":
+        if config.model.is_pretrained:
+            raise ConfigError(
+                f"model.name = {config.model.name!r}: its weights are there; there is nothing to pretrain"
+            )
+        if not config.pretrains:
             raise ConfigError("pretrain.task = 'none': there is nothing to pretrain; set pretrain.task=rotation")
         experiment = prepare(config, out, display.notify)
         deterministic(config.threads)
@@ -69,7 +73,7 @@ def pretrain(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) 
 
 
 def descriptors(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) -> list[dict[str, Any]]:
-    """Keep what the first iterations read of theta^0; returns the folders of their descriptors."""
+    """Keep what the first rounds read of theta^0; returns the folders of their descriptors."""
     refuse_unusable(out)
     answers: list[dict[str, Any]] = []
     for config in configs:

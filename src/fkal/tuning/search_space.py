@@ -197,7 +197,7 @@ def searchable(base: Config, wanted: Iterable[str]) -> list[str]:
     sections: dict[str, Iterable[str]] = {
         "train": (field.name for field in fields(TrainConfig)),
         "acquisition": (field.name for field in fields(base.acquisition) if field.name in reads),
-        "pretrain": (field.name for field in fields(PretrainConfig)) if base.pretrain.task != "none" else (),
+        "pretrain": (field.name for field in fields(PretrainConfig)) if base.pretrains else (),
         "vaal": (field.name for field in fields(VaalConfig)) if "vaal" in reads else (),
     }
     return [f"{section}.{name}" for section, names in sections.items() for name in names if name not in NOT_SEARCHED]

@@ -220,7 +220,7 @@ def _held_out(base: Config, holdout: int | None) -> Config:
         raise ConfigError(f"--holdout {chosen}: give at least 1 image a class, on which trials are measured")
     if holdout is not None and base.data.validation is None and holdout >= base.data.validation_per_class:
         raise ConfigError(
-            f"--holdout {holdout}: the validation set has {base.data.validation_per_class} images a class and the "
+            f"--holdout {holdout}: the validation set has {base.data.validation_per_class} images per class and the "
             f"method needs some; give at most {base.data.validation_per_class - 1}"
         )
     return base.model_copy(update={"holdout": chosen})

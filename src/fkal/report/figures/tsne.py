@@ -69,7 +69,7 @@ def tsne_exhibit(panel: Panel, dataset: Dataset | str) -> Exhibit:
 
 @torch.no_grad()
 def describe(experiment: Finished, dataset: Dataset, some: Tensor) -> Described:
-    """By the model of the last iteration; of an ensemble, its first member."""
+    """By the model of the last round; of an ensemble, its first member."""
     config = experiment.outcome.config
     model = build(config.model.name, dataset.train.shape, len(dataset.classes))
     weights = experiment.last_weights()
@@ -111,6 +111,8 @@ def _reason(panel: Panel, dataset: Dataset | str) -> str:
         return dataset
     if not panel.finished:
         return "curves alone were read, and no model with them"
+    if any(finished.outcome.config.model.is_pretrained for finished in panel.finished):
+        return "a model has pretrained weights, which are not kept beside its rounds"
     if len(dataset.classes) > FEW_CLASSES:
         return f"{len(dataset.classes)} classes are too many colours"
     return "" if panel.group.measured == "test" else "accuracy was measured on held-out images"

@@ -1,0 +1,216 @@
+"""The rounds of a project: `fkal select`, `train`, `next`, `audit` and `relabel`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fkal.cli.exit import cli_errors
+from fkal.cli.options import Debug, Json, Set
+
+if TYPE_CHECKING:
+    from fkal.labeling.project import Project
+    from fkal.labeling.rounds import SelectOptions
+    from fkal.notify import Display
+
+SELECT_EXAMPLES = (
+    "Examples:\n\n    fkal select -n 500\n\n    fkal select -n 200 --method margin\n\n    fkal select --cancel"
+)
+TRAIN_EXAMPLE = "Example:\n\n    fkal train"
+NEXT_EXAMPLE = "Example:\n\n    fkal next -n 500"
+STATUS_EXAMPLE = "Example:\n\n    fkal status"
+AUDIT_EXAMPLE = "Example:\n\n    fkal audit -n 100"
+RELABEL_EXAMPLE = "Example:\n\n    fkal relabel -n 50"
+
+ProjectFolder = Annotated[
+    Path | None, typer.Option("--project", help="The project. [default: this folder or the nearest above it]")
+]
+Count = Annotated[int | None, typer.Option("-n", help="Images to label. [default: acquisition.budget]")]
+Method = Annotated[
+    str | None, typer.Option(help="How images are chosen: fisher_coverage, margin, random, ... [default: the params']")
+]
+Dedup = Annotated[
+    float | None,
+    typer.Option(help="Of images with at least this cosine similarity ask for one. `fkal status` suggests a value."),
+]
+ShareLabels = Annotated[bool, typer.Option("--share-labels", help="With --dedup: near-copies get the same label.")]
+Exclude = Annotated[
+    Path | None, typer.Option(help="Images to leave out: a file with a path a line, or a table with a column path.")
+]
+
+
+def select(
+    n: Count = None,
+    method: Method = None,
+    dedup: Dedup = None,
+    share_labels: ShareLabels = False,
+    exclude: Exclude = None,
+    more: Annotated[bool, typer.Option("--more", help="Open a further batch while one is open.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Withdraw the open batch; its labels stay.")] = False,
+    assignments: Set = None,
+    project: ProjectFolder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Choose the images to label next, and write them to rounds/NN/to_label.csv.
+
+    While that batch is open, the same call shows it again. Where groups are known (a track, a video, a patient), a
+    batch has one image per group until the groups run out.
+    """
+    with cli_errors(debug):
+        from fkal.cli import project_output as output
+        from fkal.labeling import rounds
+
+        options = _options(n, method, dedup, share_labels, exclude, more, assignments)
+        found = opened(project)
+        display = _display(as_json=as_json)
+        if cancel:
+            if options != rounds.SelectOptions():
+                from fkal.errors import ConfigError
+
+                raise ConfigError("--cancel withdraws the open batch; give it alone")
+            output.show_withdrawn(rounds.cancel(found, display), as_json=as_json)
+            return
+        output.show_batch(rounds.select(found, options, display), as_json=as_json)
+
+
+def train(assignments: Set = None, project: ProjectFolder = None, as_json: Json = False, debug: Debug = False) -> None:
+    """Train on what is labeled. Ends with exit code 5 where labels of the open batch are missing."""
+    with cli_errors(debug):
+        from fkal.cli import project_output as output
+        from fkal.labeling import rounds
+
+        output.show_training(
+            rounds.train(opened(project), assignments or (), _display(as_json=as_json)), as_json=as_json
+        )
+
+
+def next_(
+    n: Count = None,
+    method: Method = None,
+    dedup: Dedup = None,
+    share_labels: ShareLabels = False,
+    exclude: Exclude = None,
+    assignments: Set = None,
+    project: ProjectFolder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train on what is labeled, then choose the images to label next."""
+    with cli_errors(debug):
+        from fkal.cli import project_output as output
+        from fkal.labeling import rounds
+
+        options = _options(n, method, dedup, share_labels, exclude, False, assignments)
+        trained, asked = rounds.next_(opened(project), options, _display(as_json=as_json))
+        output.show_next(trained, asked, as_json=as_json)
+
+
+def status(project: ProjectFolder = None, as_json: Json = False, debug: Debug = False) -> None:
+    """What was labeled, how good the model is and how sure that is, and whether to go on."""
+    with cli_errors(debug):
+        from fkal.cli import project_status
+        from fkal.labeling.status import status as found
+
+        project_status.show(found(opened(project)), as_json=as_json)
+
+
+def audit(
+    n: Annotated[int, typer.Option("-n", help="Images to label.")] = 100,
+    project: ProjectFolder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Ask for a random sample of the unlabeled images, for an unbiased estimate of accuracy on them.
+
+    Images that a method chose are a biased sample. `fkal status` gives the estimate once these are labeled.
+    """
+    with cli_errors(debug):
+        from fkal.cli import project_output as output
+        from fkal.labeling import rounds
+
+        output.show_batch(rounds.audit(opened(project), n, _display(as_json=as_json)), as_json=as_json)
+
+
+def relabel(
+    n: Annotated[int, typer.Option("-n", help="Images to check.")] = 50,
+    project: ProjectFolder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Ask again for the labeled images whose label the model finds least probable."""
+    with cli_errors(debug):
+        from fkal.cli import project_output as output
+        from fkal.labeling import rounds
+
+        asked = rounds.relabel(opened(project), n, _display(as_json=as_json))
+        if asked is None:
+            output.show_agreement(as_json=as_json)
+            return
+        output.show_batch(asked, as_json=as_json)
+
+
+def simulate(
+    project: Path | None,
+    truth: Path | None,
+    *,
+    method: str | None,
+    seeds: str | None,
+    assignments: list[str] | None,
+    as_json: bool,
+) -> None:
+    """What `fkal run --project DIR --truth FILE` does."""
+    from fkal.cli import project_output as output
+    from fkal.config.params_file import seed_numbers
+    from fkal.errors import ConfigError
+    from fkal.labeling import simulating
+
+    if project is None or truth is None:
+        raise ConfigError("--project and --truth belong together; give the project's folder and a table of its labels")
+    options = simulating.SimulationOptions(
+        methods=[None] if method is None else [name.strip() for name in method.split(",")],
+        seeds=[None] if seeds is None else seed_numbers(seeds),
+        assignments=tuple(assignments or ()),
+    )
+    found = simulating.simulate(opened(project), truth, options, _display(as_json=as_json))
+    output.show_simulated(found, as_json=as_json)
+
+
+def opened(folder: Path | None) -> Project:
+    """The project of `--project`, or of the current folder or the nearest above it."""
+    from fkal.labeling.project import Project
+
+    return Project.find(Path.cwd()) if folder is None else Project.open(folder)
+
+
+def _display(*, as_json: bool) -> Display:
+    from fkal.cli.progress import TERMINAL
+    from fkal.cli.terminal import say
+    from fkal.notify import PLAIN
+
+    return TERMINAL if not as_json and sys.stderr.isatty() else PLAIN._replace(notify=say)
+
+
+def _options(
+    n: int | None,
+    method: str | None,
+    dedup: float | None,
+    share_labels: bool,
+    exclude: Path | None,
+    more: bool,
+    assignments: list[str] | None,
+) -> SelectOptions:
+    from fkal.labeling.rounds import SelectOptions
+
+    return SelectOptions(
+        n=n,
+        method=method,
+        dedup=dedup,
+        exclude=exclude,
+        more=more,
+        share_labels=share_labels,
+        assignments=tuple(assignments or ()),
+    )

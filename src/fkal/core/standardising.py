@@ -1,0 +1,65 @@
+"""Features as a linear head takes them: standardised column by column, and reduced to principal components."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Standardising:
+    """x -> ((x - mean) / deviation) components. float64 inside; without components the columns stay what they are."""
+
+    mean: Float[Tensor, " l"]
+    deviation: Float[Tensor, " l"]
+    components: Float[Tensor, "l k"] | None = None
+
+    def __call__(self, rows: Float[Tensor, "n l"]) -> Float[Tensor, "n k"]:
+        standard = (rows.double() - self.mean) / self.deviation
+        return (standard if self.components is None else standard @ self.components).to(rows)
+
+    def folded(
+        self, weight: Float[Tensor, "d k"], bias: Float[Tensor, " d"]
+    ) -> tuple[Float[Tensor, "d l"], Float[Tensor, " d"]]:
+        """Weight and bias of the linear layer that does both: this map, then a linear layer with these."""
+        wide = weight.double() if self.components is None else weight.double() @ self.components.T
+        scaled = wide / self.deviation
+        return scaled.to(weight), (bias.double() - scaled @ self.mean).to(bias)
+
+    @staticmethod
+    def fitted(rows: Float[Tensor, "n l"], pca: int | None) -> "Standardising":
+        """By the mean and deviation of some images' features, and their `pca` components of most variance.
+
+        Args:
+            rows: Features, one row per image.
+            pca: How many components; None keeps all features. No more are taken than there are features or images.
+
+        Returns:
+            The map.
+
+        Raises:
+            ValueError: A feature is not finite.
+
+        Example:
+            >>> rows = torch.tensor([[0.0, 5.0], [2.0, 5.0]])
+            >>> Standardising.fitted(rows, None)(rows).tolist()
+            [[-1.0, 0.0], [1.0, 0.0]]
+        """
+        if not rows.isfinite().all():
+            raise ValueError("an embedding is not finite; check the weights, and mean and std of the images")
+        wide = rows.double()
+        mean, deviation = wide.mean(dim=0), wide.std(dim=0, correction=0)
+        deviation = torch.where(deviation > 0, deviation, 1.0)  # a constant feature says nothing: it becomes 0
+        if pca is None:
+            return Standardising(mean, deviation)
+        standard = (wide - mean) / deviation
+        _, vectors = torch.linalg.eigh(standard.T @ standard / len(standard))
+        largest = vectors.flip(1)[:, :pca]
+        return Standardising(mean, deviation, largest * _signs(largest))
+
+
+def _signs(vectors: Float[Tensor, "l k"]) -> Float[Tensor, " k"]:
+    """That make the largest entry of each vector positive: a component's sign is otherwise up to the solver."""
+    largest = vectors.abs().argmax(dim=0)
+    return vectors[largest, torch.arange(vectors.shape[1])].sign()

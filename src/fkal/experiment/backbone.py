@@ -1,0 +1,91 @@
+"""The pretrained model of an experiment: loaded once for all experiments of a call, and the images as it takes them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fkal.config.schema import Config, ConfigError
+from fkal.data.datasets import Dataset
+from fkal.data.scaling import View, scaled_dataset
+from fkal.data.settings import DataConfig
+from fkal.engine.feature_check import FeatureCheck
+from fkal.models.licenses import refuse_unaccepted
+from fkal.models.pretrained import Embedder, Pretrained, pretrained
+from fkal.models.settings import ModelConfig, TokenRule
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained model, the images that it takes, and, where it is frozen, what embeds them."""
+
+    pretrained: Pretrained
+    view: View
+    embedder: Embedder | None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its weights."""
+        return self.pretrained.digest
+
+    @property
+    def license(self) -> str:
+        return self.pretrained.license
+
+
+def backbone_of(config: Config) -> Backbone | None:
+    """None for a model whose first weights are drawn. Raises ConfigError for what cannot be frozen or is not free."""
+    if not config.model.is_pretrained:
+        if config.is_frozen:
+            raise ConfigError(
+                f"train.layers = 'frozen': {config.model.name} has random weights, and nothing else would learn; "
+                "give --backbone NAME, or set model.weights"
+            )
+        return None
+    found = _loaded(config.model)
+    refuse_unaccepted(config.model.name, found.license, config.model.accept_license)
+    made_for = found.inputs
+    view = View.of(
+        config.data,
+        size=made_for.size,
+        interpolation=made_for.interpolation,
+        mean=made_for.mean,
+        std=made_for.std,
+    )
+    return Backbone(found, view, _embedder(config.model, config.features.tokens) if config.is_frozen else None)
+
+
+def seen_dataset(config: Config, backbone: Backbone | None, load: Callable[[DataConfig], Dataset]) -> Dataset:
+    """The dataset as the model takes it; `load` reads one."""
+    return load(config.data) if backbone is None else scaled_dataset(config.data, backbone.view, load)
+
+
+def about_weights(backbone: Backbone) -> str:
+    """One line on whose work this is."""
+    return f"weights of {backbone.pretrained.name}: license {backbone.license}, SHA-256 {backbone.digest[:12]}..."
+
+
+def feature_check_line(found: FeatureCheck, of: str, images: int) -> str:
+    """The feature check for people, with a warning where selection will hardly help."""
+    if found.balanced_accuracy is None:
+        return f"feature check of {of}: not possible, as a class has a single validation image or a single group"
+    figure = f"feature check of {of}: a head on {images} validation images has {100 * found.balanced_accuracy:.1f} %"
+    line = f"{figure} balanced accuracy ({found.folds} folds)"
+    if found.tells_classes:
+        return line
+    return (
+        f"{line}; warning: these features hardly tell the classes, so selection will hardly help: take a stronger "
+        "backbone or larger images first"
+    )
+
+
+@lru_cache(maxsize=2)
+def _loaded(model: ModelConfig) -> Pretrained:
+    return pretrained(model)
+
+
+@lru_cache(maxsize=2)
+def _embedder(model: ModelConfig, tokens: TokenRule | None) -> Embedder:
+    try:
+        return Embedder(_loaded(model), tokens)
+    except ValueError as error:
+        raise ConfigError(f"model.name = {model.name!r}: {error}") from error

@@ -1,0 +1,320 @@
+"""Selection on arrays of one's own: features, gradients, probabilities in; positions out. `fkal.select` is this.
+
+What a method needs depends on its kind. `NEEDS` says it, and a call that lacks something names what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fkal.acquisition.registry import Acquisition, acquisition
+from fkal.acquisition.settings import AcquisitionConfig
+from fkal.config.method_spec import method_layer
+from fkal.core import evidence as records
+from fkal.core.descriptors import Descriptors, loss_gradient
+from fkal.core.evidence import Evidence, Outputs
+from fkal.core.kernels import R_ZG
+from fkal.core.labels import PSEUDO_LABELS, PseudoLabel
+from fkal.core.picks import Picks
+from fkal.core.pseudo_labels import PoolBatch, Reference
+from fkal.core.randomness import stream
+from fkal.core.whitening import WHITENINGS
+
+TAP = "features"
+LEAST_PROBABILITY = 1e-38
+"""The logarithm of 0 is infinite, and methods refuse infinite logits; this is about float32's smallest number."""
+
+
+def select(
+    pool: Any,
+    targets: Any = None,
+    *,
+    n: int,
+    method: str = "fisher_coverage",
+    pool_gradients: Any = None,
+    target_gradients: Any = None,
+    target_labels: Any = None,
+    probabilities: Any = None,
+    target_probabilities: Any = None,
+    labeled: Any = None,
+    labels: Any = None,
+    labeled_probabilities: Any = None,
+    seed: int = 0,
+) -> Picks:
+    """Picks n rows of a pool by features, gradients and probabilities that are at hand. No model is run.
+
+    | methods | what they need besides `pool` |
+    | --- | --- |
+    | `random`, `all` | nothing |
+    | `pcc`, `flqmi`, `gcmi` | `targets` |
+    | `pfk...`, `fisher_coverage` | `targets`, and gradients of both; or instead of gradients `probabilities`, \
+`target_probabilities` and `target_labels`, from which gradients at the logits are made |
+    | `coreset` | nothing; `labeled` where there are labeled images |
+    | `least_confidence`, `margin`, `softmax_entropy`, `balanced_margin`, `badge` | `probabilities` |
+    | `typiclust`, `probcover`, `maxherding` | `probabilities`; `labeled`, `labels` and `labeled_probabilities` where \
+there are labeled images |
+    | `direct`, `galaxy`, `bait` | `probabilities`, `labeled`, `labels`, `labeled_probabilities` |
+    | `uherding` | the same, `target_probabilities` and `target_labels` |
+
+    Methods that run a model themselves (`varr`, `entropy`, `bald`, `mean_std`, `vaal`, `epig`, `base`) are for
+    `fkal.Project` and `fkal run`.
+
+    Args:
+        pool: Features of the unlabeled images, a row each: a numpy or torch array (n l).
+        targets: Features of the images that picks shall resemble, usually misclassified validation images.
+        n: How many rows to pick.
+        method: A method as `fkal run --method` takes it.
+        pool_gradients: Gradients of the loss for each pool row under a guessed label.
+        target_gradients: Gradients of the loss for each target under its true label.
+        target_labels: Classes of the targets, counted from 0.
+        probabilities: Class probabilities of the pool rows (n d).
+        target_probabilities: The same of the targets.
+        labeled: Features of images that are labeled already.
+        labels: Their classes.
+        labeled_probabilities: Their class probabilities.
+        seed: Seed of every random choice.
+
+    Returns:
+        Positions in the pool in the order of picking, and where the method knows them ranks, scores, targets.
+
+    Raises:
+        ValueError: Something is missing or does not fit; the message says what.
+
+    Example:
+        >>> import numpy as np
+        >>> draws = np.random.default_rng(0)
+        >>> pool, targets = draws.normal(size=(100, 8)), draws.normal(size=(5, 8))
+        >>> len(select(pool, targets, n=10, method="pcc").positions)
+        10
+    """
+    given = {
+        "pool": pool,
+        "targets": targets,
+        "pool_gradients": pool_gradients,
+        "target_gradients": target_gradients,
+        "target_labels": target_labels,
+        "probabilities": probabilities,
+        "target_probabilities": target_probabilities,
+        "labeled": labeled,
+        "labels": labels,
+        "labeled_probabilities": labeled_probabilities,
+    }
+    settings = AcquisitionConfig(**method_layer(method).values["acquisition"])
+    entry = acquisition(settings.name)
+    arrays = Arrays(
+        method, settings, {name: _tensor(name, value) for name, value in given.items() if value is not None}
+    )
+    evidence = arrays.evidence(entry)
+    options = {name: getattr(settings, name) for name in entry.options}
+    return partial(entry.select, **options)(evidence, n, stream(seed, "select", "arrays"))
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What a caller gave, by name, for one method."""
+
+    method: str
+    settings: AcquisitionConfig
+    given: Mapping[str, Tensor]
+
+    def evidence(self, entry: Acquisition) -> Evidence:
+        """The record that the method reads. Raises ValueError where it cannot be made of arrays."""
+        make = MAKERS.get(entry.needs.name)
+        if make is None or self.settings.name in RUN_A_MODEL:
+            raise ValueError(
+                f"method {self.method!r}: it runs a model itself, and arrays are not enough; "
+                "take another one, or use fkal.Project"
+            )
+        if self.has("labeled") != self.has("labels"):
+            raise ValueError("labeled and labels belong together; give both, or none")
+        return make(self)
+
+    def has(self, *names: str) -> bool:
+        """Whether each of these was given."""
+        return all(name in self.given for name in names)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.given:
+            raise ValueError(f"method {self.method!r} needs {name}; {NEEDED[name]}")
+        return self.given[name]
+
+    def logits(self, name: str, rows: str) -> Tensor:
+        """Logarithms of the probabilities `name`, one row for each of `rows`."""
+        p = self[name].double()
+        self.refuse_other_length(name, rows)
+        if not (p.isfinite().all() and (p >= 0).all() and (p.sum(dim=1) > 0).all()):
+            raise ValueError(f"{name}: a row is negative, empty or not finite; give class probabilities")
+        return (p / p.sum(dim=1, keepdim=True)).clamp(min=LEAST_PROBABILITY).log()
+
+    def labels(self, name: str, rows: str) -> Tensor:
+        """Classes, one for each of `rows`."""
+        self.refuse_other_length(name, rows)
+        return self[name].long()
+
+    def refuse_other_length(self, name: str, rows: str) -> None:
+        if len(self[name]) != len(self[rows]):
+            raise ValueError(f"{name} has {len(self[name])} rows and {rows} {len(self[rows])}; give one for each")
+
+
+def _nothing(arrays: Arrays) -> Evidence:
+    return records.Nothing(len(arrays["pool"]))
+
+
+def _features(arrays: Arrays) -> Evidence:
+    return records.Features(_described(arrays, "pool"), _described(arrays, "targets"))
+
+
+def _fisher_scores(arrays: Arrays) -> Evidence:
+    """With gradients as given, or with those of the loss at the logits."""
+    pool, targets, whiten = arrays["pool"], arrays["targets"], WHITENINGS[arrays.settings.whitening]
+    if arrays.has("pool_gradients") or arrays.has("target_gradients"):
+        known = _described(arrays, "targets", "target_gradients")
+        unknown = _described(arrays, "pool", "pool_gradients")
+        return records.FisherScores(whiten(known)(unknown), whiten(known)(known), torch.full((len(pool),), -1))
+    if not arrays.has("probabilities"):
+        raise ValueError(
+            f"method {arrays.method!r} needs pool_gradients and target_gradients, or instead of them probabilities, "
+            "target_probabilities and target_labels; with features alone take method='pcc' or 'flqmi'"
+        )
+    logits, target_logits = arrays.logits("probabilities", "pool"), arrays.logits("target_probabilities", "targets")
+    y_v = arrays.labels("target_labels", "targets")
+    guessed, prior = _pseudo_labels(arrays, logits, y_v)
+    z_v = _at_logits(targets, target_logits, y_v)
+    z = _at_logits(pool, logits, guessed)
+    return records.FisherScores(whiten(z_v)(z), whiten(z_v)(z_v), guessed, prior)
+
+
+def _pseudo_labels(arrays: Arrays, logits: Tensor, y_v: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Guessed labels of the pool, and its class frequencies where the estimator estimates them."""
+    name = arrays.settings.pseudo_label
+    label: PseudoLabel = PSEUDO_LABELS[name]
+    if label.sees_oracle or label.views != "none":
+        raise ValueError(
+            f"method {arrays.method!r}: the pseudo-label {name!r} needs a model or true labels; take joint"
+        )
+    z = Descriptors.of({TAP: arrays["pool"]})
+    reference = Reference(Descriptors.of({TAP: arrays["targets"]}), y_v, R_ZG[arrays.settings.combine])
+    if label.of_pool is not None:
+        known = arrays.labels("labels", "labeled") if arrays.has("labels") else y_v[:0]
+        return label.of_pool(z, reference, known)
+    return label.estimate(PoolBatch(logits, z, torch.full((len(z),), -1)), reference), None
+
+
+def _coverage(arrays: Arrays) -> Evidence:
+    pool = arrays["pool"]
+    return records.Coverage(pool, arrays.given.get("labeled", pool[:0]))
+
+
+def _predictions(arrays: Arrays) -> Evidence:
+    return records.Predictions(arrays.logits("probabilities", "pool"))
+
+
+def _last_layer(arrays: Arrays) -> Evidence:
+    pool = _outputs(arrays, "pool", "probabilities")
+    return records.LastLayer(pool, pool.features.new_zeros(pool.logits.shape[1], pool.features.shape[1]))
+
+
+def _supervised(arrays: Arrays) -> records.Supervised:
+    pool = _outputs(arrays, "pool", "probabilities")
+    if not arrays.has("labeled"):
+        if acquisition(arrays.settings.name).random_first:
+            arrays["labeled"]
+        return records.Supervised(pool, pool[:0], torch.empty(0, dtype=torch.long))
+    labeled = _outputs(arrays, "labeled", "labeled_probabilities")
+    return records.Supervised(pool, labeled, arrays.labels("labels", "labeled"))
+
+
+def _calibrated(arrays: Arrays) -> Evidence:
+    known = _supervised(arrays)
+    y_v = arrays["target_labels"].long()
+    arrays.refuse_other_length("target_probabilities", "target_labels")
+    logits = arrays.logits("target_probabilities", "target_labels")
+    return records.Calibrated(known.pool, known.labeled, known.y, logits, y_v)
+
+
+def _queried(arrays: Arrays) -> Evidence:
+    return records.Queried(arrays["pool"], arrays["targets"])
+
+
+Make = Callable[[Arrays], Evidence]
+
+MAKERS: Mapping[str, Make] = MappingProxyType(
+    {
+        "Nothing": _nothing,
+        "Features": _features,
+        "FisherScores": _fisher_scores,
+        "Coverage": _coverage,
+        "Predictions": _predictions,
+        "LastLayer": _last_layer,
+        "Supervised": _supervised,
+        "Calibrated": _calibrated,
+        "Queried": _queried,
+    }
+)
+"""By the name of the record that a method reads; those that are missing need a model."""
+
+RUN_A_MODEL = frozenset({"base"})
+"""Methods that read a model's weights as well."""
+
+NEEDED: Mapping[str, str] = MappingProxyType(
+    {
+        "targets": "features of the images that picks shall resemble, such as misclassified validation images",
+        "pool_gradients": "a gradient of the loss for each pool row, under a guessed label",
+        "target_gradients": "a gradient of the loss for each target, under its label",
+        "target_labels": "the class of each target, counted from 0",
+        "probabilities": "class probabilities of the pool rows",
+        "target_probabilities": "class probabilities of the targets",
+        "labeled": "features of the images that are labeled already",
+        "labels": "the class of each labeled image, counted from 0",
+        "labeled_probabilities": "class probabilities of the labeled images",
+    }
+)
+"""What each argument is, for a call that lacks it."""
+
+ROWS_OF_ONE = frozenset({"target_labels", "labels"})
+"""Arguments with one number per image."""
+
+
+def _described(arrays: Arrays, rows: str, gradients: str | None = None) -> Descriptors:
+    if gradients is None:
+        return Descriptors.of({TAP: arrays[rows]})
+    arrays.refuse_other_length(gradients, rows)
+    return Descriptors.of({TAP: arrays[rows]}, {TAP: arrays[gradients]})
+
+
+def _at_logits(features: Tensor, logits: Tensor, y: Tensor) -> Descriptors:
+    return Descriptors.of({TAP: features}, {TAP: loss_gradient(logits, y).to(features)})
+
+
+def _outputs(arrays: Arrays, rows: str, probabilities: str) -> Outputs:
+    features = arrays[rows]
+    return Outputs(arrays.logits(probabilities, rows).to(features), features)
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    """On the CPU, floats as they are but never half; refuses what has another number of dimensions or is not finite."""
+    try:
+        tensor = torch.as_tensor(value).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name}: {type(value).__name__} is no array of numbers ({error}); give one") from error
+    dims = 1 if name in ROWS_OF_ONE else 2
+    if tensor.dim() != dims:
+        raise ValueError(f"{name}: an array of shape {tuple(tensor.shape)}; give one of {dims} dimensions")
+    if not len(tensor) and name in ("pool", "targets"):
+        raise ValueError(f"{name}: it has no rows; give one for each image")
+    if dims == 1:
+        if tensor.is_floating_point() or tensor.dtype == torch.bool or (len(tensor) and int(tensor.min()) < 0):
+            raise ValueError(f"{name}: give whole numbers, classes counted from 0")
+        return tensor
+    if not tensor.is_floating_point() or tensor.dtype in (torch.float16, torch.bfloat16):
+        tensor = tensor.float()
+    if not tensor.isfinite().all():
+        raise ValueError(f"{name}: a value is NaN or infinite; give finite numbers")
+    return tensor

@@ -1,0 +1,95 @@
+"""What the files of a project say at one moment: its labels, batches and trainings, and what follows from them.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from fkal.errors import ConfigError
+from fkal.labeling.answers import label_rows
+from fkal.labeling.batch import Batch, all_batches
+from fkal.labeling.label_store import LabelRow, Resolved, current_rows, resolved, unknown_classes
+from fkal.labeling.project import Project
+from fkal.labeling.trainings import Training, trainings
+
+
+@dataclass(frozen=True, eq=False)
+class Books:
+    """The rows of labels.csv, all batches, all trainings."""
+
+    project: Project
+    rows: Sequence[LabelRow]
+    batches: Sequence[Batch]
+    trainings: Sequence[Training]
+
+    @classmethod
+    def of(cls, project: Project) -> Books:
+        """Reads the files. Raises ConfigError for a file that cannot be read."""
+        return cls(project, label_rows(project), all_batches(project.rounds_path), trainings(project))
+
+    @cached_property
+    def current(self) -> list[LabelRow]:
+        """The rows that count, one per image and annotator."""
+        return current_rows(self.rows)
+
+    @cached_property
+    def answers(self) -> Resolved:
+        """One answer per image; where an image was checked again (`fkal relabel`), the answer of that check."""
+        return resolved(_last_checks(self.rows, self.current, self.batches), self.project.label_settings.resolve)
+
+    @property
+    def last(self) -> Training | None:
+        """The last finished training."""
+        return self.trainings[-1] if self.trainings else None
+
+    @property
+    def b(self) -> int:
+        """The number of the last finished round."""
+        return self.trainings[-1].b if self.trainings else 0
+
+    def open_of(self, kind: str) -> list[Batch]:
+        """Batches of a kind that wait for labels."""
+        return [each for each in self.batches if each.request.kind == kind and each.state(self.current) == "open"]
+
+    def selected_in(self, b: int) -> list[Batch]:
+        """The selections of round b that were not withdrawn."""
+        return [
+            batch
+            for batch in self.batches
+            if batch.request.kind == "select" and batch.request.round == b and not batch.request.withdrawn
+        ]
+
+    @property
+    def waiting(self) -> set[str]:
+        """Digests of images that open batches ask for and nobody has answered."""
+        return {
+            image.digest
+            for batch in self.batches
+            if batch.state(self.current) == "open"
+            for image in batch.missing(self.current)
+        }
+
+    def with_status(self, status: str) -> set[str]:
+        """Digests of images whose answer has this status."""
+        return {digest for digest, row in self.answers.rows.items() if row.status == status}
+
+    def labels(self) -> dict[str, str]:
+        """The class of each labeled image by digest. Raises ConfigError for conflicts and for unknown classes."""
+        self.answers.refuse_conflicts()
+        wrong = unknown_classes(self.rows, self.project.classes)
+        if wrong:
+            raise ConfigError("\n".join(wrong))
+        return self.answers.labels
+
+
+def _last_checks(rows: Sequence[LabelRow], current: Iterable[LabelRow], batches: Iterable[Batch]) -> Sequence[LabelRow]:
+    """Rows without those of images whose label was checked again, but for the rows of the last check."""
+    checked: dict[str, str] = {}
+    for batch in batches:
+        if batch.request.kind == "relabel" and not batch.request.withdrawn:
+            checked |= dict.fromkeys(batch.answers(current), batch.name)
+    return [row for row in rows if row.digest not in checked or row.batch == checked[row.digest]]

@@ -1,0 +1,125 @@
+"""What each training of a project left: `rounds/NN/trained.json` for people, the weights in `.fkal/state`.
+
+`trained.json` is written last: it is the mark that the round is finished.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fkal.atomic_files import write_whole
+from fkal.config.documents import file_bytes
+from fkal.errors import ConfigError
+from fkal.folders import below, in_place
+from fkal.labeling.batch import FOLDER
+from fkal.labeling.project import Project
+from fkal.results.round_facts import UnusableRound, read_facts
+
+if TYPE_CHECKING:
+    from fkal.engine.rounds import Round
+
+TRAINED = "trained.json"
+FORMAT = "fkal-trained-1"
+LARGEST = 2**30
+"""Bytes of a trained.json that is read."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One finished training: its figures as a round has them, what it was made of, and when.
+
+    `made_of` is the digest of all that the result depends on. `facts` has digests, counts and the method by name.
+    """
+
+    b: int
+    made_of: str
+    time: str
+    classes: tuple[str, ...]
+    round: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        return self.round["metrics"]
+
+    @property
+    def labels_used(self) -> int:
+        return int(self.round["labels_used"])
+
+
+def trainings(project: Project) -> list[Training]:
+    """All finished ones, in order. Raises ConfigError for a file that is not what was written."""
+    if not project.rounds_path.is_dir():
+        return []
+    matches = [FOLDER.fullmatch(path.name) for path in project.rounds_path.iterdir()]
+    numbers = sorted(int(match["round"]) for match in matches if match and not match["more"])
+    found = [read_training(project, b) for b in numbers]
+    return [each for each in found if each is not None]
+
+
+def read_training(project: Project, b: int) -> Training | None:
+    """The training of round b; None where there is none."""
+    path = project.rounds_path / f"{b:02d}" / TRAINED
+    try:
+        said: Any = json.loads(file_bytes(path, str(path), most=LARGEST))
+        if said["format"] != FORMAT:
+            raise ValueError(f"its format is {said['format']!r}")
+        return Training(
+            b=b,
+            made_of=str(said["made_of"]),
+            time=str(said["time"]),
+            classes=tuple(map(str, said["classes"])),
+            round=read_facts(json.dumps(said["round"]).encode()),
+            facts=dict(said["facts"]),
+        )
+    except FileNotFoundError:
+        return None
+    except (UnusableRound, KeyError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path}: is not what fkal wrote ({error}); remove it and run fkal train") from None
+
+
+def read_round(project: Project, training: Training) -> Round | None:
+    """The round with its weights; None where `.fkal/state` has them no more, as after a fresh clone."""
+    from fkal.results.round_io import load_round
+
+    try:
+        tensors = _tensors_path(project, training.b).read_bytes()
+        return load_round(tensors, json.dumps(training.round).encode())
+    except (FileNotFoundError, UnusableRound):
+        return None
+
+
+def write_training(
+    project: Project, finished: Round, *, made_of: str, time: str, classes: tuple[str, ...], facts: Mapping[str, Any]
+) -> Training:
+    """Keeps a round that was trained just now; the weights first, so that a kill in between leaves no half of it."""
+    from fkal.results.round_io import round_bytes
+
+    tensors, about = round_bytes(finished)
+    folder = below(project.rounds_path, f"{finished.b:02d}")
+    folder.mkdir(parents=True, exist_ok=True)
+    project.state_path.mkdir(parents=True, exist_ok=True)
+    write_whole(_tensors_path(project, finished.b), tensors)
+    document = {
+        "format": FORMAT,
+        "made_of": made_of,
+        "time": time,
+        "classes": list(classes),
+        "facts": dict(facts),
+        "round": json.loads(about),
+    }
+    text = json.dumps(document, indent=1, allow_nan=False)
+    write_whole(in_place(folder, TRAINED), f"{text}\n".encode())
+    training = read_training(project, finished.b)
+    assert training is not None
+    return training
+
+
+def _tensors_path(project: Project, b: int) -> Path:
+    return in_place(project.state_path, f"round-{b:02d}.safetensors")

@@ -1,0 +1,137 @@
+"""Pretrained models: their weights, the images that they were made for, and what enters their head."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fkal.core.tokens import pooled_tokens
+from fkal.errors import ConfigError, first_line
+from fkal.models.modes import evaluating
+from fkal.models.registry import head_name, with_sampled_dropout
+from fkal.models.settings import MODELS, PROGRAM, TIMM, TORCHVISION, ModelConfig, TokenRule, offered_models
+from fkal.models.taps import Taps, tokens_of
+from fkal.object_references import resolved
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The images that a model was made for: pixels per side, how they are scaled to it, how they are normalised.
+
+    None: the model does not say.
+    """
+
+    size: int | None = None
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model with its published weights and head, on the CPU; of an exported program what it returns is the embedding.
+
+    `digest` is the SHA-256 of the weights, `license` what their publisher says of them.
+    """
+
+    name: str
+    model: nn.Module
+    inputs: Inputs
+    digest: str
+    license: str
+    is_program: bool = False
+
+    def with_head(self, n_classes: int) -> nn.Module:
+        """A copy that can be trained whole: its head is for so many classes and drawn from torch's global seed.
+
+        Raises ValueError for a program, whose layers do not learn, and for a model without a linear head.
+        """
+        if self.is_program:
+            raise ValueError("an exported program has no layers that learn; set train.layers=frozen")
+        model = copy.deepcopy(self.model)
+        name = head_name(model)
+        old = model.get_submodule(name)
+        assert isinstance(old, nn.Linear)
+        model.set_submodule(name, nn.Linear(old.in_features, n_classes))
+        return with_sampled_dropout(model).to(memory_format=torch.channels_last)
+
+    def without_head(self) -> nn.Module:
+        """A copy that returns what enters the head. Raises ValueError for a model without a linear head."""
+        if self.is_program:
+            return self.model
+        body = copy.deepcopy(self.model)
+        body.set_submodule(head_name(body), nn.Identity())
+        return body.to(memory_format=torch.channels_last)
+
+
+class Embedder(nn.Module):
+    """Images to embeddings: what enters a pretrained model's head, or its last tokens by a rule of one's own.
+
+    Raises ValueError for a rule that the model has no tokens for.
+    """
+
+    def __init__(self, pretrained: Pretrained, rule: TokenRule | None) -> None:
+        super().__init__()
+        self.body = pretrained.without_head()
+        self._rule = rule
+        self._tokens = tokens_of(self.body)
+        if rule is not None and self._tokens is None:
+            raise ValueError(f"{pretrained.name} has no tokens to choose from; leave features.tokens out")
+        if rule in ("cls", "cls+mean") and self._tokens is not None and not self._tokens.prefix:
+            raise ValueError(f"{pretrained.name} has no class token; set features.tokens=mean, or leave it out")
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        if self._rule is None:
+            return _one_row(self.body(x))
+        assert self._tokens is not None
+        with Taps(self.body, (self._tokens.layer,)) as caught:
+            self.body(x)
+        return pooled_tokens(caught.outputs[self._tokens.layer], self._rule, self._tokens.prefix)
+
+    def width(self, shape: tuple[int, int, int]) -> int:
+        """Features of an image of this shape, by one pass of a blank one. Raises ValueError where it cannot pass."""
+        device = next((tensor.device for tensor in (*self.parameters(), *self.buffers())), torch.device("cpu"))
+        try:
+            with evaluating(self):
+                return self(torch.zeros(1, *shape, device=device)).shape[1]
+        except (RuntimeError, AssertionError, TypeError) as error:
+            raise ValueError(
+                f"it cannot take images of {shape[1]}x{shape[2]} ({first_line(error)}); "
+                "set data.image_size to what it is made for"
+            ) from error
+
+
+def pretrained(config: ModelConfig) -> Pretrained:
+    """The model of these settings with its weights.
+
+    Raises:
+        ConfigError: There are no such weights, or they are not the model's.
+        MissingWeights: They are not on this machine and cannot be downloaded.
+        MissingPackage: The model's library is not installed.
+    """
+    load: Callable[[ModelConfig], Pretrained] = resolved(_loader(config))
+    return load(config)
+
+
+def _loader(config: ModelConfig) -> str:
+    """By what the model's name looks like; each loader imports its own library."""
+    if config.name.endswith(PROGRAM):
+        return "fkal.models.programs:pretrained_program"
+    if config.name.startswith(TIMM):
+        return "fkal.models.timm_models:pretrained_timm"
+    if config.name in MODELS or config.name.startswith(TORCHVISION) or config.name not in offered_models():
+        return "fkal.models.torchvision_models:pretrained_torchvision"
+    raise ConfigError(
+        f"model.weights = {config.weights!r}: {config.name} is a package's model, whose weights only the package "
+        "knows; leave model.weights out"
+    )
+
+
+def _one_row(output: Tensor) -> Tensor:
+    """One row per image: maps are averaged over their positions."""
+    return output.mean(dim=(2, 3)) if output.dim() == 4 else output.flatten(1)

@@ -1,0 +1,146 @@
+"""Models of timm, the only module that imports it."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fkal.errors import ConfigError, MissingPackage, MissingWeights, did_you_mean, first_line
+from fkal.models.licenses import NOT_STATED
+from fkal.models.pretrained import Inputs, Pretrained
+from fkal.models.settings import TIMM, ModelConfig
+from fkal.models.weights_files import checksum, is_file, read_weights
+
+try:
+    import timm
+    from timm.data.config import resolve_model_data_config
+    from timm.models import is_model, list_models
+except ImportError as error:
+    raise MissingPackage("models named timm:... need timm; install it: pip install 'fkal[timm]'") from error
+
+DEFAULT = "DEFAULT"
+UNKNOWN = ("unknown", "")
+HUB = "hf-hub:"
+
+
+def known(name: str) -> str:
+    """The name itself. Raises ValueError for one that timm does not have."""
+    if not is_model(name):
+        plain = name.partition(".")[0]
+        raise ValueError(f"timm has no model {name!r}; {did_you_mean(plain, list_models())}see timm.list_models()")
+    return name
+
+
+def built(name: str, channels: int, n_classes: int) -> nn.Module:
+    """The model with random weights. Raises ValueError for a name that timm does not have."""
+    model: nn.Module = timm.create_model(known(name), pretrained=False, in_chans=channels, num_classes=n_classes)
+    return model
+
+
+@lru_cache(maxsize=32)
+def usual_taps(name: str) -> tuple[str, ...]:
+    """The last two stages; none for a model that timm does not have or that has no stages."""
+    if not is_model(name):
+        return ()
+    with torch.device("meta"), _quiet():
+        model = timm.create_model(name, pretrained=False)
+    stages = [str(each["module"]) for each in getattr(model, "feature_info", None) or []]
+    return tuple(dict.fromkeys(stages[-2:]))
+
+
+def pretrained_timm(config: ModelConfig) -> Pretrained:
+    """A model `timm:NAME` with published weights, with those of a file, or of the Hugging Face hub.
+
+    Raises:
+        ConfigError: The name or the weights are unknown, or the weights are another model's.
+        MissingWeights: The weights are not on this machine and cannot be downloaded.
+    """
+    name, weights = _known(config), config.weights or DEFAULT
+    model = _of_file(name, read_weights(weights)) if is_file(weights) else _published(name, weights)
+    made_for = resolve_model_data_config(model)
+    stated = _settings(model).get("license") or ""
+    return Pretrained(
+        name=config.name,
+        model=model.eval(),
+        inputs=Inputs(made_for["input_size"][-1], made_for["interpolation"], made_for["mean"], made_for["std"]),
+        digest=checksum(model.state_dict()),
+        license=NOT_STATED if stated in UNKNOWN else stated,
+    )
+
+
+def _known(config: ModelConfig) -> str:
+    try:
+        return known(config.name.removeprefix(TIMM))
+    except ValueError as error:
+        raise ConfigError(f"model.name = {config.name!r}: {error}") from error
+
+
+def _of_file(name: str, state: dict[str, Tensor]) -> nn.Module:
+    """With as many classes as the weights have. Raises ConfigError for weights of another model."""
+    with torch.device("meta"), _quiet():
+        classifier = _settings(timm.create_model(name, pretrained=False)).get("classifier")
+    bias = state.get(f"{classifier}.bias")
+    classes: dict[str, Any] = {} if bias is None else {"num_classes": len(bias)}
+    overlay = {"state_dict": dict(state), "custom_load": False, **classes}
+    try:
+        with _quiet():
+            model: nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **classes)
+    except (RuntimeError, KeyError, AttributeError) as error:
+        problem = " ".join(line.strip() for line in str(error).splitlines()[:2])[:200]
+        raise ConfigError(
+            f"model.weights: not those of timm:{name} ({problem}); name the model that they were saved from"
+        ) from error
+    return model
+
+
+def _settings(model: nn.Module) -> dict[str, Any]:
+    """What timm knows of the weights."""
+    settings: Any = model.pretrained_cfg
+    return dict(settings)
+
+
+def _published(name: str, weights: str) -> nn.Module:
+    """`DEFAULT`, the tag of published weights, or an id of the hub; downloaded once, into the hub's own cache."""
+    overlay = {"hf_hub_id": weights.removeprefix(HUB), "url": None} if "/" in weights else None
+    tagged = name if weights == DEFAULT or overlay else f"{name.partition('.')[0]}.{weights}"
+    hub = weights.removeprefix(HUB) if overlay else _hub_id(name, tagged, weights)
+    try:
+        with _quiet():
+            model: nn.Module = timm.create_model(tagged, pretrained=True, pretrained_cfg_overlay=overlay)
+    except RuntimeError as error:
+        raise ConfigError(f"model.weights = {weights!r}: {first_line(error)}; name a file of weights") from error
+    except Exception as error:  # what the hub's client raises without a network has no common class
+        raise MissingWeights(
+            f"model.weights = {weights!r} of timm:{name}: cannot be downloaded ({first_line(error)}); bring "
+            f"model.safetensors of {hub} from the Hugging Face hub, and set model.weights to its path"
+        ) from error
+    return model
+
+
+def _hub_id(name: str, tagged: str, weights: str) -> str:
+    """Where the hub has these weights. Raises ConfigError for weights that timm does not know."""
+    try:
+        settings = timm.get_pretrained_cfg(tagged, allow_unregistered=False)
+    except RuntimeError as error:
+        tags = [each.partition(".")[2] for each in list_models(f"{name.partition('.')[0]}.*", pretrained=True)]
+        raise ConfigError(
+            f"model.weights = {weights!r}: timm has no such weights of {name}; give one of "
+            f"{', '.join([DEFAULT, *tags])}, a file, or an id of the hub"
+        ) from error
+    return str((settings.hf_hub_id if settings else None) or f"timm/{tagged}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without timm's lines on keys that it left out."""
+    logger = logging.getLogger("timm")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

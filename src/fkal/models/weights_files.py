@@ -1,0 +1,66 @@
+"""Weights in files: read as tensors, never as programs, and known by a digest of their content."""
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fkal.errors import ConfigError, MissingWeights, shortened
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+"""What the file of a state dict ends with."""
+
+NESTED = ("state_dict_ema", "model_ema", "state_dict", "model")
+"""Where training programs keep the weights in what they save; the first one counts."""
+
+
+def is_file(weights: str) -> bool:
+    """Whether the setting names a file, and no published weights."""
+    return weights.endswith(SUFFIXES)
+
+
+def read_weights(file: str) -> dict[str, Tensor]:
+    """The tensors of a file by name.
+
+    Raises:
+        MissingWeights: There is no such file.
+        ConfigError: It is no file of weights. A pickle that would run code is one of these: nothing of it is run.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise MissingWeights(f"model.weights = {shortened(file)}: there is no such file; put it there, or name another")
+    try:
+        held = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ConfigError(
+            f"model.weights = {shortened(file)}: not a file of weights alone ({reason}); give a safetensors file or a "
+            "state dict that torch.load reads with weights_only=True"
+        ) from error
+    return _state_dict(held, file)
+
+
+def _unpickled(path: Path) -> object:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _state_dict(held: object, file: str) -> dict[str, Tensor]:
+    """Without the prefix that data-parallel training puts before each name."""
+    inner = next((held[key] for key in NESTED if isinstance(held, dict) and isinstance(held.get(key), dict)), held)
+    if not isinstance(inner, dict) or not inner or not all(isinstance(v, Tensor) for v in inner.values()):
+        raise ConfigError(f"model.weights = {shortened(file)}: holds no state dict; give tensors by name")
+    return {str(name).removeprefix("module."): value for name, value in inner.items()}
+
+
+def checksum(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values: the same whatever kind of file they come from."""
+    content = hashlib.sha256()
+    for name in sorted(weights):
+        content.update(f"{name} {weights[name].dtype} {tuple(weights[name].shape)}\n".encode())
+        content.update(weights[name].cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()

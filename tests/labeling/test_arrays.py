@@ -1,0 +1,134 @@
+"""Selection on one's own arrays: the same picks as the engine's functions, and messages that say what is missing."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import fkal
+from fkal.acquisition.fisher import select_pfk
+from fkal.acquisition.registry import ACQUISITIONS
+from fkal.core.descriptors import Descriptors, loss_gradient
+from fkal.core.evidence import FisherScores
+from fkal.core.randomness import stream
+from fkal.labeling.arrays import MAKERS, RUN_A_MODEL
+
+N, M, WIDTH, CLASSES = 60, 9, 6, 3
+
+
+def rows(seed: int, n: int, width: int = WIDTH) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, width)).astype(np.float32)
+
+
+def probabilities(seed: int, n: int) -> np.ndarray:
+    scores = np.exp(rows(seed, n, CLASSES))
+    return scores / scores.sum(axis=1, keepdims=True)
+
+
+EVERYTHING = {
+    "pool": rows(0, N),
+    "targets": rows(1, M),
+    "pool_gradients": rows(2, N),
+    "target_gradients": rows(3, M),
+    "target_labels": np.arange(M) % CLASSES,
+    "probabilities": probabilities(4, N),
+    "target_probabilities": probabilities(5, M),
+    "labeled": rows(6, 12),
+    "labels": np.arange(12) % CLASSES,
+    "labeled_probabilities": probabilities(7, 12),
+}
+ON_ARRAYS = [
+    name for name, entry in ACQUISITIONS.items() if entry.needs.name in MAKERS and name not in (*RUN_A_MODEL, "all")
+]
+
+
+@pytest.mark.parametrize("method", [*ON_ARRAYS, "fisher_coverage", "pfk_joint"])
+def test_each_method_picks_distinct_rows_and_the_same_ones_again(method):
+    picks = fkal.select(**EVERYTHING, n=10, method=method, seed=3)
+    again = fkal.select(**EVERYTHING, n=10, method=method, seed=3)
+    assert len(set(picks.positions.tolist())) == 10
+    assert picks.positions.min() >= 0 and picks.positions.max() < N
+    assert picks.positions.tolist() == again.positions.tolist()
+
+
+@pytest.mark.parametrize("method", ["pcc", "fisher_coverage", "margin", "typiclust"])
+def test_numpy_and_torch_arrays_give_the_same_picks(method):
+    as_torch = {name: torch.from_numpy(np.array(value)) for name, value in EVERYTHING.items()}
+    expected = fkal.select(**EVERYTHING, n=7, method=method)
+    assert fkal.select(**as_torch, n=7, method=method).positions.tolist() == expected.positions.tolist()
+
+
+def test_fisher_coverage_picks_what_its_function_picks_of_the_same_descriptors():
+    known = {k: torch.from_numpy(EVERYTHING[k]) for k in ("pool", "targets", "pool_gradients", "target_gradients")}
+    pool = Descriptors.of({"a": known["pool"]}, {"a": known["pool_gradients"]})
+    targets = Descriptors.of({"a": known["targets"]}, {"a": known["target_gradients"]})
+    evidence = FisherScores(pool, targets, torch.zeros(N, dtype=torch.long))
+    expected = select_pfk(evidence, 8, stream(0, "select", "arrays"), combine="product", matching="coverage")
+    assert fkal.select(**known, n=8).positions.tolist() == expected.positions.tolist()
+
+
+def test_without_gradients_those_at_the_logits_are_made_of_probabilities():
+    few = {k: EVERYTHING[k] for k in ("pool", "targets", "target_labels", "probabilities", "target_probabilities")}
+    made = fkal.select(**few, n=8, method="pfk_predicted:coverage")
+    p, p_v = (torch.from_numpy(few[k]).double() for k in ("probabilities", "target_probabilities"))
+    gradients = loss_gradient(p.log(), p.argmax(dim=1)).float()
+    of_targets = loss_gradient(p_v.log(), torch.from_numpy(few["target_labels"])).float()
+    given = fkal.select(
+        few["pool"],
+        few["targets"],
+        n=8,
+        method="pfk_predicted:coverage",
+        pool_gradients=gradients,
+        target_gradients=of_targets,
+    )
+    assert made.positions.tolist() == given.positions.tolist()
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "missing"),
+    [
+        ("fisher_coverage", ["targets"], "pool_gradients and target_gradients"),
+        ("fisher_coverage", ["targets", "probabilities"], "target_probabilities"),
+        ("fisher_coverage", ["targets", "pool_gradients"], "target_gradients"),
+        ("pcc", [], "targets"),
+        ("margin", [], "probabilities"),
+        ("galaxy", ["probabilities"], "labeled"),
+        ("uherding", ["probabilities", "labeled", "labels", "labeled_probabilities"], "target_labels"),
+    ],
+)
+def test_what_a_method_lacks_is_named(method, given, missing):
+    with pytest.raises(ValueError, match=missing):
+        fkal.select(EVERYTHING["pool"], n=3, method=method, **{name: EVERYTHING[name] for name in given})
+
+
+@pytest.mark.parametrize("method", ["varr", "vaal", "epig", "base"])
+def test_methods_that_run_a_model_refuse_arrays(method):
+    with pytest.raises(ValueError, match=r"fkal\.Project"):
+        fkal.select(**EVERYTHING, n=3, method=method)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("pool", np.zeros((0, 3)), "no rows"),
+        ("pool", np.zeros(3), "2 dimensions"),
+        ("pool", np.full((3, 2), np.nan), "NaN"),
+        ("pool", "images/", "no array"),
+        ("target_labels", np.array([0.5] * M), "whole numbers"),
+        ("target_labels", np.array([-1] * M), "whole numbers"),
+        ("probabilities", probabilities(1, N - 1), f"{N - 1} rows"),
+        ("probabilities", -probabilities(1, N), "class probabilities"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_by_name(name, value, told):
+    with pytest.raises(ValueError, match=told) as refused:
+        fkal.select(**{**EVERYTHING, "pool_gradients": None, "target_gradients": None, name: value}, n=3)
+    assert name in str(refused.value)
+
+
+def test_importing_fkal_imports_no_torch():
+    program = "import sys, fkal; assert fkal.__version__; print('torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"
