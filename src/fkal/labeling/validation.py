@@ -84,6 +84,12 @@ def withdraw_validation(project: Project) -> Batch:
     return waiting[-1].withdraw()
 
 
+def with_validation(project: Project) -> Project:
+    """The project as its files are now, its labeled validation batches in the validation set. Hold the lock."""
+    adopt_validation(Project.open(project.folder))
+    return Project.open(project.folder)
+
+
 def adopt_validation(project: Project) -> int:
     """Makes the labeled images of validation batches part of validation.parquet; returns how many are new.
 
