@@ -1,6 +1,8 @@
 # make demo   see it work: installs, runs the quickstart's pipeline, says how to look at it
 # make lint   style, types, layers;  make docs: the documentation into site/, a broken link fails
 # make test   the tests of some minutes;  make test-slow: those that start processes, and one kill of each command
+# make test-browser       drives the labeling page in an installed Chromium
+# make test-label-studio  installs Label Studio (795 MB) into an environment of its own and labels in it
 # make check  all of these and the wheel, as CI does;  make test-all: with 60 kills of each command, which takes hours
 # make bench  what each part takes beside its floor or a peer, into benchmarks/README.md; MNIST is below DATA_ROOT
 PYTHON ?= python3
@@ -11,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --
 # compiled modules make each later start several times faster
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo docs wheel test test-slow test-all lint check bench clean
+.PHONY: install demo docs wheel test test-slow test-all test-browser test-label-studio lint check bench clean
 
 install: $(VENV)/installed
 
@@ -54,6 +56,16 @@ test-slow: install
 
 test-all: install
 	FKAL_KILLS=60 $(PYTEST)
+
+test-browser: install
+	$(BIN)/uv pip install --quiet --target $(VENV)/playwright 'playwright>=1.50'
+	PYTHONPATH=$(VENV)/playwright $(BIN)/python -m pytest -n 0 -rs tests/labeling/test_page_in_browser.py
+
+test-label-studio: install
+	$(BIN)/uv venv --quiet --allow-existing $(VENV)/label-studio
+	$(BIN)/uv pip install --quiet --python $(VENV)/label-studio/bin/python 'label-studio==1.23.2'
+	FKAL_LABEL_STUDIO=$(CURDIR)/$(VENV)/label-studio/bin/label-studio \
+		$(BIN)/python -m pytest -n 0 -rs tests/labeling/test_real_label_studio.py
 
 check: lint docs wheel test test-slow
 

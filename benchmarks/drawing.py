@@ -12,7 +12,7 @@ from fkal.results.manifest import about_bytes
 
 
 def keep_drawn(experiment: Experiment, out: Path, better: float) -> None:
-    """All iterations of it in the scratch folder `out`; the accuracies are by so much `better`."""
+    """All rounds of it in the scratch folder `out`; the accuracies are by so much `better`."""
     with Checkpoint(out, experiment.fingerprint) as state:
         state.describe(about_bytes(experiment))
         for b in range(1, experiment.rounds + 1):
@@ -20,7 +20,7 @@ def keep_drawn(experiment: Experiment, out: Path, better: float) -> None:
 
 
 def drawn(experiment: Experiment, b: int, right: float) -> Round:
-    """An iteration whose model is right about so often."""
+    """A round whose model is right about so often."""
     budget, split = experiment.config.acquisition.budget, experiment.split
     labels, truth = experiment.dataset.train.labels, experiment.dataset.test.labels
     order = split.pool[torch.randperm(len(split.pool), generator=torch.Generator().manual_seed(experiment.seed))]

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from fkal.cli.terminal import say
-from fkal.config import schema as config
-from fkal.experiment.experiment import deterministic, prepare
+from fkal.config.layers import from_assignments, from_file, merged, preset
+from fkal.experiment.experiment import prepare
 from fkal.locks import NamedLock
 from fkal.results.round_facts import facts_bytes, read_facts
 from fkal.runner.single import run_one
@@ -30,7 +30,7 @@ LOCKS = 4
 STORES = 2
 """Times that a run looks at the store's file."""
 CALLS_OF_A_ROUND = 60
-"""More than tracking an iteration takes."""
+"""More than tracking a round takes."""
 LIMIT = 0.01
 
 
@@ -40,13 +40,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
     layers = [
-        config.from_file(config.preset("mnist"), "preset mnist"),
-        config.from_assignments([f"data.root={arguments.data_root}", f"acquisition.rounds={arguments.rounds}"]),
+        from_file(preset("mnist"), "preset mnist"),
+        from_assignments([f"data.root={arguments.data_root}", f"acquisition.rounds={arguments.rounds}"]),
     ]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        experiment = prepare(config.merged(layers), out, say)
-        deterministic(experiment.config.threads)
+        experiment = prepare(merged(layers), out, say)
         for _ in experiment.theta_0():
             pass
         start = time.process_time()
@@ -54,18 +53,18 @@ def main() -> None:
         baseline = time.process_time() - start
         (facts,) = out.glob("state/*/round-01.json")
         costs = checks(out, facts.read_bytes(), arguments.rounds)
-    print(f"baseline: the MNIST run of {arguments.rounds} iterations, {baseline:.1f} CPU-seconds")
+    print(f"baseline: the MNIST run of {arguments.rounds} rounds, {baseline:.1f} CPU-seconds")
     for name, seconds in {**costs, "all of them": sum(costs.values())}.items():
         print(f"{name}: {seconds / baseline:.4%} of the baseline")
     print(f"all of them stay below {LIMIT:.0%}: {sum(costs.values()) < LIMIT * baseline}")
 
 
 def checks(out: Path, content: bytes, rounds: int) -> dict[str, float]:
-    """CPU-seconds of each check in a run of so many iterations."""
+    """CPU-seconds of each check in a run of so many rounds."""
     facts = json.loads(content)
     store = out / "mlflow.db"
     return {
-        "a digest written and checked each iteration": rounds * (
+        "a digest written and checked each round": rounds * (
             _least(partial(facts_bytes, facts)) - _least(partial(json.dumps, facts, indent=1))
             + _least(partial(read_facts, content)) - _least(partial(json.loads, content))
         ),

@@ -1,4 +1,4 @@
-"""What kept descriptors save the first iteration: its descriptors read from files, against computed again.
+"""What kept descriptors save the first round: its descriptors read from files, against computed again.
 
     python benchmarks/first_iteration.py [--preset mnist] [--data-root ~/datasets] [--method pfk_joint] [--repeats 3]
 

@@ -1,4 +1,4 @@
-"""What the pipeline itself costs: its own share of processor seconds, by process, cell, seed and iteration.
+"""What the pipeline itself costs: its own share of processor seconds, by process, cell, seed and round.
 
     python benchmarks/pipeline.py --preset mnist --data-root ~/datasets [--method random,pfk_joint] [--ratio 100]
         [--seeds 0-1] [--rounds 10]
@@ -20,6 +20,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -104,7 +105,7 @@ def measured(project: Path, data_root: str) -> Measured:
     return Measured(first, forced, idle, start, *cells)
 
 
-def copy_of(plan: Path, content: dict, seeds: list[int], project: Path) -> Path:
+def copy_of(plan: Path, content: dict[str, Any], seeds: list[int], project: Path) -> Path:
     """The plan of these seeds alone, which publishes into a folder of its own."""
     path = project / f"seeds-{len(seeds)}" / plan.relative_to(project / "data")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,12 +133,12 @@ def tell(told: Measured, experiments: list[float], *, cells: int, pairs: int, ro
     a_seed = (told.all_seeds - told.one_seed) / (seeds - 1)
     a_cell = told.again("experiment") / cells
     an_iteration = (told.computed("experiment") - sum(experiments)) / (len(experiments) * rounds)
-    print(f"{cells} cells of {seeds} seeds of {rounds} iterations, processor seconds:")
+    print(f"{cells} cells of {seeds} seeds of {rounds} rounds, processor seconds:")
     for stage in STAGES:
         print(f"  {stage:12}{told.first[stage]:9.1f} the first time {told.forced[stage]:9.1f} with nothing to compute")
     print(f"own: {told.idle:.1f} for DVC to see that nothing is to be done; {told.start:.1f} a process start;")
     print(f"  {a_cell - seeds * a_seed:.1f} a cell (its start and DVC's share included), {a_seed:.2f} a seed that is")
-    print(f"  finished, {an_iteration:.2f} an iteration (with what ends an experiment, such as the loadable model)")
+    print(f"  finished, {an_iteration:.2f} a round (with what ends an experiment, such as the loadable model)")
     print(f"compute: {sum(experiments) / len(experiments):.1f} a seed, and {shared / seeds:.1f} to pretrain it once")
     print(f"own share here: {own:.1f} of {total:.1f} = {own / total:.1%}")
     fixed = told.idle + sum(told.again(stage) for stage in ("plan", "split", "pretrain", "report")) / pairs
@@ -159,7 +160,7 @@ def main() -> None:
     parser.add_argument("--method", default="random,pfk_joint")
     parser.add_argument("--ratio", default="100")
     parser.add_argument("--seeds", default="0-1", help="at least two, to tell what one costs")
-    parser.add_argument("--rounds", type=int, help="iterations of each experiment; the preset's if left out")
+    parser.add_argument("--rounds", type=int, help="rounds of each experiment; the preset's if left out")
     given = parser.parse_args()
     if len(seed_numbers(given.seeds)) < 2:
         raise SystemExit("--seeds: give two or more, to tell what one costs")

@@ -7,7 +7,7 @@
     python benchmarks/results.py tables                   # docs/results.md, between its markers
 
 A table stands between `<!-- table NAME DATASET BIAS -->` and `<!-- end -->`. Below a method's row stands the
-published one (fkal's published.csv) where there is one, and after it the iterations in which the
+published one (fkal's published.csv) where there is one, and after it the rounds in which the
 measured mean lies farther from it than 5 points (b = 2, 3) or 3 points (b = 4 and later).
 """
 
@@ -174,7 +174,7 @@ def tables() -> None:
 
 
 def accuracy(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
-    """Mean ± standard deviation by iteration, the published row below."""
+    """Mean ± standard deviation by round, the published row below."""
     curves = curves[curves.method.map(known_as).isin(ORDER) & ~curves.method.str.startswith("all")]
     if curves.empty:
         return ["not measured"]
@@ -222,7 +222,7 @@ def whole_pool(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
 
 
 def contenders(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
-    """Mean ± standard deviation by iteration, rare digits, area under the curve and its paired test."""
+    """Mean ± standard deviation by round, rare digits, area under the curve and its paired test."""
     known = [method for method in CONTENDERS if method in set(curves.method)]
     areas = {method: _areas(curves[curves.method == method]) for method in known}
     tests = {method: stats.ttest_1samp((areas[method] - areas[AGAINST]).dropna(), 0).pvalue for method in known}
@@ -283,7 +283,7 @@ def _areas(curves: pd.DataFrame) -> pd.Series:
 
 
 def options(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
-    """The first four iterations of each combination of the three options, on pretraining and off it."""
+    """The first four rounds of each combination of the three options, on pretraining and off it."""
     lines = ["| pretrained | labels | matching | whitened | seeds | b=1 | b=2 | b=3 | b=4 |", "|" + " --- |" * 9]
     for cold in (False, True):
         found = {m: OPTIONS.fullmatch(m) for m in curves.method.unique()}
@@ -305,7 +305,7 @@ def options(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
 
 
 def small(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
-    """The first five iterations by size of the validation set; the whole one's are of the kept curves."""
+    """The first five rounds by size of the validation set; the whole one's are of the kept curves."""
     runs = pd.read_csv(SMALL)
     methods = (OURS, *BEFORE, AGAINST)
     whole = curves[curves["method"].isin(methods)]
@@ -323,7 +323,7 @@ def small(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
 
 
 def paid(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
-    """Mean accuracy by labels paid for, those of the validation set included; between iterations on the line."""
+    """Mean accuracy by labels paid for, those of the validation set included; between rounds on the line."""
     runs = pd.read_csv(SMALL)
     head = " | ".join(f"{n:,}" for n in PAID)
     lines = [f"| method | validation images | {head} |", "| --- | --- |" + " --- |" * len(PAID)]

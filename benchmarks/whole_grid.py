@@ -1,10 +1,10 @@
-"""What the pipeline itself costs on a whole grid: 20 methods, two ratios, 5 seeds, 10 iterations of MNIST.
+"""What the pipeline itself costs on a whole grid: 20 methods, two ratios, 5 seeds, 10 rounds of MNIST.
 
     python benchmarks/whole_grid.py --data-root ~/datasets [--seeds 0-4]
 
 Weights before the first label and what experiments find are drawn at random beforehand, so that nothing is trained;
 then `dvc repro` runs each stage. It does all that it would do around training: start processes, check what is kept,
-track each iteration, hash, link, publish, report. The descriptors of the first iteration are computed for true; their
+track each round, hash, link, publish, report. The descriptors of the first round are computed for true; their
 stage is run once more by force, which makes none, and the second time counts.
 """
 

@@ -11,7 +11,13 @@ import traceback
 from urllib.parse import parse_qsl, unquote, unquote_plus, urlsplit
 
 MASK = "***"
-SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD", "DATABRICKS_TOKEN")
+SECRET_VARIABLES = (
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "PGPASSWORD",
+    "DATABRICKS_TOKEN",
+    "LABEL_STUDIO_API_KEY",
+)
 ADDRESS_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI")
 SHORTEST = 4
 """A shorter password is masked inside addresses alone: elsewhere it would mask parts of the language."""
@@ -33,6 +39,12 @@ _known: set[str] = set()
 def remember_address(address: str) -> None:
     """From now on `redacted` masks the secrets of this address wherever a message repeats them."""
     _known.update(_secrets_of(address))
+
+
+def remember_secret(secret: str) -> None:
+    """From now on `redacted` masks this password or token."""
+    if len(secret) >= SHORTEST:
+        _known.add(secret)
 
 
 def redacted(text: str) -> str:

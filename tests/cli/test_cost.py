@@ -42,7 +42,7 @@ COSTS = {
     "vaal": 1103,  # N^b + 2 x 2 x 50 images of the VAE, twice, and of the discriminator, once: 503 + 400 + 200
     "random:head_only": 0,
 }
-"""Passes of each method's acquisition in its last iteration, by hand."""
+"""Passes of each method's acquisition in its last round, by hand."""
 
 
 def fkal(*arguments: str, code: int = 0):
@@ -146,7 +146,7 @@ def test_of_a_half_finished_experiment_the_finished_half_is_summed(copied):
     assert bill["so_far"]["acquisition"]["counted"] == {"forward": 823, "backward": 0}
     assert bill["total"]["acquisition"]["counted"] is None
     shown = fkal("cost", *QUICK, "--method", "pcc").stdout
-    assert "1 of 2 iterations finished" in shown
+    assert "1 of 2 rounds finished" in shown
     assert "so far" in shown
     assert files(state) == before
 
@@ -160,7 +160,7 @@ def test_a_count_that_is_not_the_methods_cost_is_said_aloud(way, phase, copied):
     path.write_bytes(facts_bytes(facts))
     result = fkal("cost", *QUICK, "--method", "random", code=1)
     assert "counted passes differ from what this method should cost" in result.stderr
-    assert "iteration 2" in result.stderr
+    assert "round 2" in result.stderr
     assert "they agree" not in result.stdout
     (bill,) = told("--method", "random", code=1)["experiments"]
     assert len(bill["differences"]) == 1
@@ -172,6 +172,18 @@ def test_the_authors_rule_looks_at_the_test_images_after_each_epoch(here):
     (bill,) = told(*arguments)["experiments"]
     assert bill["differences"] == []
     assert bill["rounds"][0]["evaluation"]["counted"] == {"forward": 300 + 2 * 500, "backward": 0}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--method", "random", "--set", "train.on_validation=true"), ("--method", "validation_only")]
+)
+def test_training_on_validation_images_costs_what_its_folds_cost(here, arguments):
+    fkal("run", *QUICK, *arguments)
+    (bill,) = told(*arguments)["experiments"]
+    assert bill["differences"] == []
+    assert bill["rounds"][0]["evaluation"]["counted"] == {"forward": 500, "backward": 0}
+    n = 300 + (20 if "random" in arguments else 0)
+    assert bill["rounds"][0]["training"]["counted"]["backward"] == 6 * n - 300
 
 
 def test_two_names_of_one_experiment_are_one_bill(here):

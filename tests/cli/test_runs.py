@@ -104,7 +104,7 @@ def test_filters_leave_what_is_asked_for(three, options, kinds):
 def test_many_runs_come_page_by_page(three, monkeypatch):
     monkeypatch.setattr(found_runs, "PAGE", 1)
     assert len(listed()) == 3
-    assert "4 iterations of 2 experiments" in fkal("export", "all.csv").stderr
+    assert "4 rounds of 2 experiments" in fkal("export", "all.csv").stderr
 
 
 def test_a_superseded_run_is_listed_on_request_alone(here, track):

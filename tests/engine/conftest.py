@@ -106,7 +106,7 @@ def learning(problem) -> Callable[..., ActiveLearning]:
         budget: int = 4,
         rounds: int = 3,
         training: dict[str, Any] | None = None,
-        protocol: str = "last",
+        epoch: str = "last",
         seed: int = 5,
         problem: Problem = problem,
         weights_seed: int = 0,
@@ -116,8 +116,8 @@ def learning(problem) -> Callable[..., ActiveLearning]:
     ) -> ActiveLearning:
         entry = ACQUISITIONS[name]
         options = {"combine": combine} if "combine" in entry.options else {}
-        if entry.whole_pool:
-            budget, rounds = len(problem.pool), 1
+        if not entry.has_schedule:
+            budget, rounds = len(problem.pool) if entry.whole_pool else 0, 1
         return ActiveLearning(
             problem=problem,
             method=Method(
@@ -136,6 +136,7 @@ def learning(problem) -> Callable[..., ActiveLearning]:
                 budget=budget,
                 rounds=rounds,
                 random_first=entry.random_first,
+                on_validation=entry.validation_only or bool((training or {}).get("on_validation")),
             ),
             model=make_task_model(kind, seed=weights_seed, members=members),
             theta_0=make_task_model(kind, seed=theta_0_seed, members=members).state_dict(),
@@ -143,7 +144,7 @@ def learning(problem) -> Callable[..., ActiveLearning]:
             training=TrainConfig(
                 **{"epochs": 3, "batch_size": 3, "lr": 0.05, "decay_epochs": (2,), **(training or {})}
             ),
-            protocol=protocol,
+            epoch=epoch,
             seed=seed,
             device=CPU,
         )

@@ -35,7 +35,7 @@ def experiment(out, *assignments, say=quiet):
 
 
 def keep(out, *assignments, say=quiet):
-    """The folders of the first iteration's descriptors, made where they are not there."""
+    """The folders of the first round's descriptors, made where they are not there."""
     steps = experiment(out, *assignments, say=say).first_descriptors()
     while True:
         try:
@@ -49,7 +49,7 @@ def first_round(out, *assignments, say=quiet) -> Round:
 
 
 def result(found: Round) -> dict:
-    """What an iteration leaves, without its seconds."""
+    """What a round leaves, without its seconds."""
     facts = dataclasses.asdict(dataclasses.replace(found, seconds={}, weights={}))
     return json.loads(json.dumps(facts, default=lambda tensor: tensor.tolist()))
 

@@ -448,7 +448,7 @@ def test_streams_of_one_seed_differ_by_name():
 
 @pytest.mark.slow
 def test_real_mnist_from_the_command_line(mnist_root, tmp_path):
-    """As a user runs it, in small: the paper's split, two iterations."""
+    """As a user runs it, in small: the paper's split, two rounds."""
     command = [
         sys.executable, "-m", "fkal.cli.main", "run", "--preset", "mnist", "--data-root", str(mnist_root), "--json",
         "--method", "random,pfk_joint", "--set", "pretrain.task=none", "--set", "train.epochs=4",

@@ -260,7 +260,7 @@ def test_torn_files_are_named_and_made_again(copied, expected, kind):
     content = path.read_bytes()
     for length in (0, len(content) // 2, len(content) - 3):
         path.write_bytes(content[:length])
-        if kind.startswith("pretrained"):  # read by an iteration alone
+        if kind.startswith("pretrained"):  # read by a round alone
             for kept in copied.glob("runs/state/*/round-02.json"):
                 kept.unlink()
         result = run()
@@ -291,7 +291,7 @@ def test_one_digit_of_an_accuracy_is_noticed_and_the_tracked_run_stays(whole, he
     facts["metrics"]["test/accuracy"] = 0.123
     path.write_text(json.dumps(facts, indent=1))
     result = run()
-    assert "round-02.json: iteration 2 is unusable" in result.stderr and "nothing to do" not in result.stderr
+    assert "round-02.json: round 2 is unusable" in result.stderr and "nothing to do" not in result.stderr
     assert results(result.stdout) == expected
     (after,) = parents(here)
     assert (after.info.run_id, after.data.tags.get("fkal.superseded_key")) == (before.info.run_id, None)

@@ -183,6 +183,6 @@ def test_a_killed_repro_goes_on_in_the_same_runs(tmp_path):
     working.wait()
     first = next(folder.glob("runs/state/*/round-02.json")).read_bytes()
     output = call("dvc", "repro", cwd=folder)
-    assert "going on after iteration" in output
+    assert "going on after round" in output
     assert next(folder.glob("runs/state/*/round-02.json")).read_bytes() == first
     assert len(call("fkal", "runs", "--json", cwd=folder).split('"fingerprint"')) <= 2

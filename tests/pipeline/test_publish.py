@@ -149,7 +149,7 @@ def test_a_damaged_iteration_is_left_out_and_the_others_are_taken(pulled, said):
 def test_timings_that_are_none_cost_the_seconds_alone(pulled, said, content):
     Path(TIMINGS).write_text(content)
     restore(Path("data"), Path("runs"), said.append)
-    assert len(said) == 1 and "the seconds of its iterations are left out" in said[0]
+    assert len(said) == 1 and "the seconds of its rounds are left out" in said[0]
     assert the_state(pulled).finished_count == 3
 
 
@@ -224,7 +224,7 @@ def test_sync_counts_what_it_leaves_out(pulled):
         path.unlink()
     result = fkal("sync", code=3)
     assert "0 of 1 experiments" in result.stdout
-    assert "has 2 of 3 iterations" in result.stderr
+    assert "has 2 of 3 rounds" in result.stderr
 
 
 def test_an_adoption_that_was_killed_is_gone_on_with(pulled, said):

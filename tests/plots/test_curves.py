@@ -35,7 +35,7 @@ def test_several_seeds_have_a_band_and_one_has_none():
 
 
 def test_a_figure_is_a_png_with_nothing_cut_off(tmp_path):
-    save_curve_png(tmp_path / "curve.png", {"pcc": [frame(0.5)]}, "one iteration")
+    save_curve_png(tmp_path / "curve.png", {"pcc": [frame(0.5)]}, "one round")
     with Image.open(tmp_path / "curve.png") as image:
         assert image.format == "PNG"
         assert min(image.size) > 400

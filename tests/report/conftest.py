@@ -90,7 +90,7 @@ def _about_labels(b: int, seed: int) -> dict[str, float]:
 
 
 def keep(experiment: Experiment, out: Path) -> None:
-    """Its drawn iterations, as `fkal run` would leave them."""
+    """Its drawn rounds, as `fkal run` would leave them."""
     n = 1 if method_name(experiment.config) == "all" else ROUNDS
     with Checkpoint(out, experiment.fingerprint) as state:
         state.describe(about_bytes(experiment))

@@ -1,4 +1,4 @@
-"""The report's numbers, each against the raw files of the iterations."""
+"""The report's numbers, each against the raw files of the rounds."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ PANELS = ("digits-ir1", "digits-ir20")
 
 
 def raw(scratch: Path) -> dict[tuple[str, str, int], list[dict]]:
-    """Iterations as JSON, with their confusion, by (panel, method, seed): read without the program's own code."""
+    """Rounds as JSON, with their confusion, by (panel, method, seed): read without the program's own code."""
     found = {}
     for folder in (scratch / "state").iterdir():
         name = json.loads((folder / "about.json").read_text())["name"]
@@ -65,13 +65,13 @@ def of(runs: dict, panel: str, method: str) -> list[list[dict]]:
 
 
 def area(rounds: list[dict]) -> float:
-    """In %; the labels of iterations lie equally far apart."""
+    """In %; the labels of rounds lie equally far apart."""
     a = [100 * r["metrics"]["test/accuracy"] for r in rounds]
     return (sum(a) - (a[0] + a[-1]) / 2) / (len(a) - 1)
 
 
 def reached_by(runs: dict, panel: str, method: str, accuracy: float) -> dict[int, float | None]:
-    """Labels by seed, on the line between two iterations."""
+    """Labels by seed, on the line between two rounds."""
     found: dict[int, float | None] = {}
     for (p, m, seed), rounds in runs.items():
         if (p, m) == (panel, method):

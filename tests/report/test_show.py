@@ -14,7 +14,7 @@ from fkal.cli.main import app
 
 
 def picked(scratch: Path, name: str) -> list[int]:
-    """Raw indices of all iterations."""
+    """Raw indices of all rounds."""
     for folder in (scratch / "state").iterdir():
         if json.loads((folder / "about.json").read_text())["name"] == name:
             files = sorted(folder.glob("round-*.safetensors"))
@@ -30,7 +30,7 @@ def told(*arguments: str, code: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def rounds(scratch) -> dict[str, list[dict]]:
-    """Raw iterations by name."""
+    """Raw rounds by name."""
     return {
         json.loads((folder / "about.json").read_text())["name"]: [
             json.loads(path.read_text()) for path in sorted(folder.glob("round-*.json"))
@@ -89,7 +89,7 @@ def test_a_fingerprint_names_an_experiment_too_and_nonsense_none(scratch):
     name = next((scratch / "state").iterdir()).name
     assert "picked by class" in told("show", name, "--out", str(scratch))
     assert "is no finished experiment" in told("show", "digits-ir20-pfk-s1", "--out", str(scratch), code=2)
-    assert "no finished iterations" in told("show", "x", "--out", str(scratch / "empty"), code=4)
+    assert "no finished rounds" in told("show", "x", "--out", str(scratch / "empty"), code=4)
 
 
 def test_classes_have_their_names_and_numbers_are_said_to_be_numbers(scratch, tmp_path):

@@ -114,7 +114,7 @@ def test_a_kill_between_the_two_files_is_no_damage(state, experiment, tiny_round
 def test_a_figure_that_is_not_finite_is_refused(state, experiment, tiny_round):
     finished = tiny_round(experiment, 1)
     for change in ({"metrics": {"test/accuracy": float("nan")}}, {"train_loss": (0.1, float("inf"))}):
-        with pytest.raises(ValueError, match=r"(test/accuracy|epoch 2) of iteration 1 is (nan|inf)"):
+        with pytest.raises(ValueError, match=r"(test/accuracy|epoch 2) of round 1 is (nan|inf)"):
             state.add(replace(finished, **change))
     assert not list(state.path.glob("round-*"))
 
@@ -178,7 +178,7 @@ def test_counts_end_where_an_iteration_cannot_be_read_and_that_is_said(content, 
         state.add(tiny_round(experiment, b))
     (state.path / "round-02.json").write_bytes(content)
     assert [each.b for each in state.counted(said.append)] == [1]
-    assert "iteration 2 is unusable" in said[0]
+    assert "round 2 is unusable" in said[0]
     assert len(said) == 1
 
 

@@ -1,4 +1,4 @@
-"""The JSON half of a kept iteration."""
+"""The JSON half of a kept round."""
 
 import copy
 import json

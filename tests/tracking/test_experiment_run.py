@@ -163,7 +163,7 @@ def test_a_killed_run_is_found_again_and_nothing_is_logged_twice(open_run, clien
 def test_a_kill_between_state_and_store_is_made_good(open_run, client, experiment, tiny_round):
     first = open_run().__enter__()
     first.log(tiny_round(experiment, 1))
-    with open_run() as second:  # iteration 2 is on disk only
+    with open_run() as second:  # round 2 is on disk only
         second.replay([tiny_round(experiment, b) for b in (1, 2)])
     (parent,) = runs(client, "experiment")
     assert points(client, parent.info.run_id)["accuracy/test", 12] == 1

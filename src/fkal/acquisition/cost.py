@@ -1,4 +1,4 @@
-"""What an iteration costs: Table 1 of the paper as data, and beside it what is counted here.
+"""What a round costs: Table 1 of the paper as data, and beside it what is counted here.
 
 A pass is one image once through a model, forward or backward. Letters are the paper's (`LETTERS`).
 """
@@ -15,8 +15,8 @@ LETTERS: Mapping[str, str] = MappingProxyType(
     {
         "N": "pool images",
         "N^b": "unlabeled images",
-        "N_b": "labeled images, with the iteration's own",
-        "N_(b-1)": "labeled images, without the iteration's own",
+        "N_b": "labeled images, with the round's own",
+        "N_(b-1)": "labeled images, without the round's own",
         "M": "validation images",
         "Q": "validation images drawn as targets",
         "T": "test images",
@@ -139,6 +139,9 @@ TABLE_1: Mapping[str, Row] = MappingProxyType(
 """The paper's rows by name."""
 
 EVALUATION = Formula("E (M + T)", lambda s: s.members * (s.validation + s.test))
+EVALUATION_ON_TEST = Formula("E T", lambda s: s.members * s.test)
+EVALUATION_ON_TEST_EACH_EPOCH = Formula("E (I + 1) T", lambda s: s.members * (s.epochs + 1) * s.test)
+"""Where validation images are trained on: their predictions come from the cross-fitting."""
 EVALUATION_ONCE = Formula("T in b = 1", lambda s: s.test if s.labeled_before == 0 else 0)
 EVALUATION_EACH_EPOCH = Formula("E (M + (I + 1) T)", lambda s: s.members * (s.validation + (s.epochs + 1) * s.test))
 """Forward alone, not in Table 1; the latter is what the authors' rule of the best epoch looks at."""

@@ -62,7 +62,7 @@ def select(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
     """Half of the picks from the classes' regions of uncertainty, at random; half nearest to their thresholds.
 
     Classes share alike, in a drawn order. The score is minus the number of images between a pick and its class's
-    threshold. All labels of an iteration come at once, so the second half does not know those of the first.
+    threshold. All labels of a round come at once, so the second half does not know those of the first.
     Raises ValueError if p exceeds the pool or an output is not finite.
     """
     refuse_beyond(p, evidence.n)

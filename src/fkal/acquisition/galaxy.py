@@ -3,7 +3,7 @@
 Zhang, Katz-Samuels, Nowak: GALAXY: Graph-based Active Learning at the Extreme, ICML 2022. For each class the images
 are lined up by margin, from surely in it to surely not. Between two labeled neighbours on a line of which one is of the
 class and the other is not, a cut is to be found; the lines take turns, and each asks within its shortest path first.
-How that is read where all labels of an iteration come at once says decision 010.
+How that is read where all labels of a round come at once says decision 010.
 """
 
 from itertools import cycle

@@ -47,8 +47,9 @@ class Acquisition:
     """A method: `select(evidence, p, generator, **options)`, the evidence it needs, its source.
 
     `function` is that function, or a reference to it, `package.module:name`. `options` names the fields of
-    `AcquisitionConfig` that `select` takes as keywords. With `random_first` the first iteration, when no model is
-    trained yet, picks at random; with `whole_pool` there is one iteration, which labels the pool.
+    `AcquisitionConfig` that `select` takes as keywords. With `random_first` the first round, when no model is
+    trained yet, picks at random; with `whole_pool` there is one round, which labels the pool; with `validation_only`
+    there is one, which labels nothing and trains on the validation images.
     """
 
     function: str | Callable[..., Picks]
@@ -58,6 +59,12 @@ class Acquisition:
     options: tuple[str, ...] = ()
     random_first: bool = False
     whole_pool: bool = False
+    validation_only: bool = False
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether labels come in rounds of a budget."""
+        return not (self.whole_pool or self.validation_only)
 
     @property
     def select(self) -> Callable[..., Picks]:
@@ -230,6 +237,13 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
             "the whole pool labeled",
             "the upper baseline",
             whole_pool=True,
+        ),
+        "validation_only": Acquisition(
+            "fkal.acquisition.nothing:select",
+            NOTHING,
+            "no image of the pool labeled, trained on the validation images",
+            "the row that shows what validation labels are worth",
+            validation_only=True,
         ),
     }
 )

@@ -31,7 +31,7 @@ EPIG_TARGETS = 100
 class AcquisitionConfig:
     """The method and its settings.
 
-    `budget` is the paper's P (images labeled an iteration), `rounds` its B. `taps` are module
+    `budget` is the paper's P (images labeled per round), `rounds` its B. `taps` are module
     names of the model whose outputs become descriptors; `batch_size` images are described at
     once. `combine`, `pseudo_label`, `matching` (how the targets share the budget) and `whitening` (of
     descriptors, before they are compared) matter to `pfk` alone. `samples` (K) are Monte Carlo passes or

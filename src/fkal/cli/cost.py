@@ -57,6 +57,7 @@ def run_command(sources: Sources, methods: str | None, seeds: str | None, out: P
         "--out": out,
     }
     words = [word for option, value in options.items() if value is not None for word in (option, str(value))]
+    words += sources.start.words
     words += [word for assignment in sources.assignments for word in ("--set", assignment)]
     words += ["--untuned"] if sources.tuned is None else []
     return shlex.join(["fkal", "run", *words])
@@ -91,7 +92,7 @@ def _value(value: float) -> str:
 def _progress(bill: CostReport) -> str:
     if not bill.finished:
         return "not run yet, a prediction"
-    return f"{bill.finished} of {len(bill.iterations)} iterations finished"
+    return f"{bill.finished} of {len(bill.iterations)} rounds finished"
 
 
 def _as_json(bill: CostReport) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from fkal.errors import ConfigError
 PLAN = frozenset({"plan", "out", "tracking_uri", "jobs", "no_wait", "debug"})
 """What may stand beside --plan."""
 
+PROJECT = frozenset({"project", "truth", "method", "seeds", "assignments", "as_json", "debug"})
+"""What may stand beside --project, which has settings and a folder of its own."""
+
 APPLY = frozenset({"apply", "dataset", "preset", "params", "tuned_dir", "dry_run", "as_json", "debug"})
 """What may stand beside --apply where nothing is searched."""
 
@@ -27,6 +30,16 @@ def refuse_beside_plan(context: typer.Context) -> None:
     others = _others(context, PLAN)
     if others:
         _refuse(f"--plan says what is done, and {', '.join(others)} nothing beside it: give one or the other")
+
+
+def refuse_beside_project(context: typer.Context) -> None:
+    """Raises ConfigError for options that a project has settings for, or that say where results are kept."""
+    others = _others(context, PROJECT)
+    if others:
+        _refuse(
+            f"--project has settings and a folder of its own, and {', '.join(others)} nothing beside it: set it in the "
+            "project's params.yaml or by --set"
+        )
 
 
 def refuse_beside_apply(context: typer.Context) -> None:

@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, and one line a problem on standard error."""
+"""How a command ends: exit codes, and one line per problem on standard error."""
 
 import errno
 import os
@@ -50,11 +50,11 @@ def cli_errors(debug: bool) -> Iterator[None]:
     except Terminated:
         if debug:
             raise
-        _end(TERMINATED, "terminated; the same command goes on from the last finished iteration")
+        _end(TERMINATED, "terminated; the same command goes on from the last finished round")
     except KeyboardInterrupt:
         if debug:
             raise
-        _end(INTERRUPTED, "interrupted; the same command goes on from the last finished iteration")
+        _end(INTERRUPTED, "interrupted; the same command goes on from the last finished round")
     except Exception as error:
         if debug:
             prepare_streams()  # its traceback is shown as all else is

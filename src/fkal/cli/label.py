@@ -11,6 +11,7 @@ from fkal.cli.options import Debug, Json
 from fkal.cli.terminal import echo, echo_json, say
 
 if TYPE_CHECKING:
+    from fkal.labeling.batch import Batch as AnyBatch
     from fkal.labeling.importing import Imported
     from fkal.labeling.project import Project
 
@@ -21,6 +22,14 @@ app = typer.Typer(
 
 IMPORT_EXAMPLES = "Examples:\n\n    fkal label import rounds/01/to_label.csv\n\n    fkal label import sorted/"
 
+EXPORT_EXAMPLES = "Examples:\n\n    fkal label export --to imagefolder sort/\n\n    fkal label export --to hf --labeled"
+Batch = Annotated[str | None, typer.Option(help="A batch by its folder, say 01. [default: the first open one]")]
+NoGuess = Annotated[bool, typer.Option("--no-guess", help="Leave out guesses, which sway people.")]
+DocumentRoot = Annotated[
+    Path | None, typer.Option(help="The folder that Label Studio serves local files from, above the images.")
+]
+Url = Annotated[str, typer.Option(help="Address of Label Studio, say http://localhost:8080.")]
+ProjectId = Annotated[int, typer.Option(min=1, help="Number of the project there; it is in the project's address.")]
 ProjectFolder = Annotated[
     Path | None, typer.Option("--project", help="Folder of the project. [default: this one or the nearest above it]")
 ]
@@ -133,6 +142,106 @@ def undo(
             echo(f"took back {len(rows):,} labels of {rows[0].source or 'rows by hand'}, from {rows[-1].time}")
         else:
             echo("there is nothing to take back")
+
+
+@app.command(epilog=EXPORT_EXAMPLES)
+def export(
+    to: Annotated[str, typer.Option(help="csv, labelstudio, imagefolder, coco, fiftyone or hf.")],
+    place: Annotated[
+        Path | None, typer.Argument(help="File or folder to write. [default: export/BATCH-FORMAT in the project]")
+    ] = None,
+    batch: Batch = None,
+    labeled: Annotated[bool, typer.Option("--labeled", help="All labeled images, instead of those that wait.")] = False,
+    no_guess: NoGuess = False,
+    document_root: DocumentRoot = None,
+    project: ProjectFolder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the images that wait for a label, or all labeled ones, as files for another program.
+
+    Images are copied with their rank in front of their names; their content is what joins labels to them again.
+    """
+    with cli_errors(debug):
+        from fkal.labeling.exporting import batch_items, labeled_items
+        from fkal.labeling.exporting import export as write
+
+        found = opened(project)
+        chosen = None if labeled else _waiting(found, batch)
+        items = labeled_items(found) if chosen is None else batch_items(found, chosen)
+        name = f"{'labeled' if chosen is None else chosen.folder.name}-{to}{'.csv' if to == 'csv' else ''}"
+        target = place or found.folder / "export" / name
+        with found.lock(say):
+            told = write(found, items, to=to, place=target, guesses=not no_guess, document_root=document_root, say=say)
+        if as_json:
+            echo_json({"place": str(told.place), "images": told.images, "left_out": list(told.left_out)})
+        else:
+            echo(f"{told.place}: {told.images:,} images")
+
+
+@app.command(epilog="Example:\n\n    fkal label push --url http://localhost:8080 --project-id 1 --document-root /data")
+def push(
+    url: Url,
+    project_id: ProjectId,
+    batch: Batch = None,
+    no_guess: NoGuess = False,
+    document_root: DocumentRoot = None,
+    project: ProjectFolder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Add the images that wait for a label to a project of Label Studio; those that it has are not added again.
+
+    The token is read from LABEL_STUDIO_API_KEY: a legacy token or a personal access token.
+    """
+    with cli_errors(debug):
+        from fkal.labeling.exporting import batch_items, hidden_guesses
+        from fkal.labeling.label_studio import LabelStudio, token_from_environment
+        from fkal.labeling.label_studio import push as add
+
+        found = opened(project)
+        server = LabelStudio(url, project_id, token_from_environment())
+        with found.lock(say):
+            items = batch_items(found, _waiting(found, batch))
+            n = add(found, server, hidden_guesses(items) if no_guess else items, document_root)
+        if as_json:
+            echo_json({"added": n, "waiting": len(items)})
+        else:
+            echo(f"added {n:,} tasks; {len(items):,} images wait for a label")
+
+
+@app.command(epilog="Example:\n\n    fkal label pull --url http://localhost:8080 --project-id 1 --partial")
+def pull(
+    url: Url,
+    project_id: ProjectId,
+    partial: Partial = False,
+    allow_new_class: AllowNewClass = False,
+    accept_extra: AcceptExtra = False,
+    project: ProjectFolder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Take the labels of a Label Studio project into labels.csv, as `fkal label import` does."""
+    with cli_errors(debug):
+        from fkal.labeling.importing import ImportRules, import_given
+        from fkal.labeling.label_studio import LabelStudio, token_from_environment
+
+        found = opened(project)
+        server = LabelStudio(url, project_id, token_from_environment())
+        rules = ImportRules(allow_new_class=allow_new_class, accept_extra=accept_extra, partial=partial)
+        told = import_given(found, server.labels(), rules, source=f"label studio {project_id}", say=say)
+        show_imported(told, as_json=as_json)
+
+
+def _waiting(project: "Project", name: str | None) -> "AnyBatch":
+    """The batch that is meant. Raises ConfigError where none is open."""
+    from fkal.cli.label_page import chosen_batch
+    from fkal.errors import ConfigError
+
+    batch = chosen_batch(project, name)
+    if batch is None:
+        raise ConfigError("no batch is open; make one: fkal select -n 100 (or give --labeled to export labels)")
+    return batch
 
 
 def opened(folder: Path | None) -> "Project":

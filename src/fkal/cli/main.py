@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fkal.cli import label, pipeline, project, report, run, runs, tune, ui
+from fkal.cli import label, pipeline, project, project_data, report, run, runs, tune, ui
 from fkal.cli.exclusive_options import refuse_beside_schema
 from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json, Method, Settings, Untuned, expanded
@@ -23,7 +23,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(runs.app, name="runs")
+app.add_typer(project_data.pool, name="pool")
+app.add_typer(project_data.val, name="val")
 app.add_typer(label.app, name="label")
+app.add_typer(project.export, name="export")
 app.command(epilog=ui.EPILOG)(ui.ui)
 
 
@@ -37,10 +40,13 @@ def main(
         raise typer.Exit
 
 
+app.command(epilog=project_data.INIT_EXAMPLES)(project_data.init)
 app.command(epilog=project.SELECT_EXAMPLES)(project.select)
 app.command(epilog=project.TRAIN_EXAMPLE)(project.train)
 app.command("next", epilog=project.NEXT_EXAMPLE)(project.next_)
+app.command(epilog=project.STATUS_EXAMPLE)(project.status)
 app.command(epilog=project.AUDIT_EXAMPLE)(project.audit)
+app.command(epilog=project.PREDICT_EXAMPLE)(project.predict)
 app.command(epilog=project.RELABEL_EXAMPLE)(project.relabel)
 app.command(epilog=run.RUN_EXAMPLES)(run.run)
 app.command(epilog=run.COST_EXAMPLES)(run.cost)

@@ -106,9 +106,9 @@ def descriptors(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Describe pool and validation images by theta^0 and keep the descriptors, for first iterations to read.
+    """Describe pool and validation images by theta^0 and keep the descriptors, for first rounds to read.
 
-    Experiments whose training alone differs then describe nothing in their first iteration. Large pools make
+    Experiments whose training alone differs then describe nothing in their first round. Large pools make
     large files: 4 bytes a feature and as many a gradient for each image, method and seed.
     """
     with cli_errors(debug):
@@ -131,15 +131,15 @@ def descriptors(
         print_descriptors(preparing.descriptors(configs, out=out, display=TERMINAL), as_json=as_json)
 
 
-GRID_EXAMPLES = (
-    "Example:\n\n    fkal grid --dataset mnist --ratio 1,100 --method random,pfk_joint --seeds 0-4 > params.yaml"
-)
+GRID_EXAMPLES = "Example:\n\n    fkal grid --dataset mnist --ratio 1,100 --seeds 0-4 > params.yaml"
 
 
 def grid(
     dataset: Annotated[str, typer.Option(help="Presets, comma-separated.")],
     ratio: Annotated[str, typer.Option(help="Class imbalance ratios: 1,100.")] = "100",
-    method: Annotated[str, typer.Option(help="Methods, as `fkal run` takes them.")] = "random,pfk_joint",
+    method: Annotated[
+        str, typer.Option(help="Methods, as `fkal run` takes them.")
+    ] = "random,validation_only,pfk_joint",
     seeds: Annotated[str, typer.Option(help="Seeds: 3, 0-4 or 0-2,7.")] = "0-4",
     folder: Annotated[str | None, typer.Option(help="Your own images, for --dataset folder --ratio 1.")] = None,
     debug: Debug = False,

@@ -43,7 +43,7 @@ def print_descriptors(answers: Sequence[Mapping[str, Any]], *, as_json: bool) ->
 
 def _told(answer: Mapping[str, Any]) -> str:
     if not answer["paths"]:
-        return f"{answer['experiment']}: its first iteration reads no descriptors"
+        return f"{answer['experiment']}: its first round reads no descriptors"
     state = "were there" if answer["were_there"] else "made"
     return f"{answer['experiment']}: {', '.join(answer['paths'])} ({answer['megabytes']} MB, {state})"
 

@@ -21,9 +21,12 @@ from fkal.cli.terminal import console, say
 from fkal.escaping import printable
 from fkal.notify import Display, Step
 
+SECONDS_A_LINE = 30.0
+"""Between two lines of one phase."""
+
 
 class Bars:
-    """Two bars while the `with` block lasts: iterations, and the phase at work."""
+    """Two bars while the `with` block lasts: rounds, and the phase at work."""
 
     def __init__(self, name: str, *, iterations: int | None = None, done: int = 0) -> None:
         self._bars = _bars()
@@ -56,7 +59,7 @@ class Bars:
         )
 
     def advance(self) -> None:
-        """One more iteration is finished."""
+        """One more round is finished."""
         if self._iterations is not None:
             self._bars.advance(self._iterations)
 
@@ -86,10 +89,10 @@ class ManyBars:
         self._each[worker] = self._bars.add_task(printable(name), total=iterations, completed=done, unit="iterations")
 
     def show(self, worker: int, phase: str) -> None:
-        self._bars.update(self._each[worker], unit=f"iterations, {printable(phase)}")
+        self._bars.update(self._each[worker], unit=f"rounds, {printable(phase)}")
 
     def advance(self, worker: int) -> None:
-        """One more iteration is finished."""
+        """One more round is finished."""
         self._bars.advance(self._each[worker])
 
     def left(self, worker: int) -> None:
@@ -155,6 +158,48 @@ class Lines:
         say(f"{self._name}: round {self._done} of {self._total}, {'done' if left <= 0 else f'{duration(left)} left'}")
 
 
+class PhaseLines:
+    """A line per phase every half minute, for long work without rounds."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        iterations: int | None = None,
+        done: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._clock = clock
+        self._phase, self._first = "", 0
+        self._began = self._said = clock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def show(self, progress: Step) -> None:
+        now = self._clock()
+        if progress.phase != self._phase:
+            self._phase, self._first = progress.phase, progress.done
+            self._began = self._said = now
+        if now - self._said < SECONDS_A_LINE or progress.done >= progress.total:
+            return
+        self._said = now
+        rate = (progress.done - self._first) / (now - self._began)
+        left = f", {duration((progress.total - progress.done) / rate)} left" if rate else ""
+        say(f"{progress.phase}: {progress.done:,} of {progress.total:,} {progress.unit}{left}")
+
+    def advance(self) -> None:
+        """Nothing has rounds here."""
+
+
 class ManyLines:
     """The lines of several workers, and one for each experiment that ends."""
 
@@ -199,6 +244,11 @@ def duration(seconds: float) -> str:
 
 TERMINAL = Display(say, Bars, ManyBars)
 """What the command line passes to the rooms below it."""
+
+
+def phase_display() -> Display:
+    """What commands on own pools pass: bars on a terminal, else a line every half minute."""
+    return TERMINAL if sys.stderr.isatty() else Display(say, PhaseLines, ManyLines)
 
 
 def round_display(*, as_json: bool) -> Display:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from fkal.cli.terminal import echo, echo_json
+from rich.table import Table
+
+from fkal.cli.terminal import WIDTH, console, echo, echo_json
 from fkal.labeling.batch import TO_LABEL, Batch
+from fkal.labeling.predicting import Predicted
 from fkal.labeling.rounds import Asked, Trained
+from fkal.labeling.simulating import Simulated
 from fkal.labeling.trainings import Training
 
 MOST_GUESSES = 8
@@ -42,6 +48,54 @@ def show_next(trained: Trained, asked: Asked, *, as_json: bool) -> None:
         return
     _echo_training(trained)
     _echo_batch(asked)
+
+
+def show_simulated(found: Sequence[Simulated], *, as_json: bool) -> None:
+    """A row per method and seed, a column per round."""
+    if as_json:
+        echo_json({"simulated": [_simulated_json(each) for each in found]})
+        return
+    longest = max(found, key=lambda each: len(each.rounds)).rounds
+    part = {"val": "validation"}.get(longest[0].measured, longest[0].measured) if longest else ""
+    table = Table(title=f"{part} accuracy (%) after so many labels")
+    for name in ("method", "seed", *(str(each.labels_used) for each in longest)):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for each in found:
+        scores = [f"{100 * this.metrics[f'{this.measured}/accuracy']:.1f}" for this in each.rounds]
+        table.add_row(each.method, str(each.seed), *scores)
+    console(piped=WIDTH).print(table)
+
+
+def _simulated_json(each: Simulated) -> dict[str, Any]:
+    return {
+        "method": each.method,
+        "seed": each.seed,
+        "folder": str(each.folder),
+        "rounds": [
+            {
+                "b": this.b,
+                "labels_used": this.labels_used,
+                "selected": this.selection.indices.tolist(),
+                **this.metrics,
+            }
+            for this in each.rounds
+        ],
+    }
+
+
+def show_predicted(predicted: Predicted, *, as_json: bool) -> None:
+    if as_json:
+        echo_json({**predicted._asdict(), "path": str(predicted.path)})
+        return
+    flawed = f", {predicted.unreadable:,} could not be read" if predicted.unreadable else ""
+    echo(f"{predicted.path}: {predicted.images:,} images have a prediction{flawed}")
+
+
+def show_exported(path: Path, *, as_json: bool) -> None:
+    if as_json:
+        echo_json({"path": str(path)})
+        return
+    echo(f"{path}: the model, its classes and its preprocessing")
 
 
 def show_agreement(*, as_json: bool) -> None:

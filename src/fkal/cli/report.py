@@ -75,7 +75,7 @@ SHOW_EXAMPLES = (
 
 
 def show(run: RunName, out: KeptOut = None, tracking_uri: KeptTracking = None, debug: Debug = False) -> None:
-    """Print one finished experiment: its curve, a row an iteration, the classes that it picked."""
+    """Print one finished experiment: its curve, a row per round, the classes that it picked."""
     with cli_errors(debug):
         from fkal.cli import show as one_run
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fkal.cli.exclusive_options import refuse_beside_plan
+from fkal.cli.exclusive_options import refuse_beside_plan, refuse_beside_project
 from fkal.cli.exit import cli_errors
 from fkal.cli.options import (
     Debug,
@@ -25,7 +25,8 @@ from fkal.cli.options import (
 RUN_EXAMPLES = (
     "Examples:\n\n    fkal run\n\n"
     "    fkal run --preset mnist --method random,pfk_joint --seeds 0-4\n\n"
-    "    fkal run --preset mnist --set bias.ratio=1 --set acquisition.combine=sum"
+    "    fkal run --preset mnist --set bias.ratio=1 --set acquisition.combine=sum\n\n"
+    "    fkal run --project my-project --truth labels.csv --method random,fisher_coverage"
 )
 
 
@@ -38,6 +39,12 @@ def run(
     out: Out = Path("runs"),
     tracking_uri: Tracking = None,
     plan: PlanFile = None,
+    project: Annotated[
+        Path | None, typer.Option(help="A project: its rounds with labels of --truth in the place of people.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="With --project: a table with the columns path and label of its images.")
+    ] = None,
     jobs: Annotated[
         int, typer.Option(envvar="FKAL_JOBS", help="Experiments at work at once, each in a process of its own.")
     ] = 1,
@@ -50,9 +57,9 @@ def run(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Run active-learning experiments, each iteration a tracked MLflow run.
+    """Run active-learning experiments, each round a tracked MLflow run.
 
-    One experiment for each method and seed. Finished iterations are kept under --out: the same
+    One experiment for each method and seed. Finished rounds are kept under --out: the same
     command goes on where it was stopped, and does nothing once all is done. What another process
     works on is waited for.
     """
@@ -68,6 +75,14 @@ def run(
             display = round_display(as_json=False)
             staged = stages.experiment(plan, out, tracking_uri, jobs, wait=not no_wait, display=display)
             print_finished(staged, as_json=False)
+            return
+        if project is not None or truth is not None:
+            refuse_beside_project(context)
+            from fkal.cli import project as projects
+
+            projects.simulate(
+                project, truth, method=method, seeds=seeds, assignments=settings.assignments, as_json=as_json
+            )
             return
         sources = settings.sources(untuned=untuned, out=out, verify=verify)
         configs = configuring.experiments(sources, method, seeds)

@@ -59,14 +59,14 @@ def rm(
     status: Status = None,
     superseded: All = False,
     tracking_uri: Tracking = None,
-    out: Annotated[Path, typer.Option(help="Folder of finished iterations, as `fkal run` had it.")] = Path("runs"),
-    state: Annotated[bool, typer.Option("--state", help="Remove the finished iterations as well.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of finished rounds, as `fkal run` had it.")] = Path("runs"),
+    state: Annotated[bool, typer.Option("--state", help="Remove the finished rounds as well.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Remove experiments and their iterations from the tracking store.
+    """Remove experiments and their rounds from the tracking store.
 
-    They can be restored until `mlflow gc`. Finished iterations stay under --out, so that `fkal run`
+    They can be restored until `mlflow gc`. Finished rounds stay under --out, so that `fkal run`
     would track the experiment again; with --state they are removed too.
     """
     with cli_errors(debug):
@@ -88,7 +88,7 @@ def export(
     tracking_uri: Tracking = None,
     debug: Debug = False,
 ) -> None:
-    """Write one row for each experiment and iteration: ids, labels used, all metrics and settings.
+    """Write one row for each experiment and round: ids, labels used, all metrics and settings.
 
     In a CSV, text that a spreadsheet would take for a formula has an apostrophe in front.
     """

@@ -1,4 +1,4 @@
-"""`fkal runs export`: one row an experiment and iteration, with all its metrics and parameters."""
+"""`fkal runs export`: one row per experiment and round, with all its metrics and parameters."""
 
 import io
 import math
@@ -45,14 +45,14 @@ def export(path: Path, wanted: RunFilter, *, tracking: str | None) -> None:
         else:
             frame.to_parquet(content, index=False)
         write_whole(path, content.getvalue())
-        say(f"{path}: {len(frame)} iterations of {frame['run_id'].nunique()} experiments")
+        say(f"{path}: {len(frame)} rounds of {frame['run_id'].nunique()} experiments")
     refuse_damaged([*listing.damaged, *odd])
 
 
 def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> tuple["pd.DataFrame", list[str]]:
-    """A row an iteration: whose it is, its metrics, then its parameters, numbers where all are numbers.
+    """A row per round: whose it is, its metrics, then its parameters, numbers where all are numbers.
 
-    Beside it, why iterations are left out that cannot be read.
+    Beside it, why rounds are left out that cannot be read.
     """
     import pandas as pd
 
@@ -60,9 +60,7 @@ def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> tuple["pd.Dat
     odd = [f"{_odd(child)}; left out" for _, child in tracked if _odd(child)]
     told = [(run, child) for run, child in tracked if not _odd(child)]
     if not told:
-        raise ConfigError(
-            f"none of these {len(runs)} experiments has finished an iteration; there is nothing to export"
-        )
+        raise ConfigError(f"none of these {len(runs)} experiments has finished a round; there is nothing to export")
     names = sorted({name for _, child in told for name in stored_metrics(child.data.metrics)} - {"labels_used"})
     keys = sorted({key for _, child in told for key in child.data.params} - {*KEPT, "b"})
     columns = [*KEPT, "iteration_run_id", "b", "labels_used", *names, *keys]
@@ -73,10 +71,10 @@ def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> tuple["pd.Dat
 
 
 def _odd(child: "Run") -> str:
-    """Why it is no iteration; empty if it is one."""
+    """Why it is no round; empty if it is one."""
     b = child.data.params.get("b", "")
     if not NUMBER.fullmatch(b):
-        return f"run {child.info.run_id}: its param b is {b[:40]!a}, and no iteration's number"
+        return f"run {child.info.run_id}: its param b is {b[:40]!a}, and no round's number"
     if not math.isfinite(child.data.metrics["labels_used"]):
         return f"run {child.info.run_id}: its metric labels_used is {child.data.metrics['labels_used']}"
     return ""

@@ -1,4 +1,4 @@
-"""`fkal runs rm`: experiments deleted in MLflow's sense, with their iterations; on request their state as well."""
+"""`fkal runs rm`: experiments deleted in MLflow's sense, with their rounds; on request their state as well."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -71,12 +71,12 @@ def _states(runs: Sequence[FoundRun], out: Path, *, with_state: bool) -> list[Ch
 def _say_what_is_left(runs: Sequence[FoundRun], states: Sequence[Checkpoint], uri: str, with_state: bool) -> None:
     store = store_argument(uri)
     say(
-        "MLflow keeps removed runs, each iteration one as well, until `mlflow gc "
+        "MLflow keeps removed runs, each round one as well, until `mlflow gc "
         f"--backend-store-uri {store}` removes them for good; until then "
         f"`MLFLOW_TRACKING_URI={store} mlflow runs restore --run-id {runs[0].run_id}` brings one back{ui_hint(uri)}"
     )
     if states and not with_state:
         say(
-            f"{len(states)} of them still have their finished iterations ({states[0].path}): "
+            f"{len(states)} of them still have their finished rounds ({states[0].path}): "
             "`fkal run` would track them again without running them; --state removes those as well"
         )

@@ -44,7 +44,7 @@ def show(wanted: RunFilter, *, tracking: str | None, as_json: bool) -> None:
 
 
 def run_table(runs: Sequence[FoundRun]) -> Table:
-    """A row an experiment; accuracy, in %, is the last iteration's."""
+    """A row per experiment; accuracy, in %, is the last round's."""
     table = Table(box=box.SIMPLE, collapse_padding=True, pad_edge=False)
     for title in SHOWN:
         numeric = title in ("seed", "labels used", "accuracy", "AUBC")

@@ -35,11 +35,16 @@ SHOWN = 40
 
 NO_NAMES = "this run holds no names of classes, so numbers stand for them"
 
-SCORES = {"accuracy": "accuracy", "minority_accuracy": "rare classes", "worst_class_accuracy": "worst class"}
+SCORES = {
+    "accuracy": "accuracy",
+    "macro_accuracy": "balanced",
+    "minority_accuracy": "rare classes",
+    "worst_class_accuracy": "worst class",
+}
 
 
 def show(run: str, *, out: Path | None, tracking: str | None) -> None:
-    """Print one experiment: its curve, a row an iteration, the classes that it picked."""
+    """Print one experiment: its curve, a row per round, the classes that it picked."""
     (one,), damaged = found([run], out, tracking)
     notes = [] if one.known_classes else [Text(NO_NAMES)]
     _print(Text(one.shown_name, style="bold"), plot([one]), rounds_table(one), counts_table(one), *notes)
@@ -146,7 +151,7 @@ def called(experiments: Sequence[RunSummary]) -> list[str]:
 
 
 def rounds_table(one: RunSummary) -> Table:
-    """Scores in %; passes and seconds are those of the whole iteration."""
+    """Scores in %; passes and seconds are those of the whole round."""
     table = Table(box=box.SIMPLE)
     measured = one.rounds[0].measured
     present = {k: v for k, v in SCORES.items() if f"{measured}/{k}" in one.rounds[0].metrics}
@@ -160,7 +165,7 @@ def rounds_table(one: RunSummary) -> Table:
 
 
 def counts_table(one: RunSummary) -> Table:
-    """Picks of each iteration by class; of many classes only how many have any."""
+    """Picks of each round by class; of many classes only how many have any."""
     last = one.rounds[-1].labeled_counts
     table = Table(title="picked by class", box=box.SIMPLE)
     if len(last) > FEW_CLASSES:
@@ -238,7 +243,7 @@ def _file_names(a: RunSummary, b: RunSummary) -> Sequence[str] | None:
 
 
 def _by_labels(one: RunSummary) -> dict[int, tuple[RoundSummary, set[int]]]:
-    """Iterations by labels used, with all images labeled until then."""
+    """Rounds by labels used, with all images labeled until then."""
     picked: set[int] = set()
     found = {}
     for r in one.rounds:

@@ -1,4 +1,4 @@
-"""Tables for a terminal: accuracy by iteration, mean and standard deviation over seeds."""
+"""Tables for a terminal: accuracy by round, mean and standard deviation over seeds."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
@@ -12,9 +12,12 @@ from fkal.config.method_spec import short_method_name
 from fkal.results.outcome import Group, Outcome
 from fkal.runner.cost import CostReport, Figures
 
+LAST = {"balanced": "macro_accuracy", "rare": "minority_accuracy"}
+"""What is shown of the last round beside the accuracy of all."""
+
 
 def accuracy_table(group: Group, outcomes: Sequence[Outcome], distinction: str = "") -> Table:
-    """Accuracy on what is measured, %: a row a method, a column an iteration."""
+    """Accuracy on what is measured, %: a row per method, a column per round."""
     rounds = max(len(outcome.rounds) for outcome in outcomes)
     epoch = "of the last epoch" if group.protocol == "last" else "of the epoch that is best ON THE TEST SET"
     title = f"{group.dataset}, {group.bias}{distinction}: {group.measured} accuracy (%) {epoch}, mean ± std over seeds"
@@ -23,12 +26,24 @@ def accuracy_table(group: Group, outcomes: Sequence[Outcome], distinction: str =
     table.add_column("seeds", justify="right")
     for b in range(1, rounds + 1):
         table.add_column(f"b={b}\n{b * group.budget}", justify="right", no_wrap=True)
+    last = {
+        name: score
+        for name, score in LAST.items()
+        if any(f"{group.measured}/{score}" in o.rounds[-1].metrics for o in outcomes)
+    }
+    for name in last:
+        table.add_column(f"{name}\nlast", justify="right", no_wrap=True)
     for method, members in _by_method(outcomes).items():
         cells = [
             _spread([100 * o.rounds[b].metrics[f"{group.measured}/accuracy"] for o in members if b < len(o.rounds)])
             for b in range(rounds)
         ]
-        table.add_row(short_method_name(method), str(len(members)), *cells)
+        ends = [o.rounds[-1].metrics for o in members]
+        scores = [
+            [100 * end[f"{group.measured}/{s}"] for end in ends if f"{group.measured}/{s}" in end]
+            for s in last.values()
+        ]
+        table.add_row(short_method_name(method), str(len(members)), *cells, *map(_spread, scores))
     return table
 
 
@@ -43,7 +58,7 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def cost_table(bill: CostReport) -> Table:
-    """Passes, forward and backward together: a row an iteration, and their sum; ratios are counted to Table 1."""
+    """Passes, forward and backward together: a row per round, and their sum; ratios are counted to Table 1."""
     table = Table(box=box.SIMPLE, collapse_padding=True, pad_edge=False)
     for title in ("b", "N^b", "N_b", *COST_COLUMNS):
         table.add_column(title, justify="right", no_wrap=True)

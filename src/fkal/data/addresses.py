@@ -14,6 +14,7 @@ from fkal.redaction import redacted
 
 LARGEST_FILE = 2**30
 """Bytes of one image file; the most pixels that are decoded take less."""
+TOO_MANY_REQUESTS = 429
 PACKAGES = {"s3": "s3fs (pip install 'fkal[s3]')", "s3a": "s3fs (pip install 'fkal[s3]')"}
 
 
@@ -39,10 +40,10 @@ def bytes_at(address: str, *, limit: int = LARGEST_FILE) -> bytes:
     if not is_url(address):
         return read_regular(Path(address), limit=limit)
     with _answering(address):
-        import fsspec
+        from fsspec.core import url_to_fs
 
-        with fsspec.open(address, "rb") as file:
-            data: bytes = file.read(limit + 1)
+        store, name = url_to_fs(address)
+        data: bytes = store.cat_file(name)  # its `open` takes a connection that fails for a file that is missing
     if len(data) > limit:
         raise FileTooLarge(errno.EFBIG, f"more than {limit:,} bytes")
     return data
@@ -56,10 +57,15 @@ def _answering(address: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, IsADirectoryError) as error:
         raise FileNotFoundError(errno.ENOENT, "there is no such file") from error
+    except PermissionError as error:
+        raise PermissionError(errno.EACCES, "it may not be read") from error
     except (ImportError, ValueError) as error:
         package = PACKAGES.get(scheme, f"fsspec's package for {scheme}://")
         raise Unreachable(f"{redacted(address)}: reading it needs {package}: {_first(error)}") from error
     except Exception as error:  # each store raises exceptions of its own
+        status = getattr(error, "status", None)
+        if isinstance(status, int) and 400 <= status < 500 and status != TOO_MANY_REQUESTS:
+            raise PermissionError(errno.EACCES, f"the server answers with status {status}") from error
         raise Unreachable(
             f"{redacted(address)}: {scheme}:// does not answer, or may not be read ({type(error).__name__}: "
             f"{_first(error)}); see to network and credentials, and give the same command again: it goes on"

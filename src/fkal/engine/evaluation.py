@@ -22,15 +22,20 @@ def confusion_matrix(
 ) -> Int[Tensor, "d d"]:
     """Counts by (true class, predicted class), on the CPU."""
     d = len(images.classes)
-    cells = torch.zeros(d * d, dtype=torch.long)
+    cells = torch.zeros(d, d, dtype=torch.long)
     batches = indices.split(batch_size)
     with evaluating(model):
         stream = images.batches(batches, device=meter.device)
         for batch, x in zip(batches, stream, strict=True):
             y_hat = model(x).argmax(dim=1).cpu()
             meter.forward(len(x))
-            cells += torch.bincount(images.labels[batch] * d + y_hat, minlength=d * d)
-    return cells.view(d, d)
+            cells += confusion_of(images.labels[batch], y_hat, d)
+    return cells
+
+
+def confusion_of(y: Int[Tensor, " n"], y_hat: Int[Tensor, " n"], d: int) -> Int[Tensor, "d d"]:
+    """Counts by (true class, predicted class) of `d` classes."""
+    return torch.bincount(y * d + y_hat, minlength=d * d).view(d, d)
 
 
 def accuracies(confusion: Int[Tensor, "d d"], minority: Sequence[int], *, prefix: str) -> dict[str, float]:

@@ -6,7 +6,7 @@ from functools import partial
 from types import MappingProxyType
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fkal.acquisition.settings import EPIG_TARGETS, AcquisitionConfig
@@ -41,6 +41,7 @@ from fkal.engine.settings import VaalConfig
 from fkal.engine.vaal import discriminate
 from fkal.engine.views import Perturbation, perturbations, perturbed_views, view_of
 from fkal.models.head import HeadInput
+from fkal.models.settings import TokenRule
 
 EvidenceAndTargets = tuple[Evidence, Int[Tensor, " t"]]
 """The evidence, and the validation rows that are its targets (none for a method that has no targets)."""
@@ -52,6 +53,7 @@ class EvidenceConfig:
 
     acquisition: AcquisitionConfig
     vaal: VaalConfig = field(default_factory=VaalConfig)
+    tokens: TokenRule | None = None
 
     @property
     def pseudo_label(self) -> PseudoLabel:
@@ -68,6 +70,8 @@ class RoundContext:
 
     `members` are the models of an ensemble; what needs one model uses the first. Every draw comes
     from `generator`. An `untrained` model has no opinion, so no mistakes either: all validation images are targets.
+    `cross_fitted` has logits of the validation images where the model was trained on these; which of them are
+    misclassified then goes by it.
     """
 
     members: Sequence[nn.Module]
@@ -81,6 +85,7 @@ class RoundContext:
     meter: Meter
     cache: DescriptorCache | None = None
     untrained: bool = False
+    cross_fitted: Float[Tensor, "m d"] | None = None
 
     @property
     def settings(self) -> AcquisitionConfig:
@@ -89,7 +94,15 @@ class RoundContext:
     @property
     def describer(self) -> Describer:
         settings = self.settings
-        return Describer(self.members[0], self.images, settings.taps, settings.batch_size, self.meter, cache=self.cache)
+        return Describer(
+            self.members[0],
+            self.images,
+            settings.taps,
+            settings.batch_size,
+            self.meter,
+            cache=self.cache,
+            tokens=self.config.tokens,
+        )
 
 
 def gather(context: RoundContext, needs: type[Evidence]) -> Generator[Progress, None, EvidenceAndTargets]:
@@ -107,7 +120,13 @@ def target_rows(y_hat: Int[Tensor, " m"], y: Int[Tensor, " m"]) -> Int[Tensor, "
 
 
 def _rows_of_targets(context: RoundContext, y_hat: Int[Tensor, " m"], y: Int[Tensor, " m"]) -> Int[Tensor, " t"]:
-    return torch.arange(len(y), device=y.device) if context.untrained else target_rows(y_hat, y)
+    """Of the misclassified validation images; `y_hat` is the model's own prediction, which counts unless it learned
+    from these images."""
+    if context.untrained:
+        return torch.arange(len(y), device=y.device)
+    if context.cross_fitted is not None:
+        y_hat = context.cross_fitted.argmax(dim=1).to(y_hat)
+    return target_rows(y_hat, y)
 
 
 def _nothing(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
@@ -220,7 +239,8 @@ def _calibrated(context: RoundContext) -> Generator[Progress, None, EvidenceAndT
     assert isinstance(known, Supervised)
     validation = yield from _outputs(context, context.validation, "validation")
     y_v = _true_labels(context, context.validation)
-    return Calibrated(known.pool, known.labeled, known.y, validation.logits, y_v), _no_targets()
+    logits = validation.logits if context.cross_fitted is None else context.cross_fitted.to(validation.logits)
+    return Calibrated(known.pool, known.labeled, known.y, logits, y_v), _no_targets()
 
 
 def _queried(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
@@ -296,11 +316,12 @@ class _Estimator:
 
     def _views(self, x: Tensor) -> "Sequence[View] | Generator[View]":
         model, taps, meter = self._context.members[0], self._context.settings.taps, self._context.meter
+        tokens = self._context.config.tokens
         match self._pseudo_label.views:
             case "clean":
-                return (view_of(model, x, taps, meter),)
+                return (view_of(model, x, taps, meter, tokens),)
             case "perturbed":
-                return perturbed_views(model, x, taps, self._drawn, meter)
+                return perturbed_views(model, x, taps, self._drawn, meter, tokens)
         return ()
 
 

@@ -1,7 +1,7 @@
 """Training of a linear head on embeddings: to convergence, under the penalty that validation images choose."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor
 from fkal.engine.losses import Loss
 from fkal.models.linear_head import LinearHead
 
-PENALTIES = tuple(10.0**power for power in (0.0, -0.5, -1.0, -1.5, -2.0, -2.5, -3.0))
-"""Weights of half the squared weights beside the mean loss, largest first; each starts where the one before ended."""
+PENALTIES = tuple(10 ** (power / 2) for power in range(4, -7, -1))
+"""Weights of half the squared weights beside the mean loss, 100 to 0.001; each starts where the one before ended."""
 
 MOST_STEPS = 500
 TOLERANCE = 1e-6
@@ -44,23 +44,40 @@ def fit_head(head: LinearHead, labeled: LabeledRows, validation: LabeledRows, lo
 
     Raises FloatingPointError where a loss is not finite.
     """
-    n_classes = head.head.out_features
-    counts = labeled.y.bincount(minlength=n_classes)
     best: tuple[float, HeadFit, Tensor] | None = None
+    for fit, weights in penalty_path(labeled, loss, head.head.out_features):
+        error = balanced_error(logits_of(weights, validation.z), validation.y)
+        if best is None or error < best[0]:
+            best = error, fit, weights
+    assert best is not None
+    _keep(head, best[2])
+    return best[1]
+
+
+def fit_head_under(head: LinearHead, labeled: LabeledRows, penalty: float, loss: Loss) -> HeadFit:
+    """Train the head in place, from zero, under one of the penalties."""
+    fits = penalty_path(labeled, loss, head.head.out_features)
+    fit, weights = next((fit, weights) for fit, weights in fits if fit.penalty == penalty)
+    _keep(head, weights)
+    return fit
+
+
+def penalty_path(labeled: LabeledRows, loss: Loss, n_classes: int) -> Iterator[tuple[HeadFit, Float[Tensor, "d l1"]]]:
+    """The weights under each penalty, the largest first. Raises FloatingPointError where a loss is not finite."""
+    counts = labeled.y.bincount(minlength=n_classes)
     weights = torch.zeros(n_classes, labeled.z.shape[1] + 1, dtype=torch.float64, device=labeled.z.device)
     for penalty in PENALTIES:
         weights = minimised(weights, labeled, penalty, lambda logits, y: loss(logits, y, counts))
         fit = HeadFit(float(loss(logits_of(weights, labeled.z), labeled.y, counts)), penalty)
-        error = balanced_error(logits_of(weights, validation.z), validation.y)
-        if not math.isfinite(fit.loss + error):
+        if not math.isfinite(fit.loss):
             raise FloatingPointError(f"the loss of a head with penalty {penalty:g} is {fit.loss}; check the embeddings")
-        if best is None or error < best[0]:
-            best = error, fit, weights
-    assert best is not None
+        yield fit, weights
+
+
+def _keep(head: LinearHead, weights: Float[Tensor, "d l1"]) -> None:
     with torch.no_grad():
-        head.head.weight.copy_(best[2][:, :-1])
-        head.head.bias.copy_(best[2][:, -1])
-    return best[1]
+        head.head.weight.copy_(weights[:, :-1])
+        head.head.bias.copy_(weights[:, -1])
 
 
 def logits_of(weights: Float[Tensor, "d l1"], z: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
@@ -82,8 +99,11 @@ def minimised(
     penalty: float,
     loss: Callable[[Tensor, Tensor], Tensor],
 ) -> Float[Tensor, "d l1"]:
-    """The weights of least loss + penalty / 2 |W|^2 (the bias is free), by L-BFGS. float64."""
-    weights = start.clone().requires_grad_()
+    """The weights of least loss + penalty / 2 |W|^2, by L-BFGS. float64.
+
+    The bias is penalised as well: that of a class without a label would otherwise have no minimum.
+    """
+    weights, z = start.clone().requires_grad_(), labeled.z.to(start)
     solver = torch.optim.LBFGS(
         [weights],
         max_iter=MOST_STEPS,
@@ -95,7 +115,7 @@ def minimised(
 
     def closure() -> Tensor:
         solver.zero_grad()
-        value = loss(logits_of(weights, labeled.z), labeled.y) + penalty / 2 * weights[:, :-1].square().sum()
+        value = loss(logits_of(weights, z), labeled.y) + penalty / 2 * weights.square().sum()
         value.backward()
         return value
 

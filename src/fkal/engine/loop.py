@@ -7,11 +7,12 @@ Between them people may take days, and the process that asked may be gone.
 
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fkal.acquisition import random
@@ -20,11 +21,12 @@ from fkal.core.picks import Picks
 from fkal.core.pool import Pool
 from fkal.core.randomness import stream
 from fkal.data.images import ImageSet
+from fkal.engine.cross_fitting import CrossFit, CrossFitted, cross_fitted_head, folds
 from fkal.engine.describing import DescriptorCache
 from fkal.engine.embedded_images import EmbeddedImages
-from fkal.engine.evaluation import accuracies, confusion_matrix
+from fkal.engine.evaluation import accuracies, confusion_matrix, confusion_of
 from fkal.engine.gathering import EvidenceConfig, RoundContext, gather
-from fkal.engine.head_training import LabeledRows, fit_head
+from fkal.engine.head_training import LabeledRows, fit_head, fit_head_under
 from fkal.engine.losses import LOSSES
 from fkal.engine.measured import VALIDATION
 from fkal.engine.metering import Meter
@@ -38,7 +40,7 @@ from fkal.models.linear_head import LinearHead
 Weights = Mapping[str, Tensor]
 Select = Callable[[Evidence, int, torch.Generator], Picks]
 Oracle = Callable[[Tensor], Tensor]
-Protocol = Literal["last", "paper"]
+KeptEpoch = Literal["last", "best_on_test"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Problem:
     `pool` and `validation` index `train`, `test` indexes `test_images`; `minority` names the
     under-represented classes. `measured` is what metrics call the images of `test`: where they are
     a part held out of validation, and no test set, `holdout`. Without any of these, `measured` is `val`: accuracies are
-    those on the validation images, and `test` is not looked at.
+    those on the validation images, and `test` is not looked at. `groups` has the group of each image of `train`, where
+    there are groups.
     """
 
     train: ImageSet
@@ -58,13 +61,15 @@ class Problem:
     test: Int[Tensor, " t"]
     minority: tuple[int, ...]
     measured: str = "test"
+    groups: Int[Tensor, " i"] | None = None
 
 
 @dataclass(frozen=True)
 class Method:
     """One way to pick: the evidence it needs, the settings it is gathered by, and how it selects from it.
 
-    With `random_first` the first iteration, before any label, picks at random.
+    With `random_first` the first round, before any label, picks at random. With `on_validation` training uses the
+    validation images, too, from the first labels on.
     """
 
     needs: type[Evidence]
@@ -73,16 +78,21 @@ class Method:
     budget: int
     rounds: int
     random_first: bool = False
+    on_validation: bool = False
 
 
 @dataclass(frozen=True)
 class LoopState:
-    """Where the loop is after round `b`: what is labeled, the labels by dataset index (-1: none), and the weights."""
+    """Where the loop is after round `b`: what is labeled, the labels by dataset index (-1: none), and the weights.
+
+    `cross_fitted` is that of the round, where it is at hand.
+    """
 
     b: int
     pool: Pool
     labels: Int[Tensor, " n"]
     weights: Weights
+    cross_fitted: Float[Tensor, "m d"] | None = None
 
     @property
     def y(self) -> Int[Tensor, " l"]:
@@ -97,7 +107,9 @@ class LoopState:
 
     def after(self, finished: Round) -> "LoopState":
         """Where the next round begins."""
-        return replace(self.labeled(finished.selection), b=finished.b, weights=finished.weights)
+        return replace(
+            self.labeled(finished.selection), b=finished.b, weights=finished.weights, cross_fitted=finished.cross_fitted
+        )
 
 
 @dataclass(frozen=True)
@@ -110,11 +122,11 @@ class ActiveLearning:
     `oracle` knows the label of every pool image; without one, labels come from outside, and what compares with the
     true labels of the whole pool is not measured.
 
-    `protocol` `last` keeps each iteration's last epoch. `paper` is the authors' rule: the epoch
+    `epoch` `last` keeps each round's last epoch. `best_on_test` is the authors' rule: the epoch
     with the best *test* accuracy is kept, reported and gone on from; it exists to compare with
     the published curves and for nothing else.
 
-    `cache` keeps the descriptors of `theta_0`, which the first iteration reads.
+    `cache` keeps the descriptors of `theta_0`, which the first round reads.
 
     Where `training.layers` is `frozen`, the images of `problem` are embeddings and the model is a head on them; no
     image passes a network here. `ahead` has counted what making the embeddings took, which the first round reports.
@@ -126,20 +138,20 @@ class ActiveLearning:
     theta_0: Weights
     oracle: Oracle | None
     training: TrainConfig
-    protocol: Protocol
+    epoch: KeptEpoch
     seed: int
     device: torch.device
     cache: DescriptorCache | None = None
     ahead: Meter | None = None
 
     def first_evidence(self) -> Generator[Progress]:
-        """What the first iteration gathers, for the sake of what `cache` keeps of it."""
+        """What the first round gathers, for the sake of what `cache` keeps of it."""
         self.model.load_state_dict(self.theta_0)
         if not self.method.random_first:
-            yield from gather(self._context(self.state(), self._meter(1)), self.method.needs)
+            yield from gather(self._context(self.state(), self._meter(1), None), self.method.needs)
 
     def rounds(self, finished: Sequence[Round] = ()) -> Generator[Progress | Round]:
-        """The iterations after the `finished` ones, exactly as if those had just been run. Needs an oracle."""
+        """The rounds after the `finished` ones, exactly as if those had just been run. Needs an oracle."""
         assert self.oracle is not None, "without an oracle call select and learn"
         state = self.state(finished)
         while state.b < self.method.rounds:
@@ -161,10 +173,11 @@ class ActiveLearning:
         method, b = self.method, state.b + 1
         meter = self._meter(b)
         _reset_peak_memory(self.device)
+        cross_fitted = yield from self._known_cross_fitted(state)
         self.model.load_state_dict(state.weights)
         needs, select = (Nothing, _at_random) if method.random_first and b == 1 else (method.needs, method.select)
         with meter.phase("descriptors"):
-            evidence, rows = yield from gather(self._context(state, meter), needs)
+            evidence, rows = yield from gather(self._context(state, meter, cross_fitted), needs)
         with meter.phase("select"):
             picks = select(evidence, method.budget, stream(self.seed, "select", b))
         positions = picks.positions.cpu()
@@ -200,8 +213,9 @@ class ActiveLearning:
         selection = request.labeled(labels)
         self.model.load_state_dict(state.weights)
         state = state.labeled(selection)
-        losses, epoch = yield from self._train(request.b, state, meter)
-        confusion, scores = self._evaluate(meter)
+        crossed = (yield from self._cross_fit(request.b, state, meter)) if self.method.on_validation else CrossFitted()
+        losses, epoch = yield from self._train(request.b, state, meter, crossed.penalty)
+        confusion, scores = self._evaluate(meter, crossed.logits)
         return Round(
             b=request.b,
             labels_used=len(state.y),
@@ -216,7 +230,45 @@ class ActiveLearning:
             seconds=dict(meter.seconds),
             peak_memory_mb=_larger(request.peak_memory_mb, _peak_memory_mb(self.device)),
             weights=_snapshot(self.model),
+            cross_fitted=crossed.logits,
         )
+
+    def _known_cross_fitted(self, state: LoopState) -> Generator[Progress, None, Tensor | None]:
+        """That of the last round, made again without being counted where this process did not make it."""
+        if not (self.method.on_validation and state.b) or state.cross_fitted is not None:
+            return state.cross_fitted
+        crossed = yield from self._cross_fit(state.b, state, Meter(self.device))
+        return crossed.logits
+
+    def _cross_fit(self, b: int, state: LoopState, meter: Meter) -> Generator[Progress, None, CrossFitted]:
+        """Of the validation images, by models of theta_0 that learned from the other folds; leaves the model.
+
+        Of an ensemble, by its first member.
+        """
+        seed = stream(self.seed, "cross-fit", b).initial_seed()
+        validation, train = self.problem.validation, self.problem.train
+        groups = None if self.problem.groups is None else self.problem.groups[validation]
+        fold = folds(train.labels[validation], groups, stream(seed, "folds"))
+        if self._is_frozen:
+            with meter.phase("train"):
+                rows = self._rows(state.pool.labeled, state.y), self._rows(validation, train.labels[validation])
+                crossed = cross_fitted_head(*rows, fold, LOSSES[self.training.loss], len(train.classes))
+            yield Progress(f"cross-fitting b = {b}", 1, 1, "heads")
+            return crossed
+        weights = _snapshot(self.model)
+        self.model.load_state_dict(self.theta_0)
+        each_fold = CrossFit(
+            model=deepcopy(members_of(self.model)[0]),
+            images=train,
+            validation=validation,
+            fold=fold,
+            config=self.training,
+            batch_size=self.method.config.acquisition.batch_size,
+            meter=meter,
+        )
+        self.model.load_state_dict(weights)
+        with meter.phase("train"):
+            return (yield from each_fold.run(state.pool.labeled, state.y, seed=seed, what=f"cross-fitting b = {b}"))
 
     @property
     def _is_frozen(self) -> bool:
@@ -236,7 +288,7 @@ class ActiveLearning:
             counts=counts,
         )
 
-    def _context(self, state: LoopState, meter: Meter) -> RoundContext:
+    def _context(self, state: LoopState, meter: Meter, cross_fitted: Tensor | None) -> RoundContext:
         return RoundContext(
             members=members_of(self.model),
             images=self.problem.train,
@@ -249,12 +301,15 @@ class ActiveLearning:
             meter=meter,
             cache=None if state.b or self._is_frozen else self.cache,
             untrained=self._is_frozen and not len(state.y),
+            cross_fitted=cross_fitted,
         )
 
     def _about_labels(self, selection: Selection) -> dict[str, float]:
         """What the labels of a selection say of it."""
         rare = torch.tensor(self.problem.minority, dtype=torch.long)
-        return {"select/minority_fraction": _fraction(torch.isin(selection.labels, rare))} if len(rare) else {}
+        if not (len(rare) and len(selection.labels)):
+            return {}
+        return {"select/minority_fraction": _fraction(torch.isin(selection.labels, rare))}
 
     def _about_evidence(self, evidence: Evidence, open_pool: Tensor) -> dict[str, float]:
         """What there is to say of the evidence; where an oracle knows the truth, how right the pseudo-labels are."""
@@ -273,27 +328,33 @@ class ActiveLearning:
                 about["pseudo/minority_recall"] = _fraction(called[is_rare])
         return about
 
-    def _train(self, b: int, state: LoopState, meter: Meter) -> Generator[Progress, None, tuple[list[float], int]]:
-        """Train on all labels so far; leaves the kept weights in the model. The loss is the members' mean."""
+    def _train(
+        self, b: int, state: LoopState, meter: Meter, penalty: float | None
+    ) -> Generator[Progress, None, tuple[list[float], int]]:
+        """Train on all labels so far; leaves the kept weights in the model. The loss is the members' mean.
+
+        `penalty` is that of a head, where cross-fitting has chosen it.
+        """
         if self.training.start == "theta_0":
             self.model.load_state_dict(self.theta_0)
         by_member, epoch = [], 0
         for e, member in enumerate(members_of(self.model)):
-            losses, epoch = yield from self._train_member(b, e, member, state, meter)
+            losses, epoch = yield from self._train_member(b, e, member, state, meter, penalty)
             by_member.append(losses)
         return [sum(epoch_losses) / len(by_member) for epoch_losses in zip(*by_member, strict=True)], epoch
 
     def _train_member(
-        self, b: int, e: int, member: nn.Module, state: LoopState, meter: Meter
+        self, b: int, e: int, member: nn.Module, state: LoopState, meter: Meter, penalty: float | None
     ) -> Generator[Progress, None, tuple[list[float], int]]:
         if self._is_frozen:
-            return (yield from self._fit_head(b, member, state, meter))
+            return (yield from self._fit_head(b, member, state, meter, penalty))
         config, losses, kept = self.training, [], _BestEpoch()
+        indices, y = self._learned_from(state)
         epochs = fit(
             member,
             self.problem.train,
-            state.pool.labeled,
-            state.y,
+            indices,
+            y,
             config=config,
             generator=stream(self.seed, "train", b, *member_name(e)),
             meter=meter,
@@ -304,7 +365,7 @@ class ActiveLearning:
             if loss is None:
                 break
             losses.append(loss)
-            if self.protocol == "paper":
+            if self.epoch == "best_on_test":
                 kept = kept.or_better(len(losses), self._test_accuracy(member, meter), member)
             yield Progress(f"training b = {b}", len(losses), config.epochs, "epochs")
         if kept.weights is not None:
@@ -312,36 +373,48 @@ class ActiveLearning:
             return losses, kept.epoch
         return losses, len(losses)
 
+    def _rows(self, indices: Tensor, y: Tensor) -> LabeledRows:
+        """Embeddings of a frozen run with their labels."""
+        assert isinstance(self.problem.train, EmbeddedImages)
+        return LabeledRows(self.problem.train.rows(indices, self.device), y.to(self.device))
+
     def _fit_head(
-        self, b: int, head: nn.Module, state: LoopState, meter: Meter
+        self, b: int, head: nn.Module, state: LoopState, meter: Meter, penalty: float | None
     ) -> Generator[Progress, None, tuple[list[float], int]]:
-        """One epoch, as others count: the head converges in it."""
-        train = self.problem.train
-        assert isinstance(head, LinearHead) and isinstance(train, EmbeddedImages)
+        """One epoch, as others count: the head converges in it.
 
-        def labeled(indices: Tensor, y: Tensor) -> LabeledRows:
-            return LabeledRows(train.rows(indices, meter.device), y.to(meter.device))
-
-        validation = self.problem.validation
+        The validation images choose the penalty, unless cross-fitting has chosen it.
+        """
+        assert isinstance(head, LinearHead)
+        known, labels = self.problem.validation, self.problem.train.labels
+        loss = LOSSES[self.training.loss]
         with meter.phase("train"):
-            fit = fit_head(
-                head,
-                labeled(state.pool.labeled, state.y),
-                labeled(validation, train.labels[validation]),
-                LOSSES[self.training.loss],
-            )
+            if penalty is None:
+                fit = fit_head(head, self._rows(state.pool.labeled, state.y), self._rows(known, labels[known]), loss)
+            else:
+                fit = fit_head_under(head, self._rows(*self._learned_from(state)), penalty, loss)
         yield Progress(f"training b = {b}", 1, 1, "epochs")
         return [fit.loss], 1
 
-    def _evaluate(self, meter: Meter) -> tuple[Tensor, dict[str, float]]:
-        """Of an ensemble, the members' counts together: its accuracy is then their mean, as the authors report."""
+    def _learned_from(self, state: LoopState) -> tuple[Tensor, Tensor]:
+        """Indices and labels of the training images: those labeled, and the validation images where they are used."""
+        if not self.method.on_validation:
+            return state.pool.labeled, state.y
+        known = self.problem.validation
+        return torch.cat([state.pool.labeled, known]), torch.cat([state.y, self.problem.train.labels[known]])
+
+    def _evaluate(self, meter: Meter, cross_fitted: Tensor | None) -> tuple[Tensor, dict[str, float]]:
+        """Of an ensemble, the members' counts together: its accuracy is then their mean, as the authors report.
+
+        Validation images that the model was trained on are measured by their cross-fitted predictions.
+        """
         members = members_of(self.model)
         with meter.phase("evaluate"):
             if self.problem.measured == VALIDATION:
-                on_validation = torch.stack([self._on_validation(member, meter) for member in members]).sum(dim=0)
+                on_validation = self._on_validation(members, meter, cross_fitted)
                 return on_validation, accuracies(on_validation, self.problem.minority, prefix=VALIDATION)
             confusion = torch.stack([self._on_test(member, meter) for member in members]).sum(dim=0)
-            on_validation = torch.stack([self._on_validation(member, meter) for member in members]).sum(dim=0)
+            on_validation = self._on_validation(members, meter, cross_fitted)
         return confusion, {
             **accuracies(confusion, self.problem.minority, prefix=self.problem.measured),
             **accuracies(on_validation, self.problem.minority, prefix=VALIDATION),
@@ -351,9 +424,12 @@ class ActiveLearning:
         batch = self.method.config.acquisition.batch_size
         return confusion_matrix(member, self.problem.test_images, self.problem.test, batch_size=batch, meter=meter)
 
-    def _on_validation(self, member: nn.Module, meter: Meter) -> Tensor:
-        batch = self.method.config.acquisition.batch_size
-        return confusion_matrix(member, self.problem.train, self.problem.validation, batch_size=batch, meter=meter)
+    def _on_validation(self, members: Sequence[nn.Module], meter: Meter, cross_fitted: Tensor | None) -> Tensor:
+        batch, images, indices = self.method.config.acquisition.batch_size, self.problem.train, self.problem.validation
+        if cross_fitted is not None:
+            return confusion_of(images.labels[indices], cross_fitted.argmax(dim=1).cpu(), len(images.classes))
+        by_member = [confusion_matrix(member, images, indices, batch_size=batch, meter=meter) for member in members]
+        return torch.stack(by_member).sum(dim=0)
 
     def _test_accuracy(self, member: nn.Module, meter: Meter) -> float:
         with meter.phase("evaluate"):

@@ -1,4 +1,4 @@
-"""Round: everything that one iteration of Algorithm 1 leaves behind."""
+"""Round: everything that one round of Algorithm 1 leaves behind."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from fkal.engine.measured import measured_part
 
 @dataclass(frozen=True)
 class Selection:
-    """The p images that an iteration had labeled, in the order of picking. Tensors on the CPU.
+    """The p images that a round had labeled, in the order of picking. Tensors on the CPU.
 
     `indices` count within the training part of the dataset, and so do `matches`, the validation
     images that the picks were matched with. What a method does not know is None.
@@ -52,16 +52,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Round:
-    """One finished iteration.
+    """One finished round.
 
-    `b` counts from 1; `labels_used` includes this iteration's. `metrics` has the tracked names
+    `b` counts from 1; `labels_used` includes this round's. `metrics` has the tracked names
     (`test/accuracy`, `select/minority_fraction`, ...), fractions in [0, 1]. `train_loss` is the
     mean loss (nats) of each epoch. `confusion` is that of the measured images, (true, predicted).
     `labeled_counts` counts the labeled set by class. `forward_images`, `backward_images` and
     `seconds` go by phase (`descriptors`, `select`, `train`, `evaluate`). `weights` is the model's
     state after training, on the CPU. `epoch` is the one the weights stem from, counted from 1: the
     last, unless the authors' rule is asked for. Of an ensemble, `confusion` is the sum over members,
-    `weights` holds theirs under `members.0.`, `members.1.`, and `epoch` is the last member's.
+    `weights` holds theirs under `members.0.`, `members.1.`, and `epoch` is the last member's. `cross_fitted` has the
+    logits of the validation images where training uses these; it is not kept on disk, as it can be made again.
     """
 
     b: int
@@ -77,6 +78,7 @@ class Round:
     seconds: Mapping[str, float]
     peak_memory_mb: float | None
     weights: Mapping[str, Tensor]
+    cross_fitted: Float[Tensor, "m d"] | None = None
 
     @property
     def measured(self) -> str:

@@ -91,9 +91,9 @@ class SgdConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(SgdConfig):
-    """Training of the task model in each iteration.
+    """Training of the task model in each round.
 
-    `start` is where an iteration's training begins: `warm` from the previous iteration's
+    `start` is where a round's training begins: `warm` from the previous round's
     weights (as the authors' program), `theta_0` from the weights before the first label. `layers`
     are those that learn: `all`, or the `head` (the last linear layer) alone, a baseline; `frozen` is a head on
     embeddings of a pretrained model, which each image passes once. `loss` says how classes with

@@ -13,6 +13,7 @@ from fkal.core.labels import PSEUDO_LABELS
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset
 from fkal.data.splits import Split, hold_out
+from fkal.engine.cross_fitting import folds
 from fkal.models.dropout import MonteCarloDropout
 from fkal.models.head import head_width
 from fkal.models.linear_head import LinearHead
@@ -35,11 +36,11 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
     _refuse_holdout(config, min(split.class_counts["validation"]))
     if config.holdout:
         _refuse_split_groups(config, dataset, split)
-    if config.train.on_validation:
-        raise ConfigError("train.on_validation = True: the next commit trains by it; leave it false")
-    if not entry.whole_pool:
+    if config.train.on_validation or entry.validation_only:
+        _refuse_lone_fold(dataset, split)
+    if entry.has_schedule:
         _refuse_beyond_pool(config.acquisition, len(split.pool))
-    _require_batch_of_two(config, model, whole_pool=entry.whole_pool)
+    _require_batch_of_two(config, model, has_budget=entry.has_schedule and not config.train.on_validation)
     if config.pretrains:
         configured("model.name", lambda _: head_name(model), config.model.name, "; or set pretrain.task=none")
     if entry.needs is UNCERTAINTY:
@@ -52,7 +53,11 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
     if "vaal" in reads:
         _require_min_size(dataset.train.shape)
     if "taps" in reads:
-        widths = configured("acquisition.taps", lambda taps: tap_widths(model, taps, shape), config.acquisition.taps)
+        widths = configured(
+            "acquisition.taps",
+            lambda taps: tap_widths(model, taps, shape, config.features.tokens),
+            config.acquisition.taps,
+        )
         if "pseudo_label" in reads:
             label = PSEUDO_LABELS[config.acquisition.pseudo_label]
             if label.views != "none" or label.of_pool:
@@ -89,8 +94,8 @@ def refuse_unfit_for_frozen(config: Config) -> None:
             f"acquisition.ensemble = {config.acquisition.ensemble}: heads on the same embeddings are all the same; "
             "set acquisition.ensemble=1"
         )
-    if config.protocol == "paper":
-        raise ConfigError("protocol = 'paper': a frozen run has no epochs to choose from; set protocol=last")
+    if config.epoch != "last":
+        raise ConfigError("epoch = 'best_on_test': a frozen run has no epochs to choose from; set epoch=last")
 
 
 def _refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:
@@ -108,13 +113,11 @@ def _refuse_holdout(config: Config, per_class: int) -> None:
     """Something has to stay for the method of the rarest class, and nothing may be chosen by what is measured."""
     if config.holdout and config.holdout >= per_class:
         raise ConfigError(
-            f"holdout = {config.holdout}: the validation set has {per_class} images a class and the method needs some; "
-            f"give at most {per_class - 1}"
+            f"holdout = {config.holdout}: the validation set has {per_class} images per class and the method "
+            f"needs some; give at most {per_class - 1}"
         )
-    if config.holdout and config.protocol == "paper":
-        raise ConfigError(
-            f"holdout = {config.holdout}: protocol=paper chooses epochs by what is measured; set protocol=last"
-        )
+    if config.holdout and config.epoch != "last":
+        raise ConfigError(f"holdout = {config.holdout}: epoch=best_on_test chooses by what is measured; set epoch=last")
 
 
 def _refuse_split_groups(config: Config, dataset: Dataset, split: Split) -> None:
@@ -123,6 +126,15 @@ def _refuse_split_groups(config: Config, dataset: Dataset, split: Split) -> None
         hold_out(split.validation, dataset, config.holdout, stream(config.seed, "tune", "holdout"))
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _refuse_lone_fold(dataset: Dataset, split: Split) -> None:
+    """Raises ConfigError where validation images cannot be cross-fitted."""
+    groups = None if dataset.groups is None else dataset.groups[split.validation]
+    try:
+        folds(dataset.train.labels[split.validation], groups, torch.Generator().manual_seed(0))
+    except ValueError as error:
+        raise ConfigError(f"train.on_validation: {error}") from error
 
 
 def _refuse_unsampled(config: AcquisitionConfig, model: nn.Module) -> None:
@@ -184,13 +196,13 @@ def _refuse_boundless_moments(config: AcquisitionConfig, widths: Mapping[str, in
         )
 
 
-def _require_batch_of_two(config: Config, model: nn.Module, *, whole_pool: bool) -> None:
+def _require_batch_of_two(config: Config, model: nn.Module, *, has_budget: bool) -> None:
     """Batch normalisation has no variance of a single image."""
     if not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
         return
     for key, value in (
         ("train.batch_size", config.train.batch_size),
-        ("acquisition.budget", 2 if whole_pool else config.acquisition.budget),
+        ("acquisition.budget", config.acquisition.budget if has_budget else 2),
     ):
         if value == 1:
             raise ConfigError(f"{key} = 1: {config.model.name} normalises over a batch; give at least 2")

@@ -1,4 +1,4 @@
-"""Descriptors of theta^0 in files, which the first iterations of several experiments read.
+"""Descriptors of theta^0 in files, which the first rounds of several experiments read.
 
     <folder>/<digest of what they are made of>/0000.safetensors, 0001.safetensors, ...
 

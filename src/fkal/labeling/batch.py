@@ -19,7 +19,7 @@ from fkal.config.documents import file_bytes
 from fkal.errors import ConfigError, shortened
 from fkal.folders import in_place
 from fkal.labeling.label_store import LabelRow
-from fkal.labeling.spreadsheets import sheet_text
+from fkal.results.csv_files import csv_rows
 from fkal.version import __version__
 
 REQUEST, TO_LABEL = "request.json", "to_label.csv"
@@ -162,7 +162,7 @@ class Batch:
 
 def to_label_text(images: Iterable[BatchImage]) -> str:
     """The content of to_label.csv, the column `label` for people to fill."""
-    return sheet_text(COLUMNS, [COLUMNS, *(_cells(image) for image in images)])
+    return csv_rows([COLUMNS, *(_cells(image) for image in images)])
 
 
 def all_batches(rounds: Path) -> list[Batch]:

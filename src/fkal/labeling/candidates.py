@@ -103,6 +103,31 @@ def strays(
     return (to_none > to_class).cpu()
 
 
+SIMILARITIES = (0.999, 0.995, 0.99, 0.98, 0.97, 0.95, 0.9)
+"""Values for `--dedup` that are tried, the safest first."""
+PURITY = 0.99
+"""So large a part of the pairs above a similarity must have one label."""
+FEWEST_PAIRS = 20
+
+
+def suggested_similarity(features: Float[Tensor, "k l"], y: Int[Tensor, " k"]) -> float | None:
+    """The smallest tried similarity above which, as above all larger ones, pairs of labeled images share their label.
+
+    None where the safest value has too few pairs, or pairs of different labels.
+    """
+    unit = normalize(features, dim=1)
+    pairs = torch.triu(torch.ones(len(unit), len(unit), dtype=torch.bool), diagonal=1)
+    likeness, same = (unit @ unit.T)[pairs], (y[:, None] == y)[pairs]
+    best = None
+    for least in SIMILARITIES:
+        near = same[likeness >= least]
+        if len(near) and float(near.double().mean()) < PURITY:
+            break
+        if len(near) >= FEWEST_PAIRS:
+            best = least
+    return best
+
+
 def _nearest(rows: Float[Tensor, "n l"], kept: Float[Tensor, "k l"]) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
     """The largest similarity of each row to a kept one, and which that is; -inf where nothing is kept."""
     if not len(kept):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from fkal.data.addresses import is_url
 from fkal.data.errors import Flaw, MissingData, printable
-from fkal.labeling.file_facts import FILES_AT_ONCE, Facts, FileFacts
+from fkal.data.groups import group_key
+from fkal.data.settings import has_captures
+from fkal.labeling.file_facts import FILES_AT_ONCE, UNREAD, Facts, FileFacts
 from fkal.labeling.listing import ListedImage, Listing, read_listing, write_listing
 from fkal.labeling.project import Part, Project
 from fkal.labeling.quarantine import (
@@ -47,6 +49,7 @@ def checked_listing(
     moved = _found_again(project, part, listing, lost, facts, workers=workers, shown=shown)
     lost = {row: found for row, found in lost.items() if row not in moved}
     _refuse_lost_places(project, part, listing, lost)
+    moved = {row: replace(image, group=learned.get(row, image).group) for row, image in moved.items()}
     if changed := learned | moved:
         path = project.listing_path(part)
         rows = (changed.get(row, image) for row, image in enumerate(listing))
@@ -59,19 +62,31 @@ def checked_listing(
     return listing, usable
 
 
+def held_out(pool: Listing, validation: Listing, test: Listing) -> list[bool]:
+    """Of each pool image, whether it or an image of its group is validated or tested on."""
+    digests = {digest for digest in chain(validation.digests, test.digests) if digest is not None}
+    groups = {group for group in chain(validation.groups, test.groups) if group is not None}
+    rows = zip(pool.digests, pool.groups, strict=True)
+    return [digest in digests or group in groups for digest, group in rows]
+
+
 def _compared(
     project: Project, part: Part, listing: Listing, facts: FileFacts
 ) -> tuple[dict[int, ListedImage], dict[int, Facts]]:
-    """Rows of URLs that were read for the first time, and rows whose file is not what it was."""
+    """Rows of which something new is known (a URL's digest, a group by another rule), and rows of lost files."""
     learned: dict[int, ListedImage] = {}
+    rule = project.groups if project.groups is not None and has_captures(project.groups) else None
     lost: dict[int, Facts] = {}
     digests: set[str] = set()
     rows = iter(enumerate(listing))
     while block := list(islice(rows, FILES_AT_ONCE)):
         known = facts.of([project.location(part, image) for _, image in block])
         for (row, image), found in zip(block, known, strict=True):
+            group = image.group if rule is None else group_key(image.path, rule)
             if found.flaw is None and image.digest is None:
-                learned[row] = replace(image, digest=found.digest, width=found.width, height=found.height)
+                learned[row] = replace(image, digest=found.digest, width=found.width, height=found.height, group=group)
+            elif group != image.group:
+                learned[row] = replace(image, group=group)
             if found.flaw is not None or image.digest not in (None, found.digest):
                 lost[row] = found
             elif is_url(image.path) and found.digest in digests:
@@ -117,7 +132,10 @@ def _unlisted_names(project: Project, part: Part, root: int, listed: set[str]) -
     place = project.folder / Path(project.settings.sources(part)[root]).expanduser()
     if not place.is_dir():
         return iter(())
-    entries = source_at(str(place), labeled=False).entries()
+    try:
+        entries = source_at(str(place), labeled=False).entries()
+    except MissingData:  # it has no image left
+        return iter(())
     return (entry.path for entry in entries if entry.problem is None and entry.path not in listed)
 
 
@@ -155,10 +173,10 @@ def _refuse_missing_places(project: Project, part: Part, listing: Listing) -> No
 
 def _refuse_lost_places(project: Project, part: Part, listing: Listing, lost: Mapping[int, Facts]) -> None:
     """Nor must an empty mount point."""
-    missing = Counter(listing.roots[row] for row, found in lost.items() if found.flaw == Flaw.MISSING.value)
+    missing = Counter(listing.roots[row] for row, found in lost.items() if found.flaw in UNREAD)
     for root, n in sorted(Counter(listing.roots).items()):
         if n > 1 and missing[root] == n:
             raise MissingData(
                 f"{printable(project.source(part, root))}: none of the {n:,} {part} images that are listed there is "
-                f"left; mount or restore it, or correct its path in {project.params_path}"
+                f"left or may be read; mount or restore it, or correct its path in {project.params_path}"
             )

@@ -36,6 +36,8 @@ DECODER_REVISION = 1
 """Raised where the decoder accepts other files than before: all are read again then."""
 TABLE = f"facts_{DECODER_REVISION}"
 
+UNREAD = (Flaw.MISSING.value, Flaw.UNREADABLE.value)
+"""Flaws of a file whose bytes were not seen."""
 Stamp = tuple[int, int, int, int]
 """Size, mtime, ctime, inode."""
 
@@ -169,10 +171,10 @@ def _facts(address: str) -> Facts:
 
 
 def _is_current(address: str, known: tuple[Stamp | None, Facts] | None) -> bool:
-    if known is None or known[0] is None:
+    """A package may have been installed meanwhile, and a URL that could not be read may be there again."""
+    if known is None or known[0] is None or known[1].flaw == Flaw.NEEDS_PACKAGE.value:
         return False
-    needs_package = known[1].flaw == Flaw.NEEDS_PACKAGE.value  # which may have been installed meanwhile
-    return not needs_package and (is_url(address) or _stamp(address) == known[0])
+    return known[1].flaw not in UNREAD if is_url(address) else _stamp(address) == known[0]
 
 
 def _stamp(address: str) -> Stamp | None:

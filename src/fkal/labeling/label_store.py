@@ -27,9 +27,9 @@ from fkal.labeling.spreadsheets import (
     decoded,
     parse_sheet,
     sheet_form,
-    sheet_text,
 )
 from fkal.locks import NamedLock
+from fkal.results.csv_files import csv_rows
 
 LABELS = "labels.csv"
 LOCK = "labels.lock"
@@ -143,10 +143,10 @@ class LabelStore:
         path = in_place(self._folder, LABELS)
         self._remove_scratch()
         before = self._content()
-        text = _whole_text(decoded(before, LABELS)) if before else sheet_text(COLUMNS, [COLUMNS])
+        text = _whole_text(decoded(before, LABELS)) if before else csv_rows([COLUMNS])
         columns, delimiter = sheet_form(text, required=REQUIRED, where=LABELS)
         cells = [[_cell(row, name) for name in columns] for row in rows]
-        added = sheet_text(columns, cells, delimiter=delimiter)
+        added = csv_rows(cells, delimiter=delimiter)
         is_utf16 = before.startswith(UTF16_MARKS)
         if len(rows) == 1 and before.endswith(b"\n") and not is_utf16:
             with naming(path), path.open("ab") as file:

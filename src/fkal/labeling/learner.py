@@ -17,25 +17,41 @@ from torch import Tensor
 
 from fkal.acquisition.registry import acquisition
 from fkal.config.schema import Config, ConfigError, digest_of
+from fkal.core.label_shift import estimated_prior
 from fkal.core.pool import Pool
 from fkal.core.randomness import stream
+from fkal.data.datasets import Dataset
 from fkal.data.errors import MissingData
+from fkal.data.settings import DataConfig
 from fkal.data.splits import Split
 from fkal.engine.loop import ActiveLearning, LoopState, Weights
 from fkal.engine.metering import Meter
 from fkal.engine.outputs import outputs
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Request, Round
+from fkal.experiment.backbone import Backbone, backbone_of, seen_dataset
+from fkal.experiment.device import reproducibly
 from fkal.experiment.experiment import Experiment, assembled
 from fkal.experiment.names import PRETRAINING_IGNORES
 from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import below
-from fkal.labeling.candidates import Representatives, Turn, representatives, strays, turns_by_group
+from fkal.labeling.candidates import (
+    Representatives,
+    Turn,
+    representatives,
+    strays,
+    suggested_similarity,
+    turns_by_group,
+)
 from fkal.labeling.project import STATE, Project
 from fkal.labeling.project_dataset import ProjectDataset
 from fkal.models.ensemble import members_of
 from fkal.notify import Display
 
+MIX_IMAGES = 2000
+"""Open images that the class mix is estimated from; twice as many would tell shares of a percent apart no better."""
+LEAST_SHARE = 1e-12
+"""Posteriors that round to zero would exclude a class for good."""
 NO_ROWS: Int[Tensor, " n"] = torch.empty(0, dtype=torch.long)
 
 
@@ -91,18 +107,23 @@ class Learner:
 
         Raises MissingData where nothing steers the selection, ConfigError for what cannot work.
         """
+        if acquisition(config.acquisition.name).validation_only:
+            raise ConfigError(f"method {config.acquisition.name!r}: it asks for no label; take another method")
         if acquisition(config.acquisition.name).whole_pool:
             raise ConfigError(
                 f"method {config.acquisition.name!r}: it labels the whole pool at once; take another method, "
                 "or random with -n as large as the pool"
             )
-        if config.protocol == "paper" or config.holdout:
-            raise ConfigError("a project keeps the last epoch and measures all its images; leave protocol and holdout")
-        dataset = project.dataset(display, config=config)
+        if config.epoch != "last" or config.holdout:
+            raise ConfigError("a project keeps the last epoch and measures all its images; leave epoch and holdout")
+        backbone = backbone_of(_of_own_images(config))
+        dataset = _seen(project, config, backbone, display)
         _refuse_unsteered(project, dataset)
         split = _split(dataset)
         path = project.state_path / "split.json"
-        experiment = assembled(config, dataset, split, path, out=project.folder / STATE, say=display.notify)
+        experiment = assembled(
+            config, dataset, split, path, backbone=backbone, out=project.folder / STATE, say=display.notify
+        )
         experiment = replace(experiment, weights_paths=_weights_paths(project, experiment))
         return cls(experiment, dataset, (yield from experiment.loop()))
 
@@ -112,6 +133,9 @@ class Learner:
 
     def select(self, known: Known, wish: Selecting) -> Generator[Progress, None, Selected]:
         """The first half of the next round. Raises ConfigError where the pool has fewer open images."""
+        return (yield from reproducibly(self.experiment.config.threads, self._select(known, wish)))
+
+    def _select(self, known: Known, wish: Selecting) -> Generator[Progress, None, Selected]:
         state = self.state(known)
         rows = state.pool.open[~torch.isin(state.pool.open, _rows(wish.excluded))]
         if not 1 <= wish.n <= len(rows):
@@ -127,10 +151,14 @@ class Learner:
 
     def learn(self, known: Known, request: Request, labels: Int[Tensor, " p"]) -> Generator[Progress, None, Round]:
         """The second half: training on the answers to the request and on all labels before them."""
-        return (yield from self.loop.learn(self.state(known), request, labels))
+        work = self.loop.learn(self.state(known), request, labels)
+        return (yield from reproducibly(self.experiment.config.threads, work))
 
     def probabilities(self, weights: Weights, rows: Int[Tensor, " n"]) -> Generator[Progress, None, Tensor]:
         """Class probabilities of images under these weights, the mean over an ensemble's members. (n d)"""
+        return (yield from reproducibly(self.experiment.config.threads, self._probabilities(weights, rows)))
+
+    def _probabilities(self, weights: Weights, rows: Int[Tensor, " n"]) -> Generator[Progress, None, Tensor]:
         self._load(weights)
         parts = []
         for member in members_of(self.loop.model):
@@ -145,6 +173,43 @@ class Learner:
             parts.append(found.logits.double().softmax(dim=1).cpu())
         return torch.stack(parts).mean(dim=0)
 
+    def class_mix(self, known: Known) -> Generator[Progress, None, dict[str, float]]:
+        """Estimated shares of the classes among open images, by a drawn part of them; empty where none is open.
+
+        The model's posteriors are those under the labeled images' class frequencies, unless its loss weighs classes
+        alike. The shares are those under which the images are most likely (`fkal.core.label_shift`).
+        """
+        assert known.weights is not None
+        state = self.state(known)
+        rows = state.pool.open
+        if not len(rows) or not len(state.y):
+            return {}
+        drawn = torch.randperm(len(rows), generator=stream(self.loop.seed, "mix", known.b))[:MIX_IMAGES]
+        p = yield from self.probabilities(known.weights, rows[drawn.sort().values])
+        counts = state.y.bincount(minlength=len(self.classes)).double()
+        seen = counts > 0
+        prior = counts if self.loop.training.loss == "plain" else torch.ones_like(counts)
+        equal = p[:, seen] / prior[seen]
+        shares = torch.zeros(len(self.classes), dtype=torch.float64)
+        shares[seen] = estimated_prior((equal / equal.sum(dim=1, keepdim=True)).clamp(min=LEAST_SHARE))
+        return dict(zip(self.classes, shares.tolist(), strict=True))
+
+    def near_copies(self, known: Known) -> Generator[Progress, None, dict[str, float] | None]:
+        """A similarity for `--dedup` by labeled and validation images, and the share of open images it leaves out."""
+        assert known.weights is not None
+        state, train = self.state(known), self.loop.problem.train
+        rows = torch.cat([state.pool.labeled, self.loop.problem.validation])
+        y = torch.cat([state.y, train.labels[self.loop.problem.validation]])
+        kept = torch.randperm(len(rows), generator=stream(self.loop.seed, "near-copies", known.b))[:MIX_IMAGES]
+        features = yield from self.features(known.weights, rows[kept], "labeled images")
+        least = suggested_similarity(features, y[kept])
+        if least is None or not len(state.pool.open):
+            return None
+        some = torch.randperm(len(state.pool.open), generator=stream(self.loop.seed, "open", known.b))[:MIX_IMAGES]
+        opened = yield from self.features(known.weights, state.pool.open[some.sort().values], "pool")
+        stays = representatives(opened, features[:0], least).stays
+        return {"similarity": least, "left_out": float((~stays).double().mean())}
+
     def state(self, known: Known) -> LoopState:
         """Where the loop is; labels of images that cannot be read any more are left out."""
         rows = self.dataset.pool
@@ -157,6 +222,9 @@ class Learner:
 
     def features(self, weights: Weights, rows: Int[Tensor, " n"], what: str) -> Generator[Progress, None, Tensor]:
         """What enters the last layer of the first member, on the CPU. (n l)"""
+        return (yield from reproducibly(self.experiment.config.threads, self._features(weights, rows, what)))
+
+    def _features(self, weights: Weights, rows: Int[Tensor, " n"], what: str) -> Generator[Progress, None, Tensor]:
         self._load(weights)
         if not len(rows):
             return torch.empty(0, 1)
@@ -292,6 +360,13 @@ def grown(weights: Weights, theta_0: Weights) -> Weights:
     return {name: _grown(name, weights[name], theta_0[name]) for name in theta_0}
 
 
+def training_settings(config: Config) -> dict[str, object]:
+    """The settings that a training depends on, whatever chooses the images."""
+    tree = config.tree
+    read = {key: tree[key] for key in ("data", "model", "pretrain", "train", "seed", "threads", "device")}
+    return {**read, "data": {k: v for k, v in tree["data"].items() if k not in ("root", "workers")}}
+
+
 def _grown(name: str, value: Tensor, first: Tensor) -> Tensor:
     if value.shape == first.shape:
         return value
@@ -328,6 +403,33 @@ def _summed(parts: Sequence[Mapping[str, float]]) -> Counter[str]:
 
 def _rows(rows: frozenset[int] | set[int]) -> Int[Tensor, " n"]:
     return torch.tensor(sorted(rows), dtype=torch.long)
+
+
+def _of_own_images(config: Config) -> Config:
+    """The settings without the project's name, which may be that of a registered dataset with images of one size."""
+    return config.model_copy(update={"data": replace(config.data, name="folder", folder=".")})
+
+
+def _seen(project: Project, config: Config, backbone: Backbone | None, display: Display) -> ProjectDataset:
+    """The project's images as the model takes them."""
+
+    def load(data: DataConfig) -> Dataset:
+        named = replace(data, name=project.name, folder=None)
+        return project.dataset(display, config=config.model_copy(update={"data": named}))
+
+    dataset = seen_dataset(_of_own_images(config), backbone, load)
+    assert isinstance(dataset, ProjectDataset)
+    return replace(dataset, groups=_group_numbers(dataset))
+
+
+def _group_numbers(dataset: ProjectDataset) -> Int[Tensor, " n"] | None:
+    """A number for each group, as pool and validation have them; an image by itself has one of its own."""
+    assert dataset.pool_listing is not None and dataset.validation_listing is not None
+    names = [*dataset.pool_listing.groups, *dataset.validation_listing.groups]
+    if not any(name is not None for name in names):
+        return None
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(name for name in names if name is not None))}
+    return torch.tensor([len(numbers) + place if name is None else numbers[name] for place, name in enumerate(names)])
 
 
 def _refuse_unsteered(project: Project, dataset: ProjectDataset) -> None:

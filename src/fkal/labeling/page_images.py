@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from fkal.data.addresses import is_url
+from fkal.data.addresses import bytes_at
 from fkal.data.decoding import UNCHANGED, decode, header
-from fkal.data.regular_files import read_regular
 from fkal.labeling.batch import Batch
-from fkal.labeling.project import Project
+from fkal.labeling.listing import ListedImage
+from fkal.labeling.project import Part, Project
 
-LARGEST_FILE = 2**30
 LARGE, SMALL = 2400, 320
 """Pixels of the longer side: of the one large image, of one among twenty."""
 LARGEST_AS_IT_IS = 4_000_000
@@ -50,10 +49,7 @@ class BatchImages:
         image, position = self._images[row], self._pool_positions[row]
         if position is None:
             raise VanishedImage(f"{image.path}: is not in the pool any more")
-        listed = self._project.pool[position]
-        copies = (replace(listed, path=path) for path in listed.duplicates)
-        places = [self._project.location("pool", each) for each in (listed, *copies)]
-        return browser_picture(_content(places, image.digest, image.path), image.path, longest)
+        return browser_picture(image_bytes(self._project, self._project.pool[position]), image.path, longest)
 
     def has_match(self, row: int) -> bool:
         return self._matches[row] is not None
@@ -69,8 +65,8 @@ class BatchImages:
         if position is None:
             raise VanishedImage(f"{self._images[row].path}: has no matched validation image")
         listed = self._project.validation[position]
-        place = self._project.location("validation" if listed.batch is None else "pool", listed)
-        return browser_picture(_content([place], listed.digest, listed.path), listed.path, longest)
+        part: Part = "validation" if listed.batch is None else "pool"
+        return browser_picture(image_bytes(self._project, listed, part), listed.path, longest)
 
 
 def browser_picture(data: bytes, name: str, longest: int) -> Picture:
@@ -82,35 +78,27 @@ def browser_picture(data: bytes, name: str, longest: int) -> Picture:
         if fits and found.changes == UNCHANGED and not found.may_be_transparent:
             return Picture(data, media_type)
     image = decode(data, name).image
+    is_small = max(image.size) <= SHARP
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     content = io.BytesIO()
-    if max(image.size) <= SHARP:
+    if is_small:
         image.save(content, "PNG")
         return Picture(content.getvalue(), "image/png")
     image.save(content, "JPEG", quality=92)
     return Picture(content.getvalue(), "image/jpeg")
 
 
-def _content(places: list[str], digest: str | None, name: str) -> bytes:
-    """Of the first place whose bytes have the digest."""
+def image_bytes(project: Project, listed: ListedImage, part: Part = "pool") -> bytes:
+    """The bytes of a file of the project, or of one of its copies. Raises VanishedImage if none has its digest."""
+    copies = (replace(listed, path=path) for path in listed.duplicates)
     reason = "it is not there"
-    for place in places:
+    for each in (listed, *copies):
         try:
-            data = _read(place)
+            data = bytes_at(project.location(part, each))
         except OSError as error:
             reason = error.strerror or str(error)
             continue
-        if digest is None or hashlib.sha256(data).hexdigest() == digest:
+        if listed.digest is None or hashlib.sha256(data).hexdigest() == listed.digest:
             return data
         reason = "its content has changed since it was listed"
-    raise VanishedImage(f"{name}: {reason}; skip it, or bring the file back")
-
-
-def _read(place: str) -> bytes:
-    if not is_url(place):
-        return read_regular(place, limit=LARGEST_FILE)
-    import fsspec
-
-    with fsspec.open(place, "rb") as file:
-        data: bytes = file.read(LARGEST_FILE)
-    return data
+    raise VanishedImage(f"{listed.path}: {reason}; skip it, or bring the file back")

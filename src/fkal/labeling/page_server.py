@@ -7,22 +7,18 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from functools import cache
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
-
 from fkal.data.errors import CorruptImage
-from fkal.errors import ConfigError, first_line
+from fkal.errors import UserError, first_line
 from fkal.escaping import json_text, printable
 from fkal.labeling.page_access import ANY_ADDRESS, Invitations, is_allowed_host, is_same_origin, names_of
 from fkal.labeling.page_images import LARGE, SMALL, VanishedImage
 from fkal.labeling.page_session import LabelingSession
+from fkal.labeling.pages import rendered
 from fkal.locks import LockHeld
 from fkal.notify import Notify
 
@@ -34,7 +30,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
 }
 
 
@@ -74,11 +69,14 @@ class PageServer(ThreadingHTTPServer):
         return int(self.server_address[1])
 
     def address(self, annotator: str | None = None) -> str:
-        """The page's address; with the token in its fragment, which no server and no log ever gets."""
+        """The page's address; with the token in its fragment, which no server and no log ever gets.
+
+        It is called `join`, since the terminal masks what is called a token, and this one is to be handed on.
+        """
         host = socket.gethostname() if self._host in ANY_ADDRESS else self._host
         base = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
         token = self.invitations.token(annotator) if self.invitations and annotator is not None else ""
-        return f"{base}#token={token}" if token else base
+        return f"{base}#join={token}" if token else base
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that went away is no fault; anything else is said in one line."""
@@ -114,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(error.status, str(error))
         except (VanishedImage, CorruptImage) as error:
             self._fail(HTTPStatus.GONE, str(error))
-        except (ConfigError, LockHeld) as error:
+        except (UserError, LockHeld) as error:
             self._fail(HTTPStatus.CONFLICT, str(error))
         except OSError as error:
             if isinstance(error, ConnectionError | TimeoutError):
@@ -254,18 +252,4 @@ def content_policy(nonce: str) -> str:
 
 def page_html(nonce: str) -> str:
     """The page: one file with its style and script. It has no data; it asks for them."""
-    folder = files("fkal.labeling") / "templates"
-    style, script = (Markup((folder / name).read_text(encoding="utf-8")) for name in ("label.css", "label.js"))
-    return _template("label.html").render(style=style, script=script, nonce=nonce)
-
-
-@cache
-def _template(name: str) -> Any:
-    environment = Environment(
-        loader=PackageLoader("fkal.labeling", "templates"),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(name)
+    return rendered("label.html", "label.css", "label.js", nonce=nonce)

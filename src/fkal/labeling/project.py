@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,7 @@ from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
 from fkal.config.layers import Layer, from_assignments, from_environment, from_file, merged
 from fkal.config.method_spec import method_layer
-from fkal.config.schema import LONGEST_PATH, Config
+from fkal.config.schema import LONGEST_PATH, PROTOCOL, Config
 from fkal.data.addresses import is_url, joined
 from fkal.errors import ConfigError, MissingSettings, UserError, did_you_mean, shortened
 from fkal.escaping import one_line
@@ -133,6 +133,13 @@ class Project:
         return self.settings.name
 
     @property
+    def groups(self) -> str | None:
+        """The setting `data.groups` of the params file."""
+        data = self.layer.values.get("data")
+        groups = data.get("groups") if isinstance(data, Mapping) else None
+        return groups if isinstance(groups, str) else None
+
+    @property
     def params_path(self) -> Path:
         return self.folder / "params.yaml"
 
@@ -215,6 +222,10 @@ class Project:
 
     def listing(self, part: Part) -> Listing:
         return {"pool": lambda: self.pool, "validation": lambda: self.validation, "test": lambda: self.test}[part]()
+
+    def reread(self) -> Project:
+        """The same project, whose lists are read again."""
+        return replace(self)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -337,7 +348,7 @@ def _problem(error: Any, model: type[BaseModel], where: str) -> str:
 def _refuse_unknown(values: Mapping[str, Any], path: Path) -> None:
     known = [*SECTIONS, *Config.model_fields]
     for key in values:
-        if key not in Config.model_fields:
+        if key not in {*Config.model_fields, PROTOCOL}:
             raise ConfigError(
                 f"{path}: {shortened(key)}: unknown section; {did_you_mean(str(key), known)}known: {', '.join(known)}"
             )

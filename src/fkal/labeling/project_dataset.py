@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from statistics import median_low
 
 import torch
@@ -18,7 +17,7 @@ from fkal.data.images import UNLABELED, ImageSet
 from fkal.data.listed import ListedFiles, listed_images
 from fkal.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from fkal.errors import ConfigError, did_you_mean, shortened
-from fkal.labeling.checking import checked_listing
+from fkal.labeling.checking import checked_listing, held_out
 from fkal.labeling.file_facts import FileFacts
 from fkal.labeling.listing import Listing
 from fkal.labeling.project import PARTS, Part, Project
@@ -77,7 +76,8 @@ def load_project(
         test=_images(project, config, {"test": test}, test_labels, usable["test"], size=size),
         cut_rule="second_half",
         validation=validation_rows,
-        pool=_open_rows(usable["pool"], pool, validation, test),
+        groups=_group_numbers([*pool.groups, *validation.groups]),
+        pool=usable["pool"][~torch.tensor(held_out(pool, validation, test), dtype=torch.bool)[usable["pool"]]],
         tested=usable["test"],
         pool_listing=pool,
         validation_listing=validation,
@@ -106,20 +106,19 @@ def _none() -> Int64[Tensor, " 0"]:
     return torch.empty(0, dtype=torch.int64)
 
 
+def _group_numbers(groups: Sequence[str | None]) -> Int64[Tensor, " n"] | None:
+    """The number of the group of each image; an image without one is a group by itself."""
+    if all(group is None for group in groups):
+        return None
+    numbers: dict[object, int] = {}
+    keys = (row if group is None else group for row, group in enumerate(groups))
+    return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys], dtype=torch.int64)
+
+
 def median_side(pool: Listing) -> int:
     """The median of the shorter sides, of those that are known."""
     sides = [min(image.width, image.height) for image in pool if image.width and image.height]
     return median_low(sides) if sides else DEFAULT_SIZE
-
-
-def _open_rows(usable: Int64[Tensor, " u"], pool: Listing, validation: Listing, test: Listing) -> Int64[Tensor, " p"]:
-    """Rows of the pool that are not validated or tested on, and whose group is not."""
-    digests = {digest for digest in chain(validation.digests, test.digests) if digest is not None}
-    groups = {group for group in chain(validation.groups, test.groups) if group is not None}
-    is_open = [
-        digest not in digests and group not in groups for digest, group in zip(pool.digests, pool.groups, strict=True)
-    ]
-    return usable[torch.tensor(is_open, dtype=torch.bool)[usable]]
 
 
 def _images(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from fkal.atomic_files import write_whole
 from fkal.labeling.label_store import now
-from fkal.labeling.spreadsheets import read_sheet, sheet_text
+from fkal.labeling.spreadsheets import read_sheet
+from fkal.results.csv_files import csv_rows
 
 LEAK, CONTRADICTION, UNLISTED, CHANGED = "leak", "contradiction", "unlisted", "changed"
 """Flaws that are not those of one file by itself."""
@@ -53,7 +54,7 @@ def update_quarantine(path: Path, rows: Iterable[SetAside], *, replaced: Callabl
     after = list(kept.values())
     if after != before:
         cells = [list(asdict(row).values()) for row in after]
-        write_whole(path, sheet_text(COLUMNS, [COLUMNS, *cells]).encode())
+        write_whole(path, csv_rows([COLUMNS, *cells]).encode())
 
 
 def _set_aside(cells: Mapping[str, str]) -> SetAside:

@@ -28,12 +28,23 @@ from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import in_place
 from fkal.labeling.batch import Batch, BatchImage, BatchRequest, Kind, batch_id, next_folder
 from fkal.labeling.books import Books
+from fkal.labeling.contact_sheet import write_batch
 from fkal.labeling.label_store import now
-from fkal.labeling.learner import Known, Learner, Selected, Selecting, answered, empty_request, joined
+from fkal.labeling.learner import (
+    Known,
+    Learner,
+    Selected,
+    Selecting,
+    answered,
+    empty_request,
+    joined,
+    training_settings,
+)
 from fkal.labeling.listing import Listing
 from fkal.labeling.project import Project
 from fkal.labeling.spreadsheets import decoded, parse_sheet
 from fkal.labeling.trainings import Training, read_round, write_training
+from fkal.labeling.validation import with_validation
 from fkal.notify import PLAIN, Display
 from fkal.results.request_io import UnusableRequest, load_request, request_bytes
 
@@ -64,10 +75,11 @@ class Asked(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A training, and whether it was made just now."""
+    """A training, whether it was made just now, and what made it."""
 
     training: Training
     is_new: bool
+    learner: Learner | None = None
 
 
 def select(project: Project, options: SelectOptions = SelectOptions(), display: Display = PLAIN) -> Asked:
@@ -77,7 +89,7 @@ def select(project: Project, options: SelectOptions = SelectOptions(), display: 
     or a round is labeled and not trained yet, or where fewer images are open than asked for.
     """
     with project.lock(display.notify):
-        project = Project.open(project.folder)
+        project = with_validation(project)
         config = project.config(options.assignments, method=options.method)
         books = Books.of(project)
         wish = _wish(project, options, config)
@@ -107,7 +119,7 @@ def train(project: Project, assignments: Sequence[str] = (), display: Display = 
     Raises LabelsMissing where a batch of the round waits for labels, or where nothing is labeled.
     """
     with project.lock(display.notify):
-        project = Project.open(project.folder)
+        project = with_validation(project)
         config = project.config(assignments)
         books = Books.of(project)
         labels = books.labels()
@@ -122,7 +134,7 @@ def train(project: Project, assignments: Sequence[str] = (), display: Display = 
         learner = watched(Learner.ready(project, config, display), display, project.name)
         finished, facts = _trained(books, learner, due, display)
         training = write_training(project, finished, made_of=made_of, time=now(), classes=learner.classes, facts=facts)
-        return Trained(training, is_new=True)
+        return Trained(training, is_new=True, learner=learner)
 
 
 def next_(
@@ -139,7 +151,7 @@ def audit(project: Project, n: int = AUDIT_IMAGES, display: Display = PLAIN) -> 
     What the model takes them for is kept in request.json and shown to nobody before they are labeled.
     """
     with project.lock(display.notify):
-        project = Project.open(project.folder)
+        project = with_validation(project)
         books = Books.of(project)
         opened = books.open_of("audit")
         if opened:
@@ -164,7 +176,7 @@ def audit(project: Project, n: int = AUDIT_IMAGES, display: Display = PLAIN) -> 
 def relabel(project: Project, n: int = RELABEL_IMAGES, display: Display = PLAIN) -> Asked | None:
     """The labeled images whose label the model finds least probable, to be checked; None where it agrees with all."""
     with project.lock(display.notify):
-        project = Project.open(project.folder)
+        project = with_validation(project)
         books = Books.of(project)
         opened = books.open_of("relabel")
         if opened:
@@ -217,7 +229,7 @@ def known_now(
     left_out = set(without)
     closed = books.with_status("skipped") | books.with_status("none_of_these") | (books.waiting if waits else set())
     numbers = {name: label for label, name in enumerate(learner.classes)}
-    rows = _rows_by_digest(learner, [*labels, *closed])
+    rows = rows_by_digest(learner, [*labels, *closed])
     return Known(
         b=at,
         weights=weights_after(books, at, learner),
@@ -262,14 +274,14 @@ def _wish(project: Project, options: SelectOptions, config: Config) -> dict[str,
     excluded = [] if options.exclude is None else _excluded(options.exclude, project.pool)
     return {
         "n": config.acquisition.budget if options.n is None else options.n,
-        "method": _method(config),
+        "method": method_of(config),
         "dedup": options.dedup,
         "share_labels": options.share_labels,
         "excluded": excluded,
     }
 
 
-def _method(config: Config) -> str:
+def method_of(config: Config) -> str:
     """The method as `--method` takes it. Pretraining and training are the project's, not the method's."""
     usual = config.model_copy(update={"pretrain": PretrainConfig(), "train": TrainConfig()})
     return short_method_name(method_name(usual))
@@ -342,7 +354,7 @@ def _batch(
         time=now(),
         facts=facts,
     )
-    return Batch.write(folder, request, images)
+    return write_batch(project, folder, request, images)
 
 
 def _picked(learner: Learner, selected: Selected, place: int) -> BatchImage:
@@ -386,13 +398,10 @@ def _due(books: Books) -> int:
 
 def _made_of(books: Books, config: Config, labels: Mapping[str, str], b: int) -> str:
     """Digest of all that a training depends on."""
-    tree = config.tree
     before = next((each for each in books.trainings if each.b == b - 1), None)
-    settings = {key: tree[key] for key in ("data", "model", "pretrain", "train", "seed", "threads", "device")}
-    settings["data"] = {k: v for k, v in tree["data"].items() if k not in ("root", "workers")}
     return digest_of(
         {
-            "settings": settings,
+            "settings": training_settings(config),
             "labels": sorted(labels.items()),
             "left_out": sorted(books.with_status("skipped") | books.with_status("none_of_these")),
             "shared": sorted(_shared(books, labels).items()),
@@ -412,7 +421,7 @@ def _trained(books: Books, learner: Learner, b: int, display: Display) -> tuple[
     asked = {image.digest for batch in batches for image in batch.images}
     known = known_now(books, learner, waits=False, without=asked, b=b - 1)
     everything = known_now(books, learner, waits=False, b=b - 1)
-    shared = _rows_by_digest(learner, _shared(books, books.labels()))
+    shared = rows_by_digest(learner, _shared(books, books.labels()))
     numbers = {name: label for label, name in enumerate(learner.classes)}
     copies = {shared[d]: numbers[name] for d, name in _shared(books, books.labels()).items() if d in shared}
     known = replace(known, labels={**copies, **known.labels})
@@ -433,7 +442,13 @@ def _facts(books: Books, learner: Learner, finished: Round, display: Display) ->
     validation = learner.loop.problem.validation
     p = watched(learner.probabilities(finished.weights, validation), display, f"{books.project.name}: validation")
     right = p.argmax(dim=1) == learner.loop.problem.train.labels[validation]
+    known = replace(known_now(books, learner, waits=False), b=finished.b, weights=finished.weights)
+    mix = watched(learner.class_mix(known), display, f"{books.project.name}: pool")
+    near = watched(learner.near_copies(known), display, f"{books.project.name}: near-copies")
     return {
+        "mix": mix,
+        "dedup": near,
+        "test_images": len(dataset.tested),
         "pool_digest": dataset.pool_listing.digest,
         "validation_digest": dataset.validation_listing.digest,
         "pool_images": len(dataset.pool),
@@ -469,7 +484,7 @@ def _request(books: Books, batch: Batch, learner: Learner) -> Request:
 
 def _request_of_batch(batch: Batch, learner: Learner) -> Request:
     """The same of request.json alone, as a clone of the project has it: without what the selection cost."""
-    rows = _rows_by_digest(learner, [image.digest for image in batch.images])
+    rows = rows_by_digest(learner, [image.digest for image in batch.images])
     images = [image for image in batch.images if image.digest in rows]
     scores = [image.score for image in images if image.score is not None]
     return replace(
@@ -483,7 +498,8 @@ def _request_path(project: Project, batch: str) -> Path:
     return in_place(project.state_path, f"request-{batch}.safetensors")
 
 
-def _rows_by_digest(learner: Learner, digests: Iterable[str]) -> dict[str, int]:
+def rows_by_digest(learner: Learner, digests: Iterable[str]) -> dict[str, int]:
+    """Rows of the pool; a digest that is not in it is left out."""
     listing = learner.dataset.pool_listing
     assert listing is not None
     known = list(digests)

@@ -91,11 +91,9 @@ def scan_part(
     """
     summary = PartSummary(part)
     for root, source in sources.items():
-        n = sum(not is_url(source.address(entry)) for entry in source.entries())
-        addresses = (source.address(entry) for entry in source.entries())
-        local = (address for address in addresses if not is_url(address))
         phase = f"reading {part}" if len(sources) == 1 else f"reading {part}, place {root + 1}"
-        facts.learn(local, n, workers=workers, shown=shown, phase=phase)
+        if n := sum(1 for _ in _on_this_machine(source)):
+            facts.learn(_on_this_machine(source), n, workers=workers, shown=shown, phase=phase)
     found = _sorted(part, project.listing(part), sources, facts, others, summary)
     if found.leaks and not drop_leaks:
         raise Leak(_leaks_said(found.leaks))
@@ -104,8 +102,14 @@ def scan_part(
     _write(project, part, found, sources, facts, summary)
     rows = [*found.aside, *found.leaks]
     summary.set_aside = Counter(row.flaw for row in rows)
-    update_quarantine(project.quarantine_path, rows, replaced=lambda row: row.part == part and row.root in sources)
+    whole = {root for root, source in sources.items() if source.is_whole}
+    update_quarantine(project.quarantine_path, rows, replaced=lambda row: row.part == part and row.root in whole)
     return summary
+
+
+def _on_this_machine(source: Source) -> Iterator[str]:
+    """Addresses of files; images behind URLs are read when they are embedded."""
+    return (address for entry in source.entries() if not is_url(address := source.address(entry)))
 
 
 def content_key(digest: str | None, address: str) -> Key:
@@ -139,7 +143,7 @@ def _sorted(
     for root, source in sources.items():
         summary.left_out += source.left_out
         found.aside += [SetAside(name, reason, UNLISTED, part, root) for name, reason in source.stray]
-        for entry, known in _with_facts(source, facts):
+        for entry, known in with_facts(source, facts):
             summary.found += 1
             row = SetAside(entry.path, "", "", part, root, digest=(known and known.digest) or "")
             found.is_new.append(_sort(found, row, entry, known, taken, source, summary))
@@ -218,7 +222,7 @@ def _write(
         new = iter(range(len(found.before), len(found.roots)))
         flags = iter(found.is_new)
         for root, source in sources.items():
-            for entry, known in _with_facts(source, facts):
+            for entry, known in with_facts(source, facts):
                 if next(flags):
                     yield from _new_image(found, next(new), SetAside(entry.path, "", "", part, root), entry, known)
 
@@ -290,7 +294,7 @@ def _count(summary: PartSummary, known: Facts | None) -> None:
     summary.changes[known.changes] += 1
 
 
-def _with_facts(source: Source, facts: FileFacts) -> Iterator[tuple[Entry, Facts | None]]:
+def with_facts(source: Source, facts: FileFacts) -> Iterator[tuple[Entry, Facts | None]]:
     """The entries with what is known of them, a block at a time."""
     entries = source.entries()
     while block := list(islice(entries, FILES_AT_ONCE)):

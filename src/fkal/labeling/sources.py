@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fkal.data.addresses import is_url, joined
 from fkal.data.errors import IncompleteData, MissingData, printable
+from fkal.data.groups import group_key
+from fkal.data.settings import has_captures
 from fkal.data.tree_files import EXTENSIONS, class_folders, images_below
 from fkal.errors import ConfigError
 from fkal.labeling.manifest import Entry, is_manifest, manifest_entries, metadata_of
@@ -28,6 +29,8 @@ class Source:
     entries: Callable[[], Iterator[Entry]]
     left_out: Counter[str] = field(default_factory=Counter)
     stray: tuple[tuple[str, str], ...] = ()
+    is_whole: bool = True
+    """Whether the entries are all that the place has."""
 
     def address(self, entry: Entry) -> str:
         return joined(self.base, entry.path)
@@ -46,18 +49,18 @@ def source_at(place: str, *, labeled: bool, groups: str | None = None) -> Source
         )
     column = groups if groups is not None and not has_captures(groups) else None
     if path.is_file():
-        return _grouped(_manifest(path, labeled=labeled, column=column), groups)
+        return grouped(_manifest(path, labeled=labeled, column=column), groups)
     if not path.is_dir():
         raise MissingData(f"{printable(place)}: there is no such folder or file; give a folder of images or a manifest")
     metadata = metadata_of(path)
     if metadata is not None:
-        return _grouped(_manifest(metadata, labeled=labeled, column=column), groups)
+        return grouped(_manifest(metadata, labeled=labeled, column=column), groups)
     if column is not None:
         raise ConfigError(
             f"data.groups = {column!r}: names a manifest's column, and {printable(place)} is a folder; give a regular "
             "expression with captures, say ([^/]+)_"
         )
-    return _grouped(_class_folders(path) if labeled else _tree(path), groups)
+    return grouped(_class_folders(path) if labeled else _tree(path), groups)
 
 
 def _manifest(path: Path, *, labeled: bool, column: str | None) -> Source:
@@ -106,7 +109,7 @@ def _class_folders(folder: Path) -> Source:
     return Source(str(folder), str(folder), entries, left_out, relative)
 
 
-def _grouped(source: Source, groups: str | None) -> Source:
+def grouped(source: Source, groups: str | None) -> Source:
     """With the group of each image, where a regular expression finds it in the path."""
     if groups is None or not has_captures(groups):
         return source
@@ -115,13 +118,4 @@ def _grouped(source: Source, groups: str | None) -> Source:
         for entry in source.entries():
             yield entry._replace(group=group_key(entry.path, groups))
 
-    return Source(source.place, source.base, entries, source.left_out, source.stray)
-
-
-def has_captures(pattern: str) -> bool:
-    return re.compile(pattern).groups > 0
-
-
-def group_key(name: str, pattern: str) -> str | None:
-    found = re.search(pattern, name)
-    return None if found is None else "\0".join(part or "" for part in found.groups())
+    return replace(source, entries=entries)

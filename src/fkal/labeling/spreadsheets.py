@@ -5,13 +5,13 @@ Imports no torch.
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from fkal.config.documents import file_bytes
 from fkal.errors import ConfigError, did_you_mean, listed, shortened
-from fkal.results.csv_files import csv_safe, plain_cell
+from fkal.results.csv_files import plain_cell
 
 DELIMITERS = (",", ";", "\t", "|")
 LARGEST = 2**31
@@ -75,16 +75,6 @@ def sheet_form(text: str, *, required: Sequence[str] = (), where: str) -> tuple[
     delimiter, _, text = _separator(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     return _columns(reader, required, where), delimiter
-
-
-def sheet_text(columns: Sequence[str], rows: Iterable[Sequence[object]], *, delimiter: str = ",") -> str:
-    """Rows as CSV, without the line of the columns' names unless it is among the rows; no cell begins a formula."""
-    content = io.StringIO(newline="")
-    writer = csv.writer(content, delimiter=delimiter, lineterminator="\n")
-    for row in rows:
-        assert len(row) == len(columns)
-        writer.writerow([csv_safe(cell) for cell in row])
-    return content.getvalue()
 
 
 def _separator(text: str) -> tuple[str, int, str]:

@@ -94,7 +94,7 @@ def plan(
     The plan of a split has a digest of the files that its images come from, so that a changed image draws it again.
     With `verify` these files are read although nothing says that they changed.
 
-    What was published of other cells is taken away, since later stages depend on whole folders; finished iterations
+    What was published of other cells is taken away, since later stages depend on whole folders; finished rounds
     stay in the scratch folder, and DVC's cache has what it held. Raises ConfigError for names that nothing has,
     UnsafeName for what it would have to take away and did not write.
     """

@@ -69,7 +69,7 @@ def publish_cell(outcomes: Sequence[Outcome], cell: str, root: Path, out: Path, 
 
 
 def curves_of(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """One row a seed and iteration."""
+    """One row per seed and round."""
     frames = []
     for outcome in outcomes:
         about = {
@@ -87,7 +87,7 @@ def curves_of(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
 
 def _publish_one(outcome: "Outcome", folder: Path, out: Path, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The timings of its iterations, and what made them; everything else goes into the folder."""
+    """The timings of its rounds, and what made them; everything else goes into the folder."""
     state = Checkpoint(out, outcome.fingerprint).path
     folder.mkdir(parents=True)
     timings: dict[str, Any] = {}
@@ -112,12 +112,17 @@ def _publish_one(outcome: "Outcome", folder: Path, out: Path, data: Mapping[str,
 
 def _metrics(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Mean and standard deviation over seeds, in %, for `dvc metrics`."""
-    figures: dict[str, list[float]] = {"aubc": [], "final_accuracy": [], "final_minority_accuracy": []}
+    scores = {"accuracy": "aubc", "macro_accuracy": "aubc_macro"}
+    names = [*scores.values(), *(f"final_{score}" for score in scores), "final_minority_accuracy"]
+    figures: dict[str, list[float]] = {name: [] for name in names}
     for outcome in outcomes:
         measured = outcome.rounds[-1].measured
-        accuracies = [r.metrics[f"{measured}/accuracy"] for r in outcome.rounds]
-        figures["aubc"].append(area_under_budget_curve([r.labels_used for r in outcome.rounds], accuracies))
-        figures["final_accuracy"].append(accuracies[-1])
+        labels = [r.labels_used for r in outcome.rounds]
+        for score, area in scores.items():
+            curve = [r.metrics[f"{measured}/{score}"] for r in outcome.rounds if f"{measured}/{score}" in r.metrics]
+            if len(curve) == len(labels):
+                figures[area].append(area_under_budget_curve(labels, curve))
+                figures[f"final_{score}"].append(curve[-1])
         minority = outcome.rounds[-1].metrics.get(f"{measured}/minority_accuracy")
         figures["final_minority_accuracy"] += [] if minority is None else [minority]
     spreads = {

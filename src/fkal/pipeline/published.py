@@ -103,14 +103,14 @@ def read_published(folder: Path) -> Published:
 
 
 def read_timings(path: Path) -> Mapping[str, Any]:
-    """Seconds and memory of a cell's iterations by seed, and what made them; empty where none were published.
+    """Seconds and memory of a cell's rounds by seed, and what made them; empty where none were published.
 
     Raises ConfigError for a file that is not what was written.
     """
     try:
         values = json_of_file(path, str(path))
         if not isinstance(values, dict) or not all(map(_is_timed, values.values())):
-            raise ValueError("no timings by seed and iteration")
+            raise ValueError("no timings by seed and round")
         return values
     except FileNotFoundError:
         return {}

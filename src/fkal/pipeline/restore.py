@@ -55,7 +55,7 @@ def restore(root: Path, out: Path, say: Notify) -> None:
         try:
             adopt_experiment(read_published(folder), root, out, say)
         except (ConfigError, UnsafeName, StateInUse) as error:
-            say(f"{error}; its published iterations are not taken over")
+            say(f"{error}; its published rounds are not taken over")
 
 
 def _adopt_file(path: Path, name: str, kind: str, *, out: Path, say: Notify) -> None:
@@ -71,7 +71,7 @@ def _adopt_file(path: Path, name: str, kind: str, *, out: Path, say: Notify) -> 
 
 
 def adopt_experiment(one: Published, root: Path, out: Path, say: Notify) -> None:
-    """Its iterations, or those that follow the scratch folder's own, where these are the same.
+    """Its rounds, or those that follow the scratch folder's own, where these are the same.
 
     Raises StateInUse where some are missing while another process works on them, ConfigError for files that are none.
     """
@@ -95,7 +95,7 @@ def adopt_experiment(one: Published, root: Path, out: Path, say: Notify) -> None
 
 
 def _are_same(state: Path, facts: Sequence[Path]) -> bool:
-    """Whether the state's first iterations are those published; their files' digests stand in the facts.
+    """Whether the state's first rounds are those published; their files' digests stand in the facts.
 
     Raises UnusableRound for published facts that are none.
     """
@@ -103,14 +103,14 @@ def _are_same(state: Path, facts: Sequence[Path]) -> bool:
 
 
 def _take(facts: Path, state: Path, timings: Mapping[str, Any]) -> None:
-    """The mark of a finished iteration comes last."""
+    """The mark of a finished round comes last."""
     tensors = facts.with_suffix(".safetensors")
     link_whole(tensors, state / tensors.name)
     write_whole(state / facts.name, join_timings(facts.read_bytes(), timings))
 
 
 def _about_bytes(one: Published, made_with: Mapping[str, str]) -> bytes:
-    """Who made the iterations is who made them, not who took them over."""
+    """Who made the rounds is who made them, not who took them over."""
     from fkal.results.manifest import FORMAT  # imports torch, which a plan that takes nothing over does without
 
     told = json.loads((one.folder / ABOUT).read_bytes())
@@ -121,5 +121,5 @@ def _timings(path: Path, say: Notify) -> Mapping[str, Any]:
     try:
         return read_timings(path)
     except ConfigError as error:
-        say(f"{error}; until then the seconds of its iterations are left out")
+        say(f"{error}; until then the seconds of its rounds are left out")
         return {}

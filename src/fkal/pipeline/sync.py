@@ -101,7 +101,7 @@ def _sync_published(folder: Path, root: Path, options: SyncOptions) -> str:
     tracked = Manifest(one.config, one.split_digest, made_with, one.data_digest, one.classes)
     rounds, expected = _track(tracked, one.fingerprint, options, whole=True)
     if rounds < expected:
-        raise ConfigError(f"has {rounds} of {expected} iterations; run: dvc repro")
+        raise ConfigError(f"has {rounds} of {expected} rounds; run: dvc repro")
     return one.fingerprint
 
 

@@ -20,7 +20,7 @@ from fkal.report.exhibit import Exhibit
 from fkal.report.experiments import Material
 from fkal.report.figures.accuracy import accuracy_figure, accuracy_numbers
 from fkal.report.html import page, png_of
-from fkal.report.panels import Panel, known_method, labels_whole_pool, panels_of
+from fkal.report.panels import Panel, has_no_curve, known_method, panels_of
 from fkal.report.reproducibility import experiments_exhibit, figures_exhibit, recipes
 from fkal.report.sections import sections_of
 from fkal.report.stats.paired_tests import TESTS
@@ -98,7 +98,7 @@ def report(
             against=against,
             data_root=options.data_root,
         )
-        dotted = [each for each in material.finished if labels_whole_pool(each.outcome.method)]
+        dotted = [each for each in material.finished if has_no_curve(each.outcome.method)]
         trust = [figures_exhibit(sections, command), experiments_exhibit(panels, dotted)]
         every = [each for section in sections for each in section.exhibits]
         overview = Exhibit("accuracy", "", figure=accuracy_figure(panels, styles), numbers=accuracy_numbers(panels))
@@ -122,7 +122,7 @@ def report(
         )
     scheduled = [panel.frame.assign(schedule=panel.schedule) for panel in panels]
     _write(to, "accuracy.csv", csv_bytes(mean_and_std(pd.concat(scheduled))))
-    whole = material.frame[material.frame["method"].map(labels_whole_pool)]
+    whole = material.frame[material.frame["method"].map(has_no_curve)]
     _write(to, "iterations.csv", csv_bytes(pd.concat([*(panel.frame for panel in panels), whole])))
     _write(to, "index.html", text.encode())
     _only_these(to, files)

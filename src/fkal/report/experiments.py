@@ -1,4 +1,4 @@
-"""Finished experiments as the report reads them, and all their iterations as one table."""
+"""Finished experiments as the report reads them, and all their rounds as one table."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -30,9 +30,9 @@ class SplitFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class Finished:
-    """One experiment whose iterations are all there.
+    """One experiment whose rounds are all there.
 
-    `last_weights` reads the model of its last iteration; `split` is None where the split's file is gone.
+    `last_weights` reads the model of its last round; `split` is None where the split's file is gone.
     `made_with` has versions and hardware, as far as they were recorded; `classes` has the names of the classes,
     or nothing where they were not kept.
     """
@@ -60,7 +60,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Material:
-    """All that a report is made of: a row an iteration, and the experiments where more than curves is known.
+    """All that a report is made of: a row per round, and the experiments where more than curves is known.
 
     `source` are the options that name it on the command line; `notes` say what was left out and why,
     `damaged` what could not be read.
@@ -119,7 +119,7 @@ def _why_not(others: Sequence[Finished], kept: Finished) -> str:
 
 
 def rounds_frame(finished: Sequence[Finished]) -> pd.DataFrame:
-    """One row a seed and iteration: whose it is, its metrics as fractions, its passes (images) and seconds by phase."""
+    """One row per seed and round: whose it is, its metrics as fractions, its passes (images) and seconds by phase."""
     frame = curves_of([each.outcome for each in finished])
     whose = [each.outcome.fingerprint for each in finished for _ in each.outcome.rounds]
     frame.insert(0, "fingerprint", whose)

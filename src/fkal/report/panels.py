@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, count
 from typing import Any
@@ -22,7 +22,7 @@ COMPARED = ["dataset", "bias", "protocol", "measured", *GROUPED]
 SAME = [*COMPARED, "budget", "most"]
 RUN = [*COMPARED, "method", "seed"]
 ONCE = [*RUN, "b"]
-SCORES = ("accuracy", "minority_accuracy", "worst_class_accuracy")
+SCORES = ("accuracy", "macro_accuracy", "minority_accuracy", "worst_class_accuracy")
 BIASES = {"ir": "ir", "longtail": "long tail"}
 """How the names of those that have a ratio are written."""
 
@@ -31,9 +31,9 @@ BIASES = {"ir": "ir", "longtail": "long tail"}
 class Panel:
     """One dataset and bias, under one protocol and one schedule of labels, since areas under curves of others differ.
 
-    `methods` stand in the order of their area under the budget curve, the best first. `baseline` has the mean scores
-    with every label of the pool, by `SCORES`. `name` is unlike that of any other panel, and fit for files; `schedule`
-    says in the title what tells it from another of the same dataset and bias.
+    `methods` are in the order of their area under the budget curve, the best first. `baseline` has the mean scores
+    with every label of the pool, by `SCORES`, and `validation_only` those with none. `name` is unlike that of any other
+    panel, and fit for files; `schedule` says in the title what tells it from another of the same dataset and bias.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Panel:
     baseline: Mapping[str, float]
     finished: tuple[Finished, ...]
     schedule: str = ""
+    validation_only: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -96,9 +97,9 @@ class Panel:
     def _known_names(self, n: int) -> tuple[str, ...]:
         return names_by_number(self.group.dataset, n, (each.classes for each in self.finished))
 
-    def areas(self, method: str) -> pd.Series:
-        """Mean accuracy over the budget of each seed, as a fraction."""
-        table = self.by_seed(method, self.accuracy)
+    def areas(self, method: str, metric: str | None = None) -> pd.Series:
+        """Mean over the budget of each seed, as a fraction: of the accuracy, unless it names another metric."""
+        table = self.by_seed(method, metric or self.accuracy)
         return table.apply(lambda curve: area_under_budget_curve(curve.index.tolist(), curve.tolist()))
 
 
@@ -107,10 +108,12 @@ def panels_of(material: Material, methods: Sequence[str] = ()) -> list[Panel]:
     frame = with_groups(material.frame)
     known = sorted(frame["method"].unique())
     wanted = [known_method(method, known, "--method") for method in methods]
-    whole = frame["method"].map(labels_whole_pool)
+    whole = frame["method"].map(has_no_curve)
     chosen = frame[~whole & (frame["method"].isin(wanted) if wanted else True)]
     if chosen.empty:
-        raise ConfigError("all experiments label the whole pool: there is no curve to draw; run a method with a budget")
+        raise ConfigError(
+            "all experiments label the whole pool or nothing: there is no curve to draw; run a method with a budget"
+        )
     return list(_panels(chosen, frame[whole], material.finished))
 
 
@@ -134,7 +137,7 @@ def with_class_names(
 
 
 def with_groups(frame: pd.DataFrame) -> pd.DataFrame:
-    """With the columns `measured`, `budget` and `most` (labels of the first iteration, and of all).
+    """With the columns `measured`, `budget` and `most` (labels of the first round, and of all).
 
     A table of curves alone may lack what `GROUPED` names; then its images, validation sets and trainings are taken to
     be the same.
@@ -146,8 +149,9 @@ def with_groups(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(budget=labels.transform("min"), most=labels.transform("max"))
 
 
-def labels_whole_pool(method: str) -> bool:
-    return re.split("[:@]", method)[0] == "all"
+def has_no_curve(method: str) -> bool:
+    """Whether it labels the whole pool, or nothing."""
+    return re.split("[:@]", method)[0] in ("all", "validation_only")
 
 
 def bias_words(bias: str) -> str:
@@ -176,7 +180,8 @@ def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finishe
         schedule = told + (f", {group.budget} to {most:,} labels" if several else "")
         members = [each for each in finished if each.outcome.fingerprint in set(mine["fingerprint"])]
         methods = tuple(mine["method"].unique())
-        panel = Panel(name, group, mine, methods, _baseline(whole, group), tuple(members), schedule)
+        all_labels, no_labels = (_baseline(whole, group, method) for method in ("all", "validation_only"))
+        panel = Panel(name, group, mine, methods, all_labels, tuple(members), schedule, no_labels)
         area = {method: panel.areas(method).mean() for method in panel.methods}
         yield replace(panel, methods=tuple(sorted(area, key=lambda method: (-area[method], method))))
 
@@ -194,9 +199,9 @@ def _new_name(wanted: Sequence[str], taken: Collection[str]) -> str:
     return next(name for name in chain(wanted, numbered) if name not in taken)
 
 
-def _baseline(whole: pd.DataFrame, group: Group) -> Mapping[str, float]:
-    """Of `all` as it is; its variants (`all:random_theta_0`) are methods of their own."""
-    same = whole[(whole["method"] == "all") & (whole["dataset"] == group.dataset) & (whole["bias"] == group.bias)]
+def _baseline(whole: pd.DataFrame, group: Group, method: str) -> Mapping[str, float]:
+    """Of the method as it is; its variants (`all:random_theta_0`) are methods of their own."""
+    same = whole[(whole["method"] == method) & (whole["dataset"] == group.dataset) & (whole["bias"] == group.bias)]
     same = same[(same["protocol"] == group.protocol) & (same["measured"] == group.measured)]
     for name in GROUPED:
         same = same[same[name] == getattr(group, name)]

@@ -13,6 +13,7 @@ from fkal.report.figures.cost import COSTS, cost_exhibit, pseudo_exhibit
 from fkal.report.figures.picked_images import picked_exhibit
 from fkal.report.figures.pseudo_labels import prior_exhibit
 from fkal.report.figures.tsne import tsne_exhibit
+from fkal.report.honest_rows import honest_exhibit
 from fkal.report.panels import Panel
 from fkal.report.stats.labels_needed import targets
 from fkal.report.tables import evidence_exhibit, needed_exhibits, penalty_exhibit, ranking_exhibit
@@ -42,6 +43,12 @@ def sections_of(
     datasets = {panel.name: dataset_of(panel.finished, data_root) for panel in panels}
     return [
         Section("accuracy", "Accuracy", "", [*curves("accuracy"), *(ranking_exhibit(p) for p in panels)]),
+        Section(
+            "balanced",
+            "Balanced accuracy",
+            "",
+            [*curves("macro_accuracy"), *(honest_exhibit(p, test) for p in panels)],
+        ),
         Section("rare", "Rare and worst classes", "", [*curves("minority_accuracy"), *curves("worst_class_accuracy")]),
         Section("labels", "Labels needed", "", needed),
         Section("evidence", "Evidence", EVIDENCE, [*tests, penalty_exhibit(panels)]),

@@ -9,12 +9,18 @@ from fkal.plots.method_styles import Style
 from fkal.report.exhibit import Exhibit, Shown
 from fkal.report.figures.labels_needed import needed_figure
 from fkal.report.format import MISSING, count, mean_std, p_value, percent, points, seeds_text, with_interval
+from fkal.report.honest_rows import not_counted
 from fkal.report.panels import Panel
 from fkal.report.stats.labels_needed import needed_frame, savings_frame
 from fkal.report.stats.paired_tests import TESTS, Pair, pairs, pairs_frame, penalty_matrix
 
 MEAN = "geometric mean with the 95 % interval of its seeds where there are three or more"
-SCORES = {"accuracy": "accuracy", "minority_accuracy": "rare classes", "worst_class_accuracy": "worst class"}
+SCORES = {
+    "accuracy": "accuracy",
+    "macro_accuracy": "balanced",
+    "minority_accuracy": "rare classes",
+    "worst_class_accuracy": "worst class",
+}
 
 
 def ranking_exhibit(panel: Panel) -> Exhibit:
@@ -53,7 +59,8 @@ def needed_exhibits(
         Exhibit(
             f"labels-{panel.name}",
             f"{panel.title}: labels needed",
-            f"Interpolated between rounds; {MEAN}. ≤: the first batch is enough for a seed, and fewer labels might do."
+            f"Interpolated between rounds; {MEAN}. ≤: the first batch is enough for a seed, and fewer labels might do. "
+            + not_counted(panel)
             + _dash(rows, "no seed gets there within its budget"),
             figure=needed_figure(panel, needed, styles),
             numbers=needed,
@@ -65,7 +72,7 @@ def needed_exhibits(
             f"{panel.title}: labels saved",
             f"Of the labels that the baseline needs, over common seeds; {MEAN}. ≥: a seed of the baseline does not get "
             "there within its budget and is held to need all of it, or the method's first batch is enough. ≤: the "
-            "baseline's first batch is enough. unknown: both hold.",
+            f"baseline's first batch is enough. unknown: both hold. {not_counted(panel)}",
             numbers=savings,
             shown=Shown(["method", "baseline", "at", "fewer labels"], saved, 2),
             folded=True,
@@ -100,8 +107,8 @@ def penalty_exhibit(panels: Sequence[Panel]) -> Exhibit:
     return Exhibit(
         "penalty",
         "Pairwise penalty matrix",
-        f"How often the row's method beat the column's, in {_panels_worth(len(panels))} of iterations (paired t-test "
-        "in each iteration, 95 %); · : never. The last row is how often a method was beaten, on average over those it "
+        f"How often the row's method beat the column's, in {_panels_worth(len(panels))} of rounds (paired t-test "
+        "in each round, 95 %); · : never. The last row is how often a method was beaten, on average over those it "
         "was compared with: lower is better."
         + _dash([*rows, beaten], "no panel has two seeds of both, so that nothing can be concluded"),
         numbers=table.rename_axis("method").reset_index(),

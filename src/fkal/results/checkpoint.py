@@ -36,8 +36,8 @@ class StateInUse(LockHeld):
 class Checkpoint:
     """Holds `<out>/state/<fingerprint>/`, for itself alone while open.
 
-    An iteration is `round-03.safetensors` and `round-03.json`, the latter written last: it is
-    the mark that the iteration is finished. `notes.json` keeps the run ids of the tracking store,
+    A round is `round-03.safetensors` and `round-03.json`, the latter written last: it is
+    the mark that the round is finished. `notes.json` keeps the run ids of the tracking store,
     `about.json` what the experiment is.
     """
 
@@ -82,7 +82,7 @@ class Checkpoint:
         own_folder(self._out, self._name, LAYOUT)
 
     def rounds(self, say: Notify) -> list[Round]:
-        """The finished iterations 1, 2, ... n.
+        """The finished rounds 1, 2, ... n.
 
         One whose files are not whole is reported, and it and the later ones are set aside.
         """
@@ -92,7 +92,7 @@ class Checkpoint:
             try:
                 finished.append(self._read(b))
             except UnusableRound as flaw:
-                say(f"{self._file(b, 'json')}: iteration {b} is unusable, {flaw}; it and later ones are run again")
+                say(f"{self._file(b, 'json')}: round {b} is unusable, {flaw}; it and later ones are run again")
                 break
         self._set_aside_after(len(finished))
         return finished
@@ -131,17 +131,17 @@ class Checkpoint:
 
     @property
     def finished_count(self) -> int:
-        """How many iterations are marked as finished; needs no lock and checks no file."""
+        """How many rounds are marked as finished; needs no lock and checks no file."""
         return self._last_marked() if self.exists else 0
 
     def counted(self, say: Notify) -> list[PassCounts]:
-        """The passes of the finished iterations 1, 2, ... n; needs no lock and changes nothing."""
+        """The passes of the finished rounds 1, 2, ... n; needs no lock and changes nothing."""
         counted: list[PassCounts] = []
         for b in range(1, self.finished_count + 1):
             try:
                 counted.append(self._counted(b))
             except (UnusableRound, OSError) as flaw:
-                say(f"{self._file(b, 'json')}: iteration {b} is unusable, {flaw}; it and later ones are left out")
+                say(f"{self._file(b, 'json')}: round {b} is unusable, {flaw}; it and later ones are left out")
                 break
         return counted
 
@@ -165,17 +165,17 @@ class Checkpoint:
         except IsADirectoryError as error:
             raise UnusableRound(f"{error.filename} is a folder") from error
         if finished.b != b:
-            raise UnusableRound(f"its files are those of iteration {finished.b}")
+            raise UnusableRound(f"its files are those of round {finished.b}")
         return finished
 
     def _counted(self, b: int) -> PassCounts:
         counted = load_pass_counts(self._file(b, "json").read_bytes())
         if counted.b != b:
-            raise UnusableRound(f"its file is that of iteration {counted.b}")
+            raise UnusableRound(f"its file is that of round {counted.b}")
         return counted
 
     def _set_aside_after(self, last: int) -> None:
-        """Files of later iterations no longer count; a tensors file alone is what a kill leaves."""
+        """Files of later rounds no longer count; a tensors file alone is what a kill leaves."""
         later = [p for p in self.path.iterdir() if (match := ROUND_FILE.fullmatch(p.name)) and int(match[1]) > last]
         if later and self.is_finished:  # first, since a kill may come in between
             self._note(finished=False)

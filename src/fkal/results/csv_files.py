@@ -6,7 +6,10 @@ apostrophe off again, so that what `fkal report --curves` reads is what was writ
 stay escaped.
 """
 
+import csv
+import io
 import re
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -28,6 +31,14 @@ def csv_text(table: pd.DataFrame) -> str:
         table.isetitem(place, pd.Series(cells, index=table.index, dtype=object))
     table.columns = pd.Index([csv_safe(name) for name in table.columns])
     return table.to_csv(index=False, lineterminator="\n")
+
+
+def csv_rows(rows: Iterable[Sequence[object]], *, delimiter: str = ",") -> str:
+    """Rows without a table: a line each, as `csv_text` writes them."""
+    content = io.StringIO(newline="")
+    writer = csv.writer(content, delimiter=delimiter, lineterminator="\n")
+    writer.writerows([csv_safe(cell) for cell in row] for row in rows)
+    return content.getvalue()
 
 
 def csv_safe(cell: object) -> object:

@@ -21,7 +21,7 @@ class LabelsNeeded(NamedTuple):
 
 
 def curve_frame(rounds: Sequence[Round]) -> pd.DataFrame:
-    """One row an iteration: b, labels_used, the metrics by name and, of few classes, the accuracy of each."""
+    """One row per round: b, labels_used, the metrics by name and, of few classes, the accuracy of each."""
     rows = [
         {"b": r.b, "labels_used": r.labels_used, **dict(sorted(r.metrics.items())), **class_accuracies(r)}
         for r in rounds
@@ -43,7 +43,7 @@ def class_accuracies(finished: Round) -> dict[str, float]:
 def area_under_budget_curve(labels: Sequence[int], accuracies: Sequence[float]) -> float:
     """The mean accuracy over the budget: the trapezoid area over labels used / the range of labels used.
 
-    With a single iteration it is that one's accuracy. Comparable between runs of one schedule of labels.
+    With a single round it is that one's accuracy. Comparable between runs of one schedule of labels.
     """
     if len(labels) == 1:
         return float(accuracies[0])

@@ -47,9 +47,7 @@ def kept_runs(
     """
     folders = [path for path in sorted((out / "state").glob("*")) if any(path.glob("round-*.json"))]
     if not folders:
-        raise MissingRuns(
-            f"{out / 'state'}: no finished iterations; run `fkal run --out {shlex.quote(str(out))}` first"
-        )
+        raise MissingRuns(f"{out / 'state'}: no finished rounds; run `fkal run --out {shlex.quote(str(out))}` first")
     abouts, damaged = _abouts(folders, tracked)
     finished, left_out = [], []
     for folder in folders:
@@ -64,7 +62,7 @@ def kept_runs(
             damaged[folder] = f"{error}; the same `fkal run` makes it again; left out"
             continue
         if len(rounds) < _expected(about):
-            left_out.append(f"{folder}: {len(rounds)} of {_expected(about)} iterations are finished; left out")
+            left_out.append(f"{folder}: {len(rounds)} of {_expected(about)} rounds are finished; left out")
             continue
         finished.append(KeptRun(folder, about, rounds))
     flaws = [*damaged.values(), *damaged_splits]
@@ -101,4 +99,4 @@ def _abouts(folders: Sequence[Path], tracked: Tracked) -> tuple[Mapping[str, Man
 
 
 def _expected(about: Manifest) -> int:
-    return 1 if acquisition(about.config.acquisition.name).whole_pool else about.config.acquisition.rounds
+    return about.config.acquisition.rounds if acquisition(about.config.acquisition.name).has_schedule else 1

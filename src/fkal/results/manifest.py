@@ -1,4 +1,4 @@
-"""What an experiment is and what it was made with, kept beside its iterations so that they can be told of later."""
+"""What an experiment is and what it was made with, kept beside its rounds so that they can be told of later."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ALGORITHM = "algorithm"
 
 
 class Manifest(NamedTuple):
-    """Whose iterations lie in a state directory; `made_with` names versions, hardware and the git commit.
+    """Whose rounds lie in a state directory; `made_with` names versions, hardware and the git commit.
 
     The digest of the images and the names of the classes are empty where an earlier version did not write them.
     """

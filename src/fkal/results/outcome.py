@@ -21,7 +21,7 @@ from fkal.experiment.names import (
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished experiment: its iterations (without weights, which stay on disk) and where it is tracked."""
+    """A finished experiment: its rounds (without weights, which stay on disk) and where it is tracked."""
 
     config: Config
     fingerprint: str

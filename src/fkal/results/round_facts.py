@@ -12,7 +12,7 @@ FORMAT = "fkal-round-1"
 DIGEST = "digest"
 """Of everything else in the file. Files of fkal 0.1 before it was added have none, and are read all the same."""
 TIMINGS = ("seconds", "peak_memory_mb")
-"""What differs each time that the same iteration is run."""
+"""What differs each time that the same round is run."""
 SHA256 = re.compile("[0-9a-f]{64}")
 LARGEST_COUNT = 10**15
 
@@ -22,7 +22,7 @@ class UnusableRound(ValueError):
 
 
 class PassCounts(NamedTuple):
-    """What an iteration's JSON says of its cost: images by phase."""
+    """What a round's JSON says of its cost: images by phase."""
 
     b: int
     forward_images: Mapping[str, int]
@@ -30,7 +30,7 @@ class PassCounts(NamedTuple):
 
 
 def load_pass_counts(json_bytes: bytes) -> PassCounts:
-    """The passes of an iteration by its JSON file alone. Raises UnusableRound if it has none."""
+    """The passes of a round by its JSON file alone. Raises UnusableRound if it has none."""
     facts = read_facts(json_bytes)
     return PassCounts(facts["b"], facts["forward_images"], facts["backward_images"])
 
@@ -66,12 +66,12 @@ def read_facts(json_bytes: bytes) -> Mapping[str, Any]:
 
 
 def check_facts(facts: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Raises UnusableRound if a value is absent or none that an iteration can have."""
+    """Raises UnusableRound if a value is absent or none that a round can have."""
     for name in names:
         if name not in facts:
             raise UnusableRound(f"its JSON file has no {name!r}")
         if not CHECKS[name](facts[name]):
-            raise UnusableRound(f"its JSON file has {name} = {_shortened(facts[name])}, which no iteration can have")
+            raise UnusableRound(f"its JSON file has {name} = {_shortened(facts[name])}, which no round can have")
     if sum(facts["labeled_counts"]) != facts["labels_used"]:
         raise UnusableRound(
             f"its JSON file has {facts['labels_used']} labels used, and {sum(facts['labeled_counts'])} in its classes"
@@ -79,7 +79,7 @@ def check_facts(facts: Mapping[str, Any], names: Iterable[str]) -> None:
 
 
 def split_timings(json_bytes: bytes) -> tuple[bytes, dict[str, Any]]:
-    """An iteration's JSON without its timings, and these."""
+    """A round's JSON without its timings, and these."""
     facts = dict(read_facts(json_bytes))
     return _written_again(facts, without=TIMINGS), {name: facts[name] for name in TIMINGS if name in facts}
 
@@ -92,7 +92,7 @@ def join_timings(json_bytes: bytes, timings: Mapping[str, Any]) -> bytes:
 
 
 def same_facts(first: bytes, second: bytes) -> bool:
-    """Whether two files say the same of an iteration, timings and digests apart."""
+    """Whether two files say the same of a round, timings and digests apart."""
     facts = (dict(read_facts(content)) for content in (first, second))
     one, other = ({k: v for k, v in each.items() if k not in (*TIMINGS, DIGEST)} for each in facts)
     return one == other
@@ -155,7 +155,7 @@ CHECKS: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
         "sha256": lambda value: isinstance(value, str) and SHA256.fullmatch(value) is not None,
         "weights": _are_names,
         "b": _is_positive_count,
-        "labels_used": _is_positive_count,
+        "labels_used": _is_count,
         "epoch": _is_positive_count,
         "metrics": _are_metrics,
         "train_loss": lambda value: isinstance(value, list) and all(map(_is_number, value)),

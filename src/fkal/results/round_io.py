@@ -90,7 +90,7 @@ def _finite(what: str, figures: Mapping[Any, float], b: int) -> dict[Any, float]
     for name, value in figures.items():
         if not math.isfinite(value):
             raise ValueError(
-                f"{what} {name} of iteration {b} is {value}: only finite figures are kept; "
+                f"{what} {name} of round {b} is {value}: only finite figures are kept; "
                 "if the training diverged, lower train.lr"
             )
     return {name: float(value) for name, value in figures.items()}

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+import torch
+
 from fkal.acquisition.cost import (
     EMBEDDING,
     EVALUATION,
     EVALUATION_EACH_EPOCH,
+    EVALUATION_ON_TEST,
+    EVALUATION_ON_TEST_EACH_EPOCH,
     EVALUATION_ONCE,
     NO_PASS,
     Cost,
@@ -19,6 +23,7 @@ from fkal.acquisition.cost import (
     training,
 )
 from fkal.acquisition.registry import acquisition
+from fkal.engine.cross_fitting import folds
 from fkal.experiment.experiment import Experiment
 from fkal.experiment.names import ensemble_size
 from fkal.notify import Notify
@@ -35,7 +40,7 @@ PHASES: Mapping[str, Callable[[str], bool]] = MappingProxyType(
 """Which of the meter's phases belong to each: the acquisition has all that is neither training nor evaluation."""
 
 VARYING = ("N^b", "N_b", "N_(b-1)")
-"""Letters whose value is another in each iteration."""
+"""Letters whose value is another in each round."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ Figures = Mapping[str, PassCount]
 
 @dataclass(frozen=True)
 class Iteration:
-    """What iteration b costs, and of what sizes that is made."""
+    """What round b costs, and of what sizes that is made."""
 
     b: int
     sizes: Sizes
@@ -78,7 +83,7 @@ class Iteration:
 
 @dataclass(frozen=True)
 class CostReport:
-    """What an experiment costs, iteration by iteration; `notes` say what its figures do not."""
+    """What an experiment costs, round by round; `notes` say what its figures do not."""
 
     name: str
     method: str
@@ -92,7 +97,7 @@ class CostReport:
 
     @property
     def letters(self) -> dict[str, int | float]:
-        """Those of the formulas' letters that all iterations share."""
+        """Those of the formulas' letters that all rounds share."""
         printed = self.cost.printed.text if self.cost.printed else ""
         texts = (self.cost.text, printed, self.cost.training.text, self.evaluation.text)
         values = self.iterations[0].sizes.letters
@@ -104,13 +109,13 @@ class CostReport:
 
     @property
     def so_far(self) -> Figures | None:
-        """The sum of the finished iterations, where some are finished and some are not."""
+        """The sum of the finished rounds, where some are finished and some are not."""
         return _sum(self.iterations[: self.finished]) if 0 < self.finished < len(self.iterations) else None
 
     @property
     def differences(self) -> list[str]:
         return [
-            f"{self.name}, iteration {each.b}, {phase}: {_shown(figure.counted)}, should be {_shown(figure.expected)}"
+            f"{self.name}, round {each.b}, {phase}: {_shown(figure.counted)}, should be {_shown(figure.expected)}"
             for each in self.iterations
             for phase, figure in each.figures.items()
             if figure.differs and figure.counted
@@ -118,7 +123,7 @@ class CostReport:
 
 
 def bill_of(experiment: Experiment, out: Path, say: Notify) -> CostReport:
-    """What it costs by the formulas, and what its finished iterations under `out` have counted."""
+    """What it costs by the formulas, and what its finished rounds under `out` have counted."""
     config = experiment.config.acquisition
     entry = acquisition(config.name)
     is_frozen = experiment.config.is_frozen
@@ -141,7 +146,7 @@ def bill_of(experiment: Experiment, out: Path, say: Notify) -> CostReport:
 
 
 def sizes_of(experiment: Experiment, b: int) -> Sizes:
-    """The sizes of iteration b, which nothing has to be run for."""
+    """The sizes of round b, which nothing has to be run for."""
     config, vaal = experiment.config, experiment.config.vaal
     before = (b - 1) * experiment.budget
     return Sizes(
@@ -165,7 +170,7 @@ def _iteration(experiment: Experiment, b: int, cost: Cost, counted: PassCounts |
     table_1 = 0 if at_random else cost.printed.passes(sizes) if cost.printed else None
     expected = {
         "acquisition": (NO_PASS if at_random else cost).passes(sizes),
-        "training": Passes(0, 0) if is_frozen else training(sizes),
+        "training": Passes(0, 0) if is_frozen else _training(experiment, sizes),
         "evaluation": Passes(_evaluation(experiment).passes(sizes), 0),
     }
     printed = {
@@ -177,10 +182,25 @@ def _iteration(experiment: Experiment, b: int, cost: Cost, counted: PassCounts |
     return Iteration(b, sizes, figures)
 
 
+def _training(experiment: Experiment, sizes: Sizes) -> Passes:
+    """With validation images that are trained on, a network for each fold learns beside the model."""
+    if not experiment.trains_on_validation:
+        return training(sizes)
+    problem, n, m = experiment.problem, sizes.labeled, sizes.validation
+    groups = None if problem.groups is None else problem.groups[problem.validation]
+    fold = folds(problem.train.labels[problem.validation], groups, torch.Generator().manual_seed(0))
+    n_folds = int(fold.max()) + 1
+    seen = sizes.epochs * (sizes.members * (n + m) + n_folds * (n + m) - m)
+    return Passes(seen + m, seen)
+
+
 def _evaluation(experiment: Experiment) -> Formula:
     if experiment.config.is_frozen:
         return EVALUATION_ONCE
-    return EVALUATION_EACH_EPOCH if experiment.protocol == "paper" else EVALUATION
+    each_epoch = experiment.config.epoch == "best_on_test"
+    if experiment.trains_on_validation:
+        return EVALUATION_ON_TEST_EACH_EPOCH if each_epoch else EVALUATION_ON_TEST
+    return EVALUATION_EACH_EPOCH if each_epoch else EVALUATION
 
 
 def _passes(counted: PassCounts | None, phase: str) -> Passes | None:
@@ -208,6 +228,8 @@ def _notes(experiment: Experiment, cost: Cost, *, random_first: bool) -> tuple[s
         notes = ["Table 1 counts otherwise"]
     notes += [cost.why] if cost.why else []
     notes += ["b = 1 picks at random, in the paper as well: 0 passes"] if random_first else []
+    if experiment.trains_on_validation:
+        notes += ["validation images are trained on and cross-fitted, which Table 1 does not have"]
     notes += ["backward passes of training reach the head alone"] if experiment.config.train.layers == "head" else []
     return tuple(notes)
 

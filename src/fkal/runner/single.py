@@ -1,4 +1,4 @@
-"""One experiment, from wherever it stands to its end: each iteration kept, then tracked."""
+"""One experiment, from wherever it stands to its end: each round kept, then tracked."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ def run_one(
 
     While another process works on it, this one waits, or raises StateInUse if it shall not.
 
-    An iteration is on disk before it is tracked; what a kill kept from the store is logged
+    A round is on disk before it is tracked; what a kill kept from the store is logged
     first thing next time.
     """
     from fkal.tracking.experiment_run import TrackedRun
@@ -46,12 +46,14 @@ def run_one(
             tracked.replay(rounds)
             if len(rounds) < experiment.rounds:
                 if rounds:
-                    experiment.say(f"{experiment.name}: going on after iteration {len(rounds)} of {experiment.rounds}")
+                    experiment.say(
+                        f"{experiment.shown_name}: going on after round {len(rounds)} of {experiment.rounds}"
+                    )
                 rounds += _worked(experiment, rounds, state, tracked, shown_by)
             logged = tracked.finish()
             state.finish()
         if found >= experiment.rounds:
-            experiment.say(f"{experiment.name}: finished before, {'tracked now' if logged else 'nothing to do'}")
+            experiment.say(f"{experiment.shown_name}: finished before, {'tracked now' if logged else 'nothing to do'}")
         return Outcome(
             config=experiment.config,
             fingerprint=experiment.fingerprint,
@@ -64,7 +66,7 @@ def run_one(
 
 
 def _describe(experiment: Experiment, state: Checkpoint) -> None:
-    """A file that no longer describes an experiment is made again, as a damaged iteration is."""
+    """A file that no longer describes an experiment is made again, as a damaged round is."""
     try:
         read_about(state.path)
     except ConfigError as flaw:
@@ -81,7 +83,7 @@ def _worked(
     shown_by: ShownBy,
 ) -> list[Round]:
     new = []
-    with shown_by(experiment.name, iterations=experiment.rounds, done=len(finished)) as bars:
+    with shown_by(experiment.shown_name, iterations=experiment.rounds, done=len(finished)) as bars:
         for event in experiment.events(finished):
             if isinstance(event, Round):
                 state.add(event)

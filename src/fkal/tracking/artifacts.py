@@ -1,4 +1,4 @@
-"""The files about one iteration: what was picked as parquet, CSV and PNG, figures as JSON, the weights."""
+"""The files about one round: what was picked as parquet, CSV and PNG, figures as JSON, the weights."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from fkal.tracking.metrics import summary
 
 
 def selected_frame(selection: Selection, images: ImageSet) -> pd.DataFrame:
-    """One row a pick, in the order of picking; what the method does not know is missing.
+    """One row per pick, in the order of picking; what the method does not know is missing.
 
     Parquet holds UTF-8 alone, so a name that is not is escaped.
     """

@@ -7,7 +7,7 @@ from fkal.engine.rounds import Round
 from fkal.tracking.metrics import stored_metrics
 
 PAPER_NOTE = (
-    "**Protocol `paper`: each iteration's epoch was chosen on the TEST set** (the authors' rule). "
+    "**Protocol `paper`: each round's epoch was chosen on the TEST set** (the authors' rule). "
     "These accuracies are optimistic; compare them with the published curves and with nothing else."
 )
 CURVE = "curve.png"

@@ -1,4 +1,4 @@
-"""An experiment as MLflow runs: a parent with its curves, a child an iteration; what is there is not logged twice."""
+"""An experiment as MLflow runs: a parent with its curves, a child per round; what is there is not logged twice."""
 
 import tempfile
 import time
@@ -121,7 +121,7 @@ class TrackedRun:
         """The experiment's run in the store at `uri` (default: see `tracking_uri`), or a new one.
 
         `monitor` false leaves out system metrics and GPU figures, and `made_with` tells what the
-        iterations were made with, to rebuild a store from those of another process. Raises ValueError
+        rounds were made with, to rebuild a store from those of another process. Raises ValueError
         if the store cannot be reached.
         """
         client = prepare_store(tracking_uri(uri, Path.cwd()), say)
@@ -145,14 +145,14 @@ class TrackedRun:
             self._stopped(self.run_id, kind)
 
     def replay(self, finished: Iterable[Round]) -> None:
-        """Iterations of an earlier process: what the store lacks of them is logged."""
+        """Rounds of an earlier process: what the store lacks of them is logged."""
         for past in finished:
             self._record(past, {})
         if self._meters:
             self._meters.lap()
 
     def log(self, finished: Round) -> None:
-        """An iteration that was finished just now."""
+        """A round that was finished just now."""
         self._record(finished, self._meters.lap() if self._meters else {})
 
     def finish(self, *, model: bool = True) -> bool:
@@ -160,7 +160,7 @@ class TrackedRun:
 
         Whether the store lacked anything of the experiment.
         """
-        assert self._rounds, "finish() comes after the last iteration's log()"
+        assert self._rounds, "finish() comes after the last round's log()"
         wrote = self._parent.write(self._summary())
         if self._is_finished and not wrote and not self._logged_some:
             return False
@@ -279,9 +279,9 @@ class TrackedRun:
         self._client.set_terminated(child.run_id, "FINISHED")
 
     def _supersede(self, b: int) -> None:
-        """Metrics cannot be rewritten, so an iteration that came out otherwise needs a run of its own."""
+        """Metrics cannot be rewritten, so a round that came out otherwise needs a run of its own."""
         self._say(
-            f"iteration {b} came out otherwise than the one in MLflow run {self.run_id}: "
+            f"round {b} came out otherwise than the one in MLflow run {self.run_id}: "
             "that run is kept as it is, marked fkal.superseded_key, and a new run is made"
         )
         self._client.set_tag(self.run_id, SUPERSEDED, self._experiment.fingerprint)

@@ -1,4 +1,4 @@
-"""What a GPU did during an iteration: utilisation and energy, by NVML."""
+"""What a GPU did during a round: utilisation and energy, by NVML."""
 
 import threading
 from typing import Any, Self

@@ -21,6 +21,8 @@ STORED: Mapping[str, str] = MappingProxyType(
         "test/minority_accuracy": "accuracy/rare",
         "test/worst_class_accuracy": "accuracy/worst",
         "val/accuracy": "accuracy/validation",
+        "val/macro_accuracy": "accuracy/validation_macro",
+        "val/minority_accuracy": "accuracy/validation_rare",
         "holdout/accuracy": "accuracy/holdout",
         "holdout/macro_accuracy": "accuracy/holdout_macro",
         "holdout/minority_accuracy": "accuracy/holdout_rare",
@@ -64,7 +66,7 @@ def parent_points(finished: Round) -> list[Point]:
 
 
 def child_points(finished: Round) -> list[Point]:
-    """Everything of one iteration; the loss has a value an epoch."""
+    """Everything of one round; the loss has a value per epoch."""
     losses = [Point("train/loss", loss, epoch) for epoch, loss in enumerate(finished.train_loss, 1)]
     once = {
         **stored_metrics(finished.metrics),
@@ -77,12 +79,12 @@ def child_points(finished: Round) -> list[Point]:
 
 
 def selected_counts(finished: Round) -> list[int]:
-    """How many of this iteration's picks each class has."""
+    """How many of this round's picks each class has."""
     return finished.selection.labels.bincount(minlength=len(finished.labeled_counts)).tolist()
 
 
 def summary(finished: Round) -> dict[str, Any]:
-    """One iteration as JSON holds it."""
+    """One round as JSON holds it."""
     return {
         "b": finished.b,
         "labels_used": finished.labels_used,
@@ -99,7 +101,7 @@ def summary(finished: Round) -> dict[str, Any]:
 
 
 def round_digest(finished: Round) -> str:
-    """16 hexadecimal digits of the picks and the figures (not of times): the same iteration, or another."""
+    """16 hexadecimal digits of the picks and the figures (not of times): the same round, or another."""
     selection = finished.selection
     content = [selection.indices.tolist(), selection.labels.tolist(), dict(finished.metrics), finished.train_loss]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

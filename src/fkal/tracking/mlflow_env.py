@@ -15,7 +15,7 @@ SETTINGS = {
     "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",  # the parent run has its own monitor
-    # a server that is gone ends a run within a minute; its iterations are on disk, and the same command goes on
+    # a server that is gone ends a run within a minute; its rounds are on disk, and the same command goes on
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",

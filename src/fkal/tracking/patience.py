@@ -21,7 +21,7 @@ FULL = re.compile(r"(database or disk is full|disk I/O error)")
 PATIENCE_SECONDS = 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 WAY_OUT = (
-    "finished iterations are kept on disk: the same command tracks them and goes on "
+    "finished rounds are kept on disk: the same command tracks them and goes on "
     "(`fkal sync` does it for what the pipeline published)"
 )
 

@@ -1,4 +1,4 @@
-"""What the machine does meanwhile: MLflow's own system metrics on the parent run, GPU figures an iteration."""
+"""What the machine does meanwhile: MLflow's own system metrics on the parent run, GPU figures per round."""
 
 from typing import Any
 

@@ -44,7 +44,7 @@ def write_study_files(folder: Path, study: optuna.Study, plan: StudySpec, best: 
 
 
 def trials_frame(study: optuna.Study, plan: StudySpec) -> pd.DataFrame:
-    """A row a trial."""
+    """A row per trial."""
     rows = [
         {
             "trial": trial.number,

@@ -12,6 +12,7 @@ from fkal.results.curves import area_under_budget_curve
 from fkal.runner.cost import PHASES
 
 ACCURACY = "holdout/accuracy"
+BALANCED = "holdout/macro_accuracy"
 MINORITY = "holdout/minority_accuracy"
 
 
@@ -29,6 +30,10 @@ def _area(rounds: Sequence[Round]) -> float:
     return area_under_budget_curve([r.labels_used for r in rounds], [r.metrics[ACCURACY] for r in rounds])
 
 
+def _balanced_area(rounds: Sequence[Round]) -> float:
+    return area_under_budget_curve([r.labels_used for r in rounds], [r.metrics[BALANCED] for r in rounds])
+
+
 def acquisition_passes(rounds: Sequence[Round]) -> float:
     """Images through the model, forward and backward, to pick what is labeled; training is no part of it."""
     ways = [images for r in rounds for images in (r.forward_images, r.backward_images)]
@@ -39,6 +44,12 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
     {
         "aubc": Objective("aubc", "area under the held-out accuracy curve", "maximize", _area),
         "final": Objective("final", "final held-out accuracy", "maximize", lambda rounds: rounds[-1].metrics[ACCURACY]),
+        "aubc_balanced": Objective(
+            "aubc_balanced", "area under the held-out balanced accuracy curve", "maximize", _balanced_area
+        ),
+        "balanced": Objective(
+            "balanced", "final held-out balanced accuracy", "maximize", lambda rounds: rounds[-1].metrics[BALANCED]
+        ),
         "minority": Objective(
             "minority", "final held-out minority accuracy", "maximize", lambda rounds: rounds[-1].metrics[MINORITY]
         ),

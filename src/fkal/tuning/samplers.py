@@ -46,7 +46,7 @@ PRUNERS: Mapping[str, Pruner] = MappingProxyType(
         "none": lambda budget, labels: pruners.NopPruner(),
     }
 )
-"""By the labels of one iteration and of all; a trial's steps are labels used."""
+"""By the labels of one round and of all; a trial's steps are labels used."""
 
 
 def sampler_named(name: str, space: Space, *, n_objectives: int) -> Callable[[int], samplers.BaseSampler]:

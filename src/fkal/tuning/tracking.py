@@ -1,4 +1,4 @@
-"""A study as MLflow runs: the study, under it a run a trial, under that a run an iteration and seed."""
+"""A study as MLflow runs: the study, under it a run per trial, under that a run per round and seed."""
 
 import tempfile
 import time
@@ -135,7 +135,7 @@ class TrialRun:
         self._ledger.write(params={**config, "seed": list(self._plan.seeds), **sampled, "trial": self._trial.number})
 
     def checkpoint(self, latest: Sequence[Round], values: Sequence[float]) -> None:
-        """One iteration of every seed: means on the trial's run, the rest on runs of their own."""
+        """One round of every seed: means on the trial's run, the rest on runs of their own."""
         self._labels = latest[0].labels_used
         means = {
             stored_name(name): mean(each.metrics[name] for each in latest)

@@ -1,4 +1,4 @@
-"""One trial: its seeds advanced side by side, an iteration at a time, so that they are pruned together."""
+"""One trial: its seeds advanced side by side, a round at a time, so that they are pruned together."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -48,7 +48,7 @@ def run_trial(plan: StudySpec, study: SharedStudy, trial: Trial, run: StudyRun, 
 def _worked(plan: StudySpec, trial: Trial, tracked: TrialRun, display: Display) -> list[float]:
     """The objectives' values. Raises TrialPruned where the pruner says so.
 
-    Every trial labels the same number of images an iteration, as the budget is not searched: steps
+    Every trial labels the same number of images per round, as the budget is not searched: steps
     are labels used, and trials are compared at equal ones.
     """
     experiments = [prepare(config, plan.out, display.notify) for config in plan.configs(trial.params)]
@@ -81,12 +81,12 @@ def _opened(stack: ExitStack, experiments: Sequence[Experiment], plan: StudySpec
     """Opened in the order of their names, so that two trials that share some never wait for each other."""
     states = [Checkpoint(plan.out, experiment.fingerprint, waiting=notify) for experiment in experiments]
     for state in sorted(states, key=lambda state: state.path):
-        stack.enter_context(state)  # another trial may have the same values; its iterations are then taken up
+        stack.enter_context(state)  # another trial may have the same values; its rounds are then taken up
     return states
 
 
 def _rounds(experiment: Experiment, state: Checkpoint, bars: Shown, notify: Notify) -> Generator[Round]:
-    """The finished iterations, then new ones, each kept before it is given; without weights, which stay on disk."""
+    """The finished rounds, then new ones, each kept before it is given; without weights, which stay on disk."""
     finished = state.rounds(notify)
     for past in finished:
         bars.advance()

@@ -16,7 +16,8 @@
   let busy = false;
   let query = "";
   let lit = 0; // the class that Enter takes from the filter
-  let recent = [];
+  const recent = []; // classes in the places of their keys, which do not move
+  let order = []; // the same, the longest unused first
   let ready = false; // the image is there to be seen
   const watch = { since: null, spent: 0 };
 
@@ -89,7 +90,7 @@
       const byRow = new Map(view.items.map((item) => [item.row, item]));
       for (const { row, ...answer } of answers) {
         byRow.get(row).answer = answer;
-        if (answer.status === "labeled") recent = [answer.label, ...recent.filter((each) => each !== answer.label)].slice(0, 9);
+        if (answer.status === "labeled") use(answer.label);
       }
       banner("");
       return true;
@@ -99,6 +100,11 @@
     } finally {
       busy = false;
     }
+  }
+
+  function use(label) {
+    if (!recent.includes(label)) recent[recent.length < RECENT_KEYS.length ? recent.length : recent.indexOf(order[0])] = label;
+    order = [...order.filter((each) => each !== label && recent.includes(each)), label];
   }
 
   async function answer(status, label = "", reason = "") {
@@ -169,6 +175,7 @@
     $("guess").textContent = breakable(item.guess);
     const p = item.probability;
     $("probability").textContent = p === null ? "" : `${percent(p)} probable`;
+    $("meter-bar").hidden = p === null;
     $("meter").style.width = `${100 * (p || 0)}%`;
     $("match").hidden = item.match === null;
     if (item.match !== null) {
@@ -307,7 +314,9 @@
       .sort((a, b) => a[0] - b[0] || a[1] - b[1]).map(([, , name]) => name);
   }
 
-  const keyOf = (name) => isLong() ? RECENT_KEYS[recent.indexOf(name)] : KEYS[view.classes.indexOf(name)];
+  // digits begin the names of some classes: then they are typed, and are no keys of their own
+  const usedLast = () => view.classes.some((name) => /^\d/.test(name)) ? [] : recent;
+  const keyOf = (name) => isLong() ? RECENT_KEYS[usedLast().indexOf(name)] : KEYS[view.classes.indexOf(name)];
   const exact = () => view.classes.some((name) => name.toLowerCase() === query.trim().toLowerCase());
 
   function showClasses() {
@@ -389,7 +398,7 @@
     if (counts.none_of_these) parts.push(`${counts.none_of_these} of no class`);
     if (counts.skipped) parts.push(`${counts.skipped} skipped`);
     $("end-text").textContent = `Batch ${view.batch}: ${parts.join(", ")}. Every answer is in labels.csv.`;
-    $("end-next").textContent = view.annotators > 1 ? "" : "next: fkal next";
+    $("end-next").textContent = view.annotators > 1 ? "" : `next: ${view.next}`;
     $("review").hidden = !view.items.length;
   }
 
@@ -422,6 +431,7 @@
       ["← →", many ? "move between images" : "look at the image before or after"],
       [",", "twenty at once, or one"], ["Space", many ? "leave the image out, or take it in" : "confirm the guess"],
     ];
+    if (isLong() && !usedLast().length && recent.length) keys.splice(1, 1);
     if (view.newClasses) keys.push(["Shift Enter", "in the filter: add a new class"]);
     $("keys").replaceChildren(...keys.flatMap(([key, text]) => {
       const term = element("dt");
@@ -455,7 +465,7 @@
     if (key.startsWith("Arrow")) return many ? () => moveCell(key) : { ArrowLeft: () => move(-1), ArrowRight: () => move(1) }[key];
     if ([...key].length !== 1) return undefined;
     if (isLong()) {
-      const used = recent[RECENT_KEYS.indexOf(key)];
+      const used = usedLast()[RECENT_KEYS.indexOf(key)];
       if (used) return () => answer("labeled", used);
       return /[\p{L}\p{N}]/u.test(key) ? () => find(key) : undefined;
     }
@@ -477,7 +487,7 @@
   // ---- start
 
   async function begin() {
-    const token = new URLSearchParams(location.hash.slice(1)).get("token");
+    const token = new URLSearchParams(location.hash.slice(1)).get("join");
     try {
       if (token) {
         history.replaceState(null, "", location.pathname);
@@ -490,8 +500,7 @@
     }
     $("project").textContent = view.project;
     $("batch").textContent = `batch ${view.batch}${view.annotators > 1 ? ` · ${view.annotator}` : ""}`;
-    const used = view.items.filter((item) => item.answer && item.answer.status === "labeled").map((item) => item.answer.label);
-    recent = [...new Set(used.reverse())].slice(0, 9);
+    view.items.forEach((item) => { if (item.answer && item.answer.status === "labeled") use(item.answer.label); });
     at = view.items.length - 1;
     if (!view.items.length) showEnd(); else next();
   }

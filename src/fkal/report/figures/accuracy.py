@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ACCURACIES = {
     "accuracy": "accuracy",
+    "macro_accuracy": "balanced accuracy (mean over classes)",
     "minority_accuracy": "accuracy of the rare classes",
     "worst_class_accuracy": "accuracy of the worst class",
 }
@@ -86,6 +87,9 @@ def _draw(axes: "Axes", panel: Panel, styles: Mapping[str, Style], score: str, n
         axes.axhline(
             100 * panel.baseline[score], color=BLACK, linestyle=":", linewidth=1.2, label="all labels of the pool"
         )
+    if score in panel.validation_only:
+        value = 100 * panel.validation_only[score]
+        axes.axhline(value, color=BLACK, linestyle="-.", linewidth=1.0, label="validation images alone")
     title_alone(axes, panel.title)
     axes.set_xlabel("labels used")
     axes.set_ylabel(f"{panel.group.measured} {ACCURACIES[score]}, %")
@@ -99,6 +103,8 @@ def _numbers(panel: Panel, method: str, score: str) -> pd.DataFrame:
         table["published"] = _published(panel, method, score).reindex(table.index)
     if score in panel.baseline:
         table["all_labels"] = 100 * panel.baseline[score]
+    if score in panel.validation_only:
+        table["validation_only"] = 100 * panel.validation_only[score]
     about = {"dataset": panel.group.dataset, "bias": panel.group.bias, "method": method}
     about |= {"schedule": panel.schedule.removeprefix(", ")} if panel.schedule else {}
     table = table.reset_index()
@@ -118,4 +124,5 @@ def _overlays(panel: Panel, score: str) -> str:
     paper = any(len(_published(panel, method, score)) for method in panel.methods)
     thin = " Thin lines are the published curves; their epoch was chosen by test accuracy." if paper else ""
     dotted = " Dotted: every label of the pool." if score in panel.baseline else ""
-    return thin + dotted
+    only = " Dash-dotted: no label of the pool, trained on validation images." if score in panel.validation_only else ""
+    return thin + dotted + only

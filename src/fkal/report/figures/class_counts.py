@@ -25,11 +25,11 @@ SHORT_NAME, LONG_NAME = 2, 14
 """Letters of a class that are written level along x, and that are written at all."""
 MOST_NAMES = 10
 """Names of classes along an axis."""
-NEEDS_ROUNDS = "curves alone were read: the iterations themselves are needed"
+NEEDS_ROUNDS = "curves alone were read: the rounds themselves are needed"
 
 
 def counts_exhibit(panel: Panel) -> Exhibit:
-    """Class counts of the labeled set over iterations, beside those of pool and validation."""
+    """Class counts of the labeled set over rounds, beside those of pool and validation."""
     name, title = f"labeled-{panel.name}", f"{panel.title}: classes of the labeled set"
     reason = _missing(panel)
     if reason:
@@ -79,7 +79,7 @@ def confusion_exhibit(panel: Panel) -> Exhibit:
 
 
 def confusion(experiments: list[Finished]) -> np.ndarray:
-    """Counts (true, predicted) after the last iteration, summed over seeds."""
+    """Counts (true, predicted) after the last round, summed over seeds."""
     return np.sum([each.outcome.rounds[-1].confusion.numpy() for each in experiments], axis=0)
 
 
@@ -109,7 +109,7 @@ def _counts_figure(panel: Panel, table: pd.DataFrame, rare: Collection[int]) -> 
         _stack(each, pd.concat([own, *ends]), _places(len(own), len(ends)), rare)
         names = [str(b) if b % 3 == 1 else "" for b in range(1, len(own) + 1)]
         each.set_xticks(_places(len(own), len(ends)), [*names, *(part[0].upper() for part in _parts(table))])
-        _describe(each, method, "iteration b", "")
+        _describe(each, method, "round b", "")
     for row in axes[::SMALL_COLUMNS]:
         row.set_ylabel("share, %", fontsize=8)
     key_below(figure, _class_patches(panel.class_names(int(table["label"].max()) + 1), rare))

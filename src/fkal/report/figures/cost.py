@@ -51,7 +51,7 @@ def cost_exhibit(panel: Panel, styles: Mapping[str, Style], unit: str) -> Exhibi
     return Exhibit(
         name,
         title,
-        f"{COSTS[unit].capitalize()} for the acquisition alone, summed over the iterations so far; means over seeds."
+        f"{COSTS[unit].capitalize()} for the acquisition alone, summed over the rounds so far; means over seeds."
         + is_log * " The axis is logarithmic, linear near 0.",
         figure=figure,
         numbers=table,
@@ -88,7 +88,7 @@ def cost_words(cost: float) -> str:
 
 
 def cost_frame(panel: Panel, unit: str) -> pd.DataFrame:
-    """One row a method and number of labels: cost so far and accuracy in %, means over seeds; empty without costs."""
+    """One row per method and number of labels: cost so far and accuracy in %, means over seeds; empty without costs."""
     columns = ["method", "labels_used", "cost", "accuracy"]
     if f"acquisition_{unit}" not in panel.frame:
         return pd.DataFrame(columns=columns)

@@ -1,4 +1,4 @@
-"""What each iteration picked, for the eye: its first picks, each above its matched validation image."""
+"""What each round picked, for the eye: its first picks, each above its matched validation image."""
 
 from collections.abc import Sequence
 
@@ -38,7 +38,7 @@ def picked_exhibit(panel: Panel, method: str, images: ImageSet | str) -> Exhibit
     return Exhibit(
         name,
         title,
-        f"Seed {first.outcome.config.seed}: the first {PICKS} picks of each iteration{beside}. The CSV has all, "
+        f"Seed {first.outcome.config.seed}: the first {PICKS} picks of each round{beside}. The CSV has all, "
         "with their labels.",
         picture=picked_sheet(first, images),
         numbers=picks_frame(first, images.classes),
@@ -48,7 +48,7 @@ def picked_exhibit(panel: Panel, method: str, images: ImageSet | str) -> Exhibit
 
 
 def picked_sheet(experiment: Finished, images: ImageSet) -> Image.Image:
-    """A row an iteration (two rows of images where picks were matched)."""
+    """A row per round (two rows of images where picks were matched)."""
     strips = [_strip(each, images) for each in experiment.outcome.rounds]
     size = max(strip.width for strip in strips), sum(strip.height + 3 * GAP for strip in strips)
     sheet = Image.new("RGB", size, WHITE)
@@ -60,7 +60,7 @@ def picked_sheet(experiment: Finished, images: ImageSet) -> Image.Image:
 
 
 def picks_frame(experiment: Finished, classes: Sequence[str]) -> pd.DataFrame:
-    """A row a pick, in the order of picking: indices count within the dataset's training part."""
+    """A row per pick, in the order of picking: indices count within the dataset's training part."""
     parts = []
     for each in experiment.outcome.rounds:
         known = {column: getattr(each.selection, name) for name, column in PICKED.items()}

@@ -18,7 +18,7 @@ LEAST = 1e-5
 
 
 def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
-    """A mark for each class and iteration, mean over seeds; on the diagonal the estimate is right."""
+    """A mark for each class and round, mean over seeds; on the diagonal the estimate is right."""
     from matplotlib.ticker import FuncFormatter
 
     name, title = f"prior-{panel.name}", f"{panel.title}: class frequencies of the pool"
@@ -48,7 +48,7 @@ def prior_exhibit(panel: Panel, styles: Mapping[str, Style]) -> Exhibit:
     return Exhibit(
         name,
         title,
-        "A mark is a class before one iteration's choice, mean over seeds. Below the diagonal a class is thought to be "
+        "A mark is a class before one round's choice, mean over seeds. Below the diagonal a class is thought to be "
         f"rarer than it is.{panel.class_note(table['label'].nunique())}",
         figure=figure,
         numbers=table,

@@ -69,7 +69,7 @@ def tsne_exhibit(panel: Panel, dataset: Dataset | str) -> Exhibit:
 
 @torch.no_grad()
 def describe(experiment: Finished, dataset: Dataset, some: Tensor) -> Described:
-    """By the model of the last iteration; of an ensemble, its first member."""
+    """By the model of the last round; of an ensemble, its first member."""
     config = experiment.outcome.config
     model = build(config.model.name, dataset.train.shape, len(dataset.classes))
     weights = experiment.last_weights()

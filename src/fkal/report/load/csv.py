@@ -1,4 +1,4 @@
-"""Curves as a table: accuracy by iteration, without the experiments behind it."""
+"""Curves as a table: accuracy by round, without the experiments behind it."""
 
 import csv
 import io
@@ -225,7 +225,7 @@ READ: Mapping[str, Read] = MappingProxyType(
         "method": _method,
         "seed": _whole(0, LARGEST_SEED),
         "b": _whole(1, MOST_LABELS),
-        "labels_used": _whole(1, MOST_LABELS),
+        "labels_used": _whole(0, MOST_LABELS),
     }
 )
 
@@ -238,26 +238,26 @@ def _refuse_unmeasured(path: Path, frame: pd.DataFrame, lines: Sequence[int]) ->
 
 
 def _refuse_repeated(path: Path, frame: pd.DataFrame, lines: Sequence[int]) -> None:
-    """Raises ConfigError where an iteration stands twice, or has no more labels than the one before it."""
+    """Raises ConfigError where a round stands twice, or has no more labels than the one before it."""
     grouped = with_groups(frame)
     twice = grouped.duplicated([*ONCE, "budget", "most"])
     if twice.any():
         place = int(twice.to_numpy().argmax())
         row = frame.iloc[place]
         raise ConfigError(
-            f"{path}, line {lines[place]}: iteration {row['b']} of {row['method']}, seed {row['seed']}, stands there "
+            f"{path}, line {lines[place]}: round {row['b']} of {row['method']}, seed {row['seed']}, stands there "
             f"more than once ({twice.sum()} rows too many); remove them"
         )
     for place, before in _falling(grouped):
         row = frame.iloc[place]
         raise ConfigError(
-            f"{path}, line {lines[place]}: iteration {row['b']} of {row['method']}, seed {row['seed']}, has "
-            f"{row['labels_used']} labels, and the one before it {before}; labels grow from iteration to iteration"
+            f"{path}, line {lines[place]}: round {row['b']} of {row['method']}, seed {row['seed']}, has "
+            f"{row['labels_used']} labels, and the one before it {before}; labels grow from round to round"
         )
 
 
 def _falling(grouped: pd.DataFrame) -> Iterator[tuple[int, int]]:
-    """Rows whose labels are no more than those of the iteration before, with these."""
+    """Rows whose labels are no more than those of the round before, with these."""
     run = [name for name in ONCE if name != "b"] + (["fingerprint"] if "fingerprint" in grouped else [])
     ordered = grouped.reset_index(drop=True).sort_values("b", kind="stable")
     before = ordered.groupby(run, dropna=False)["labels_used"].shift()

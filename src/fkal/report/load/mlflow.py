@@ -110,9 +110,9 @@ def _read(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
     children = sorted(iterations(client, run), key=lambda child: int(child.data.params["b"]))
     found = [int(child.data.params["b"]) for child in children]
     if not found:
-        raise ConfigError("has no iterations in the store")
+        raise ConfigError("has no rounds in the store")
     if found != list(range(1, len(found) + 1)):
-        raise ConfigError(f"has iterations {found} in the store, and not each of them once")
+        raise ConfigError(f"has rounds {found} in the store, and not each of them once")
     rounds = tuple(_round(client, child, folder) for child in children)
     listed = [each.path for each in client.list_artifacts(run.run_id)]
     names = [name for name in listed if re.fullmatch(JSON_ARTIFACT, name)]  # the split's file is one of them

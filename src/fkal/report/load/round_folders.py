@@ -1,4 +1,4 @@
-"""A folder of iterations, as the scratch folder and the pipeline's outputs have it."""
+"""A folder of rounds, as the scratch folder and the pipeline's outputs have it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,14 +12,14 @@ from fkal.results.round_io import load_round
 
 
 def rounds_in(folder: Path, *, timed_files: bool) -> tuple[Round, ...]:
-    """Its iterations in their order, without weights. Raises ConfigError for one that is not whole."""
+    """Its rounds in their order, without weights. Raises ConfigError for one that is not whole."""
     return tuple(
         replace(_read(path, timed_files=timed_files), weights={}) for path in sorted(folder.glob("round-*.json"))
     )
 
 
 def weights_in(folder: Path) -> Callable[[], Weights]:
-    """Reads the weights after its last iteration."""
+    """Reads the weights after its last round."""
 
     def last_weights() -> Weights:
         return _read(max(folder.glob("round-*.json")), timed_files=False).weights

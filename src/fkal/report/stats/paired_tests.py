@@ -50,7 +50,7 @@ def pairs(panel: Panel, test: str = "t", against: str | None = None) -> list[Pai
     if against is not None and against in panel.methods:
         wanted = [(method, against) for method in panel.methods if method != against]
     found = [(a, b, _differences(areas[a], areas[b])) for a, b in wanted]
-    ps = [_p_value(differences, test) for _, _, differences in found]
+    ps = [paired_p_value(differences, test) for _, _, differences in found]
     adjusted = iter(holm([p for p in ps if p is not None]))
     return [
         _pair(a, b, differences, p, None if p is None else next(adjusted))
@@ -72,10 +72,10 @@ def pairs_frame(found: Sequence[Pair]) -> pd.DataFrame:
 
 
 def penalty_matrix(panels: Sequence[Panel]) -> pd.DataFrame:
-    """Row i, column j: in how many panels' worth of iterations method i beat method j (Ash et al., ICLR 2020, BADGE).
+    """Row i, column j: in how many panels' worth of rounds method i beat method j (Ash et al., ICLR 2020, BADGE).
 
-    In each iteration i beats j where a two-sided paired t-test over their common seeds says so at 95 %; an iteration
-    counts 1 / iterations, so a panel counts 1 at most. Missing where no panel has two seeds of both. A column's mean
+    In each round i beats j where a two-sided paired t-test over their common seeds says so at 95 %; a round
+    counts 1 / rounds, so a panel counts 1 at most. Missing where no panel has two seeds of both. A column's mean
     is how often its method was beaten.
     """
     methods = list(dict.fromkeys(method for panel in panels for method in panel.methods))
@@ -96,7 +96,7 @@ def penalty_matrix(panels: Sequence[Panel]) -> pd.DataFrame:
 
 
 def _winner(differences: np.ndarray) -> int:
-    p = _p_value(differences, "t")
+    p = paired_p_value(differences, "t")
     return 0 if p is None or p >= ALPHA else int(np.sign(differences.mean()))
 
 
@@ -104,7 +104,7 @@ def _differences(first: pd.Series, second: pd.Series) -> np.ndarray:
     return (first - second).dropna().to_numpy()
 
 
-def _p_value(differences: np.ndarray, test: str) -> float | None:
+def paired_p_value(differences: np.ndarray, test: str) -> float | None:
     """None where there is nothing to test: differences that do not vary have no error to be held against."""
     if len(differences) < 2 or np.ptp(differences) < ROUNDING:
         return None

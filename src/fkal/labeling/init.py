@@ -1,0 +1,241 @@
+"""Makes a project: looks at its images once, lists them, and writes the params file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fkal.atomic_files import write_whole
+from fkal.config.layers import Layer
+from fkal.data.registry import DATASETS
+from fkal.data.settings import DataConfig
+from fkal.errors import ConfigError, UserError
+from fkal.experiment.names import dataset_name
+from fkal.identifiers import dataset_name as checked_name
+from fkal.labeling.answers import label_store
+from fkal.labeling.estimate import Estimate, estimated
+from fkal.labeling.label_store import LabelRow
+from fkal.labeling.listing import Listing
+from fkal.labeling.params_text import FirstParams, first_text
+from fkal.labeling.places import SOURCE, Looker, labels_of_places, portable, scan_places
+from fkal.labeling.project import PARTS, STATE, LabelSettings, Part, Project, ProjectSettings
+from fkal.labeling.project_dataset import median_side
+from fkal.labeling.scan import PartSummary
+from fkal.locks import NamedLock
+from fkal.notify import Display
+
+FEW_VALIDATION_IMAGES = 10
+"""A class with fewer is said to have too few: selection goes by the images of it that the model gets wrong."""
+SMALLEST_BUDGET = 20
+FEWEST_LABELS = 2
+"""What a network with batch normalisation learns from, of however small a pool."""
+LABELS_PER_CLASS = 10
+LARGEST_SHARE = 20
+"""A round asks for at most one in so many images of the pool."""
+LARGEST_SIDE = 64
+"""Pixels per side that are suggested for a network that learns from scratch on a CPU."""
+USUAL_MODEL = "resnet10"
+WORKERS = min(8, os.cpu_count() or 1)
+DVC_YAML = """\
+# `dvc repro` trains again where labels, images or settings changed. Selecting and labeling are commands of fkal.
+stages:
+  train:
+    cmd: fkal train
+    deps: [labels.csv, pool.parquet, validation.parquet, classes.txt]
+    params: [project, labels, data, model, pretrain, train, acquisition, seed]
+    outs:
+      - .fkal/weights: {persist: true}
+"""
+
+
+@dataclass(frozen=True)
+class InitOptions:
+    """What `fkal init` is asked for. Places are as typed."""
+
+    pools: tuple[str, ...]
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    labeled: tuple[str, ...] = ()
+    backbone: str | None = None
+    groups: str | None = None
+    name: str | None = None
+    drop_leaks: bool = False
+    dvc: bool = False
+
+
+@dataclass(frozen=True)
+class InitSummary:
+    """What was found and what was made."""
+
+    folder: Path
+    parts: tuple[PartSummary, ...]
+    classes: tuple[str, ...]
+    too_few: Mapping[str, int]
+    """Classes with too few validation images."""
+    groups: int
+    shared_groups: int
+    """Groups that have images in the pool and in validation or test."""
+    labeled: int
+    """Labels that came with `--labeled` and are new."""
+    budget: int
+    budget_rule: str
+    estimate: Estimate | None
+
+
+def init(folder: Path, options: InitOptions, display: Display) -> InitSummary:
+    """Makes or completes the project in a folder; the same call again finds what is new in the same places.
+
+    Raises ConfigError for options that contradict the params file that is there, Leak for images in two parts.
+    """
+    state = folder / STATE
+    state.mkdir(parents=True, exist_ok=True)
+    if not (state / ".gitignore").exists():
+        write_whole(state / ".gitignore", b"*\n!.gitignore\n")
+    with NamedLock(state / "lock", waiting=display.notify):
+        project = _project(folder, options)
+        summary = _filled(project, options, display)
+        if options.dvc:
+            _with_dvc(folder)
+    return summary
+
+
+def project_name(folder: Path, name: str | None) -> str:
+    """The given name, or that of the folder as names are made; none of a dataset that fkal knows."""
+    found = (
+        checked_name(name, "--name") if name else dataset_name(DataConfig(name="folder", folder=str(folder.resolve())))
+    )
+    if found in DATASETS:
+        raise ConfigError(f"--name {found}: is a dataset of fkal; give the project another name, say --name my-{found}")
+    return found
+
+
+def suggested_budget(pool: int, classes: int, groups: int) -> tuple[int, str]:
+    """Images per round, and the rule."""
+    units = groups or pool
+    wanted = max(SMALLEST_BUDGET, LABELS_PER_CLASS * classes)
+    budget = min(wanted, max(FEWEST_LABELS, units // LARGEST_SHARE))
+    what = "groups" if groups else "images"
+    return budget, (
+        f"{LABELS_PER_CLASS} per class and at least {SMALLEST_BUDGET}, at most a {LARGEST_SHARE}th of {units:,} {what}"
+    )
+
+
+def _project(folder: Path, options: InitOptions) -> Project:
+    """The project that is there, or one that has no params file yet."""
+    places: dict[str, tuple[str, ...]] = {
+        "pools": tuple(portable(folder, place) for place in (*options.pools, *options.labeled)),
+        "validation": tuple(portable(folder, place) for place in options.validation),
+        "test": tuple(portable(folder, place) for place in options.test),
+    }
+    if not (folder / "params.yaml").exists():
+        settings = ProjectSettings(name=project_name(folder, options.name), **places)
+        data = {} if options.groups is None else {"data": {"groups": options.groups}}
+        return Project(folder, settings, LabelSettings(), Layer("fkal init", data))
+    project = Project.open(folder)
+    for key, wanted in places.items():
+        listed = getattr(project.settings, key)
+        new = [place for place in wanted if place not in listed]
+        if new:
+            command = {"pools": "fkal pool add", "validation": "fkal val add"}.get(key)
+            way_out = f"add it: {command} {new[0]}" if command else f"list it under project.{key} yourself"
+            raise ConfigError(f"{project.params_path}: the project is there, without {new[0]} in {key}; {way_out}")
+    return project
+
+
+def _filled(project: Project, options: InitOptions, display: Display) -> InitSummary:
+    labeled = tuple(portable(project.folder, place) for place in options.labeled)
+    with Looker(project.facts_path, display, workers=WORKERS, drop_leaks=options.drop_leaks) as looker:
+        parts = [_scanned(project, part, options, labeled, looker) for part in ("test", "validation", "pool")]
+        given = list(labels_of_places(project.reread(), labeled, looker.facts))
+    fresh = project.reread()
+    summaries = tuple(part for part in reversed(parts) if part is not None)
+    names = {name for part in summaries for name in part.per_class} | {row.label for row in given}
+    project.add_classes(sorted(names))
+    n_labels = _append_new(project, given)
+    groups = {part: {group for group in fresh.listing(part).groups if group is not None} for part in PARTS}
+    budget, rule = suggested_budget(len(fresh.pool), len(project.classes), len(groups["pool"]))
+    if not project.params_path.exists():
+        _write_params(project, options, budget, rule, fresh.pool)
+    written = Project.open(project.folder)
+    return InitSummary(
+        folder=project.folder,
+        parts=summaries,
+        classes=project.classes,
+        too_few=_too_few(project.classes, fresh.validation),
+        groups=len(groups["pool"]),
+        shared_groups=len(groups["pool"] & (groups["validation"] | groups["test"])),
+        labeled=n_labels,
+        budget=budget,
+        budget_rule=rule,
+        estimate=estimated(written.config(), written, fresh.pool),
+    )
+
+
+def _scanned(
+    project: Project, part: Part, options: InitOptions, labeled: Sequence[str], looker: Looker
+) -> PartSummary | None:
+    """None for a part that has no places."""
+    typed: dict[Part, tuple[str, ...]] = {
+        "pool": (*options.pools, *options.labeled),
+        "validation": options.validation,
+        "test": options.test,
+    }
+    listed = project.settings.sources(part)
+    roots = [listed.index(portable(project.folder, place)) for place in typed[part]]
+    return scan_places(project.reread(), part, roots, looker, labeled=labeled) if roots else None
+
+
+def _append_new(project: Project, given: Sequence[LabelRow]) -> int:
+    """Appends the labels that labels.csv does not have yet; the same call again appends none."""
+    store = label_store(project.reread())
+    known = {(row.digest, row.label) for row in store.rows() if row.source == SOURCE}
+    new = [row for row in given if (row.digest, row.label) not in known]
+    store.append(new)
+    return len(new)
+
+
+def _write_params(project: Project, options: InitOptions, budget: int, rule: str, pool: Listing) -> None:
+    side = None if options.backbone else min(LARGEST_SIDE, median_side(pool))
+    text = first_text(
+        FirstParams(
+            name=project.name,
+            pools=project.settings.pools,
+            validation=project.settings.validation,
+            test=project.settings.test,
+            model=options.backbone or USUAL_MODEL,
+            image_size=side,
+            groups=options.groups,
+            budget=budget,
+            budget_rule=rule,
+        )
+    )
+    write_whole(project.params_path, text.encode())
+
+
+def _too_few(classes: Sequence[str], validation: Listing) -> dict[str, int]:
+    """Classes with fewer validation images than selection needs, if there are validation images at all."""
+    counts = Counter(validation.labels)
+    few = {name: counts[name] for name in classes if counts[name] < FEW_VALIDATION_IMAGES}
+    return few if len(validation) else {}
+
+
+def _with_dvc(folder: Path) -> None:
+    """A stage for DVC, in a repository of its own where the folder is in none."""
+    if not (folder / "dvc.yaml").exists():
+        write_whole(folder / "dvc.yaml", DVC_YAML.encode())
+    if any((place / ".dvc").is_dir() for place in (folder.resolve(), *folder.resolve().parents)):
+        return
+    has_git = any((place / ".git").exists() for place in (folder.resolve(), *folder.resolve().parents))
+    options = ["--subdir"] if has_git else ["--no-scm"]
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "init", "--quiet", *options], cwd=folder, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise UserError(
+            f"dvc init failed in {folder}: {done.stderr.strip()[:300]}; leave --dvc out, or run it yourself"
+        )

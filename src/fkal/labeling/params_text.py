@@ -1,0 +1,135 @@
+"""The params file of a project: its first text with comments, and places that are added to it later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from fkal.atomic_files import write_whole
+from fkal.config.documents import file_bytes
+from fkal.config.params_file import MOST_EXPERIMENTS
+from fkal.errors import ConfigError
+from fkal.labeling.project import Part
+
+KEYS: dict[Part, str] = {"pool": "pools", "validation": "validation", "test": "test"}
+"""Keys of section `project` that list places."""
+
+
+class FirstParams(NamedTuple):
+    """What the first params file of a project says of its own."""
+
+    name: str
+    pools: Sequence[str]
+    validation: Sequence[str]
+    test: Sequence[str]
+    model: str
+    image_size: int | None
+    groups: str | None
+    budget: int
+    budget_rule: str
+
+
+def first_text(values: FirstParams) -> str:
+    """YAML with comments; every place is one line of JSON, which YAML reads as well."""
+    groups = "" if values.groups is None else f"\n  groups: {json.dumps(values.groups)}  # images that belong together"
+    size = "null" if values.image_size is None else values.image_size
+    return f"""\
+# A project of fkal. `fkal config --schema` says what each setting means; places start from this folder.
+project:
+  name: {values.name}
+  pools: {_flow(values.pools)}  # unlabeled images; more: fkal pool add PATH
+  validation: {_flow(values.validation)}  # places of validation images; more: fkal val add PATH
+  test: {_flow(values.test)}  # places of test images, which steer nothing
+labels:
+  resolve: error  # where people disagree: error, latest or majority
+data:
+  image_size: {size}  # pixels per side; null: the model's own, else the median of the pool{groups}
+  workers: 2  # processes that decode image files
+bias:
+  kind: none  # the pool is used as it is
+model:
+  name: {values.model}  # see `fkal list models`
+pretrain:
+  task: rotation  # learns from unlabeled images before the first label; or none
+  epochs: 10
+  batch_size: 64
+  lr: 0.05
+  momentum: 0.5
+  weight_decay: 0.0
+  decay: 0.1
+  decay_epochs: [6, 9]
+train:
+  epochs: 30
+  batch_size: 20
+  lr: 0.05
+  momentum: 0.5
+  weight_decay: 0.0
+  decay: 0.1
+  decay_epochs: [15, 25]
+  start: warm  # each round goes on from the weights of the round before
+acquisition:
+  name: pfk  # with coverage: fisher_coverage, the default method of fkal
+  matching: coverage
+  whitening: shrunk
+  budget: {values.budget}  # images per round; {values.budget_rule}
+  rounds: 5
+seed: 0
+device: auto
+"""
+
+
+def with_place(path: Path, part: Part, place: str) -> int:
+    """The number of a place of a part, which is added to the params file if it is not there yet.
+
+    The rest of the text stays as people wrote it.
+    """
+    text = file_bytes(path, str(path)).decode()
+    project = _value(yaml.compose(text), "project")
+    node = _value(project, KEYS[part])
+    if not isinstance(project, yaml.MappingNode):
+        raise ConfigError(f"{path}: has no section project; run fkal init again")
+    if node is not None and not isinstance(node, yaml.SequenceNode):
+        raise ConfigError(f"{path}: project.{KEYS[part]}: give a list of places")
+    places = [] if node is None else [str(each.value) for each in node.value]
+    if place in places:
+        return places.index(place)
+    if len(places) >= MOST_EXPERIMENTS:
+        raise ConfigError(f"{path}: project.{KEYS[part]} has {len(places):,} places; list more images in one manifest")
+    if node is None:
+        text = _with_key(text, project, f"{KEYS[part]}: {_flow([place])}")
+    elif node.flow_style or not places:
+        text = f"{text[: node.start_mark.index]}{_flow([*places, place])}{text[node.end_mark.index :]}"
+    else:
+        text = _with_line(text, node, place)
+    write_whole(path, text.encode())
+    return len(places)
+
+
+def _with_line(text: str, node: yaml.SequenceNode, place: str) -> str:
+    """The text with a further line of a list that has a line per place."""
+    last = node.value[-1].end_mark.index
+    end = text.find("\n", last)
+    end = len(text) if end < 0 else end
+    return f"{text[:end]}\n{' ' * node.start_mark.column}- {json.dumps(place, ensure_ascii=False)}{text[end:]}"
+
+
+def _with_key(text: str, section: yaml.MappingNode, key: str) -> str:
+    """The text with a further key, the first of its section."""
+    start = section.start_mark
+    if section.flow_style:
+        return f"{text[: start.index]}{{{key}, {text[start.index + 1 :]}"
+    return f"{text[: start.index]}{key}\n{' ' * start.column}{text[start.index :]}"
+
+
+def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    return next((value for name, value in node.value if name.value == key), None)
+
+
+def _flow(places: Sequence[str]) -> str:
+    return json.dumps(list(places), ensure_ascii=False)

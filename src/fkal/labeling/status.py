@@ -1,0 +1,260 @@
+"""Where a project is: what was spent, how good the model is and how sure that is, and whether to go on.
+
+Everything is read from files; no model is run and torch is not imported.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from fkal.labeling.batch import Batch
+from fkal.labeling.books import Books
+from fkal.labeling.intervals import FEWEST_ROUNDS, Interval, paired_gain, power_law, proportion
+from fkal.labeling.label_store import LabelRow
+from fkal.labeling.project import Project
+from fkal.labeling.trainings import Training
+
+SMALL_GAIN = 0.01
+"""A round that surely gains less than one percentage point is not worth its labels."""
+STOP_AFTER = 2
+"""So many such rounds one after another are the sign to stop."""
+RARE_SHARE = 0.5
+"""A class is rare whose share is below this part of an equal share."""
+
+
+class Point(NamedTuple):
+    """One training: labels used, accuracy on validation images with its interval, and on the test set if any."""
+
+    round: int
+    labels: int
+    validation: Interval
+    test: Interval | None
+
+
+class OpenBatch(NamedTuple):
+    """A batch that waits for labels."""
+
+    name: str
+    kind: str
+    folder: str
+    images: int
+    missing: int
+
+
+class Agreement(NamedTuple):
+    """How often two answers to the same image were the same."""
+
+    same: int
+    of: int
+
+
+class Advice(NamedTuple):
+    """`stop` or `go on`, by which rule, and why."""
+
+    do: str
+    rule: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """All that `fkal status` says."""
+
+    name: str
+    folder: str
+    pool: int
+    validation: int
+    labeled: int
+    skipped: int
+    none_of_these: int
+    seconds: float
+    """Spent on labels, where their source says so."""
+    batches: tuple[OpenBatch, ...]
+    curve: tuple[Point, ...]
+    gain: Interval | None
+    """Of the last round, on the validation images that both rounds saw."""
+    audit: Interval | None
+    """Accuracy on the images that were not labeled when the last audit was drawn."""
+    audit_round: int | None
+    pool_mix: Mapping[str, float]
+    """Estimated shares of classes among open images; empty where no training estimated them."""
+    validation_mix: Mapping[str, float]
+    labeled_counts: Mapping[str, int]
+    rare: Mapping[str, int]
+    """Rare classes, and how many images of them are labeled."""
+    without_validation: tuple[str, ...]
+    with_guesses: Agreement
+    between_people: Agreement
+    next_labels: int
+    forecast: Interval | None
+    """The gain that so many further labels are likely to bring; None: unknown."""
+    dedup: Mapping[str, float] | None
+    """A similarity for `--dedup`, and the share of open images that it would leave out."""
+    advice: Advice
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """Plain values, as JSON holds them."""
+        points = [{**each._asdict(), **_plain(each, "validation", "test")} for each in self.curve]
+        pairs = ("gain", "audit", "with_guesses", "between_people", "forecast", "advice")
+        batches = [each._asdict() for each in self.batches]
+        return {**asdict(self), **_plain(self, *pairs), "curve": points, "batches": batches}
+
+
+def _plain(record: object, *names: str) -> dict[str, Any]:
+    values = {name: getattr(record, name) for name in names}
+    return {name: None if value is None else value._asdict() for name, value in values.items()}
+
+
+def status(project: Project) -> Status:
+    """What the files of a project say. Raises ConfigError for files that cannot be read."""
+    books = Books.of(project)
+    answers = books.answers
+    last, validation = books.last, Counter(name for name in project.validation.labels if name is not None)
+    curve = tuple(map(_point, books.trainings))
+    gains = _gains(books.trainings)
+    asked = books.selected_in(books.b) or books.selected_in(books.b + 1)
+    next_labels = len(asked[-1].images) if asked else project.config().acquisition.budget
+    facts = {} if last is None else last.facts
+    mix = facts.get("mix", {})
+    audited, audit_round = _audit(books)
+    return Status(
+        name=project.name,
+        folder=str(project.folder),
+        pool=len(project.pool),
+        validation=len(project.validation),
+        labeled=sum(row.status == "labeled" for row in answers.rows.values()),
+        skipped=len(books.with_status("skipped")),
+        none_of_these=len(books.with_status("none_of_these")),
+        seconds=sum(row.seconds or 0.0 for row in books.rows if row.status != "undone"),
+        batches=tuple(_open_batch(batch, books) for batch in books.batches if batch.state(books.current) == "open"),
+        curve=curve,
+        gain=gains[-1] if gains else None,
+        audit=audited,
+        audit_round=audit_round,
+        pool_mix=mix,
+        validation_mix=_shares(validation),
+        labeled_counts=dict(Counter(row.label for row in answers.rows.values() if row.status == "labeled")),
+        rare=_rare(project.classes, mix, answers.labels),
+        without_validation=tuple(name for name in project.classes if not validation[name]),
+        with_guesses=_with_guesses(books),
+        between_people=_between_people(books.current),
+        next_labels=next_labels,
+        forecast=_forecast(books.trainings, next_labels),
+        dedup=facts.get("dedup"),
+        advice=advice(gains),
+    )
+
+
+def advice(gains: Sequence[Interval]) -> Advice:
+    """Stop once two rounds one after another surely gained less than one percentage point of validation accuracy."""
+    rule = f"{STOP_AFTER} rounds in a row gain surely less than {100 * SMALL_GAIN:.0f} percentage point"
+    if len(gains) < STOP_AFTER:
+        return Advice("go on", rule, f"{len(gains)} gains are known, and the rule needs {STOP_AFTER}")
+    last = gains[-STOP_AFTER:]
+    ends = " and ".join(f"{100 * gain.high:+.1f}" for gain in last)
+    if all(gain.high < SMALL_GAIN for gain in last):
+        return Advice("stop", rule, f"the upper ends of the last gains are {ends} points")
+    return Advice("go on", rule, f"the upper ends of the last gains are {ends} points")
+
+
+def _point(training: Training) -> Point:
+    right = training.facts.get("validation_right", "")
+    validation = proportion(right.count("1"), len(right))
+    accuracy, n = training.metrics.get("test/accuracy"), training.facts.get("test_images", 0)
+    measured = None if accuracy is None or not n else proportion(round(accuracy * n), n)
+    return Point(training.b, training.labels_used, validation, measured)
+
+
+def _gains(trainings: Sequence[Training]) -> list[Interval]:
+    """Of each round over the one before, where both were measured on the same validation images."""
+    found = []
+    for before, after in pairwise(trainings):
+        if before.facts.get("validation_digest") == after.facts.get("validation_digest"):
+            rights = [[flag == "1" for flag in each.facts["validation_right"]] for each in (before, after)]
+            if len(rights[0]) == len(rights[1]):
+                found.append(paired_gain(*rights))
+    return found
+
+
+def _forecast(trainings: Sequence[Training], further: int) -> Interval | None:
+    """By the trainings on the present validation images; one per number of labels, the last."""
+    if not trainings:
+        return None
+    digest = trainings[-1].facts.get("validation_digest")
+    errors = {
+        each.labels_used: 1 - each.metrics["val/accuracy"]
+        for each in trainings
+        if each.facts.get("validation_digest") == digest
+    }
+    if len(errors) < FEWEST_ROUNDS:
+        return None
+    labels = sorted(errors)
+    return power_law(labels, [errors[n] for n in labels], further)
+
+
+def _audit(books: Books) -> tuple[Interval | None, int | None]:
+    """Of the last audit whose images all have an answer: what the model then took them for beside what they are.
+
+    Images of no class count as wrong; skipped ones are left out.
+    """
+    done = [batch for batch in books.batches if batch.request.kind == "audit" and batch.state(books.current) == "done"]
+    if not done:
+        return None, None
+    guesses: Mapping[str, str] = done[-1].request.facts.get("guesses", {})
+    rows = [books.answers.rows[digest] for digest in guesses if digest in books.answers.rows]
+    counted = [row for row in rows if row.status != "skipped"]
+    if not counted:
+        return None, None
+    right = sum(row.status == "labeled" and row.label == guesses[row.digest] for row in counted)
+    return proportion(right, len(counted)), done[-1].request.round
+
+
+def _open_batch(batch: Batch, books: Books) -> OpenBatch:
+    missing = len(batch.missing(books.current))
+    return OpenBatch(batch.name, batch.request.kind, str(batch.folder), len(batch.images), missing)
+
+
+def _with_guesses(books: Books) -> Agreement:
+    """Answers beside the guesses that people saw."""
+    guesses = {
+        image.digest: image.guess
+        for batch in books.batches
+        if batch.request.kind == "select"
+        for image in batch.images
+        if image.guess
+    }
+    labels = books.answers.labels
+    both = [digest for digest in guesses if digest in labels]
+    return Agreement(sum(guesses[digest] == labels[digest] for digest in both), len(both))
+
+
+def _between_people(rows: Sequence[LabelRow]) -> Agreement:
+    """Pairs of people who labeled the same image."""
+    by_image: dict[str, list[str]] = {}
+    for row in rows:
+        if row.status == "labeled":
+            by_image.setdefault(row.digest, []).append(row.label)
+    same = of = 0
+    for given in by_image.values():
+        pairs = [(a, b) for place, a in enumerate(given) for b in given[place + 1 :]]
+        same, of = same + sum(a == b for a, b in pairs), of + len(pairs)
+    return Agreement(same, of)
+
+
+def _rare(classes: Sequence[str], mix: Mapping[str, float], labels: Mapping[str, str]) -> dict[str, int]:
+    """Classes whose estimated share of the pool is small, with their labels; without an estimate nothing is rare."""
+    if not mix:
+        return {}
+    counts = Counter(labels.values())
+    few = RARE_SHARE / len(classes)
+    return {name: counts[name] for name in classes if mix.get(name, 0.0) < few}
+
+
+def _shares(counts: Mapping[str, int]) -> dict[str, float]:
+    total = sum(counts.values())
+    return {name: n / total for name, n in sorted(counts.items())} if total else {}

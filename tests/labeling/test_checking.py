@@ -1,0 +1,159 @@
+"""The images of a project as a dataset, and files that moved, changed or vanished between rounds."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fkal.data.errors import MissingData
+from fkal.data.images import UNLABELED, FolderImages, TensorImages
+from fkal.errors import ConfigError
+from fkal.labeling.init import InitOptions, init
+from fkal.labeling.project import Project
+from fkal.labeling.quarantine import read_quarantine
+from fkal.notify import PLAIN
+
+
+def picture(path, seed, *, side=12):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((side, side, 3), seed, dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def pets(tmp_path, monkeypatch):
+    """Five images in the pool, of grey 0, 10, ..., and two in validation."""
+    monkeypatch.setenv("FKAL_DATA__WORKERS", "0")
+    for n in range(5):
+        picture(tmp_path / "pool" / f"{n}.png", 10 * n)
+    picture(tmp_path / "val" / "cat" / "a.png", 200)
+    picture(tmp_path / "val" / "dog" / "b.png", 210)
+    init(tmp_path / "pets", options(tmp_path), PLAIN)
+    return Project.open(tmp_path / "pets")
+
+
+def options(folder, **others):
+    return InitOptions(pools=(str(folder / "pool"),), validation=(str(folder / "val"),), **others)
+
+
+def aside(project):
+    return {row.path: row.flaw for row in read_quarantine(project.quarantine_path)}
+
+
+def grey(images, index):
+    return int(images.pixels(torch.tensor([index])).float().mean())
+
+
+def test_index_order_is_that_of_the_lists_with_validation_behind_the_pool(pets):
+    found = pets.dataset()
+    assert found.name == "pets" and found.classes == ("cat", "dog") and found.train.shape == (3, 12, 12)
+    assert found.pool.tolist() == [0, 1, 2, 3, 4] and found.validation.tolist() == [5, 6] and len(found.test) == 0
+    assert found.train.labels.tolist() == [UNLABELED] * 5 + [0, 1]
+    assert [grey(found.train, index) for index in range(7)] == [0, 10, 20, 30, 40, 200, 210]
+    assert isinstance(found.train, TensorImages) and found.train.names[5] == "cat/a.png" and found.groups is None
+
+
+def test_given_labels_are_those_of_their_images_and_change_no_digest(pets):
+    digest = pets.pool.digests[3]
+    found = pets.dataset(labels={digest: "dog"})
+    assert found.train.labels.tolist() == [-1, -1, -1, 1, -1, 0, 1] and found.digest == pets.dataset().digest
+    with pytest.raises(ConfigError, match=r"labels.csv: class 'dgo' is not in classes.txt; did you mean 'dog'"):
+        pets.dataset(labels={digest: "dgo"})
+
+
+def test_an_image_that_is_validated_leaves_the_pool_with_its_group(tmp_path, monkeypatch):
+    monkeypatch.setenv("FKAL_DATA__WORKERS", "0")
+    for n in range(6):
+        picture(tmp_path / "pool" / f"{n // 2}_{n}.png", 10 * n)
+    picture(tmp_path / "val" / "cat" / "1_a.png", 200)
+    picture(tmp_path / "val" / "dog" / "7_b.png", 210)
+    init(tmp_path / "pets", options(tmp_path, groups=r"(\d)_"), PLAIN)
+    found = Project.open(tmp_path / "pets").dataset()
+    assert found.pool.tolist() == [0, 1, 4, 5]
+    assert found.groups.tolist() == [0, 0, 1, 1, 2, 2, 1, 3]
+
+
+def test_a_moved_file_is_found_by_its_digest(pets, tmp_path):
+    before = pets.dataset()
+    (tmp_path / "pool" / "deep").mkdir()
+    (tmp_path / "pool" / "1.png").rename(tmp_path / "pool" / "deep" / "new name.png")
+    after = pets.reread().dataset()
+    assert after.pool.tolist() == before.pool.tolist() and grey(after.train, 1) == 10 and after.digest == before.digest
+    assert pets.reread().pool[1].path == "deep/new name.png" and aside(pets) == {}
+
+
+def test_a_copy_stands_in_for_a_file_that_vanished(tmp_path, pets):
+    shutil.copy(tmp_path / "pool" / "1.png", tmp_path / "pool" / "z.png")
+    init(pets.folder, options(tmp_path), PLAIN)
+    (tmp_path / "pool" / "1.png").unlink()
+    assert pets.reread().dataset().pool.tolist() == [0, 1, 2, 3, 4]
+    assert (pets.reread().pool[1].path, pets.reread().pool[1].duplicates) == ("z.png", ())
+
+
+def test_a_vanished_file_is_set_aside_and_comes_back(pets, tmp_path, capsys):
+    (tmp_path / "pool" / "2.png").rename(tmp_path / "2.png")
+    found = pets.dataset()
+    assert found.pool.tolist() == [0, 1, 3, 4] and len(found.train) == 7 and aside(pets) == {"2.png": "missing"}
+    assert "1 pool images cannot be used now" in capsys.readouterr().err
+    (tmp_path / "2.png").rename(tmp_path / "pool" / "2.png")
+    assert pets.reread().dataset().pool.tolist() == [0, 1, 2, 3, 4] and aside(pets) == {}
+
+
+def test_a_changed_file_is_set_aside(pets, tmp_path):
+    picture(tmp_path / "pool" / "2.png", 99)
+    picture(tmp_path / "val" / "dog" / "b.png", 98)
+    found = pets.dataset()
+    assert found.pool.tolist() == [0, 1, 3, 4] and found.validation.tolist() == [5]
+    assert aside(pets) == {"2.png": "changed", "dog/b.png": "changed"}
+
+
+def test_a_changed_file_that_is_scanned_again_is_a_new_image(pets, tmp_path):
+    picture(tmp_path / "pool" / "2.png", 99)
+    init(pets.folder, options(tmp_path), PLAIN)
+    found = pets.reread().dataset()
+    assert found.pool.tolist() == [0, 1, 3, 4, 5] and grey(found.train, 5) == 99
+
+
+def test_a_file_that_broke_is_set_aside_with_the_decoders_reason(pets, tmp_path):
+    (tmp_path / "pool" / "0.png").write_bytes(b"")
+    assert pets.dataset().pool.tolist() == [1, 2, 3, 4] and aside(pets) == {"0.png": "empty"}
+
+
+@pytest.mark.parametrize("is_mount_point", [True, False])
+def test_a_place_that_is_gone_stops_the_command(pets, tmp_path, is_mount_point):
+    shutil.rmtree(tmp_path / "pool")
+    if is_mount_point:
+        (tmp_path / "pool").mkdir()
+    with pytest.raises(MissingData, match="mount or restore it"):
+        pets.dataset()
+    assert aside(pets) == {}
+
+
+def test_images_that_are_too_many_for_memory_are_streamed_with_the_same_digest(pets, monkeypatch):
+    in_memory = pets.dataset()
+    monkeypatch.setattr("fkal.data.listed.IN_MEMORY", 0)
+    streamed = pets.dataset()
+    assert isinstance(streamed.train, FolderImages) and streamed.digest == in_memory.digest
+    assert [grey(streamed.train, index) for index in (1, 6)] == [10, 210]
+    (batch,) = streamed.train.batches([torch.tensor([4, 5])], device="cpu")
+    assert batch.shape == (2, 3, 12, 12)
+
+
+def test_a_rule_of_groups_that_changed_is_applied_to_listed_images(pets):
+    text = pets.params_path.read_text()
+    pets.params_path.write_text(text.replace("  workers: 2", '  groups: "([0-9])[.]png"\n  workers: 0'))
+    found = Project.open(pets.folder).dataset()
+    assert found.groups.tolist()[:5] == [0, 1, 2, 3, 4] and Project.open(pets.folder).pool[2].group == "2"
+
+
+def test_places_inside_the_project_move_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("FKAL_DATA__WORKERS", "0")
+    picture(tmp_path / "pets" / "images" / "a.png", 1)
+    init(tmp_path / "pets", InitOptions(pools=(str(tmp_path / "pets" / "images"),)), PLAIN)
+    (tmp_path / "pets").rename(tmp_path / "moved")
+    project = Project.open(tmp_path / "moved")
+    assert project.settings.pools == ("images",) and project.dataset().pool.tolist() == [0]
+    assert Path(project.location("pool", project.pool[0])).is_file()

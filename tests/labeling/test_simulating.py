@@ -1,0 +1,138 @@
+"""Simulated rounds are those of people, to the bit."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+
+from fkal.engine.rounds import Selection
+from fkal.errors import ConfigError
+from fkal.labeling.label_store import LabelRow, LabelStore, now
+from fkal.labeling.rounds import SelectOptions, next_, select, train
+from fkal.labeling.simulating import SimulationOptions, simulate
+from fkal.labeling.trainings import read_round, trainings
+from fkal.notify import PLAIN
+from fkal.results.checkpoint import Checkpoint
+
+
+def truth_file(signs, tmp_path, **said):
+    path = tmp_path / "truth.csv"
+    answers = {**signs.truth, **said}
+    path.write_text("path,label\n" + "".join(f"{name},{answers[name]}\n" for name in answers))
+    return path
+
+
+def by_people(signs, rounds: int, options: SelectOptions, **said) -> list:
+    """What `rounds` rounds leave where a script reads to_label.csv; a label that is empty is a skip."""
+    asked = select(signs.project, options)
+    for b in range(rounds):
+        rows = []
+        for image in asked.batch.images:
+            label = said.get(image.path, signs.truth[image.path])
+            status = label if label in ("skipped", "none_of_these") else "labeled"
+            rows.append(
+                LabelRow(
+                    image.path,
+                    image.digest,
+                    label if status == "labeled" else "",
+                    status,
+                    batch=asked.batch.name,
+                    time=now(),
+                )
+            )
+        LabelStore(signs.project.folder).append(rows)
+        if b < rounds - 1:
+            asked = next_(signs.again(), options)[1]
+    train(signs.again())
+    project = signs.again()
+    return [read_round(project, each) for each in trainings(project)]
+
+
+def kept(simulated) -> list:
+    with Checkpoint(simulated.folder.parents[1], simulated.folder.name) as state:
+        return state.rounds(PLAIN.notify)
+
+
+def assert_same(human, simulated) -> None:
+    assert len(human) == len(simulated)
+    for one, other in zip(human, simulated, strict=True):
+        for field in fields(Selection):
+            a, b = getattr(one.selection, field.name), getattr(other.selection, field.name)
+            assert (a is None and b is None) or torch.equal(a, b), field.name
+        assert one.weights.keys() == other.weights.keys()
+        assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+        assert one.metrics == other.metrics
+        assert one.train_loss == other.train_loss
+        assert (one.forward_images, one.backward_images) == (other.forward_images, other.backward_images)
+
+
+@pytest.mark.parametrize("method", ["fisher_coverage", "margin", "random"])
+def test_people_and_an_oracle_pick_the_same_images_and_train_the_same_weights_to_the_bit(signs, tmp_path, method):
+    made = signs(settings="", groups=lambda i: f"track {i // 4}" if i % 5 else None)
+    settings = ("acquisition.rounds=3",)
+    (simulated,) = simulate(
+        made.project, truth_file(made, tmp_path), SimulationOptions((method,), assignments=settings)
+    )
+    assert_same(by_people(made, 3, SelectOptions(method=method, assignments=settings)), kept(simulated))
+
+
+def test_skips_and_images_of_no_class_are_the_same_too(signs, tmp_path):
+    made = signs()
+    first = select(made.project).batch
+    said = {first.images[0].path: "skipped", first.images[2].path: "none_of_these"}
+    path = truth_file(made, tmp_path, **said)
+    assignments = ("acquisition.rounds=3",)
+    (simulated,) = simulate(made.project, path, SimulationOptions(assignments=assignments))
+    assert_same(by_people(made, 3, SelectOptions(), **said), kept(simulated))
+
+
+def test_labels_that_a_project_begins_with_are_known_to_both(signs, tmp_path):
+    made = signs()
+    rows = [
+        LabelRow(image.path, image.digest, made.truth[image.path], source="init", time=now())
+        for image in (made.project.pool[i] for i in range(5))
+    ]
+    LabelStore(made.project.folder).append(rows)
+    (simulated,) = simulate(made.project, truth_file(made, tmp_path))
+    train(made.again())
+    made.answer(next_(made.again())[1].batch)
+    train(made.again())
+    project = made.again()
+    assert_same([read_round(project, each) for each in trainings(project)], kept(simulated))
+    assert [each.labels_used for each in simulated.rounds] == [5, 11]
+
+
+def test_a_simulation_writes_no_label_and_no_batch_and_goes_on_where_it_was_stopped(signs, tmp_path):
+    made = signs()
+    path = truth_file(made, tmp_path)
+    (one,) = simulate(made.project, path)
+    assert not made.project.labels_path.exists() and not made.project.rounds_path.exists()
+    (one.folder / "round-02.json").unlink()
+    before = (one.folder / "round-01.json").read_bytes()
+    (again,) = simulate(made.again(), path)
+    assert (one.folder / "round-01.json").read_bytes() == before
+    assert [each.metrics for each in again.rounds] == [each.metrics for each in one.rounds]
+
+
+def test_methods_and_seeds_each_have_rounds_of_their_own(signs, tmp_path):
+    made = signs()
+    options = SimulationOptions(("random", "coreset"), (0, 1), assignments=("acquisition.rounds=1", "train.epochs=1"))
+    found = simulate(made.project, truth_file(made, tmp_path), options)
+    assert [(each.method, each.seed) for each in found] == [
+        ("random", 0), ("random", 1), ("coreset", 0), ("coreset", 1),
+    ]  # fmt: skip
+    assert len({each.folder for each in found}) == 4
+
+
+def test_a_table_that_lacks_what_is_asked_for_or_names_unknown_classes_is_refused(signs, tmp_path):
+    made = signs()
+    path = tmp_path / "truth.csv"
+    path.write_text("path,label\n000.png,top\n")
+    with pytest.raises(ConfigError, match="has no label of"):
+        simulate(made.project, path)
+    path.write_text("path,label\n000.png,topp\n")
+    with pytest.raises(ConfigError, match="did you mean 'top'"):
+        simulate(made.project, path)
+    path.write_text("path,label\nelsewhere.png,top\n")
+    with pytest.raises(ConfigError, match="no image of it is in the pool"):
+        simulate(made.project, path)
