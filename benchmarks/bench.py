@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from bench_rows import ROWS, Row, Sides
@@ -50,7 +51,7 @@ class Clock:
         return time.process_time() - before
 
 
-def measured(row: Row, sides: Sides, clock: Clock, alternations: int) -> dict[str, object]:
+def measured(row: Row, sides: Sides, clock: Clock, alternations: int) -> dict[str, Any]:
     """The row's ratios, smallest, median and largest, and the seconds of both sides."""
     memory = peak_of(sides.ours) if row.memory and clock.device.type == "cpu" else None
     if memory is None:
@@ -76,7 +77,7 @@ def peak_of(function: Callable[[], object]) -> float:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / MEBI
 
 
-def machine(device: torch.device) -> dict[str, object]:
+def machine(device: torch.device) -> dict[str, Any]:
     versions = {}
     for package in PACKAGES:
         try:
@@ -92,14 +93,14 @@ def cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def table(figures: dict[str, dict[str, object]], about: dict[str, object]) -> Iterator[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())  # type: ignore[attr-defined]
+def table(figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     yield f"`make bench` on {about['machine']}, one thread; Python {about['python']}, {versions}."
     yield ""
     yield "| what | beside | ratio: median (smallest to largest) | target | seconds | |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for name, found in figures.items():
-        low, median, high = found["ratio"]  # type: ignore[misc]
+        low, median, high = found["ratio"]
         memory = "" if found["extra_mb"] is None else f"{found['extra_mb']:.0f} MB of temporaries"
         notes = "; ".join(filter(None, (memory, str(found["note"]))))
         yield (
@@ -108,7 +109,7 @@ def table(figures: dict[str, dict[str, object]], about: dict[str, object]) -> It
         )
 
 
-def write(figures: dict[str, dict[str, object]], about: dict[str, object]) -> None:
+def write(figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> None:
     FIGURES.write_text(json.dumps({**about, "rows": figures}, indent=1) + "\n")
     before, rest = PAGE.read_text().split(START)
     after = rest.split(END)[1]
