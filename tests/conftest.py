@@ -16,6 +16,7 @@ from fkal.data.images import TensorImages
 from fkal.data.settings import BiasConfig, DataConfig
 from fkal.data.splits import Split, draw_split, write_split
 from fkal.engine.rounds import Round, Selection
+from fkal.experiment.experiment import Loadable
 from fkal.models.lenet import LeNet
 from fkal.results.checkpoint import Checkpoint
 from fkal.tracking import mlflow_env  # noqa: F401  MLflow reads its settings while it is imported
@@ -74,6 +75,10 @@ class StandIn:
 
     def round_title(self, b: int) -> str:
         return f"{self.tags['method']} s{self.seed} round {b}"
+
+    def loadable(self, weights: Mapping[str, torch.Tensor], n: int) -> Loadable:
+        (examples,) = self.dataset.train.batches([self.split.validation[:n]], device="cpu")
+        return Loadable(self.model, weights, examples)
 
 
 def make_stand_in(folder: Path, **changes: Any) -> StandIn:

@@ -27,11 +27,12 @@ from fkal.object_references import resolved
 from fkal.version import __version__
 
 if TYPE_CHECKING:
+    from fkal.labeling.api import Project
     from fkal.labeling.arrays import select
 
-__all__ = ["__version__", "select"]
+__all__ = ["Project", "__version__", "select"]
 
-LATE = {"select": "fkal.labeling.arrays:select"}
+LATE = {"Project": "fkal.labeling.api:Project", "select": "fkal.labeling.arrays:select"}
 """What importing fkal alone does not import, since it needs torch."""
 
 

@@ -40,6 +40,7 @@ CHANGES = {
     "data.root": ("elsewhere", set()),
     "data.folder": ("pictures", {SPLIT}),
     "data.validation": ("others", ALL),
+    "data.embeddings": ("others.npz", {SPLIT}),
     "data.image_size": (10, ALL),
     "data.validation_per_class": (29, ALL),
     "data.rare": (["5", "6"], {SPLIT, WEIGHTS, RUN}),
@@ -102,7 +103,7 @@ CHANGES = {
     "vaal.adversarial": (2.0, set()),
     "vaal.vae_steps": (1, set()),
     "vaal.discriminator_steps": (1, set()),
-    "protocol": ("paper", {RUN}),
+    "epoch": ("best_on_test", {RUN}),
     "holdout": (5, {LABELS, RUN}),
     "seed": (1, ALL),
     "device": ("cuda", COMPUTED),
@@ -113,6 +114,13 @@ WITH = {
     "bias.fractions": {"bias.kind": "by_hand", "bias.ratio": 1},
 }
 """What has to be set beside it, in the base as well where it can be."""
+
+IN_PLACE_OF_DIGITS = {
+    "data.folder": {"data.name": "folder", "data.folder": "photographs"},
+    "data.validation": {"data.name": "folder", "data.folder": "photographs"},
+    "data.embeddings": {"data.name": "embeddings", "data.embeddings": "some.npz"},
+}
+"""Other data that the base has to have for a setting."""
 
 READ_BY_OTHERS = {
     ("pfk", "trace", "acquisition.samples", 15): {LABELS, RUN},
@@ -208,8 +216,8 @@ def test_the_table_has_every_setting():
 def test_a_setting_changes_the_keys_of_what_depends_on_it_and_no_others(setting, base, tmp_path):
     value, expected = CHANGES[setting]
     beside = WITH.get(setting, {})
-    if setting in ("data.folder", "data.validation"):
-        base, beside = after(base, {"data.name": "folder", "data.folder": "photographs"}, tmp_path), {}
+    if setting in IN_PLACE_OF_DIGITS:
+        base, beside = after(base, IN_PLACE_OF_DIGITS[setting], tmp_path), {}
     assert base.config.flat[setting] != value
     assert differing(keys(base), keys(after(base, {**beside, setting: value}, tmp_path))) == expected
 
@@ -293,17 +301,18 @@ CELL, GROUP, PLACE, METHOD, STUDY, TUNED = (
 )
 """What holds several experiments, or is found by a name."""
 
-NAMED = {"data.name", "data.folder"}
+NAMED = {"data.name", "data.folder", "data.embeddings"}
 OF_A_RUN = {setting for setting, (_, changed_keys) in CHANGES.items() if RUN in changed_keys}
 SHARED: dict[str, set[str]] = {
-    CELL: OF_A_RUN - {"device"} | {"data.root", "data.folder", "data.workers"},  # the plan of auto names no device
+    CELL: OF_A_RUN - {"device"}
+    | {"data.root", "data.folder", "data.workers", "data.embeddings"},  # the plan of auto names no device
     GROUP: NAMED
     | {"data.image_size", "data.validation_per_class", "data.per_class", "data.groups"}
-    | {"train.loss", "train.on_validation", "acquisition.budget", "protocol", "holdout"}
+    | {"train.loss", "train.on_validation", "acquisition.budget", "epoch", "holdout"}
     | {setting for setting in CHANGES if setting.startswith("bias.")},
     PLACE: NAMED,
-    METHOD: OF_A_RUN - {"seed", "device"} | {"data.folder"},
-    STUDY: set(CHANGES) - {"data.root", "data.workers", "seed"},
+    METHOD: OF_A_RUN - {"seed", "device"} | {"data.folder", "data.embeddings"},
+    STUDY: set(CHANGES) - {"data.root", "data.workers", "seed", "model.accept_license"},
     TUNED: NAMED,
 }
 """By what is shared, the settings whose change makes another."""
@@ -330,8 +339,8 @@ def shared(experiment: Experiment, source: str = "") -> dict[str, str]:
 @pytest.mark.parametrize("setting", list(CHANGES))
 def test_a_setting_changes_what_the_experiment_shares_with_others(setting, base, tmp_path):
     beside = WITH.get(setting, {})
-    if setting in ("data.folder", "data.validation"):
-        base, beside = after(base, {"data.name": "folder", "data.folder": "photographs"}, tmp_path), {}
+    if setting in IN_PLACE_OF_DIGITS:
+        base, beside = after(base, IN_PLACE_OF_DIGITS[setting], tmp_path), {}
     again = after(base, {**beside, setting: CHANGES[setting][0]}, tmp_path)
     expected = {name for name, settings in SHARED.items() if setting in settings}
     assert differing(shared(base), shared(again)) == expected

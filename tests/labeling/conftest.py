@@ -85,13 +85,13 @@ class Signs:
     project: Project
     truth: Mapping[str, str]
 
-    def answer(self, batch: Batch, **said: str) -> None:
-        """Labels a batch as a script does that reads its images; `said` overrides paths, None leaves one out."""
+    def answer(self, batch: Batch, *, of: Path | None = None) -> None:
+        """Labels a batch as a script does that reads its images; `of` is a copy of the project's folder."""
         rows = [
             LabelRow(
                 image.path,
                 image.digest,
-                said.get(image.path, self.truth[image.path]),
+                self.truth[image.path],
                 round=str(batch.request.round),
                 batch=batch.name,
                 source="script",
@@ -100,7 +100,7 @@ class Signs:
             )
             for image in batch.images
         ]
-        LabelStore(self.project.folder).append(rows)
+        LabelStore(of or self.project.folder).append(rows)
 
     def again(self) -> Project:
         """The project as its files are now."""

@@ -57,6 +57,7 @@ def run_command(sources: Sources, methods: str | None, seeds: str | None, out: P
         "--out": out,
     }
     words = [word for option, value in options.items() if value is not None for word in (option, str(value))]
+    words += sources.start.words
     words += [word for assignment in sources.assignments for word in ("--set", assignment)]
     words += ["--untuned"] if sources.tuned is None else []
     return shlex.join(["fkal", "run", *words])

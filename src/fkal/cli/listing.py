@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from fkal.config.schema import ConfigError
 from fkal.core.labels import PSEUDO_LABELS
 from fkal.data.registry import DATASETS
 from fkal.errors import did_you_mean, shortened
-from fkal.models.settings import MODELS
+from fkal.models.settings import FROZEN_TAP, MODELS
 
 Row = dict[str, str]
 T = TypeVar("T")
@@ -44,8 +45,18 @@ def _models() -> list[Row]:
         {"name": name, "what": entry.summary, "usual taps": ", ".join(entry.taps)}
         for name, entry in _offered(MODELS, "fkal.models").items()
     ]
-    any_other = {"name": "...", "what": "any torchvision classification model by its name", "usual taps": "yours"}
-    return [*rows, any_other]
+    last_stages = "the last two stages"
+    libraries = [
+        {"name": "torchvision:NAME", "what": "any classification model of torchvision", "usual taps": last_stages},
+        {"name": "timm:NAME", "what": "any model of timm (pip install 'fkal[timm]')", "usual taps": last_stages},
+        {"name": "NAME.pt2", "what": "an exported program that embeds images", "usual taps": FROZEN_TAP},
+    ]
+    return [*rows, *libraries]
+
+
+def suggested_backbone() -> str:
+    """The backbone to start with: a DINOv2 where timm is installed, else a ResNet-50."""
+    return "timm:vit_small_patch14_dinov2" if find_spec("timm") else "torchvision:resnet50"
 
 
 def _acquisitions() -> list[Row]:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from fkal.runner.expand import Sources
 
 Preset = Annotated[
-    str | None, typer.Option(help="Packaged settings: digits, mnist, cifar10, svhn, tinyimagenet, imagenet, folder.")
+    str | None,
+    typer.Option(help="Packaged settings: digits, mnist, cifar10-frozen, ... (fkal list presets)."),
 ]
 Params = Annotated[Path | None, typer.Option(help="A params file instead of ./params.yaml.")]
 Set = Annotated[
@@ -31,6 +32,21 @@ Dataset = Annotated[
 Ratio = Annotated[str | None, typer.Option(help="Class imbalance ratios: 1,100. [default: the grid's]")]
 DataRoot = Annotated[
     Path | None, typer.Option(help="Folder that holds the datasets. [default: $FKAL_DATA_ROOT or data]")
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        help="Pretrained model with its default weights: resnet50, torchvision:NAME, timm:NAME, or the file of an "
+        "exported program, NAME.pt2. --set model.weights=FILE names other weights."
+    ),
+]
+AcceptLicense = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Accept this license of weights, which is not Apache, MIT, BSD or CC-BY."),
+]
+Embeddings = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Own embeddings instead of images: .npz or .parquet (features, ids, labels)."),
 ]
 Method = Annotated[
     str | None,
@@ -66,13 +82,16 @@ class Settings:
     ratio: Ratio = None
     assignments: Set = None
     data_root: DataRoot = None
+    backbone: Backbone = None
+    accept_license: AcceptLicense = None
+    embeddings: Embeddings = None
 
     def sources(self, *, untuned: bool = False, out: Path = Path("runs"), verify: bool = False) -> Sources:
         """Where the settings come from; `untuned` leaves out what `fkal tune --apply` put over them.
 
         Digests of image files are remembered under `out`, and with `verify` not believed.
         """
-        from fkal.runner.expand import Sources
+        from fkal.runner.expand import Sources, StartingPoint
 
         return Sources(
             preset=self.preset,
@@ -80,6 +99,7 @@ class Settings:
             dataset=self.dataset,
             ratio=self.ratio,
             data_root=self.data_root,
+            start=StartingPoint(backbone=self.backbone, accept_license=self.accept_license, embeddings=self.embeddings),
             assignments=self.assignments or [],
             notify=say,
             tuned=None if untuned else TUNED,

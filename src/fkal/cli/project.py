@@ -12,6 +12,7 @@ from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json, Set
 
 if TYPE_CHECKING:
+    from fkal.labeling.learner import Learner
     from fkal.labeling.project import Project
     from fkal.labeling.rounds import SelectOptions
     from fkal.notify import Display
@@ -22,6 +23,8 @@ SELECT_EXAMPLES = (
 TRAIN_EXAMPLE = "Example:\n\n    fkal train"
 NEXT_EXAMPLE = "Example:\n\n    fkal next -n 500"
 STATUS_EXAMPLE = "Example:\n\n    fkal status"
+PREDICT_EXAMPLE = "Example:\n\n    fkal predict new-photos --out predictions.parquet"
+EXPORT_EXAMPLE = "Examples:\n\n    fkal export model\n\n    fkal export model --format onnx --out signs.onnx"
 AUDIT_EXAMPLE = "Example:\n\n    fkal audit -n 100"
 RELABEL_EXAMPLE = "Example:\n\n    fkal relabel -n 50"
 
@@ -37,6 +40,9 @@ Dedup = Annotated[
     typer.Option(help="Of images with at least this cosine similarity ask for one. `fkal status` suggests a value."),
 ]
 ShareLabels = Annotated[bool, typer.Option("--share-labels", help="With --dedup: near-copies get the same label.")]
+Tracking = Annotated[
+    str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI or mlflow.db in the project]")
+]
 Exclude = Annotated[
     Path | None, typer.Option(help="Images to leave out: a file with a path a line, or a table with a column path.")
 ]
@@ -51,6 +57,7 @@ def select(
     more: Annotated[bool, typer.Option("--more", help="Open a further batch while one is open.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="Withdraw the open batch; its labels stay.")] = False,
     assignments: Set = None,
+    tracking_uri: Tracking = None,
     project: ProjectFolder = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -73,19 +80,29 @@ def select(
 
                 raise ConfigError("--cancel withdraws the open batch; give it alone")
             output.show_withdrawn(rounds.cancel(found, display), as_json=as_json)
+            _mirror(found, display, tracking_uri)
             return
-        output.show_batch(rounds.select(found, options, display), as_json=as_json)
+        asked = rounds.select(found, options, display)
+        _mirror(found, display, tracking_uri)
+        output.show_batch(asked, as_json=as_json)
 
 
-def train(assignments: Set = None, project: ProjectFolder = None, as_json: Json = False, debug: Debug = False) -> None:
+def train(
+    assignments: Set = None,
+    tracking_uri: Tracking = None,
+    project: ProjectFolder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Train on what is labeled. Ends with exit code 5 where labels of the open batch are missing."""
     with cli_errors(debug):
         from fkal.cli import project_output as output
         from fkal.labeling import rounds
 
-        output.show_training(
-            rounds.train(opened(project), assignments or (), _display(as_json=as_json)), as_json=as_json
-        )
+        found, display = opened(project), _display(as_json=as_json)
+        trained = rounds.train(found, assignments or (), display)
+        _mirror(found, display, tracking_uri, trained.learner)
+        output.show_training(trained, as_json=as_json)
 
 
 def next_(
@@ -95,6 +112,7 @@ def next_(
     share_labels: ShareLabels = False,
     exclude: Exclude = None,
     assignments: Set = None,
+    tracking_uri: Tracking = None,
     project: ProjectFolder = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -105,7 +123,9 @@ def next_(
         from fkal.labeling import rounds
 
         options = _options(n, method, dedup, share_labels, exclude, False, assignments)
-        trained, asked = rounds.next_(opened(project), options, _display(as_json=as_json))
+        found, display = opened(project), _display(as_json=as_json)
+        trained, asked = rounds.next_(found, options, display)
+        _mirror(found, display, tracking_uri, trained.learner)
         output.show_next(trained, asked, as_json=as_json)
 
 
@@ -153,6 +173,46 @@ def relabel(
         output.show_batch(asked, as_json=as_json)
 
 
+export = typer.Typer(help="What a project made, for other programs.", no_args_is_help=True)
+
+
+def predict(
+    place: Annotated[str, typer.Argument(metavar="DIR", help="Images: a folder tree, or a list of them.")],
+    out: Annotated[Path, typer.Option(help="A Parquet file with path, label, probability and flaw.")] = Path(
+        "predictions.parquet"
+    ),
+    project: ProjectFolder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What the trained model takes new images for. A file that cannot be read gets its flaw and no label."""
+    with cli_errors(debug):
+        from fkal.cli import project_output as output
+        from fkal.labeling import predicting
+
+        predicted = predicting.predict(opened(project), place, out, _display(as_json=as_json))
+        output.show_predicted(predicted, as_json=as_json)
+
+
+@export.command("model", epilog=EXPORT_EXAMPLE)
+def export_model(
+    out: Annotated[Path | None, typer.Option(help="The file. [default: model.safetensors or model.onnx]")] = None,
+    format_: Annotated[str, typer.Option("--format", help="safetensors or onnx.")] = "safetensors",
+    project: ProjectFolder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the trained model with its classes and with how images become its inputs."""
+    with cli_errors(debug):
+        from fkal.cli import project_output as output
+        from fkal.labeling import predicting
+
+        kind = predicting.known_format(format_)
+        path = Path(f"model.{kind}") if out is None else out
+        written = predicting.export_model(opened(project), path, kind, _display(as_json=as_json))
+        output.show_exported(written, as_json=as_json)
+
+
 def simulate(
     project: Path | None,
     truth: Path | None,
@@ -184,6 +244,13 @@ def opened(folder: Path | None) -> Project:
     from fkal.labeling.project import Project
 
     return Project.find(Path.cwd()) if folder is None else Project.open(folder)
+
+
+def _mirror(project: Project, display: Display, uri: str | None, learner: Learner | None = None) -> None:
+    """What is on disk goes to MLflow, in the folder of the project unless another store is named."""
+    from fkal.labeling.tracking import mirror
+
+    mirror(project, display, uri=uri, learner=learner)
 
 
 def _display(*, as_json: bool) -> Display:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from fkal.cli.terminal import WIDTH, console, echo, echo_json
 from fkal.labeling.batch import TO_LABEL, Batch
+from fkal.labeling.predicting import Predicted
 from fkal.labeling.rounds import Asked, Trained
 from fkal.labeling.simulating import Simulated
 from fkal.labeling.trainings import Training
@@ -79,6 +81,21 @@ def _simulated_json(each: Simulated) -> dict[str, Any]:
             for this in each.rounds
         ],
     }
+
+
+def show_predicted(predicted: Predicted, *, as_json: bool) -> None:
+    if as_json:
+        echo_json({**predicted._asdict(), "path": str(predicted.path)})
+        return
+    flawed = f", {predicted.unreadable:,} could not be read" if predicted.unreadable else ""
+    echo(f"{predicted.path}: {predicted.images:,} images have a prediction{flawed}")
+
+
+def show_exported(path: Path, *, as_json: bool) -> None:
+    if as_json:
+        echo_json({"path": str(path)})
+        return
+    echo(f"{path}: the model, its classes and its preprocessing")
 
 
 def show_agreement(*, as_json: bool) -> None:

@@ -8,7 +8,21 @@ import typer
 
 from fkal.cli.exclusive_options import refuse_beside_apply
 from fkal.cli.exit import cli_errors
-from fkal.cli.options import DataRoot, Debug, DryRun, Json, Out, Params, Preset, Set, Tracking, expanded
+from fkal.cli.options import (
+    AcceptLicense,
+    Backbone,
+    DataRoot,
+    Debug,
+    DryRun,
+    Embeddings,
+    Json,
+    Out,
+    Params,
+    Preset,
+    Set,
+    Tracking,
+    expanded,
+)
 from fkal.paths import TUNED
 
 TunedDataset = Annotated[str | None, typer.Option(help="The dataset whose settings are tuned: digits, svhn.")]
@@ -61,6 +75,9 @@ class StudySettings:
     params: Params = None
     assignments: Set = None
     data_root: DataRoot = None
+    backbone: Backbone = None
+    accept_license: AcceptLicense = None
+    embeddings: Embeddings = None
 
 
 @dataclass(frozen=True)
@@ -120,12 +137,23 @@ def tune(
             return
         from fkal.cli.progress import TERMINAL
         from fkal.cli.tune_output import print_study_plan, print_tuned
+        from fkal.runner.expand import StartingPoint
         from fkal.tuning import tune as tuning
 
         trials = tuning.TRIALS if search.trials is None else search.trials
         options = tuning.TuneOptions(**{**vars(search), "trials": trials})
         given = tuning.sources(
-            settings.dataset, settings.preset, settings.params, settings.data_root, settings.assignments or [], out=out
+            settings.dataset,
+            settings.preset,
+            settings.params,
+            settings.data_root,
+            settings.assignments or [],
+            start=StartingPoint(
+                backbone=settings.backbone,
+                accept_license=settings.accept_license,
+                embeddings=settings.embeddings,
+            ),
+            out=out,
         )
         if dry_run:
             plan = tuning.study_plan(

@@ -257,6 +257,16 @@ DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
             origin="https://image-net.org (ILSVRC 2012; registration needed)",
             cut_rule="random_half",
         ),
+        "embeddings": DatasetEntry(
+            loader="fkal.data.vectors:embeddings",
+            sources="fkal.data.sources:embeddings",
+            about="your own embeddings in a file, --embeddings FILE: features, ids, labels and parts",
+            shape=None,
+            mean=None,
+            std=None,
+            needs=("FILE.npz or FILE.parquet",),
+            origin="your own model",
+        ),
         "folder": DatasetEntry(
             loader="fkal.data.trees:folder",
             sources="fkal.data.sources:folder",

@@ -17,6 +17,8 @@ MOST_WORKERS = 1024
 MOST_CHANNELS = 16
 LARGEST_RATIO = 1e9
 LAST_CLASS = 1_000_000
+EMBEDDINGS = "embeddings"
+"""The dataset of own embeddings."""
 OWN_VALIDATION = "a folder"
 """What digests and recipes hold of `data.validation`; the digest of the data covers its content."""
 MOST_POOL_IMAGES = 1_000_000_000
@@ -51,6 +53,8 @@ class DataConfig:
     """Processes that decode image files; 0: this process."""
     validation: str | None = None
     """An own validation tree CLASS/* of `name: folder`; null: drawn from the training part."""
+    embeddings: str | None = None
+    """The file of `name: embeddings`, .npz or .parquet."""
     per_class: int | None = None
     """At most so many images of each class enter the pool, before the bias; null: all."""
     groups: str | None = None
@@ -68,6 +72,11 @@ class DataConfig:
                 raise ValueError(f"{field}: {path!r}: no path has a zero byte; give the path of a folder")
         _refuse_unless_folder_fits(self.name, "folder", self.folder)
         _refuse_unless_folder_fits(self.name, "validation", self.validation)
+        if self.name != EMBEDDINGS and self.embeddings is not None:
+            raise ValueError(
+                f"embeddings: {shortened(self.embeddings)}: only name={EMBEDDINGS} reads them, not name={self.name}; "
+                f"set name={EMBEDDINGS}"
+            )
         _refuse_below("validation_per_class", self.validation_per_class, 1)
         _refuse_above("validation_per_class", self.validation_per_class, MOST_VALIDATION_IMAGES)
         _refuse_below("workers", self.workers, 0)
@@ -148,6 +157,8 @@ def _refuse_unless_groups_fit(groups: str | None) -> None:
 
 def require_folder(config: DataConfig) -> None:
     """Raises ValueError where own images are to be read and nobody said which."""
+    if config.name == EMBEDDINGS and config.embeddings is None:
+        raise ValueError("embeddings: not set: name=embeddings reads a file; give --embeddings FILE.npz or .parquet")
     if config.name == "folder" and config.folder is None:
         raise ValueError("folder: not set: name=folder reads an image tree; give its path, say --set data.folder=PATH")
 

@@ -128,6 +128,12 @@ def folder(config: DataConfig) -> SourceFiles:
     return files._replace(validation=(own, tuple(_images(own, ""))))
 
 
+def embeddings(config: DataConfig) -> SourceFiles:
+    """The file."""
+    path = Path(_expanded(config.embeddings or ""))
+    return SourceFiles(path.parent, (path.name,))
+
+
 def _tree_or_tar(root: Path, name: str, test: str) -> SourceFiles:
     if (root / name).is_dir():
         return _tree(root / name, test)

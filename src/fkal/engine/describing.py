@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from fkal.core.descriptors import Descriptors, loss_gradient, pooled
+from fkal.core.descriptors import Descriptors, loss_gradient
 from fkal.data.images import ImageSet
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
 from fkal.models.linear_head import LinearHead
 from fkal.models.modes import evaluating
-from fkal.models.taps import Taps
+from fkal.models.settings import TokenRule
+from fkal.models.taps import Taps, pooled_tap
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ Made = Generator[Progress, None, dict[str, Tensor]]
 class Describer:
     """Describes images by a model's tapped layers, a batch of `batch_size` at a time.
 
-    Feature maps are averaged in `grid` x `grid` fields (`pooled`). Rows that the `cache` had kept count the passes that
-    once made them.
+    Feature maps are averaged in `grid` x `grid` fields, and a transformer's tokens by the rule `tokens`. Rows that the
+    `cache` had kept count the passes that once made them.
     """
 
     model: nn.Module
@@ -132,6 +133,7 @@ class Describer:
     meter: Meter
     cache: DescriptorCache | None = None
     grid: int = 1
+    tokens: TokenRule | None = None
 
     def describe(
         self, indices: Int[Tensor, " n"], labeler: Labeler, *, labels: LabeledBy, with_grad: bool, what: str
@@ -223,7 +225,7 @@ class Describer:
         return {tap: self._pooled(grad) for tap, grad in zip(outputs, gradients, strict=True)}
 
     def _pooled(self, output: Tensor) -> Float[Tensor, "n l"]:
-        return pooled(output, self.grid)
+        return pooled_tap(self.model, output, grid=self.grid, tokens=self.tokens)
 
 
 OfBatch = Callable[[Tensor, Tensor], dict[str, Tensor]]

@@ -41,6 +41,7 @@ from fkal.engine.settings import VaalConfig
 from fkal.engine.vaal import discriminate
 from fkal.engine.views import Perturbation, perturbations, perturbed_views, view_of
 from fkal.models.head import HeadInput
+from fkal.models.settings import TokenRule
 
 EvidenceAndTargets = tuple[Evidence, Int[Tensor, " t"]]
 """The evidence, and the validation rows that are its targets (none for a method that has no targets)."""
@@ -52,6 +53,7 @@ class EvidenceConfig:
 
     acquisition: AcquisitionConfig
     vaal: VaalConfig = field(default_factory=VaalConfig)
+    tokens: TokenRule | None = None
 
     @property
     def pseudo_label(self) -> PseudoLabel:
@@ -92,7 +94,15 @@ class RoundContext:
     @property
     def describer(self) -> Describer:
         settings = self.settings
-        return Describer(self.members[0], self.images, settings.taps, settings.batch_size, self.meter, cache=self.cache)
+        return Describer(
+            self.members[0],
+            self.images,
+            settings.taps,
+            settings.batch_size,
+            self.meter,
+            cache=self.cache,
+            tokens=self.config.tokens,
+        )
 
 
 def gather(context: RoundContext, needs: type[Evidence]) -> Generator[Progress, None, EvidenceAndTargets]:
@@ -306,11 +316,12 @@ class _Estimator:
 
     def _views(self, x: Tensor) -> "Sequence[View] | Generator[View]":
         model, taps, meter = self._context.members[0], self._context.settings.taps, self._context.meter
+        tokens = self._context.config.tokens
         match self._pseudo_label.views:
             case "clean":
-                return (view_of(model, x, taps, meter),)
+                return (view_of(model, x, taps, meter, tokens),)
             case "perturbed":
-                return perturbed_views(model, x, taps, self._drawn, meter)
+                return perturbed_views(model, x, taps, self._drawn, meter, tokens)
         return ()
 
 

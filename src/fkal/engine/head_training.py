@@ -12,8 +12,8 @@ from torch import Tensor
 from fkal.engine.losses import Loss
 from fkal.models.linear_head import LinearHead
 
-PENALTIES = tuple(10.0**power for power in (0.0, -0.5, -1.0, -1.5, -2.0, -2.5, -3.0))
-"""Weights of half the squared weights beside the mean loss, largest first; each starts where the one before ended."""
+PENALTIES = tuple(10 ** (power / 2) for power in range(4, -7, -1))
+"""Weights of half the squared weights beside the mean loss, 100 to 0.001; each starts where the one before ended."""
 
 MOST_STEPS = 500
 TOLERANCE = 1e-6
@@ -99,8 +99,11 @@ def minimised(
     penalty: float,
     loss: Callable[[Tensor, Tensor], Tensor],
 ) -> Float[Tensor, "d l1"]:
-    """The weights of least loss + penalty / 2 |W|^2 (the bias is free), by L-BFGS. float64."""
-    weights = start.clone().requires_grad_()
+    """The weights of least loss + penalty / 2 |W|^2, by L-BFGS. float64.
+
+    The bias is penalised as well: that of a class without a label would otherwise have no minimum.
+    """
+    weights, z = start.clone().requires_grad_(), labeled.z.to(start)
     solver = torch.optim.LBFGS(
         [weights],
         max_iter=MOST_STEPS,
@@ -112,7 +115,7 @@ def minimised(
 
     def closure() -> Tensor:
         solver.zero_grad()
-        value = loss(logits_of(weights, labeled.z), labeled.y) + penalty / 2 * weights[:, :-1].square().sum()
+        value = loss(logits_of(weights, z), labeled.y) + penalty / 2 * weights.square().sum()
         value.backward()
         return value
 

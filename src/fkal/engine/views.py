@@ -1,18 +1,19 @@
 """Views of images for the Monte Carlo pseudo-labels: small perturbations, and every class's gradients under them."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from fkal.core.descriptors import pooled
 from fkal.core.views import View
 from fkal.engine.metering import Meter
 from fkal.models.closed_form import ClosedForm, LogitGradients
 from fkal.models.modes import evaluating
-from fkal.models.taps import Taps
+from fkal.models.settings import TokenRule
+from fkal.models.taps import Taps, pooled_tap
 
 GRADIENT_ENTRIES = {"cpu": 1 << 22}
 """Gradient entries of one tapped tensor held at once, by type of device; elsewhere OTHER_GRADIENT_ENTRIES.
@@ -54,17 +55,19 @@ def perturbations(
     return [Perturbation(float(turn), noise * torch.randn(shape, generator=generator)) for turn in turns]
 
 
-def view_of(model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequence[str], meter: Meter) -> View:
+def view_of(
+    model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequence[str], meter: Meter, tokens: TokenRule | None = None
+) -> View:
     """One forward pass, and a backward pass of all d logits: n forward and n d backward images.
 
     The gradients that a model knows in closed form count as the passes that they stand for.
     """
     closed = isinstance(model, ClosedForm) and model.closed_form_taps.keys() >= set(taps)
-    logits, outputs, gradients = (_in_closed_form if closed else _backward)(model, x, taps)
+    logits, outputs, gradients = _in_closed_form(model, x, taps) if closed else _backward(model, x, taps, tokens)
     meter.forward(len(x))
     meter.backward(logits.numel())
     return View(
-        {tap: pooled(outputs[tap]) for tap in taps},
+        {tap: pooled_tap(model, outputs[tap], tokens=tokens) for tap in taps},
         {tap: gradients[tap].jacobian for tap in taps},
         logits.double().softmax(dim=1),
         {tap: gradients[tap].products for tap in taps},
@@ -84,14 +87,17 @@ def _in_closed_form(model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequenc
         return logits, caught.outputs, {tap: model.logit_gradients(tap, caught.outputs) for tap in taps}
 
 
-def _backward(model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequence[str]) -> Differentiated:
+def _backward(
+    model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequence[str], tokens: TokenRule | None
+) -> Differentiated:
     """Few gradients are taken as one batch; of more, some classes or one at a time."""
     with evaluating(model), torch.enable_grad(), Taps(model, taps, with_grad=True) as caught:
         logits = model(x)
         outputs = {tap: caught.outputs[tap] for tap in taps}
         entries = GRADIENT_ENTRIES.get(x.device.type, OTHER_GRADIENT_ENTRIES)
         at_once = max(1, entries // max(output.numel() for output in outputs.values()))
-        parts = [_logit_gradients(logits, outputs, some) for some in torch.arange(logits.shape[1]).split(at_once)]
+        pool = partial(pooled_tap, model, tokens=tokens)
+        parts = [_logit_gradients(logits, outputs, some, pool) for some in torch.arange(logits.shape[1]).split(at_once)]
     gradients = {
         tap: LogitGradients(*(torch.cat(blocks) for blocks in zip(*(part[tap] for part in parts), strict=True)))
         for tap in taps
@@ -100,14 +106,17 @@ def _backward(model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequence[str]
 
 
 def _logit_gradients(
-    logits: Float[Tensor, "n d"], outputs: Mapping[str, Tensor], classes: Int[Tensor, " c"]
+    logits: Float[Tensor, "n d"],
+    outputs: Mapping[str, Tensor],
+    classes: Int[Tensor, " c"],
+    pool: Callable[[Tensor], Tensor],
 ) -> dict[str, LogitGradients]:
     """Of some classes' logits."""
     n, d = logits.shape
     basis = torch.eye(d, dtype=logits.dtype, device=logits.device)[classes.to(logits.device)]
     at_logits = basis[:, None, :].expand(-1, n, -1)
     by_tap = dict(zip(outputs, _batched_gradients(logits, list(outputs.values()), at_logits), strict=True))
-    jacobian = {tap: pooled(g.flatten(0, 1)).unflatten(0, (len(classes), n)) for tap, g in by_tap.items()}
+    jacobian = {tap: pool(g.flatten(0, 1)).unflatten(0, (len(classes), n)) for tap, g in by_tap.items()}
     products = {
         tap: torch.einsum("cnf,nf->cn", g.flatten(2), outputs[tap].detach().flatten(1)) for tap, g in by_tap.items()
     }
@@ -124,8 +133,13 @@ def _batched_gradients(
 
 
 def perturbed_views(
-    model: nn.Module, x: Float[Tensor, "n c h w"], taps: Sequence[str], drawn: Sequence[Perturbation], meter: Meter
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    taps: Sequence[str],
+    drawn: Sequence[Perturbation],
+    meter: Meter,
+    tokens: TokenRule | None = None,
 ) -> Generator[View]:
     """A view a perturbation, each made when it is asked for, so that memory holds one at a time."""
     for perturbation in drawn:
-        yield view_of(model, perturbation(x), taps, meter)
+        yield view_of(model, perturbation(x), taps, meter, tokens)

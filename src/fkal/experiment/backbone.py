@@ -7,11 +7,11 @@ from functools import lru_cache
 from fkal.config.schema import Config, ConfigError
 from fkal.data.datasets import Dataset
 from fkal.data.scaling import View, scaled_dataset
-from fkal.data.settings import DataConfig
+from fkal.data.settings import EMBEDDINGS, DataConfig
 from fkal.engine.feature_check import FeatureCheck
 from fkal.models.licenses import refuse_unaccepted
 from fkal.models.pretrained import Embedder, Pretrained, pretrained
-from fkal.models.settings import ModelConfig, TokenRule
+from fkal.models.settings import LINEAR, ModelConfig, TokenRule
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,13 @@ class Backbone:
 
 def backbone_of(config: Config) -> Backbone | None:
     """None for a model whose first weights are drawn. Raises ConfigError for what cannot be frozen or is not free."""
+    if config.data.name == EMBEDDINGS and (config.model.name != LINEAR or not config.is_frozen):
+        raise ConfigError(
+            f"data.name = {EMBEDDINGS!r}: own embeddings take model.name={LINEAR} and train.layers=frozen, which "
+            f"--embeddings sets; here are {config.model.name} and {config.train.layers}"
+        )
     if not config.model.is_pretrained:
-        if config.is_frozen:
+        if config.is_frozen and config.data.name != EMBEDDINGS:
             raise ConfigError(
                 f"train.layers = 'frozen': {config.model.name} has random weights, and nothing else would learn; "
                 "give --backbone NAME, or set model.weights"

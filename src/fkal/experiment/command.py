@@ -1,7 +1,7 @@
 """The command line that makes an experiment, from its configuration alone."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fkal.config.layers import Layer, from_file, merged, presets
@@ -21,12 +21,11 @@ def command_of(config: Config, seeds: Sequence[int]) -> str:
 
     A dataset without a preset is run from `params.yaml`, which MLflow keeps beside the run.
     """
-    base = _preset_config(config)
-    if base is None:
+    nearest = min(_by_preset(config), key=lambda pair: len(pair[1]), default=None)
+    if nearest is None:
         return f"fkal run --params params.yaml{SEEDS_OPTION}{seeds_text(seeds)}"
-    theirs, ours = base.flat, read_params(config)
-    changed = {key: value for key, value in ours.items() if key not in PLACES and theirs.get(key) != value}
-    words = ["fkal", "run", "--preset", config.data.name, "--method", short_method_name(method_name(config))]
+    preset, changed = nearest
+    words = ["fkal", "run", "--preset", preset, "--method", short_method_name(method_name(config))]
     for key, value in changed.items():
         words += ["--set", f"{key}={_yaml_text(value)}"]
     return f"{shlex.join(words)}{SEEDS_OPTION}{seeds_text(seeds)}"
@@ -43,13 +42,22 @@ def seeds_text(seeds: Sequence[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def _preset_config(config: Config) -> Config | None:
-    """The dataset's preset with the experiment's method; None if there is none, or if it cannot run that method."""
-    path = presets().get(config.data.name)
-    if path is None:
+def _by_preset(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each preset of the dataset that can run the method, and the settings in which the experiment differs from it."""
+    ours = {key: value for key, value in read_params(config).items() if key not in PLACES}
+    for name in presets():
+        base = _preset_config(config, name)
+        if base is not None:
+            theirs = base.flat
+            yield name, {key: value for key, value in ours.items() if theirs.get(key) != value}
+
+
+def _preset_config(config: Config, name: str) -> Config | None:
+    """The preset with the experiment's method; None if it has another dataset, or cannot run that method."""
+    if not name.startswith(config.data.name):
         return None
     try:
-        settings = from_file(path, f"preset {config.data.name}")
+        settings = from_file(presets()[name], f"preset {name}")
         base = merged([settings, method_layer(method_name(config)), Layer("seed", {"seed": config.seed})])
     except ConfigError:  # a method of a plug-in, say, whose name the short form cannot spell
         return None

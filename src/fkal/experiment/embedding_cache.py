@@ -2,7 +2,7 @@
 
     <folder>/<digest of what they are made by>/0000.safetensors, 0001.safetensors, ...
 
-Each file has the ids of up to some 65,000 images and their embeddings. Splits, seeds, rounds, and pools that grow share
+Each file has the ids of some thousand images and their embeddings. Splits, seeds, rounds, and pools that grow share
 them.
 """
 
@@ -58,6 +58,7 @@ class EmbeddingFiles:
     def write(self, ids: Tensor, rows: Tensor) -> None:
         last = max((int(file.stem) for file in self._files()), default=-1)
         file = self.path / f"{last + 1:04}.safetensors"
+        self.path.mkdir(parents=True, exist_ok=True)
         write_tensors(file, {IDS: ids, ROWS: rows.contiguous()}, self._of)
 
     def _shards(self) -> Iterator[Mapping[str, Tensor]]:

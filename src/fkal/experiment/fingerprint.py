@@ -24,7 +24,7 @@ from fkal.experiment.names import (
     tree_read,
     without_later_defaults,
 )
-from fkal.experiment.versions import ALGO_VERSION
+from fkal.experiment.versions import ALGO_VERSION, TOKEN_REVISION
 
 
 def fingerprint(config: Config, split: Split, device: torch.device, weights: str = "") -> str:
@@ -76,6 +76,7 @@ def about_descriptors(config: Config, data_digest: str, device: torch.device) ->
         "device": device.type,
         "algorithm": ALGO_VERSION,
         **({} if config.features.tokens is None else {"tokens": config.features.tokens}),
+        **({"token_revision": TOKEN_REVISION} if config.model.name.startswith("vit_") else {}),
     }
 
 

@@ -14,15 +14,15 @@ from fkal.config.method_spec import HEAD_ONLY, RANDOM_THETA_0, WHITEN, short_met
 from fkal.config.schema import Config, about_data, digest_of
 from fkal.core.labels import PSEUDO_LABELS
 from fkal.data.registry import DATASETS
-from fkal.data.settings import BiasConfig, DataConfig
+from fkal.data.settings import EMBEDDINGS, BiasConfig, DataConfig
 from fkal.engine.settings import TrainConfig
-from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS, MATCHING_REVISIONS, METHOD_REVISIONS
+from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS, MATCHING_REVISIONS, METHOD_REVISIONS, TOKEN_REVISION
 from fkal.models.settings import usual_taps
 
 FROZEN = "frozen"
 """In names, of experiments that train a head on embeddings."""
 
-READ_BY_FROZEN = frozenset({"layers", "loss"})
+READ_BY_FROZEN = frozenset({"layers", "loss", "on_validation"})
 """Settings of `train` that the training of a frozen run's head reads."""
 
 LONGEST_TREE = 60
@@ -30,16 +30,20 @@ LONGEST_TREE = 60
 
 
 def dataset_name(data: DataConfig) -> str:
-    """What people and files call the dataset: its registered name, of an own tree the last part of its folder.
+    """What people and files call the dataset: its registered name, of an own tree the last part of its folder, of own
+    embeddings the name of their file without its ending.
 
     A tree that is called as a registered dataset is gets `folder-` in front. What a name cannot hold becomes `-`,
     with a digest behind it, so that two trees stay two.
     """
-    if data.name != "folder" or data.folder is None:
+    if data.name == EMBEDDINGS and data.embeddings is not None:
+        last = PurePath(data.embeddings).stem
+    elif data.name != "folder" or data.folder is None:
         return data.name
-    last = PurePath(data.folder).name
-    if last in ("", "..", "~"):
-        last = Path(data.root, data.folder).resolve().name or "root"
+    else:
+        last = PurePath(data.folder).name
+        if last in ("", "..", "~"):
+            last = Path(data.root, data.folder).resolve().name or "root"
     fit = re.sub(r"[^A-Za-z0-9_.+-]+", "-", last)[:LONGEST_TREE]
     if fit != last:
         fit = f"{fit}-{hashlib.sha256(os.fsencode(last)).hexdigest()[:6]}"
@@ -123,9 +127,8 @@ def round_title(config: Config, b: int) -> str:
 def _cell_of(config: Config, method: str) -> str:
     paper = "-paper_protocol" if config.protocol == "paper" else ""
     held_out = f"-holdout{config.holdout}" if config.holdout else ""
-    frozen = f"-{FROZEN}" if config.is_frozen else ""
     training = "".join(f"-{word}" for word in _training_words(config))
-    return f"{dataset_name(config.data)}-{bias_name(config.bias)}-{method}{frozen}{paper}{training}{held_out}"
+    return f"{dataset_name(config.data)}-{bias_name(config.bias)}-{method}{paper}{training}{held_out}"
 
 
 def _method_word(config: Config) -> str:
@@ -135,12 +138,12 @@ def _method_word(config: Config) -> str:
 def _title_words(config: Config) -> list[str]:
     paper = ["paper_protocol"] if config.protocol == "paper" else []
     held_out = [f"holdout{config.holdout}"] if config.holdout else []
-    frozen = [FROZEN] if config.is_frozen else []
-    return [dataset_name(config.data), bias_name(config.bias), *frozen, *paper, *_training_words(config), *held_out]
+    return [dataset_name(config.data), bias_name(config.bias), *paper, *_training_words(config), *held_out]
 
 
 def _training_words(config: Config) -> list[str]:
-    return training_words(config.train.loss, on_validation=config.train.on_validation)
+    frozen = [FROZEN] if config.is_frozen else []
+    return [*frozen, *training_words(config.train.loss, on_validation=config.train.on_validation)]
 
 
 def training_words(loss: str, *, on_validation: bool) -> list[str]:
@@ -178,11 +181,15 @@ PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bi
 
 
 def label_revision(config: Config) -> dict[str, int]:
-    """The revision of the labels that the method goes by; nothing where there are none or they are of the first."""
+    """The revisions of labels and of tokens that the method goes by; nothing where these are of the first."""
     name = config.acquisition.pseudo_label
-    if name not in LABEL_REVISIONS or "pseudo_label" not in acquisition(config.acquisition.name).reads(name):
-        return {}
-    return {"pseudo_label_revision": LABEL_REVISIONS[name]}
+    reads = acquisition(config.acquisition.name).reads(name)
+    labels = {"pseudo_label_revision": LABEL_REVISIONS[name]} if name in LABEL_REVISIONS else {}
+    taps_tokens = "taps" in reads and config.model.name.startswith("vit_")
+    return {
+        **(labels if "pseudo_label" in reads else {}),
+        **({"token_revision": TOKEN_REVISION} if taps_tokens else {}),
+    }
 
 
 def revision(config: Config) -> dict[str, int]:
@@ -246,7 +253,7 @@ def settings_of_split(config: Config) -> dict[str, Any]:
 def _tree_of_stages(config: Config) -> dict[str, Any]:
     """The tree as stages of the pipeline have it: a validation folder that nobody set is no part of it."""
     tree = config.digest_tree
-    data = {k: v for k, v in tree["data"].items() if k != "validation" or v is not None}
+    data = {k: v for k, v in tree["data"].items() if k not in ("validation", "embeddings") or v is not None}
     return {**tree, "data": data}
 
 

@@ -6,6 +6,9 @@ ALGO_VERSION = 2
 2: weights and feature maps lie channels last, which rounds otherwise.
 """
 
+TOKEN_REVISION = 2
+"""The same for methods that tap a transformer of torchvision. 2: its class token is no part of the mean of a tap."""
+
 LABEL_REVISIONS = {
     "joint_shift": 3,
     "joint_shift_grid": 2,

@@ -13,11 +13,11 @@ from fkal.data.addresses import is_url
 from fkal.data.decoding import decode
 from fkal.data.errors import CorruptImage
 from fkal.data.listed import ListedFiles
-from fkal.data.settings import DataConfig
 from fkal.experiment.backbone import Backbone, backbone_of
-from fkal.experiment.device import device_named, set_threads
+from fkal.experiment.device import device_named, reproducible
 from fkal.labeling.listing import Listing
 from fkal.labeling.project import Project
+from fkal.labeling.project_dataset import median_side
 from fkal.models.registry import build
 from fkal.models.taps import tap_widths
 
@@ -42,19 +42,16 @@ def estimated(config: Config, project: Project, pool: Listing) -> Estimate | Non
     rows = [row for row in range(0, len(pool), max(1, len(pool) // SAMPLE)) if not is_url(pool.paths[row])][:SAMPLE]
     if not rows:
         return None
-    size = config.data.image_size or DataConfig().image_size or 64
-    shape = (3, size, size)
     device = device_named(config.device)
-    set_threads(config.threads)
     own = config.model_copy(update={"data": replace(config.data, name="folder", folder=".")})
     backbone = backbone_of(own)
-    if backbone is not None:
-        size = backbone.view.size or size
-        shape = (3, size, size)
+    size = config.data.image_size if backbone is None else backbone.view.size
+    size = size or median_side(pool)
+    shape = (3, size, size)
     model, numbers = _model(config, project, backbone, shape)
     model = model.to(device).eval()
     images = torch.zeros(len(rows), *shape, device=device)
-    with torch.inference_mode():
+    with reproducible(config.threads), torch.inference_mode():
         model(images[:2])
         began = time.perf_counter()
         model(images)

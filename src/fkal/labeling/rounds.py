@@ -28,6 +28,7 @@ from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import in_place
 from fkal.labeling.batch import Batch, BatchImage, BatchRequest, Kind, batch_id, next_folder
 from fkal.labeling.books import Books
+from fkal.labeling.contact_sheet import write_batch
 from fkal.labeling.label_store import now
 from fkal.labeling.learner import (
     Known,
@@ -74,10 +75,11 @@ class Asked(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A training, and whether it was made just now."""
+    """A training, whether it was made just now, and what made it."""
 
     training: Training
     is_new: bool
+    learner: Learner | None = None
 
 
 def select(project: Project, options: SelectOptions = SelectOptions(), display: Display = PLAIN) -> Asked:
@@ -132,7 +134,7 @@ def train(project: Project, assignments: Sequence[str] = (), display: Display = 
         learner = watched(Learner.ready(project, config, display), display, project.name)
         finished, facts = _trained(books, learner, due, display)
         training = write_training(project, finished, made_of=made_of, time=now(), classes=learner.classes, facts=facts)
-        return Trained(training, is_new=True)
+        return Trained(training, is_new=True, learner=learner)
 
 
 def next_(
@@ -352,7 +354,7 @@ def _batch(
         time=now(),
         facts=facts,
     )
-    return Batch.write(folder, request, images)
+    return write_batch(project, folder, request, images)
 
 
 def _picked(learner: Learner, selected: Selected, place: int) -> BatchImage:

@@ -70,7 +70,9 @@ def start_validation(project: Project, n: int, display: Display, *, seed: int, w
         validation_digest=project.validation.digest,
         time=now(),
     )
-    return Start(Batch.write(folder, request, _asked(pool, chosen)), False)
+    from fkal.labeling.contact_sheet import write_batch  # it decodes images, so it imports torch
+
+    return Start(write_batch(project, folder, request, _asked(pool, chosen)), False)
 
 
 def withdraw_validation(project: Project) -> Batch:

@@ -29,7 +29,7 @@ class LinearHead(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, x: Float[Tensor, "n l 1 1"]) -> Float[Tensor, "n d"]:
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         return self.head(self.dropout(self.embedding(x)))
 
     @property

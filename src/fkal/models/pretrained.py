@@ -94,12 +94,12 @@ class Embedder(nn.Module):
         return pooled_tokens(caught.outputs[self._tokens.layer], self._rule, self._tokens.prefix)
 
     def width(self, shape: tuple[int, int, int]) -> int:
-        """Features of an image of this shape, by one pass of a blank one. Raises ValueError where it cannot pass."""
+        """Features of an image of this shape, by one pass of blank ones. Raises ValueError where they cannot pass."""
         device = next((tensor.device for tensor in (*self.parameters(), *self.buffers())), torch.device("cpu"))
         try:
             with evaluating(self):
-                return self(torch.zeros(1, *shape, device=device)).shape[1]
-        except (RuntimeError, AssertionError, TypeError) as error:
+                return self(torch.zeros(2, *shape, device=device)).shape[1]
+        except Exception as error:  # a program checks its inputs by errors of its own
             raise ValueError(
                 f"it cannot take images of {shape[1]}x{shape[2]} ({first_line(error)}); "
                 "set data.image_size to what it is made for"

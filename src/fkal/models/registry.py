@@ -1,10 +1,13 @@
 """Builders by name. Input channels and class count follow the data."""
 
+from math import prod
+
 import torch
 from torch import nn
 
 from fkal.models.dropout import MonteCarloDropout
 from fkal.models.lenet import LeNet
+from fkal.models.linear_head import LinearHead
 from fkal.models.modes import evaluating
 from fkal.models.settings import MODELS, PROGRAM, TIMM, TORCHVISION, Shape, known_model, offered_models
 from fkal.object_references import resolved
@@ -18,6 +21,10 @@ HEAD_DROPOUT = 0.5
 
 def lenet(shape: Shape, n_classes: int) -> nn.Module:
     return LeNet(*shape, n_classes)
+
+
+def linear(shape: Shape, n_classes: int) -> nn.Module:
+    return LinearHead(prod(shape), n_classes)
 
 
 def resnet10(shape: Shape, n_classes: int) -> nn.Module:

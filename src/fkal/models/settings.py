@@ -21,6 +21,12 @@ ENTRY_POINTS = "fkal.models"
 TORCHVISION, TIMM, PROGRAM = "torchvision:", "timm:", ".pt2"
 """What the name of a model of a library starts with, and what the file of an exported program ends with."""
 
+DEFAULT_WEIGHTS = "DEFAULT"
+"""The weights that a library suggests for a model."""
+
+LINEAR = "linear"
+"""The model of own embeddings: a linear softmax."""
+
 FROZEN_TAP = "embedding"
 """The only tap of a frozen run: what enters its head."""
 
@@ -107,6 +113,7 @@ MODELS: Mapping[str, ModelEntry] = MappingProxyType(
         "resnet18": ModelEntry(
             "fkal.models.registry:resnet18", "ResNet, two basic blocks a stage (paper: ImageNet)", ("layer3", "layer4")
         ),
+        LINEAR: ModelEntry("fkal.models.registry:linear", "linear softmax, for own embeddings", (FROZEN_TAP,)),
     }
 )
 

@@ -5,11 +5,14 @@ from types import TracebackType
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from fkal.core.descriptors import pooled
+from fkal.core.tokens import pooled_tokens
 from fkal.errors import did_you_mean
 from fkal.models.modes import evaluating
+from fkal.models.settings import TokenRule
 
 
 class Taps:
@@ -56,6 +59,10 @@ class Taps:
         return catch
 
 
+POOLED_STAGES = "head.global_pool"
+"""Where models of timm with channels last return one row per image."""
+
+
 class TokenLayer(NamedTuple):
     """The last layer of a transformer that returns all tokens, and how many of the first belong to no patch."""
 
@@ -75,7 +82,9 @@ def tokens_of(model: nn.Module) -> TokenLayer | None:
 
 
 @torch.no_grad()
-def tap_widths(model: nn.Module, names: Sequence[str], shape: tuple[int, int, int]) -> dict[str, int]:
+def tap_widths(
+    model: nn.Module, names: Sequence[str], shape: tuple[int, int, int], tokens: TokenRule | None = None
+) -> dict[str, int]:
     """Descriptor length l_j of each tap for images of `shape` (c, h, w).
 
     One forward pass of a blank image. Raises ValueError if a tap does not exist, is not
@@ -88,11 +97,26 @@ def tap_widths(model: nn.Module, names: Sequence[str], shape: tuple[int, int, in
     missing = [name for name in names if name not in taps.outputs]
     if missing:
         raise ValueError(f"taps {missing} are not reached by a forward pass; tap other layers")
-    return {name: pooled(taps.outputs[name]).shape[1] for name in names}
+    return {name: pooled_tap(model, taps.outputs[name], tokens=tokens).shape[1] for name in names}
+
+
+def pooled_tap(
+    model: nn.Module, output: Float[Tensor, "n ..."], *, grid: int = 1, tokens: TokenRule | None = None
+) -> Float[Tensor, "n l"]:
+    """One row per image of what a tapped layer returned, or of its gradient.
+
+    Of a transformer's tokens those that belong to no patch are left out of the mean; `tokens` is another rule for them.
+    """
+    found = tokens_of(model) if output.dim() == 3 else None
+    return pooled(output, grid) if found is None else pooled_tokens(output, tokens or "mean", found.prefix)
 
 
 def _refuse_channels_last(model: nn.Module, names: Sequence[str]) -> None:
     """A shape alone does not tell (n, h, w, c) from (n, c, h, w); of torchvision's only Swin has the former."""
+    if getattr(model, "output_fmt", "") == "NHWC":
+        stages = [name for name in names if name.partition(".")[0] in ("layers", "stages", "norm", "patch_embed")]
+        if stages:
+            raise ValueError(f"taps {stages} of this model have their channels last; tap {POOLED_STAGES!r} instead")
     channels_last = [name for name in names if name != "permute" and name.partition(".")[0] in ("features", "norm")]
     is_swin = any(kind.__name__ == "SwinTransformer" for kind in type(model).__mro__)  # torchvision stays unimported
     if is_swin and channels_last:

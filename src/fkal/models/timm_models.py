@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from fkal.errors import ConfigError, MissingPackage, MissingWeights, did_you_mean, first_line
 from fkal.models.licenses import NOT_STATED
 from fkal.models.pretrained import Inputs, Pretrained
-from fkal.models.settings import TIMM, ModelConfig
+from fkal.models.settings import DEFAULT_WEIGHTS, TIMM, ModelConfig
+from fkal.models.taps import POOLED_STAGES
 from fkal.models.weights_files import checksum, is_file, read_weights
 
 try:
@@ -22,7 +23,6 @@ try:
 except ImportError as error:
     raise MissingPackage("models named timm:... need timm; install it: pip install 'fkal[timm]'") from error
 
-DEFAULT = "DEFAULT"
 UNKNOWN = ("unknown", "")
 HUB = "hf-hub:"
 
@@ -48,6 +48,8 @@ def usual_taps(name: str) -> tuple[str, ...]:
         return ()
     with torch.device("meta"), _quiet():
         model = timm.create_model(name, pretrained=False)
+    if getattr(model, "output_fmt", "") == "NHWC":
+        return (POOLED_STAGES,)
     stages = [str(each["module"]) for each in getattr(model, "feature_info", None) or []]
     return tuple(dict.fromkeys(stages[-2:]))
 
@@ -59,7 +61,7 @@ def pretrained_timm(config: ModelConfig) -> Pretrained:
         ConfigError: The name or the weights are unknown, or the weights are another model's.
         MissingWeights: The weights are not on this machine and cannot be downloaded.
     """
-    name, weights = _known(config), config.weights or DEFAULT
+    name, weights = _known(config), config.weights or DEFAULT_WEIGHTS
     model = _of_file(name, read_weights(weights)) if is_file(weights) else _published(name, weights)
     made_for = resolve_model_data_config(model)
     stated = _settings(model).get("license") or ""
@@ -106,7 +108,7 @@ def _settings(model: nn.Module) -> dict[str, Any]:
 def _published(name: str, weights: str) -> nn.Module:
     """`DEFAULT`, the tag of published weights, or an id of the hub; downloaded once, into the hub's own cache."""
     overlay = {"hf_hub_id": weights.removeprefix(HUB), "url": None} if "/" in weights else None
-    tagged = name if weights == DEFAULT or overlay else f"{name.partition('.')[0]}.{weights}"
+    tagged = name if weights == DEFAULT_WEIGHTS or overlay else f"{name.partition('.')[0]}.{weights}"
     hub = weights.removeprefix(HUB) if overlay else _hub_id(name, tagged, weights)
     try:
         with _quiet():
@@ -129,7 +131,7 @@ def _hub_id(name: str, tagged: str, weights: str) -> str:
         tags = [each.partition(".")[2] for each in list_models(f"{name.partition('.')[0]}.*", pretrained=True)]
         raise ConfigError(
             f"model.weights = {weights!r}: timm has no such weights of {name}; give one of "
-            f"{', '.join([DEFAULT, *tags])}, a file, or an id of the hub"
+            f"{', '.join([DEFAULT_WEIGHTS, *tags])}, a file, or an id of the hub"
         ) from error
     return str((settings.hf_hub_id if settings else None) or f"timm/{tagged}")
 

@@ -14,10 +14,8 @@ from fkal.errors import ConfigError, MissingWeights, did_you_mean, first_line
 from fkal.models.licenses import NOT_STATED
 from fkal.models.pretrained import Inputs, Pretrained
 from fkal.models.registry import head_name, resnet10, resnet18
-from fkal.models.settings import TORCHVISION, ModelConfig, known_model
+from fkal.models.settings import DEFAULT_WEIGHTS, TORCHVISION, ModelConfig, known_model
 from fkal.models.weights_files import checksum, is_file, read_weights
-
-DEFAULT = "DEFAULT"
 
 OWN_BUILDERS = {"resnet10": resnet10, "resnet18": resnet18}
 """Our own models in the names of torchvision's weights."""
@@ -34,7 +32,7 @@ def pretrained_torchvision(config: ModelConfig) -> Pretrained:
         MissingWeights: The weights are not on this machine and cannot be downloaded.
     """
     name = known_model(config.name).removeprefix(TORCHVISION)
-    weights = config.weights or DEFAULT
+    weights = config.weights or DEFAULT_WEIGHTS
     state = read_weights(weights) if is_file(weights) else _published(name, _named(name, weights))
     model = _built(name, state)
     return Pretrained(
@@ -109,7 +107,7 @@ def _random(name: str, n_classes: int) -> nn.Module:
 def _inputs(name: str, weights: str) -> Inputs:
     """Those of the weights; of a file those of the model's default weights."""
     known = _choices(name)
-    chosen = known.get(weights) or known.get(DEFAULT)
+    chosen = known.get(weights) or known.get(DEFAULT_WEIGHTS)
     if chosen is None:
         return Inputs()
     made = chosen.transforms()

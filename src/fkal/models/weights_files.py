@@ -2,7 +2,9 @@
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -35,7 +37,7 @@ def read_weights(file: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise MissingWeights(f"model.weights = {shortened(file)}: there is no such file; put it there, or name another")
     try:
-        held = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+        held = load_file(path) if path.suffix == ".safetensors" else unpickled_tensors(path)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ConfigError(
@@ -45,8 +47,11 @@ def read_weights(file: str) -> dict[str, Tensor]:
     return _state_dict(held, file)
 
 
-def _unpickled(path: Path) -> object:
-    return torch.load(path, map_location="cpu", weights_only=True)
+def unpickled_tensors(source: Path | BytesIO) -> object:
+    """What torch.load reads with weights_only=True; it raises for what would run code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on older protocols, of files that are then refused or read
+        return torch.load(source, map_location="cpu", weights_only=True)
 
 
 def _state_dict(held: object, file: str) -> dict[str, Tensor]:

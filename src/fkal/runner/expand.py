@@ -29,19 +29,59 @@ from fkal.config.schema import LONGEST_NAME, SET, Config, ConfigError, configure
 from fkal.config.tuned import tuned_layer, tuned_path
 from fkal.data.file_digests import FileDigests
 from fkal.data.registry import entry_of
-from fkal.data.settings import DataConfig, require_folder
+from fkal.data.settings import EMBEDDINGS, DataConfig, require_folder
 from fkal.data.sources import ABSENT, UNKNOWN, source_digest
 from fkal.errors import MissingSettings, shortened
 from fkal.escaping import json_text
 from fkal.experiment.names import dataset_name, experiment_name
 from fkal.folders import below
-from fkal.models.settings import known_model
+from fkal.models.settings import DEFAULT_WEIGHTS, LINEAR, PROGRAM, known_model
 from fkal.notify import Notify, on_standard_error
 from fkal.paths import DIGESTS, TUNED
 
 PARAMS = Path("params.yaml")
 LONGEST_EXPERIMENT = 240
 """Bytes of an experiment's name, which files and stored runs have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartingPoint:
+    """What experiments start from, by options: a pretrained model, the license of its weights, own embeddings."""
+
+    backbone: str | None = None
+    accept_license: str | None = None
+    embeddings: Path | None = None
+
+    def layers(self, assigned: Layer) -> list[Layer]:
+        """What the options stand for. `--set model.weights` names other weights of the backbone."""
+        if self.backbone and self.embeddings:
+            raise ConfigError("--backbone and --embeddings exclude each other: own embeddings need no backbone")
+        model = {"name": self.backbone} if self.backbone else {}
+        if self.backbone and not self.backbone.endswith(PROGRAM) and not _gives(assigned, "model", "weights"):
+            model["weights"] = DEFAULT_WEIGHTS
+        found = [Layer("--backbone", {"model": model})] if model else []
+        if self.accept_license:
+            found.append(Layer("--accept-license", {"model": {"accept_license": self.accept_license}}))
+        if self.embeddings:
+            data = {"name": EMBEDDINGS, "embeddings": str(self.embeddings)}
+            own = {"data": data, "model": {"name": LINEAR, "weights": None}, "train": {"layers": "frozen"}}
+            found.append(Layer("--embeddings", own))
+        return found
+
+    @property
+    def words(self) -> list[str]:
+        """The options as they are typed."""
+        named = {
+            "--backbone": self.backbone,
+            "--accept-license": self.accept_license,
+            "--embeddings": self.embeddings,
+        }
+        return [word for option, value in named.items() if value is not None for word in (option, str(value))]
+
+
+def _gives(layer: Layer, section: str, key: str) -> bool:
+    given = layer.values.get(section)
+    return isinstance(given, Mapping) and key in given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +93,7 @@ class Sources:
     dataset: str | None = None
     ratio: str | None = None
     data_root: Path | None = None
+    start: StartingPoint = StartingPoint()
     assignments: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     notify: Notify = on_standard_error
@@ -123,10 +164,12 @@ class Sources:
 
     def _over_file(self) -> list[Layer]:
         root = {} if self.data_root is None else {"data": {"root": str(self.data_root)}}
+        assigned = from_assignments(self.assignments, once=True)
         return [
             from_environment(self.environment),
             Layer("--data-root", root),
-            from_assignments(self.assignments, once=True),
+            *self.start.layers(assigned),
+            assigned,
         ]
 
 
@@ -201,7 +244,7 @@ def settings(sources: Sources, method: str | None) -> Config:
 def _product(sources: Sources, file: ParamsFile, dataset: str | None, axes: Sequence[Axis]) -> Iterator[Config]:
     settings, given = sources.settings(file, dataset), sources.given()
     assigned = given[-1]
-    refuse_contradictions(assigned, [given[1], *_named_dataset(sources, settings)])
+    refuse_contradictions(assigned, [*given[1:-1], *_named_dataset(sources, settings)])
     for chosen in product(*(axis.layers for axis in axes)):  # ratio, method, seed
         under = [layer for layer, axis in zip(chosen, axes, strict=True) if not axis.over]
         over = [layer for layer, axis in zip(chosen, axes, strict=True) if axis.over]

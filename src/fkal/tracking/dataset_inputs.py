@@ -37,7 +37,7 @@ def dataset_inputs(experiment: HasData) -> list[DatasetInput]:
 
 def measured_dataset(experiment: HasData, measured: str) -> LoggedDataset:
     """The part that accuracies are measured on; a holdout is drawn from the validation images."""
-    part = "validation" if measured == "holdout" else "test"
+    part = "test" if measured == "test" else "validation"
     return _input(experiment, part).dataset
 
 

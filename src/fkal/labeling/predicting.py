@@ -1,0 +1,254 @@
+"""The trained model of a project on new images, and as files for other programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fkal.atomic_files import whole_file, write_whole
+from fkal.data.digest import files_digest
+from fkal.data.images import ImageSet, TensorImages
+from fkal.data.listed import ListedFiles, listed_images
+from fkal.data.registry import IMAGENET_MEAN, IMAGENET_STD
+from fkal.data.scaling import ScaledImages
+from fkal.engine.loop import Weights
+from fkal.errors import ConfigError, LabelsMissing, MissingPackage, did_you_mean, shortened
+from fkal.labeling.books import Books
+from fkal.labeling.file_facts import FileFacts
+from fkal.labeling.learner import Learner
+from fkal.labeling.manifest import Entry
+from fkal.labeling.project import Project
+from fkal.labeling.rounds import watched
+from fkal.labeling.sources import Source, source_at
+from fkal.labeling.trainings import read_round
+from fkal.models.ensemble import Ensemble, members_of
+from fkal.models.modes import evaluating
+from fkal.notify import PLAIN, Display
+
+FILES_AT_ONCE = 4096
+"""So many images are decoded and held together, whatever their number."""
+EXAMPLES = 2
+Format = Literal["safetensors", "onnx"]
+FORMATS: tuple[Format, ...] = ("safetensors", "onnx")
+
+
+class Predicted(NamedTuple):
+    """How many images have a prediction, how many could not be read, and where the table is."""
+
+    path: Path
+    images: int
+    unreadable: int
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """The last trained model of a project, and how images become its inputs."""
+
+    learner: Learner
+    weights: Weights
+    b: int
+
+    @classmethod
+    def of(cls, project: Project, display: Display) -> TrainedModel:
+        """Raises LabelsMissing where no model is trained."""
+        books = Books.of(project)
+        finished = None if books.last is None else read_round(project, books.last)
+        if finished is None:
+            raise LabelsMissing("no trained model is in .fkal/state; label images, then run fkal train")
+        learner = watched(Learner.ready(project, project.config(), display), display, project.name)
+        if len(finished.labeled_counts) != len(learner.classes):
+            raise LabelsMissing("classes.txt has classes that the trained model lacks; run fkal train")
+        return cls(learner, finished.weights, finished.b)
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """How an image becomes an input: scaled to cover `size`, cropped around the centre, normalised."""
+        channels, height, width = self.learner.dataset.train.shape
+        backbone, data = self.learner.experiment.backbone, self.learner.experiment.config.data
+        return {
+            "channels": channels,
+            "size": [height, width],
+            "interpolation": "bilinear" if backbone is None else backbone.view.interpolation,
+            "mean": list((data.mean or IMAGENET_MEAN) if backbone is None else backbone.view.mean),
+            "std": list((data.std or IMAGENET_STD) if backbone is None else backbone.view.std),
+        }
+
+    def network(self) -> nn.Module:
+        """From normalised images to logits, on the CPU, in evaluation mode; a frozen backbone is a part of it."""
+        experiment = self.learner.experiment
+        loadable = experiment.loadable(self.weights, EXAMPLES)
+        loadable.model.load_state_dict(dict(loadable.weights))
+        parts = [loadable.model]
+        if experiment.config.is_frozen:
+            assert experiment.backbone is not None and experiment.backbone.embedder is not None
+            parts = [experiment.backbone.embedder, loadable.model]
+        return nn.Sequential(*parts).cpu().eval()
+
+    def images(self, files: ListedFiles) -> ImageSet:
+        """Files as the model takes them. Every one of them can be read."""
+        said = self.preprocessing
+        found = listed_images(
+            files,
+            torch.arange(len(files)),
+            size=said["size"][0],
+            mean=said["mean"],
+            std=said["std"],
+            workers=self.learner.experiment.config.data.workers,
+            digest=files_digest([b""] * len(files), self.learner.dataset.train.shape, files.labels, files.classes),
+        )
+        backbone = self.learner.experiment.backbone
+        return found if backbone is None or not isinstance(found, TensorImages) else ScaledImages(found, backbone.view)
+
+    def probabilities(self, images: ImageSet) -> Float[Tensor, "n d"]:
+        """Class probabilities, the mean over an ensemble's members."""
+        network, device = self.network().to(self.learner.loop.device), self.learner.loop.device
+        batch_size = self.learner.loop.method.config.acquisition.batch_size
+        batches = torch.arange(len(images)).split(batch_size)
+        first = next(network.children())
+        members = members_of(first) if isinstance(first, Ensemble) else [network]
+        parts = []
+        for x in images.batches(batches, device=device):
+            with torch.no_grad(), evaluating(network):
+                p = [member(x).double().softmax(dim=1).cpu() for member in members]
+            parts.append(torch.stack(p).mean(dim=0))
+        return torch.cat(parts) if parts else torch.empty(0, len(self.learner.classes))
+
+
+def predict(project: Project, place: str, out: Path, display: Display = PLAIN) -> Predicted:
+    """The class of each image of a folder or manifest, in a Parquet file: path, label, probability, flaw.
+
+    A file that cannot be read has a flaw and no label. Raises MissingData where nothing is at the place.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    source = source_at(place, labeled=False)
+    with project.lock(display.notify):
+        project = Project.open(project.folder)
+        model = TrainedModel.of(project, display)
+        schema = pa.schema(
+            [("path", pa.string()), ("label", pa.string()), ("probability", pa.float64()), ("flaw", pa.string())]
+        )
+        images = unreadable = 0
+        with (
+            whole_file(out) as scratch,
+            pq.ParquetWriter(scratch, schema) as table,
+            FileFacts(project.facts_path) as facts,
+        ):
+            for rows in _predicted(model, source, facts, display):
+                table.write_table(pa.Table.from_pylist(rows, schema))
+                images += sum(row["flaw"] is None for row in rows)
+                unreadable += sum(row["flaw"] is not None for row in rows)
+        return Predicted(out, images, unreadable)
+
+
+def _predicted(
+    model: TrainedModel, source: Source, facts: FileFacts, display: Display
+) -> Iterator[list[dict[str, Any]]]:
+    entries, workers = iter(source.entries()), model.learner.experiment.config.data.workers
+    while block := list(islice(entries, FILES_AT_ONCE)):
+        addresses = [source.address(entry) for entry in block]
+        with display.one("images") as shown:
+            facts.learn(addresses, len(addresses), workers=workers, shown=shown, phase="reading images")
+        flaws = [found.reason if found.flaw is not None else None for found in facts.of(addresses)]
+        yield _rows(model, source, block, flaws)
+
+
+def _rows(
+    model: TrainedModel, source: Source, block: Sequence[Entry], flaws: Sequence[str | None]
+) -> list[dict[str, Any]]:
+    sound = [entry for entry, flaw in zip(block, flaws, strict=True) if flaw is None]
+    labels = torch.full((len(sound),), -1)
+    files = ListedFiles(
+        (source.base,), [0] * len(sound), [entry.path for entry in sound], labels, model.learner.classes
+    )
+    best = model.probabilities(model.images(files)).max(dim=1) if sound else None
+    found = {}
+    if best is not None:
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        found = {entry.path: pair for entry, pair in zip(sound, pairs, strict=True)}
+    rows = []
+    for entry, flaw in zip(block, flaws, strict=True):
+        label, p = found.get(entry.path, (None, None))
+        name = None if label is None else model.learner.classes[label]
+        rows.append({"path": entry.path, "label": name, "probability": p, "flaw": flaw})
+    return rows
+
+
+def export_model(project: Project, out: Path, kind: Format, display: Display = PLAIN) -> Path:
+    """The trained model as a file, with its classes and how images become its inputs.
+
+    Raises MissingPackage where ONNX is asked for and its package is not installed.
+    """
+    if out.exists() and out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder; name a file, say model.{kind}")
+    with project.lock(display.notify):
+        model = TrainedModel.of(Project.open(project.folder), display)
+        about = {
+            "format": "fkal-model-1",
+            "project": project.name,
+            "round": model.b,
+            "model": model.learner.experiment.config.model.name,
+            "classes": list(model.learner.classes),
+            "preprocessing": model.preprocessing,
+        }
+        out.parent.mkdir(parents=True, exist_ok=True)
+        EXPORTERS[kind](model, about, out)
+        return out
+
+
+def known_format(name: str) -> Format:
+    """The name itself. Raises ConfigError for an unknown one."""
+    for kind in FORMATS:
+        if kind == name:
+            return kind
+    raise ConfigError(f"--format {shortened(name)}: {did_you_mean(name, FORMATS)}give {' or '.join(FORMATS)}")
+
+
+def _as_safetensors(model: TrainedModel, about: Mapping[str, Any], out: Path) -> None:
+    """The state dict of the network; its metadata has classes and preprocessing as JSON."""
+    from safetensors.torch import save
+
+    tensors = {name: value.contiguous().clone() for name, value in model.network().state_dict().items()}
+    write_whole(out, save(tensors, metadata={"fkal": json.dumps(about)}))
+
+
+def _as_onnx(model: TrainedModel, about: Mapping[str, Any], out: Path) -> None:
+    """From normalised images to class probabilities, for any number of images."""
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  torch's exporter needs it
+    except ImportError as error:
+        raise MissingPackage(
+            "ONNX files need packages that are not installed; pip install 'fkal[onnx]', or take --format safetensors"
+        ) from error
+    network = nn.Sequential(model.network(), nn.Softmax(dim=1))
+    examples = torch.zeros(EXAMPLES, *model.learner.dataset.train.shape)
+    program = torch.onnx.export(
+        network,
+        (examples,),
+        dynamo=True,
+        input_names=["images"],
+        output_names=["probabilities"],
+        dynamic_shapes=({0: torch.export.Dim("n")},),
+        verbose=False,
+    )
+    assert program is not None
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, {"fkal": json.dumps(about)})
+    write_whole(out, proto.SerializeToString())
+
+
+EXPORTERS: Mapping[str, Callable[[TrainedModel, Mapping[str, Any], Path], None]] = MappingProxyType(
+    {"safetensors": _as_safetensors, "onnx": _as_onnx}
+)
+"""By the name of the format."""

@@ -1,0 +1,89 @@
+"""Own embeddings: read from npz and Parquet alike, and refused where they are not what a run needs."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fkal.data.datasets import load
+from fkal.data.errors import CorruptData, MissingData
+from fkal.data.settings import DataConfig
+
+FEATURES = np.arange(24, dtype=np.float64).reshape(8, 3)
+GOOD = {
+    "features": FEATURES,
+    "ids": np.array([f"image {i}" for i in range(8)]),
+    "labels": np.array(["owl", "cat"] * 4),
+    "parts": np.array(["train"] * 6 + ["test"] * 2),
+}
+
+
+def at(file: Path) -> DataConfig:
+    return DataConfig(name="embeddings", embeddings=str(file))
+
+
+def saved(folder: Path, **columns) -> Path:
+    given = {name: value for name, value in {**GOOD, **columns}.items() if value is not None}
+    np.savez(folder / "v.npz", **given)
+    return folder / "v.npz"
+
+
+def test_npz_and_parquet_give_the_same_dataset(tmp_path):
+    frame = pd.DataFrame({name: list(column) for name, column in GOOD.items()})
+    frame.to_parquet(tmp_path / "v.parquet")
+    one, other = load(at(saved(tmp_path))), load(at(tmp_path / "v.parquet"))
+    assert one.digest == other.digest and one.classes == other.classes == ("cat", "owl")
+    assert one.train.labels.tolist() == [1, 0, 1, 0, 1, 0]
+    assert one.train.names[1] == "image 1" and one.test.names[0] == "image 6"
+    torch.testing.assert_close(one.train.rows(torch.tensor([2])), torch.tensor([[6.0, 7.0, 8.0]]))
+
+
+def test_a_validation_part_is_taken_as_it_is(tmp_path):
+    parts = np.array(["train"] * 4 + ["validation"] * 2 + ["test"] * 2)
+    dataset = load(at(saved(tmp_path, parts=parts)))
+    assert dataset.validation.tolist() == [4, 5]
+
+
+def test_numbers_name_classes_in_their_order(tmp_path):
+    assert load(at(saved(tmp_path, labels=np.array([10, 9] * 4)))).classes == ("9", "10")
+
+
+def test_ids_may_be_left_out(tmp_path):
+    assert load(at(saved(tmp_path, ids=None))).train.names[:2] == ["0", "1"]
+
+
+def test_a_picture_of_a_vector_has_all_its_numbers(tmp_path):
+    pixels = load(at(saved(tmp_path))).train.pixels(torch.tensor([0, 3]))
+    assert pixels.shape == (2, 1, 2, 2) and pixels[0].flatten().tolist() == [0, 127, 255, 0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"labels": None}, "has no labels"),
+        ({"features": None}, "has no features"),
+        ({"features": FEATURES[0]}, "n x l numbers"),
+        ({"features": FEATURES.astype(str)}, "n x l numbers"),
+        ({"features": np.where(FEATURES == 5, np.nan, FEATURES)}, "not finite"),
+        ({"labels": GOOD["labels"][:5]}, "one entry for each of 8"),
+        ({"labels": np.array(["owl", ""] * 4)}, "have the label ''"),
+        ({"parts": np.array(["train"] * 8)}, "no image of the part test"),
+        ({"parts": np.array(["pool"] * 8)}, "a part is called 'pool'"),
+        ({"ids": np.array(["same"] * 8)}, "an id is there twice"),
+        ({"ids": np.array([{"a": 1}] * 8, dtype=object)}, "cannot be read"),
+    ],
+)
+def test_a_file_that_no_run_could_use_is_refused(tmp_path, columns, reason):
+    with pytest.raises(CorruptData, match=reason):
+        load(at(saved(tmp_path, **columns)))
+
+
+def test_an_absent_file_is_missing_and_another_file_is_refused(tmp_path):
+    with pytest.raises(MissingData, match="no such file"):
+        load(at(tmp_path / "none.npz"))
+    for name in ("v.npz", "v.parquet"):
+        (tmp_path / name).write_bytes(b"not this")
+        with pytest.raises(CorruptData, match="cannot be read"):
+            load(at(tmp_path / name))

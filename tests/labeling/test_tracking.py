@@ -1,0 +1,62 @@
+"""A project in MLflow."""
+
+import mlflow.pytorch
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from fkal.labeling.rounds import next_, select
+from fkal.labeling.tracking import mirror
+from fkal.labeling.trainings import read_round, trainings
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def runs(store: str, kind: str) -> list:
+    client = MlflowClient(tracking_uri=store)
+    experiment = client.get_experiment_by_name("fkal/signs")
+    found = client.search_runs([experiment.experiment_id], f"tags.`fkal.kind` = '{kind}'")
+    return sorted(found, key=lambda run: run.info.run_name)
+
+
+def test_selections_wait_for_labels_and_trainings_have_their_model(signs, store):
+    made = signs()
+    asked = select(made.project)
+    mirror(made.project, uri=store)
+    (selection,) = runs(store, "selection")
+    assert selection.info.status == "FINISHED"
+    assert selection.data.tags["fkal.waiting_for"] == "labels"
+    assert selection.data.params["n"] == "6"
+    names = {file.path for file in MlflowClient(tracking_uri=store).list_artifacts(selection.info.run_id)}
+    assert names == {"to_label.csv", "request.json"}
+    made.answer(asked.batch)
+    trained, _ = next_(made.again())
+    mirror(made.project, uri=store, learner=trained.learner)
+    first, second = runs(store, "selection")
+    assert "fkal.waiting_for" not in first.data.tags
+    assert second.data.tags["fkal.waiting_for"] == "labels"
+    (training,) = runs(store, "training")
+    last = trainings(made.again())[-1]
+    assert training.info.status == "FINISHED"
+    assert training.data.metrics["accuracy/validation"] == pytest.approx(last.metrics["val/accuracy"])
+    (output,) = training.outputs.model_outputs
+    logged = MlflowClient(tracking_uri=store).get_logged_model(output.model_id)
+    assert {metric.key: metric.value for metric in logged.metrics}["accuracy/validation"] == pytest.approx(
+        last.metrics["val/accuracy"]
+    )
+    mlflow.set_tracking_uri(store)
+    try:
+        loaded = mlflow.pytorch.load_model(f"models:/{output.model_id}")
+    finally:
+        mlflow.set_tracking_uri(None)
+    weights = read_round(made.again(), last).weights
+    state = dict(loaded.state_dict())
+    kernels = [value for value in weights.values() if value.dim() == 4]
+    assert kernels and all(any(torch.equal(value, each) for each in state.values()) for value in kernels)
+    mirror(made.again(), uri=store)
+    assert len(runs(store, "selection")) == 2 and len(runs(store, "training")) == 1

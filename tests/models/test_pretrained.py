@@ -1,0 +1,225 @@
+"""Pretrained models: weights from files, what enters the head, and what is refused. Nothing is downloaded."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+from fkal.errors import ConfigError, MissingWeights
+from fkal.models.dropout import MonteCarloDropout
+from fkal.models.head import HeadInput
+from fkal.models.pretrained import Embedder, Pretrained, pretrained
+from fkal.models.settings import ModelConfig, usual_taps
+from fkal.models.taps import Taps, pooled_tap, tap_widths
+from fkal.models.weights_files import checksum
+
+timm = pytest.importorskip("timm")
+
+SMALL = "shufflenet_v2_x0_5"
+REAL = Path(__file__).resolve().parents[2] / "../shared/weights/tf_efficientnet_lite0.in1k.safetensors"
+
+
+def seeded(make) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return make().eval()
+
+
+def saved(model: nn.Module, file: Path) -> str:
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, file)
+    return str(file)
+
+
+@pytest.fixture
+def of_torchvision(tmp_path) -> tuple[nn.Module, Pretrained]:
+    model = seeded(lambda: torchvision.models.get_model(SMALL, num_classes=7))
+    return model, pretrained(ModelConfig(name=f"torchvision:{SMALL}", weights=saved(model, tmp_path / "w.safetensors")))
+
+
+@pytest.fixture
+def of_timm(tmp_path) -> tuple[nn.Module, Pretrained]:
+    model = seeded(lambda: timm.create_model("test_efficientnet", num_classes=5))
+    return model, pretrained(
+        ModelConfig(name="timm:test_efficientnet", weights=saved(model, tmp_path / "w.safetensors"))
+    )
+
+
+def test_weights_of_a_file_are_those_of_the_model(of_torchvision, of_timm):
+    x = torch.rand(2, 3, 64, 64)
+    for model, found in (of_torchvision, of_timm):
+        torch.testing.assert_close(found.model(x), model(x))
+        assert found.digest == checksum(model.state_dict())
+
+
+def test_an_embedding_is_what_enters_the_head(of_torchvision, of_timm):
+    x = torch.rand(3, 3, 64, 64)
+    for model, found in (of_torchvision, of_timm):
+        with torch.no_grad(), HeadInput(model) as caught:
+            model(x)
+        embedder = Embedder(found, None).eval()
+        torch.testing.assert_close(embedder(x), caught.features)
+        assert embedder.width((3, 64, 64)) == caught.features.shape[1]
+
+
+def test_a_new_head_is_drawn_and_the_body_is_kept(of_torchvision):
+    model, found = of_torchvision
+    whole = seeded(lambda: found.with_head(4))
+    x = torch.rand(2, 3, 64, 64)
+    assert whole(x).shape == (2, 4)
+    torch.testing.assert_close(whole.conv1[0].weight, model.conv1[0].weight)
+    assert any(isinstance(layer, MonteCarloDropout) for layer in whole.modules())
+    assert found.model(x).shape == (2, 7)
+
+
+def test_inputs_are_those_of_the_default_weights(of_torchvision, of_timm):
+    assert of_torchvision[1].inputs.size == 224
+    assert of_torchvision[1].inputs.mean == (0.485, 0.456, 0.406)
+    assert of_timm[1].inputs.interpolation == "bicubic"
+
+
+def test_licenses_are_the_publishers(of_torchvision, of_timm):
+    assert of_torchvision[1].license == "not stated"
+    assert of_timm[1].license == "apache-2.0"
+
+
+@pytest.mark.parametrize("name", ["torchvision:mobilenet_v3_small", "timm:test_resnet", "resnet18"])
+def test_weights_of_another_model_are_refused(tmp_path, name):
+    model = seeded(lambda: torchvision.models.get_model(SMALL))
+    with pytest.raises(ConfigError, match="not those of"):
+        pretrained(ModelConfig(name=name, weights=saved(model, tmp_path / "w.safetensors")))
+
+
+def test_unknown_weights_are_refused_with_those_that_there_are():
+    with pytest.raises(ConfigError, match="IMAGENET1K_V1"):
+        pretrained(ModelConfig(name="resnet50", weights="IMAGENET"))
+    with pytest.raises(ConfigError, match="in1k"):
+        pretrained(ModelConfig(name="timm:tf_efficientnet_lite0", weights="nowhere_in1k"))
+
+
+def test_a_failed_download_says_which_file_goes_where(monkeypatch, tmp_path):
+    def no_network(*args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(MissingWeights, match=r"bring resnet50-11ad3fa6.pth .*checkpoints"):
+        pretrained(ModelConfig(name="resnet50", weights="DEFAULT"))
+
+
+def test_our_resnet18_takes_torchvisions_weights(tmp_path):
+    theirs = seeded(lambda: torchvision.models.resnet18(num_classes=3))
+    found = pretrained(ModelConfig(name="resnet18", weights=saved(theirs, tmp_path / "w.safetensors")))
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(found.model(x), theirs(x))
+
+
+class TestTransformers:
+    """Tokens: those of no patch are left out of means."""
+
+    def test_a_tap_of_timm_drops_prefix_tokens(self):
+        model = seeded(lambda: timm.create_model("test_vit", img_size=64))
+        taps = usual_taps("timm:test_vit")
+        x = torch.rand(2, 3, 64, 64)
+        with torch.no_grad(), Taps(model, taps) as caught:
+            model(x)
+        assert model.num_prefix_tokens == 1
+        for tap in taps:
+            output = caught.outputs[tap]
+            torch.testing.assert_close(pooled_tap(model, output), output[:, 1:].mean(dim=1))
+        both = tap_widths(model, taps, (3, 64, 64), "cls+mean")
+        assert both == {tap: 2 * width for tap, width in tap_widths(model, taps, (3, 64, 64)).items()}
+
+    def test_a_tap_of_torchvision_drops_the_class_token(self):
+        model = seeded(
+            lambda: torchvision.models.VisionTransformer(
+                image_size=32, patch_size=16, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=3
+            )
+        )
+        tap = "encoder.layers.encoder_layer_1"
+        with torch.no_grad(), Taps(model, (tap,)) as caught:
+            model(torch.rand(2, 3, 32, 32))
+        output = caught.outputs[tap]
+        assert output.shape == (2, 5, 8)
+        torch.testing.assert_close(pooled_tap(model, output), output[:, 1:].mean(dim=1))
+
+    def test_an_embedding_by_a_rule_of_ones_own(self, tmp_path):
+        model = seeded(lambda: timm.create_model("test_vit"))
+        size = model.default_cfg["input_size"][-1]
+        found = pretrained(ModelConfig(name="timm:test_vit", weights=saved(model, tmp_path / "w.safetensors")))
+        x = torch.rand(2, 3, size, size)
+        tokens = model.forward_features(x)
+        for rule, expected in (("cls", tokens[:, 0]), ("mean", tokens[:, 1:].mean(dim=1))):
+            torch.testing.assert_close(Embedder(found, rule).eval()(x), expected.detach())
+        assert Embedder(found, "cls+mean").eval()(x).shape == (2, 2 * tokens.shape[2])
+
+    def test_a_model_without_tokens_is_told(self, of_torchvision):
+        with pytest.raises(ValueError, match="no tokens"):
+            Embedder(of_torchvision[1], "cls")
+
+
+class TestPrograms:
+    """Exported programs: run as graphs, refused where loading would run code."""
+
+    @pytest.fixture
+    def body(self) -> nn.Module:
+        return seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+
+    @pytest.fixture
+    def file(self, body, tmp_path) -> Path:
+        batch = ({0: torch.export.Dim("batch", min=1)},)
+        exported = torch.export.export(body, (torch.zeros(2, 3, 16, 16),), dynamic_shapes=batch)
+        torch.export.save(exported, tmp_path / "body.pt2")
+        return tmp_path / "body.pt2"
+
+    def test_a_program_embeds_as_its_model_does(self, body, file):
+        found = pretrained(ModelConfig(name=str(file)))
+        x = torch.rand(5, 3, 16, 16)
+        torch.testing.assert_close(Embedder(found, None).eval()(x), body(x).detach())
+        assert found.inputs.size == 16
+
+    def test_its_layers_do_not_learn(self, file):
+        with pytest.raises(ValueError, match="frozen"):
+            pretrained(ModelConfig(name=str(file))).with_head(3)
+
+    @pytest.mark.parametrize(
+        ("entry", "content"),
+        [
+            ("data/aotinductor/model/a.so", b"\x7fELF"),
+            ("data/constants/custom_obj_0", b"x"),
+            ("data/weights/model_weights_config.json", json.dumps({"config": {"w": {"use_pickle": True}}}).encode()),
+            ("models/model.json", json.dumps({"a": [{"expr_str": "__import__('os').getpid()"}]}).encode()),
+            ("data/sample_inputs/model.pt", b"\x80\x04cos\ngetpid\n)R."),
+        ],
+    )
+    def test_what_would_run_code_is_refused(self, file, entry, content):
+        changed = io.BytesIO()
+        with zipfile.ZipFile(file) as before, zipfile.ZipFile(changed, "w") as after:
+            root = before.namelist()[0].partition("/")[0]
+            for name in before.namelist():
+                if name != f"{root}/{entry}":
+                    after.writestr(name, before.read(name))
+            after.writestr(f"{root}/{entry}", content)
+        file.write_bytes(changed.getvalue())
+        with pytest.raises(ConfigError, match="not a program to embed by"):
+            pretrained(ModelConfig(name=str(file)))
+
+    def test_an_absent_one_is_missing_and_another_file_is_refused(self, tmp_path):
+        with pytest.raises(MissingWeights):
+            pretrained(ModelConfig(name=str(tmp_path / "none.pt2")))
+        (tmp_path / "text.pt2").write_text("import os")
+        with pytest.raises(ConfigError, match="not a program"):
+            pretrained(ModelConfig(name=str(tmp_path / "text.pt2")))
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real weights are not beside the clone")
+def test_real_weights_tell_what_their_network_learned():
+    found = pretrained(ModelConfig(name="timm:tf_efficientnet_lite0", weights=str(REAL)))
+    assert (found.inputs.size, found.inputs.mean, found.license) == (224, (0.5, 0.5, 0.5), "apache-2.0")
+    assert Embedder(found, None).width((3, 64, 64)) == 1280
