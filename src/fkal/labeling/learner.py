@@ -106,10 +106,9 @@ class Learner:
 
         Raises MissingData where nothing steers the selection, ConfigError for what cannot work.
         """
-        if acquisition(config.acquisition.name).whole_pool:
+        if not acquisition(config.acquisition.name).has_schedule:
             raise ConfigError(
-                f"method {config.acquisition.name!r}: it labels the whole pool at once; take another method, "
-                "or random with -n as large as the pool"
+                f"method {config.acquisition.name!r}: it labels the whole pool at once, or nothing; take another method"
             )
         if config.protocol == "paper" or config.holdout:
             raise ConfigError("a project keeps the last epoch and measures all its images; leave protocol and holdout")
