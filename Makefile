@@ -4,14 +4,16 @@
 # make test-browser       drives the labeling page in an installed Chromium
 # make test-label-studio  installs Label Studio (795 MB) into an environment of its own and labels in it
 # make check  all of these and the wheel, as CI does;  make test-all: with 60 kills of each command, which takes hours
+# make bench  what each part takes beside its floor or a peer, into benchmarks/README.md; MNIST is below DATA_ROOT
 PYTHON ?= python3
+DATA_ROOT ?= data
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # compiled modules make each later start several times faster
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo docs wheel test test-slow test-all test-browser test-label-studio lint check clean
+.PHONY: install demo docs wheel test test-slow test-all test-browser test-label-studio lint check bench clean
 
 install: $(VENV)/installed
 
@@ -67,6 +69,21 @@ test-label-studio: install
 
 check: lint docs wheel test test-slow
 
+# the peers have an environment of their own, which sees the project's packages beneath its own
+PEERS := .venv-peers
+SITE := import sysconfig; print(sysconfig.get_path("purelib"))
+
+$(PEERS)/installed: $(VENV)/installed
+	$(PYTHON) -m venv $(PEERS)
+	( $(BIN)/python -c '$(SITE)'; echo '$(CURDIR)/src' ) > "$$($(PEERS)/bin/python -c '$(SITE)')/project.pth"
+	for peer in scikit-activeml apricot-select submodlib-py; do \
+		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $$peer \
+			|| echo "$$peer cannot be installed; its rows are left out" >&2; done
+	@touch $@
+
+bench: $(PEERS)/installed
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench.py --data-root $(DATA_ROOT)
+
 clean:
-	rm -rf $(VENV) runs mlflow.db* mlartifacts report dvc_plots site dist
+	rm -rf $(VENV) $(PEERS) runs mlflow.db* mlartifacts report dvc_plots site dist
 	cd data && rm -rf plan splits pretrained descriptors experiments metrics curves timings

@@ -84,7 +84,7 @@ def epig_of_batches(arguments: argparse.Namespace) -> PredictiveInformation:
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, float]:
     torch.set_num_threads(arguments.threads)
     entry = ACQUISITIONS[name]
-    evidence = Made(arguments).evidence(entry.needs)
+    evidence = Made(arguments).evidence(entry.needs.record)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
     if evidence is None:
@@ -98,7 +98,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, float]:
 
 def contenders() -> list[str]:
     needs = (Predictions, LastLayer, Supervised, Calibrated, Queried, PredictiveInformation)
-    return [name for name, entry in ACQUISITIONS.items() if entry.needs in needs]
+    return [name for name, entry in ACQUISITIONS.items() if entry.needs.record in needs]
 
 
 def main() -> None:

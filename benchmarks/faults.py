@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from fkal.cli.terminal import say
-from fkal.config import schema as config
-from fkal.experiment.experiment import deterministic, prepare
+from fkal.config.layers import from_assignments, from_file, merged, preset
+from fkal.experiment.experiment import prepare
 from fkal.locks import NamedLock
 from fkal.results.round_facts import facts_bytes, read_facts
 from fkal.runner.single import run_one
@@ -40,13 +40,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
     layers = [
-        config.from_file(config.preset("mnist"), "preset mnist"),
-        config.from_assignments([f"data.root={arguments.data_root}", f"acquisition.rounds={arguments.rounds}"]),
+        from_file(preset("mnist"), "preset mnist"),
+        from_assignments([f"data.root={arguments.data_root}", f"acquisition.rounds={arguments.rounds}"]),
     ]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        experiment = prepare(config.merged(layers), out, say)
-        deterministic(experiment.config.threads)
+        experiment = prepare(merged(layers), out, say)
         for _ in experiment.theta_0():
             pass
         start = time.process_time()

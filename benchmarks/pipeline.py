@@ -20,6 +20,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -104,7 +105,7 @@ def measured(project: Path, data_root: str) -> Measured:
     return Measured(first, forced, idle, start, *cells)
 
 
-def copy_of(plan: Path, content: dict, seeds: list[int], project: Path) -> Path:
+def copy_of(plan: Path, content: dict[str, Any], seeds: list[int], project: Path) -> Path:
     """The plan of these seeds alone, which publishes into a folder of its own."""
     path = project / f"seeds-{len(seeds)}" / plan.relative_to(project / "data")
     path.parent.mkdir(parents=True, exist_ok=True)

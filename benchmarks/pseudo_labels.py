@@ -28,7 +28,7 @@ TAPS = (("conv2",), ("conv1", "conv2", "fc1"))
 
 def readings(views: list[View]) -> Iterator[tuple[str, Tensor]]:
     """Each reading's name and its values `(d n)`."""
-    whole = torch.stack([sum(view.trace(tap) for tap in view.z) for view in views]).sum(dim=0)
+    whole = torch.stack([view.trace(tap) for view in views for tap in view.z]).sum(dim=0)
     yield "trace of the whole tensors, Fisher score", whole
     yield "trace of the whole tensors, loss gradient", -whole
     yield "trace of the pooled rows, Fisher score", torch.stack([_pooled_trace(view) for view in views]).sum(dim=0)
@@ -57,7 +57,8 @@ def uncentred_information(views: list[View], *, relative: bool) -> Tensor:
 
 
 def _pooled_trace(view: View) -> Tensor:
-    return sum(torch.einsum("nl,dnl->dn", view.z[tap].double(), view.fisher_scores(tap)) for tap in view.z)
+    traces = [torch.einsum("nl,dnl->dn", view.z[tap].double(), view.fisher_scores(tap)) for tap in view.z]
+    return torch.stack(traces).sum(dim=0)
 
 
 def _root_mean_square(values: Tensor) -> Tensor:

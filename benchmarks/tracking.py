@@ -14,7 +14,6 @@ from pathlib import Path
 
 from fkal.cli.terminal import say
 from fkal.config.layers import from_assignments, from_file, merged, preset
-from fkal.experiment.device import deterministic
 from fkal.experiment.experiment import prepare
 from fkal.runner.single import run_one
 
@@ -35,7 +34,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         experiment = prepare(merged(layers), out, say)
-        deterministic(experiment.config.threads)
         for _ in experiment.theta_0():
             pass
         start, cpu = time.perf_counter(), time.process_time()

@@ -11,6 +11,7 @@ and all must agree on every bit, the others but for rounding.
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 from unittest import mock
 
@@ -63,11 +64,11 @@ def ratios(model: torch.nn.Module, images: list[Tensor], taps: tuple[str, ...]) 
     backward(model, images[0], taps, few)  # warm
     views.view_of(model, images[0], taps, Meter(torch.device("cpu")))
     for x in images:
-        closed, seconds = timed(lambda x=x: views.view_of(model, x, taps, Meter(torch.device("cpu"))))
+        closed, seconds = timed(partial(views.view_of, model, x, taps, Meter(torch.device("cpu"))))
         closed_seconds += seconds
-        some, seconds = timed(lambda x=x: backward(model, x, taps, few))
+        some, seconds = timed(partial(backward, model, x, taps, few))
         few_seconds += seconds
-        whole, seconds = timed(lambda x=x: backward(model, x, taps, 1 << 40))
+        whole, seconds = timed(partial(backward, model, x, taps, 1 << 40))
         all_seconds += seconds
         assert agree(some, whole), "the gradients of some classes and of all differ"
         assert alike(closed, some), "the closed form differs from backward passes"

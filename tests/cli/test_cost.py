@@ -174,6 +174,18 @@ def test_the_authors_rule_looks_at_the_test_images_after_each_epoch(here):
     assert bill["rounds"][0]["evaluation"]["counted"] == {"forward": 300 + 2 * 500, "backward": 0}
 
 
+@pytest.mark.parametrize(
+    "arguments", [("--method", "random", "--set", "train.on_validation=true"), ("--method", "validation_only")]
+)
+def test_training_on_validation_images_costs_what_its_folds_cost(here, arguments):
+    fkal("run", *QUICK, *arguments)
+    (bill,) = told(*arguments)["experiments"]
+    assert bill["differences"] == []
+    assert bill["rounds"][0]["evaluation"]["counted"] == {"forward": 500, "backward": 0}
+    n = 300 + (20 if "random" in arguments else 0)
+    assert bill["rounds"][0]["training"]["counted"]["backward"] == 6 * n - 300
+
+
 def test_two_names_of_one_experiment_are_one_bill(here):
     assert len(told("--method", "pfk,pfk_joint")["experiments"]) == 1
 

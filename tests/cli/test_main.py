@@ -74,6 +74,20 @@ def test_the_version_and_help_come_without_torch():
     assert told.splitlines()[-1] == "[]"
 
 
+def test_messages_have_the_alias_of_a_method_and_json_its_name(here):
+    command = ["--preset", "digits", "--set", "pretrain.task=none", "--method", "fisher_coverage"]
+    short = ["--set", "train.epochs=1", "--set", "acquisition.rounds=1"]
+    alias = "digits-ir20-fisher_coverage:random_theta_0-s0"
+    first, again = fkal("run", *command, *short), fkal("run", *command, *short)
+    assert f"{alias}: round 1 of 1, done" in first.stderr
+    assert f"{alias}: finished before, nothing to do" in again.stderr
+    assert fkal("descriptors", *command).stdout.startswith(f"{alias}: ")
+    twice = fkal("run", *command, *short, "--method", "fisher_coverage,pfk_joint_shift_grid:coverage", "--dry-run")
+    assert f"{alias}: named twice, run once" in twice.stderr
+    assert "shift_grid" not in first.output + again.output
+    assert answer("run", *command, *short)["experiments"][0]["name"].startswith("digits-ir20-pfk_joint_shift_grid")
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -330,7 +344,7 @@ def test_the_authors_rule_says_so_everywhere(here):
     assert "paper" in told["figures"][0]
     _, (parent,) = runs(here, "experiment")
     assert parent.data.tags["fkal.protocol"] == "paper"
-    assert parent.data.params["protocol"] == "paper"
+    assert parent.data.params["epoch"] == "best_on_test"
     table = fkal("run", *QUICK, "--method", "random", "--set", "protocol=paper").stdout
     assert "ON THE TEST SET" in table
 
@@ -349,7 +363,7 @@ def test_the_authors_rule_says_so_everywhere(here):
         (["--set", "device=cud"], 2, ["device = 'cud'", "give auto, cpu, cuda"]),
         (["--set", "bias.cut=[77]"], 2, ["cut", "77"]),
         (["--method", "randon"], 2, ["randon", "did you mean 'random'"]),
-        (["--seeds", "4-1"], 2, ["--seeds '4-1'", "0-4"]),
+        (["--seeds", "4-1"], 2, ["--seeds '4-1'", "1-4"]),
         (["--params", "x.yaml"], 2, ["--preset and --params"]),
         (["--tracking-uri", "http://127.0.0.1:9"], 2, ["127.0.0.1:9"]),
         (["--out", "/dev/null/x"], 2, ["--out /dev/null/x", "another folder"]),

@@ -73,6 +73,33 @@ def test_greedy_over_drawn_candidates_is_as_near_to_the_best_choice_as_is_proved
     assert (1 - math.exp(-1) - 0.1) * best <= reached <= best
 
 
+def full_greedy(kernel: Tensor, p: int) -> float:
+    """The value that greedy over all candidates reaches, with every gain worked out for every pick."""
+    covered, is_open = torch.zeros(kernel.shape[1]).double(), torch.ones(len(kernel), dtype=torch.bool)
+    for _ in range(p):
+        gains = torch.where(is_open, (kernel - covered).clamp(min=0).sum(dim=1), -1)
+        is_open[gains.argmax()] = False
+        covered = torch.maximum(covered, kernel[gains.argmax()])
+    return float(covered.sum())
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("shape", ["unlike", "clusters"])
+def test_drawn_candidates_keep_99_of_100_of_what_greedy_over_all_of_them_reaches(seed, shape):
+    """About half of them for each pick, of targets that have nothing or much in common."""
+    draws = seeded(seed)
+    rows, targets = (torch.randn(count, 8, generator=draws, dtype=torch.float64) for count in (3000, 300))
+    if shape == "clusters":
+        centers = 2 * torch.randn(10, 8, generator=draws, dtype=torch.float64)
+        rows, targets = (
+            block + centers[torch.randint(10, (len(block),), generator=draws)] for block in (rows, targets)
+        )
+    kernel = (-torch.cdist(rows, targets).square() / 8).exp()
+    ones, zeros = torch.ones(300).double(), torch.zeros(300).double()
+    picks = facility_location(lambda r: kernel[r], 3000, 60, weights=ones, covered=zeros, generator=seeded(seed))
+    assert float(kernel[picks.positions].amax(dim=0).sum()) > 0.99 * full_greedy(kernel, 60)
+
+
 @pytest.mark.parametrize("kernel", [torch.ones(60, 4), torch.eye(60), torch.zeros(60, 4)])
 def test_equal_gains_come_in_a_drawn_order_and_come_to_an_end(kernel):
     """More equals than are worked out at once."""

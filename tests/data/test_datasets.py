@@ -403,6 +403,41 @@ def test_a_streamed_folder_has_its_validation_images_too(tmp_path, write_tree, m
     assert dataset.train.pixels(dataset.validation).shape == (8, 3, 8, 8)
 
 
+def copied(tree, *, to, names):
+    for place, name in enumerate(names):
+        (to / f"copy{place}.jpg").write_bytes((tree / name).read_bytes())
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_images_of_two_parts_are_counted_and_named(tmp_path, write_tree, monkeypatch, streamed):
+    if streamed:
+        monkeypatch.setattr(trees, "IN_MEMORY", 100)
+    tree, own = write_tree(tmp_path / "pets"), tmp_path / "own"
+    for label in ("cat", "dog"):
+        (own / label).mkdir(parents=True)
+        copied(tree, to=own / label, names=[f"train/{label}/0003.jpg", f"train/{label}/0005.jpg"])
+    copied(tree, to=own / "dog", names=["test/cat/0002.jpg"])  # of another class, and over one of the copies
+    copied(tree, to=tree / "test" / "cat", names=["train/dog/0000.jpg", "train/dog/0000.jpg"])
+    dataset = load(folder_config(tree, image_size=16, validation="own"))
+    assert dataset.notes == (
+        "warning: 3 of 4 validation images are training images too (../own/cat/copy0.jpg is train/cat/0003.jpg, "
+        "../own/cat/copy1.jpg is train/cat/0005.jpg, ../own/dog/copy1.jpg is train/dog/0005.jpg); "
+        "keep each image in one part",
+        "warning: 2 of 14 test images are training images too (test/cat/copy0.jpg is train/dog/0000.jpg, "
+        "test/cat/copy1.jpg is train/dog/0000.jpg); keep each image in one part",
+        "warning: 1 of 14 test images are validation images too (test/cat/0002.jpg is ../own/dog/copy0.jpg); "
+        "keep each image in one part",
+    )
+
+
+def test_of_many_images_of_two_parts_the_first_are_named(tmp_path, write_tree):
+    tree = write_tree(tmp_path / "pets")
+    copied(tree, to=tree / "test" / "dog", names=[f"train/dog/{n:04}.jpg" for n in range(5)])
+    (note,) = load(folder_config(tree, image_size=16)).notes
+    assert note.startswith("warning: 5 of 17 test images are training images too (test/dog/copy0.jpg is")
+    assert note.endswith("test/dog/copy2.jpg is train/dog/0002.jpg and 2 more); keep each image in one part")
+
+
 def test_a_validation_folder_of_other_classes_is_refused(tmp_path, write_tree):
     tree = own_validation(tmp_path, write_tree)
     (tmp_path / "others" / "val" / "dog").rename(tmp_path / "others" / "val" / "eel")

@@ -106,7 +106,7 @@ def learning(problem) -> Callable[..., ActiveLearning]:
         budget: int = 4,
         rounds: int = 3,
         training: dict[str, Any] | None = None,
-        protocol: str = "last",
+        epoch: str = "last",
         seed: int = 5,
         problem: Problem = problem,
         weights_seed: int = 0,
@@ -144,7 +144,7 @@ def learning(problem) -> Callable[..., ActiveLearning]:
             training=TrainConfig(
                 **{"epochs": 3, "batch_size": 3, "lr": 0.05, "decay_epochs": (2,), **(training or {})}
             ),
-            protocol=protocol,
+            epoch=epoch,
             seed=seed,
             device=CPU,
         )

@@ -267,9 +267,9 @@ CONTENDERS = [
 
 
 @pytest.mark.parametrize(("name", "options"), CONTENDERS)
-@pytest.mark.parametrize("protocol", ["last", "paper"])
-def test_the_passes_counted_are_the_passes_made(learning, name, options, protocol):
-    this, made = learning(name, rounds=2, protocol=protocol, **options), Counter()
+@pytest.mark.parametrize("epoch", ["last", "best_on_test"])
+def test_the_passes_counted_are_the_passes_made(learning, name, options, epoch):
+    this, made = learning(name, rounds=2, epoch=epoch, **options), Counter()
 
     def count_forward(layer, inputs) -> None:
         made["forward"] += len(inputs[0])
@@ -322,7 +322,7 @@ def test_rounds_pick_open_pool_images_and_never_one_twice(learning, name):
     assert set(picked) <= set(this.problem.pool.tolist())
 
 
-@pytest.mark.parametrize("name", list(ACQUISITIONS))
+@pytest.mark.parametrize("name", [name for name, entry in ACQUISITIONS.items() if not entry.validation_only])
 def test_the_whole_pool_can_be_labeled(learning, name):
     this = learning(name, budget=8, rounds=3, training={"epochs": 1})
     picked = torch.cat([done.selection.indices for done in finished(this)])
@@ -427,14 +427,14 @@ def test_progress_tells_how_far_each_phase_is(learning):
         ("pcc", "lenet", {}),
         ("pfk", "lenet", {}),
         ("pfk", "lenet", {"training": {"start": "theta_0"}}),
-        ("pfk", "with norm", {"protocol": "paper"}),
+        ("pfk", "with norm", {"epoch": "best_on_test"}),
         ("pfk", "with dropout", {}),
         ("pfk", "lenet", {"pseudo_label": "trace"}),
         ("pfk", "with norm", {"pseudo_label": "mutual_information_diagonal"}),
         ("pfk", "lenet", {"pseudo_label": "joint_zg"}),
         ("varr", "lenet", {"members": 2}),
         ("mean_std", "lenet", {"training": {"layers": "head"}}),
-        ("bald", "lenet", {"members": 2, "protocol": "paper", "training": {"start": "theta_0"}}),
+        ("bald", "lenet", {"members": 2, "epoch": "best_on_test", "training": {"start": "theta_0"}}),
         ("vaal", "lenet", {}),
         ("coreset", "with norm", {}),
         ("badge", "with norm", {}),
@@ -526,10 +526,10 @@ def test_members_that_start_from_the_same_weights_see_the_images_in_different_or
     assert not torch.equal(of_member(done.weights, 0)["fc2.weight"], of_member(done.weights, 1)["fc2.weight"])
 
 
-@pytest.mark.parametrize("protocol", ["last", "paper"])
-def test_the_first_member_is_the_model_without_an_ensemble(learning, protocol):
+@pytest.mark.parametrize("epoch", ["last", "best_on_test"])
+def test_the_first_member_is_the_model_without_an_ensemble(learning, epoch):
     """From the same labels, which the first round draws alike."""
-    (several,), (alone,) = (finished(learning("varr", rounds=1, members=n, protocol=protocol)) for n in (2, 1))
+    (several,), (alone,) = (finished(learning("varr", rounds=1, members=n, epoch=epoch)) for n in (2, 1))
     assert torch.equal(several.selection.indices, alone.selection.indices)
     for name, value in of_member(several.weights, 0).items():
         assert torch.equal(value, alone.weights[name])
@@ -559,7 +559,7 @@ def test_what_is_reported_of_an_ensemble_is_the_members_mean(learning):
 
 def test_each_member_keeps_its_own_best_epoch_under_the_papers_protocol(learning, meter):
     training = {"epochs": 6, "lr": 0.2, "decay_epochs": ()}
-    (several,) = finished(learning("varr", rounds=1, members=2, protocol="paper", training=training))
+    (several,) = finished(learning("varr", rounds=1, members=2, epoch="best_on_test", training=training))
     this = learning("varr", rounds=1, members=2, training=training)
     labeled = torch.tensor([i for i in this.problem.pool.tolist() if i in several.selection.indices.tolist()])
     for e, member in enumerate(members_of(deepcopy(this.model))):
@@ -590,7 +590,7 @@ def test_the_papers_protocol_keeps_the_earliest_epoch_of_best_test_accuracy(lear
         "random",
         kind=kind,
         rounds=1,
-        protocol="paper",
+        epoch="best_on_test",
         seed=seed,
         training={"epochs": 6, "lr": 0.2, "decay_epochs": ()},
     )
@@ -623,9 +623,9 @@ def test_the_papers_protocol_goes_on_from_the_kept_epoch(learning, problem):
     """A test set of wrong labels makes an early epoch the best."""
     training = {"epochs": 6, "lr": 0.2, "decay_epochs": ()}
     problem.test_images.labels[:] = (problem.test_images.labels + 1) % 3
-    rounds = finished(learning("random", rounds=3, protocol="paper", training=training))
+    rounds = finished(learning("random", rounds=3, epoch="best_on_test", training=training))
     assert min(done.epoch for done in rounds[:-1]) < 6
-    last = learning("random", rounds=3, protocol="last", training=training)
+    last = learning("random", rounds=3, epoch="last", training=training)
     for before, done in pairwise(rounds):
         (again,) = finished(replace(last, method=replace(last.method, rounds=done.b)), rounds[: before.b])
         assert again.train_loss == done.train_loss

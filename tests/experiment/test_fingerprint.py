@@ -103,7 +103,7 @@ CHANGES = {
     "vaal.adversarial": (2.0, set()),
     "vaal.vae_steps": (1, set()),
     "vaal.discriminator_steps": (1, set()),
-    "protocol": ("paper", {RUN}),
+    "epoch": ("best_on_test", {RUN}),
     "holdout": (5, {LABELS, RUN}),
     "seed": (1, ALL),
     "device": ("cuda", COMPUTED),
@@ -308,7 +308,7 @@ SHARED: dict[str, set[str]] = {
     | {"data.root", "data.folder", "data.workers", "data.embeddings"},  # the plan of auto names no device
     GROUP: NAMED
     | {"data.image_size", "data.validation_per_class", "data.per_class", "data.groups"}
-    | {"train.loss", "train.on_validation", "acquisition.budget", "protocol", "holdout"}
+    | {"train.loss", "train.on_validation", "acquisition.budget", "epoch", "holdout"}
     | {setting for setting in CHANGES if setting.startswith("bias.")},
     PLACE: NAMED,
     METHOD: OF_A_RUN - {"seed", "device"} | {"data.folder", "data.embeddings"},

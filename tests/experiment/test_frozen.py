@@ -188,7 +188,7 @@ def test_the_feature_check_is_said_once_with_its_figure(place):
         ({"acquisition.name": "vaal"}, "trains on images"),
         ({"acquisition.name": "pfk", "acquisition.pseudo_label": "trace"}, "turns images"),
         ({"acquisition.name": "varr", "acquisition.ensemble": 2}, "all the same"),
-        ({"protocol": "paper"}, "no epochs"),
+        ({"epoch": "best_on_test"}, "no epochs"),
         ({"acquisition.taps": "[layer4]"}, "no layer 'layer4'"),
         ({"train.layers": "all"}, "only a frozen embedding is reduced"),
         ({"features.tokens": "cls"}, "no tokens"),

@@ -195,6 +195,7 @@ def _is_installed(package):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_manifest_of_a_million_rows_is_read_in_bounded_memory(tmp_path):
     """In a process of its own, whose peak is compared with what its imports take."""
     with (tmp_path / "l.csv").open("w") as file:

@@ -20,6 +20,7 @@ from fkal.labeling.page_images import BatchImages, VanishedImage, browser_pictur
 from fkal.labeling.page_server import PageServer, page_html
 from fkal.labeling.page_session import LabelingSession, shares
 from fkal.labeling.project import Project
+from fkal.redaction import redacted
 
 
 @pytest.fixture
@@ -40,6 +41,7 @@ def test_the_view_has_guesses_matches_and_answers(project):
     session.answer("Ann", [labeled(1, "owl")])
     view = session.view("Ann")
     assert (view["project"], view["batch"], view["answered"], view["total"]) == ("pets", "01", 1, 6)
+    assert view["next"] == "fkal next"
     assert view["classes"] == ["cat", "dog", "owl"] and not view["newClasses"]
     first, second = view["items"][:2]
     assert (first["name"], first["guess"], first["probability"], first["match"]) == ("a.png", "cat", 0.9, "cat")
@@ -309,7 +311,8 @@ def test_a_link_opens_once_for_its_annotator(serve, project):
         assert client.ask(path)[0] == 403
     assert client.answer(labeled(0))[0] == 403
     token = client.server.invitations.token("Bo")
-    assert client.server.address("Bo") == f"http://127.0.0.1:{client.server.port}/#token={token}"
+    assert client.server.address("Bo") == f"http://127.0.0.1:{client.server.port}/#join={token}"
+    assert redacted(client.server.address("Bo")) == client.server.address("Bo")  # the terminal shows it whole
     status, _, headers = client.ask("/join", {"token": token})
     cookie = headers["Set-Cookie"]
     assert status == 200 and "HttpOnly" in cookie and "SameSite=Strict" in cookie

@@ -277,6 +277,7 @@ def test_labels_that_the_model_disagrees_with_are_asked_for_again_and_the_check_
         (SelectOptions(dedup=1.5), "--dedup 1.5"),
         (SelectOptions(share_labels=True), "give --dedup as well"),
         (SelectOptions(method="all"), "labels the whole pool at once"),
+        (SelectOptions(method="validation_only"), "asks for no label"),
         (SelectOptions(method="pfk_true"), "which nobody knows"),
         (SelectOptions(method="fisher_covrage"), "did you mean 'fisher_coverage'"),
         (SelectOptions(assignments=("protocol=paper",)), "keeps the last epoch"),

@@ -9,7 +9,14 @@ from fkal.labeling.batch import all_batches
 from fkal.labeling.init import InitOptions, init
 from fkal.labeling.label_store import LabelRow, LabelStore
 from fkal.labeling.project import Project
-from fkal.labeling.validation import add_validation, adopt_validation, start_validation, withdraw_validation
+from fkal.labeling.rounds import SelectOptions, select
+from fkal.labeling.validation import (
+    add_validation,
+    adopt_validation,
+    start_validation,
+    with_validation,
+    withdraw_validation,
+)
 from fkal.notify import PLAIN
 
 
@@ -150,3 +157,17 @@ def test_a_withdrawn_batch_is_not_adopted(pets):
     answer(pets, batch, ["cat", "cat"])
     all_batches(pets.rounds_path)[0].withdraw()
     assert adopt_validation(pets) == 0
+
+
+def test_select_and_train_take_in_a_labeled_validation_batch(pets):
+    batch = start(pets, 3).batch
+    pets.add_classes(["cat", "dog"])
+    answer(pets, batch, ["cat", "dog", "cat"])
+    project = with_validation(pets)
+    assert list(project.validation.labels) == ["cat", "dog", "cat"] and project.settings.validation
+    options = SelectOptions(
+        n=2, method="random", assignments=("pretrain.task=none", "acquisition.budget=2", "acquisition.rounds=1")
+    )
+    asked = select(project, options).batch
+    assert not {image.digest for image in asked.images} & {image.digest for image in batch.images}
+    assert asked.request.validation_digest == project.validation.digest

@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from fkal.cli.main import app
-from fkal.config.layers import load, presets
+from fkal.config.layers import load, preset, presets
 from fkal.config.schema import ConfigError
 from fkal.experiment.versions import ALGO_VERSION
 from fkal.pipeline.published import FORMAT, read_published
@@ -337,7 +337,7 @@ GRIDS = [
     case("grid --dataset nosuch", "'nosuch'", "digits"),
     case("grid --dataset digits,digits", "--dataset 'digits,digits'", "twice"),
     case("grid --dataset digits --seeds x", "--seeds 'x'", "0-4"),
-    case("grid --dataset digits --seeds 4-1", "--seeds '4-1'", "0-4"),
+    case("grid --dataset digits --seeds 4-1", "--seeds '4-1'", "1-4"),
     case("grid", "--dataset", "grid --help"),
 ]
 
@@ -368,9 +368,10 @@ METHODS = [
     seeds("1.5", "'1.5'", "0-4"),
     seeds("0-", "'0-'", "0-4"),
     seeds("0,,1", "''", "0-4"),
-    seeds("4-1", "'4-1'", "0-4"),
+    seeds("4-1", "'4-1'", "1-4"),
+    seeds("0-99999999999", "'0-99999999999'", "9 digits", "999,999,999"),
     seeds("0-5000000", "1000 seeds"),
-    seeds(DIGITS_5000, "999", "(5,000 characters)", "0-4"),
+    seeds(DIGITS_5000, "999", "(5,000 characters)", "9 digits"),
     seeds(",".join(f"{i}000-{i}999" for i in range(200)), "100,000 seeds"),
     seeds("\N{SUPERSCRIPT TWO}", "0-4"),
     seeds("true", "'true'", "0-4"),
@@ -415,6 +416,10 @@ EMPTY = [
 
 OPTIONS = [
     case(["run", "--preset", "digits", "--out="], "--out ''", "is empty"),
+    case(["show", ""], "''", "is empty"),
+    case(["compare", "x", " "], "' '", "is empty"),
+    case(["runs", "rm", ""], "''", "is empty"),
+    case(["runs", "export", ""], "''", "is empty"),
     case(["run", "--preset", "digits", "--out", LONG], "--out", "300 bytes", "255"),
     case("run --preset digits --out /dev/null/x", "--out /dev/null/x", "another folder"),
     case("run --preset digits --jobs 0", "--jobs 0", "1 to 1024"),
@@ -818,13 +823,14 @@ def test_values_that_mean_the_same_do_not_contradict_each_other(tmp_path, monkey
 @pytest.mark.parametrize("dataset", list(presets()))
 def test_what_grid_prints_plan_takes(dataset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    settings = yaml.safe_load(preset(dataset).read_text(encoding="utf-8"))
+    ratios = ["1"] if settings["bias"]["kind"] == "none" else ["1", "10.5"]
+    layer = settings["acquisition"]["taps"][-1]
+    own = ["--ratio", ",".join(ratios), "--method", f"random,pcc@{layer},varr:e2:k4"]
     if dataset == "folder":
-        own = ["--ratio", "1", "--method", "random,pcc@layer3,varr:e2:k4", "--folder", 'my "photos": 1 # 2']
-    else:
-        own = ["--ratio", "1,10.5", "--method", "random,pcc@conv2,varr:e2:k4"]
+        own += ["--folder", 'my "photos": 1 # 2']
     arguments = [*own, "--seeds", "0-1,7"]
     printed = CliRunner().invoke(app, ["grid", "--dataset", dataset, *arguments])
     assert printed.exit_code == 0, printed.output
     Path("params.yaml").write_text(printed.stdout)
-    cells = 3 if dataset == "folder" else 6
-    assert CliRunner().invoke(app, ["plan"]).stdout == f"data/plan: {cells} cells\n"
+    assert CliRunner().invoke(app, ["plan"]).stdout == f"data/plan: {3 * len(ratios)} cells\n"

@@ -67,8 +67,12 @@ def test_side_by_side_gives_what_one_after_another_gives(here, monkeypatch):
         assert sorted(child.data.params["b"] for child in children) == ["1", "2"]
 
 
-def test_failed_experiments_do_not_stop_each_other(here, monkeypatch):
-    monkeypatch.setattr("fkal.experiment.device._threads_before", [])  # of experiments of other tests
+def test_messages_of_workers_have_the_alias_of_a_method(here):
+    told = run("--method", "fisher_coverage", "--seeds", "0-1", "--set", "train.lr=1e20", "--jobs", "2", code=3)
+    assert "digits-ir20-fisher_coverage-s1: " in told.stderr and "shift_grid" not in told.stderr
+
+
+def test_failed_experiments_do_not_stop_each_other(here):
     torch.set_num_threads(max(2, os.cpu_count() or 1))
     told = run("--method", "random", "--seeds", "0-1", "--set", "train.lr=1e20", "--set", "threads=null",
                "--jobs", "2", code=3)  # fmt: skip

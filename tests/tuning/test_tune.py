@@ -25,7 +25,7 @@ from fkal.runner.expand import Sources
 from fkal.tuning.objectives import objectives
 from fkal.tuning.samplers import pruner_named
 from fkal.tuning.search_space import search_space
-from fkal.tuning.study import REASON, SharedStudy, storage_named, this_worker
+from fkal.tuning.study import REASON, SharedStudy, storage_named, studies_beside, this_worker
 from fkal.tuning.study_spec import StudySpec
 from fkal.tuning.trial import run_trial
 from fkal.tuning.tuned_result import overridden_settings
@@ -285,7 +285,7 @@ def test_held_out_images_are_of_every_class_and_no_target(here):
     [
         (["holdout=30"], "holdout = 30: the validation set has 30 images per class"),
         (["holdout=-1"], "holdout = -1"),
-        (["holdout=3", "protocol=paper"], "protocol=paper chooses epochs by what is measured"),
+        (["holdout=3", "protocol=paper"], "epoch=best_on_test chooses by what is measured"),
     ],
 )
 def test_a_holdout_that_cannot_be_is_refused(here, assignments, words):
@@ -308,13 +308,21 @@ def test_hopeless_trials_are_pruned_at_equal_labels(here):
     assert [run.data.tags["fkal.trial_state"] for run in tracked].count("pruned") == len(pruned)
 
 
-def shared_study(out: Path, *assignments: str) -> SharedStudy:
-    """Of pcc at one tap, which half of all random draws leave out; nothing is run."""
+def the_plan(out: Path, *assignments: str) -> StudySpec:
+    """A study of one tap, which half of all random draws leave out."""
     file = merged([from_file(preset("digits"), "digits"), from_assignments(assignments)])
     base = file.model_copy(update={"holdout": 6})
-    plan = StudySpec(base, file, search_space(base, [], {"taps": ["conv1"]}), objectives("aubc"), (0,), out)
+    return StudySpec(base, file, search_space(base, [], {"taps": ["conv1"]}), objectives("aubc"), (0,), out)
+
+
+def shared_study(out: Path, *assignments: str, storage: str | None = None) -> SharedStudy:
+    """Nothing is run."""
+    plan = the_plan(out, *assignments)
     return SharedStudy(
-        plan, storage_named(None, plan, print), sampler=RandomSampler, pruner=pruner_named("none", budget=10, rounds=2)
+        plan,
+        storage_named(storage, plan, print),
+        sampler=RandomSampler,
+        pruner=pruner_named("none", budget=10, rounds=2),
     )
 
 
@@ -448,6 +456,12 @@ def test_a_dry_run_shows_the_space_and_leaves_no_study(here):
     assert "train.batch_size" in fkal("tune", "--dataset", "digits", *TINY, "--dry-run").stdout
 
 
+def test_a_dry_run_counts_the_trials_of_the_study_that_is_gone_on_with(here):
+    done = tuned("--trials", "2", "--method", "random")
+    told = tuned("--trials", "5", "--method", "random", "--dry-run")["plan"]
+    assert (told["study"], told["finished"]) == (done["study"], 2)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -529,6 +543,31 @@ def test_the_iterations_of_a_study_are_those_of_an_experiment_with_a_holdout(her
     (state,) = Path("runs/state").iterdir()
     assert told["experiments"][0]["fingerprint"] == state.name
     assert Checkpoint(Path("runs"), state.name).finished_count == 2
+
+
+def test_a_new_study_names_those_of_its_kind_that_it_does_not_continue(here):
+    folder, stem = Path("runs/tune"), "digits-ir20-random-random_theta_0"
+    folder.mkdir(parents=True)
+    for name in (f"{stem}-0a1b2c3d", "digits-ir20-pfk_joint-0a1b2c3d", f"{stem}-notes"):
+        (folder / f"{name}.journal").touch()
+    options = ["tune", "--dataset", "digits", *TINY, "--trials", "1", "--method", "random", "--space", "lr"]
+    said = fkal(*options).stderr
+    assert said.count(f"is a new study; not continued: {stem}-0a1b2c3d (other settings or images, or named by") == 1
+    assert "not continued" not in fkal(*options).stderr
+
+
+def test_studies_of_own_trees_that_earlier_versions_called_folder_are_of_their_kind(here):
+    tree = ["data.name=folder", "data.folder=photos/bolts", "acquisition.name=pcc", "acquisition.taps=[conv1]"]
+    plan = the_plan(here, *tree)
+    assert plan.is_alike("bolts-ir20-pcc-conv1-0a1b2c3d") and plan.is_alike("folder-ir20-pcc-conv1-0a1b2c3d")
+    assert not plan.is_alike("nuts-ir20-pcc-conv1-0a1b2c3d")
+
+
+def test_studies_in_a_database_are_named_too(here):
+    old = shared_study(Path("runs"), "train.lr=0.3", "acquisition.taps=[conv1]", storage="sqlite:///studies.db")
+    new = the_plan(Path("runs"), "train.lr=0.2", "acquisition.taps=[conv1]")
+    assert studies_beside(storage_named("sqlite:///studies.db", new, print), new) == [old.optuna.study_name]
+    assert studies_beside(storage_named("sqlite:///studies.db", old._plan, print), old._plan) == []
 
 
 def test_a_journal_is_not_written_through_a_link(here):

@@ -46,8 +46,7 @@ def select(evidence: LastLayer, p: int, generator: torch.Generator) -> Picks:
 
 def _squared_distances(gradients: Gradients, squared: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """|g - g'|^2 = |g|^2 + |g'|^2 - 2 <g, g'>; rounding below 0 is cut."""
-    products = gradients.products(gradients.rows(chosen[None]))[:, 0]
-    return (squared + squared[chosen] - 2 * products).clamp_(min=0)
+    return (squared + squared[chosen] - 2 * gradients.products(chosen)).clamp_(min=0)
 
 
 def _drawn(weights: torch.Tensor, is_open: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -6,17 +6,26 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+MOST_ON_ALL = 50
+"""Up to so many clusters every step looks at all rows, with more at batches, as in TypiClust's program."""
+
 
 def k_means(rows: Float[Tensor, "n l"], k: int, generator: torch.Generator) -> Int[Tensor, " n"]:
     """The cluster of each row, of at most k; rows that are equal share one, and there may then be fewer.
 
-    Lloyd's algorithm on batches (Sculley, Web-Scale K-Means Clustering, WWW 2010), seeded by k-means++.
+    Lloyd's algorithm, with more than `MOST_ON_ALL` clusters on batches (Sculley, Web-Scale K-Means Clustering, WWW
+    2010), seeded by k-means++.
     """
-    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.cluster import KMeans, MiniBatchKMeans
     from sklearn.exceptions import ConvergenceWarning
 
     seed = int(torch.randint(1 << 31, (), generator=generator))
-    algorithm = MiniBatchKMeans(min(k, len(rows)), batch_size=4096, n_init=1, random_state=seed)
+    k = min(k, len(rows))
+    algorithm = (
+        KMeans(k, n_init=1, random_state=seed)
+        if k <= MOST_ON_ALL
+        else MiniBatchKMeans(k, batch_size=4096, n_init=1, random_state=seed)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
         found = algorithm.fit_predict(rows.float().cpu().numpy())

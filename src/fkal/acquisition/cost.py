@@ -139,6 +139,9 @@ TABLE_1: Mapping[str, Row] = MappingProxyType(
 """The paper's rows by name."""
 
 EVALUATION = Formula("E (M + T)", lambda s: s.members * (s.validation + s.test))
+EVALUATION_ON_TEST = Formula("E T", lambda s: s.members * s.test)
+EVALUATION_ON_TEST_EACH_EPOCH = Formula("E (I + 1) T", lambda s: s.members * (s.epochs + 1) * s.test)
+"""Where validation images are trained on: their predictions come from the cross-fitting."""
 EVALUATION_ONCE = Formula("T in b = 1", lambda s: s.test if s.labeled_before == 0 else 0)
 EVALUATION_EACH_EPOCH = Formula("E (M + (I + 1) T)", lambda s: s.members * (s.validation + (s.epochs + 1) * s.test))
 """Forward alone, not in Table 1; the latter is what the authors' rule of the best epoch looks at."""

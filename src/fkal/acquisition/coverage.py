@@ -28,6 +28,10 @@ PURITY = 0.95
 FIRST_RADIUS = 1.0
 """Of the kernel while fewer than two images are labeled."""
 
+EPSILON = 1e-4
+"""Of greedy over drawn candidates. While nothing is labeled each pick covers a little of everything, so that old gains
+bound nothing and every drawn candidate costs a look at the whole pool: fewer are drawn than for targets of D_v."""
+
 COPY = 2e-3
 """Images of unit length that are no farther apart count as copies: float32 rounds their squared distance, 4e-6, by up
 to 5e-7. A radius of that size would make a similarity of what is rounded."""
@@ -106,7 +110,9 @@ def _covering(
         squared[torch.arange(len(rows), device=rows.device), rows] = 0  # an image covers itself, whatever is rounded
         return kernel(squared)
 
-    picks = facility_location(similarity, len(pool), p, weights=weights, covered=covered, generator=generator)
+    picks = facility_location(
+        similarity, len(pool), p, weights=weights, covered=covered, generator=generator, epsilon=EPSILON
+    )
     return Picks(part[picks.positions], scores=picks.scores)
 
 

@@ -67,6 +67,6 @@ def _most_typical(rows: Float[Tensor, "r l"]) -> tuple[Int[Tensor, ""], Float[Te
     if k == 0:
         return torch.tensor(0, device=rows.device), torch.tensor(torch.inf, device=rows.device)
     distances = torch.cdist(rows, rows).fill_diagonal_(torch.inf)
-    typicality = 1 / distances.topk(k, dim=1, largest=False).values.mean(dim=1)
+    typicality = 1 / distances.topk(k, dim=1, largest=False, sorted=False).values.mean(dim=1)
     best = typicality.argmax()
     return best, typicality[best]

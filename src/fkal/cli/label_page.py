@@ -15,7 +15,7 @@ from fkal.labeling.batch import Batch, all_batches
 from fkal.labeling.label_store import current_rows
 from fkal.labeling.page_access import Invitations, is_loopback
 from fkal.labeling.page_server import PageServer
-from fkal.labeling.page_session import LabelingSession
+from fkal.labeling.page_session import NEXT, LabelingSession
 
 if TYPE_CHECKING:
     from fkal.labeling.project import Project
@@ -135,7 +135,7 @@ def _conclude(project: "Project", batch: Batch) -> None:
     given = Counter(row.status for rows_of in batch.answers(rows).values() for row in rows_of[-1:])
     missing = len(batch.missing(rows))
     parts = [f"{n:,} {status.replace('_', ' ')}" for status, n in given.items()]
-    state = f"{missing:,} wait for a label" if missing else "all have their answer; next: fkal next"
+    state = f"{missing:,} wait for a label" if missing else f"all have their answer; next: {NEXT[batch.request.kind]}"
     say(f"batch {batch.folder.name}: {', '.join([*parts, state])}")
 
 

@@ -152,10 +152,9 @@ def val_start(
             if cancel:
                 print_withdrawn(withdraw_validation(found), as_json=as_json)
                 return
-            adopted = adopt_validation(found)
-            start = start_validation(
-                found.open(found.folder), n, display, seed=config.seed, workers=config.data.workers
-            )
+            adopted = adopt_validation(found.reread())
+            fresh = found.open(found.folder)
+            start = start_validation(fresh, n, display, seed=config.seed, workers=config.data.workers)
         print_start(start, adopted, as_json=as_json)
 
 

@@ -66,6 +66,9 @@ def _problems(args: Sequence[str]) -> Iterator[str]:
             yield f"{option} {value!r}: is empty; give a value, or leave {option} out"
         elif option in PATHS and (why := path_problem(value)):
             yield f"{option} {shortened(value)}: {why}"
+    for before, word in zip(["", *args], args, strict=False):
+        if not word.strip() and not before.startswith("--"):
+            yield f"{word!r}: is empty; give a name, or leave it out"
 
 
 def _values(args: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ values as YAML.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from fkal.config.schema import (
     LONGEST_TEXT,
     MOST_PROBLEMS,
     PATHS,
+    PROTOCOL,
     SET,
     Config,
     ConfigError,
     flattened,
+    with_new_names,
 )
 from fkal.data.places import is_folder
 from fkal.data.settings import DataConfig
@@ -158,8 +160,9 @@ def merged(layers: Iterable[Layer]) -> Config:
     origins: dict[str, str] = {}
     trees: dict[str, Path | None] = {}
     are_kept = False
-    for layer in layers:
-        _refuse_unreadable(layer)
+    for given in layers:
+        _refuse_unreadable(given)
+        layer = _with_new_names(given)
         before = _tapped(values)
         _update(values, layer.values, origins, layer.origin, ())
         names_taps = _value(layer.values, TAPS) is not None
@@ -178,6 +181,13 @@ def merged(layers: Iterable[Layer]) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_lines([_problem(e, origins) for e in _each_choice_once(error.errors())])) from None
+
+
+def _with_new_names(layer: Layer) -> Layer:
+    try:
+        return replace(layer, values=with_new_names(layer.values))
+    except ValueError as error:
+        raise ConfigError(f"{layer.origin}: {error}") from None
 
 
 def _each_choice_once(errors: Sequence[Any]) -> list[Any]:
@@ -297,7 +307,7 @@ def known_variables(environment: Mapping[str, str]) -> list[str]:
         for name in environment
         if name.startswith(ENVIRONMENT)
         and name not in NOT_CONFIGURATION
-        and name.removeprefix(ENVIRONMENT).lower().split("__")[0] in Config.model_fields
+        and name.removeprefix(ENVIRONMENT).lower().split("__")[0] in {*Config.model_fields, PROTOCOL}
     ]
 
 

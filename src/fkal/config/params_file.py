@@ -12,7 +12,7 @@ datasets:
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fkal.config.layers import Layer, from_file
-from fkal.config.schema import LONGEST_NAME, Config, ConfigError
+from fkal.config.schema import LONGEST_NAME, PROTOCOL, Config, ConfigError
 from fkal.errors import did_you_mean, shortened
 from fkal.identifiers import GRID_NAME
 
@@ -31,6 +31,7 @@ NAME = re.compile(GRID_NAME)
 """What a cell's file and its stage can be called; DVC takes no @ in the name of a stage."""
 
 MOST_SEEDS = 1000
+SEED_DIGITS = 9
 MOST_EXPERIMENTS = 100_000
 """Of one command."""
 
@@ -113,7 +114,7 @@ def params_of(given: Mapping[str, Any], origin: str) -> ParamsFile:
         raise ConfigError(
             f"{origin}: {shortened(', '.join(values))} beside datasets; settings stand under datasets.NAME"
         )
-    unknown = [key for key in values if key not in Config.model_fields]
+    unknown = [key for key in values if key not in {*Config.model_fields, PROTOCOL}]
     if unknown and sections:
         raise ConfigError(
             f"{origin}: {unknown[0][:LONGEST_NAME]}: unknown key; {did_you_mean(unknown[0], SECTIONS)}"
@@ -144,10 +145,9 @@ def seed_numbers(text: str, origin: str = "--seeds") -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         ends = [first, last] if dash else [first]
-        if not all(end.isascii() and end.isdigit() and len(end) <= 9 for end in ends) or int(ends[-1]) < int(first):
-            raise ConfigError(
-                f"{origin} {shortened(text)}: {shortened(part)} is neither a seed nor a range; say 0-4 or 0,2,5"
-            )
+        why = _seed_problem(ends)
+        if why:
+            raise ConfigError(f"{origin} {shortened(text)}: {shortened(part)} {why}")
         if int(ends[-1]) - int(first) >= MOST_SEEDS:
             raise ConfigError(
                 f"{origin} {shortened(text)}: {shortened(part)} are more than {MOST_SEEDS} seeds; give fewer"
@@ -156,6 +156,17 @@ def seed_numbers(text: str, origin: str = "--seeds") -> list[int]:
         if len(numbers) > MOST_EXPERIMENTS:
             raise ConfigError(f"{origin} {shortened(text)}: more than {MOST_EXPERIMENTS:,} seeds; give fewer")
     return list(dict.fromkeys(numbers))
+
+
+def _seed_problem(ends: Sequence[str]) -> str:
+    """What is wrong with a seed, or with the two ends of a range; empty where nothing is."""
+    if not all(end.isascii() and end.isdigit() for end in ends):
+        return "is neither a seed nor a range; say 0-4 or 0,2,5"
+    if any(len(end) > SEED_DIGITS for end in ends):
+        return f"has a seed of more than {SEED_DIGITS} digits; give 0 to {10**SEED_DIGITS - 1:,}"
+    if int(ends[-1]) < int(ends[0]):
+        return f"ends below its start; say {ends[-1]}-{ends[0]}"
+    return ""
 
 
 def _grid(values: Any, origin: str) -> Grid | None:

@@ -32,6 +32,8 @@ MOST_PROBLEMS = 20
 LARGEST_SEED = 2**63 - 1
 LARGEST_HOLDOUT = 10_000_000
 DEEPEST_KEY = 3
+PROTOCOL = "protocol"
+"""The earlier name of `epoch`."""
 SET = "--set"
 LATER_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -70,8 +72,8 @@ class Config(BaseModel):
     train: TrainConfig = TrainConfig()
     acquisition: AcquisitionConfig = AcquisitionConfig()
     vaal: VaalConfig = VaalConfig()
-    protocol: Literal["last", "paper"] = "last"
-    """Which epoch is reported: `last`, or the paper's choice by test accuracy."""
+    epoch: Literal["last", "best_on_test"] = "last"
+    """Which epoch of a round is kept: the `last`, or the paper's choice, `best_on_test`, by test accuracy."""
     holdout: int = Field(default=0, ge=0, le=LARGEST_HOLDOUT)
     """Validation images per class that are kept from the method and measured instead of the test set."""
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
@@ -83,12 +85,18 @@ class Config(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _true_is_a_name(cls, values: Any) -> Any:
-        """YAML reads the pseudo-label `true` as a boolean."""
+    def _earlier_spellings(cls, values: Any) -> Any:
+        """Earlier names of settings; and YAML reads the pseudo-label `true` as a boolean."""
+        values = with_new_names(values) if isinstance(values, dict) else values
         section = values.get("acquisition") if isinstance(values, dict) else None
         if isinstance(section, dict) and section.get("pseudo_label") is True:
             return {**values, "acquisition": {**section, "pseudo_label": "true"}}
         return values
+
+    @property
+    def protocol(self) -> str:
+        """`last` or `paper`: how files, tracking stores and digests call `epoch`, whose name this once was."""
+        return "paper" if self.epoch == "best_on_test" else "last"
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -108,8 +116,13 @@ class Config(BaseModel):
 
     @property
     def digest_tree(self) -> dict[str, Any]:
-        """The tree that digests are made of: settings that came later and have their default are no part of it."""
+        """The tree that digests are made of.
+
+        Settings that came later and have their default are no part of it; `epoch` has its earlier name.
+        """
         tree = self.tree
+        del tree["epoch"]
+        tree["protocol"] = self.protocol
         for section, later in LATER_DEFAULTS.items():
             tree[section] = {k: v for k, v in tree[section].items() if k not in later or v != later[k]}
         for section, name in IN_NO_DIGEST.items():
@@ -125,6 +138,23 @@ class Config(BaseModel):
     def pretrains(self) -> bool:
         """Whether the first weights are made here, by rotation."""
         return self.pretrain.task != "none" and not self.model.is_pretrained
+
+
+def with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with `epoch` for `protocol`, whose value `paper` is now `best_on_test`.
+
+    Raises ValueError where both are there and differ.
+    """
+    if PROTOCOL not in values:
+        return dict(values)
+    given = values[PROTOCOL]
+    epoch = "best_on_test" if given == "paper" else given
+    if values.get("epoch", epoch) != epoch:
+        raise ValueError(
+            f"protocol = {shortened(given)} and epoch = {shortened(values['epoch'])} contradict each other; "
+            "protocol is the earlier name of epoch: give epoch alone"
+        )
+    return {**{key: value for key, value in values.items() if key != PROTOCOL}, "epoch": epoch}
 
 
 def about_data(tree: Mapping[str, Any]) -> dict[str, Any]:

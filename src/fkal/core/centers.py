@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fkal.core.descriptors import Descriptors
 from fkal.core.kernels import BLOCK_ENTRIES, Kernel
+from fkal.core.picks import is_finite
 
 
 def k_center(targets: Descriptors, p: int, *, kernel: Kernel, generator: torch.Generator) -> Int[Tensor, " p"]:
@@ -57,7 +58,7 @@ def farthest_first(
     """
     if not 1 <= p <= len(pool):
         raise ValueError(f"{p} picks of a pool of {len(pool)}; ask for 1 to {len(pool)}")
-    if not (pool.isfinite().all() and labeled.isfinite().all()):
+    if not (is_finite(pool) and is_finite(labeled)):
         raise ValueError("a feature is NaN or infinite; check the model's outputs")
     middle = _middle(pool)
     points, known = _Points.of(pool - middle), _Points.of(labeled - middle)

@@ -23,16 +23,14 @@ class Gradients(NamedTuple):
         a[torch.arange(len(y), device=y.device), y] -= 1
         return Gradients(a.to(outputs.features), outputs.features)
 
-    def rows(self, which: Int[Tensor, " r"] | slice) -> "Gradients":
-        return Gradients(self.a[which], self.b[which])
-
     @property
     def squared_norm(self) -> Float[Tensor, " n"]:
-        return (self.a**2).sum(dim=1) * (self.b**2).sum(dim=1)
+        a, b = torch.linalg.vector_norm(self.a, dim=1), torch.linalg.vector_norm(self.b, dim=1)
+        return (a * b).square_()
 
-    def products(self, other: "Gradients") -> Float[Tensor, "n m"]:
-        """Inner products with the gradients of others."""
-        return (self.a @ other.a.T).mul_(self.b @ other.b.T)
+    def products(self, row: Int[Tensor, ""]) -> Float[Tensor, " n"]:
+        """Inner products of all with one of them."""
+        return torch.mv(self.a, self.a[row]).mul_(torch.mv(self.b, self.b[row]))
 
 
 def hypothesised(outputs: Outputs) -> Gradients:

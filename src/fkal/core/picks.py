@@ -39,9 +39,14 @@ def refuse_empty(targets: int) -> None:
         raise ValueError("0 validation images to pick for; give at least one")
 
 
+def is_finite(values: Float[Tensor, "..."]) -> bool:
+    """Whether no number is NaN or infinite, in one pass and without a mask."""
+    return not values.numel() or all(bool(end.isfinite()) for end in values.aminmax())
+
+
 def refuse_unfinite(*values: Float[Tensor, "..."]) -> None:
     """Raises ValueError for a NaN or an infinite number."""
-    if not all(value.isfinite().all() for value in values):
+    if not all(is_finite(value) for value in values):
         raise ValueError("a model's output is NaN or infinite; check its weights and the learning rate")
 
 

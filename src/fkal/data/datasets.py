@@ -16,6 +16,7 @@ from fkal.data.images import Annotated, ImageSet, TensorImages
 from fkal.data.places import tree_at
 from fkal.data.registry import CutRule, DatasetEntry, PartsWithValidation, entry_of
 from fkal.data.settings import DataConfig, has_captures, require_folder
+from fkal.data.twins import OfFiles, Part, warnings_on_twins
 from fkal.errors import shortened
 
 __all__ = ["CorruptData", "CorruptImage", "Dataset", "MissingData", "load"]
@@ -53,9 +54,26 @@ class Dataset:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was left out and what the decoder changed, a line each; streamed files are read for it."""
+        """What was left out, what the decoder changed and what is in two parts, a line each.
+
+        Streamed files are read for it.
+        """
         parts = [part for part in (self.train, self.test) if isinstance(part, Annotated)]
-        return tuple(note for part in parts for note in part.notes)
+        return (*(note for part in parts for note in part.notes), *warnings_on_twins(self._files))
+
+    @property
+    def _files(self) -> dict[str, Part]:
+        """By part; empty where images come from no files of their own."""
+        if not isinstance(self.train, OfFiles) or not isinstance(self.test, OfFiles):
+            return {}
+        train, test = (Part(each.names, each.file_hashes) for each in (self.train, self.test))
+        if not train.hashes or not test.hashes:
+            return {}
+        if self.validation is None:
+            return {"training": train, "test": test}
+        own = set(self.validation.tolist())
+        rest = [index for index in range(len(train.hashes)) if index not in own]
+        return {"training": train.of(rest), "validation": train.of(sorted(own)), "test": test}
 
 
 def load(config: DataConfig, *, device: torch.device | str = "cpu", download: bool = True) -> Dataset:

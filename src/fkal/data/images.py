@@ -110,10 +110,14 @@ class TensorImages:
         names: Sequence[str] | str = "image",
         augmentation: str = "none",
         digest: str | None = None,
+        file_hashes: Sequence[bytes] = (),
         notes: Sequence[str] = (),
         may_be_unlabeled: bool = False,
     ) -> None:
-        """`names` is a list, or the word before the index; `digest`, where known, is of the files behind the pixels."""
+        """`names` is a list, or the word before the index.
+
+        `digest` and `file_hashes`, where known, are of the files behind the pixels.
+        """
         _refuse_unless_labeled(len(pixels), labels, classes, may_be_unlabeled=may_be_unlabeled)
         if augmentation not in AUGMENTATIONS:
             raise ValueError(f"augmentation {augmentation!r}: not known; choose one of {', '.join(AUGMENTATIONS)}")
@@ -123,6 +127,7 @@ class TensorImages:
         self.names: Sequence[str] = NumberedNames(names, len(pixels)) if isinstance(names, str) else names
         self._normalise = Normalisation(mean, std, channels=self.shape[0])
         self._augmented = AUGMENTATIONS[augmentation]
+        self.file_hashes = file_hashes
         self.notes = notes
         self._digest = digest
         self._on: dict[torch.device, Tensor] = {torch.device("cpu"): pixels.contiguous()}
@@ -203,9 +208,13 @@ class FolderImages:
         """Of the bytes of all files, which are read once for it."""
         if self._digest is not None:
             return self._digest
-        hashes = [file_hash for file_hash, _ in self._read]
         has_new_pixels = any(changes & NEW_PIXELS for _, changes in self._read)
-        return files_digest(hashes, self.shape, self.labels, self.classes, has_new_pixels=has_new_pixels)
+        return files_digest(self.file_hashes, self.shape, self.labels, self.classes, has_new_pixels=has_new_pixels)
+
+    @cached_property
+    def file_hashes(self) -> Sequence[bytes]:
+        """Needs what the digest reads; none where the digest is given, as no file is read then."""
+        return [] if self._digest is not None else [file_hash for file_hash, _ in self._read]
 
     @cached_property
     def notes(self) -> Sequence[str]:

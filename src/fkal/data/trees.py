@@ -200,6 +200,7 @@ def _tensor_images(config: DataConfig, files: ImageFiles, part: DecodedFiles, ch
             files.classes,
             has_new_pixels=any(changes & NEW_PIXELS for changes in part.changes),
         ),
+        file_hashes=part.hashes,
         notes=notes_on(files, [changes & ~unsaid for changes in part.changes]),
     )
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from fkal.core.standardising import Standardising
 from fkal.data.images import Identified, ImageSet
 from fkal.data.vectors import VectorSet
-from fkal.engine.describing import SHARD_ROWS
 from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.loop import Problem
 from fkal.engine.metering import Meter
@@ -23,6 +22,9 @@ BATCHES = {"cpu": 64}
 """Images embedded at once, by type of device; elsewhere OTHER_BATCHES. A CPU's caches hold few feature maps."""
 
 OTHER_BATCHES = 256
+
+KEPT_ROWS = 1 << 13
+"""Embeddings that are written together: a kill loses what takes a few minutes to make."""
 
 
 @runtime_checkable
@@ -66,25 +68,25 @@ class Embedding:
             is_known, known = self.cache.read(ids)
             if bool(is_known.all()):
                 return known
-            made: list[Tensor] = []
-            for part, part_ids in zip(
-                indices[~is_known].split(SHARD_ROWS), ids[~is_known].split(SHARD_ROWS), strict=True
-            ):
-                made.append((yield from self._made(images, part, what)))
+            missing, made = indices[~is_known], list[Tensor]()
+            for part, part_ids in zip(missing.split(KEPT_ROWS), ids[~is_known].split(KEPT_ROWS), strict=True):
+                made.append((yield from self._made(images, part, what, before=sum(map(len, made)), of=len(missing))))
                 self.cache.write(part_ids, made[-1])
         return _merged(is_known, known, torch.cat(made))
 
     def _made(
-        self, images: ImageSet, indices: Int[Tensor, " n"], what: str
+        self, images: ImageSet, indices: Int[Tensor, " n"], what: str, *, before: int = 0, of: int | None = None
     ) -> Generator[Progress, None, Float[Tensor, "n l"]]:
+        """The images are a part `of` so many, and so many came `before`."""
         assert self.model is not None, "images need a backbone"
         parts: list[Tensor] = []
         batches = _filled_up(indices, BATCHES.get(self.meter.device.type, OTHER_BATCHES))
         self.model.to(self.meter.device)
         with evaluating(self.model), torch.no_grad():
-            for done, x in enumerate(images.batches(batches, device=self.meter.device), start=1):
+            for x in images.batches(batches, device=self.meter.device):
                 parts.append(self.model(x.contiguous(memory_format=torch.channels_last)).float().cpu())
-                yield Progress(f"embedding {what}", done, len(batches), "batches")
+                done = min(sum(map(len, parts)), len(indices))
+                yield Progress(f"embedding {what}", before + done, of or len(indices), "images")
         return torch.cat(parts)[: len(indices)]
 
 

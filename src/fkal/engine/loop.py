@@ -40,7 +40,7 @@ from fkal.models.linear_head import LinearHead
 Weights = Mapping[str, Tensor]
 Select = Callable[[Evidence, int, torch.Generator], Picks]
 Oracle = Callable[[Tensor], Tensor]
-Protocol = Literal["last", "paper"]
+KeptEpoch = Literal["last", "best_on_test"]
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class ActiveLearning:
     `oracle` knows the label of every pool image; without one, labels come from outside, and what compares with the
     true labels of the whole pool is not measured.
 
-    `protocol` `last` keeps each round's last epoch. `paper` is the authors' rule: the epoch
+    `epoch` `last` keeps each round's last epoch. `best_on_test` is the authors' rule: the epoch
     with the best *test* accuracy is kept, reported and gone on from; it exists to compare with
     the published curves and for nothing else.
 
@@ -138,7 +138,7 @@ class ActiveLearning:
     theta_0: Weights
     oracle: Oracle | None
     training: TrainConfig
-    protocol: Protocol
+    epoch: KeptEpoch
     seed: int
     device: torch.device
     cache: DescriptorCache | None = None
@@ -365,7 +365,7 @@ class ActiveLearning:
             if loss is None:
                 break
             losses.append(loss)
-            if self.protocol == "paper":
+            if self.epoch == "best_on_test":
                 kept = kept.or_better(len(losses), self._test_accuracy(member, meter), member)
             yield Progress(f"training b = {b}", len(losses), config.epochs, "epochs")
         if kept.weights is not None:

@@ -94,8 +94,8 @@ def refuse_unfit_for_frozen(config: Config) -> None:
             f"acquisition.ensemble = {config.acquisition.ensemble}: heads on the same embeddings are all the same; "
             "set acquisition.ensemble=1"
         )
-    if config.protocol == "paper":
-        raise ConfigError("protocol = 'paper': a frozen run has no epochs to choose from; set protocol=last")
+    if config.epoch != "last":
+        raise ConfigError("epoch = 'best_on_test': a frozen run has no epochs to choose from; set epoch=last")
 
 
 def _refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:
@@ -116,10 +116,8 @@ def _refuse_holdout(config: Config, per_class: int) -> None:
             f"holdout = {config.holdout}: the validation set has {per_class} images per class and the method "
             f"needs some; give at most {per_class - 1}"
         )
-    if config.holdout and config.protocol == "paper":
-        raise ConfigError(
-            f"holdout = {config.holdout}: protocol=paper chooses epochs by what is measured; set protocol=last"
-        )
+    if config.holdout and config.epoch != "last":
+        raise ConfigError(f"holdout = {config.holdout}: epoch=best_on_test chooses by what is measured; set epoch=last")
 
 
 def _refuse_split_groups(config: Config, dataset: Dataset, split: Split) -> None:

@@ -1,13 +1,16 @@
 """The device, the threads and the determinism of an experiment: all that it sets of the process."""
 
 import os
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from typing import TypeVar
 
 import torch
 
 from fkal.config.schema import ConfigError
 
-_threads_before: list[int] = []
-"""The number of threads that the process had before an experiment's setting changed it; empty while none has."""
+Y = TypeVar("Y")
+R = TypeVar("R")
 
 
 def device_named(name: str) -> torch.device:
@@ -24,18 +27,41 @@ def device_named(name: str) -> torch.device:
     return device
 
 
-def deterministic(threads: int | None) -> None:
-    """Set torch up so that the same seed gives the same numbers on the same machine."""
-    set_threads(threads)
+@contextmanager
+def reproducible(threads: int | None) -> Iterator[None]:
+    """Set torch up so that the same seed gives the same numbers on the same machine; on leaving, as it was.
+
+    `threads` share the sums on the CPU; None: as many as the process has.
+    """
+    before = torch.get_num_threads()
+    is_deterministic = torch.are_deterministic_algorithms_enabled()
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmarks = torch.backends.cudnn.benchmark
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def set_threads(threads: int | None) -> None:
-    """Let torch share its sums on the CPU among so many threads; None: as many as before any setting changed it."""
     if threads is not None:
-        _threads_before[:] = _threads_before or [torch.get_num_threads()]
         torch.set_num_threads(threads)
-    elif _threads_before:
-        torch.set_num_threads(_threads_before.pop())
+    try:
+        yield
+    finally:
+        if threads is not None:
+            torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(is_deterministic, warn_only=only_warns)
+        torch.backends.cudnn.benchmark = benchmarks
+
+
+def reproducibly(threads: int | None, work: Generator[Y, None, R]) -> Generator[Y, None, R]:
+    """Each step of the work in a `reproducible` process; between steps the process is as the caller has it.
+
+    So work that is left half done, or done in turn with other work, sets nothing for others.
+    """
+    with closing(work):
+        while True:
+            with reproducible(threads):
+                try:
+                    step = next(work)
+                except StopIteration as end:
+                    result: R = end.value
+                    return result
+            yield step

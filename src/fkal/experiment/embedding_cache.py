@@ -2,7 +2,7 @@
 
     <folder>/<digest of what they are made by>/0000.safetensors, 0001.safetensors, ...
 
-Each file has the ids of up to some 65,000 images and their embeddings. Splits, seeds, rounds, and pools that grow share
+Each file has the ids of some thousand images and their embeddings. Splits, seeds, rounds, and pools that grow share
 them.
 """
 

@@ -35,7 +35,7 @@ from fkal.experiment.backbone import Backbone, about_weights, backbone_of, featu
 from fkal.experiment.checks import refuse_infeasible, refuse_unfit_for_frozen
 from fkal.experiment.command import command_of
 from fkal.experiment.descriptor_cache import DescriptorFiles
-from fkal.experiment.device import deterministic, device_named, set_threads
+from fkal.experiment.device import device_named, reproducible, reproducibly
 from fkal.experiment.embedding_cache import EmbeddingFiles
 from fkal.experiment.fingerprint import (
     about_descriptors,
@@ -58,6 +58,7 @@ from fkal.experiment.names import (
     method_title,
     read_params,
     round_title,
+    shown_name,
 )
 from fkal.experiment.shared_files import ensure_split, shared_tensors
 from fkal.folders import below
@@ -120,6 +121,11 @@ class Experiment:
         return experiment_name(self.config)
 
     @property
+    def shown_name(self) -> str:
+        """With the method's alias, for messages."""
+        return shown_name(self.config)
+
+    @property
     def title(self) -> str:
         return experiment_title(self.config)
 
@@ -154,6 +160,10 @@ class Experiment:
         if self._acquisition.validation_only:
             return 0
         return len(self.split.pool) if self._acquisition.whole_pool else self.config.acquisition.budget
+
+    @property
+    def trains_on_validation(self) -> bool:
+        return self.config.train.on_validation or self._acquisition.validation_only
 
     @property
     def _acquisition(self) -> Acquisition:
@@ -217,13 +227,18 @@ class Experiment:
         Yields:
             `Progress` while work goes on, and a `Round` as soon as one is finished.
         """
-        loop = yield from self.loop()
+        yield from reproducibly(self.config.threads, self._events(finished))
+
+    def _events(self, finished: Sequence[Round]) -> Generator[Progress | Round, None, None]:
+        loop = yield from self._loop()
         yield from loop.rounds(finished)
 
     def loop(self) -> Generator[Progress, None, ActiveLearning]:
-        """Algorithm 1 of this experiment, once what it starts from is made."""
-        deterministic(self.config.threads)
-        theta_0 = yield from self.theta_0()
+        """Algorithm 1 of this experiment, once what it starts from is made. Run its steps by `reproducibly`."""
+        return (yield from reproducibly(self.config.threads, self._loop()))
+
+    def _loop(self) -> Generator[Progress, None, ActiveLearning]:
+        theta_0 = yield from self._theta_0()
         if self.config.is_frozen:
             seen = yield from self.embedded()
             _say_once([self._feature_check(seen.problem)], self.say)
@@ -236,11 +251,13 @@ class Experiment:
         Where they lie, `events` reads them; a method whose first round is random has none. A frozen experiment has
         embeddings instead, whatever its method.
         """
-        deterministic(self.config.threads)
+        return (yield from reproducibly(self.config.threads, self._first_descriptors()))
+
+    def _first_descriptors(self) -> Generator[Progress, None, list[Path]]:
         if self.config.is_frozen:
             yield from self.embedded()
             return [] if self.backbone is None else [self.embedding_files().path]
-        theta_0 = yield from self.theta_0()
+        theta_0 = yield from self._theta_0()
         kept = self.descriptor_files(theta_0, makes=True)
         yield from self._learning(theta_0, self.problem, kept).first_evidence()
         return kept.used
@@ -296,13 +313,17 @@ class Experiment:
         if not self.config.is_frozen:
             (examples,) = self.dataset.train.batches([some], device="cpu")
             return Loadable(self.model, weights, examples)
-        seen = _result(self.embedded())
-        rows = _result(self._embedding().rows(self.dataset.train, some, what="examples"))
+        with reproducible(self.config.threads):
+            seen = _result(self.embedded())
+            rows = _result(self._embedding().rows(self.dataset.train, some, what="examples"))
         weight, bias = seen.standardising.folded(weights["head.weight"], weights["head.bias"])
         return Loadable(nn.Linear(rows.shape[1], len(bias)), {"weight": weight, "bias": bias}, rows)
 
     def theta_0(self) -> Generator[Progress, None, Weights]:
         """The weights before the first label: pretrained by rotation, the head random; each member has its own."""
+        return (yield from reproducibly(self.config.threads, self._theta_0()))
+
+    def _theta_0(self) -> Generator[Progress, None, Weights]:
         if not self.config.pretrains:
             return self.first_weights
         self.model.load_state_dict(self.first_weights)
@@ -338,13 +359,13 @@ class Experiment:
                 budget=self.budget,
                 rounds=self.rounds,
                 random_first=entry.random_first,
-                on_validation=self.config.train.on_validation or entry.validation_only,
+                on_validation=self.trains_on_validation,
             ),
             model=self.model.to(self.device),
             theta_0=theta_0,
             oracle=(lambda indices: labels[indices]) if is_known else None,
             training=self.config.train,
-            protocol=self.config.protocol,
+            epoch=self.config.epoch,
             seed=self.seed,
             device=self.device,
             cache=cache,
@@ -376,7 +397,6 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
     """
     configured("acquisition.name", acquisition, config.acquisition.name)
     device = device_named(config.device)
-    set_threads(config.threads)
     backbone = backbone_of(config)
     dataset = seen_dataset(config, backbone, partial(_dataset, device=device))
     split, path, _ = prepare_split(config, out, say)
@@ -513,7 +533,7 @@ def _seeded_model(config: Config, dataset: Dataset, n_members: int, backbone: Ba
     """Weights from the stream `init`; torch's initialisers know only the global generator."""
     members = []
     for e in range(n_members):
-        with torch.random.fork_rng(devices=[]):
+        with reproducible(config.threads), torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(config.seed, "init", *member_name(e)).initial_seed())
             if backbone is None:
                 members.append(build(config.model.name, dataset.train.shape, len(dataset.classes)))

@@ -1,13 +1,14 @@
 """rounds/NN/contact.html: the images of a batch on one page that holds all it shows."""
 
 import base64
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from fkal.atomic_files import write_whole
 from fkal.data.errors import CorruptImage
 from fkal.folders import in_place
-from fkal.labeling.batch import Batch, BatchImage
+from fkal.labeling.batch import Batch, BatchImage, BatchRequest
 from fkal.labeling.page_images import BatchImages, Picture, VanishedImage
 from fkal.labeling.pages import rendered
 from fkal.labeling.project import Project
@@ -27,6 +28,14 @@ class Cell(NamedTuple):
     problem: str
     match: str
     match_label: str
+
+
+def write_batch(project: Project, folder: Path, request: BatchRequest, images: Iterable[BatchImage]) -> Batch:
+    """Write a batch with its contact sheet. The sheet comes first, since a folder with request.json is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    batch = Batch(folder, request, tuple(images))
+    write_contact_sheet(project, batch)
+    return Batch.write(folder, request, batch.images)
 
 
 def write_contact_sheet(project: Project, batch: Batch) -> Path:

@@ -13,7 +13,7 @@ from fkal.data.decoding import decode
 from fkal.data.errors import CorruptImage
 from fkal.data.listed import ListedFiles
 from fkal.data.settings import DataConfig
-from fkal.experiment.device import device_named, set_threads
+from fkal.experiment.device import device_named, reproducible
 from fkal.labeling.listing import Listing
 from fkal.labeling.project import Project
 from fkal.models.registry import build
@@ -43,12 +43,11 @@ def estimated(config: Config, project: Project, pool: Listing) -> Estimate | Non
     size = config.data.image_size or DataConfig().image_size or 64
     shape = (3, size, size)
     device = device_named(config.device)
-    set_threads(config.threads)
     with torch.random.fork_rng(devices=[]):
         model = build(config.model.name, shape, max(2, len(project.classes))).to(device).eval()
     widths = tap_widths(model, config.acquisition.taps, shape)
     images = torch.zeros(len(rows), *shape, device=device)
-    with torch.inference_mode():
+    with reproducible(config.threads), torch.inference_mode():
         model(images[:2])
         began = time.perf_counter()
         model(images)

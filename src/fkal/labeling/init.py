@@ -17,8 +17,9 @@ from fkal.data.settings import DataConfig
 from fkal.errors import ConfigError, UserError
 from fkal.experiment.names import dataset_name
 from fkal.identifiers import dataset_name as checked_name
+from fkal.labeling.answers import label_store
 from fkal.labeling.estimate import Estimate, estimated
-from fkal.labeling.label_store import LabelRow, LabelStore
+from fkal.labeling.label_store import LabelRow
 from fkal.labeling.listing import Listing
 from fkal.labeling.params_text import FirstParams, first_text
 from fkal.labeling.places import SOURCE, Looker, labels_of_places, portable, scan_places
@@ -31,6 +32,8 @@ from fkal.notify import Display
 FEW_VALIDATION_IMAGES = 10
 """A class with fewer is said to have too few: selection goes by the images of it that the model gets wrong."""
 SMALLEST_BUDGET = 20
+FEWEST_LABELS = 2
+"""What a network with batch normalisation learns from, of however small a pool."""
 LABELS_PER_CLASS = 10
 LARGEST_SHARE = 20
 """A round asks for at most one in so many images of the pool."""
@@ -115,7 +118,7 @@ def suggested_budget(pool: int, classes: int, groups: int) -> tuple[int, str]:
     """Images per round, and the rule."""
     units = groups or pool
     wanted = max(SMALLEST_BUDGET, LABELS_PER_CLASS * classes)
-    budget = max(1, min(wanted, units // LARGEST_SHARE or units))
+    budget = min(wanted, max(FEWEST_LABELS, units // LARGEST_SHARE))
     what = "groups" if groups else "images"
     return budget, (
         f"{LABELS_PER_CLASS} per class and at least {SMALLEST_BUDGET}, at most a {LARGEST_SHARE}th of {units:,} {what}"
@@ -189,7 +192,7 @@ def _scanned(
 
 def _append_new(project: Project, given: Sequence[LabelRow]) -> int:
     """Appends the labels that labels.csv does not have yet; the same call again appends none."""
-    store = LabelStore(project.folder)
+    store = label_store(project.reread())
     known = {(row.digest, row.label) for row in store.rows() if row.source == SOURCE}
     new = [row for row in given if (row.digest, row.label) not in known]
     store.append(new)

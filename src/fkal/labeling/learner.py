@@ -30,6 +30,7 @@ from fkal.engine.outputs import outputs
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Request, Round
 from fkal.experiment.backbone import Backbone, backbone_of, seen_dataset
+from fkal.experiment.device import reproducibly
 from fkal.experiment.experiment import Experiment, assembled
 from fkal.experiment.names import PRETRAINING_IGNORES
 from fkal.experiment.versions import ALGO_VERSION
@@ -110,8 +111,8 @@ class Learner:
             raise ConfigError(
                 f"method {config.acquisition.name!r}: it labels the whole pool at once, or nothing; take another method"
             )
-        if config.protocol == "paper" or config.holdout:
-            raise ConfigError("a project keeps the last epoch and measures all its images; leave protocol and holdout")
+        if config.epoch != "last" or config.holdout:
+            raise ConfigError("a project keeps the last epoch and measures all its images; leave epoch and holdout")
         backbone = backbone_of(_of_own_images(config))
         dataset = _seen(project, config, backbone, display)
         _refuse_unsteered(project, dataset)
@@ -129,6 +130,9 @@ class Learner:
 
     def select(self, known: Known, wish: Selecting) -> Generator[Progress, None, Selected]:
         """The first half of the next round. Raises ConfigError where the pool has fewer open images."""
+        return (yield from reproducibly(self.experiment.config.threads, self._select(known, wish)))
+
+    def _select(self, known: Known, wish: Selecting) -> Generator[Progress, None, Selected]:
         state = self.state(known)
         rows = state.pool.open[~torch.isin(state.pool.open, _rows(wish.excluded))]
         if not 1 <= wish.n <= len(rows):
@@ -144,10 +148,14 @@ class Learner:
 
     def learn(self, known: Known, request: Request, labels: Int[Tensor, " p"]) -> Generator[Progress, None, Round]:
         """The second half: training on the answers to the request and on all labels before them."""
-        return (yield from self.loop.learn(self.state(known), request, labels))
+        work = self.loop.learn(self.state(known), request, labels)
+        return (yield from reproducibly(self.experiment.config.threads, work))
 
     def probabilities(self, weights: Weights, rows: Int[Tensor, " n"]) -> Generator[Progress, None, Tensor]:
         """Class probabilities of images under these weights, the mean over an ensemble's members. (n d)"""
+        return (yield from reproducibly(self.experiment.config.threads, self._probabilities(weights, rows)))
+
+    def _probabilities(self, weights: Weights, rows: Int[Tensor, " n"]) -> Generator[Progress, None, Tensor]:
         self._load(weights)
         parts = []
         for member in members_of(self.loop.model):
@@ -211,6 +219,9 @@ class Learner:
 
     def features(self, weights: Weights, rows: Int[Tensor, " n"], what: str) -> Generator[Progress, None, Tensor]:
         """What enters the last layer of the first member, on the CPU. (n l)"""
+        return (yield from reproducibly(self.experiment.config.threads, self._features(weights, rows, what)))
+
+    def _features(self, weights: Weights, rows: Int[Tensor, " n"], what: str) -> Generator[Progress, None, Tensor]:
         self._load(weights)
         if not len(rows):
             return torch.empty(0, 1)
@@ -349,7 +360,7 @@ def grown(weights: Weights, theta_0: Weights) -> Weights:
 def training_settings(config: Config) -> dict[str, object]:
     """The settings that a training depends on, whatever chooses the images."""
     tree = config.tree
-    read = {key: tree[key] for key in ("data", "model", "pretrain", "train", "seed", "threads", "device")}
+    read = {key: tree[key] for key in ("data", "model", "features", "pretrain", "train", "seed", "threads", "device")}
     return {**read, "data": {k: v for k, v in tree["data"].items() if k not in ("root", "workers")}}
 
 

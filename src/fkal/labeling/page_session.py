@@ -8,12 +8,19 @@ from typing import Any
 
 from fkal.errors import ConfigError, did_you_mean, shortened
 from fkal.labeling.answers import label_store
-from fkal.labeling.batch import Batch
+from fkal.labeling.batch import Batch, Kind
 from fkal.labeling.label_store import PAGE, LabelRow, Status, current_rows, last_answer, now
 from fkal.labeling.page_images import BatchImages
 from fkal.labeling.project import Project, class_problem
 
 GIVEN: tuple[Status, ...] = ("labeled", "skipped", "none_of_these")
+NEXT: Mapping[Kind, str] = {
+    "select": "fkal next",
+    "relabel": "fkal next",
+    "audit": "fkal status",
+    "validation": "fkal select",
+}
+"""The command that goes on once a batch is labeled."""
 MOST_AT_ONCE = 100
 LONGEST_REASON = 500
 MOST_SECONDS = 86_400.0
@@ -56,7 +63,7 @@ class LabelingSession:
             "project": self.project.name,
             "batch": self.batch.folder.name,
             "kind": self.batch.request.kind,
-            "method": self.batch.request.method,
+            "next": NEXT[self.batch.request.kind],
             "annotator": annotator,
             "annotators": len(self.annotators),
             "classes": list(self.project.classes),

@@ -19,7 +19,7 @@ from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
 from fkal.config.layers import Layer, from_assignments, from_environment, from_file, merged
 from fkal.config.method_spec import method_layer
-from fkal.config.schema import LONGEST_PATH, Config
+from fkal.config.schema import LONGEST_PATH, PROTOCOL, Config
 from fkal.data.addresses import is_url, joined
 from fkal.errors import ConfigError, MissingSettings, UserError, did_you_mean, shortened
 from fkal.escaping import one_line
@@ -348,7 +348,7 @@ def _problem(error: Any, model: type[BaseModel], where: str) -> str:
 def _refuse_unknown(values: Mapping[str, Any], path: Path) -> None:
     known = [*SECTIONS, *Config.model_fields]
     for key in values:
-        if key not in Config.model_fields:
+        if key not in {*Config.model_fields, PROTOCOL}:
             raise ConfigError(
                 f"{path}: {shortened(key)}: unknown section; {did_you_mean(str(key), known)}known: {', '.join(known)}"
             )

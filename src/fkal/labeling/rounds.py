@@ -28,6 +28,7 @@ from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import in_place
 from fkal.labeling.batch import Batch, BatchImage, BatchRequest, Kind, batch_id, next_folder
 from fkal.labeling.books import Books
+from fkal.labeling.contact_sheet import write_batch
 from fkal.labeling.label_store import now
 from fkal.labeling.learner import (
     Known,
@@ -43,6 +44,7 @@ from fkal.labeling.listing import Listing
 from fkal.labeling.project import Project
 from fkal.labeling.spreadsheets import decoded, parse_sheet
 from fkal.labeling.trainings import Training, read_round, write_training
+from fkal.labeling.validation import with_validation
 from fkal.notify import PLAIN, Display
 from fkal.results.request_io import UnusableRequest, load_request, request_bytes
 
@@ -87,7 +89,7 @@ def select(project: Project, options: SelectOptions = SelectOptions(), display: 
     or a round is labeled and not trained yet, or where fewer images are open than asked for.
     """
     with project.lock(display.notify):
-        project = Project.open(project.folder)
+        project = with_validation(project)
         config = project.config(options.assignments, method=options.method)
         books = Books.of(project)
         wish = _wish(project, options, config)
@@ -117,7 +119,7 @@ def train(project: Project, assignments: Sequence[str] = (), display: Display = 
     Raises LabelsMissing where a batch of the round waits for labels, or where nothing is labeled.
     """
     with project.lock(display.notify):
-        project = Project.open(project.folder)
+        project = with_validation(project)
         config = project.config(assignments)
         books = Books.of(project)
         labels = books.labels()
@@ -149,7 +151,7 @@ def audit(project: Project, n: int = AUDIT_IMAGES, display: Display = PLAIN) -> 
     What the model takes them for is kept in request.json and shown to nobody before they are labeled.
     """
     with project.lock(display.notify):
-        project = Project.open(project.folder)
+        project = with_validation(project)
         books = Books.of(project)
         opened = books.open_of("audit")
         if opened:
@@ -174,7 +176,7 @@ def audit(project: Project, n: int = AUDIT_IMAGES, display: Display = PLAIN) -> 
 def relabel(project: Project, n: int = RELABEL_IMAGES, display: Display = PLAIN) -> Asked | None:
     """The labeled images whose label the model finds least probable, to be checked; None where it agrees with all."""
     with project.lock(display.notify):
-        project = Project.open(project.folder)
+        project = with_validation(project)
         books = Books.of(project)
         opened = books.open_of("relabel")
         if opened:
@@ -352,7 +354,7 @@ def _batch(
         time=now(),
         facts=facts,
     )
-    return Batch.write(folder, request, images)
+    return write_batch(project, folder, request, images)
 
 
 def _picked(learner: Learner, selected: Selected, place: int) -> BatchImage:

@@ -91,11 +91,9 @@ def scan_part(
     """
     summary = PartSummary(part)
     for root, source in sources.items():
-        n = sum(not is_url(source.address(entry)) for entry in source.entries())
-        addresses = (source.address(entry) for entry in source.entries())
-        local = (address for address in addresses if not is_url(address))
         phase = f"reading {part}" if len(sources) == 1 else f"reading {part}, place {root + 1}"
-        facts.learn(local, n, workers=workers, shown=shown, phase=phase)
+        if n := sum(1 for _ in _on_this_machine(source)):
+            facts.learn(_on_this_machine(source), n, workers=workers, shown=shown, phase=phase)
     found = _sorted(part, project.listing(part), sources, facts, others, summary)
     if found.leaks and not drop_leaks:
         raise Leak(_leaks_said(found.leaks))
@@ -107,6 +105,11 @@ def scan_part(
     whole = {root for root, source in sources.items() if source.is_whole}
     update_quarantine(project.quarantine_path, rows, replaced=lambda row: row.part == part and row.root in whole)
     return summary
+
+
+def _on_this_machine(source: Source) -> Iterator[str]:
+    """Addresses of files; images behind URLs are read when they are embedded."""
+    return (address for entry in source.entries() if not is_url(address := source.address(entry)))
 
 
 def content_key(digest: str | None, address: str) -> Key:

@@ -23,6 +23,7 @@ from fkal.labeling.learner import Known, Learner, Selecting, answered, empty_req
 from fkal.labeling.listing import Listing
 from fkal.labeling.project import STATE, Project
 from fkal.labeling.rounds import method_of, rows_by_digest, watched
+from fkal.labeling.validation import with_validation
 from fkal.notify import PLAIN, Display
 from fkal.results.checkpoint import Checkpoint
 
@@ -99,7 +100,7 @@ def simulate(
     what is asked for.
     """
     with project.lock(display.notify):
-        project = Project.open(project.folder)
+        project = with_validation(project)
         oracle = Oracle.read(truth, project)
         configs = [
             project.config([*options.assignments, *([] if seed is None else [f"seed={seed}"])], method=method)

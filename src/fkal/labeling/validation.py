@@ -14,9 +14,10 @@ from fkal.data.addresses import is_url
 from fkal.data.errors import MissingData, printable
 from fkal.data.tree_files import EXTENSIONS
 from fkal.errors import ConfigError, shortened
+from fkal.labeling.answers import label_rows
 from fkal.labeling.batch import Batch, BatchImage, BatchRequest, all_batches, next_folder, open_batches
 from fkal.labeling.checking import checked_listing, held_out
-from fkal.labeling.label_store import LabelStore, current_rows, now, resolved, unknown_classes
+from fkal.labeling.label_store import current_rows, now, resolved, unknown_classes
 from fkal.labeling.listing import ListedImage, Listing, write_listing
 from fkal.labeling.manifest import Entry
 from fkal.labeling.params_text import with_place
@@ -43,7 +44,7 @@ def start_validation(project: Project, n: int, display: Display, *, seed: int, w
     With groups, each image is of another group while there are any. Raises ConfigError where a batch of another kind
     or size is open, or the pool has too few images.
     """
-    rows = current_rows(LabelStore(project.folder).rows())
+    rows = current_rows(label_rows(project))
     waiting = open_batches(project.rounds_path, rows)
     for batch in waiting:
         if batch.request.kind == "validation" and len(batch.images) == n:
@@ -69,16 +70,24 @@ def start_validation(project: Project, n: int, display: Display, *, seed: int, w
         validation_digest=project.validation.digest,
         time=now(),
     )
-    return Start(Batch.write(folder, request, _asked(pool, chosen)), False)
+    from fkal.labeling.contact_sheet import write_batch  # it decodes images, so it imports torch
+
+    return Start(write_batch(project, folder, request, _asked(pool, chosen)), False)
 
 
 def withdraw_validation(project: Project) -> Batch:
     """Withdraws the open validation batch. Hold the lock. Raises ConfigError where none is open."""
-    rows = current_rows(LabelStore(project.folder).rows())
+    rows = current_rows(label_rows(project))
     waiting = [each for each in open_batches(project.rounds_path, rows) if each.request.kind == "validation"]
     if not waiting:
         raise ConfigError("--cancel: no validation batch is open; `fkal status` lists the batches")
     return waiting[-1].withdraw()
+
+
+def with_validation(project: Project) -> Project:
+    """The project as its files are now, its labeled validation batches in the validation set. Hold the lock."""
+    adopt_validation(Project.open(project.folder))
+    return Project.open(project.folder)
 
 
 def adopt_validation(project: Project) -> int:
@@ -87,7 +96,7 @@ def adopt_validation(project: Project) -> int:
     Hold the lock. Batches that are not labeled whole wait. A label that was corrected or taken back since then is
     corrected or taken back in the list. Raises ConfigError for a class that classes.txt does not name.
     """
-    rows = LabelStore(project.folder).rows()
+    rows = label_rows(project)
     answers = resolved(rows, project.label_settings.resolve)
     batches = [batch for batch in all_batches(project.rounds_path) if batch.request.kind == "validation"]
     done = [batch for batch in batches if batch.state(current_rows(rows)) == "done"]

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+import torch
+
 from fkal.acquisition.cost import (
     EMBEDDING,
     EVALUATION,
     EVALUATION_EACH_EPOCH,
+    EVALUATION_ON_TEST,
+    EVALUATION_ON_TEST_EACH_EPOCH,
     EVALUATION_ONCE,
     NO_PASS,
     Cost,
@@ -19,6 +23,7 @@ from fkal.acquisition.cost import (
     training,
 )
 from fkal.acquisition.registry import acquisition
+from fkal.engine.cross_fitting import folds
 from fkal.experiment.experiment import Experiment
 from fkal.experiment.names import ensemble_size
 from fkal.notify import Notify
@@ -165,7 +170,7 @@ def _iteration(experiment: Experiment, b: int, cost: Cost, counted: PassCounts |
     table_1 = 0 if at_random else cost.printed.passes(sizes) if cost.printed else None
     expected = {
         "acquisition": (NO_PASS if at_random else cost).passes(sizes),
-        "training": Passes(0, 0) if is_frozen else training(sizes),
+        "training": Passes(0, 0) if is_frozen else _training(experiment, sizes),
         "evaluation": Passes(_evaluation(experiment).passes(sizes), 0),
     }
     printed = {
@@ -177,10 +182,25 @@ def _iteration(experiment: Experiment, b: int, cost: Cost, counted: PassCounts |
     return Iteration(b, sizes, figures)
 
 
+def _training(experiment: Experiment, sizes: Sizes) -> Passes:
+    """With validation images that are trained on, a network for each fold learns beside the model."""
+    if not experiment.trains_on_validation:
+        return training(sizes)
+    problem, n, m = experiment.problem, sizes.labeled, sizes.validation
+    groups = None if problem.groups is None else problem.groups[problem.validation]
+    fold = folds(problem.train.labels[problem.validation], groups, torch.Generator().manual_seed(0))
+    n_folds = int(fold.max()) + 1
+    seen = sizes.epochs * (sizes.members * (n + m) + n_folds * (n + m) - m)
+    return Passes(seen + m, seen)
+
+
 def _evaluation(experiment: Experiment) -> Formula:
     if experiment.config.is_frozen:
         return EVALUATION_ONCE
-    return EVALUATION_EACH_EPOCH if experiment.protocol == "paper" else EVALUATION
+    each_epoch = experiment.config.epoch == "best_on_test"
+    if experiment.trains_on_validation:
+        return EVALUATION_ON_TEST_EACH_EPOCH if each_epoch else EVALUATION_ON_TEST
+    return EVALUATION_EACH_EPOCH if each_epoch else EVALUATION
 
 
 def _passes(counted: PassCounts | None, phase: str) -> Passes | None:
@@ -208,6 +228,8 @@ def _notes(experiment: Experiment, cost: Cost, *, random_first: bool) -> tuple[s
         notes = ["Table 1 counts otherwise"]
     notes += [cost.why] if cost.why else []
     notes += ["b = 1 picks at random, in the paper as well: 0 passes"] if random_first else []
+    if experiment.trains_on_validation:
+        notes += ["validation images are trained on and cross-fitted, which Table 1 does not have"]
     notes += ["backward passes of training reach the head alone"] if experiment.config.train.layers == "head" else []
     return tuple(notes)
 

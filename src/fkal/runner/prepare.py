@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from fkal.config.schema import Config, ConfigError
 from fkal.engine.progress import Progress
-from fkal.experiment.device import deterministic
 from fkal.experiment.experiment import prepare, prepare_split
 from fkal.experiment.names import bias_name, dataset_name
 from fkal.notify import PLAIN, Display, ShownBy
@@ -58,7 +57,6 @@ def pretrain(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) 
         if not config.pretrains:
             raise ConfigError("pretrain.task = 'none': there is nothing to pretrain; set pretrain.task=rotation")
         experiment = prepare(config, out, display.notify)
-        deterministic(config.threads)
         _, epochs = _shown(f"{dataset_name(config.data)} seed {config.seed}", experiment.theta_0(), display.one)
         answers.append(
             {
@@ -78,10 +76,10 @@ def descriptors(configs: Sequence[Config], *, out: Path, display: Display = PLAI
     answers: list[dict[str, Any]] = []
     for config in configs:
         experiment = prepare(config, out, display.notify)
-        folders, steps = _shown(experiment.name, experiment.first_descriptors(), display.one)
+        folders, steps = _shown(experiment.shown_name, experiment.first_descriptors(), display.one)
         answers.append(
             {
-                "experiment": experiment.name,
+                "experiment": experiment.shown_name,
                 "paths": [str(folder) for folder in folders],
                 "megabytes": round(sum(size_of(folder) for folder in folders) / 1e6, 1),
                 "were_there": steps == 0,

@@ -15,7 +15,7 @@ from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.errors import SomeFailed, ends_all
 from fkal.experiment.device import device_named
 from fkal.experiment.experiment import prepare
-from fkal.experiment.names import experiment_name
+from fkal.experiment.names import shown_name
 from fkal.folders import below
 from fkal.notify import PLAIN, Display, Notify
 from fkal.redaction import redacted
@@ -77,7 +77,7 @@ def run(
                 continue
             if len(planned) == 1 or ends_all(result):
                 raise result
-            failures[place] = f"{experiment_name(planned[place].config)}: {redacted(str(result))}"
+            failures[place] = f"{shown_name(planned[place].config)}: {redacted(str(result))}"
             display.notify(f"failed: {failures[place]}")
     finished = [outcomes[place] for place in sorted(outcomes)]
     groups = by_cell(finished) if draws else {}
@@ -127,7 +127,7 @@ def _distinct(configs: Iterable[Config], out: Path, notify: Notify) -> list[Plan
     for config in configs:
         experiment = prepare(config, out, notify)
         if experiment.fingerprint in known:
-            notify(f"{experiment_name(config)}: named twice, run once")
+            notify(f"{shown_name(config)}: named twice, run once")
         plan = PlannedRun(
             config, experiment.fingerprint, experiment.rounds, experiment.budget, experiment.weights_paths[0]
         )

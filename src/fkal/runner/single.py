@@ -46,12 +46,14 @@ def run_one(
             tracked.replay(rounds)
             if len(rounds) < experiment.rounds:
                 if rounds:
-                    experiment.say(f"{experiment.name}: going on after round {len(rounds)} of {experiment.rounds}")
+                    experiment.say(
+                        f"{experiment.shown_name}: going on after round {len(rounds)} of {experiment.rounds}"
+                    )
                 rounds += _worked(experiment, rounds, state, tracked, shown_by)
             logged = tracked.finish()
             state.finish()
         if found >= experiment.rounds:
-            experiment.say(f"{experiment.name}: finished before, {'tracked now' if logged else 'nothing to do'}")
+            experiment.say(f"{experiment.shown_name}: finished before, {'tracked now' if logged else 'nothing to do'}")
         return Outcome(
             config=experiment.config,
             fingerprint=experiment.fingerprint,
@@ -81,7 +83,7 @@ def _worked(
     shown_by: ShownBy,
 ) -> list[Round]:
     new = []
-    with shown_by(experiment.name, iterations=experiment.rounds, done=len(finished)) as bars:
+    with shown_by(experiment.shown_name, iterations=experiment.rounds, done=len(finished)) as bars:
         for event in experiment.events(finished):
             if isinstance(event, Round):
                 state.add(event)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 import torch
 
 from fkal.config.schema import Config
-from fkal.experiment.names import experiment_name
+from fkal.experiment.names import shown_name
 from fkal.notify import Step
 
 INTERRUPTED = 130
@@ -55,7 +55,7 @@ def work(config: Config, out: Path, tracking: str | None, wait: bool) -> bytes:
     from fkal.experiment.experiment import prepare
     from fkal.runner.single import run_one
 
-    name = experiment_name(config)
+    name = shown_name(config)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         experiment = prepare(config, out, partial(_report, "said", name))

@@ -33,6 +33,8 @@ WORKER, LOST, RETRY_OF, RETRIES, EMPTY, REASON, SECONDS, RUN = (
 """Attributes of a trial."""
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+JOURNAL = ".journal"
+
 MOST_RETRIES = 3
 """Of a trial whose worker is gone: one that takes more memory than there is would end one worker after another."""
 
@@ -197,6 +199,15 @@ def storage_named(given: str | None, plan: StudySpec, say: Callable[[str], None]
     return _stored(given, plan)
 
 
+def studies_beside(storage: BaseStorage, plan: StudySpec) -> list[str]:
+    """Other studies of the plan's dataset, bias and method, in its folder or its storage; none once it has begun."""
+    stored = optuna.get_all_study_names(storage)
+    if plan.name in stored:
+        return []
+    kept = [path.name.removesuffix(JOURNAL) for path in plan.folder.glob(f"*{JOURNAL}")]
+    return sorted(name for name in {*stored, *kept} - {plan.name} if plan.is_alike(name))
+
+
 def _stored(given: str | None, plan: StudySpec) -> BaseStorage:
     """A database by its URL."""
     assert given is not None
@@ -234,7 +245,7 @@ def finished_count(given: str | None, plan: StudySpec) -> int:
 def _journal_path(given: str | None, plan: StudySpec) -> Path | None:
     """None for a database's URL."""
     if given is None:
-        return in_place(plan.folder, f"{plan.name}.journal")
+        return in_place(plan.folder, f"{plan.name}{JOURNAL}")
     return None if "://" in given else Path(given)
 
 

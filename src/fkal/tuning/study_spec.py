@@ -42,8 +42,17 @@ class StudySpec:
     def name(self) -> str:
         """`digits-ir20-pfk_joint-1a2b3c4d`; its end stands for all that makes studies differ."""
         digest = digest_of([self.settings_digest, self.source]) if self.source else self.settings_digest
+        return f"{self._stem(self.dataset)}-{digest[:8]}"
+
+    def is_alike(self, study: str) -> bool:
+        """Whether a study is of this dataset, bias and method; earlier versions called all own trees `folder`."""
+        stem, _, digest = study.rpartition("-")
+        stems = {self._stem(dataset) for dataset in (self.dataset, self.base.data.name)}
+        return stem in stems and re.fullmatch(r"[0-9a-f]{8}", digest) is not None
+
+    def _stem(self, dataset: str) -> str:
         method = re.sub(r"[^\w.+]", "-", method_name(self.base))
-        return f"{self.dataset}-{bias_name(self.base.bias)}-{method}-{digest[:8]}"
+        return f"{dataset}-{bias_name(self.base.bias)}-{method}"
 
     @property
     def settings_digest(self) -> str:

@@ -26,7 +26,7 @@ from fkal.tuning.objectives import MINORITY, objectives
 from fkal.tuning.results import Findings, line
 from fkal.tuning.samplers import pruner_named, sampler_named
 from fkal.tuning.search_space import search_space
-from fkal.tuning.study import REASON, SharedStudy, storage_named
+from fkal.tuning.study import REASON, SharedStudy, storage_named, studies_beside
 from fkal.tuning.study_spec import StudySpec
 from fkal.tuning.tracking import StudyRun
 from fkal.tuning.trial import run_trial
@@ -37,6 +37,8 @@ MOST_TRIALS = 100_000
 LONGEST_STUDY = 240
 """Bytes of its name, which a file and a stored run have."""
 POLL_SECONDS = 0.5
+MOST_NAMED = 3
+"""Other studies in a message."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def tune(
     if not options.force:
         refuse_hand_made(path)
     first = _checked(plan, options, out, display.notify)
-    plan = replace(plan, source=image_source(plan.base.data, given.digests()))
+    plan = _of_images(plan, given)
     study = _study(plan, options, first, display.notify)
     run = StudyRun(plan, first, study, uri)
     with run:
@@ -148,7 +150,12 @@ def study_plan(
     tracking_uri(tracking, Path.cwd())
     plan = planned(given, method, seeds, options, out)
     _checked(plan, options, out, notify)
-    return plan
+    return _of_images(plan, given)
+
+
+def _of_images(plan: StudySpec, given: configuring.Sources) -> StudySpec:
+    """The plan with the digest of the files that its images come from, which are there by now."""
+    return replace(plan, source=image_source(plan.base.data, given.digests()))
 
 
 def _checked(plan: StudySpec, options: TuneOptions, out: Path, notify: Notify) -> Experiment:
@@ -260,9 +267,16 @@ def _refuse_unmet(plan: StudySpec, options: TuneOptions, first: Experiment) -> N
 
 def _study(plan: StudySpec, options: TuneOptions, first: Experiment, notify: Notify) -> SharedStudy:
     pruner = options.pruner or ("median" if len(plan.objectives) == 1 else "none")
+    storage = storage_named(options.storage, plan, notify)
+    if others := studies_beside(storage, plan):
+        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+        notify(
+            f"{plan.name} is a new study; not continued: {', '.join(others[:MOST_NAMED])}{more} "
+            "(other settings or images, or named by an earlier version of fkal)"
+        )
     return SharedStudy(
         plan,
-        storage_named(options.storage, plan, notify),
+        storage,
         sampler=sampler_named(options.sampler, plan.space, n_objectives=len(plan.objectives)),
         pruner=pruner_named(pruner, budget=first.budget, rounds=first.rounds),
     )

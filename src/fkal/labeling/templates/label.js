@@ -175,6 +175,7 @@
     $("guess").textContent = breakable(item.guess);
     const p = item.probability;
     $("probability").textContent = p === null ? "" : `${percent(p)} probable`;
+    $("meter-bar").hidden = p === null;
     $("meter").style.width = `${100 * (p || 0)}%`;
     $("match").hidden = item.match === null;
     if (item.match !== null) {
@@ -397,7 +398,7 @@
     if (counts.none_of_these) parts.push(`${counts.none_of_these} of no class`);
     if (counts.skipped) parts.push(`${counts.skipped} skipped`);
     $("end-text").textContent = `Batch ${view.batch}: ${parts.join(", ")}. Every answer is in labels.csv.`;
-    $("end-next").textContent = view.annotators > 1 ? "" : "next: fkal next";
+    $("end-next").textContent = view.annotators > 1 ? "" : `next: ${view.next}`;
     $("review").hidden = !view.items.length;
   }
 
@@ -486,7 +487,7 @@
   // ---- start
 
   async function begin() {
-    const token = new URLSearchParams(location.hash.slice(1)).get("token");
+    const token = new URLSearchParams(location.hash.slice(1)).get("join");
     try {
       if (token) {
         history.replaceState(null, "", location.pathname);

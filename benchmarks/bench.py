@@ -1,0 +1,146 @@
+"""Every figure of benchmarks/README.md: what a part of the platform takes, as a ratio to its floor or to a peer.
+
+    make bench                                                    # all rows, some 20 minutes on two cores
+    python benchmarks/bench.py --rows coreset,typiclust           # some rows; the others are kept as they were
+    python benchmarks/bench.py --device cuda                      # by events of the GPU
+    python benchmarks/bench.py --full                             # also the recorded run at full size: hours
+
+Both sides of a row take turns in one process, on one thread, and count CPU-seconds, which other work on the machine
+hardly lengthens. A row whose peer is not installed keeps its floor. The figures go into benchmarks/bench.json, the
+table between the markers of benchmarks/README.md.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_rows import ROWS, Row, Sides
+
+HERE = Path(__file__).resolve().parent
+FIGURES, PAGE = HERE / "bench.json", HERE / "README.md"
+START, END = "<!-- bench -->", "<!-- end -->"
+PACKAGES = ("torch", "numpy", "scikit-learn", "scikit-activeml", "submodlib-py", "apricot-select")
+MEBI = 1 << 10
+"""Of the kibibytes in which the system tells of memory."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds that a function takes: of the CPU, all threads together, or of a GPU between two events."""
+
+    device: torch.device
+
+    def __call__(self, function: Callable[[], object]) -> float:
+        if self.device.type == "cuda":
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            function()
+            end.record()
+            torch.cuda.synchronize()
+            return start.elapsed_time(end) / 1000
+        before = time.process_time()
+        function()
+        return time.process_time() - before
+
+
+def measured(row: Row, sides: Sides, clock: Clock, alternations: int) -> dict[str, Any]:
+    """The row's ratios, smallest, median and largest, and the seconds of both sides."""
+    memory = peak_of(sides.ours) if row.memory and clock.device.type == "cpu" else None
+    if memory is None:
+        sides.ours()  # what is made at first use is no part of it
+    sides.other()
+    pairs = [(clock(sides.ours), clock(sides.other)) for _ in range(alternations)]
+    ratios = sorted(ours / max(other, 1e-9) for ours, other in pairs)
+    return {
+        "beside": row.beside,
+        "target": row.target,
+        "ratio": [ratios[0], ratios[len(ratios) // 2], ratios[-1]],
+        "ours_s": sum(ours for ours, _ in pairs) / alternations,
+        "other_s": sum(other for _, other in pairs) / alternations,
+        "extra_mb": memory,
+        "note": sides.note() if sides.note else "",
+    }
+
+
+def peak_of(function: Callable[[], object]) -> float:
+    """Megabytes above what the process has had so far."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    function()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / MEBI
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    name = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name()
+    return {"machine": name, "device": device.type, "python": platform.python_version(), "versions": versions}
+
+
+def cpu_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def table(figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    yield f"`make bench` on {about['machine']}, one thread; Python {about['python']}, {versions}."
+    yield ""
+    yield "| what | beside | ratio: median (smallest to largest) | target | seconds | |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for name, found in figures.items():
+        low, median, high = found["ratio"]
+        memory = "" if found["extra_mb"] is None else f"{found['extra_mb']:.0f} MB of temporaries"
+        notes = "; ".join(filter(None, (memory, str(found["note"]))))
+        yield (
+            f"| {ROWS[name].what} | {found['beside']} | {median:.2f} ({low:.2f} to {high:.2f}) | {found['target']} "
+            f"| {found['ours_s']:.2f} | {notes} |"
+        )
+
+
+def write(figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> None:
+    FIGURES.write_text(json.dumps({**about, "rows": figures}, indent=1) + "\n")
+    before, rest = PAGE.read_text().split(START)
+    after = rest.split(END)[1]
+    PAGE.write_text("\n".join([before + START, *table(figures, about), END]) + after)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default=",".join(name for name, row in ROWS.items() if not row.full_size))
+    parser.add_argument("--alternations", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--data-root", default="data")
+    parser.add_argument("--full", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    device = torch.device(given.device)
+    kept = json.loads(FIGURES.read_text()) if FIGURES.exists() else {"rows": {}}
+    figures = kept["rows"] if kept.get("device", device.type) == device.type else {}
+    names = [*given.rows.split(","), *(name for name, row in ROWS.items() if row.full_size and given.full)]
+    for name in names:
+        row = ROWS[name]
+        try:
+            sides = row.make(device, given.data_root)
+        except (ModuleNotFoundError, FileNotFoundError) as error:
+            print(f"{name}: left out, {error}")
+            continue
+        figures[name] = measured(row, sides, Clock(device), 1 if row.full_size else given.alternations)
+        low, median, high = figures[name]["ratio"]
+        print(f"{name}: {median:.2f} ({low:.2f} to {high:.2f}) of {row.beside} {figures[name]['note']}", flush=True)
+        write({name: figures[name] for name in ROWS if name in figures}, machine(device))
+
+
+if __name__ == "__main__":
+    main()

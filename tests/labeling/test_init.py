@@ -1,0 +1,144 @@
+"""fkal init: what it finds, what it writes, and what it leaves alone."""
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from fkal.errors import ConfigError
+from fkal.labeling import init as module
+from fkal.labeling.init import InitOptions, init, suggested_budget
+from fkal.labeling.label_store import LabelStore
+from fkal.labeling.project import Project
+from fkal.labeling.scan import Leak
+from fkal.notify import PLAIN
+
+
+def picture(path, seed, *, side=8):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((side, side, 3), seed, dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Six in the pool, in two formats; validation has twelve cats and one dog, the test one of each."""
+    for n in range(6):
+        picture(tmp_path / "pool" / f"{n}.{'png' if n else 'bmp'}", n)
+    for n in range(12):
+        picture(tmp_path / "val" / "cat" / f"{n}.png", 100 + n)
+    picture(tmp_path / "val" / "dog" / "a.png", 120)
+    for seed, name in enumerate(("cat", "dog"), 130):
+        picture(tmp_path / "test" / name / "a.png", seed)
+    return tmp_path
+
+
+def options(folder, **others):
+    places = {"pools": ("pool",), "validation": ("val",), "test": ("test",), "labeled": (), **others}
+    paths = ("pools", "validation", "test", "labeled")
+    return InitOptions(**{k: tuple(str(folder / each) for each in v) if k in paths else v for k, v in places.items()})
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def test_what_was_found_is_said_and_written(images):
+    summary = init(images / "pets", options(images), PLAIN)
+    pool, validation, test = summary.parts
+    assert (pool.listed, dict(pool.formats), validation.listed, test.listed) == (6, {"PNG": 5, "BMP": 1}, 13, 2)
+    assert pool.bytes == sum(path.stat().st_size for path in (images / "pool").iterdir())
+    assert dict(validation.per_class) == {"cat": 12, "dog": 1} and summary.too_few == {"dog": 1}
+    assert summary.classes == ("cat", "dog") and summary.budget == 2
+    estimate = summary.estimate
+    assert estimate.read_seconds > 0 and estimate.model_seconds > 0 and estimate.disk_bytes == 6 * (256 + 512) * 4 * 2
+    project = Project.open(images / "pets")
+    assert project.name == "pets" and project.config(environment={}).data.image_size == 8
+    assert (images / "pets" / ".fkal" / ".gitignore").read_text() == "*\n!.gitignore\n"
+
+
+def test_the_same_call_again_changes_nothing(images):
+    init(images / "pets", options(images), PLAIN)
+    before = contents(images / "pets")
+    assert [part.added for part in init(images / "pets", options(images), PLAIN).parts] == [0, 0, 0]
+    assert contents(images / "pets") == before
+
+
+def test_edited_params_and_appended_classes_stay(images):
+    init(images / "pets", options(images), PLAIN)
+    params = images / "pets" / "params.yaml"
+    params.write_text(params.read_text().replace("seed: 0", "seed: 5  # mine"))
+    Project.open(images / "pets").add_classes(["owl"])
+    init(images / "pets", options(images), PLAIN)
+    assert "seed: 5  # mine" in params.read_text() and Project.open(images / "pets").classes == ("cat", "dog", "owl")
+
+
+def test_other_places_than_the_projects_name_the_command_that_adds_them(images):
+    init(images / "pets", options(images), PLAIN)
+    with pytest.raises(ConfigError, match=r"without .*/val in pools; add it: fkal pool add .*/val"):
+        init(images / "pets", options(images, pools=("pool", "val")), PLAIN)
+
+
+def test_a_leak_makes_no_project_until_it_is_dropped(images):
+    picture(images / "pool" / "leak.png", 100)
+    with pytest.raises(Leak, match=r"pool 'leak.png': the same image is in validation: cat/0.png"):
+        init(images / "pets", options(images), PLAIN)
+    assert not (images / "pets" / "params.yaml").exists()
+    summary = init(images / "pets", options(images, drop_leaks=True), PLAIN)
+    assert (summary.parts[0].dropped, summary.parts[0].listed) == (1, 6)
+
+
+def test_an_image_of_the_test_set_leaves_the_validation_set(images):
+    picture(images / "val" / "cat" / "leak.png", 130)
+    with pytest.raises(Leak, match=r"validation 'cat/leak.png': the same image is in test"):
+        init(images / "pets", options(images), PLAIN)
+    summary = init(images / "pets", options(images, drop_leaks=True), PLAIN)
+    assert [part.listed for part in summary.parts] == [6, 13, 2]
+
+
+def test_labels_that_are_there_are_labels_of_pool_images(images):
+    picture(images / "known" / "dog" / "copy.png", 3)
+    picture(images / "known" / "owl" / "new.png", 77)
+    for _ in range(2):
+        init(images / "pets", options(images, labeled=("known",)), PLAIN)
+    project = Project.open(images / "pets")
+    rows = LabelStore(project.folder).rows()
+    assert [(row.path, row.label, row.source) for row in rows] == [
+        ("3.png", "dog", "init"),
+        ("owl/new.png", "owl", "init"),
+    ]
+    assert [row.digest for row in rows] == [project.pool.digests[3], project.pool.digests[6]]
+    assert project.classes == ("cat", "dog", "owl") and len(project.pool) == 7
+    found = project.dataset(labels={row.digest: row.label for row in rows})
+    assert found.train.labels[[3, 6]].tolist() == [1, 2]
+
+
+def test_groups_in_two_parts_are_counted(images):
+    summary = init(images / "pets", options(images, groups=r"(\d)[.]"), PLAIN)
+    assert (summary.groups, summary.shared_groups) == (6, 6)
+
+
+def test_a_name_of_a_dataset_is_refused(images):
+    with pytest.raises(ConfigError, match="--name mnist: is a dataset of fkal"):
+        init(images / "pets", options(images, name="mnist"), PLAIN)
+    assert Project.open(init(images / "mnist", options(images), PLAIN).folder).name == "folder-mnist"
+
+
+def test_the_suggested_budget_follows_classes_and_is_a_small_part_of_the_pool():
+    assert suggested_budget(100_000, 3, 0)[0] == 30 and suggested_budget(100_000, 0, 0)[0] == 20
+    assert suggested_budget(200, 43, 0)[0] == 10 and suggested_budget(36_000, 43, 1_220)[0] == 61
+    assert suggested_budget(5, 2, 0)[0] == 2
+
+
+def test_dvc_gets_a_stage_that_reads_what_training_depends_on(images, monkeypatch):
+    calls = []
+    monkeypatch.setattr(module.subprocess, "run", lambda command, **options: calls.append((command, options)) or Done())
+    init(images / "pets", options(images, dvc=True), PLAIN)
+    stage = yaml.safe_load((images / "pets" / "dvc.yaml").read_text())["stages"]["train"]
+    assert stage["cmd"] == "fkal train" and "labels.csv" in stage["deps"]
+    ((command, given),) = calls
+    assert command[1:4] == ["-m", "dvc", "init"] and given["cwd"] == images / "pets"
+
+
+class Done:
+    returncode = 0
