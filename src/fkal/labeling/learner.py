@@ -107,12 +107,9 @@ class Learner:
 
         Raises MissingData where nothing steers the selection, ConfigError for what cannot work.
         """
-        if acquisition(config.acquisition.name).validation_only:
-            raise ConfigError(f"method {config.acquisition.name!r}: it asks for no label; take another method")
-        if acquisition(config.acquisition.name).whole_pool:
+        if not acquisition(config.acquisition.name).has_schedule:
             raise ConfigError(
-                f"method {config.acquisition.name!r}: it labels the whole pool at once; take another method, "
-                "or random with -n as large as the pool"
+                f"method {config.acquisition.name!r}: it labels the whole pool at once, or nothing; take another method"
             )
         if config.epoch != "last" or config.holdout:
             raise ConfigError("a project keeps the last epoch and measures all its images; leave epoch and holdout")
@@ -363,7 +360,7 @@ def grown(weights: Weights, theta_0: Weights) -> Weights:
 def training_settings(config: Config) -> dict[str, object]:
     """The settings that a training depends on, whatever chooses the images."""
     tree = config.tree
-    read = {key: tree[key] for key in ("data", "model", "pretrain", "train", "seed", "threads", "device")}
+    read = {key: tree[key] for key in ("data", "model", "features", "pretrain", "train", "seed", "threads", "device")}
     return {**read, "data": {k: v for k, v in tree["data"].items() if k not in ("root", "workers")}}
 
 
