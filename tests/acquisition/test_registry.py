@@ -40,6 +40,8 @@ OPTIONS = {"combine": list(R_ZG), "matching": list(MATCHINGS)}
 def variants() -> list:
     found = []
     for name, entry in ACQUISITIONS.items():
+        if entry.validation_only:  # it picks none
+            continue
         choices = [{}]
         for option in entry.options:
             choices = [{**chosen, option: value} for chosen in choices for value in OPTIONS[option]]
