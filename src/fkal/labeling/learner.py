@@ -107,9 +107,12 @@ class Learner:
 
         Raises MissingData where nothing steers the selection, ConfigError for what cannot work.
         """
-        if not acquisition(config.acquisition.name).has_schedule:
+        if acquisition(config.acquisition.name).validation_only:
+            raise ConfigError(f"method {config.acquisition.name!r}: it asks for no label; take another method")
+        if acquisition(config.acquisition.name).whole_pool:
             raise ConfigError(
-                f"method {config.acquisition.name!r}: it labels the whole pool at once, or nothing; take another method"
+                f"method {config.acquisition.name!r}: it labels the whole pool at once; take another method, "
+                "or random with -n as large as the pool"
             )
         if config.epoch != "last" or config.holdout:
             raise ConfigError("a project keeps the last epoch and measures all its images; leave epoch and holdout")
