@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fkal.atomic_files import write_whole
-from fkal.folders import below, in_place, own_folder, remove_folder
+from fkal.folders import below, finish_folder, in_place, own_folder, remove_folder, unfinished_folder
 from fkal.identifiers import UnsafeName
 
 LAYOUT = r"about\.json|s\d/round-\d\d\.json"
@@ -141,3 +141,23 @@ def test_a_file_where_a_folder_is_expected_is_kept(root):
 def test_one_place_alone_removes_folders():
     sources = Path(below.__code__.co_filename).parent.rglob("*.py")
     assert [path.name for path in sources if "rmtree" in path.read_text()] == ["folders.py"]
+
+
+def test_a_folder_is_filled_under_another_name_and_what_a_kill_left_is_removed(tmp_path):
+    first = unfinished_folder(tmp_path / "out")
+    (first / "half").write_text("")
+    second = unfinished_folder(tmp_path / "out")
+    assert second == first and not (second / "half").exists()
+    (second / "whole").write_text("")
+    finish_folder(second, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_unfinished_folder_of_somebody_else_is_left_alone(tmp_path):
+    mine = tmp_path / ".out.unfinished"
+    mine.mkdir()
+    (mine / "precious").write_text("x")
+    with pytest.raises(UnsafeName, match="fkal did not make it"):
+        unfinished_folder(tmp_path / "out")
+    assert (mine / "precious").read_text() == "x"

@@ -14,6 +14,8 @@ from fkal.identifiers import UnsafeName
 
 TEMPORARY_FILE = re.compile(rf"\.[^/]+\.\d+{re.escape(TEMPORARY)}")
 """What a killed process leaves of a file that it was writing."""
+MARK = ".fkal-unfinished"
+"""A file in a folder that fkal is filling."""
 
 
 def below(root: Path, name: str) -> Path:
@@ -66,6 +68,28 @@ def remove_folder(root: Path, name: str, layout: str) -> None:
     folder = own_folder(root, name, layout)
     if folder.exists():
         shutil.rmtree(folder)
+
+
+def unfinished_folder(place: Path) -> Path:
+    """An empty folder beside `place`, to be filled and then given its name by `finish_folder`.
+
+    What a killed process left of an earlier one is removed; it is known by a mark that fkal wrote in it. Raises
+    UnsafeName where the folder holds something else.
+    """
+    folder = place.with_name(f".{place.name}.unfinished")
+    if folder.is_symlink() or (folder.exists() and not (folder / MARK).is_file()):
+        raise UnsafeName(f"{folder}: fkal did not make it, so it is not removed; move it away")
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / MARK).touch()
+    return folder
+
+
+def finish_folder(folder: Path, place: Path) -> None:
+    """Give a folder of `unfinished_folder` its name."""
+    (folder / MARK).unlink()
+    folder.rename(place)
 
 
 def _foreign(folder: Path, layout: str) -> Iterator[str]:

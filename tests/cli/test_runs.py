@@ -199,7 +199,7 @@ def test_nothing_is_removed_without_a_yes(three):
         ([], "name the runs to remove, or filter them"),
         (["tiny-ir2-random-s0", "--method", "random"], "one of both"),
         (["nix"], "'nix' is no experiment's run id"),
-        ([""], "may be any of 3 runs"),
+        ([""], "is empty; give a name"),
     ],
 )
 def test_what_to_remove_must_be_plain(three, arguments, part):

@@ -466,7 +466,7 @@ def test_a_dry_run_counts_the_trials_of_the_study_that_is_gone_on_with(here):
     ("options", "words"),
     [
         (["--space", "epoch"], "did you mean 'epochs'"),
-        (["--objective", "accuracy"], "known: aubc, final, minority, cost"),
+        (["--objective", "accuracy"], "known: aubc, final, aubc_balanced, balanced, minority, cost"),
         (["--sampler", "grid"], "known: tpe, random, gp"),
         (["--pruner", "no"], "known: median"),
         (["--trials", "0"], "give at least 1"),

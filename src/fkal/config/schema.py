@@ -130,6 +130,11 @@ class Config(BaseModel):
         return {section: values for section, values in tree.items() if values != {}}
 
     @property
+    def has_given_weights(self) -> bool:
+        """Whether what the pool is seen by is given: pretrained weights, or embeddings of one's own."""
+        return self.model.is_pretrained or self.is_frozen
+
+    @property
     def is_frozen(self) -> bool:
         """Whether a head learns on embeddings that are made once."""
         return self.train.layers == "frozen"
@@ -137,7 +142,7 @@ class Config(BaseModel):
     @property
     def pretrains(self) -> bool:
         """Whether the first weights are made here, by rotation."""
-        return self.pretrain.task != "none" and not self.model.is_pretrained
+        return self.pretrain.task != "none" and not self.has_given_weights
 
 
 def with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:

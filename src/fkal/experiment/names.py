@@ -80,7 +80,7 @@ def method_name(config: Config) -> str:
         WHITEN: "whitening" in reads and chosen.whitening != AcquisitionConfig.whitening,
         f"e{chosen.ensemble}": "ensemble" in reads and chosen.ensemble != AcquisitionConfig.ensemble,
         f"k{chosen.samples}": "samples" in reads and chosen.samples != AcquisitionConfig.samples,
-        RANDOM_THETA_0: config.pretrain.task == "none" and not config.model.is_pretrained,
+        RANDOM_THETA_0: config.pretrain.task == "none" and not config.has_given_weights,
         HEAD_ONLY: config.train.layers == "head",
     }
     name = ":".join([name, *(mark for mark, is_unusual in marks.items() if is_unusual)])
@@ -230,7 +230,7 @@ def _is_unread_by_pretrained(config: Config, key: str) -> bool:
     """Settings of a training that does not happen."""
     section, _, name = key.partition(".")
     if section == "pretrain":
-        return config.model.is_pretrained
+        return config.has_given_weights
     return section == "train" and config.is_frozen and name not in READ_BY_FROZEN
 
 
@@ -262,7 +262,7 @@ def tree_read(config: Config, tree: Mapping[str, Any]) -> dict[str, Any]:
     unread, reads = _unread(config), _method_reads(config)
     left = {k: v for k, v in without_later_defaults(tree["acquisition"]).items() if k not in unread}
     sections = {k: v for k, v in {**tree, "acquisition": left}.items() if k != "vaal" or "vaal" in reads}
-    if config.model.is_pretrained:
+    if config.has_given_weights:
         del sections["pretrain"]
     if config.is_frozen:
         sections["train"] = {k: v for k, v in tree["train"].items() if k in READ_BY_FROZEN}

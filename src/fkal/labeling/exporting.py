@@ -12,7 +12,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -21,6 +20,7 @@ from typing import Any
 from fkal.atomic_files import write_whole
 from fkal.errors import ConfigError, did_you_mean, listed, shortened
 from fkal.escaping import file_stem
+from fkal.folders import finish_folder, unfinished_folder
 from fkal.labeling.answers import label_rows, resolved_labels
 from fkal.labeling.batch import Batch, BatchImage, to_label_text
 from fkal.labeling.given_labels import DIGEST_FIELD, PATH_FIELD, UNSORTED
@@ -98,11 +98,9 @@ def export(
     if to == "csv":
         write_whole(place, to_label_text([replace(item.image, label="") for item in items]).encode())
         return Exported(place, len(items))
-    scratch = place.with_name(f".{place.name}.unfinished")
-    shutil.rmtree(scratch, ignore_errors=True)  # of an export that was killed
-    scratch.mkdir()
+    scratch = unfinished_folder(place)
     left_out = FOLDERS[to](Export(project, scratch, document_root), items)
-    scratch.rename(place)
+    finish_folder(scratch, place)
     for name in left_out:
         say(f"left out: {name}")
     return Exported(place, len(items) - len(left_out), tuple(left_out))
