@@ -322,7 +322,7 @@ def test_rounds_pick_open_pool_images_and_never_one_twice(learning, name):
     assert set(picked) <= set(this.problem.pool.tolist())
 
 
-@pytest.mark.parametrize("name", list(ACQUISITIONS))
+@pytest.mark.parametrize("name", [*METHODS, "all"])
 def test_the_whole_pool_can_be_labeled(learning, name):
     this = learning(name, budget=8, rounds=3, training={"epochs": 1})
     picked = torch.cat([done.selection.indices for done in finished(this)])

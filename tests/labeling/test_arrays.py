@@ -40,7 +40,9 @@ EVERYTHING = {
     "labeled_probabilities": probabilities(7, 12),
 }
 ON_ARRAYS = [
-    name for name, entry in ACQUISITIONS.items() if entry.needs.name in MAKERS and name not in (*RUN_A_MODEL, "all")
+    name
+    for name, entry in ACQUISITIONS.items()
+    if entry.needs.name in MAKERS and name not in RUN_A_MODEL and entry.has_schedule
 ]
 
 

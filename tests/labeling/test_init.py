@@ -1,16 +1,22 @@
 """fkal init: what it finds, what it writes, and what it leaves alone."""
 
+import re
+
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 
 from fkal.errors import ConfigError
 from fkal.labeling import init as module
+from fkal.labeling.feature_checking import LATER
 from fkal.labeling.init import InitOptions, init, suggested_budget
 from fkal.labeling.label_store import LabelStore
 from fkal.labeling.project import Project
 from fkal.labeling.scan import Leak
+from fkal.models.registry import resnet10
 from fkal.notify import PLAIN
 
 
@@ -142,3 +148,39 @@ def test_dvc_gets_a_stage_that_reads_what_training_depends_on(images, monkeypatc
 
 class Done:
     returncode = 0
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file of weights, drawn at random."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "resnet10.safetensors"
+    save_file({name: value.contiguous() for name, value in resnet10((3, 32, 32), 4).state_dict().items()}, path)
+    return str(path)
+
+
+def test_features_of_a_backbone_are_checked_where_its_weights_are_here(images, weights):
+    for n in range(12):
+        picture(images / "val" / "dog" / f"{n}.png", 200 + n)
+    summary = init(images / "pets", options(images, backbone="resnet10", weights=weights), PLAIN)
+    assert re.fullmatch(
+        r"feature check of pets: a head on 25 validation images has [\d.]+ % balanced accuracy \(\d folds\).*",
+        summary.feature_check,
+    )
+    config = Project.open(images / "pets").config(environment={})
+    assert (config.model.weights, config.is_frozen, config.train.loss) == (weights, True, "balanced_softmax")
+    assert summary.estimate.disk_bytes == 6 * 512 * 4 and config.data.image_size is None
+
+
+def test_weights_that_are_not_here_are_not_fetched(images, no_network):
+    summary = init(images / "pets", options(images, backbone="torchvision:resnet50"), PLAIN)
+    assert summary.feature_check == LATER and summary.estimate is None
+    assert Project.open(images / "pets").config(environment={}).model.weights == "DEFAULT"
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refused(*args, **kwargs):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr("socket.create_connection", refused)

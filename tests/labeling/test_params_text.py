@@ -13,6 +13,7 @@ VALUES = FirstParams(
     validation=(),
     test=(),
     model="resnet10",
+    weights=None,
     image_size=32,
     groups=r"([^/]+)/(\d+)_",
     budget=20,

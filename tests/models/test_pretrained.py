@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 from urllib.error import URLError
@@ -23,7 +24,7 @@ from fkal.models.weights_files import checksum
 timm = pytest.importorskip("timm")
 
 SMALL = "shufflenet_v2_x0_5"
-REAL = Path(__file__).resolve().parents[2] / "../shared/weights/tf_efficientnet_lite0.in1k.safetensors"
+REAL = Path(os.environ.get("FKAL_DATA_ROOT", "."), "../weights/tf_efficientnet_lite0.in1k.safetensors")
 
 
 def seeded(make) -> nn.Module:
@@ -218,7 +219,7 @@ class TestPrograms:
             pretrained(ModelConfig(name=str(tmp_path / "text.pt2")))
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real weights are not beside the clone")
+@pytest.mark.skipif(not REAL.exists(), reason="the real weights are not beside the data root")
 def test_real_weights_tell_what_their_network_learned():
     found = pretrained(ModelConfig(name="timm:tf_efficientnet_lite0", weights=str(REAL)))
     assert (found.inputs.size, found.inputs.mean, found.license) == (224, (0.5, 0.5, 0.5), "apache-2.0")

@@ -45,7 +45,13 @@ def init(
     labeled: Annotated[
         list[str] | None, typer.Option(help="Images of the pool that have labels already, in the same form.")
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="The model. [default: resnet10]")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="A pretrained model: torchvision:NAME or timm:NAME. [default: a resnet10 without weights]"),
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="Weights of the backbone: DEFAULT, a name, a file, or an id of the Hugging Face hub.")
+    ] = "DEFAULT",
     groups: Annotated[
         str | None,
         typer.Option(help="Images that belong together: a regular expression on paths with captures, or a column."),
@@ -73,6 +79,7 @@ def init(
             test=tuple(test or ()),
             labeled=tuple(labeled or ()),
             backbone=backbone,
+            weights=weights,
             groups=groups,
             name=name,
             drop_leaks=drop_leaks,

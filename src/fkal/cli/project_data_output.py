@@ -35,6 +35,8 @@ def print_init(summary: InitSummary, *, as_json: bool) -> None:
         echo(f"groups: {summary.groups:,} in the pool{shared if summary.shared_groups else ''}")
     _echo_classes(summary)
     echo(f"suggested budget: {summary.budget} images per round ({summary.budget_rule})")
+    if summary.feature_check is not None:
+        echo(summary.feature_check)
     echo(_estimated(summary.estimate))
     echo(f"made {summary.folder / 'params.yaml'}")
     has_validation = any(part.part == "validation" for part in summary.parts)
@@ -141,6 +143,7 @@ def _init_facts(summary: InitSummary) -> Mapping[str, Any]:
         "shared_groups": summary.shared_groups,
         "labeled": summary.labeled,
         "budget": summary.budget,
+        "feature_check": summary.feature_check,
         "estimate": None
         if estimate is None
         else {

@@ -89,7 +89,7 @@ def presets() -> dict[str, Path]:
         'tinyimagenet', 'tinyimagenet-frozen']
     """
     folder = Path(str(files("fkal") / "presets"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def preset(name: str) -> Path:

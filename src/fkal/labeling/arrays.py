@@ -126,6 +126,8 @@ class Arrays:
 
     def evidence(self, entry: Acquisition) -> Evidence:
         """The record that the method reads. Raises ValueError where it cannot be made of arrays."""
+        if entry.validation_only:
+            raise ValueError(f"method {self.method!r}: it picks nothing; take another one")
         make = MAKERS.get(entry.needs.name)
         if make is None or self.settings.name in RUN_A_MODEL:
             raise ValueError(

@@ -19,6 +19,7 @@ from fkal.experiment.names import dataset_name
 from fkal.identifiers import dataset_name as checked_name
 from fkal.labeling.answers import label_store
 from fkal.labeling.estimate import Estimate, estimated
+from fkal.labeling.feature_checking import features_checked, weights_are_here
 from fkal.labeling.label_store import LabelRow
 from fkal.labeling.listing import Listing
 from fkal.labeling.params_text import FirstParams, first_text
@@ -40,6 +41,8 @@ LARGEST_SHARE = 20
 LARGEST_SIDE = 64
 """Pixels per side that are suggested for a network that learns from scratch on a CPU."""
 USUAL_MODEL = "resnet10"
+DEFAULT_WEIGHTS = "DEFAULT"
+"""Of a backbone: those that its publisher suggests."""
 WORKERS = min(8, os.cpu_count() or 1)
 DVC_YAML = """\
 # `dvc repro` trains again where labels, images or settings changed. Selecting and labeling are commands of fkal.
@@ -62,6 +65,7 @@ class InitOptions:
     test: tuple[str, ...] = ()
     labeled: tuple[str, ...] = ()
     backbone: str | None = None
+    weights: str = DEFAULT_WEIGHTS
     groups: str | None = None
     name: str | None = None
     drop_leaks: bool = False
@@ -85,6 +89,8 @@ class InitSummary:
     budget: int
     budget_rule: str
     estimate: Estimate | None
+    feature_check: str | None
+    """One line on a frozen backbone."""
 
 
 def init(folder: Path, options: InitOptions, display: Display) -> InitSummary:
@@ -162,6 +168,7 @@ def _filled(project: Project, options: InitOptions, display: Display) -> InitSum
     if not project.params_path.exists():
         _write_params(project, options, budget, rule, fresh.pool)
     written = Project.open(project.folder)
+    config = written.config()
     return InitSummary(
         folder=project.folder,
         parts=summaries,
@@ -172,7 +179,8 @@ def _filled(project: Project, options: InitOptions, display: Display) -> InitSum
         labeled=n_labels,
         budget=budget,
         budget_rule=rule,
-        estimate=estimated(written.config(), written, fresh.pool),
+        estimate=estimated(config, written, fresh.pool) if weights_are_here(config.model) else None,
+        feature_check=features_checked(written, config, display),
     )
 
 
@@ -208,6 +216,7 @@ def _write_params(project: Project, options: InitOptions, budget: int, rule: str
             validation=project.settings.validation,
             test=project.settings.test,
             model=options.backbone or USUAL_MODEL,
+            weights=None if options.backbone is None else options.weights,
             image_size=side,
             groups=options.groups,
             budget=budget,

@@ -363,7 +363,7 @@ def grown(weights: Weights, theta_0: Weights) -> Weights:
 def training_settings(config: Config) -> dict[str, object]:
     """The settings that a training depends on, whatever chooses the images."""
     tree = config.tree
-    read = {key: tree[key] for key in ("data", "model", "pretrain", "train", "seed", "threads", "device")}
+    read = {key: tree[key] for key in ("data", "model", "features", "pretrain", "train", "seed", "threads", "device")}
     return {**read, "data": {k: v for k, v in tree["data"].items() if k not in ("root", "workers")}}
 
 

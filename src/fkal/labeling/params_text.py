@@ -19,6 +19,42 @@ KEYS: dict[Part, str] = {"pool": "pools", "validation": "validation", "test": "t
 """Keys of section `project` that list places."""
 
 
+FROM_SCRATCH = """\
+model:
+  name: {model}  # see `fkal list models`
+pretrain:
+  task: rotation  # learns from unlabeled images before the first label; or none
+  epochs: 10
+  batch_size: 64
+  lr: 0.05
+  momentum: 0.5
+  weight_decay: 0.0
+  decay: 0.1
+  decay_epochs: [6, 9]
+train:
+  epochs: 30
+  batch_size: 20
+  lr: 0.05
+  momentum: 0.5
+  weight_decay: 0.0
+  decay: 0.1
+  decay_epochs: [15, 25]
+  start: warm  # each round goes on from the weights of the round before
+"""
+"""A network that learns from the pool and from labels alone."""
+FROZEN = """\
+model:
+  name: {model}  # torchvision:NAME, timm:NAME, or the file of an exported program, NAME.pt2
+  weights: {weights}  # DEFAULT, a name, a file, or an id of the Hugging Face hub
+pretrain:
+  task: none
+train:
+  layers: frozen  # the pool is embedded once, and a linear head learns
+  loss: balanced_softmax  # rare classes count as much as common ones
+"""
+"""A pretrained model under a linear head."""
+
+
 class FirstParams(NamedTuple):
     """What the first params file of a project says of its own."""
 
@@ -27,6 +63,8 @@ class FirstParams(NamedTuple):
     validation: Sequence[str]
     test: Sequence[str]
     model: str
+    weights: str | None
+    """Of a pretrained model, which then is frozen under a linear head; None for one that learns from scratch."""
     image_size: int | None
     groups: str | None
     budget: int
@@ -51,27 +89,7 @@ data:
   workers: 2  # processes that decode image files
 bias:
   kind: none  # the pool is used as it is
-model:
-  name: {values.model}  # see `fkal list models`
-pretrain:
-  task: rotation  # learns from unlabeled images before the first label; or none
-  epochs: 10
-  batch_size: 64
-  lr: 0.05
-  momentum: 0.5
-  weight_decay: 0.0
-  decay: 0.1
-  decay_epochs: [6, 9]
-train:
-  epochs: 30
-  batch_size: 20
-  lr: 0.05
-  momentum: 0.5
-  weight_decay: 0.0
-  decay: 0.1
-  decay_epochs: [15, 25]
-  start: warm  # each round goes on from the weights of the round before
-acquisition:
+{_learning(values)}acquisition:
   name: pfk  # with coverage: fisher_coverage, the default method of fkal
   matching: coverage
   whitening: shrunk
@@ -80,6 +98,13 @@ acquisition:
 seed: 0
 device: auto
 """
+
+
+def _learning(values: FirstParams) -> str:
+    """The sections of the model and of its training."""
+    if values.weights is None:
+        return FROM_SCRATCH.format(model=json.dumps(values.model))
+    return FROZEN.format(model=json.dumps(values.model), weights=json.dumps(values.weights))
 
 
 def with_place(path: Path, part: Part, place: str) -> int:

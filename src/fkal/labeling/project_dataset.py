@@ -19,7 +19,7 @@ from fkal.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from fkal.errors import ConfigError, did_you_mean, shortened
 from fkal.labeling.checking import checked_listing, held_out
 from fkal.labeling.file_facts import FileFacts
-from fkal.labeling.listing import Listing
+from fkal.labeling.listing import Listing, empty_listing
 from fkal.labeling.project import PARTS, Part, Project
 from fkal.notify import Display
 
@@ -81,6 +81,23 @@ def load_project(
         tested=usable["test"],
         pool_listing=pool,
         validation_listing=validation,
+    )
+
+
+def validation_dataset(project: Project, config: Config) -> Dataset:
+    """The validation images alone, as a training part; the files are read as they are listed."""
+    validation = project.validation
+    rows = torch.arange(len(validation))
+    labels = _numbers(validation.labels, project.classes, "validation.parquet")
+    size = config.data.image_size or median_side(validation)
+    empty = empty_listing(labeled=True)
+    return Dataset(
+        name=project.name,
+        train=_images(project, config, {"validation": validation}, labels, rows, size=size),
+        test=_images(project, config, {"test": empty}, labels[:0], rows[:0], size=size),
+        cut_rule="second_half",
+        validation=rows,
+        groups=_group_numbers(list(validation.groups)),
     )
 
 

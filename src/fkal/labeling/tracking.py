@@ -154,7 +154,7 @@ def _log_model(
 
 def _params(config: Config) -> dict[str, object]:
     """The settings that a training reads."""
-    read = ("data", "model", "pretrain", "train", "seed", "threads", "device")
+    read = ("data", "model", "features", "pretrain", "train", "seed", "threads", "device")
     return {key: value for key, value in config.flat.items() if key.split(".")[0] in read}
 
 

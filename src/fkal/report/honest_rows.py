@@ -67,6 +67,9 @@ def honest_exhibit(panel: Panel, test: str) -> Exhibit:
     caption = [
         f"Balanced accuracy is the mean over classes. {not_counted(panel)}",
         _gain_words(found),
+        f"{MISSING}: there is no share without a limit, and no curve of a single round."
+        if any(MISSING in row for row in rows)
+        else "",
         _absent_words(panel),
     ]
     return Exhibit(

@@ -23,6 +23,8 @@ from fkal.report.panels import ONCE, with_groups
 from fkal.results.csv_files import plain_text
 from fkal.results.curves import ACCURACY
 
+LABELS_NONE = "validation_only"
+"""The method that labels no image of the pool."""
 NEEDED = ("dataset", "bias", "protocol", "method", "seed", "b", "labels_used")
 MEASURED = (ACCURACY, "holdout/accuracy")
 FRACTION = re.compile(r"(test|holdout|val)/(\w*accuracy|class_[0-9]+)")
@@ -51,6 +53,7 @@ def from_curves(path: Path) -> Material:
     names, rows = _table(path)
     lines = [line for line, _ in rows]
     frame = plain_text(pd.DataFrame(_columns(path, names, rows)))
+    _refuse_unlabeled(path, frame, lines)
     _refuse_unmeasured(path, frame, lines)
     _refuse_repeated(path, frame, lines)
     return Material(frame, (), ("--curves", str(path)), (f"{path}: curves alone, so what needs more is left out",))
@@ -228,6 +231,15 @@ READ: Mapping[str, Read] = MappingProxyType(
         "labels_used": _whole(0, MOST_LABELS),
     }
 )
+
+
+def _refuse_unlabeled(path: Path, frame: pd.DataFrame, lines: Sequence[int]) -> None:
+    """Raises ConfigError where a method that labels images has none; `validation_only` labels none."""
+    names = frame["method"].str.split("[:@]").str[0]
+    wrong = ((frame["labels_used"] < 1) & (names != LABELS_NONE)).to_numpy()
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise ConfigError(f"{path}, line {lines[place]}: labels_used = 0: give a whole number from 1 to {MOST_LABELS}")
 
 
 def _refuse_unmeasured(path: Path, frame: pd.DataFrame, lines: Sequence[int]) -> None:
