@@ -199,7 +199,9 @@ def _all_pairs() -> Tensor:
 def _covered(kernel: Tensor) -> object:
     n = len(kernel)
     ones, zeros = torch.ones(n), torch.zeros(n)
-    return facility_location(lambda rows: kernel[rows], n, 50, weights=ones, covered=zeros, generator=drawn())
+    return facility_location(
+        lambda rows: kernel[rows], n, 50, weights=ones, covered=zeros, generator=drawn(), epsilon=coverage.EPSILON
+    )
 
 
 def first_choice(device: torch.device, root: str) -> Sides:
