@@ -17,6 +17,7 @@ Style = tuple[str, str, str]  # colour, marker, line
 STYLES: Mapping[str, Style] = {
     "random": (GREY, "o", "-"),
     "all": (BLACK, "s", ":"),
+    "validation_only": (GREY, "X", "-."),
     "pcc": (SKY, "s", "-"),
     "pcc@conv2": (SKY, ">", ":"),
     "pfk_joint": (VERMILION, "D", "-"),
