@@ -90,9 +90,9 @@ data:
 bias:
   kind: none  # the pool is used as it is
 {_learning(values)}acquisition:
-  name: pfk  # with coverage: fisher_coverage, the default method of fkal
+  name: pfk  # these three are fisher_coverage, the method that fkal recommends
+  pseudo_label: joint_shift_grid
   matching: coverage
-  whitening: shrunk
   budget: {values.budget}  # images per round; {values.budget_rule}
   rounds: 5
 seed: 0
