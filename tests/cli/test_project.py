@@ -23,7 +23,7 @@ def project(tmp_path, monkeypatch) -> Path:
             Image.fromarray(pixels).save(folder / f"{i:02d}.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    fkal("init", "halves", "--pool", "pool", "--val", "checked")
+    fkal("init", "halves", "--pool", "pool", "--val", "checked", "--backbone", "none")
     monkeypatch.chdir(tmp_path / "halves")
     return tmp_path / "halves"
 

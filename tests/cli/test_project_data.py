@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
 from fkal.cli import progress
+from fkal.cli.listing import suggested_backbone
 from fkal.cli.main import app
 from fkal.cli.progress import PhaseLines
 from fkal.labeling.file_facts import Reading
@@ -89,3 +91,17 @@ def test_progress_without_a_terminal_is_a_line_every_half_minute(monkeypatch):
         "reading pool: 310 of 1,000 files, 1 min left",
         "reading pool: 620 of 1,000 files, 38 s left",
     ]
+
+
+def test_without_a_backbone_named_a_pretrained_one_is_taken_and_nothing_is_downloaded(fkal, images):
+    out = fkal("init", "pets", "--pool", "pool", "--val", "val").stdout
+    assert "feature check: comes with the first fkal select, which fetches the weights" in out
+    chosen = yaml.safe_load((images / "pets" / "params.yaml").read_text())
+    assert chosen["model"] == {"name": suggested_backbone(), "weights": "DEFAULT"}
+    assert chosen["train"]["layers"] == "frozen" and chosen["acquisition"]["pseudo_label"] == "joint_shift_grid"
+
+
+def test_a_network_that_learns_from_scratch_is_asked_for_by_none(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val", "--backbone", "none")
+    chosen = yaml.safe_load((images / "pets" / "params.yaml").read_text())
+    assert chosen["model"] == {"name": "resnet10"} and chosen["pretrain"]["task"] == "rotation"

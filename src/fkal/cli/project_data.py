@@ -27,6 +27,8 @@ DropLeaks = Annotated[
     bool, typer.Option("--drop-leaks", help="Leave out images that are also in another part, instead of stopping.")
 ]
 
+NO_BACKBONE = "none"
+
 val = typer.Typer(help="The validation set of a project.", no_args_is_help=True)
 pool = typer.Typer(help="The unlabeled images of a project.", no_args_is_help=True)
 
@@ -47,7 +49,10 @@ def init(
     ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(help="A pretrained model: torchvision:NAME or timm:NAME. [default: a resnet10 without weights]"),
+        typer.Option(
+            help="A pretrained model, torchvision:NAME or timm:NAME, or none for a network that learns from scratch. "
+            "[default: timm:vit_small_patch14_dinov2 with timm, else torchvision:resnet50]"
+        ),
     ] = None,
     weights: Annotated[
         str, typer.Option(help="Weights of the backbone: DEFAULT, a name, a file, or an id of the Hugging Face hub.")
@@ -68,6 +73,7 @@ def init(
     command again adds what is new. Nothing is downloaded; images behind URLs are read by the first `fkal select`.
     """
     with cli_errors(debug):
+        from fkal.cli.listing import suggested_backbone
         from fkal.cli.progress import phase_display
         from fkal.cli.project_data_output import print_init
         from fkal.labeling.init import InitOptions
@@ -78,7 +84,7 @@ def init(
             validation=tuple(validation or ()),
             test=tuple(test or ()),
             labeled=tuple(labeled or ()),
-            backbone=backbone,
+            backbone=None if backbone == NO_BACKBONE else backbone or suggested_backbone(),
             weights=weights,
             groups=groups,
             name=name,
