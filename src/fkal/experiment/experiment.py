@@ -17,12 +17,13 @@ from fkal.acquisition.registry import Acquisition, acquisition
 from fkal.config.schema import Config, ConfigError, configured
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset, load
+from fkal.data.digest import bytes_digest
 from fkal.data.settings import DataConfig
 from fkal.data.splits import Split, draw_split, hold_out
 from fkal.engine.describing import DescriptorCache
 from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.embedding import Embedded, Embedding, components, embedded_problem
-from fkal.engine.feature_check import feature_check
+from fkal.engine.feature_check import FeatureCheck, feature_check
 from fkal.engine.gathering import EvidenceConfig
 from fkal.engine.head_training import LabeledRows
 from fkal.engine.loop import ActiveLearning, Method, Problem, Weights, member_name
@@ -286,7 +287,7 @@ class Experiment:
         assert isinstance(images, EmbeddedImages)
         rows = LabeledRows(images.rows(indices), images.labels[indices])
         groups = None if self.dataset.groups is None else self.dataset.groups[indices]
-        found = feature_check(rows, stream(self.seed, "feature_check"), groups)
+        found = _checked_once(rows, self.seed, groups)
         return feature_check_line(found, f"{dataset_name(self.config.data)} seed {self.seed}", len(indices))
 
     def _embedding(self) -> Embedding:
@@ -492,6 +493,18 @@ def _result(work: Generator[Progress, None, R]) -> R:
         except StopIteration as end:
             result: R = end.value
             return result
+
+
+FEATURES_CHECKED: dict[str, FeatureCheck] = {}
+"""By content, so that the methods of a grid, which share it, check it once."""
+
+
+def _checked_once(rows: LabeledRows, seed: int, groups: Tensor | None) -> FeatureCheck:
+    parts = [rows.z, rows.y, *([] if groups is None else [groups])]
+    key = bytes_digest([str(seed).encode(), *(part.cpu().contiguous().numpy().tobytes() for part in parts)])
+    if key not in FEATURES_CHECKED:
+        FEATURES_CHECKED[key] = feature_check(rows, stream(seed, "feature_check"), groups)
+    return FEATURES_CHECKED[key]
 
 
 NOTES_SAID: set[str] = set()
