@@ -78,6 +78,7 @@ def project(tmp_path_factory) -> Path:
         "pretrain@digits-20",
         "descriptors@digits-20",
         "experiment@digits-20-random",
+        "experiment@digits-20-validation_only",
         "experiment@digits-20-pfk_joint",
         "report",
     ]
@@ -99,7 +100,7 @@ def test_a_new_version_of_the_program_makes_a_new_plan(project):
 def test_metrics_and_plots_tell_of_each_cell(project):
     table = call("dvc", "metrics", "show", cwd=project)
     assert "digits-20-random" in table and "final_accuracy" in table
-    assert (project / "report/tables/experiments.csv").read_text().count("torch") == 2  # what each was made with
+    assert (project / "report/tables/experiments.csv").read_text().count("torch") == 3  # what each was made with
     call("dvc", "plots", "show", cwd=project)
     page = (project / "dvc_plots" / "index.html").read_text()
     assert "digits ir20 pfk_joint" in page and "digits ir20 random" in page
@@ -138,7 +139,7 @@ def test_another_machine_pulls_and_computes_nothing_anew(project, tmp_path):
     call("dvc", "pull", cwd=other)
     assert ran(call("dvc", "repro", cwd=other)) == ["plan"]
     told = call("fkal", "sync", cwd=other)
-    assert "2 of 2 experiments" in told
+    assert "3 of 3 experiments" in told
     assert "digits-ir20-pfk_joint-s0" in call("fkal", "runs", cwd=other)
     set_params(other, grid={"seeds": "0-1"})
     output = call("dvc", "repro", "experiment@digits-20-pfk_joint", cwd=other)
