@@ -138,11 +138,13 @@ def _hub_id(name: str, tagged: str, weights: str) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without timm's lines on keys that it left out."""
-    logger = logging.getLogger("timm")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without timm's lines on keys that it left out, and the hub's on each of its retries."""
+    loggers = [logging.getLogger(name) for name in ("timm", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
