@@ -116,13 +116,13 @@ def test_the_first_screen_says_when_it_helps_and_when_not():
 
 def test_the_table_of_results_has_the_numbers_of_the_kept_curves():
     assert f"algorithm {ALGO_VERSION}, the present version" in README
-    kept = {name: pd.read_csv(RESULTS / name) for name in ("curves.csv", "algorithm-2.csv")}
+    kept = {name: pd.read_csv(RESULTS / name) for name in ("algorithm-2.csv", "revision-2.csv")}
     head = re.search(r"^\| method \| seeds \|(.+)\|$", README, flags=re.MULTILINE)
     labels = [int(cell.split()[0].replace(",", "")) for cell in head[1].split("|")]
     rows = re.findall(r"^\| `([^`]+)`[^|]* \| (\d+)-(\d+) \|((?: \d+\.\d±\d+\.\d \|)+)$", README, flags=re.MULTILINE)
     assert len(labels) == len(rows) == 4
     for name, first, last, cells in rows:
-        curves = kept["curves.csv" if name == "fisher_coverage" else "algorithm-2.csv"]
+        curves = kept["revision-2.csv" if name in ("fisher_coverage", "coreset") else "algorithm-2.csv"]
         chosen = curves[
             (curves["dataset"] == "mnist")
             & (curves["bias"] == "ir100")
