@@ -458,7 +458,7 @@ def _split(dataset: ProjectDataset) -> Split:
 
 
 def _weights_paths(project: Project, experiment: Experiment) -> tuple[Path, ...]:
-    """Pretraining is done once, with the pool as it is then; a pool that grows does not begin anew."""
+    """Pretraining is done once, with the pool as it is then; a pool that grows keeps its weights."""
     config = experiment.config
     read = {k: v for k, v in config.tree.items() if k not in PRETRAINING_IGNORES and k not in ("device", "threads")}
     key = digest_of({**read, "data": _about_pixels(config), "device": experiment.device.type, "version": ALGO_VERSION})
