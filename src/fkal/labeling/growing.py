@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fkal.atomic_files import write_whole
-from fkal.labeling.params_text import with_place
+from fkal.labeling.params_text import restored_on_failure, with_place
 from fkal.labeling.places import Looker, portable, scan_places
 from fkal.labeling.project import Project
 from fkal.labeling.scan import PartSummary
@@ -23,11 +22,7 @@ def add_to_pool(
     """
     for place in places:
         source_at(place, labeled=False, groups=project.groups)  # what is no source is refused before anything changes
-    before = project.params_path.read_bytes()
-    roots = [with_place(project.params_path, "pool", portable(project.folder, place)) for place in places]
-    try:
+    with restored_on_failure(project.params_path):
+        roots = [with_place(project.params_path, "pool", portable(project.folder, place)) for place in places]
         with Looker(project.facts_path, display, workers=workers, drop_leaks=drop_leaks) as looker:
             return scan_places(Project.open(project.folder), "pool", list(dict.fromkeys(roots)), looker)
-    except BaseException:
-        write_whole(project.params_path, before)
-        raise

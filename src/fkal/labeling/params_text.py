@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,6 +106,17 @@ def _learning(values: FirstParams) -> str:
     if values.weights is None:
         return FROM_SCRATCH.format(model=json.dumps(values.model))
     return FROZEN.format(model=json.dumps(values.model), weights=json.dumps(values.weights))
+
+
+@contextmanager
+def restored_on_failure(path: Path) -> Iterator[None]:
+    """Gives the params file the content it had before, where the block does not end well."""
+    before = file_bytes(path, str(path))
+    try:
+        yield
+    except BaseException:
+        write_whole(path, before)
+        raise
 
 
 def with_place(path: Path, part: Part, place: str) -> int:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from fkal.atomic_files import write_whole
 from fkal.data.addresses import is_url
 from fkal.data.errors import MissingData, printable
 from fkal.data.tree_files import EXTENSIONS
@@ -20,7 +19,7 @@ from fkal.labeling.checking import checked_listing, held_out
 from fkal.labeling.label_store import current_rows, now, resolved, unknown_classes
 from fkal.labeling.listing import ListedImage, Listing, write_listing
 from fkal.labeling.manifest import Entry
-from fkal.labeling.params_text import with_place
+from fkal.labeling.params_text import restored_on_failure, with_place
 from fkal.labeling.places import Looker, portable, scan_sources
 from fkal.labeling.project import Project, base_of, class_problem
 from fkal.labeling.scan import PartSummary
@@ -133,16 +132,12 @@ def add_validation(
     """
     single = [name for name in files if _is_image(name)]
     _refuse_unfit_label(label, single, files)
-    before = project.params_path.read_bytes()
-    try:
+    with restored_on_failure(project.params_path):
         sources = [_labeled_images(project, single, label)] if label is not None else []
         sources += [_labeled_place(project, name) for name in files if name not in single]
         by_root = _by_root(project, [source for group in sources for source in group])
         with Looker(project.facts_path, display, workers=workers, drop_leaks=drop_leaks) as looker:
             summary = scan_sources(Project.open(project.folder), "validation", by_root, looker)
-    except BaseException:
-        write_whole(project.params_path, before)
-        raise
     project.add_classes(sorted(summary.per_class))
     return summary
 
