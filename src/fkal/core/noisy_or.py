@@ -18,6 +18,10 @@ from fkal.core.picks import Picks, refuse_beyond
 Helps = Callable[[Tensor], Tensor]
 """Candidates (r,) to the probabilities that they help each target (r m)."""
 
+ROUNDING = 1e-6
+"""Gains that differ by no more than this part of the larger are equal: float32 rounds a product by its neighbours in a
+block, and copies of an image should not be told apart by that."""
+
 FIRST_LOOK = 16
 """Candidates whose gain is computed again at first; twice as many with each further look."""
 
@@ -98,10 +102,11 @@ class _Search:
         while True:
             known = torch.where(self._is_exact, self._bounds, -torch.inf)
             unknown = torch.where(self._is_exact, -torch.inf, self._bounds)
-            gain, position = known.max(dim=0)
+            least = known.amax() * (1 - ROUNDING)
             bound = unknown.amax()
-            if bound < gain or bound == -torch.inf:
-                return position, gain * self._wanting.log_scale.exp()
+            if bound < least or bound == -torch.inf:
+                position = (known >= least).int().argmax()
+                return position, known[position] * self._wanting.log_scale.exp()
             rows = unknown.topk(min(look, len(unknown))).indices
             rows = rows[~self._is_exact[rows]].sort().values
             self._bounds[rows] = self._gains(rows)

@@ -263,7 +263,7 @@ def _guessed(context: RoundContext) -> Generator[Progress, None, _Guessed]:
     if label.of_pool is None:
         pool = yield from describe_pool(labeler=lambda batch: estimator(batch, reference), labels="estimated")
         assert pool.logits is not None
-        certain = one_hot(pool.y, pool.logits.shape[1])
+        certain = one_hot(pool.y, pool.logits.shape[1]).to(pool.logits)
         posterior = pool.logits.double().softmax(dim=1) if label.by_softmax else certain
         return _Guessed(known, pool, pool.y, posterior, None, whiten)
     pool = yield from describe_pool(labeler=_arg_max, labels="arg_max")
