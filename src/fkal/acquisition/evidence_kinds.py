@@ -51,7 +51,7 @@ FEATURES = EvidenceKind(
 )
 FISHER_SCORES = EvidenceKind(
     name="FisherScores",
-    summary="the same and loss gradients, labels guessed",
+    summary="pool and validation features, loss gradients, labels guessed",
     cost=cost.PFK,
     reads=("taps", "pseudo_label", "whitening"),
 )
