@@ -37,6 +37,7 @@ def made(seed: int, *, n: int = 40, m: int = 11, labeled: int = 6) -> WeighedPos
         doubt=torch.rand(n, generator=draws, dtype=torch.float64),
         labeled=described(labeled),
         y=classes(labeled),
+        labeled_doubt=torch.rand(labeled, generator=draws, dtype=torch.float64),
     )
 
 
@@ -61,7 +62,8 @@ def slow(evidence: WeighedPosteriors, p: int) -> list[int]:
         for a in range(evidence.n)
     ]
     missing = [
-        prod(1 - known[i][t] for i in range(len(y)) if y[i] == y_t[t]) for t in range(len(y_t))
+        prod(1 - known[i][t] * float(evidence.labeled_doubt[i]) for i in range(len(y)) if y[i] == y_t[t])
+        for t in range(len(y_t))
     ]  # labeled images of t's class count as picks with p = 1
 
     def value(picked: list[int]) -> float:
@@ -132,12 +134,16 @@ def test_images_of_a_class_that_is_labeled_well_wait_for_those_of_one_that_is_no
         doubt=torch.ones(3, dtype=torch.float64),
         labeled=pool[:0],
         y=torch.empty(0, dtype=torch.long),
+        labeled_doubt=torch.empty(0, dtype=torch.float64),
     )
     assert select_noisy_or(evidence, 1, seeded()).positions.tolist() == [0]
-    known = replace(evidence, labeled=Descriptors.of({"a": axes[[0]]}), y=torch.tensor([0]))
+    labeled = Descriptors.of({"a": axes[[0]]})
+    known = replace(evidence, labeled=labeled, y=torch.tensor([0]), labeled_doubt=torch.tensor([0.9]))
     assert select_noisy_or(known, 1, seeded()).positions.tolist() == [2]
     other = replace(known, y=torch.tensor([1]))  # of another class it helps nobody there
     assert select_noisy_or(other, 1, seeded()).positions.tolist() == [0]
+    sure = replace(known, labeled_doubt=torch.tensor([0.1]))  # what the model is sure of has taught it little
+    assert select_noisy_or(sure, 1, seeded()).positions.tolist() == [0]
 
 
 def test_what_cannot_be_is_refused():

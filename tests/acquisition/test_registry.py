@@ -91,8 +91,15 @@ def evidence(needs: type[Evidence], *, n: int, targets: int, seed: int = 0) -> E
             }
             if needs is Posteriors:
                 return Posteriors(**known)
-            weights, doubt = torch.rand(targets, generator=draws), torch.rand(n, generator=draws)
-            return WeighedPosteriors(**known, weights=weights, doubt=doubt, labeled=described(4, False), y=labels(4))
+            weights, doubt, labeled_doubt = (torch.rand(rows, generator=draws) for rows in (targets, n, 4))
+            return WeighedPosteriors(
+                **known,
+                weights=weights,
+                doubt=doubt,
+                labeled=described(4, False),
+                y=labels(4),
+                labeled_doubt=labeled_doubt,
+            )
         case "Uncertainty":
             return uncertainty(torch.randn(6, n, 3, generator=draws).softmax(dim=2))
         case "Coverage":

@@ -476,11 +476,13 @@ def test_passes_without_gradients_are_those_of_the_formula(outcome, images, mode
 def test_weights_and_doubts_are_the_models_and_labeled_images_come_with_their_classes(outcome, images, model, meter):
     pictures, network = images(13, seed=42), model("lenet", seed=42)
     evidence, _ = gathered(outcome, network, pictures, WeighedPosteriors, meter)
-    of_validation, of_pool = (at_the_head(network, pictures, part)[0].double() for part in (VALIDATION, POOL))
+    parts = (VALIDATION, POOL, LABELED)
+    of_validation, *of_others = (at_the_head(network, pictures, part)[0].double() for part in parts)
     p = of_validation.softmax(dim=1)
     assert_close(evidence.weights, 1 - p[torch.arange(6), pictures.labels[VALIDATION]], rtol=1e-4, atol=1e-6)
-    best = of_pool.softmax(dim=1).sort(dim=1, descending=True).values
-    assert_close(evidence.doubt, 1 - (best[:, 0] - best[:, 1]), rtol=1e-4, atol=1e-6)
+    for doubt, logits in zip((evidence.doubt, evidence.labeled_doubt), of_others, strict=True):
+        best = logits.softmax(dim=1).sort(dim=1, descending=True).values
+        assert_close(doubt, 1 - (best[:, 0] - best[:, 1]), rtol=1e-4, atol=1e-6)
     alone = described(outcome, network, pictures, LABELED, pictures.labels, meter, with_grad=False).descriptors
     for tap in LENET:
         assert_close(evidence.labeled.z[tap], alone.z[tap])
@@ -492,7 +494,7 @@ def test_before_anything_is_labeled_all_weigh_the_same_and_no_labeled_image_is_d
     evidence, _ = outcome(gather(replace(context, labeled=POOL[:0], y=POOL[:0]), WeighedPosteriors))
     assert evidence.weights.tolist() == [1.0] * 6
     assert evidence.doubt.tolist() == [1.0] * 5
-    assert len(evidence.labeled) == len(evidence.y) == 0
+    assert len(evidence.labeled) == len(evidence.y) == len(evidence.labeled_doubt) == 0
 
 
 def test_weights_of_validation_images_that_were_learned_from_are_cross_fitted(outcome, images, model, meter):

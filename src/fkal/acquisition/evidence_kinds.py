@@ -64,7 +64,7 @@ POSTERIORS = EvidenceKind(
 )
 WEIGHED_POSTERIORS = EvidenceKind(
     name="WeighedPosteriors",
-    summary="the same, labeled features and labels, logits of pool and validation",
+    summary="the same, labeled features and labels, logits of all",
     cost=cost.WEIGHED_POSTERIORS,
     reads=POSTERIORS.reads,
     labeling=GUESSING,

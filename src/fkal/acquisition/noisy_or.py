@@ -18,7 +18,7 @@ def select_noisy_or(
 
     k(t, a) = max(0, R_z(t, a)) p(y_t | z_a) u_a, R_z being the mean over taps, so that k is a probability. w_t is how
     far the model is from t's class and u_a how unsure it is of a. Labeled images of t's class count as picks whose p
-    and u are 1.
+    is 1.
 
     Args:
         evidence: Features of the open pool, of all validation images and of the labeled ones; class probabilities.
@@ -34,7 +34,7 @@ def select_noisy_or(
     """
     refuse_beyond(p, evidence.n)
     refuse_empty(len(evidence.targets))
-    refuse_unfinite(evidence.posterior, evidence.weights, evidence.doubt)
+    refuse_unfinite(evidence.posterior, evidence.weights, evidence.doubt, evidence.labeled_doubt)
 
     def helps(rows: Tensor) -> Tensor:
         likely = evidence.posterior[rows][:, evidence.y_t] * evidence.doubt[rows, None].to(evidence.posterior)
@@ -45,11 +45,12 @@ def select_noisy_or(
 
 
 def _log_weights(evidence: WeighedPosteriors, block_entries: int) -> Float[Tensor, " m"]:
-    """log(w_t prod over labeled images a of t's class of (1 - max(0, R_z(t, a))))."""
+    """log(w_t prod over labeled images a of t's class of (1 - max(0, R_z(t, a)) u_a))."""
     logs = evidence.weights.double().log()
     for first, block in evidence.labeled.blocks(max(1, block_entries // len(evidence.targets))):
-        is_same = evidence.y[first : first + len(block), None] == evidence.y_t
-        logs = logs + torch.log1p(-(_alike(block, evidence.targets) * is_same).double()).sum(dim=0)
+        rows = slice(first, first + len(block))
+        counts = (evidence.y[rows, None] == evidence.y_t) * evidence.labeled_doubt[rows, None].to(logs)
+        logs = logs + torch.log1p(-_alike(block, evidence.targets).to(logs) * counts).sum(dim=0)
     return logs
 
 

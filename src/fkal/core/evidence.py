@@ -63,7 +63,7 @@ class Posteriors(Features):
 @dataclass(frozen=True)
 class WeighedPosteriors(Posteriors):
     """The same where all validation images are targets: what each of them counts, how unsure the model is of each open
-    image, and z and the classes `y` of the labeled images.
+    image, and z, the classes `y` and the doubt of the labeled images.
 
     Before anything is labeled, all weights and all doubts are 1.
     """
@@ -72,6 +72,7 @@ class WeighedPosteriors(Posteriors):
     doubt: Float[Tensor, " n"]
     labeled: Descriptors
     y: Int[Tensor, " l"]
+    labeled_doubt: Float[Tensor, " l"]
 
 
 @dataclass(frozen=True)

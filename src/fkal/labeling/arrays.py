@@ -59,7 +59,7 @@ def select(
     | `pfk...`, `fisher_coverage` | `targets`, and gradients of both; or instead of gradients `probabilities`, \
 `target_probabilities` and `target_labels`, from which gradients at the logits are made |
     | `pfk...:ecov` | `targets` and `target_labels` |
-    | `pfk...:noisy_or` | the same; `labeled`, `labels`, `probabilities` and `target_probabilities` where there are \
+    | `pfk...:noisy_or` | the same; `labeled`, `labels` and the probabilities of all three where there are \
 labeled images |
     | `coreset` | nothing; `labeled` where there are labeled images |
     | `least_confidence`, `margin`, `softmax_entropy`, `balanced_margin`, `badge` | `probabilities` |
@@ -243,7 +243,12 @@ def _weighed_posteriors(arrays: Arrays) -> Evidence:
     if not arrays.has("labeled"):
         weights, doubt = (torch.ones(n, dtype=torch.float64) for n in (len(seen.targets), seen.n))
         return records.WeighedPosteriors(
-            **vars(seen), weights=weights, doubt=doubt, labeled=seen.pool[:0], y=seen.y_t[:0]
+            **vars(seen),
+            weights=weights,
+            doubt=doubt,
+            labeled=seen.pool[:0],
+            y=seen.y_t[:0],
+            labeled_doubt=doubt[:0],
         )
     whiten = WHITENINGS[arrays.settings.whitening](_described(arrays, "targets"))
     return records.WeighedPosteriors(
@@ -252,6 +257,7 @@ def _weighed_posteriors(arrays: Arrays) -> Evidence:
         doubt=margin(arrays.logits("probabilities", "pool")),
         labeled=whiten(_described(arrays, "labeled")),
         y=arrays.labels("labels", "labeled"),
+        labeled_doubt=margin(arrays.logits("labeled_probabilities", "labeled")),
     )
 
 
