@@ -195,6 +195,12 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
             "k-means++ on last-layer gradients, factorised",
             "Ash et al., ICLR 2020",
         ),
+        "dropquery": Acquisition(
+            "fkal.acquisition.dropquery:select",
+            LAST_LAYER,
+            "middles of clusters of images whose prediction dropped features change",
+            "Gupte et al., TMLR 2024",
+        ),
         "typiclust": Acquisition(
             "fkal.acquisition.typiclust:select",
             SUPERVISED,

@@ -68,8 +68,8 @@ there are labeled images |
     | `direct`, `galaxy`, `bait` | `probabilities`, `labeled`, `labels`, `labeled_probabilities` |
     | `uherding` | the same, `target_probabilities` and `target_labels` |
 
-    Methods that run a model themselves (`varr`, `entropy`, `bald`, `mean_std`, `vaal`, `epig`, `base`) are for
-    `fkal.Project` and `fkal run`.
+    Methods that run a model themselves (`varr`, `entropy`, `bald`, `mean_std`, `vaal`, `epig`, `base`, `dropquery`)
+    are for `fkal.Project` and `fkal run`.
 
     Args:
         pool: Features of the unlabeled images, a row each: a numpy or torch array (n l).
@@ -316,7 +316,7 @@ MAKERS: Mapping[str, Make] = MappingProxyType(
 )
 """By the name of the record that a method reads; those that are missing need a model."""
 
-RUN_A_MODEL = frozenset({"base"})
+RUN_A_MODEL = frozenset({"base", "dropquery"})
 """Methods that read a model's weights as well."""
 
 NEEDED: Mapping[str, str] = MappingProxyType(
