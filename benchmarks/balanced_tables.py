@@ -66,14 +66,15 @@ def add(files: Sequence[Path]) -> None:
 def tables() -> None:
     """Fill in the tables of each preset's page."""
     for preset in PRESETS.values():
-        page, kept = FOLDER / f"{preset}.md", FOLDER / f"{preset}.csv"
-        if page.exists() and kept.exists():
+        page = FOLDER / f"{preset}.md"
+        if page.exists():
             page.write_text(MARKED.sub(filled, page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def filled(match: re.Match[str]) -> str:
     """One table with its markers."""
-    curves = pd.read_csv(FOLDER / f"{match['preset']}.csv")
+    kept = FOLDER / f"{match['preset']}.csv"
+    curves = pd.read_csv(kept) if kept.exists() else pd.DataFrame(columns=[*RUN, *MEASURED])
     asked = (curves.loss == match["loss"]) & (curves.on_validation == (match["validation"] == "true"))
     return match["start"] + "\n".join(table(curves[asked])) + "\n" + match["end"]
 
