@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fkal.cli import label, pipeline, project, project_data, report, run, runs, tune, ui
+from fkal.cli import label, merge, pipeline, project, project_data, report, reproduce, run, runs, tune, ui
 from fkal.cli.exclusive_options import refuse_beside_schema
 from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json, Method, Settings, Untuned, expanded
@@ -57,9 +57,11 @@ app.command(epilog=pipeline.DESCRIPTORS_EXAMPLES)(pipeline.descriptors)
 app.command(epilog=pipeline.GRID_EXAMPLES)(pipeline.grid)
 app.command("plan", epilog=pipeline.PLAN_EXAMPLES)(pipeline.plan_)
 app.command(epilog=pipeline.SYNC_EXAMPLES)(pipeline.sync)
+app.command(epilog=merge.MERGE_EXAMPLE)(merge.merge)
 app.command(epilog=report.REPORT_EXAMPLES)(report.report)
 app.command(epilog=report.SHOW_EXAMPLES)(report.show)
 app.command(epilog=report.COMPARE_EXAMPLES)(report.compare)
+app.command(epilog=reproduce.REPRODUCE_EXAMPLES)(reproduce.reproduce)
 
 
 @app.command(epilog="Examples:\n\n    fkal config --preset svhn --set train.lr=0.05\n\n    fkal config --schema")

@@ -26,6 +26,7 @@ RUN_EXAMPLES = (
     "Examples:\n\n    fkal run\n\n"
     "    fkal run --preset mnist --method random,pfk_joint --seeds 0-4\n\n"
     "    fkal run --preset mnist --set bias.ratio=1 --set acquisition.combine=sum\n\n"
+    "    fkal run --preset mnist --method random,pfk_joint --seeds 0-9 --shard 0/4\n\n"
     "    fkal run --project my-project --truth labels.csv --method random,fisher_coverage"
 )
 
@@ -48,6 +49,9 @@ def run(
     jobs: Annotated[
         int, typer.Option(envvar="FKAL_JOBS", help="Experiments at work at once, each in a process of its own.")
     ] = 1,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Every N-th experiment from the I-th on, counted from 0: 0/4.")
+    ] = None,
     untuned: Untuned = False,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Fail at once where another process works on the same experiment.")
@@ -65,6 +69,7 @@ def run(
     """
     with cli_errors(debug):
         from fkal.runner import expand as configuring
+        from fkal.runner.shards import in_shard
 
         if plan is not None:
             refuse_beside_plan(context)
@@ -85,7 +90,7 @@ def run(
             )
             return
         sources = settings.sources(untuned=untuned, out=out, verify=verify)
-        configs = configuring.experiments(sources, method, seeds)
+        configs = in_shard(configuring.experiments(sources, method, seeds), shard)
         from fkal.cli.progress import round_display
         from fkal.cli.run_output import print_finished, print_plan
         from fkal.runner import run as running

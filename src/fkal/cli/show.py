@@ -69,7 +69,15 @@ def found(texts: Sequence[str], out: Path | None, tracking: str | None) -> tuple
     kept = kept_runs(folder, summaries_in, partial(_tracked, tracking))
     damaged = [*kept.damaged, *_damaged_splits(folder, {about.split_digest for _, about, _ in kept.finished})]
     known = [
-        RunSummary(about.config, path.name, about.split_digest, about.data_digest, rounds, about.classes)
+        RunSummary(
+            about.config,
+            path.name,
+            about.split_digest,
+            about.data_digest,
+            rounds,
+            about.classes,
+            about.made_with,
+        )
         for path, about, rounds in kept.finished
     ]
     try:
@@ -123,7 +131,13 @@ def _summary_of(one: "Finished") -> RunSummary:
         for r in outcome.rounds
     ]
     return RunSummary(
-        outcome.config, outcome.fingerprint, outcome.split_digest, outcome.data_digest, rounds, one.classes
+        outcome.config,
+        outcome.fingerprint,
+        outcome.split_digest,
+        outcome.data_digest,
+        rounds,
+        one.classes,
+        one.made_with,
     )
 
 

@@ -40,7 +40,11 @@ class RoundSummary:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One experiment. `data_digest` and `classes` are empty where an earlier version did not keep them."""
+    """One experiment.
+
+    `data_digest` and `classes` are empty where an earlier version did not keep them; `made_with` has versions and
+    hardware, as far as they were recorded.
+    """
 
     config: Config
     fingerprint: str
@@ -48,6 +52,7 @@ class RunSummary:
     data_digest: str
     rounds: Sequence[RoundSummary]
     classes: tuple[str, ...]
+    made_with: Mapping[str, str]
 
     @property
     def shown_name(self) -> str:

@@ -15,6 +15,7 @@ from fkal.errors import DISK_FULL, UserError, first_line
 from fkal.locks import LINE_SECONDS, NamedLock
 from fkal.notify import Notify, on_standard_error
 from fkal.redaction import redact_log, redacted, remember_address
+from fkal.tracking.network_files import network_file_system
 from fkal.tracking.patience import StoreUnavailable, patient, patiently
 from fkal.tracking.sqlite_address import SQLITE, absolute_address, database_path, is_sqlite
 from fkal.tracking.store_file import ARTIFACTS, ensure_store_file, settings
@@ -76,6 +77,7 @@ def prepare_store(uri: str, say: Notify = on_standard_error) -> "MlflowClient":
         if is_sqlite(uri):
             path = database_path(uri)
             path.parent.mkdir(parents=True, exist_ok=True)
+            _refuse_network(path)
             with NamedLock(Path(f"{path}.lock"), waiting=say, quiet_seconds=LINE_SECONDS):
                 patiently(partial(ensure_store_file, path, say), name, say)
         reached = _reached_alone(uri) if _scheme(uri) in DATABASES else nullcontext()
@@ -88,6 +90,8 @@ def prepare_store(uri: str, say: Notify = on_standard_error) -> "MlflowClient":
             f"the MLflow store {name} needs a driver ({redacted(str(error))}); "
             "install it (PostgreSQL: pip install 'psycopg[binary]', address postgresql+psycopg://...)"
         ) from error
+    except StoreError:
+        raise
     except StoreUnavailable as error:
         if is_sqlite(uri):
             raise
@@ -97,6 +101,17 @@ def prepare_store(uri: str, say: Notify = on_standard_error) -> "MlflowClient":
             raise
         raise _unusable(name, error) from error
     return patient(client, name, say)
+
+
+def _refuse_network(path: Path) -> None:
+    """Raises StoreError for an SQLite file whose locks do not hold between machines."""
+    kind = network_file_system(path.parent)
+    if kind is not None:
+        raise StoreError(
+            f"{path}: on a network file system ({kind}), where SQLite's locks do not hold and runs are lost; "
+            "name a file on a local disk, or a server (postgresql://..., http://host:5000), by --tracking-uri or "
+            "MLFLOW_TRACKING_URI"
+        )
 
 
 def _unusable(name: str, error: BaseException) -> StoreError:
