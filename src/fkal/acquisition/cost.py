@@ -41,7 +41,7 @@ def letters_in(*formulas: str) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What the passes of one iteration depend on.
+    """What the passes of one round depend on.
 
     `vae_images` and `discriminator_images` are those that VAAL's two networks learn from, each
     counted as often as it stands in a batch: the paper's N I_VAE,D together.

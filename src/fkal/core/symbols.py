@@ -7,8 +7,8 @@ Rows are samples everywhere (the paper writes samples as columns).
 | D | pool | n images | unlabeled training images, biased |
 | D_v | validation | m images | small labeled set that looks like the test set |
 | D (classes) | n_classes | d | number of classes |
-| P | budget | p | images labeled in one iteration |
-| B | rounds | b = 1..B | iterations |
+| P | budget | p | images labeled in one round |
+| B | rounds | b = 1..B | rounds |
 | L | taps | l = sum of l_j | descriptor length over the tapped layers j |
 | M^ | targets | m | misclassified validation images |
 | phi | pooled | (n c h w) -> (n c) | global average pooling |
@@ -21,7 +21,7 @@ Rows are samples everywhere (the paper writes samples as columns).
 | K | samples | k | Monte Carlo passes of a model, or views of an image |
 | E | ensemble | scalar | models of an ensemble |
 | C_zg(d) | View, trace, information | (d n ...) | moments of z and g over the views, under class d |
-| N^b, N_b | open_pool, labeled | (n,), (l,) | unlabeled and labeled pool images of iteration b |
+| N^b, N_b | open_pool, labeled | (n,), (l,) | unlabeled and labeled pool images of round b |
 | I | epochs | scalar | epochs of a training |
 | ir | ratio | scalar | images of the kept half : images of the cut half |
 | theta^0 | theta_0 | state dict | weights before the first label |
