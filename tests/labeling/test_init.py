@@ -4,10 +4,8 @@ import re
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
-from safetensors.torch import save_file
 
 from fkal.errors import ConfigError
 from fkal.labeling import init as module
@@ -16,7 +14,6 @@ from fkal.labeling.init import InitOptions, init, suggested_budget
 from fkal.labeling.label_store import LabelStore
 from fkal.labeling.project import Project
 from fkal.labeling.scan import Leak
-from fkal.models.registry import resnet10
 from fkal.notify import PLAIN
 
 
@@ -148,15 +145,6 @@ def test_dvc_gets_a_stage_that_reads_what_training_depends_on(images, monkeypatc
 
 class Done:
     returncode = 0
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """A file of weights, drawn at random."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "resnet10.safetensors"
-    save_file({name: value.contiguous() for name, value in resnet10((3, 32, 32), 4).state_dict().items()}, path)
-    return str(path)
 
 
 def test_features_of_a_backbone_are_checked_where_its_weights_are_here(images, weights):
