@@ -1,13 +1,14 @@
 """fkal init: what it finds, what it writes, and what it leaves alone."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from fkal.errors import ConfigError
+from fkal.errors import ConfigError, MissingWeights
 from fkal.labeling import init as module
 from fkal.labeling.feature_checking import LATER
 from fkal.labeling.init import InitOptions, init, suggested_budget
@@ -164,6 +165,27 @@ def test_weights_that_are_not_here_are_not_fetched(images, no_network):
     summary = init(images / "pets", options(images, backbone="torchvision:resnet50"), PLAIN)
     assert summary.feature_check == LATER and summary.estimate is None
     assert Project.open(images / "pets").config(environment={}).model.weights == "DEFAULT"
+
+
+def test_files_of_a_model_are_written_by_their_whole_path(images, weights, monkeypatch):
+    monkeypatch.chdir(images)
+    (images / "own.safetensors").write_bytes(Path(weights).read_bytes())
+    init(images / "pets", options(images, backbone="resnet10", weights="own.safetensors"), PLAIN)
+    assert Project.open(images / "pets").config(environment={}).model.weights == str(images / "own.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights", "said"),
+    [
+        ("torchvision:resnet50", "IMAGENET1K_V7", "not known for resnet50"),
+        ("torchvision:resnet50", "gone.safetensors", "there is no such file"),
+        ("gone.pt2", "DEFAULT", "there is no such file"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_refused_before_a_file_is_read(images, backbone, weights, said):
+    with pytest.raises((ConfigError, MissingWeights), match=said):
+        init(images / "pets", options(images, backbone=backbone, weights=weights), PLAIN)
+    assert not (images / "pets").exists()
 
 
 @pytest.fixture
