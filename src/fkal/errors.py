@@ -90,4 +90,4 @@ def ends_all(error: Exception) -> bool:
 def refuse_damaged(damaged: Sequence[str]) -> None:
     """Raises SomeFailed for what could not be read, once everything else was shown."""
     if damaged:
-        raise SomeFailed(f"{len(damaged)} left out, as they cannot be read:\n" + "\n".join(damaged))
+        raise SomeFailed(f"{len(damaged)} cannot be read, or only in part:\n" + "\n".join(damaged))

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from sklearn import cluster
+from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from fkal.acquisition.clusters import k_means
@@ -109,3 +111,22 @@ def test_k_means_finds_the_same_clusters_for_the_same_seed_and_takes_copies():
     truly = torch.tensor(clusters)[:, None] == torch.tensor(clusters)
     assert torch.equal(together, truly)
     assert len(k_means(torch.ones(8, 2), 5, seeded()).unique()) == 1
+
+
+@pytest.mark.parametrize(("k", "algorithm"), [(6, "KMeans"), (60, "MiniBatchKMeans")])
+def test_k_means_works_with_as_many_threads_as_torch(monkeypatch, k, algorithm):
+    seen: list[int] = []
+    fit_predict = getattr(cluster, algorithm).fit_predict
+
+    def spied(self, rows):
+        seen.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "openmp")
+        return fit_predict(self, rows)
+
+    monkeypatch.setattr(getattr(cluster, algorithm), "fit_predict", spied)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        k_means(torch.randn(200, 4, generator=seeded()), k, seeded())
+    finally:
+        torch.set_num_threads(before)
+    assert seen and set(seen) == {1}

@@ -21,6 +21,8 @@ SETTINGS = (
 )
 QUICK = ["--preset", "digits", *(word for setting in SETTINGS for word in ("--set", setting))]
 
+pytestmark = pytest.mark.slow  # every method is run once
+
 COSTS = {
     "random": 0,
     "all": 0,

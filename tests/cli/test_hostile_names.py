@@ -24,9 +24,12 @@ from fkal.results.csv_files import csv_bytes
 from fkal.tracking.experiment_run import TrackedRun
 from fkal.tracking.tags import parent_tags
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # of MLflow
+    ),
+]
 
 RAW = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 FORMULA = re.compile(r"[=+\-@\t\r]")

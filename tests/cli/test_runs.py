@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -73,19 +74,22 @@ def listed(*arguments: str) -> list[str]:
     return [run["run_id"] for run in json.loads(fkal(*arguments, "--json").stdout)["runs"]]
 
 
-def test_the_newest_comes_first_with_its_figures(three):
+def test_the_newest_comes_first_with_its_figures(three, store):
+    for name, value in (("accuracy/macro", 0.45), ("accuracy/rare", 0.4)):
+        MlflowClient(store).log_metric(three["pfk"], name, value, step=12)
     told = json.loads(fkal("--json").stdout)
     assert [run["run_id"] for run in told["runs"]] == [three["begun"], three["pfk"], three["random"]]
     begun, pfk, _ = told["runs"]
     assert (pfk["name"], pfk["method"], pfk["bias"], pfk["seed"]) == ("tiny-ir2-pfk_joint-s0", "pfk_joint", "ir2", 0)
     assert (pfk["status"], pfk["labels_used"]) == ("FINISHED", 12)
     assert pfk["accuracy"] == pytest.approx(0.5)
+    assert [pfk["balanced_accuracy"], pfk["rare_accuracy"]] == pytest.approx([0.45, 0.4])
     assert pfk["aubc"] == pytest.approx(0.4)
     assert (begun["status"], begun["labels_used"], begun["accuracy"], begun["aubc"]) == ("RUNNING", None, None, None)
     table = fkal().stdout
     assert [line.split()[0] for line in table.splitlines() if "tiny-ir2" in line] == [i[:8] for i in listed()]
     assert "labels used" in table
-    assert "50.0" in table
+    assert re.search("50.0 +45.0 +40.0 +40.0", table)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +240,7 @@ def test_no_folder_is_removed_that_a_tag_names(three, store, precious, tag):
     before = sorted(Path("runs").rglob("*"))
     told = fkal("rm", run_id, "--state", "--yes", code=2).stderr
     assert run_id in told and "32 hexadecimal digits" in told and "leave out --state" in told
-    assert run_id in listed()
+    assert run_id in fkal("--json", code=3).stdout
     fkal("rm", run_id, "--yes")
     assert run_id not in listed()
     assert sorted(Path("runs").rglob("*")) == before

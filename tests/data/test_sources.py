@@ -15,7 +15,7 @@ from fkal.data.file_digests import FileDigests
 from fkal.data.files import folder_files
 from fkal.data.registry import CIFAR10_BATCHES, DATASETS, mnist_files
 from fkal.data.settings import DataConfig
-from fkal.data.sources import ABSENT, UNKNOWN, source_digest
+from fkal.data.sources import ABSENT, UNKNOWN, source_digest, source_stamp
 
 
 @pytest.fixture
@@ -139,3 +139,20 @@ def test_two_trees_with_one_data_digest_are_loaded_as_one(tree, tmp_path):
     """The digest of decoded images, which results go by, does not depend on the place either."""
     shutil.copytree(tree, tmp_path / "copy")
     assert load(mine(tree)).digest == load(mine(tmp_path / "copy")).digest
+
+
+def test_the_stamp_changes_with_a_file_and_reads_none(tree, monkeypatch):
+    before = source_stamp(mine(tree))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", None)
+        assert source_stamp(mine(tree)) == before != ""
+    for change in (
+        lambda image: os.utime(image, ns=(1, 1)),
+        lambda image: image.write_bytes(b"x"),
+        lambda image: image.rename(image.with_name("0009.jpg")),
+    ):
+        change(min((tree / "test" / "cat").iterdir()))
+        assert source_stamp(mine(tree)) not in (before, "")
+        before = source_stamp(mine(tree))
+    shutil.rmtree(tree)
+    assert source_stamp(mine(tree)) == ""

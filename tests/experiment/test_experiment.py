@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from fkal.config.layers import from_assignments, from_file, merged, preset
 from fkal.config.method_spec import method_layer
@@ -466,3 +467,18 @@ def test_real_mnist_from_the_command_line(mnist_root, tmp_path):
     assert (random["method"], pfk["method"]) == ("random:random_theta_0", "pfk_joint:random_theta_0")
     picked = [e["rounds"][0]["select/minority_fraction"] for e in (random, pfk)]
     assert picked[1] > picked[0]
+
+
+def test_images_that_change_between_two_experiments_of_a_process_are_read_again(tmp_path):
+    for part in ("train", "test"):
+        for label, shade in (("dark", 30), ("light", 220)):
+            (tmp_path / "mine" / part / label).mkdir(parents=True)
+            for i in range(5):
+                Image.new("L", (8, 8), shade + i).save(tmp_path / "mine" / part / label / f"{i}.png")
+    own = (f"data.folder={tmp_path / 'mine'}", "data.validation_per_class=2", "acquisition.budget=2", "bias.kind=none")
+    config = merged([from_file(preset("folder"), "preset folder"), from_assignments([*QUICK, *own])])
+    before = prepare(config, tmp_path / "out", print)
+    assert prepare(config, tmp_path / "out", print).dataset.train is before.dataset.train
+    Image.new("L", (8, 8), 99).save(tmp_path / "mine/train/dark/0.png")
+    after = prepare(config, tmp_path / "out", print)
+    assert after.dataset.digest != before.dataset.digest and after.fingerprint != before.fingerprint

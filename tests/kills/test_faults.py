@@ -39,9 +39,12 @@ QUICK = [
 LONGER = {"acquisition.rounds=2": "acquisition.rounds=12", "train.epochs=2": "train.epochs=60"}
 START_SECONDS = 60
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1
-)
+pytestmark = [
+    pytest.mark.kills,
+    pytest.mark.filterwarnings(
+        "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # of MLflow
+    ),
+]
 
 
 @pytest.fixture

@@ -135,3 +135,12 @@ def test_a_plan_imports_no_torch(project):
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert told.splitlines()[-1] == "set()" and source() != "absent"
+
+
+def test_one_method_under_two_names_is_refused(project):
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["grid"]["method"], content["methods"] = ["random", "drawn"], {"drawn": "random"}
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    result = CliRunner().invoke(app, ["plan"])
+    assert result.exit_code == 2 and "two names stand for mine-ir1-random-s0" in result.stderr
+    assert not Path("data/plan").exists()

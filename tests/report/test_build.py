@@ -586,6 +586,7 @@ def test_schedules_of_labels_that_differ_stand_in_panels_of_their_own(made, tmp_
     assert one.title == "digits, ir = 1"
 
 
+@pytest.mark.slow
 def test_seeds_of_another_length_are_no_seeds_of_the_curve(made, tmp_path):
     frame = pd.read_csv(made / "iterations.csv")
     shorter = (frame["method"] == "random") & (frame["seed"] == 1) & (frame["b"] > 2)
@@ -595,6 +596,7 @@ def test_seeds_of_another_length_are_no_seeds_of_the_curve(made, tmp_path):
     assert table(tmp_path / "to", "ranking-digits-ir20")["seeds"].tolist() == [2]
 
 
+@pytest.mark.slow
 def test_what_was_held_out_is_reported_in_the_test_sets_stead(made, tmp_path):
     frame = pd.read_csv(made / "iterations.csv").rename(columns=lambda name: name.replace("test/", "holdout/"))
     frame.to_csv(tmp_path / "held.csv", index=False)
@@ -604,6 +606,7 @@ def test_what_was_held_out_is_reported_in_the_test_sets_stead(made, tmp_path):
     assert curves["curve"].str.endswith("(held out)").all()
 
 
+@pytest.mark.slow
 def test_curves_of_two_schedules_are_two_in_what_dvc_plots(made, tmp_path):
     """One method that was asked for 20 labels at once, and for 40."""
     frame = pd.read_csv(made / "iterations.csv")
@@ -635,6 +638,7 @@ def test_a_key_has_a_column_however_long_its_names(made):
     assert figure.get_figheight() > 3
 
 
+@pytest.mark.slow
 def test_a_metric_that_one_panel_lacks_is_left_out_there(made, tmp_path):
     frame = pd.read_csv(made / "iterations.csv")
     frame.loc[frame["bias"] == "ir1", "test/minority_accuracy"] = np.nan
@@ -655,6 +659,7 @@ def test_an_iteration_that_stands_twice_in_a_table_is_refused(made, tmp_path):
         from_curves(tmp_path / "c.csv")
 
 
+@pytest.mark.slow
 def test_a_short_name_names_the_method_it_stands_for(made, tmp_path):
     frame = pd.read_csv(made / "iterations.csv").replace({"method": {"pfk_joint": "pfk_joint_shift_grid:coverage"}})
     frame.to_csv(tmp_path / "c.csv", index=False)
@@ -668,6 +673,7 @@ def test_a_short_name_names_the_method_it_stands_for(made, tmp_path):
         report(from_curves(tmp_path / "c.csv"), tmp_path / "to", report_options(None, "60", "t", None, "pcc"))
 
 
+@pytest.mark.slow
 def test_a_tracking_store_tells_the_same_as_the_scratch_folder(scratch, tmp_path, configured):
     """Without the scratch folder: what `fkal run` tracked is enough."""
     chosen = [configured("pfk_joint", 0, 20), configured("random", 1, 20)]
@@ -787,10 +793,10 @@ def test_a_bias_that_has_a_ratio_is_written_out(bias, words):
     assert bias_words(bias) == words
 
 
-@pytest.mark.parametrize("column", ["dataset", "bias", "method"])
-def test_names_in_a_csv_of_curves_lead_no_file_out_of_the_report(made, tmp_path, column):
+def test_names_in_a_csv_of_curves_lead_no_file_out_of_the_report(made, tmp_path):
     frame = pd.read_csv(made / "iterations.csv")
-    frame[column] = "../../../" + frame[column].astype(str)
+    for column in ("dataset", "bias", "method"):
+        frame[column] = "../../../" + frame[column].astype(str)
     frame.to_csv(tmp_path / "odd.csv", index=False)
     to = tmp_path / "deep" / "er" / "report"
     report(from_curves(tmp_path / "odd.csv"), to, report_options(None, "60", "t", None))

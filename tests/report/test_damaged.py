@@ -45,7 +45,7 @@ def test_a_damaged_file_of_one_experiment_hides_no_other(kept, tmp_path, name):
     path.unlink() if content is None else path.write_bytes(content)
 
     result = fkal("report", "--out", str(out), "--to", str(tmp_path / "to"), code=3)
-    assert path.stem in result.stderr and "error: 1 left out, as they cannot be read:" in result.stderr
+    assert path.stem in result.stderr and "error: 1 cannot be read, or only in part:" in result.stderr
     page = (tmp_path / "to/index.html").read_text()
     assert "pfk_joint" in page and path.stem in page
 
@@ -57,7 +57,7 @@ def test_a_damaged_file_of_one_experiment_hides_no_other(kept, tmp_path, name):
 
 def test_a_whole_folder_is_reported_with_0(kept, tmp_path):
     out, _ = kept
-    assert "left out, as" not in fkal("report", "--out", str(out), "--to", str(tmp_path / "to")).stderr
+    assert "cannot be read" not in fkal("report", "--out", str(out), "--to", str(tmp_path / "to")).stderr
 
 
 @pytest.fixture
@@ -80,6 +80,23 @@ def test_one_odd_run_of_the_store_hides_no_other(stored, tmp_path):
     page = fkal("report", "--tracking-uri", uri, "--to", str(tmp_path / "to"), code=3)
     assert ids["random"] in page.stderr and (tmp_path / "to/index.html").exists()
     assert ids["random"] in fkal("show", "digits-ir20-pfk_joint-s0", "--tracking-uri", uri, code=3).stderr
+
+
+@pytest.mark.parametrize("tag", [None, "", "../../x", "A" * 32, "\x1b[31m"])
+def test_a_run_with_an_odd_fingerprint_is_shown_and_named(stored, tmp_path, tag):
+    uri, client, ids = stored
+    if tag is None:
+        client.delete_tag(ids["random"], "fkal.fingerprint")
+    else:
+        client.set_tag(ids["random"], "fkal.fingerprint", tag)
+    for arguments in (["runs"], ["runs", "--json"], ["runs", "export", "-"]):
+        result = fkal(*arguments, "--tracking-uri", uri, code=3)
+        assert "pfk_joint" in result.stdout and "random" in result.stdout
+        assert f"run {ids['random']}: its tag fkal.fingerprint" in result.stderr
+    page = fkal("report", "--tracking-uri", uri, "--to", str(tmp_path / "to"), code=3)
+    assert ids["random"] in page.stderr and (tmp_path / "to/index.html").exists()
+    assert ids["random"] in fkal("show", "digits-ir20-pfk_joint-s0", "--tracking-uri", uri, code=3).stderr
+    assert fkal("runs", "--method", "pfk_joint", "--tracking-uri", uri).exit_code == 0
 
 
 @pytest.mark.parametrize("damage", ["summary.json", "selected.parquet", "no file", "a param", "a missing round"])

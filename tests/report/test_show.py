@@ -66,9 +66,12 @@ def test_compare_prints_what_differs_and_which_images_both_picked(scratch, round
     names = "digits-ir20-random-s0", "digits-ir20-pfk_joint-s0"
     ours, theirs = (picked(scratch, name) for name in names)
     for i, labels in enumerate((20, 40, 60, 80)):
-        a, b = (100 * rounds[name][i]["metrics"]["test/accuracy"] for name in names)
+        a, b = (rounds[name][i]["metrics"] for name in names)
+        kinds = ("accuracy", "macro_accuracy", "minority_accuracy")
+        differences = (f"{100 * (a[f'test/{kind}'] - b[f'test/{kind}']):+.2f}" for kind in kinds)
         common = set(ours[:labels]) & set(theirs[:labels])
-        assert [str(labels), f"{a:.2f}", f"{b:.2f}", f"{a - b:+.2f}", str(len(common))] in lines
+        accuracies = (f"{100 * each['test/accuracy']:.2f}" for each in (a, b))
+        assert [str(labels), *accuracies, *differences, str(len(common))] in lines
     assert f"labeled by both: {len(common)}: {min(common)}, " in " ".join(text.split())
 
 

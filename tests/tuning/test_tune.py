@@ -293,6 +293,7 @@ def test_a_holdout_that_cannot_be_is_refused(here, assignments, words):
     assert words in fkal("run", "--preset", "digits", *TINY, *settings, code=2).stderr
 
 
+@pytest.mark.slow
 def test_hopeless_trials_are_pruned_at_equal_labels(here):
     learning = ["--set", "train.epochs=10", "--set", "acquisition.rounds=3", "--set", "acquisition.budget=40"]
     Path("params.yaml").write_text(
@@ -336,6 +337,7 @@ def test_an_empty_set_of_taps_is_drawn_anew_and_does_not_count(here):
     assert len(study.finished()) == 12 and len(study.trials()) == 12 + len(empty)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["final", "minority"])
 def test_a_final_accuracy_is_maximised_on_held_out_images(here, objective):
     told = tuned("--trials", "2", "--method", "random", "--seeds", "0-1", "--objective", objective)
@@ -354,6 +356,7 @@ def test_a_final_accuracy_is_maximised_on_held_out_images(here, objective):
     assert told["best"]["values"][0] == max(t["values"][0] for t in told["trials"] if t["state"] == "complete")
 
 
+@pytest.mark.slow
 def test_seeds_of_a_hopeless_trial_are_pruned_together(here):
     learning = ["--set", "train.epochs=10", "--set", "acquisition.rounds=3", "--set", "acquisition.budget=40"]
     Path("params.yaml").write_text(
@@ -371,6 +374,7 @@ def test_seeds_of_a_hopeless_trial_are_pruned_together(here):
         assert sorted(done) == [(seed, str(b)) for seed in "01" for b in range(1, trial["labels"] // 40 + 1)]
 
 
+@pytest.mark.slow
 def test_two_objectives_give_a_front_and_prune_nothing(here):
     options = ["--objective", "aubc,cost", "--method", "pfk_trace:k4", "--space", "k", "--trials", "4"]
     told = tuned(*options, "--storage", f"sqlite:///{here}/study.db")
@@ -521,6 +525,7 @@ def write_svhn(folder: Path) -> None:
         savemat(folder / f"{part}_32x32.mat", {"X": pixels, "y": labels}, do_compression=True)
 
 
+@pytest.mark.slow
 def test_svhn_is_tuned_from_files_of_its_format(here):
     write_svhn(here / "data" / "svhn")
     small = ["data.validation_per_class=2", "bias.ratio=1", "pretrain.task=none", "train.epochs=1", "threads=1"]

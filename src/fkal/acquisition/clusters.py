@@ -14,10 +14,12 @@ def k_means(rows: Float[Tensor, "n l"], k: int, generator: torch.Generator) -> I
     """The cluster of each row, of at most k; rows that are equal share one, and there may then be fewer.
 
     Lloyd's algorithm, with more than `MOST_ON_ALL` clusters on batches (Sculley, Web-Scale K-Means Clustering, WWW
-    2010), seeded by k-means++.
+    2010), seeded by k-means++. It works with as many threads as torch: scikit-learn would take all cores, and its sums
+    would depend on their number.
     """
     from sklearn.cluster import KMeans, MiniBatchKMeans
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
     seed = int(torch.randint(1 << 31, (), generator=generator))
     k = min(k, len(rows))
@@ -26,7 +28,7 @@ def k_means(rows: Float[Tensor, "n l"], k: int, generator: torch.Generator) -> I
         if k <= MOST_ON_ALL
         else MiniBatchKMeans(k, batch_size=4096, n_init=1, random_state=seed)
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(torch.get_num_threads()):
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
         found = algorithm.fit_predict(rows.float().cpu().numpy())
     return torch.from_numpy(found).long().to(rows.device)

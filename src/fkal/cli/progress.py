@@ -33,7 +33,7 @@ class Bars:
         self._iterations = (
             None
             if iterations is None
-            else self._bars.add_task(printable(name), total=iterations, completed=done, unit="iterations")
+            else self._bars.add_task(printable(name), total=iterations, completed=done, unit="rounds")
         )
         self._phase = self._bars.add_task(printable(name), total=None, unit="")
 
@@ -86,7 +86,7 @@ class ManyBars:
 
     def began(self, worker: int, name: str, iterations: int, done: int) -> None:
         """A worker process has taken up an experiment; it has one at a time."""
-        self._each[worker] = self._bars.add_task(printable(name), total=iterations, completed=done, unit="iterations")
+        self._each[worker] = self._bars.add_task(printable(name), total=iterations, completed=done, unit="rounds")
 
     def show(self, worker: int, phase: str) -> None:
         self._bars.update(self._each[worker], unit=f"rounds, {printable(phase)}")

@@ -25,7 +25,7 @@ def remove(
         raise ConfigError("name the runs to remove, or filter them, say --method random --status failed; one of both")
     client = open_store(tracking)
     listing = all_runs(client) if texts else find_runs(client, wanted)
-    for flaw in listing.damaged:
+    for flaw in listing.left_out:
         say(f"left alone: {flaw}")
     runs = named(listing.runs, texts, superseded=wanted.superseded) if texts else listing.runs
     states = _states(runs, out, with_state=with_state)

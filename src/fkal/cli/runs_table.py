@@ -27,6 +27,8 @@ SHOWN = (
     "status",
     "labels used",
     "accuracy",
+    "balanced",
+    "rare",
     "AUBC",
     "started",
 )
@@ -44,10 +46,10 @@ def show(wanted: RunFilter, *, tracking: str | None, as_json: bool) -> None:
 
 
 def run_table(runs: Sequence[FoundRun]) -> Table:
-    """A row per experiment; accuracy, in %, is the last round's."""
+    """A row per experiment; accuracies, in %, are the last round's."""
     table = Table(box=box.SIMPLE, collapse_padding=True, pad_edge=False)
     for title in SHOWN:
-        numeric = title in ("seed", "labels used", "accuracy", "AUBC")
+        numeric = title in ("seed", "labels used", "accuracy", "balanced", "rare", "AUBC")
         table.add_column(title, justify="right" if numeric else "left", no_wrap=title != "name", overflow="fold")
     names = dataset_labels(runs)
     for run in runs:
@@ -61,6 +63,8 @@ def run_table(runs: Sequence[FoundRun]) -> Table:
             f"{run.status.lower()}{', superseded' if run.superseded else ''}",
             "-" if run.labels_used is None else f"{run.labels_used:,}",
             _percent(run.accuracy),
+            _percent(run.balanced_accuracy),
+            _percent(run.rare_accuracy),
             _percent(run.aubc),
             f"{_started(run):%Y-%m-%d %H:%M}",
         )

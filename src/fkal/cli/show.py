@@ -199,19 +199,28 @@ def settings_table(a: RunSummary, b: RunSummary) -> Table:
 def together_table(a: RunSummary, b: RunSummary) -> Table:
     """A row for each number of labels that both have used: accuracies in %, and how many images both had labeled.
 
-    Only accuracies on the same images have a difference, and only experiments on one split can pick the same images.
+    The differences are also those of balanced accuracy and of the rare classes. Only accuracies on the same images
+    have a difference, and only experiments on one split can pick the same images.
     """
     table = Table(title="side by side", box=box.SIMPLE)
-    for title in ("labels", *called([a, b]), "difference", "labeled by both"):
+    for title in ("labels", *called([a, b]), "difference", "balanced", "rare", "labeled by both"):
         table.add_column(title, justify="right")
     ours, theirs = _by_labels(a), _by_labels(b)
     for labels in sorted(ours.keys() & theirs.keys()):
         (x, mine), (y, yours) = ours[labels], theirs[labels]
         p, q = (100 * r.metrics[f"{r.measured}/accuracy"] for r in (x, y))
-        difference = f"{p - q:+.2f}" if x.measured == y.measured else "–"
+        differences = (_difference(x, y, name) for name in ("accuracy", "macro_accuracy", "minority_accuracy"))
         both = f"{len(mine & yours)}" if _one_split(a, b) else "–"
-        table.add_row(f"{labels:,}", f"{p:.2f}", f"{q:.2f}", difference, both)
+        table.add_row(f"{labels:,}", f"{p:.2f}", f"{q:.2f}", *differences, both)
     return table
+
+
+def _difference(x: RoundSummary, y: RoundSummary, metric: str) -> str:
+    """In percentage points; nothing where the two were measured on different images, or one was not measured."""
+    name = f"{x.measured}/{metric}"
+    if x.measured != y.measured or name not in x.metrics or name not in y.metrics:
+        return "–"
+    return f"{100 * (x.metrics[name] - y.metrics[name]):+.2f}"
 
 
 def both_picked(a: RunSummary, b: RunSummary) -> Text:

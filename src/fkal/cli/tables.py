@@ -49,7 +49,7 @@ def accuracy_table(group: Group, outcomes: Sequence[Outcome], distinction: str =
 
 def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE)
-    for title in ("experiment", "fingerprint", "iterations", "finished", "labels"):
+    for title in ("experiment", "fingerprint", "rounds", "finished", "labels"):
         table.add_column(title, no_wrap=True)
     for plan in plans:
         keys = ("name", "fingerprint", "iterations", "finished", "labels")

@@ -55,7 +55,7 @@ class FileDigests:
         kept: dict[str, list[Any]] = {}
         for name in names:
             path = root / name
-            stamp = _stamp(path.stat())
+            stamp = stamp_of(path.stat())
             digest = _digest_of(known.get(name), stamp)
             if digest is None:
                 digest, stamp, is_settled = _read(path)
@@ -114,12 +114,13 @@ def _digest_of(entry: Any, stamp: Stamp) -> str | None:
 def _read(path: Path) -> tuple[str, Stamp, bool]:
     """The digest of the bytes, the stamp, and whether a later change would show in the stamp."""
     with open_regular(path) as file:
-        before = _stamp(os.fstat(file.fileno()))
+        before = stamp_of(os.fstat(file.fileno()))
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_LENGTH]
         after = os.fstat(file.fileno())
-    is_settled = _stamp(after) == before and time.time_ns() - after.st_ctime_ns >= SETTLED_NS
+    is_settled = stamp_of(after) == before and time.time_ns() - after.st_ctime_ns >= SETTLED_NS
     return digest, before, is_settled
 
 
-def _stamp(found: os.stat_result) -> Stamp:
+def stamp_of(found: os.stat_result) -> Stamp:
+    """What changes when a file changes."""
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fkal.data.errors import CorruptData, MissingData
-from fkal.data.file_digests import DIGEST_LENGTH, FileDigests
+from fkal.data.file_digests import DIGEST_LENGTH, FileDigests, stamp_of
 from fkal.data.places import tree_at
 from fkal.data.registry import (
     CIFAR10_BATCHES,
@@ -67,6 +67,25 @@ def source_digest(config: DataConfig, digests: FileDigests) -> str:
     for name in sorted(by_name):
         content.update(os.fsencode(name) + b"\0" + by_name[name].encode() + b"\n")
     return content.hexdigest()[:DIGEST_LENGTH]
+
+
+def source_stamp(config: DataConfig) -> str:
+    """Changes when a file that the dataset is read from changes; no file is read for it.
+
+    Empty where the files are not known or not there.
+    """
+    sources = entry_of(config.name).list_sources
+    if sources is None:
+        return ""
+    content = hashlib.sha256()
+    try:
+        files = sources(replace(config, root=_expanded(config.root)))
+        for root, names in ((files.root, files.names), *([files.validation] if files.validation else [])):
+            for name in names:
+                content.update(os.fsencode(root / name) + repr(stamp_of((root / name).stat())).encode())
+    except (MissingData, CorruptData, OSError):
+        return ""
+    return content.hexdigest()
 
 
 def digits(config: DataConfig) -> SourceFiles:

@@ -98,16 +98,18 @@ def minimised(
     labeled: LabeledRows,
     penalty: float,
     loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    tolerance: float = TOLERANCE,
 ) -> Float[Tensor, "d l1"]:
-    """The weights of least loss + penalty / 2 |W|^2, by L-BFGS. float64.
+    """The weights of least loss + penalty / 2 |W|^2, by L-BFGS until no entry of the gradient exceeds `tolerance`.
 
-    The bias is penalised as well: that of a class without a label would otherwise have no minimum.
+    float64. The bias is penalised as well: that of a class without a label would otherwise have no minimum.
     """
     weights, z = start.clone().requires_grad_(), labeled.z.to(start)
     solver = torch.optim.LBFGS(
         [weights],
         max_iter=MOST_STEPS,
-        tolerance_grad=TOLERANCE,
+        tolerance_grad=tolerance,
         tolerance_change=0.0,
         history_size=20,
         line_search_fn="strong_wolfe",

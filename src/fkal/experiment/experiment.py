@@ -19,6 +19,7 @@ from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset, load
 from fkal.data.digest import bytes_digest
 from fkal.data.settings import DataConfig
+from fkal.data.sources import source_stamp
 from fkal.data.splits import Split, draw_split, hold_out
 from fkal.engine.describing import DescriptorCache
 from fkal.engine.embedded_images import EmbeddedImages
@@ -518,9 +519,14 @@ def _say_once(notes: Sequence[str], say: Notify) -> None:
             say(note)
 
 
-@lru_cache(maxsize=2)
 def _dataset(data: DataConfig, device: torch.device) -> Dataset:
-    """Loaded once for all experiments of a call."""
+    """Loaded once for all experiments of a process, as long as none of its files changes."""
+    return _loaded(data, device, source_stamp(data))
+
+
+@lru_cache(maxsize=2)
+def _loaded(data: DataConfig, device: torch.device, stamp: str) -> Dataset:
+    """`stamp` is that of the files."""
     try:
         return load(data, device=device)
     except FileNotFoundError:

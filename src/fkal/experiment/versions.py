@@ -29,11 +29,11 @@ otherwise, as does the information of few views.
 METHOD_REVISIONS = {
     "badge": 2,
     "bait": 2,
-    "typiclust": 2,
+    "typiclust": 3,
     "coreset": 2,
     "uherding": 2,
     "maxherding": 2,
-    "probcover": 2,
+    "probcover": 3,
     "flqmi": 2,
 }
 """The same for what one method picks.
@@ -41,7 +41,7 @@ METHOD_REVISIONS = {
 badge: 2, a product with one gradient a pick, which rounds otherwise.
 bait: 2, a pick counts P / (L + P) as in the authors' program.
 typiclust: 2, clusters of up to five images wait until all others are used up; it and probcover: 2, k-means on all rows
-for up to 50 clusters.
+for up to 50 clusters. 3, k-means works with as many threads as torch, which rounds otherwise.
 coreset: 2, distances by one product a pick, about the pool's median, and by differences where the product loses them.
 uherding: 2, near-copies among the labeled images do not shrink the radius, and an image covers itself wholly.
 uherding, maxherding, probcover, flqmi: 2, greedy over more drawn candidates; flqmi over fewer drawn queries.

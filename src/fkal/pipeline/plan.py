@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,7 +51,7 @@ from fkal.pipeline.published import (
     remove_published,
 )
 from fkal.pipeline.restore import restore
-from fkal.runner.expand import PARAMS, Sources, experiments
+from fkal.runner.expand import PARAMS, Sources, experiments, refuse_one_method_twice
 
 PLAN = "plan"
 SOURCE = "source"
@@ -264,6 +265,7 @@ def _files(params: Path | None, image_sources: PlannedSources) -> Iterator[tuple
             pair = f"{dataset}-{ratio}"
             here = Sources(params=params or PARAMS, dataset=dataset, ratio=str(ratio), environment={})
             cells = {method: experiments(here, method, None) for method in grid.method}
+            refuse_one_method_twice(str(params or PARAMS), chain.from_iterable(cells.values()))
             for its in cells.values():
                 configured(f"{pair}: data.name", entry_of, its[0].data.name)
                 configured(f"{pair}: model.name", known_model, its[0].model.name)

@@ -1,7 +1,7 @@
 """From the options of a command to configurations, one for each dataset, ratio, method and seed."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
@@ -33,7 +33,7 @@ from fkal.data.settings import EMBEDDINGS, DataConfig, require_folder
 from fkal.data.sources import ABSENT, UNKNOWN, source_digest
 from fkal.errors import MissingSettings, shortened
 from fkal.escaping import json_text
-from fkal.experiment.names import dataset_name, experiment_name
+from fkal.experiment.names import dataset_name, experiment_name, shown_name
 from fkal.folders import below
 from fkal.models.settings import DEFAULT_WEIGHTS, LINEAR, PROGRAM, known_model
 from fkal.notify import Notify, on_standard_error
@@ -222,7 +222,23 @@ def experiments_of(file: ParamsFile, sources: Sources, methods: str | None, seed
         raise ConfigError(
             f"--dataset, --ratio, --method and --seeds name {several:,} experiments; give at most {MOST_EXPERIMENTS:,}"
         )
-    return [config for dataset in sources.datasets(file) for config in _product(sources, file, dataset, axes)]
+    configs = [config for dataset in sources.datasets(file) for config in _product(sources, file, dataset, axes)]
+    if methods is None:
+        refuse_one_method_twice(file.origin, configs)
+    return configs
+
+
+def refuse_one_method_twice(origin: str, configs: Iterable[Config]) -> None:
+    """Raises ConfigError where two of a grid's experiments are one.
+
+    Two names of one method would be two stages with the same work, and two rows of one method in each table.
+    """
+    known: set[str] = set()
+    for config in configs:
+        settings_text = config.model_dump_json()
+        if settings_text in known:
+            raise ConfigError(f"{origin}: grid.method: two names stand for {shown_name(config)}; give one of them")
+        known.add(settings_text)
 
 
 def settings(sources: Sources, method: str | None) -> Config:

@@ -10,6 +10,7 @@ from fkal.config.method_spec import long_method_name, with_alias
 from fkal.config.params_file import seed_numbers
 from fkal.config.schema import ConfigError
 from fkal.errors import MissingRuns, did_you_mean, shortened
+from fkal.identifiers import UnsafeName, checked_fingerprint
 from fkal.redaction import redacted
 from fkal.tracking.metrics import stored_metrics
 from fkal.tracking.sqlite_address import database_path, is_sqlite
@@ -47,6 +48,8 @@ class FoundRun(NamedTuple):
     superseded: bool
     labels_used: int | None
     accuracy: float | None
+    balanced_accuracy: float | None
+    rare_accuracy: float | None
     aubc: float | None
     started: int
 
@@ -54,6 +57,15 @@ class FoundRun(NamedTuple):
     def shown_name(self) -> str:
         """With the alias that the method has."""
         return with_alias(self.name, self.method)
+
+    @property
+    def flaw(self) -> str | None:
+        """What is wrong with a run that can be shown all the same."""
+        try:
+            checked_fingerprint(self.fingerprint, "its tag fkal.fingerprint")
+        except UnsafeName as error:
+            return _flawed(self.run_id, error)
+        return None
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,12 @@ class Listing(NamedTuple):
     """Runs, newest first, and why others cannot be read."""
 
     runs: list[FoundRun]
-    damaged: list[str]
+    left_out: list[str]
+
+    @property
+    def damaged(self) -> list[str]:
+        """Also what is wrong with the runs that can be read."""
+        return [*self.left_out, *(run.flaw for run in self.runs if run.flaw is not None)]
 
 
 def find_runs(client: "MlflowClient", wanted: RunFilter) -> Listing:
@@ -139,27 +156,24 @@ def find_runs(client: "MlflowClient", wanted: RunFilter) -> Listing:
             *everything.damaged,
         ]
         raise ConfigError("\n".join(lines))
-    return Listing(some, everything.damaged)
+    return Listing(some, everything.left_out)
 
 
 def all_runs(client: "MlflowClient") -> Listing:
     """Raises MissingRuns where no experiment is tracked."""
     places = [e.experiment_id for e in _pages(client.search_experiments, filter_string="name LIKE 'fkal/%'")]
     query = {"filter_string": f"tags.`{KIND}` = 'experiment'", "order_by": ["attributes.start_time DESC"]}
-    runs, damaged = [], []
+    runs, left_out = [], []
     for run in _pages(client.search_runs, experiment_ids=places, **query) if places else ():
         try:
             runs.append(_found(run))
         except ValueError as error:
-            damaged.append(
-                f"run {run.info.run_id}: {error}; mend its tag, or delete it: "
-                f"mlflow runs delete --run-id {run.info.run_id}"
-            )
-    if not runs and not damaged:
+            left_out.append(_flawed(run.info.run_id, error))
+    if not runs and not left_out:
         raise MissingRuns(
             f"no experiment is tracked in {redacted(client.tracking_uri)}; `fkal run` tracks what it runs"
         )
-    return Listing(runs, damaged)
+    return Listing(runs, left_out)
 
 
 def iterations(client: "MlflowClient", run: FoundRun) -> list["Run"]:
@@ -209,9 +223,15 @@ def _found(run: "Run") -> FoundRun:
         superseded=SUPERSEDED in tags,
         labels_used=None if ACCURACY not in steps else int(steps[ACCURACY]),
         accuracy=metrics.get(ACCURACY),
+        balanced_accuracy=metrics.get("accuracy/macro"),
+        rare_accuracy=metrics.get("accuracy/rare"),
         aubc=metrics.get("summary/aubc"),
         started=run.info.start_time,
     )
+
+
+def _flawed(run_id: str, error: ValueError) -> str:
+    return f"run {run_id}: {error}; mend its tag, or delete it: mlflow runs delete --run-id {run_id}"
 
 
 def _seed(text: str) -> int:

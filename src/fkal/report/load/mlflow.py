@@ -90,7 +90,7 @@ def _finished_runs(tracking: str | None) -> tuple["MlflowClient", Listing]:
             *listing.damaged,
         ]
         raise ConfigError("\n".join(lines))
-    return client, Listing(runs, listing.damaged)
+    return client, Listing(runs, listing.left_out)
 
 
 def _finished(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
