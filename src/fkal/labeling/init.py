@@ -52,10 +52,8 @@ DVC_YAML = """\
 stages:
   train:
     cmd: fkal train
-    deps: [labels.csv, pool.parquet, validation.parquet, classes.txt]
+    deps: [labels.csv, pool.parquet, validation.parquet, {test}classes.txt]
     params: [project, labels, data, model, pretrain, train, acquisition, seed]
-    outs:
-      - .fkal/weights: {persist: true}
 """
 
 
@@ -264,7 +262,8 @@ def _too_few(classes: Sequence[str], validation: Listing) -> dict[str, int]:
 def _with_dvc(folder: Path) -> None:
     """A stage for DVC, in a repository of its own where the folder is in none."""
     if not (folder / "dvc.yaml").exists():
-        write_whole(folder / "dvc.yaml", DVC_YAML.encode())
+        test = "test.parquet, " if (folder / "test.parquet").exists() else ""
+        write_whole(folder / "dvc.yaml", DVC_YAML.format(test=test).encode())
     if any((place / ".dvc").is_dir() for place in (folder.resolve(), *folder.resolve().parents)):
         return
     has_git = any((place / ".git").exists() for place in (folder.resolve(), *folder.resolve().parents))

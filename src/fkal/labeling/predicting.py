@@ -232,7 +232,7 @@ def _as_onnx(model: TrainedModel, about: Mapping[str, Any], out: Path) -> None:
         raise MissingPackage(
             "ONNX files need packages that are not installed; pip install 'fkal[onnx]', or take --format safetensors"
         ) from error
-    network = nn.Sequential(model.network(), nn.Softmax(dim=1))
+    network = nn.Sequential(model.network(), nn.Softmax(dim=1)).eval()
     examples = torch.zeros(EXAMPLES, *model.learner.dataset.train.shape)
     program = torch.onnx.export(
         network,
