@@ -7,7 +7,7 @@ import pytest
 
 from fkal.acquisition.evidence_kinds import EVIDENCE_KINDS
 from fkal.acquisition.fisher import MATCHINGS
-from fkal.acquisition.registry import ACQUISITIONS
+from fkal.acquisition.registry import ACQUISITIONS, BY_MATCHING
 from fkal.acquisition.settings import COMBINE_NAMES, MATCHING_NAMES, WHITENING_NAMES
 from fkal.core.evidence import Evidence
 from fkal.core.kernels import R_ZG
@@ -19,7 +19,7 @@ from fkal.models.settings import MODELS
 from fkal.object_references import resolved
 
 REFERENCES = {
-    **{f"method {name}": entry.function for name, entry in ACQUISITIONS.items()},
+    **{f"method {name}": entry.function for name, entry in {**ACQUISITIONS, **BY_MATCHING}.items()},
     **{f"label {name}": entry.estimator for name, entry in PSEUDO_LABELS.items()},
     **{f"pool label {name}": entry.pool_estimator for name, entry in PSEUDO_LABELS.items() if entry.pool_estimator},
     **{f"model {name}": entry.builder for name, entry in MODELS.items()},
@@ -29,7 +29,7 @@ REFERENCES = {
 
 def test_names_of_settings_are_those_of_the_functions_they_choose():
     assert list(COMBINE_NAMES) == list(R_ZG)
-    assert list(MATCHING_NAMES) == list(MATCHINGS)
+    assert list(MATCHING_NAMES) == [*MATCHINGS, *BY_MATCHING]
     assert list(WHITENING_NAMES) == list(WHITENINGS)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fkal.acquisition.evidence_kinds import FEATURES
 from fkal.acquisition.fisher import MATCHINGS
-from fkal.acquisition.registry import ACQUISITIONS, Acquisition, acquisition
+from fkal.acquisition.registry import ACQUISITIONS, BY_MATCHING, Acquisition, acquisition, acquisition_of
 from fkal.acquisition.settings import AcquisitionConfig
 from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import (
@@ -23,10 +23,12 @@ from fkal.core.evidence import (
     LastLayer,
     Nothing,
     Outputs,
+    Posteriors,
     Predictions,
     PredictiveInformation,
     Queried,
     Supervised,
+    WeighedPosteriors,
 )
 from fkal.core.kernels import R_ZG
 from fkal.core.labels import PSEUDO_LABELS
@@ -36,10 +38,13 @@ from fkal.experiment.names import METHOD_SETTINGS
 OPTIONS = {"combine": list(R_ZG), "matching": list(MATCHINGS)}
 """Every value of every option that an acquisition may take."""
 
+ENTRIES = {**ACQUISITIONS, **{f"pfk:{matching}": entry for matching, entry in BY_MATCHING.items()}}
+"""All methods, and what stands for one of them under a matching."""
+
 
 def variants() -> list:
     found = []
-    for name, entry in ACQUISITIONS.items():
+    for name, entry in ENTRIES.items():
         if entry.validation_only:  # it picks none
             continue
         choices = [{}]
@@ -73,8 +78,28 @@ def evidence(needs: type[Evidence], *, n: int, targets: int, seed: int = 0) -> E
         case "Features":
             return Features(described(n, False), described(targets, False))
         case "FisherScores":
-            labels = torch.randint(3, (n,), generator=draws)
-            return FisherScores(described(n, True), described(targets, True), labels)
+            guessed = labels(n)
+            return FisherScores(described(n, True), described(targets, True), guessed)
+        case "Posteriors" | "WeighedPosteriors":
+            known = {
+                "pool": described(n, False),
+                "targets": described(targets, False),
+                "y_t": labels(targets),
+                "posterior": torch.randn(n, 3, generator=draws).softmax(dim=1),
+                "pseudo_labels": labels(n),
+                "prior": None,
+            }
+            if needs is Posteriors:
+                return Posteriors(**known)
+            weights, doubt, labeled_doubt = (torch.rand(rows, generator=draws) for rows in (targets, n, 4))
+            return WeighedPosteriors(
+                **known,
+                weights=weights,
+                doubt=doubt,
+                labeled=described(4, False),
+                y=labels(4),
+                labeled_doubt=labeled_doubt,
+            )
         case "Uncertainty":
             return uncertainty(torch.randn(6, n, 3, generator=draws).softmax(dim=2))
         case "Coverage":
@@ -111,16 +136,16 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 def asked_for(name: str, p: int) -> int:
     """Of the pool of 20; a method that labels the whole pool takes no less, one that labels nothing takes none."""
-    if ACQUISITIONS[name].validation_only:
+    if ENTRIES[name].validation_only:
         return 0
-    return 20 if ACQUISITIONS[name].whole_pool else p
+    return 20 if ENTRIES[name].whole_pool else p
 
 
 @pytest.mark.parametrize(("name", "options"), variants())
 @pytest.mark.parametrize("targets", [1, 3, 6, 7, 15])
 @pytest.mark.parametrize("p", [1, 6, 20])
 def test_it_picks_p_distinct_positions_of_the_pool(name, options, targets, p):
-    entry, p = ACQUISITIONS[name], asked_for(name, p)
+    entry, p = ENTRIES[name], asked_for(name, p)
     seen = evidence(entry.needs.record, n=20, targets=targets)
     picks = entry.select(seen, p, seeded(0), **options)
     positions = picks.positions.tolist()
@@ -136,7 +161,7 @@ def test_it_picks_p_distinct_positions_of_the_pool(name, options, targets, p):
 @pytest.mark.parametrize(("name", "options"), variants())
 @pytest.mark.parametrize("targets", [3, 15])
 def test_the_same_generator_seed_gives_the_same_choice(name, options, targets):
-    entry = ACQUISITIONS[name]
+    entry = ENTRIES[name]
     choices = []
     for _ in range(2):
         seen = evidence(entry.needs.record, n=20, targets=targets)
@@ -149,7 +174,7 @@ def test_the_same_generator_seed_gives_the_same_choice(name, options, targets):
 @pytest.mark.parametrize("targets", [3, 40])
 @pytest.mark.parametrize("p", [21, 100])
 def test_more_picks_than_the_pool_has_are_refused(name, options, targets, p):
-    entry = ACQUISITIONS[name]
+    entry = ENTRIES[name]
     seen = evidence(entry.needs.record, n=20, targets=targets)
     refusal = "picks none; ask for 0" if entry.validation_only else "20"
     with pytest.raises(ValueError, match=refusal):
@@ -158,7 +183,7 @@ def test_more_picks_than_the_pool_has_are_refused(name, options, targets, p):
 
 @pytest.mark.parametrize(("name", "options"), variants())
 def test_evidence_is_left_as_it_was(name, options):
-    entry = ACQUISITIONS[name]
+    entry = ENTRIES[name]
     seen, untouched = (evidence(entry.needs.record, n=20, targets=9) for _ in range(2))
     entry.select(seen, asked_for(name, 4), seeded(0), **options)
     assert seen.n == 20
@@ -190,12 +215,22 @@ def test_views_are_read_where_a_pseudo_label_looks_at_them():
     for name in ("joint", "joint_shift", "joint_shift_grid", "joint_zg", "predicted", "true"):
         assert ACQUISITIONS["pfk"].reads(name) == pfk
     assert ACQUISITIONS["pcc"].reads("trace") == {"taps"}
+    without_g = {"taps", "pseudo_label", "matching", "whitening"}
+    assert BY_MATCHING["ecov"].reads("joint_shift_grid") == BY_MATCHING["noisy_or"].reads("joint") == without_g
+    assert BY_MATCHING["ecov"].reads("joint_zg") == without_g | {"combine"}  # the label's own kernel
     assert ACQUISITIONS["random"].reads("trace") == ACQUISITIONS["all"].reads("trace") == set()
     assert ACQUISITIONS["varr"].reads("trace") == {"samples", "ensemble"}
     assert ACQUISITIONS["coreset"].reads("trace") == {"taps"}
     assert ACQUISITIONS["vaal"].reads("trace") == {"vaal"}
     assert ACQUISITIONS["epig"].reads("trace") == {"samples"}
     assert ACQUISITIONS["badge"].reads("trace") == ACQUISITIONS["uherding"].reads("trace") == set()
+
+
+def test_a_matching_may_need_other_evidence_than_the_method():
+    assert acquisition_of(AcquisitionConfig(name="pfk", matching="ecov")) is BY_MATCHING["ecov"]
+    assert acquisition_of(AcquisitionConfig(name="pfk", matching="coverage")) is ACQUISITIONS["pfk"]
+    assert acquisition_of(AcquisitionConfig(name="margin", matching="ecov")) is ACQUISITIONS["margin"]
+    assert not set(BY_MATCHING) & set(MATCHINGS)
 
 
 def test_what_needs_a_trained_model_picks_at_random_first():

@@ -22,7 +22,10 @@ def test_every_reading_and_estimator_can_be_set(combine, pseudo_label):
         ({"taps": ("conv1", "conv1")}, r"taps = \['conv1', 'conv1'\]; name at least one layer, each once"),
         ({"combine": "mean"}, "combine = 'mean'; give one of product, product_of_sums, sum"),
         ({"pseudo_label": "best"}, "pseudo_label = 'best'; give one of joint, joint_shift, joint_shift_grid, joint_zg"),
-        ({"matching": "cover"}, "matching = 'cover'; did you mean 'coverage'\\? give one of k_center, coverage"),
+        (
+            {"matching": "cover"},
+            "matching = 'cover'; did you mean 'coverage'\\? give one of k_center, coverage, ecov, noisy_or",
+        ),
         ({"whitening": "yes"}, "whitening = 'yes'; give one of none, shrunk"),
         ({"samples": 0}, "samples = 0; give at least 1"),
         ({"ensemble": 0}, "ensemble = 0; give at least 1"),

@@ -118,7 +118,7 @@ def test_config_prints_what_it_reads_again(here):
     assert f"# digest: {again['digest']}" in Path("params.yaml").read_text()
 
 
-@pytest.mark.parametrize("what", ["datasets", "models", "acquisitions", "pseudo-labels", "presets"])
+@pytest.mark.parametrize("what", ["datasets", "models", "acquisitions", "pseudo-labels", "matchings", "presets"])
 def test_lists_have_names_and_explanations(what):
     rows = answer("list", what)[what]
     assert all(row["name"] and row["what"] for row in rows)
@@ -126,7 +126,7 @@ def test_lists_have_names_and_explanations(what):
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 130, 200])
-@pytest.mark.parametrize("what", ["datasets", "models", "acquisitions", "pseudo-labels", "presets"])
+@pytest.mark.parametrize("what", ["datasets", "models", "acquisitions", "pseudo-labels", "matchings", "presets"])
 def test_lists_are_whole_in_any_terminal(what, width, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
     shown = fkal("list", what).stdout
@@ -368,6 +368,8 @@ def test_the_authors_rule_says_so_everywhere(here):
         (["--tracking-uri", "http://127.0.0.1:9"], 2, ["127.0.0.1:9"]),
         (["--out", "/dev/null/x"], 2, ["--out /dev/null/x", "another folder"]),
         (["--method", "random:sum"], 2, ["random:sum", "no two kernels", "leave ':sum' out"]),
+        (["--method", "pfk_joint:sum:ecov"], 2, ["pfk:ecov has no two kernels to combine", "leave ':sum' out"]),
+        (["--method", "pfk_joint:noisyor"], 2, ["did you mean 'noisy_or'?"]),
         (["--method", "pcc:e4"], 2, ["pcc:e4", "one model alone", "leave ':e4' out"]),
         (["--method", "pfk_joint:k32"], 2, ["pfk_joint:k32", "no Monte Carlo samples", "leave ':k32' out"]),
         (["--method", "varr:4"], 2, ["varr:4", "unknown", "e4, k32"]),
@@ -478,12 +480,12 @@ def test_a_dry_run_plans_and_does_nothing(here):
 
 
 def test_list_names_its_choices_where_none_or_a_wrong_one_is_given():
-    choices = "choose one of datasets, models, acquisitions, pseudo-labels, presets"
+    choices = "choose one of datasets, models, acquisitions, pseudo-labels, matchings, presets"
     assert choices in fkal("list", code=2).stderr
     told = fkal("list", "dataset", code=2).stderr
     assert choices in told and "did you mean 'datasets'" in told
     shown = " ".join(fkal("list", "--help").stdout.split())
-    assert "datasets, models, acquisitions, pseudo-labels or presets" in shown
+    assert "datasets, models, acquisitions, pseudo-labels, matchings or presets" in shown
 
 
 def test_help_of_the_package_says_where_to_start():

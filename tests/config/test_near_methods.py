@@ -9,7 +9,12 @@ from fkal.config.schema import ConfigError
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("pfk_jont", "pfk_joint"), ("fisher_covrage", "fisher_coverage"), ("pfk_joint:coverag", "coverage")],
+    [
+        ("pfk_jont", "pfk_joint"),
+        ("fisher_covrage", "fisher_coverage"),
+        ("pfk_joint:coverag", "coverage"),
+        ("pfk_joint:noisy", "noisy_or"),
+    ],
 )
 def test_a_mistyped_label_alias_or_mark_is_answered_with_the_near_one(typed, meant):
     with pytest.raises(ConfigError, match=f"did you mean '{meant}'"):
@@ -31,3 +36,14 @@ def test_an_alias_and_what_it_stands_for_are_one_method():
     assert with_alias(f"digits-ir20-{long}-s0", long) == "digits-ir20-fisher_coverage-s0"
     assert long_method_name("random") == short_method_name("random") == "random"
     assert method_layer("fisher_coverage").values == method_layer(long).values
+
+
+@pytest.mark.parametrize("matching", ["k_center", "coverage", "ecov", "noisy_or"])
+def test_every_matching_is_a_mark_of_a_methods_name(matching):
+    layer = method_layer(f"pfk_joint_shift_grid:{matching}@conv2")
+    assert layer.values["acquisition"] == {
+        "name": "pfk",
+        "pseudo_label": "joint_shift_grid",
+        "matching": matching,
+        "taps": ["conv2"],
+    }

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from fkal.acquisition.cost import Sizes
+from fkal.acquisition.registry import BY_MATCHING
 from fkal.acquisition.settings import AcquisitionConfig
 from fkal.core.epig import epig
 from fkal.core.evidence import (
@@ -19,15 +21,18 @@ from fkal.core.evidence import (
     FisherScores,
     LastLayer,
     Nothing,
+    Posteriors,
     Predictions,
     PredictiveInformation,
     Queried,
     Supervised,
     Uncertainty,
+    WeighedPosteriors,
 )
 from fkal.core.kernels import R_ZG
 from fkal.core.labels import PSEUDO_LABELS
 from fkal.core.pseudo_labels import PoolBatch, Reference
+from fkal.core.whitening import WHITENINGS
 from fkal.data.images import TensorImages
 from fkal.engine.describing import Describer
 from fkal.engine.gathering import GATHERERS, EvidenceConfig, RoundContext, gather, target_rows
@@ -423,3 +428,86 @@ def test_a_grid_tells_where_and_an_average_does_not(outcome, meter):
 
     assert right("joint_shift_grid") == 1
     assert right("joint_shift") < 0.8
+
+
+WITHOUT_GRADIENT = {"ecov": Posteriors, "noisy_or": WeighedPosteriors}
+
+
+@pytest.mark.parametrize("matching", list(WITHOUT_GRADIENT))
+@pytest.mark.parametrize("name", list(PSEUDO_LABELS))
+def test_posteriors_are_the_estimators_and_no_gradient_is_gathered(outcome, images, model, meter, name, matching):
+    pictures, network = images(13, seed=40), model("lenet", seed=40)
+    evidence, rows = gathered(outcome, network, pictures, WITHOUT_GRADIENT[matching], meter, pseudo_label=name)
+    by_gradient, wrong = gathered(outcome, network, pictures, FisherScores, Meter(meter.device), pseudo_label=name)
+    assert rows.tolist() == (wrong.tolist() if matching == "ecov" else list(range(6)))
+    for tap in LENET:
+        assert_close(evidence.pool.z[tap], by_gradient.pool.z[tap])
+    assert evidence.pool.g == evidence.targets.g == {}
+    assert torch.equal(evidence.y_t, pictures.labels[VALIDATION[rows]])
+    assert torch.equal(evidence.pseudo_labels, by_gradient.pseudo_labels)
+    assert torch.equal(evidence.posterior.argmax(dim=1), evidence.pseudo_labels)
+    assert_close(evidence.posterior.sum(dim=1), torch.ones(5))
+    assert bool((evidence.posterior.amax(dim=1) < 1).all()) is (
+        name in ("predicted", "joint_shift", "joint_shift_grid")
+    )
+
+
+@pytest.mark.parametrize("matching", list(WITHOUT_GRADIENT))
+@pytest.mark.parametrize("name", list(PSEUDO_LABELS))
+def test_passes_without_gradients_are_those_of_the_formula(outcome, images, model, meter, name, matching):
+    """LeNet on 8 x 8 images knows no gradient in closed form, so all passes happen."""
+    gathered(
+        outcome, model("lenet", seed=41), images(13, seed=41), WITHOUT_GRADIENT[matching], meter, pseudo_label=name
+    )
+    sizes = Sizes(
+        unlabeled=5,
+        labeled_before=2,
+        labeled=3,
+        validation=6,
+        test=1,
+        classes=3,
+        epochs=1,
+        samples=K,
+        members=1,
+    )
+    assert meter.passes == tuple(BY_MATCHING[matching].cost(name, members=1).passes(sizes))
+
+
+def test_weights_and_doubts_are_the_models_and_labeled_images_come_with_their_classes(outcome, images, model, meter):
+    pictures, network = images(13, seed=42), model("lenet", seed=42)
+    evidence, _ = gathered(outcome, network, pictures, WeighedPosteriors, meter)
+    parts = (VALIDATION, POOL, LABELED)
+    of_validation, *of_others = (at_the_head(network, pictures, part)[0].double() for part in parts)
+    p = of_validation.softmax(dim=1)
+    assert_close(evidence.weights, 1 - p[torch.arange(6), pictures.labels[VALIDATION]], rtol=1e-4, atol=1e-6)
+    for doubt, logits in zip((evidence.doubt, evidence.labeled_doubt), of_others, strict=True):
+        best = logits.softmax(dim=1).sort(dim=1, descending=True).values
+        assert_close(doubt, 1 - (best[:, 0] - best[:, 1]), rtol=1e-4, atol=1e-6)
+    alone = described(outcome, network, pictures, LABELED, pictures.labels, meter, with_grad=False).descriptors
+    for tap in LENET:
+        assert_close(evidence.labeled.z[tap], alone.z[tap])
+    assert torch.equal(evidence.y, pictures.labels[LABELED])
+
+
+def test_before_anything_is_labeled_all_weigh_the_same_and_no_labeled_image_is_described(outcome, images, model, meter):
+    context = context_of(model("lenet", seed=43), images(13, seed=43), meter)
+    evidence, _ = outcome(gather(replace(context, labeled=POOL[:0], y=POOL[:0]), WeighedPosteriors))
+    assert evidence.weights.tolist() == [1.0] * 6
+    assert evidence.doubt.tolist() == [1.0] * 5
+    assert len(evidence.labeled) == len(evidence.y) == len(evidence.labeled_doubt) == 0
+
+
+def test_weights_of_validation_images_that_were_learned_from_are_cross_fitted(outcome, images, model, meter):
+    crossed = torch.randn(6, 3, generator=torch.Generator().manual_seed(3))
+    pictures = images(13, seed=44)
+    context = replace(context_of(model("lenet", seed=44), pictures, meter), cross_fitted=crossed)
+    evidence, _ = outcome(gather(context, WeighedPosteriors))
+    p = crossed.double().softmax(dim=1)
+    assert_close(evidence.weights, 1 - p[torch.arange(6), pictures.labels[VALIDATION]])
+
+
+def test_whitened_posteriors_are_by_features_that_vary_alike(outcome, images, model, meter):
+    pictures, network = images(13, seed=45), model("lenet", seed=45)
+    evidence, rows = gathered(outcome, network, pictures, WeighedPosteriors, meter, whitening="shrunk")
+    known = described(outcome, network, pictures, VALIDATION, pictures.labels, meter, with_grad=False).descriptors
+    assert_close(evidence.targets.z, dict(WHITENINGS["shrunk"](known)(known).z))

@@ -101,6 +101,9 @@ READ_BY = {
     "pfk_joint_zg": {"extent", "taps", "combine", "pseudo_label", "matching"},
     "pfk_trace": {"extent", "taps", "combine", "pseudo_label", "matching", "samples", "views"},
     "pfk_mutual_information_diagonal": {"extent", "taps", "combine", "pseudo_label", "matching", "samples", "views"},
+    "pfk:ecov": {"extent", "taps", "pseudo_label", "matching"},
+    "pfk_joint_shift_grid:noisy_or": {"extent", "taps", "pseudo_label", "matching"},
+    "pfk_joint_zg:noisy_or": {"extent", "taps", "combine", "pseudo_label", "matching"},
     "varr": {"extent", "samples", "ensemble"},
     "mean_std": {"extent", "samples", "ensemble"},
     "vaal": {"extent", "vaal"},
@@ -120,11 +123,33 @@ def test_the_settings_that_a_method_reads_and_no_others_make_a_new_experiment(me
             assert (of(setting) != plain) is (reader in READ_BY[method]), setting
 
 
-@pytest.mark.parametrize("setting", ["acquisition.matching=coverage", "acquisition.whitening=shrunk"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "acquisition.matching=coverage",
+        "acquisition.matching=ecov",
+        "acquisition.matching=noisy_or",
+        "acquisition.whitening=shrunk",
+    ],
+)
 def test_matching_and_whitening_reach_the_choice(setting, tmp_path):
     plain, other = (rounds(digits("acquisition.rounds=1", *extra), tmp_path) for extra in ([], [setting]))
     assert plain[0].metrics["pseudo/accuracy"] == other[0].metrics["pseudo/accuracy"]
     assert plain[0].selection.indices.tolist() != other[0].selection.indices.tolist()
+
+
+@pytest.mark.parametrize("matching", ["ecov", "noisy_or"])
+@pytest.mark.parametrize("label", ["joint_shift_grid", "predicted"])
+def test_matchings_by_class_probabilities_run_with_a_trained_network(matching, label, tmp_path):
+    done = rounds(digits(f"acquisition.matching={matching}", f"acquisition.pseudo_label={label}"), tmp_path)
+    assert [each.b for each in done] == [1, 2]
+    again = rounds(digits(f"acquisition.matching={matching}", f"acquisition.pseudo_label={label}"), tmp_path)
+    for first, second in zip(done, again, strict=True):
+        assert first.selection.indices.tolist() == second.selection.indices.tolist()
+        assert not any(first.backward_images.get(phase) for phase in ("descriptors", "select"))
+        assert "pseudo/accuracy" in first.metrics
+    validation = prepare(digits(), tmp_path, quiet).split.validation
+    assert set(done[1].selection.matches.tolist()) <= set(validation.tolist())
 
 
 def test_an_estimate_of_the_pools_frequencies_is_told_beside_the_true_ones(tmp_path):

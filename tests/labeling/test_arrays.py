@@ -9,10 +9,12 @@ import torch
 
 import fkal
 from fkal.acquisition.fisher import select_pfk
+from fkal.acquisition.noisy_or import select_noisy_or
 from fkal.acquisition.registry import ACQUISITIONS
 from fkal.core.descriptors import Descriptors, loss_gradient
-from fkal.core.evidence import FisherScores
+from fkal.core.evidence import FisherScores, WeighedPosteriors
 from fkal.core.randomness import stream
+from fkal.core.softmax import margin, wrongness
 from fkal.labeling.arrays import MAKERS, RUN_A_MODEL
 
 N, M, WIDTH, CLASSES = 60, 9, 6, 3
@@ -46,7 +48,10 @@ ON_ARRAYS = [
 ]
 
 
-@pytest.mark.parametrize("method", [*ON_ARRAYS, "fisher_coverage", "pfk_joint"])
+BY_PROBABILITIES = ["pfk_joint_shift_grid:ecov", "pfk_joint:ecov", "pfk_predicted:noisy_or", "pfk_joint_shift:noisy_or"]
+
+
+@pytest.mark.parametrize("method", [*ON_ARRAYS, "fisher_coverage", "pfk_joint", *BY_PROBABILITIES])
 def test_each_method_picks_distinct_rows_and_the_same_ones_again(method):
     picks = fkal.select(**EVERYTHING, n=10, method=method, seed=3)
     again = fkal.select(**EVERYTHING, n=10, method=method, seed=3)
@@ -88,6 +93,38 @@ def test_without_gradients_those_at_the_logits_are_made_of_probabilities():
     assert made.positions.tolist() == given.positions.tolist()
 
 
+def test_matchings_by_class_probabilities_need_no_gradient_and_read_what_is_labeled():
+    few = {name: EVERYTHING[name] for name in ("pool", "targets", "target_labels")}
+    of_labeled = ("labeled", "labels", "probabilities", "target_probabilities", "labeled_probabilities")
+    labeled = {name: EVERYTHING[name] for name in of_labeled}
+    for matching in ("ecov", "noisy_or"):
+        plain = fkal.select(**few, n=8, method=f"pfk_joint:{matching}").positions.tolist()
+        assert len(set(plain)) == 8
+        steered = fkal.select(**few, **labeled, n=8, method=f"pfk_joint:{matching}").positions.tolist()
+        assert (steered == plain) is (matching == "ecov")
+
+
+def test_noisy_or_picks_what_its_function_picks_of_the_same_evidence():
+    known = {name: torch.from_numpy(np.array(value)) for name, value in EVERYTHING.items()}
+    p, p_v = (known[name].double().log() for name in ("probabilities", "target_probabilities"))
+    evidence = WeighedPosteriors(
+        pool=Descriptors.of({"a": known["pool"]}),
+        targets=Descriptors.of({"a": known["targets"]}),
+        y_t=known["target_labels"],
+        posterior=p.softmax(dim=1).float(),
+        pseudo_labels=p.argmax(dim=1),
+        prior=None,
+        weights=wrongness(p_v, known["target_labels"]),
+        doubt=margin(p),
+        labeled=Descriptors.of({"a": known["labeled"]}),
+        y=known["labels"],
+        labeled_doubt=margin(known["labeled_probabilities"].double().log()),
+    )
+    expected = select_noisy_or(evidence, 8, stream(0, "select", "arrays"))
+    made = fkal.select(**EVERYTHING, n=8, method="pfk_predicted:noisy_or")
+    assert made.positions.tolist() == expected.positions.tolist()
+
+
 @pytest.mark.parametrize(
     ("method", "given", "missing"),
     [
@@ -96,6 +133,8 @@ def test_without_gradients_those_at_the_logits_are_made_of_probabilities():
         ("fisher_coverage", ["targets", "pool_gradients"], "target_gradients"),
         ("pcc", [], "targets"),
         ("margin", [], "probabilities"),
+        ("pfk_joint:ecov", ["targets"], "target_labels"),
+        ("pfk_joint:noisy_or", ["targets", "target_labels", "labeled", "labels"], "target_probabilities"),
         ("galaxy", ["probabilities"], "labeled"),
         ("uherding", ["probabilities", "labeled", "labels", "labeled_probabilities"], "target_labels"),
     ],

@@ -224,6 +224,12 @@ PFK = Cost(
     forward=lambda s: s.validation + s.unlabeled,
     backward=lambda s: s.validation + s.unlabeled,
 )
+POSTERIORS = Cost(row=None, text="M + N^b", forward=PCC.forward)
+WEIGHED_POSTERIORS = Cost(
+    row=None,
+    text="M + N^b + N_(b-1)",
+    forward=lambda s: s.validation + s.unlabeled + s.labeled_before,
+)
 CORE_SET = Cost(
     row=None,
     text="N^b + N_(b-1)",
@@ -284,3 +290,34 @@ LABELING: Mapping[str, Cost] = MappingProxyType(
     }
 )
 """What a pseudo-label adds to `PFK`, by the passes that it takes."""
+
+WITHOUT_GRADIENT = "no gradient is taken of a description"
+
+GUESSING: Mapping[str, Cost] = MappingProxyType(
+    {
+        "none": Cost(row=None, text=NO_PASS.text, forward=NO_PASS.forward, why=WITHOUT_GRADIENT),
+        "pool": Cost(
+            row=None,
+            text=NO_PASS.text,
+            forward=NO_PASS.forward,
+            why=f"{WITHOUT_GRADIENT}, so labels are estimated from the same features",
+        ),
+        "pool and validation": LABELING["pool and validation"],
+        "clean": Cost(
+            row=None,
+            text="M + (D + 1) N^b",
+            forward=lambda s: s.unlabeled,
+            backward=lambda s: s.validation + s.classes * s.unlabeled,
+            why=f"each open image once more forward, and backward under each of the D classes, a validation image "
+            f"under its own{CLOSED_FORM}",
+        ),
+        "perturbed": Cost(
+            row=None,
+            text="K (D + 1) N^b",
+            forward=lambda s: s.samples * s.unlabeled,
+            backward=lambda s: s.samples * s.classes * s.unlabeled,
+            why=f"K views of each open image, backward under each of the D classes{CLOSED_FORM}",
+        ),
+    }
+)
+"""What a pseudo-label adds where no gradient is gathered: it is asked for the pool alone."""

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fkal.acquisition import cost
-from fkal.acquisition.cost import Cost
+from fkal.acquisition.cost import GUESSING, LABELING, Cost
 from fkal.object_references import resolved
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ class EvidenceKind:
     """A kind of evidence: the name of its record, what it is in words, what it costs, what its gathering reads.
 
     `cost` is that of one model, with labels that cost nothing; `ensemble_cost` that of several models, where they
-    are all asked. With `at_head` it is gathered where the last linear layer makes the logits.
+    are all asked. With `at_head` it is gathered where the last linear layer makes the logits. `labeling` is what a
+    pseudo-label adds, by the passes that it takes.
     """
 
     name: str
@@ -32,6 +33,7 @@ class EvidenceKind:
     ensemble_cost: Cost | None = None
     reads: tuple[str, ...] = ()
     at_head: bool = False
+    labeling: Mapping[str, Cost] = field(default_factory=lambda: LABELING)
 
     @property
     def record(self) -> type[Evidence]:
@@ -49,9 +51,23 @@ FEATURES = EvidenceKind(
 )
 FISHER_SCORES = EvidenceKind(
     name="FisherScores",
-    summary="the same and loss gradients, labels guessed",
+    summary="pool and validation features, loss gradients, labels guessed",
     cost=cost.PFK,
     reads=("taps", "pseudo_label", "whitening"),
+)
+POSTERIORS = EvidenceKind(
+    name="Posteriors",
+    summary="pool and validation features, validation labels, class probabilities guessed",
+    cost=cost.POSTERIORS,
+    reads=("taps", "pseudo_label", "whitening", "matching"),
+    labeling=GUESSING,
+)
+WEIGHED_POSTERIORS = EvidenceKind(
+    name="WeighedPosteriors",
+    summary="the same, labeled features and labels, logits of all",
+    cost=cost.WEIGHED_POSTERIORS,
+    reads=POSTERIORS.reads,
+    labeling=GUESSING,
 )
 UNCERTAINTY = EvidenceKind(
     name="Uncertainty",
@@ -106,6 +122,8 @@ EVIDENCE_KINDS: Mapping[str, EvidenceKind] = MappingProxyType(
             NOTHING,
             FEATURES,
             FISHER_SCORES,
+            POSTERIORS,
+            WEIGHED_POSTERIORS,
             UNCERTAINTY,
             COVERAGE,
             DISCRIMINATION,

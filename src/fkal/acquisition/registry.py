@@ -7,11 +7,11 @@ an entry point of the group `fkal.acquisitions` that names an `Acquisition`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from fkal.acquisition.cost import LABELING, Cost
+from fkal.acquisition.cost import Cost
 from fkal.acquisition.evidence_kinds import (
     CALIBRATED,
     COVERAGE,
@@ -20,13 +20,16 @@ from fkal.acquisition.evidence_kinds import (
     FISHER_SCORES,
     LAST_LAYER,
     NOTHING,
+    POSTERIORS,
     PREDICTIONS,
     PREDICTIVE_INFORMATION,
     QUERIED,
     SUPERVISED,
     UNCERTAINTY,
+    WEIGHED_POSTERIORS,
     EvidenceKind,
 )
+from fkal.acquisition.settings import MATCHING_SUMMARIES, AcquisitionConfig
 from fkal.core.labels import PSEUDO_LABELS
 from fkal.errors import did_you_mean
 from fkal.object_references import offered, resolved
@@ -40,6 +43,7 @@ EMAM = "Emam et al., 2021"
 SIMILAR = "Kothawade et al., NeurIPS 2021"
 PAPER = "Gudovskiy et al., CVPR 2020"
 DEEP_BAYESIAN = "Gal et al., ICML 2017"
+OURS = "ours (decision 011)"
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class Acquisition:
     `function` is that function, or a reference to it, `package.module:name`. `options` names the fields of
     `AcquisitionConfig` that `select` takes as keywords. With `random_first` the first round, when no model is
     trained yet, picks at random; with `whole_pool` there is one round, which labels the pool; with `validation_only`
-    there is one, which labels nothing and trains on the validation images.
+    there is one, which labels nothing and trains on the validation images. `by_matching` has what stands for it under
+    a matching that needs other evidence.
     """
 
     function: str | Callable[..., Picks]
@@ -60,6 +65,11 @@ class Acquisition:
     random_first: bool = False
     whole_pool: bool = False
     validation_only: bool = False
+    by_matching: Mapping[str, Acquisition] = field(default_factory=dict)
+
+    def under(self, matching: str) -> Acquisition:
+        """The method as it is with this matching."""
+        return self.by_matching.get(matching, self)
 
     @property
     def has_schedule(self) -> bool:
@@ -84,7 +94,7 @@ class Acquisition:
     def cost(self, pseudo_label: str, *, members: int) -> Cost:
         """What an acquisition costs that is not the random first one; `members` is the paper's E."""
         if "pseudo_label" in self.needs.reads:
-            return self.needs.cost.plus(LABELING[PSEUDO_LABELS[pseudo_label].passes])
+            return self.needs.cost.plus(self.needs.labeling[PSEUDO_LABELS[pseudo_label].passes])
         return self.needs.ensemble_cost if members > 1 and self.needs.ensemble_cost else self.needs.cost
 
 
@@ -94,6 +104,19 @@ def _uncertain(function: str, summary: str, reference: str) -> Acquisition:
 
 def _trained(function: str, needs: EvidenceKind, summary: str, reference: str) -> Acquisition:
     return Acquisition(function, needs, summary, reference, random_first=True)
+
+
+BY_MATCHING: Mapping[str, Acquisition] = MappingProxyType(
+    {
+        "ecov": Acquisition(
+            "fkal.acquisition.expected_coverage:select_ecov", POSTERIORS, MATCHING_SUMMARIES["ecov"], OURS
+        ),
+        "noisy_or": Acquisition(
+            "fkal.acquisition.noisy_or:select_noisy_or", WEIGHED_POSTERIORS, MATCHING_SUMMARIES["noisy_or"], OURS
+        ),
+    }
+)
+"""What `pfk` is under matchings that read class probabilities, and neither g nor `combine`."""
 
 
 ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
@@ -108,6 +131,7 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
             "Fisher kernel R_zg of features and loss gradients",
             f"{PAPER}, eq. 12",
             options=("combine", "matching"),
+            by_matching=BY_MATCHING,
         ),
         "varr": _uncertain(
             "fkal.acquisition.uncertainty:select_variation_ratio",
@@ -170,6 +194,12 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
             LAST_LAYER,
             "k-means++ on last-layer gradients, factorised",
             "Ash et al., ICLR 2020",
+        ),
+        "dropquery": Acquisition(
+            "fkal.acquisition.dropquery:select",
+            LAST_LAYER,
+            "middles of clusters of images whose prediction dropped features change",
+            "Gupte et al., TMLR 2024",
         ),
         "typiclust": Acquisition(
             "fkal.acquisition.typiclust:select",
@@ -273,3 +303,8 @@ def acquisition(name: str) -> Acquisition:
         return entry
     known = [*ACQUISITIONS, *plugins]
     raise ValueError(f"unknown method {name!r}; {did_you_mean(name, known)}known: {', '.join(known)}")
+
+
+def acquisition_of(settings: AcquisitionConfig) -> Acquisition:
+    """The method that these settings choose, under their matching. Raises ValueError for an unknown name."""
+    return acquisition(settings.name).under(settings.matching)

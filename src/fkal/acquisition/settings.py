@@ -17,8 +17,17 @@ MOST_TAPS = 1000
 COMBINE_NAMES = ("product", "product_of_sums", "sum")
 """How R_z and R_g meet: the names of `fkal.core.kernels.R_ZG`."""
 
-MATCHING_NAMES = ("k_center", "coverage")
-"""How targets share the picks: the names of `fkal.acquisition.fisher.MATCHINGS`."""
+MATCHING_SUMMARIES: Mapping[str, str] = MappingProxyType(
+    {
+        "k_center": "targets thinned to as many as there are picks, as unlike as can be; the best match of each",
+        "coverage": "the picks that together are most like all targets",
+        "ecov": "the same, by features and class probabilities instead of gradients",
+        "noisy_or": "the picks that together are most likely to help each validation image, by its weight",
+    }
+)
+"""How targets share the picks."""
+
+MATCHING_NAMES = tuple(MATCHING_SUMMARIES)
 
 WHITENING_NAMES = ("none", "shrunk")
 """What descriptors go through before they are compared: the names of `fkal.core.whitening.WHITENINGS`."""
@@ -34,9 +43,10 @@ class AcquisitionConfig:
     `budget` is the paper's P (images labeled per round), `rounds` its B. `taps` are module
     names of the model whose outputs become descriptors; `batch_size` images are described at
     once. `combine`, `pseudo_label`, `matching` (how the targets share the budget) and `whitening` (of
-    descriptors, before they are compared) matter to `pfk` alone. `samples` (K) are Monte Carlo passes or
-    views, `ensemble` (E) the models of uncertainty methods; views are turned by up to
-    `view_degrees` and get noise of `view_noise` (standard deviation, on normalised inputs).
+    descriptors, before they are compared) matter to `pfk` alone; under the matchings `ecov` and `noisy_or`
+    `combine` does not matter. `samples` (K) are Monte Carlo passes or views, `ensemble` (E) the models of uncertainty
+    methods; views are turned by up to `view_degrees` and get noise of `view_noise` (standard deviation, on normalised
+    inputs).
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

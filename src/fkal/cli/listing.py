@@ -15,7 +15,7 @@ from rich.text import Text
 
 from fkal.acquisition.cost import LABELING, LETTERS, letters_in
 from fkal.acquisition.registry import ACQUISITIONS, Acquisition
-from fkal.acquisition.settings import AcquisitionConfig
+from fkal.acquisition.settings import MATCHING_SUMMARIES, AcquisitionConfig
 from fkal.cli.terminal import console, echo_json
 from fkal.config.layers import presets
 from fkal.config.schema import ConfigError
@@ -92,6 +92,20 @@ def _pseudo_labels() -> list[Row]:
     ]
 
 
+def _matchings() -> list[Row]:
+    entries = {name: ACQUISITIONS["pfk"].under(name) for name in MATCHING_SUMMARIES}
+    return [
+        {
+            "name": name,
+            "what": MATCHING_SUMMARIES[name],
+            "needs": entry.needs.summary,
+            "passes": _passes(entry),
+            "reads combine": "yes" if "combine" in entry.options else "no",
+        }
+        for name, entry in entries.items()
+    ]
+
+
 def _presets() -> list[Row]:
     return [
         {"name": name, "what": path.read_text(encoding="utf-8").splitlines()[0].lstrip("# "), "file": str(path)}
@@ -105,12 +119,15 @@ LISTS: Mapping[str, Callable[[], list[Row]]] = MappingProxyType(
         "models": _models,
         "acquisitions": _acquisitions,
         "pseudo-labels": _pseudo_labels,
+        "matchings": _matchings,
         "presets": _presets,
     }
 )
 
 
-PASSES: Mapping[str, str] = MappingProxyType({"acquisitions": "passes", "pseudo-labels": "passes more"})
+PASSES: Mapping[str, str] = MappingProxyType(
+    {"acquisitions": "passes", "pseudo-labels": "passes more", "matchings": "passes"}
+)
 """The column of a list that has formulas."""
 
 NARROWEST = 18

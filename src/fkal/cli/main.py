@@ -93,12 +93,12 @@ def config(
 def list_(
     what: Annotated[
         str | None,
-        typer.Argument(help="datasets, models, acquisitions, pseudo-labels or presets.", show_default=False),
+        typer.Argument(help="datasets, models, acquisitions, pseudo-labels, matchings or presets.", show_default=False),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List what a configuration can name: datasets, models, acquisitions, pseudo-labels or presets."""
+    """List what a configuration can name: datasets, models, acquisitions, pseudo-labels, matchings or presets."""
     with cli_errors(debug):
         from fkal.cli import listing
 

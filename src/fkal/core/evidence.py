@@ -1,7 +1,8 @@
 """Evidence: what an acquisition may see. Frozen records; the engine gathers them.
 
-Each names its own cost. A method that asks for `Nothing` pays no pass, `Features` one forward pass
-an image of pool and validation, `FisherScores` one forward and one backward pass, `Uncertainty` E K
+Each names its own cost. A method that asks for `Nothing` pays no pass, `Features` and `Posteriors` one forward pass
+an image of pool and validation, `WeighedPosteriors` one more a labeled image, `FisherScores` one forward and one
+backward pass, `Uncertainty` E K
 forward passes a pool image, `Coverage` one a pool image, `Discrimination` the training of VAAL's networks.
 `Predictions` and `LastLayer` pay one forward pass a pool image, `Supervised` one more a labeled image, `Queried`
 and `Calibrated` one more a validation image, `PredictiveInformation` K passes a pool image and target.
@@ -43,6 +44,35 @@ class FisherScores(Features):
 
     pseudo_labels: Int[Tensor, " n"]
     prior: Float[Tensor, " d"] | None = None
+
+
+@dataclass(frozen=True)
+class Posteriors(Features):
+    """z of pool and targets, the classes `y_t` of the targets, and the pool's class probabilities; no gradient.
+
+    `posterior` is the estimator's, whose most probable label is in `pseudo_labels`. `prior` are the whole pool's class
+    frequencies, where the estimator estimates them.
+    """
+
+    y_t: Int[Tensor, " m"]
+    posterior: Float[Tensor, "n d"]
+    pseudo_labels: Int[Tensor, " n"]
+    prior: Float[Tensor, " d"] | None
+
+
+@dataclass(frozen=True)
+class WeighedPosteriors(Posteriors):
+    """The same where all validation images are targets: what each of them counts, how unsure the model is of each open
+    image, and z, the classes `y` and the doubt of the labeled images.
+
+    Before anything is labeled, all weights and all doubts are 1.
+    """
+
+    weights: Float[Tensor, " m"]
+    doubt: Float[Tensor, " n"]
+    labeled: Descriptors
+    y: Int[Tensor, " l"]
+    labeled_doubt: Float[Tensor, " l"]
 
 
 @dataclass(frozen=True)
@@ -167,6 +197,8 @@ Evidence = (
     Nothing
     | Features
     | FisherScores
+    | Posteriors
+    | WeighedPosteriors
     | Uncertainty
     | Coverage
     | Discrimination

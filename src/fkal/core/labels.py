@@ -24,7 +24,8 @@ class PseudoLabel:
     by the reference's kernel, so that its labels depend on how R_z and R_g meet. An estimator with `of_pool`
     looks at all open images at once, for which they are described twice; asked for a batch, it takes it for the pool.
     With `grid` > 1 that first description, and one of D_v beside it, averages feature maps in `grid` x `grid` fields
-    (where no tap returns maps, it is what it is with 1); the estimate itself takes z as it is.
+    (where no tap returns maps, it is what it is with 1); the estimate itself takes z as it is. Class probabilities are
+    those of `of_pool`, or with `by_softmax` the model's; of all others the label has 1.
     """
 
     estimator: str
@@ -35,6 +36,7 @@ class PseudoLabel:
     by_kernel: bool = False
     pool_estimator: str = ""
     grid: int = 1
+    by_softmax: bool = False
 
     @property
     def estimate(self) -> Estimate:
@@ -75,7 +77,9 @@ PSEUDO_LABELS: Mapping[str, PseudoLabel] = MappingProxyType(
             views="clean",
             by_kernel=True,
         ),
-        "predicted": PseudoLabel("fkal.core.pseudo_labels:predicted", "the model's own arg max", own_g_v=True),
+        "predicted": PseudoLabel(
+            "fkal.core.pseudo_labels:predicted", "the model's own arg max", own_g_v=True, by_softmax=True
+        ),
         "trace": PseudoLabel(
             "fkal.core.pseudo_labels:trace",
             "class with the largest tr(C_zg) over K Monte Carlo views",

@@ -155,10 +155,12 @@ def mutual_information_diagonal(pool: PoolBatch, validation: Reference) -> Int[T
 
 
 class PoolLabels(NamedTuple):
-    """Labels of the open pool, and the whole pool's class frequencies as they were estimated."""
+    """Labels of the open pool, the whole pool's class frequencies as they were estimated, and the class probabilities
+    under these, whose most probable class is the label."""
 
     y: Int[Tensor, " n"]
     prior: Float[Tensor, " d"]
+    posterior: Float[Tensor, "n d"]
 
 
 EstimatePool = Callable[[Descriptors, Reference, Tensor], PoolLabels]
@@ -181,12 +183,13 @@ def joint_shift(pool: Descriptors, validation: Reference, labeled: Int[Tensor, "
         labeled: Labels of the images that have left the pool.
 
     Returns:
-        One label per open image, and the class frequencies of the whole pool.
+        One label per open image, the class frequencies of the whole pool, and the class probabilities behind the label.
     """
     learned = [estimator.fitted(validation.z, validation.y) for estimator in (NearestNeighbours, Logistic)]
     p = opinion_pool(learned, pool)
     prior = estimated_prior(p, labeled)
-    return PoolLabels(shifted(p, prior).argmax(dim=1), prior)
+    posterior = shifted(p, prior)
+    return PoolLabels(posterior.argmax(dim=1), prior, posterior)
 
 
 def joint_shift_of_batch(pool: PoolBatch, validation: Reference) -> Int[Tensor, " n"]:

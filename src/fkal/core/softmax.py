@@ -1,7 +1,7 @@
 """How unsure a single pass is of an image, from its logits `(n d)`: larger means less sure. float64."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -19,6 +19,12 @@ def margin(logits: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         return torch.zeros(len(logits), dtype=torch.float64, device=logits.device)
     first, second = logits.double().softmax(dim=1).topk(2, dim=1).values.unbind(dim=1)
     return 1 - (first - second)
+
+
+def wrongness(logits: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """1 - p_y, what a model leaves to other classes than the true one."""
+    logs = logits.double().log_softmax(dim=1)
+    return -torch.expm1(logs.gather(1, y[:, None])[:, 0])
 
 
 def entropy(logits: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -39,24 +40,38 @@ LabeledBy = Literal["arg_max", "true", "estimated"]
 
 @dataclass(frozen=True)
 class Described:
-    """What one pass over some images leaves: descriptors, arg max, and the labels behind g."""
+    """What one pass over some images leaves: descriptors, arg max, the labels behind g, and logits if asked for."""
 
     descriptors: Descriptors
     y_hat: Int[Tensor, " n"]
     y: Int[Tensor, " n"]
+    logits: Float[Tensor, "n d"] | None = None
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """By names that `of` reads: `z.conv1`, `g.conv1`, `y_hat`, `y`."""
+        """By names that `of` reads: `z.conv1`, `g.conv1`, `y_hat`, `y`, `logits`."""
         z = {f"z.{tap}": block for tap, block in self.descriptors.z.items()}
         g = {f"g.{tap}": block for tap, block in self.descriptors.g.items()}
-        return {**z, **g, "y_hat": self.y_hat, "y": self.y}
+        logits = {} if self.logits is None else {"logits": self.logits}
+        return {**z, **g, "y_hat": self.y_hat, "y": self.y, **logits}
 
     @staticmethod
     def of(tensors: Mapping[str, Tensor]) -> "Described":
         z, g = ({n[2:]: block for n, block in tensors.items() if n.startswith(kind)} for kind in ("z.", "g."))
-        return Described(Descriptors(z, g), tensors["y_hat"], tensors["y"])
+        return Described(Descriptors(z, g), tensors["y_hat"], tensors["y"], tensors.get("logits"))
 
+
+What = Literal["z", "z and g", "z and logits", "z, g and logits", "features"]
+
+KEPT: Mapping[tuple[bool, bool], What] = MappingProxyType(
+    {
+        (False, False): "z",
+        (True, False): "z and g",
+        (False, True): "z and logits",
+        (True, True): "z, g and logits",
+    }
+)
+"""What is described with or without gradients, with or without logits."""
 
 SHARD_ROWS = 1 << 16
 """Rows that a cache keeps together, about."""
@@ -71,7 +86,7 @@ class DescriptorKey(NamedTuple):
     indices: Int[Tensor, " n"]
     taps: tuple[str, ...]
     batch_size: int
-    what: Literal["z", "z and g", "features"]
+    what: What
     labels: LabeledBy
     grid: int
     shard: int | None = None
@@ -136,18 +151,26 @@ class Describer:
     tokens: TokenRule | None = None
 
     def describe(
-        self, indices: Int[Tensor, " n"], labeler: Labeler, *, labels: LabeledBy, with_grad: bool, what: str
+        self,
+        indices: Int[Tensor, " n"],
+        labeler: Labeler,
+        *,
+        labels: LabeledBy,
+        with_grad: bool,
+        what: str,
+        with_logits: bool = False,
     ) -> Generator[Progress, None, Described]:
-        """z, and g if asked for, of the images in one forward and one backward pass each.
+        """z, and g and logits if asked for, of the images in one forward and, for g, one backward pass each.
 
         g is the gradient of each image's own cross-entropy under the labels that `labeler`
         returns, with respect to the tapped tensors, pooled like z (section 3.2); its length is lost
         in standardising.
         """
-        key = DescriptorKey(indices, self.taps, self.batch_size, "z and g" if with_grad else "z", labels, self.grid)
+        key = DescriptorKey(indices, self.taps, self.batch_size, KEPT[with_grad, with_logits], labels, self.grid)
 
         def of_batch(batch: Tensor, x: Tensor) -> dict[str, Tensor]:
-            return self._describe_batch(batch, x, labeler, with_grad).tensors
+            described = self._describe_batch(batch, x, labeler, with_grad)
+            return (described if with_logits else replace(described, logits=None)).tensors
 
         return Described.of((yield from self._counted(key, of_batch, f"descriptors of {what}")))
 
@@ -213,7 +236,7 @@ class Describer:
             g = self._gradients(logits, outputs, at_logits)
             self.meter.backward(len(x))
             descriptors = Descriptors.of(z, g)
-        return Described(descriptors, logits.detach().argmax(dim=1), y)
+        return Described(descriptors, logits.detach().argmax(dim=1), y, logits.detach())
 
     def _gradients(
         self, logits: Float[Tensor, "n d"], outputs: Mapping[str, Tensor], at_logits: Float[Tensor, "n d"]

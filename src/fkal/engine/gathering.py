@@ -8,8 +8,10 @@ from types import MappingProxyType
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from fkal.acquisition.settings import EPIG_TARGETS, AcquisitionConfig
+from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import (
     Calibrated,
     Coverage,
@@ -20,19 +22,22 @@ from fkal.core.evidence import (
     LastLayer,
     Nothing,
     Outputs,
+    Posteriors,
     Predictions,
     PredictiveInformation,
     Queried,
     Supervised,
     Uncertainty,
+    WeighedPosteriors,
 )
 from fkal.core.kernels import R_ZG, Kernel
 from fkal.core.labels import PSEUDO_LABELS, PseudoLabel
-from fkal.core.pseudo_labels import PoolBatch, Reference
+from fkal.core.pseudo_labels import PoolBatch, PoolLabels, Reference
+from fkal.core.softmax import margin, wrongness
 from fkal.core.views import View
-from fkal.core.whitening import WHITENINGS
+from fkal.core.whitening import WHITENINGS, Whiten
 from fkal.data.images import ImageSet
-from fkal.engine.describing import Batch, Describer, DescriptorCache, LabeledBy, Labeler
+from fkal.engine.describing import Batch, Described, Describer, DescriptorCache, LabeledBy, Labeler
 from fkal.engine.metering import Meter
 from fkal.engine.outputs import outputs
 from fkal.engine.progress import Progress
@@ -170,16 +175,102 @@ def _labeler(
     label = context.config.pseudo_label
     if label.of_pool is None:
         return lambda batch: estimator(batch, reference), None
+    labels = yield from _pool_labels(context, reference)
+    by_index = torch.full_like(context.images.labels, -1)
+    by_index[context.open_pool] = labels.y.to(by_index)
+    return lambda batch: by_index[batch.indices].to(context.meter.device), labels.prior
+
+
+def _pool_labels(
+    context: RoundContext, reference: Reference, features: Descriptors | None = None
+) -> Generator[Progress, None, PoolLabels]:
+    """The whole pool's, by its `features` where these are at hand and the estimator asks for no others."""
+    label = context.config.pseudo_label
+    assert label.of_pool is not None
     describer = replace(context.describer, grid=label.grid)
     describe = partial(describer.describe, labeler=_arg_max, labels="arg_max", with_grad=False)
     if label.grid > 1:
         known = yield from describe(context.validation, what="validation, for the pool's labels")
         reference = replace(reference, z=known.descriptors)
-    features = yield from describe(context.open_pool, what="pool, for its labels")
-    y, prior = label.of_pool(features.descriptors, reference, context.y.to(context.meter.device))
-    by_index = torch.full_like(context.images.labels, -1)
-    by_index[context.open_pool] = y.to(by_index)
-    return lambda batch: by_index[batch.indices].to(context.meter.device), prior
+    if label.grid > 1 or features is None:
+        pool = yield from describe(context.open_pool, what="pool, for its labels")
+        features = pool.descriptors
+    return label.of_pool(features, reference, context.y.to(context.meter.device))
+
+
+def _posteriors(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
+    guessed = yield from _guessed(context)
+    rows = _rows_of_targets(context, guessed.known.y_hat, guessed.known.y)
+    return guessed.of_targets(rows), rows.cpu()
+
+
+def _weighed_posteriors(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
+    """A model that learned from no label weighs nothing; of validation images that it learned from, others weigh."""
+    guessed = yield from _guessed(context)
+    known, pool = guessed.known, guessed.pool
+    rows = torch.arange(len(known.y), device=known.y.device)
+    seen = guessed.of_targets(rows)
+    weights, doubt = (torch.ones(len(part.y), dtype=torch.float64, device=rows.device) for part in (known, pool))
+    labeled, y, labeled_doubt = seen.pool[:0], known.y[:0], doubt[:0]
+    if len(context.labeled):
+        describe = partial(context.describer.describe, labeler=_arg_max, labels="arg_max", with_grad=False)
+        described = yield from describe(context.labeled, what="labeled images", with_logits=True)
+        labeled, y = guessed.whiten(described.descriptors), context.y.to(known.y)
+        assert known.logits is not None and pool.logits is not None and described.logits is not None
+        logits = known.logits if context.cross_fitted is None else context.cross_fitted.to(known.logits)
+        weights, doubt, labeled_doubt = wrongness(logits, known.y), margin(pool.logits), margin(described.logits)
+    return WeighedPosteriors(
+        **vars(seen), weights=weights, doubt=doubt, labeled=labeled, y=y, labeled_doubt=labeled_doubt
+    ), rows.cpu()
+
+
+@dataclass(frozen=True)
+class _Guessed:
+    """What validation and pool images are, and the pool's labels with their probabilities."""
+
+    known: Described
+    pool: Described
+    labels: Int[Tensor, " n"]
+    posterior: Float[Tensor, "n d"]
+    prior: Float[Tensor, " d"] | None
+    whiten: Whiten
+
+    def of_targets(self, rows: Int[Tensor, " t"]) -> Posteriors:
+        known, pool = Descriptors(self.known.descriptors.z), Descriptors(self.pool.descriptors.z)
+        like = next(iter(pool.z.values()))
+        return Posteriors(
+            self.whiten(pool),
+            self.whiten(known[rows]),
+            self.known.y[rows],
+            self.posterior.to(like),
+            self.labels,
+            self.prior,
+        )
+
+
+def _guessed(context: RoundContext) -> Generator[Progress, None, _Guessed]:
+    """No gradient is taken, but for labels that compare by it."""
+    estimator, label = _Estimator(context), context.config.pseudo_label
+
+    def of_validation(batch: Batch) -> Tensor:
+        return _true_labels(context, batch.indices)
+
+    describe = partial(context.describer.describe, with_logits=True)
+    known = yield from describe(
+        context.validation, of_validation, labels="true", with_grad=label.by_kernel, what="validation"
+    )
+    reference = Reference(known.descriptors, known.y, context.config.kernel)
+    whiten = WHITENINGS[context.settings.whitening](Descriptors(known.descriptors.z))
+    describe_pool = partial(describe, context.open_pool, with_grad=False, what="pool")
+    if label.of_pool is None:
+        pool = yield from describe_pool(labeler=lambda batch: estimator(batch, reference), labels="estimated")
+        assert pool.logits is not None
+        certain = one_hot(pool.y, pool.logits.shape[1]).to(pool.logits)
+        posterior = pool.logits.double().softmax(dim=1) if label.by_softmax else certain
+        return _Guessed(known, pool, pool.y, posterior, None, whiten)
+    pool = yield from describe_pool(labeler=_arg_max, labels="arg_max")
+    found = yield from _pool_labels(context, reference, pool.descriptors)
+    return _Guessed(known, pool, found.y, found.posterior, found.prior, whiten)
 
 
 def _uncertainty(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
@@ -283,6 +374,8 @@ GATHERERS: Mapping[type[Evidence], Gather] = MappingProxyType(
         Nothing: _nothing,
         Features: _features,
         FisherScores: _fisher_scores,
+        Posteriors: _posteriors,
+        WeighedPosteriors: _weighed_posteriors,
         Uncertainty: _uncertainty,
         Coverage: _coverage,
         Discrimination: _discrimination,

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fkal.acquisition import random
-from fkal.core.evidence import Evidence, Features, FisherScores, Nothing
+from fkal.core.evidence import Evidence, Features, FisherScores, Nothing, Posteriors
 from fkal.core.picks import Picks
 from fkal.core.pool import Pool
 from fkal.core.randomness import stream
@@ -181,14 +181,14 @@ class ActiveLearning:
         with meter.phase("select"):
             picks = select(evidence, method.budget, stream(self.seed, "select", b))
         positions = picks.positions.cpu()
-        pseudo_labels = evidence.pseudo_labels.cpu()[positions] if isinstance(evidence, FisherScores) else None
+        guessed = evidence.pseudo_labels if isinstance(evidence, FisherScores | Posteriors) else None
         return Request(
             b=b,
             indices=state.pool.open[positions],
             ranks=None if picks.ranks is None else picks.ranks.cpu(),
             scores=None if picks.scores is None else picks.scores.float().cpu(),
             matches=None if picks.targets is None else self.problem.validation[rows[picks.targets.cpu()]],
-            pseudo_labels=pseudo_labels,
+            pseudo_labels=None if guessed is None else guessed.cpu()[positions],
             metrics=self._about_evidence(evidence, state.pool.open),
             forward_images=dict(meter.forward_images),
             backward_images=dict(meter.backward_images),
@@ -316,7 +316,7 @@ class ActiveLearning:
         about = {}
         if isinstance(evidence, Features):
             about["select/targets"] = float(len(evidence.targets))
-        if isinstance(evidence, FisherScores) and self.oracle is not None:
+        if isinstance(evidence, FisherScores | Posteriors) and self.oracle is not None:
             rare = torch.tensor(self.problem.minority, dtype=torch.long)
             s, y = evidence.pseudo_labels.cpu(), self.oracle(open_pool)
             about["pseudo/accuracy"] = _fraction(s == y)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fkal.acquisition.evidence_kinds import PREDICTIVE_INFORMATION, UNCERTAINTY
-from fkal.acquisition.registry import acquisition
+from fkal.acquisition.registry import acquisition_of
 from fkal.acquisition.settings import AcquisitionConfig
 from fkal.config.schema import Config, ConfigError, configured
 from fkal.core.labels import PSEUDO_LABELS
@@ -30,7 +30,7 @@ MOMENT_ARRAYS = 10
 
 def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.Module, device: torch.device) -> None:
     """Raises ConfigError for what one of the values alone does not show to be wrong."""
-    entry = acquisition(config.acquisition.name)
+    entry = acquisition_of(config.acquisition)
     reads = entry.reads(config.acquisition.pseudo_label)
     shape = (model.head.in_features, 1, 1) if isinstance(model, LinearHead) else dataset.train.shape
     _refuse_holdout(config, min(split.class_counts["validation"]))
@@ -78,7 +78,7 @@ def refuse_unfit_for_frozen(config: Config) -> None:
                 f"features.pca = {config.features.pca}: only a frozen embedding is reduced; set train.layers=frozen"
             )
         return
-    entry, label = acquisition(config.acquisition.name), PSEUDO_LABELS[config.acquisition.pseudo_label]
+    entry, label = acquisition_of(config.acquisition), PSEUDO_LABELS[config.acquisition.pseudo_label]
     reads = entry.reads(config.acquisition.pseudo_label)
     if "vaal" in reads:
         raise ConfigError(

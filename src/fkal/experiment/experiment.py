@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from fkal.acquisition.registry import Acquisition, acquisition
+from fkal.acquisition.registry import Acquisition, acquisition_of
 from fkal.config.schema import Config, ConfigError, configured
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset, load
@@ -169,7 +169,7 @@ class Experiment:
 
     @property
     def _acquisition(self) -> Acquisition:
-        return acquisition(self.config.acquisition.name)
+        return acquisition_of(self.config.acquisition)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -397,7 +397,7 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
         >>> experiment.name, experiment.budget, experiment.rounds
         ('digits-ir20-pfk_joint-s0', 20, 6)
     """
-    configured("acquisition.name", acquisition, config.acquisition.name)
+    configured("acquisition.name", lambda _: acquisition_of(config.acquisition), config.acquisition.name)
     device = device_named(config.device)
     backbone = backbone_of(config)
     dataset = seen_dataset(config, backbone, partial(_dataset, device=device))

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
 
-from fkal.acquisition.registry import acquisition
+from fkal.acquisition.registry import acquisition, acquisition_of
 from fkal.acquisition.settings import AcquisitionConfig
 from fkal.config.method_spec import HEAD_ONLY, RANDOM_THETA_0, WHITEN, short_method_name
 from fkal.config.schema import Config, about_data, digest_of
@@ -72,7 +72,7 @@ def method_name(config: Config) -> str:
     passes, `:random_theta_0`, `:head_only`, `@conv2` of the taps.
     """
     chosen = config.acquisition
-    reads = acquisition(chosen.name).reads(chosen.pseudo_label)
+    reads = acquisition_of(chosen).reads(chosen.pseudo_label)
     name = f"{chosen.name}_{chosen.pseudo_label}" if "pseudo_label" in reads else chosen.name
     marks = {
         chosen.combine: "combine" in reads and chosen.combine != AcquisitionConfig.combine,
@@ -106,7 +106,7 @@ def shown_name(config: Config) -> str:
 def ensemble_size(config: Config) -> int:
     """The paper's E for a method that samples an ensemble, else 1."""
     chosen = config.acquisition
-    return chosen.ensemble if "ensemble" in acquisition(chosen.name).reads(chosen.pseudo_label) else 1
+    return chosen.ensemble if "ensemble" in acquisition_of(chosen).reads(chosen.pseudo_label) else 1
 
 
 def method_title(config: Config) -> str:
@@ -183,7 +183,7 @@ PRETRAINING_IGNORES = frozenset({"acquisition", "vaal", "train", "protocol", "bi
 def label_revision(config: Config) -> dict[str, int]:
     """The revisions of labels and of tokens that the method goes by; nothing where these are of the first."""
     name = config.acquisition.pseudo_label
-    reads = acquisition(config.acquisition.name).reads(name)
+    reads = acquisition_of(config.acquisition).reads(name)
     labels = {"pseudo_label_revision": LABEL_REVISIONS[name]} if name in LABEL_REVISIONS else {}
     taps_tokens = "taps" in reads and config.model.name.startswith("vit_")
     return {
@@ -198,7 +198,7 @@ def revision(config: Config) -> dict[str, int]:
     found = label_revision(config)
     if name in METHOD_REVISIONS:
         found["method_revision"] = METHOD_REVISIONS[name]
-    if matching in MATCHING_REVISIONS and "matching" in acquisition(name).reads(config.acquisition.pseudo_label):
+    if matching in MATCHING_REVISIONS and "matching" in _method_reads(config):
         found["matching_revision"] = MATCHING_REVISIONS[matching]
     return found
 
@@ -270,7 +270,7 @@ def tree_read(config: Config, tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _method_reads(config: Config) -> frozenset[str]:
-    return frozenset(acquisition(config.acquisition.name).reads(config.acquisition.pseudo_label))
+    return frozenset(acquisition_of(config.acquisition).reads(config.acquisition.pseudo_label))
 
 
 def _unread(config: Config) -> frozenset[str]:
@@ -298,6 +298,6 @@ def settings_of_first_descriptors(config: Config) -> dict[str, Any]:
 def read_by_descriptors(config: Config) -> set[str]:
     """Settings of the acquisition that change its descriptors or the labels that are estimated with them."""
     label = config.acquisition.pseudo_label
-    reads = acquisition(config.acquisition.name).reads(label)
+    reads = acquisition_of(config.acquisition).reads(label)
     by_kernel = {"combine"} if "pseudo_label" in reads and PSEUDO_LABELS[label].by_kernel else set()
     return set(reads) - (AFTER_DESCRIPTORS - by_kernel)

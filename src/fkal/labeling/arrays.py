@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot, pad
 
-from fkal.acquisition.registry import Acquisition, acquisition
+from fkal.acquisition.registry import Acquisition, acquisition, acquisition_of
 from fkal.acquisition.settings import AcquisitionConfig
 from fkal.config.method_spec import method_layer
 from fkal.core import evidence as records
@@ -25,6 +26,7 @@ from fkal.core.labels import PSEUDO_LABELS, PseudoLabel
 from fkal.core.picks import Picks
 from fkal.core.pseudo_labels import PoolBatch, Reference
 from fkal.core.randomness import stream
+from fkal.core.softmax import margin, wrongness
 from fkal.core.whitening import WHITENINGS
 
 TAP = "features"
@@ -56,6 +58,9 @@ def select(
     | `pcc`, `flqmi`, `gcmi` | `targets` |
     | `pfk...`, `fisher_coverage` | `targets`, and gradients of both; or instead of gradients `probabilities`, \
 `target_probabilities` and `target_labels`, from which gradients at the logits are made |
+    | `pfk...:ecov` | `targets` and `target_labels` |
+    | `pfk...:noisy_or` | the same; `labeled`, `labels` and the probabilities of all three where there are \
+labeled images |
     | `coreset` | nothing; `labeled` where there are labeled images |
     | `least_confidence`, `margin`, `softmax_entropy`, `balanced_margin`, `badge` | `probabilities` |
     | `typiclust`, `probcover`, `maxherding` | `probabilities`; `labeled`, `labels` and `labeled_probabilities` where \
@@ -63,8 +68,8 @@ there are labeled images |
     | `direct`, `galaxy`, `bait` | `probabilities`, `labeled`, `labels`, `labeled_probabilities` |
     | `uherding` | the same, `target_probabilities` and `target_labels` |
 
-    Methods that run a model themselves (`varr`, `entropy`, `bald`, `mean_std`, `vaal`, `epig`, `base`) are for
-    `fkal.Project` and `fkal run`.
+    Methods that run a model themselves (`varr`, `entropy`, `bald`, `mean_std`, `vaal`, `epig`, `base`, `dropquery`)
+    are for `fkal.Project` and `fkal run`.
 
     Args:
         pool: Features of the unlabeled images, a row each: a numpy or torch array (n l).
@@ -107,7 +112,7 @@ there are labeled images |
         "labeled_probabilities": labeled_probabilities,
     }
     settings = AcquisitionConfig(**method_layer(method).values["acquisition"])
-    entry = acquisition(settings.name)
+    entry = acquisition_of(settings)
     arrays = Arrays(
         method, settings, {name: _tensor(name, value) for name, value in given.items() if value is not None}
     )
@@ -187,14 +192,21 @@ def _fisher_scores(arrays: Arrays) -> Evidence:
         )
     logits, target_logits = arrays.logits("probabilities", "pool"), arrays.logits("target_probabilities", "targets")
     y_v = arrays.labels("target_labels", "targets")
-    guessed, prior = _pseudo_labels(arrays, logits, y_v)
+    guessed = _pseudo_labels(arrays, y_v)
     z_v = _at_logits(targets, target_logits, y_v)
-    z = _at_logits(pool, logits, guessed)
-    return records.FisherScores(whiten(z_v)(z), whiten(z_v)(z_v), guessed, prior)
+    z = _at_logits(pool, logits, guessed.y)
+    return records.FisherScores(whiten(z_v)(z), whiten(z_v)(z_v), guessed.y, guessed.prior)
 
 
-def _pseudo_labels(arrays: Arrays, logits: Tensor, y_v: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Guessed labels of the pool, and its class frequencies where the estimator estimates them."""
+class _Guessed(NamedTuple):
+    """Labels of the pool, and its class frequencies and class probabilities where the estimator estimates them."""
+
+    y: Tensor
+    prior: Tensor | None = None
+    posterior: Tensor | None = None
+
+
+def _pseudo_labels(arrays: Arrays, y_v: Tensor) -> _Guessed:
     name = arrays.settings.pseudo_label
     label: PseudoLabel = PSEUDO_LABELS[name]
     if label.sees_oracle or label.views != "none":
@@ -205,8 +217,48 @@ def _pseudo_labels(arrays: Arrays, logits: Tensor, y_v: Tensor) -> tuple[Tensor,
     reference = Reference(Descriptors.of({TAP: arrays["targets"]}), y_v, R_ZG[arrays.settings.combine])
     if label.of_pool is not None:
         known = arrays.labels("labels", "labeled") if arrays.has("labels") else y_v[:0]
-        return label.of_pool(z, reference, known)
-    return label.estimate(PoolBatch(logits, z, torch.full((len(z),), -1)), reference), None
+        return _Guessed(*label.of_pool(z, reference, known))
+    logits = arrays.logits("probabilities", "pool") if label.by_softmax else torch.zeros(len(z), 1)
+    y = label.estimate(PoolBatch(logits, z, torch.full((len(z),), -1)), reference)
+    return _Guessed(y, posterior=logits.softmax(dim=1) if label.by_softmax else None)
+
+
+def _posteriors(arrays: Arrays) -> records.Posteriors:
+    """By features alone, but for labels that are the model's."""
+    y_v = arrays.labels("target_labels", "targets")
+    guessed = _pseudo_labels(arrays, y_v)
+    posterior = guessed.posterior
+    if posterior is None:
+        posterior = one_hot(guessed.y, int(torch.cat([guessed.y, y_v]).max()) + 1)
+    posterior = pad(posterior, (0, max(0, int(y_v.max()) + 1 - posterior.shape[1])))
+    known = _described(arrays, "targets")
+    whiten = WHITENINGS[arrays.settings.whitening](known)
+    pool = whiten(_described(arrays, "pool"))
+    return records.Posteriors(pool, whiten(known), y_v, posterior.to(pool.z[TAP]), guessed.y, guessed.prior)
+
+
+def _weighed_posteriors(arrays: Arrays) -> Evidence:
+    """Weighed by the model where there are labeled images that it learned from."""
+    seen = _posteriors(arrays)
+    if not arrays.has("labeled"):
+        weights, doubt = (torch.ones(n, dtype=torch.float64) for n in (len(seen.targets), seen.n))
+        return records.WeighedPosteriors(
+            **vars(seen),
+            weights=weights,
+            doubt=doubt,
+            labeled=seen.pool[:0],
+            y=seen.y_t[:0],
+            labeled_doubt=doubt[:0],
+        )
+    whiten = WHITENINGS[arrays.settings.whitening](_described(arrays, "targets"))
+    return records.WeighedPosteriors(
+        **vars(seen),
+        weights=wrongness(arrays.logits("target_probabilities", "targets"), seen.y_t),
+        doubt=margin(arrays.logits("probabilities", "pool")),
+        labeled=whiten(_described(arrays, "labeled")),
+        y=arrays.labels("labels", "labeled"),
+        labeled_doubt=margin(arrays.logits("labeled_probabilities", "labeled")),
+    )
 
 
 def _coverage(arrays: Arrays) -> Evidence:
@@ -252,6 +304,8 @@ MAKERS: Mapping[str, Make] = MappingProxyType(
         "Nothing": _nothing,
         "Features": _features,
         "FisherScores": _fisher_scores,
+        "Posteriors": _posteriors,
+        "WeighedPosteriors": _weighed_posteriors,
         "Coverage": _coverage,
         "Predictions": _predictions,
         "LastLayer": _last_layer,
@@ -262,7 +316,7 @@ MAKERS: Mapping[str, Make] = MappingProxyType(
 )
 """By the name of the record that a method reads; those that are missing need a model."""
 
-RUN_A_MODEL = frozenset({"base"})
+RUN_A_MODEL = frozenset({"base", "dropquery"})
 """Methods that read a model's weights as well."""
 
 NEEDED: Mapping[str, str] = MappingProxyType(

@@ -22,7 +22,7 @@ from fkal.acquisition.cost import (
     letters_in,
     training,
 )
-from fkal.acquisition.registry import acquisition
+from fkal.acquisition.registry import acquisition_of
 from fkal.engine.cross_fitting import folds
 from fkal.experiment.experiment import Experiment
 from fkal.experiment.names import ensemble_size
@@ -125,7 +125,7 @@ class CostReport:
 def bill_of(experiment: Experiment, out: Path, say: Notify) -> CostReport:
     """What it costs by the formulas, and what its finished rounds under `out` have counted."""
     config = experiment.config.acquisition
-    entry = acquisition(config.name)
+    entry = acquisition_of(config)
     is_frozen = experiment.config.is_frozen
     cost = EMBEDDING if is_frozen else entry.cost(config.pseudo_label, members=ensemble_size(experiment.config))
     counted = Checkpoint(out, experiment.fingerprint).counted(say)[: experiment.rounds]
@@ -166,7 +166,7 @@ def sizes_of(experiment: Experiment, b: int) -> Sizes:
 
 def _iteration(experiment: Experiment, b: int, cost: Cost, counted: PassCounts | None) -> Iteration:
     sizes, is_frozen = sizes_of(experiment, b), experiment.config.is_frozen
-    at_random = b == 1 and acquisition(experiment.config.acquisition.name).random_first and not is_frozen
+    at_random = b == 1 and acquisition_of(experiment.config.acquisition).random_first and not is_frozen
     table_1 = 0 if at_random else cost.printed.passes(sizes) if cost.printed else None
     expected = {
         "acquisition": (NO_PASS if at_random else cost).passes(sizes),

@@ -347,12 +347,14 @@ MARKS = {"ensemble": ":e", "samples": ":k"}
 def _refuse_unread(method: Layer, config: Config) -> None:
     """Raises ConfigError where a method's short name sets what that method does not read."""
     entry = configured("acquisition.name", acquisition, config.acquisition.name)
-    reads = entry.reads(config.acquisition.pseudo_label)
+    matched = entry.under(config.acquisition.matching)
+    who = config.acquisition.name if matched is entry else f"{config.acquisition.name}:{config.acquisition.matching}"
+    reads = matched.reads(config.acquisition.pseudo_label)
     said = method.values.get("acquisition", {})
     for key, why in UNREAD.items():
         if key in said and key not in reads:
             mark = ":whiten" if key == "whitening" else MARKS.get(key, ":") + str(said[key])
-            raise ConfigError(f"{method.origin}: {config.acquisition.name} {why.format(mark=repr(mark))}")
+            raise ConfigError(f"{method.origin}: {who} {why.format(mark=repr(mark))}")
 
 
 def shown(config: Config, *, as_json: bool) -> str:

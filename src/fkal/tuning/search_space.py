@@ -16,8 +16,8 @@ from optuna.distributions import (
 )
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from fkal.acquisition.fisher import MATCHINGS
 from fkal.acquisition.registry import acquisition
+from fkal.acquisition.settings import MATCHING_NAMES
 from fkal.config.layers import Layer, merged
 from fkal.config.schema import Config, ConfigError
 from fkal.config.tuned import nested, value_at
@@ -31,6 +31,7 @@ from fkal.models.settings import usual_taps
 TAPS = "acquisition.taps"
 EPOCHS, DECAY_EPOCHS = "train.epochs", "train.decay_epochs"
 ESTIMATOR = "acquisition.pseudo_label"
+MATCHING = "acquisition.matching"
 
 SHORT = MappingProxyType(
     {
@@ -40,7 +41,7 @@ SHORT = MappingProxyType(
         "decay": "train.decay",
         "epochs": "train.epochs",
         "combine": "acquisition.combine",
-        "matching": "acquisition.matching",
+        "matching": MATCHING,
         "whitening": "acquisition.whitening",
         "pseudo_label": ESTIMATOR,
         "k": "acquisition.samples",
@@ -67,7 +68,7 @@ USUAL: Mapping[str, Usual] = MappingProxyType(
         "train.decay": lambda now: FloatDistribution(min(now, 0.05), 1.0),
         "train.epochs": _around(1, 2),
         "acquisition.combine": lambda _: CategoricalDistribution(list(R_ZG)),
-        "acquisition.matching": lambda _: CategoricalDistribution(list(MATCHINGS)),
+        MATCHING: lambda _: CategoricalDistribution(list(MATCHING_NAMES)),
         "acquisition.whitening": lambda _: CategoricalDistribution(list(WHITENINGS)),
         ESTIMATOR: lambda _: CategoricalDistribution(
             [s for s, entry in PSEUDO_LABELS.items() if not entry.sees_oracle]
@@ -190,10 +191,12 @@ def with_settings(base: Config, settings: Mapping[str, Any]) -> Config:
 
 
 def searchable(base: Config, wanted: Iterable[str]) -> list[str]:
-    """Dotted keys that change what the method does; an estimator that is searched reads what any of them reads."""
+    """Dotted keys that change what the method does; an estimator or a matching that is searched reads what any of them
+    reads."""
     estimators = list(PSEUDO_LABELS) if ESTIMATOR in wanted else [base.acquisition.pseudo_label]
-    entry = acquisition(base.acquisition.name)
-    reads = frozenset[str]().union(*(entry.reads(each) for each in estimators))
+    matchings = MATCHING_NAMES if MATCHING in wanted else (base.acquisition.matching,)
+    entries = [acquisition(base.acquisition.name).under(matching) for matching in matchings]
+    reads = frozenset[str]().union(*(entry.reads(each) for entry in entries for each in estimators))
     sections: dict[str, Iterable[str]] = {
         "train": (field.name for field in fields(TrainConfig)),
         "acquisition": (field.name for field in fields(base.acquisition) if field.name in reads),

@@ -7,7 +7,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from fkal.acquisition.registry import acquisition
+from fkal.acquisition.registry import acquisition, acquisition_of
 from fkal.config.layers import Layer, from_environment, merged
 from fkal.config.method_spec import method_layer
 from fkal.config.schema import Config, configured
@@ -80,7 +80,7 @@ def _has(tree: Mapping[str, Any], key: str) -> bool:
 def _overruled(values: Mapping[str, Any], layers: list[Layer], who: str) -> Iterator[str]:
     """Whose value another layer replaces, or which the method does not read."""
     config = merged(layers)
-    reads = acquisition(config.acquisition.name).reads(config.acquisition.pseudo_label)
+    reads = acquisition_of(config.acquisition).reads(config.acquisition.pseudo_label)
     for key, value in values.items():
         section, name = key.split(".")
         there = config.tree[section][name]
