@@ -88,7 +88,14 @@ def test_partial_extra_and_new_classes_are_accepted_when_asked_for(project, tmp_
         "label", "import", table(tmp_path, "path,label\na.png,lynx\nc.png,cat\n"),
         "--partial", "--accept-extra", "--allow-new-class",
     )  # fmt: skip
-    assert (told.exit_code, lines(told)) == (0, ["2 labels", "new class: lynx", "batch 01: 1 images wait for a label"])
+    assert (told.exit_code, lines(told)) == (
+        0,
+        [
+            "2 labels",
+            "new class: lynx; it needs validation images: fkal val add",
+            "batch 01: 1 images wait for a label",
+        ],
+    )
 
 
 def test_a_file_that_is_not_there_is_one_line(project):

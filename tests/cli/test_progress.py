@@ -2,7 +2,8 @@
 
 import pytest
 
-from fkal.cli.progress import TERMINAL, Lines, ManyLines, duration, round_display
+from fkal.cli.progress import TERMINAL, Lines, ManyLines, PhaseLines, duration, phase_display, round_display
+from fkal.notify import PLAIN
 
 
 def test_each_round_is_a_line_with_the_time_that_is_left(capsys):
@@ -42,3 +43,8 @@ def test_durations_are_short(seconds, words):
 def test_json_is_accompanied_by_no_lines(capsys):
     assert round_display(as_json=True) is TERMINAL
     assert round_display(as_json=False).one is Lines
+
+
+def test_verbs_of_a_project_have_lines_too_where_nobody_watches_a_terminal():
+    assert phase_display().one is PhaseLines
+    assert phase_display(as_json=True).one is PLAIN.one

@@ -83,6 +83,25 @@ def test_an_embedding_is_the_same_in_any_company(body, images):
     assert set(body.sizes) == {BATCHES["cpu"]}
 
 
+def test_what_was_embedded_is_kept_when_work_stops_and_made_once(body, images):
+    cache, some = Memory(), images(200, seed=0)
+    embedding = Embedding(body, Meter(CPU), cache)
+    work = embedding.rows(some, torch.arange(200), what="pool")
+    assert [next(work).done, next(work).done] == [64, 128]
+    work.close()
+    assert cache.written == [128]
+    found = result(embedding.rows(some, torch.arange(200), what="pool"))
+    assert cache.written == [128, 72]
+    torch.testing.assert_close(found, result(Embedding(body, Meter(CPU)).rows(some, torch.arange(200), what="pool")))
+
+
+def test_long_work_is_kept_now_and_then(body, images, monkeypatch):
+    monkeypatch.setattr("fkal.engine.embedding.KEPT_SECONDS", 0.0)
+    cache = Memory()
+    result(Embedding(body, Meter(CPU), cache).rows(images(150, seed=0), torch.arange(150), what="pool"))
+    assert cache.written == [64, 64, 22]
+
+
 def test_passes_count_whether_or_not_they_were_kept(body, images):
     cache, some = Memory(), images(30, seed=0)
     for _ in range(2):

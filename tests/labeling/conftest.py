@@ -1,18 +1,22 @@
 """A project with a dozen images, a validation set and one open batch, written as its commands write it."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from fkal.labeling.batch import Batch, BatchImage, BatchRequest, batch_id
 from fkal.labeling.label_store import LabelRow, LabelStore, now
 from fkal.labeling.listing import ListedImage, write_listing
 from fkal.labeling.project import Project, write_classes
+from fkal.models.registry import resnet10
 
 NAMES = ("a.png", "b c.png", "d&e%.png", "sub/a.png", "g'h\".png", "ü.png", "k.png", "l.png", "m.png", "n.png")
 
@@ -107,9 +111,21 @@ class Signs:
         return Project.open(self.project.folder)
 
 
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file of weights of a resnet10, drawn at random."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "resnet10.safetensors"
+    save_file({name: value.contiguous() for name, value in resnet10((3, 32, 32), 4).state_dict().items()}, path)
+    return str(path)
+
+
 @pytest.fixture
 def signs(tmp_path: Path) -> Callable[..., Signs]:
-    """Makes a project; `groups` gives the group of the i-th pool image, `test` how many test images there are."""
+    """Makes a project; `groups` gives the group of the i-th pool image, `test` how many test images there are.
+
+    With `backbone`, a file of weights of a resnet10, that stays frozen below a linear head, else a LeNet learns.
+    """
 
     def make(
         name: str = "signs",
@@ -117,6 +133,7 @@ def signs(tmp_path: Path) -> Callable[..., Signs]:
         n: int = 48,
         groups: Callable[[int], str | None] = lambda i: None,
         test: int = 0,
+        backbone: str = "",
         settings: str = "",
     ) -> Signs:
         home = tmp_path / name
@@ -138,10 +155,12 @@ def signs(tmp_path: Path) -> Callable[..., Signs]:
             write_listing(folder / f"{part}.parquet", known, labeled=True)
         write_classes(folder / "classes.txt", CLASSES)
         tested = ", test: [../test]" if test else ""
+        model = f"{{name: resnet10, weights: {json.dumps(backbone)}}}" if backbone else "{name: lenet}"
+        learning = "layers: frozen" if backbone else "epochs: 4, batch_size: 6, lr: 0.02, decay_epochs: [3]"
         (folder / "params.yaml").write_text(
             f"project: {{name: {name}, pools: [../images], validation: [../validation]{tested}}}\n"
-            "data: {image_size: 16, workers: 0}\nmodel: {name: lenet}\npretrain: {task: none}\n"
-            "train: {epochs: 4, batch_size: 6, lr: 0.02, decay_epochs: [3]}\n"
+            f"data: {{image_size: 16, workers: 0}}\nmodel: {model}\npretrain: {{task: none}}\n"
+            f"train: {{{learning}}}\n"
             f"acquisition: {{budget: 6, rounds: 2}}\nthreads: 1\ndevice: cpu\n{settings}"
         )
         return Signs(Project.open(folder), {p: CLASSES[label] for p, label in zip(paths, labels, strict=True)})

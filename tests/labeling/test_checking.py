@@ -23,6 +23,11 @@ def picture(path, seed, *, side=12):
     return path
 
 
+def noise(path, *, seed, width, height):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)).save(path)
+
+
 @pytest.fixture
 def pets(tmp_path, monkeypatch):
     """Five images in the pool, of grey 0, 10, ..., and two in validation."""
@@ -140,6 +145,29 @@ def test_images_that_are_too_many_for_memory_are_streamed_with_the_same_digest(p
     assert [grey(streamed.train, index) for index in (1, 6)] == [10, 210]
     (batch,) = streamed.train.batches([torch.tensor([4, 5])], device="cpu")
     assert batch.shape == (2, 3, 12, 12)
+
+
+def test_streamed_images_show_what_those_in_memory_show_and_a_vanished_one_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("FKAL_DATA__WORKERS", "0")
+    for n in range(4):
+        noise(tmp_path / "pool" / f"{n}.png", seed=n, width=20 + n, height=12)
+        noise(tmp_path / "val" / ("cat", "dog")[n % 2] / f"{n}.png", seed=10 + n, width=9, height=14)
+    init(tmp_path / "pets", options(tmp_path), PLAIN)
+    (tmp_path / "pool" / "2.png").unlink()
+    held = Project.open(tmp_path / "pets").dataset().train
+    monkeypatch.setattr("fkal.data.listed.IN_MEMORY", 0)
+    found = Project.open(tmp_path / "pets").dataset()
+    rows = torch.tensor([0, 1, 3, 5, 7])
+    assert found.pool.tolist() == [0, 1, 3] and isinstance(found.train, FolderImages)
+    assert torch.equal(found.train.pixels(rows), held.pixels(rows))
+    assert found.train.content_ids(rows).unique(dim=0).shape == (5, 16)
+
+
+def test_all_parts_are_streamed_where_one_of_them_is_too_large(signs, monkeypatch):
+    made = signs(n=12, test=30)
+    monkeypatch.setattr("fkal.data.listed.IN_MEMORY", 40 * 3 * 16 * 16)
+    found = made.project.dataset()
+    assert isinstance(found.train, FolderImages) and isinstance(found.test, FolderImages)
 
 
 def test_a_rule_of_groups_that_changed_is_applied_to_listed_images(pets):

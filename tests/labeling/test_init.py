@@ -1,22 +1,20 @@
 """fkal init: what it finds, what it writes, and what it leaves alone."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
-from safetensors.torch import save_file
 
-from fkal.errors import ConfigError
+from fkal.errors import ConfigError, MissingWeights
 from fkal.labeling import init as module
 from fkal.labeling.feature_checking import LATER
 from fkal.labeling.init import InitOptions, init, suggested_budget
 from fkal.labeling.label_store import LabelStore
 from fkal.labeling.project import Project
 from fkal.labeling.scan import Leak
-from fkal.models.registry import resnet10
 from fkal.notify import PLAIN
 
 
@@ -141,22 +139,14 @@ def test_dvc_gets_a_stage_that_reads_what_training_depends_on(images, monkeypatc
     monkeypatch.setattr(module.subprocess, "run", lambda command, **options: calls.append((command, options)) or Done())
     init(images / "pets", options(images, dvc=True), PLAIN)
     stage = yaml.safe_load((images / "pets" / "dvc.yaml").read_text())["stages"]["train"]
-    assert stage["cmd"] == "fkal train" and "labels.csv" in stage["deps"]
+    assert stage["cmd"] == "fkal train" and {"labels.csv", "test.parquet"} <= set(stage["deps"])
+    assert "outs" not in stage  # a frozen model has no first weights, and DVC stops where an output is missing
     ((command, given),) = calls
     assert command[1:4] == ["-m", "dvc", "init"] and given["cwd"] == images / "pets"
 
 
 class Done:
     returncode = 0
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """A file of weights, drawn at random."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "resnet10.safetensors"
-    save_file({name: value.contiguous() for name, value in resnet10((3, 32, 32), 4).state_dict().items()}, path)
-    return str(path)
 
 
 def test_features_of_a_backbone_are_checked_where_its_weights_are_here(images, weights):
@@ -176,6 +166,27 @@ def test_weights_that_are_not_here_are_not_fetched(images, no_network):
     summary = init(images / "pets", options(images, backbone="torchvision:resnet50"), PLAIN)
     assert summary.feature_check == LATER and summary.estimate is None
     assert Project.open(images / "pets").config(environment={}).model.weights == "DEFAULT"
+
+
+def test_files_of_a_model_are_written_by_their_whole_path(images, weights, monkeypatch):
+    monkeypatch.chdir(images)
+    (images / "own.safetensors").write_bytes(Path(weights).read_bytes())
+    init(images / "pets", options(images, backbone="resnet10", weights="own.safetensors"), PLAIN)
+    assert Project.open(images / "pets").config(environment={}).model.weights == str(images / "own.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights", "said"),
+    [
+        ("torchvision:resnet50", "IMAGENET1K_V7", "not known for resnet50"),
+        ("torchvision:resnet50", "gone.safetensors", "there is no such file"),
+        ("gone.pt2", "DEFAULT", "there is no such file"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_refused_before_a_file_is_read(images, backbone, weights, said):
+    with pytest.raises((ConfigError, MissingWeights), match=said):
+        init(images / "pets", options(images, backbone=backbone, weights=weights), PLAIN)
+    assert not (images / "pets").exists()
 
 
 @pytest.fixture

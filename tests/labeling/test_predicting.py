@@ -12,16 +12,16 @@ from safetensors.torch import load_file
 
 from fkal.errors import ConfigError, LabelsMissing, MissingPackage
 from fkal.labeling.learner import Learner
-from fkal.labeling.predicting import export_model, known_format, predict
+from fkal.labeling.predicting import TrainedModel, export_model, known_format, predict
 from fkal.labeling.rounds import select, train, watched
 from fkal.labeling.trainings import read_round, trainings
-from fkal.models.registry import build
+from fkal.models.registry import build, head_name, resnet10
 from fkal.notify import PLAIN
 
 
-@pytest.fixture
-def trained(signs):
-    made = signs()
+@pytest.fixture(params=["from scratch", "frozen"])
+def trained(signs, weights, request):
+    made = signs(backbone=weights if request.param == "frozen" else "")
     made.answer(select(made.project).batch)
     train(made.again())
     return made
@@ -50,6 +50,7 @@ def test_without_a_trained_model_nothing_is_predicted(signs, tmp_path):
     assert not (tmp_path / "out.parquet").exists()
 
 
+@pytest.mark.parametrize("trained", ["from scratch"], indirect=True)
 def test_an_exported_model_gives_the_same_outputs_with_its_classes_and_preprocessing(trained, tmp_path):
     path = export_model(trained.again(), tmp_path / "model.safetensors", "safetensors")
     with safe_open(path, framework="pt") as file:
@@ -69,6 +70,27 @@ def test_an_exported_model_gives_the_same_outputs_with_its_classes_and_preproces
     assert row["probability"] == pytest.approx(float(p.max()), abs=1e-5)
 
 
+@pytest.mark.parametrize("trained", ["frozen"], indirect=True)
+def test_an_exported_frozen_model_is_its_backbone_and_a_linear_head(trained, tmp_path):
+    tensors = load_file(export_model(trained.again(), tmp_path / "model.safetensors", "safetensors"))
+    body = resnet10((3, 16, 16), 3)
+    body.set_submodule(head_name(body), torch.nn.Identity())
+    body.load_state_dict(
+        {name.removeprefix("0.body."): value for name, value in tensors.items() if name.startswith("0.body.")}
+    )
+    said = TrainedModel.of(trained.again(), PLAIN).preprocessing
+    name = trained.project.pool.paths[0]
+    pixels = np.asarray(Image.open(trained.project.folder.parent / "images" / name)).transpose(2, 0, 1)
+    mean, std = (torch.tensor(said[key]).reshape(1, -1, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        features = body.eval()((torch.from_numpy(pixels.copy())[None] / 255 - mean) / std)
+        p = (features @ tensors["1.weight"].T + tensors["1.bias"]).softmax(dim=1)
+    found = predict(trained.again(), str(trained.project.folder.parent / "images"), tmp_path / "out.parquet")
+    row = next(row for row in pq.read_table(found.path).to_pylist() if row["path"] == name)
+    assert row["label"] == trained.project.classes[int(p.argmax())]
+    assert row["probability"] == pytest.approx(float(p.max()), abs=1e-5)
+
+
 def test_an_onnx_file_needs_its_packages(trained, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(MissingPackage, match=r"fkal\[onnx\]"):
@@ -83,8 +105,6 @@ def test_an_onnx_file_gives_the_same_probabilities(trained, tmp_path):
     from onnx.reference import ReferenceEvaluator
 
     path = export_model(trained.again(), tmp_path / "model.onnx", "onnx")
-    from fkal.labeling.predicting import TrainedModel
-
     network = TrainedModel.of(trained.again(), PLAIN).network()
     x = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     (p,) = ReferenceEvaluator(str(path)).run(None, {"images": x.numpy()})

@@ -61,8 +61,9 @@ def test_of_near_copies_one_is_asked_for_and_its_label_may_be_shared(signs):
     assert status(made.again()).labeled == 6
 
 
-def test_a_new_class_joins_the_head_from_the_next_round_and_is_asked_for_validation_images(signs):
-    made = signs()
+@pytest.mark.parametrize("frozen", [False, True], ids=["from scratch", "frozen"])
+def test_a_new_class_joins_the_head_from_the_next_round_and_is_asked_for_validation_images(signs, weights, frozen):
+    made = signs(backbone=weights if frozen else "")
     made.answer(select(made.project).batch)
     _, asked = next_(made.again())
     before = made.project.classes
@@ -78,7 +79,8 @@ def test_a_new_class_joins_the_head_from_the_next_round_and_is_asked_for_validat
     assert [len(each.labeled_counts) for each in (first, second)] == [3, 4]
     assert [each.classes for each in trainings(project)] == [before, (*before, "right")]
     assert second.labeled_counts[3] == 1
-    assert first.weights["fc2.weight"].shape[0] == 3 and second.weights["fc2.weight"].shape[0] == 4
+    head = "head.weight" if frozen else "fc2.weight"
+    assert first.weights[head].shape[0] == 3 and second.weights[head].shape[0] == 4
     assert status(made.again()).without_validation == ("right",)
 
 

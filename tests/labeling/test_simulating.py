@@ -76,6 +76,29 @@ def test_people_and_an_oracle_pick_the_same_images_and_train_the_same_weights_to
     assert_same(by_people(made, 3, SelectOptions(method=method, assignments=settings)), kept(simulated))
 
 
+@pytest.mark.parametrize("bound", [2**31, 0], ids=["in memory", "streamed"])
+@pytest.mark.parametrize("method", ["fisher_coverage", "margin"])
+def test_on_a_frozen_backbone_people_and_an_oracle_are_the_same_to_the_bit(
+    signs, tmp_path, weights, monkeypatch, method, bound
+):
+    monkeypatch.setattr("fkal.data.listed.IN_MEMORY", bound)
+    made = signs(backbone=weights, groups=lambda i: f"track {i // 4}" if i % 5 else None, test=9)
+    settings = ("acquisition.rounds=3",)
+    (simulated,) = simulate(
+        made.project, truth_file(made, tmp_path), SimulationOptions((method,), assignments=settings)
+    )
+    assert_same(by_people(made, 3, SelectOptions(method=method, assignments=settings)), kept(simulated))
+
+
+def test_images_that_are_streamed_give_the_rounds_of_those_in_memory(signs, tmp_path, weights, monkeypatch):
+    made = signs(backbone=weights, test=9)
+    (held,) = simulate(made.project, truth_file(made, tmp_path))
+    monkeypatch.setattr("fkal.data.listed.IN_MEMORY", 0)
+    again = signs("streamed", backbone=weights, test=9)
+    (streamed,) = simulate(again.project, truth_file(again, tmp_path))
+    assert_same(kept(held), kept(streamed))
+
+
 def test_skips_and_images_of_no_class_are_the_same_too(signs, tmp_path):
     made = signs()
     first = select(made.project).batch

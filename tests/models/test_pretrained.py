@@ -16,7 +16,7 @@ from torch import nn
 from fkal.errors import ConfigError, MissingWeights
 from fkal.models.dropout import MonteCarloDropout
 from fkal.models.head import HeadInput
-from fkal.models.pretrained import Embedder, Pretrained, pretrained
+from fkal.models.pretrained import Embedder, Pretrained, pretrained, weights_are_here
 from fkal.models.settings import ModelConfig, usual_taps
 from fkal.models.taps import Taps, pooled_tap, tap_widths
 from fkal.models.weights_files import checksum
@@ -112,6 +112,37 @@ def test_a_failed_download_says_which_file_goes_where(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(MissingWeights, match=r"bring resnet50-11ad3fa6.pth .*checkpoints"):
         pretrained(ModelConfig(name="resnet50", weights="DEFAULT"))
+
+
+@pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V1"])
+def test_published_weights_of_torchvision_are_here_once_their_file_is(monkeypatch, tmp_path, weights):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    model = ModelConfig(name="torchvision:resnet18", weights=weights)
+    assert not weights_are_here(model)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "resnet18-f37072fd.pth").touch()
+    assert weights_are_here(model)
+
+
+@pytest.mark.parametrize("weights", ["DEFAULT", "in1k", "timm/tf_efficientnet_lite0.in1k"])
+def test_published_weights_of_timm_are_here_once_the_hubs_cache_has_them(monkeypatch, tmp_path, weights):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    model = ModelConfig(name="timm:tf_efficientnet_lite0", weights=weights)
+    assert not weights_are_here(model)
+    kept = tmp_path / "models--timm--tf_efficientnet_lite0.in1k"
+    for folder in (kept / "refs", kept / "snapshots" / ("0" * 40)):
+        folder.mkdir(parents=True)
+    (kept / "refs" / "main").write_text("0" * 40)
+    (kept / "snapshots" / ("0" * 40) / "model.safetensors").touch()
+    assert weights_are_here(model)
+
+
+def test_drawn_weights_and_those_of_a_file_need_no_download(tmp_path):
+    assert weights_are_here(ModelConfig(name="resnet10"))
+    file = tmp_path / "own.safetensors"
+    assert not weights_are_here(ModelConfig(name="resnet10", weights=str(file)))
+    file.touch()
+    assert weights_are_here(ModelConfig(name="resnet10", weights=str(file)))
 
 
 def test_our_resnet18_takes_torchvisions_weights(tmp_path):

@@ -275,7 +275,7 @@ def show_imported(found: "Imported", *, as_json: bool) -> None:
     more += [f"{found.known:,} known before"] * bool(found.known)
     echo(", ".join([f"{found.count('labeled'):,} labels", *more]))
     for name in found.new_classes:
-        echo(f"new class: {name}")
+        echo(f"new class: {name}; it needs validation images: fkal val add")
     for folder, n in found.missing.items():
         echo(f"batch {folder}: {f'{n:,} images wait for a label' if n else 'all images have their answer'}")
 

@@ -19,7 +19,7 @@ from rich.progress import Progress as RichProgress
 
 from fkal.cli.terminal import console, say
 from fkal.escaping import printable
-from fkal.notify import Display, Step
+from fkal.notify import PLAIN, Display, Step
 
 SECONDS_A_LINE = 30.0
 """Between two lines of one phase."""
@@ -246,8 +246,10 @@ TERMINAL = Display(say, Bars, ManyBars)
 """What the command line passes to the rooms below it."""
 
 
-def phase_display() -> Display:
-    """What commands on own pools pass: bars on a terminal, else a line every half minute."""
+def phase_display(*, as_json: bool = False) -> Display:
+    """What commands on own pools pass: bars on a terminal, else a line every half minute; neither under --json."""
+    if as_json:
+        return PLAIN._replace(notify=say)
     return TERMINAL if sys.stderr.isatty() else Display(say, PhaseLines, ManyLines)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,11 +68,12 @@ def select(
     """
     with cli_errors(debug):
         from fkal.cli import project_output as output
+        from fkal.cli.progress import phase_display
         from fkal.labeling import rounds
 
         options = _options(n, method, dedup, share_labels, exclude, more, assignments)
         found = opened(project)
-        display = _display(as_json=as_json)
+        display = phase_display(as_json=as_json)
         if cancel:
             if options != rounds.SelectOptions():
                 from fkal.errors import ConfigError
@@ -97,9 +97,10 @@ def train(
     """Train on what is labeled. Ends with exit code 5 where labels of the open batch are missing."""
     with cli_errors(debug):
         from fkal.cli import project_output as output
+        from fkal.cli.progress import phase_display
         from fkal.labeling import rounds
 
-        found, display = opened(project), _display(as_json=as_json)
+        found, display = opened(project), phase_display(as_json=as_json)
         trained = rounds.train(found, assignments or (), display)
         _mirror(found, display, tracking_uri, trained.learner)
         output.show_training(trained, as_json=as_json)
@@ -120,10 +121,11 @@ def next_(
     """Train on what is labeled, then choose the images to label next."""
     with cli_errors(debug):
         from fkal.cli import project_output as output
+        from fkal.cli.progress import phase_display
         from fkal.labeling import rounds
 
         options = _options(n, method, dedup, share_labels, exclude, False, assignments)
-        found, display = opened(project), _display(as_json=as_json)
+        found, display = opened(project), phase_display(as_json=as_json)
         trained, asked = rounds.next_(found, options, display)
         _mirror(found, display, tracking_uri, trained.learner)
         output.show_next(trained, asked, as_json=as_json)
@@ -150,9 +152,10 @@ def audit(
     """
     with cli_errors(debug):
         from fkal.cli import project_output as output
+        from fkal.cli.progress import phase_display
         from fkal.labeling import rounds
 
-        output.show_batch(rounds.audit(opened(project), n, _display(as_json=as_json)), as_json=as_json)
+        output.show_batch(rounds.audit(opened(project), n, phase_display(as_json=as_json)), as_json=as_json)
 
 
 def relabel(
@@ -164,9 +167,10 @@ def relabel(
     """Ask again for the labeled images whose label the model finds least probable."""
     with cli_errors(debug):
         from fkal.cli import project_output as output
+        from fkal.cli.progress import phase_display
         from fkal.labeling import rounds
 
-        asked = rounds.relabel(opened(project), n, _display(as_json=as_json))
+        asked = rounds.relabel(opened(project), n, phase_display(as_json=as_json))
         if asked is None:
             output.show_agreement(as_json=as_json)
             return
@@ -188,9 +192,10 @@ def predict(
     """What the trained model takes new images for. A file that cannot be read gets its flaw and no label."""
     with cli_errors(debug):
         from fkal.cli import project_output as output
+        from fkal.cli.progress import phase_display
         from fkal.labeling import predicting
 
-        predicted = predicting.predict(opened(project), place, out, _display(as_json=as_json))
+        predicted = predicting.predict(opened(project), place, out, phase_display(as_json=as_json))
         output.show_predicted(predicted, as_json=as_json)
 
 
@@ -205,11 +210,12 @@ def export_model(
     """Write the trained model with its classes and with how images become its inputs."""
     with cli_errors(debug):
         from fkal.cli import project_output as output
+        from fkal.cli.progress import phase_display
         from fkal.labeling import predicting
 
         kind = predicting.known_format(format_)
         path = Path(f"model.{kind}") if out is None else out
-        written = predicting.export_model(opened(project), path, kind, _display(as_json=as_json))
+        written = predicting.export_model(opened(project), path, kind, phase_display(as_json=as_json))
         output.show_exported(written, as_json=as_json)
 
 
@@ -224,6 +230,7 @@ def simulate(
 ) -> None:
     """What `fkal run --project DIR --truth FILE` does."""
     from fkal.cli import project_output as output
+    from fkal.cli.progress import phase_display
     from fkal.config.params_file import seed_numbers
     from fkal.errors import ConfigError
     from fkal.labeling import simulating
@@ -235,7 +242,7 @@ def simulate(
         seeds=[None] if seeds is None else seed_numbers(seeds),
         assignments=tuple(assignments or ()),
     )
-    found = simulating.simulate(opened(project), truth, options, _display(as_json=as_json))
+    found = simulating.simulate(opened(project), truth, options, phase_display(as_json=as_json))
     output.show_simulated(found, as_json=as_json)
 
 
@@ -251,14 +258,6 @@ def _mirror(project: Project, display: Display, uri: str | None, learner: Learne
     from fkal.labeling.tracking import mirror
 
     mirror(project, display, uri=uri, learner=learner)
-
-
-def _display(*, as_json: bool) -> Display:
-    from fkal.cli.progress import TERMINAL
-    from fkal.cli.terminal import say
-    from fkal.notify import PLAIN
-
-    return TERMINAL if not as_json and sys.stderr.isatty() else PLAIN._replace(notify=say)
 
 
 def _options(

@@ -182,6 +182,11 @@ def evaluation_view(image: Image.Image, size: int) -> Image.Image:
     return scaled.crop((left, top, left + size, top + size))
 
 
+def covering_view(image: Image.Image, size: int) -> Image.Image:
+    """Scaled to cover size x size, then cropped around the centre, as files are that fit into memory."""
+    return fitted(image, size, size)
+
+
 def pixels_of(image: Image.Image) -> UInt8[Tensor, "c h w"]:
     """Channels first."""
     array = np.array(image)

@@ -31,6 +31,8 @@ from fkal.data.loading import in_processes, in_threads
 
 ID_BYTES = 16
 """Of an image's SHA-256 that tell it from others."""
+EvaluatedAs = Callable[[Image.Image, int], Image.Image]
+"""What evaluation sees of an image: size x size of it."""
 UNLABELED = -1
 """In place of the label of an image that nobody has labeled yet."""
 
@@ -187,9 +189,15 @@ class FolderImages:
         size: int = 224,
         workers: int = 2,
         digest: str | None = None,
+        hashes: Sequence[bytes] | None = None,
+        evaluated: EvaluatedAs = evaluation_view,
         may_be_unlabeled: bool = False,
     ) -> None:
-        """With `digest`, of files that are known to decode, no file is read for digest and notes."""
+        """With `digest`, of files that are known to decode, no file is read for digest and notes.
+
+        With `hashes`, the SHA-256 of each file, none is read for its content id. `evaluated` makes what evaluation
+        sees of an image.
+        """
         _refuse_unless_labeled(len(files), files.labels, files.classes, may_be_unlabeled=may_be_unlabeled)
         self.labels = files.labels
         self.classes = files.classes
@@ -198,6 +206,8 @@ class FolderImages:
         self._files = files
         self._workers = workers
         self._digest = digest
+        self._hashes = hashes
+        self._evaluated = evaluated
         self._normalise = Normalisation(mean, std, channels=3)
 
     def __len__(self) -> int:
@@ -230,7 +240,7 @@ class FolderImages:
         device = torch.device(device)
         on_gpu = device.type == "cuda"
         requests = _Requests(batches, len(self), augment)
-        answers = _WholeBatches(self._files, self.shape[1])
+        answers = _WholeBatches(self._files, self.shape[1], self._evaluated)
         loader = in_processes(answers, requests, workers=self._workers, pin_memory=on_gpu)
         for pixels in loader:
             if isinstance(pixels, CorruptImage):
@@ -239,10 +249,19 @@ class FolderImages:
 
     def pixels(self, indices: Tensor) -> UInt8[Tensor, "b c h w"]:
         _refuse_outside(indices, len(self))
-        return _views(self._files, indices.tolist(), self.shape[1], None)
+        return _views(self._files, indices.tolist(), self.shape[1], self._evaluated)
 
     def content_ids(self, indices: Tensor) -> UInt8[Tensor, "b 16"]:
-        return _ids(self._read[index][0] for index in indices.tolist())
+        """Another view of the same file is another content."""
+        _refuse_outside(indices, len(self))
+        hashes = [self._hash(index) for index in indices.tolist()]
+        if self._evaluated is evaluation_view:
+            return _ids(hashes)
+        view = self._evaluated.__name__.encode()
+        return _ids(hashlib.sha256(view + file_hash).digest() for file_hash in hashes)
+
+    def _hash(self, index: int) -> bytes:
+        return self._read[index][0] if self._hashes is None else self._hashes[index]
 
     def corrupt(self) -> list[str]:
         """The files that cannot be decoded; reads them all."""
@@ -304,13 +323,13 @@ class NumberedNames(Sequence[str]):
 class _WholeBatches:
     """For the loader: a request (indices, seed) -> its pixels, or what was wrong with them."""
 
-    def __init__(self, files: ImageSource, size: int) -> None:
-        self._files, self._size = files, size
+    def __init__(self, files: ImageSource, size: int, evaluated: EvaluatedAs) -> None:
+        self._files, self._size, self._evaluated = files, size, evaluated
 
     def __getitem__(self, request: tuple[list[int], int | None]) -> UInt8[Tensor, "b c h w"] | CorruptImage:
         indices, seed = request
         try:
-            return _views(self._files, indices, self._size, seed)
+            return _views(self._files, indices, self._size, self._evaluated, seed)
         except CorruptImage as error:
             return error  # raised in a worker it would come out wrapped in a traceback
 
@@ -328,12 +347,15 @@ class _Requests:
             yield indices.tolist(), None if seeds is None else child_seed(seeds)
 
 
-def _views(files: ImageSource, indices: list[int], size: int, seed: int | None) -> UInt8[Tensor, "b 3 s s"]:
+def _views(
+    files: ImageSource, indices: list[int], size: int, evaluated: EvaluatedAs, seed: int | None = None
+) -> UInt8[Tensor, "b 3 s s"]:
+    """With a seed random training views, else what evaluation sees."""
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     views = torch.empty(len(indices), 3, size, size, dtype=torch.uint8)
     for row, index in enumerate(indices):
         image = _decoded_file(files, index).convert("RGB")
-        view = evaluation_view(image, size) if generator is None else random_resized_crop(image, size, generator)
+        view = evaluated(image, size) if generator is None else random_resized_crop(image, size, generator)
         views[row] = pixels_of(view)
     return views
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from fkal.data.addresses import bytes_at, joined
+from fkal.data.decoding import covering_view
 from fkal.data.errors import printable
 from fkal.data.files import flaws_of_file
 from fkal.data.images import FolderImages, ImageSet, TensorImages
@@ -68,6 +69,11 @@ class PrintableNames(Sequence[str]):
         return printable(found) if isinstance(found, str) else [printable(name) for name in found]
 
 
+def fit_in_memory(images: int, size: int) -> bool:
+    """Whether so many images of size x size are held at once; decide it for all parts that one model sees."""
+    return images * 3 * size * size <= IN_MEMORY
+
+
 def listed_images(
     files: ListedFiles,
     available: Int64[Tensor, " k"],
@@ -77,17 +83,28 @@ def listed_images(
     std: Sequence[float],
     workers: int,
     digest: str,
+    hashes: Sequence[bytes] | None = None,
+    streamed: bool = False,
 ) -> ImageSet:
-    """Images of three channels, size x size, in memory where they fit and else streamed.
+    """Images of three channels, size x size, in memory or `streamed`: evaluation sees the same pixels of them.
 
     Files that are not `available` are not read: they keep their index, and nothing may ask for their pixels.
+    `hashes` has the SHA-256 of each file.
     """
-    if len(files) * 3 * size * size > IN_MEMORY:
-        return FolderImages(files, mean=mean, std=std, size=size, workers=workers, digest=digest, may_be_unlabeled=True)
-    pixels = torch.zeros(len(files), 3, size, size, dtype=torch.uint8)
-    pixels[available] = decoded_files(_chosen(files, available), size, size, workers).pixels
+    if streamed:
+        return FolderImages(
+            files,
+            mean=mean,
+            std=std,
+            size=size,
+            workers=workers,
+            digest=digest,
+            hashes=hashes,
+            evaluated=covering_view,
+            may_be_unlabeled=True,
+        )
     return TensorImages(
-        pixels,
+        _decoded(files, available, size, workers),
         files.labels,
         files.classes,
         mean=mean,
@@ -96,6 +113,16 @@ def listed_images(
         digest=digest,
         may_be_unlabeled=True,
     )
+
+
+def _decoded(files: ListedFiles, available: Int64[Tensor, " k"], size: int, workers: int) -> UInt8[Tensor, "n 3 s s"]:
+    """Zeros where a file is not available."""
+    found = decoded_files(_chosen(files, available), size, size, workers).pixels
+    if len(available) == len(files):
+        return found
+    pixels = torch.zeros(len(files), 3, size, size, dtype=torch.uint8)
+    pixels[available] = found
+    return pixels
 
 
 def _chosen(files: ListedFiles, indices: Int64[Tensor, " k"]) -> ListedFiles:

@@ -1,8 +1,11 @@
 """Embedding: each image passes a frozen backbone once, whatever the round, the seed and the split."""
 
-from collections.abc import Generator
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -24,7 +27,10 @@ BATCHES = {"cpu": 64}
 OTHER_BATCHES = 256
 
 KEPT_ROWS = 1 << 13
-"""Embeddings that are written together: a kill loses what takes a few minutes to make."""
+"""Embeddings that are written together."""
+
+KEPT_SECONDS = 60.0
+"""Embeddings are written sooner where they take longer than this: so much of the work a kill can lose."""
 
 
 @runtime_checkable
@@ -68,26 +74,60 @@ class Embedding:
             is_known, known = self.cache.read(ids)
             if bool(is_known.all()):
                 return known
-            missing, made = indices[~is_known], list[Tensor]()
-            for part, part_ids in zip(missing.split(KEPT_ROWS), ids[~is_known].split(KEPT_ROWS), strict=True):
-                made.append((yield from self._made(images, part, what, before=sum(map(len, made)), of=len(missing))))
-                self.cache.write(part_ids, made[-1])
-        return _merged(is_known, known, torch.cat(made))
+            missing = indices[~is_known]
+            made = yield from self._made(images, missing, what, _Keeping(self.cache, ids[~is_known]))
+        return _merged(is_known, known, made)
 
     def _made(
-        self, images: ImageSet, indices: Int[Tensor, " n"], what: str, *, before: int = 0, of: int | None = None
+        self, images: ImageSet, indices: Int[Tensor, " n"], what: str, keeping: _Keeping | None = None
     ) -> Generator[Progress, None, Float[Tensor, "n l"]]:
-        """The images are a part `of` so many, and so many came `before`."""
         assert self.model is not None, "images need a backbone"
         parts: list[Tensor] = []
+        done = 0
         batches = _filled_up(indices, BATCHES.get(self.meter.device.type, OTHER_BATCHES))
         self.model.to(self.meter.device)
-        with evaluating(self.model), torch.no_grad():
-            for x in images.batches(batches, device=self.meter.device):
-                parts.append(self.model(x.contiguous(memory_format=torch.channels_last)).float().cpu())
-                done = min(sum(map(len, parts)), len(indices))
-                yield Progress(f"embedding {what}", before + done, of or len(indices), "images")
-        return torch.cat(parts)[: len(indices)]
+        try:
+            with evaluating(self.model), torch.no_grad():
+                for x in images.batches(batches, device=self.meter.device):
+                    rows = self.model(x.contiguous(memory_format=torch.channels_last)).float().cpu()
+                    parts.append(rows[: len(indices) - done])
+                    done += len(parts[-1])
+                    if keeping is not None:
+                        keeping.add(parts[-1])
+                    yield Progress(f"embedding {what}", done, len(indices), "images")
+        finally:
+            if keeping is not None:
+                keeping.write()
+        return torch.cat(parts)
+
+
+@dataclass
+class _Keeping:
+    """Embeddings on their way to the cache, in the order of `ids`."""
+
+    cache: EmbeddingCache
+    ids: UInt8[Tensor, "n 16"]
+    clock: Callable[[], float] = time.monotonic
+    _rows: list[Tensor] = field(default_factory=list)
+    _written: int = 0
+    _since: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._since = self.clock()
+
+    def add(self, rows: Float[Tensor, "b l"]) -> None:
+        self._rows.append(rows)
+        if sum(map(len, self._rows)) >= KEPT_ROWS or self.clock() - self._since >= KEPT_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Those that were added since it was last called."""
+        if self._rows:
+            rows = torch.cat(self._rows)
+            self.cache.write(self.ids[self._written : self._written + len(rows)], rows)
+            self._written += len(rows)
+        self._rows.clear()
+        self._since = self.clock()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
-from pathlib import Path
 
 from fkal.config.schema import Config
 from fkal.core.randomness import stream
@@ -20,19 +19,10 @@ from fkal.experiment.backbone import backbone_of, feature_check_line, seen_datas
 from fkal.experiment.device import device_named
 from fkal.labeling.project import Project
 from fkal.labeling.project_dataset import validation_dataset
-from fkal.models.settings import PROGRAM, ModelConfig
-from fkal.models.weights_files import is_file
+from fkal.models.pretrained import weights_are_here
 from fkal.notify import Display
 
 LATER = "feature check: comes with the first fkal select, which fetches the weights"
-
-
-def weights_are_here(model: ModelConfig) -> bool:
-    """Whether reading the model's weights needs no download. Published weights may be in a cache; nobody looks."""
-    if not model.is_pretrained:
-        return True
-    file = model.name if model.name.endswith(PROGRAM) else model.weights or ""
-    return (model.name.endswith(PROGRAM) or is_file(file)) and Path(file).expanduser().is_file()
 
 
 def features_checked(project: Project, config: Config, display: Display) -> str | None:

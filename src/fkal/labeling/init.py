@@ -7,19 +7,19 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fkal.atomic_files import write_whole
 from fkal.config.layers import Layer
 from fkal.data.registry import DATASETS
 from fkal.data.settings import DataConfig
-from fkal.errors import ConfigError, UserError
+from fkal.errors import ConfigError, MissingWeights, UserError
 from fkal.experiment.names import dataset_name
 from fkal.identifiers import dataset_name as checked_name
 from fkal.labeling.answers import label_store
 from fkal.labeling.estimate import Estimate, estimated
-from fkal.labeling.feature_checking import features_checked, weights_are_here
+from fkal.labeling.feature_checking import features_checked
 from fkal.labeling.label_store import LabelRow
 from fkal.labeling.listing import Listing
 from fkal.labeling.params_text import FirstParams, first_text
@@ -28,6 +28,9 @@ from fkal.labeling.project import PARTS, STATE, LabelSettings, Part, Project, Pr
 from fkal.labeling.project_dataset import median_side
 from fkal.labeling.scan import PartSummary
 from fkal.locks import NamedLock
+from fkal.models.pretrained import weights_are_here
+from fkal.models.settings import PROGRAM, ModelConfig
+from fkal.models.weights_files import is_file
 from fkal.notify import Display
 
 FEW_VALIDATION_IMAGES = 10
@@ -49,10 +52,8 @@ DVC_YAML = """\
 stages:
   train:
     cmd: fkal train
-    deps: [labels.csv, pool.parquet, validation.parquet, classes.txt]
+    deps: [labels.csv, pool.parquet, validation.parquet, {test}classes.txt]
     params: [project, labels, data, model, pretrain, train, acquisition, seed]
-    outs:
-      - .fkal/weights: {persist: true}
 """
 
 
@@ -98,6 +99,7 @@ def init(folder: Path, options: InitOptions, display: Display) -> InitSummary:
 
     Raises ConfigError for options that contradict the params file that is there, Leak for images in two parts.
     """
+    options = _with_own_files(options)
     state = folder / STATE
     state.mkdir(parents=True, exist_ok=True)
     if not (state / ".gitignore").exists():
@@ -108,6 +110,30 @@ def init(folder: Path, options: InitOptions, display: Display) -> InitSummary:
         if options.dvc:
             _with_dvc(folder)
     return summary
+
+
+def _with_own_files(options: InitOptions) -> InitOptions:
+    """Files of a model by their whole path, as commands are given elsewhere later.
+
+    Raises ConfigError for a model or weights that nobody knows, MissingWeights for a file that is not there,
+    MissingPackage where the model's library is not installed.
+    """
+    if options.backbone is None:
+        return options
+    is_program, is_weights = options.backbone.endswith(PROGRAM), is_file(options.weights)
+    model = ModelConfig(
+        name=_whole(options.backbone) if is_program else options.backbone,
+        weights=_whole(options.weights) if is_weights else options.weights,
+    )
+    if not weights_are_here(model) and (is_program or is_weights):
+        raise MissingWeights(
+            f"{model.name if is_program else model.weights}: there is no such file; put it there, or name another"
+        )
+    return replace(options, backbone=model.name, weights=model.weights or DEFAULT_WEIGHTS)
+
+
+def _whole(file: str) -> str:
+    return str(Path(file).expanduser().absolute())
 
 
 def project_name(folder: Path, name: str | None) -> str:
@@ -236,7 +262,8 @@ def _too_few(classes: Sequence[str], validation: Listing) -> dict[str, int]:
 def _with_dvc(folder: Path) -> None:
     """A stage for DVC, in a repository of its own where the folder is in none."""
     if not (folder / "dvc.yaml").exists():
-        write_whole(folder / "dvc.yaml", DVC_YAML.encode())
+        test = "test.parquet, " if (folder / "test.parquet").exists() else ""
+        write_whole(folder / "dvc.yaml", DVC_YAML.format(test=test).encode())
     if any((place / ".dvc").is_dir() for place in (folder.resolve(), *folder.resolve().parents)):
         return
     has_git = any((place / ".git").exists() for place in (folder.resolve(), *folder.resolve().parents))

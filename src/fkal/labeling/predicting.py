@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fkal.atomic_files import whole_file, write_whole
 from fkal.data.digest import files_digest
 from fkal.data.images import ImageSet, TensorImages
-from fkal.data.listed import ListedFiles, listed_images
+from fkal.data.listed import ListedFiles, fit_in_memory, listed_images
 from fkal.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from fkal.data.scaling import ScaledImages
 from fkal.engine.loop import Weights
@@ -77,7 +77,7 @@ class TrainedModel:
         return {
             "channels": channels,
             "size": [height, width],
-            "interpolation": "bilinear" if backbone is None else backbone.view.interpolation,
+            "interpolation": "bilinear",
             "mean": list((data.mean or IMAGENET_MEAN) if backbone is None else backbone.view.mean),
             "std": list((data.std or IMAGENET_STD) if backbone is None else backbone.view.std),
         }
@@ -104,6 +104,7 @@ class TrainedModel:
             std=said["std"],
             workers=self.learner.experiment.config.data.workers,
             digest=files_digest([b""] * len(files), self.learner.dataset.train.shape, files.labels, files.classes),
+            streamed=not fit_in_memory(len(files), said["size"][0]),
         )
         backbone = self.learner.experiment.backbone
         return found if backbone is None or not isinstance(found, TensorImages) else ScaledImages(found, backbone.view)
@@ -231,7 +232,7 @@ def _as_onnx(model: TrainedModel, about: Mapping[str, Any], out: Path) -> None:
         raise MissingPackage(
             "ONNX files need packages that are not installed; pip install 'fkal[onnx]', or take --format safetensors"
         ) from error
-    network = nn.Sequential(model.network(), nn.Softmax(dim=1))
+    network = nn.Sequential(model.network(), nn.Softmax(dim=1)).eval()
     examples = torch.zeros(EXAMPLES, *model.learner.dataset.train.shape)
     program = torch.onnx.export(
         network,

@@ -14,7 +14,7 @@ from fkal.config.schema import Config
 from fkal.data.datasets import Dataset
 from fkal.data.digest import files_digest
 from fkal.data.images import UNLABELED, ImageSet
-from fkal.data.listed import ListedFiles, listed_images
+from fkal.data.listed import ListedFiles, fit_in_memory, listed_images
 from fkal.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from fkal.errors import ConfigError, did_you_mean, shortened
 from fkal.labeling.checking import checked_listing, held_out
@@ -61,6 +61,7 @@ def load_project(
     pool_labels = _numbers([(labels or {}).get(digest or "") for digest in pool.digests], classes, "labels.csv")
     validation_labels = _numbers(validation.labels, classes, "validation.parquet")
     validation_rows = usable["validation"] + len(pool)
+    streamed = not fit_in_memory(len(pool) + len(validation) + len(test), size)
     train = _images(
         project,
         config,
@@ -68,12 +69,13 @@ def load_project(
         torch.cat([pool_labels, validation_labels]),
         torch.cat([usable["pool"], validation_rows]),
         size=size,
+        streamed=streamed,
     )
     test_labels = _numbers(test.labels, classes, "test.parquet")
     return ProjectDataset(
         name=project.name,
         train=train,
-        test=_images(project, config, {"test": test}, test_labels, usable["test"], size=size),
+        test=_images(project, config, {"test": test}, test_labels, usable["test"], size=size, streamed=streamed),
         cut_rule="second_half",
         validation=validation_rows,
         groups=_group_numbers([*pool.groups, *validation.groups]),
@@ -90,11 +92,12 @@ def validation_dataset(project: Project, config: Config) -> Dataset:
     rows = torch.arange(len(validation))
     labels = _numbers(validation.labels, project.classes, "validation.parquet")
     size = config.data.image_size or median_side(validation)
+    streamed = not fit_in_memory(len(validation), size)
     empty = empty_listing(labeled=True)
     return Dataset(
         name=project.name,
-        train=_images(project, config, {"validation": validation}, labels, rows, size=size),
-        test=_images(project, config, {"test": empty}, labels[:0], rows[:0], size=size),
+        train=_images(project, config, {"validation": validation}, labels, rows, size=size, streamed=streamed),
+        test=_images(project, config, {"test": empty}, labels[:0], rows[:0], size=size, streamed=streamed),
         cut_rule="second_half",
         validation=rows,
         groups=_group_numbers(list(validation.groups)),
@@ -146,6 +149,7 @@ def _images(
     available: Int64[Tensor, " k"],
     *,
     size: int,
+    streamed: bool,
 ) -> ImageSet:
     """The digest leaves the labels of the pool out, since each round brings some."""
     bases: list[str] = []
@@ -169,6 +173,8 @@ def _images(
         std=config.data.std or IMAGENET_STD,
         workers=config.data.workers,
         digest=digest,
+        hashes=hashes,
+        streamed=streamed,
     )
 
 

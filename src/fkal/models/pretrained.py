@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from fkal.models.modes import evaluating
 from fkal.models.registry import head_name, with_sampled_dropout
 from fkal.models.settings import MODELS, PROGRAM, TIMM, TORCHVISION, ModelConfig, TokenRule, offered_models
 from fkal.models.taps import Taps, tokens_of
+from fkal.models.weights_files import is_file
 from fkal.object_references import resolved
 
 
@@ -114,18 +116,33 @@ def pretrained(config: ModelConfig) -> Pretrained:
         MissingWeights: They are not on this machine and cannot be downloaded.
         MissingPackage: The model's library is not installed.
     """
-    load: Callable[[ModelConfig], Pretrained] = resolved(_loader(config))
+    load: Callable[[ModelConfig], Pretrained] = resolved(":".join(_loader(config)))
     return load(config)
 
 
-def _loader(config: ModelConfig) -> str:
-    """By what the model's name looks like; each loader imports its own library."""
+def weights_are_here(config: ModelConfig) -> bool:
+    """Whether the model can be had without a download: its weights are drawn, in a file, or in a library's cache.
+
+    Raises what `pretrained` raises for names that are unknown.
+    """
+    if not config.is_pretrained:
+        return True
+    if config.name.endswith(PROGRAM) or is_file(config.weights or ""):
+        file = config.name if config.name.endswith(PROGRAM) else config.weights or ""
+        return Path(file).expanduser().is_file()
+    module, _ = _loader(config)
+    found: Callable[[ModelConfig], bool] = resolved(f"{module}:is_here")
+    return found(config)
+
+
+def _loader(config: ModelConfig) -> tuple[str, str]:
+    """Module and function, by what the model's name looks like; each module imports its own library."""
     if config.name.endswith(PROGRAM):
-        return "fkal.models.programs:pretrained_program"
+        return "fkal.models.programs", "pretrained_program"
     if config.name.startswith(TIMM):
-        return "fkal.models.timm_models:pretrained_timm"
+        return "fkal.models.timm_models", "pretrained_timm"
     if config.name in MODELS or config.name.startswith(TORCHVISION) or config.name not in offered_models():
-        return "fkal.models.torchvision_models:pretrained_torchvision"
+        return "fkal.models.torchvision_models", "pretrained_torchvision"
     raise ConfigError(
         f"model.weights = {config.weights!r}: {config.name} is a package's model, whose weights only the package "
         "knows; leave model.weights out"

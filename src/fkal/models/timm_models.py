@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from fkal.models.weights_files import checksum, is_file, read_weights
 
 try:
     import timm
+    from huggingface_hub import try_to_load_from_cache
     from timm.data.config import resolve_model_data_config
     from timm.models import is_model, list_models
 except ImportError as error:
@@ -25,6 +26,8 @@ except ImportError as error:
 
 UNKNOWN = ("unknown", "")
 HUB = "hf-hub:"
+HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""The names that weights have on the hub."""
 
 
 def known(name: str) -> str:
@@ -74,6 +77,17 @@ def pretrained_timm(config: ModelConfig) -> Pretrained:
     )
 
 
+def is_here(config: ModelConfig) -> bool:
+    """Whether the published weights are in the hub's cache. Nothing is asked of a server.
+
+    Raises ConfigError for a name or weights that are unknown.
+    """
+    name, weights = _known(config), config.weights or DEFAULT_WEIGHTS
+    hub, _, revision = _source(name, weights).hub.partition("@")
+    files = [try_to_load_from_cache(hub, file, revision=revision or None) for file in HUB_FILES]
+    return any(isinstance(file, str) for file in files)
+
+
 def _known(config: ModelConfig) -> str:
     try:
         return known(config.name.removeprefix(TIMM))
@@ -107,20 +121,34 @@ def _settings(model: nn.Module) -> dict[str, Any]:
 
 def _published(name: str, weights: str) -> nn.Module:
     """`DEFAULT`, the tag of published weights, or an id of the hub; downloaded once, into the hub's own cache."""
-    overlay = {"hf_hub_id": weights.removeprefix(HUB), "url": None} if "/" in weights else None
-    tagged = name if weights == DEFAULT_WEIGHTS or overlay else f"{name.partition('.')[0]}.{weights}"
-    hub = weights.removeprefix(HUB) if overlay else _hub_id(name, tagged, weights)
+    source = _source(name, weights)
     try:
         with _quiet():
-            model: nn.Module = timm.create_model(tagged, pretrained=True, pretrained_cfg_overlay=overlay)
+            model: nn.Module = timm.create_model(source.tagged, pretrained=True, pretrained_cfg_overlay=source.overlay)
     except RuntimeError as error:
         raise ConfigError(f"model.weights = {weights!r}: {first_line(error)}; name a file of weights") from error
     except Exception as error:  # what the hub's client raises without a network has no common class
         raise MissingWeights(
             f"model.weights = {weights!r} of timm:{name}: cannot be downloaded ({first_line(error)}); bring "
-            f"model.safetensors of {hub} from the Hugging Face hub, and set model.weights to its path"
+            f"model.safetensors of {source.hub} from the Hugging Face hub, and set model.weights to its path"
         ) from error
     return model
+
+
+class _Source(NamedTuple):
+    """Weights as timm names them, where the hub has them, and what replaces timm's own settings."""
+
+    tagged: str
+    hub: str
+    overlay: dict[str, Any] | None = None
+
+
+def _source(name: str, weights: str) -> _Source:
+    if "/" in weights:
+        hub = weights.removeprefix(HUB)
+        return _Source(name, hub, {"hf_hub_id": hub, "url": None})
+    tagged = name if weights == DEFAULT_WEIGHTS else f"{name.partition('.')[0]}.{weights}"
+    return _Source(tagged, _hub_id(name, tagged, weights))
 
 
 def _hub_id(name: str, tagged: str, weights: str) -> str:

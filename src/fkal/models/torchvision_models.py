@@ -40,6 +40,20 @@ def pretrained_torchvision(config: ModelConfig) -> Pretrained:
     )
 
 
+def is_here(config: ModelConfig) -> bool:
+    """Whether the published weights are in torch's folder of checkpoints.
+
+    Raises ConfigError for a name or weights that are unknown.
+    """
+    name = known_model(config.name).removeprefix(TORCHVISION)
+    return _checkpoint(_named(name, config.weights or DEFAULT_WEIGHTS)).is_file()
+
+
+def _checkpoint(weights: WeightsEnum) -> Path:
+    """Where torch keeps the file that it downloads."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(weights.url).path).name
+
+
 def _choices(name: str) -> Mapping[str, WeightsEnum]:
     """Published weights by name; none for a model that torchvision has no weights for."""
     try:
@@ -66,11 +80,10 @@ def _published(name: str, weights: WeightsEnum) -> dict[str, Tensor]:
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))
     except (URLError, OSError) as error:
-        file = Path(urlsplit(weights.url).path).name
+        file = _checkpoint(weights)
         raise MissingWeights(
-            f"model.weights = {weights.name} of {name}: cannot be downloaded ({first_line(error)}); bring {file} from "
-            f"{weights.url} and put it into {Path(torch.hub.get_dir()) / 'checkpoints'}, or set model.weights to its "
-            "path"
+            f"model.weights = {weights.name} of {name}: cannot be downloaded ({first_line(error)}); bring {file.name} "
+            f"from {weights.url} and put it into {file.parent}, or set model.weights to its path"
         ) from error
     except RuntimeError as error:
         raise ConfigError(f"model.weights = {weights.name} of {name}: {first_line(error)}; remove that file") from error
