@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 INIT_EXAMPLES = (
     "Examples:\n\n    fkal init my-project --pool photos --val checked\n\n"
-    "    fkal init my-project --pool images.csv --groups '([^/]+)_' --drop-leaks"
+    "    fkal init my-project --pool images.csv --groups '([^/]+)_[^/]*$' --drop-leaks"
 )
 VAL_EXAMPLES = (
     "Examples:\n\n    fkal val start -n 200\n\n    fkal val add checked/\n\n    fkal val add a.jpg b.jpg --label stop"

@@ -128,7 +128,7 @@ def _groups(name: str, pattern: str, train: ImageSet, test: ImageSet) -> Int64[T
     if not has_captures(pattern):
         raise ValueError(
             f"groups: {shortened(pattern)}: without captures it names a manifest's column, and dataset {name} has no "
-            "manifest; give a regular expression on the images' paths with captures, say ([^/]+)_"
+            "manifest; give a regular expression on the images' paths with captures, say ([^/]+)_[^/]*$"
         )
     groups, known = group_numbers(train.names, pattern)
     refuse_shared(known, test.names, pattern)

@@ -146,12 +146,14 @@ def _refuse_unless_groups_fit(groups: str | None) -> None:
     if groups is None:
         return
     if not groups.strip():
-        raise ValueError("groups: '': give a regular expression with captures, say ([^/]+)_, or leave groups unset")
+        raise ValueError(
+            "groups: '': give a regular expression with captures, say ([^/]+)_[^/]*$, or leave groups unset"
+        )
     try:
         re.compile(groups)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(
-            f"groups: {shortened(groups)}: not a regular expression ({error}); give one with captures, say ([^/]+)_"
+            f"groups: {shortened(groups)}: not a regular expression ({error}); give one with captures, say ([^/]+)_[^/]*$"
         ) from error
 
 

@@ -161,7 +161,7 @@ def _columns(row: Mapping[str, Any], path: Path, *, labeled: bool, group: str | 
     if group is not None and group not in row:
         raise ConfigError(
             f"{path}: data.groups = {shortened(group)}: no such column; {did_you_mean(group, map(str, row))}give a "
-            "column, or a regular expression with captures, say ([^/]+)_"
+            "column, or a regular expression with captures, say ([^/]+)_[^/]*$"
         )
     return _Columns(where, label, group or next((by_name[name] for name in GROUPS if name in by_name), None))
 

@@ -58,7 +58,7 @@ def source_at(place: str, *, labeled: bool, groups: str | None = None) -> Source
     if column is not None:
         raise ConfigError(
             f"data.groups = {column!r}: names a manifest's column, and {printable(place)} is a folder; give a regular "
-            "expression with captures, say ([^/]+)_"
+            "expression with captures, say ([^/]+)_[^/]*$"
         )
     return grouped(_class_folders(path) if labeled else _tree(path), groups)
 
