@@ -153,7 +153,8 @@ def _refuse_unless_groups_fit(groups: str | None) -> None:
         re.compile(groups)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(
-            f"groups: {shortened(groups)}: not a regular expression ({error}); give one with captures, say ([^/]+)_[^/]*$"
+            f"groups: {shortened(groups)}: not a regular expression ({error}); "
+            "give one with captures, say ([^/]+)_[^/]*$"
         ) from error
 
 
