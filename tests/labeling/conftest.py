@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -120,49 +121,57 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-@pytest.fixture
-def signs(tmp_path: Path) -> Callable[..., Signs]:
+def make_signs(
+    place: Path,
+    name: str = "signs",
+    *,
+    n: int = 48,
+    groups: Callable[[int], str | None] = lambda i: None,
+    test: int = 0,
+    backbone: str = "",
+    settings: str = "",
+) -> Signs:
     """Makes a project; `groups` gives the group of the i-th pool image, `test` how many test images there are.
 
     With `backbone`, a file of weights of a resnet10, that stays frozen below a linear head, else a LeNet learns.
     """
+    home = place / name
+    folder = home / "project"
+    (folder / ".fkal").mkdir(parents=True)
+    paths = [f"{i:03d}.png" for i in range(n)]
+    labels = [(i * i + i // 3) % 3 for i in range(n)]
+    pool = [
+        ListedImage(path, sign(home / "images" / path, label, i), group=groups(i), width=16, height=16)
+        for i, (path, label) in enumerate(zip(paths, labels, strict=True))
+    ]
+    write_listing(folder / "pool.parquet", pool)
+    for part, count, first in (("validation", 18, 1000), ("test", test, 2000)):
+        known = []
+        for i in range(count):
+            path = f"{CLASSES[i % 3]}/{i:03d}.png"
+            digest = sign(home / part / path, i % 3, first + i)
+            known.append(ListedImage(path, digest, width=16, height=16, label=CLASSES[i % 3]))
+        write_listing(folder / f"{part}.parquet", known, labeled=True)
+    write_classes(folder / "classes.txt", CLASSES)
+    tested = ", test: [../test]" if test else ""
+    model = f"{{name: resnet10, weights: {json.dumps(backbone)}}}" if backbone else "{name: lenet}"
+    learning = "layers: frozen" if backbone else "epochs: 4, batch_size: 6, lr: 0.02, decay_epochs: [3]"
+    (folder / "params.yaml").write_text(
+        f"project: {{name: {name}, pools: [../images], validation: [../validation]{tested}}}\n"
+        f"data: {{image_size: 16, workers: 0}}\nmodel: {model}\npretrain: {{task: none}}\n"
+        f"train: {{{learning}}}\n"
+        f"acquisition: {{budget: 6, rounds: 2}}\nthreads: 1\ndevice: cpu\n{settings}"
+    )
+    return Signs(Project.open(folder), {p: CLASSES[label] for p, label in zip(paths, labels, strict=True)})
 
-    def make(
-        name: str = "signs",
-        *,
-        n: int = 48,
-        groups: Callable[[int], str | None] = lambda i: None,
-        test: int = 0,
-        backbone: str = "",
-        settings: str = "",
-    ) -> Signs:
-        home = tmp_path / name
-        folder = home / "project"
-        (folder / ".fkal").mkdir(parents=True)
-        paths = [f"{i:03d}.png" for i in range(n)]
-        labels = [(i * i + i // 3) % 3 for i in range(n)]
-        pool = [
-            ListedImage(path, sign(home / "images" / path, label, i), group=groups(i), width=16, height=16)
-            for i, (path, label) in enumerate(zip(paths, labels, strict=True))
-        ]
-        write_listing(folder / "pool.parquet", pool)
-        for part, count, first in (("validation", 18, 1000), ("test", test, 2000)):
-            known = []
-            for i in range(count):
-                path = f"{CLASSES[i % 3]}/{i:03d}.png"
-                digest = sign(home / part / path, i % 3, first + i)
-                known.append(ListedImage(path, digest, width=16, height=16, label=CLASSES[i % 3]))
-            write_listing(folder / f"{part}.parquet", known, labeled=True)
-        write_classes(folder / "classes.txt", CLASSES)
-        tested = ", test: [../test]" if test else ""
-        model = f"{{name: resnet10, weights: {json.dumps(backbone)}}}" if backbone else "{name: lenet}"
-        learning = "layers: frozen" if backbone else "epochs: 4, batch_size: 6, lr: 0.02, decay_epochs: [3]"
-        (folder / "params.yaml").write_text(
-            f"project: {{name: {name}, pools: [../images], validation: [../validation]{tested}}}\n"
-            f"data: {{image_size: 16, workers: 0}}\nmodel: {model}\npretrain: {{task: none}}\n"
-            f"train: {{{learning}}}\n"
-            f"acquisition: {{budget: 6, rounds: 2}}\nthreads: 1\ndevice: cpu\n{settings}"
-        )
-        return Signs(Project.open(folder), {p: CLASSES[label] for p, label in zip(paths, labels, strict=True)})
 
-    return make
+@pytest.fixture
+def signs(tmp_path: Path) -> Callable[..., Signs]:
+    """Makes a project in a folder of the test's own; takes what `make_signs` takes."""
+    return partial(make_signs, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def made_signs() -> Callable[..., Signs]:
+    """The same in a folder that is named, for projects that several tests share."""
+    return make_signs

@@ -112,6 +112,41 @@ def test_a_changed_request_is_refused_with_the_field_and_the_way_out(tmp_path):
         Batch.read(tmp_path / "03")
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"wish": 5},
+        {"wish": []},
+        {"near": 5},
+        {"near": {"a": 5}},
+        {"near": {"a": [1]}},
+        {"guesses": 5},
+        {"guesses": {"a": 5}},
+        {"guesses": {"a": ["b"]}},
+        {"pool_images": "x"},
+        {"pool_images": -1},
+    ],
+)
+def test_facts_that_no_command_writes_are_refused(tmp_path, facts):
+    Batch.write(tmp_path / "01", request(), IMAGES)
+    path = tmp_path / "01" / "request.json"
+    document = json.loads(path.read_text())
+    document["request"]["facts"] = facts
+    path.write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match=rf"is not what fkal wrote \({next(iter(facts))}"):
+        Batch.read(tmp_path / "01")
+
+
+def test_a_request_for_an_image_twice_is_refused(tmp_path):
+    Batch.write(tmp_path / "01", request(), IMAGES)
+    path = tmp_path / "01" / "request.json"
+    document = json.loads(path.read_text())
+    document["images"].append(document["images"][0])
+    path.write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match="asks for an image twice"):
+        Batch.read(tmp_path / "01")
+
+
 def test_an_image_is_asked_for_once(tmp_path):
     with pytest.raises(ValueError, match="asked for twice"):
         Batch.write(tmp_path / "01", request(), [IMAGES[0], replace(IMAGES[1], digest="d1")])

@@ -218,3 +218,10 @@ def test_classes_that_the_project_lacks_are_named_once():
         "labels.csv: line 2: class 'catt' (3 images) is not in classes.txt; did you mean 'cat'? "
         "correct the rows, or add the class to classes.txt"
     ]
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "1e400", "x", "1000000001"])
+def test_seconds_that_no_label_takes_are_refused_with_their_line(tmp_path, seconds):
+    (tmp_path / "labels.csv").write_text(f"path,digest,label,status,seconds\na.jpg,{'0' * 64},cat,labeled,{seconds}\n")
+    with pytest.raises(ConfigError, match=f"line 2.*seconds '{seconds}': give a number from 0 to 1,000,000,000"):
+        LabelStore(tmp_path).rows()

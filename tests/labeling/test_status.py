@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from fkal.errors import ConfigError
 from fkal.labeling.intervals import Interval
 from fkal.labeling.label_store import LabelRow, LabelStore, now
 from fkal.labeling.rounds import SelectOptions, audit, next_, select, train
@@ -109,3 +110,71 @@ def test_advice_names_its_rule_and_stops_after_two_small_gains():
     assert advice([large, small]).do == "go on"
     assert advice([large, small, small]).do == "stop"
     assert "percentage point" in advice([small, small]).rule
+
+
+@pytest.fixture(scope="module")
+def once_trained(tmp_path_factory, made_signs):
+    """A project after its first training, for tests that damage a copy of it."""
+    made = made_signs(tmp_path_factory.mktemp("trained"))
+    made.answer(select(made.project).batch)
+    train(made.again())
+    return made
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "part"),
+    [
+        (("facts", "validation_right"), 5, "facts.validation_right"),
+        (("facts", "validation_right"), "12x", "facts.validation_right"),
+        (("facts", "validation_right"), ["1"], "facts.validation_right"),
+        (("facts", "mix"), [1], "facts.mix"),
+        (("facts", "mix"), None, "facts.mix"),
+        (("facts", "mix"), {"a": "x"}, "facts.mix.a"),
+        (("facts", "mix"), {"a": None}, "facts.mix.a"),
+        (("facts", "mix"), {"a": float("nan")}, "facts.mix.a"),
+        (("facts", "dedup"), [], "facts.dedup"),
+        (("facts", "dedup"), {}, "facts.dedup.similarity"),
+        (("facts", "dedup"), {"similarity": "x", "left_out": 1}, "facts.dedup.similarity"),
+        (("facts", "test_images"), "x", "facts.test_images"),
+        (("facts", "test_images"), -5, "facts.test_images"),
+        (("facts",), [["a", "b"]], "facts"),
+        (("classes",), "abc", "classes"),
+        (("classes",), [1], "classes.0"),
+        (("classes",), [], "classes"),
+        (("round",), 3, "round"),
+        (("round", "labels_used"), "6", "changed after it was written"),
+        (("time",), None, "time"),
+        (("time",), "\x1b]0;x\x07", "time"),
+        (("made_of",), None, "made_of"),
+        (("nosuch",), 1, "nosuch"),
+    ],
+)
+def test_a_damaged_training_is_named_with_what_is_wrong_and_the_way_out(once_trained, place, value, part):
+    path = once_trained.project.rounds_path / "01" / "trained.json"
+    whole = path.read_bytes()
+    document = json.loads(whole)
+    inner = document
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    try:
+        path.write_text(json.dumps(document))
+        with pytest.raises(ConfigError) as refused:
+            status(once_trained.again())
+    finally:
+        path.write_bytes(whole)
+    message = str(refused.value)
+    assert message.startswith(f"{path}: is not what fkal wrote (") and part in message
+    assert message.endswith("remove it and run fkal train") and "\n" not in message and "\x1b" not in message
+
+
+def test_a_training_of_another_round_is_refused(once_trained):
+    path = once_trained.project.rounds_path / "01" / "trained.json"
+    path.parent.with_name("02").mkdir()
+    try:
+        path.parent.with_name("02").joinpath("trained.json").write_bytes(path.read_bytes())
+        with pytest.raises(ConfigError, match=r"is of round 1; give its folder that number"):
+            status(once_trained.again())
+    finally:
+        path.parent.with_name("02").joinpath("trained.json").unlink()
+        path.parent.with_name("02").rmdir()

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
@@ -112,13 +112,16 @@ class Batch:
         path = folder / REQUEST
         try:
             document = _Document.model_validate(json.loads(file_bytes(path, str(path), most=LARGEST)))
+            _Facts.model_validate(document.request.facts)
         except (ValidationError, ValueError, RecursionError) as error:
             if isinstance(error, ConfigError):
                 raise
-            raise ConfigError(f"{path}: is not what fkal wrote ({_reason(error)}); restore it, say by git") from None
+            raise ConfigError(f"{path}: is not what fkal wrote ({reason_of(error)}); restore it, say by git") from None
         if document.request.batch != batch_id(folder.name):
             raise ConfigError(f"{path}: is of batch {shortened(document.request.batch)}; give its folder that name")
         images = tuple(document.images)
+        if len({image.digest for image in images}) < len(images):
+            raise ConfigError(f"{path}: asks for an image twice; restore it, say by git")
         return cls(folder, document.request, images)
 
     def withdraw(self) -> Self:
@@ -199,6 +202,17 @@ def batch_order(name: str) -> tuple[int, int]:
     return int(found["round"]), int(found["more"] or 1)
 
 
+class _Facts(BaseModel):
+    """What other commands read of a request's facts."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    wish: dict[str, Any] = {}
+    near: dict[str, list[str]] = {}
+    guesses: dict[str, str] = {}
+    pool_images: NonNegativeInt = 0
+
+
 class _Document(BaseModel):
     """request.json as it is read."""
 
@@ -214,7 +228,8 @@ def _cells(image: BatchImage) -> list[object]:
     return ["" if cells[name] is None else cells[name] for name in COLUMNS]
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Why a file is not what was written, in a few words."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -15,7 +15,7 @@ from fkal.config.documents import file_bytes
 from fkal.data.regular_files import open_regular
 from fkal.data.tree_files import class_folders, images_below
 from fkal.errors import ConfigError, shortened
-from fkal.labeling.label_store import STATUSES
+from fkal.labeling.label_store import STATUSES, seconds_of
 from fkal.labeling.spreadsheets import LARGEST, Row, decoded, parse_sheet
 
 CONTROL = "label"
@@ -183,6 +183,6 @@ def _seconds(value: Any, where: str) -> float | None:
     if value in (None, ""):
         return None
     try:
-        return float(str(value).replace(",", "."))
-    except ValueError:
-        raise ConfigError(f"{where}: seconds {shortened(value)}: give a number, or leave it empty") from None
+        return seconds_of(str(value))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None

@@ -5,6 +5,7 @@ counts again. People may edit the file: it is read each time, and appended to in
 Imports no torch.
 """
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,6 +38,8 @@ LOCK = "labels.lock"
 trains."""
 
 Status = Literal["labeled", "skipped", "none_of_these", "undone"]
+MOST_SECONDS = 10**9
+"""Of one label; thirty years."""
 STATUSES: tuple[Status, ...] = ("labeled", "skipped", "none_of_these", "undone")
 Resolve = Literal["error", "latest", "majority"]
 
@@ -332,15 +335,21 @@ def _label_row(row: Row, digest_of: Callable[[str], str]) -> LabelRow:
     cells["digest"] = cells["digest"].lower() or digest_of(cells["path"])
     if not cells["digest"]:
         raise ConfigError(f"{shortened(cells['path'])} is no image of the project and has no digest; correct the path")
-    cells["seconds"] = _seconds(cells["seconds"])
+    cells["seconds"] = seconds_of(cells["seconds"])
     return LabelRow(**cells, line=row.line)
 
 
-def _seconds(text: str) -> float | None:
+def seconds_of(text: str) -> float | None:
+    """What a cell says; None of an empty one. Raises ConfigError for what no label can take."""
+    if not text:
+        return None
     try:
-        return float(text.replace(",", ".")) if text else None
+        seconds = float(text.replace(",", "."))
     except ValueError:
-        raise ConfigError(f"seconds {shortened(text)}: give a number, or leave the cell empty") from None
+        seconds = math.nan
+    if not 0 <= seconds <= MOST_SECONDS:
+        raise ConfigError(f"seconds {shortened(text)}: give a number from 0 to {MOST_SECONDS:,}, or leave it empty")
+    return seconds
 
 
 def _cell(row: LabelRow, name: str) -> object:

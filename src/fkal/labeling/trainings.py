@@ -9,13 +9,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
 
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
 from fkal.errors import ConfigError
 from fkal.folders import below, in_place
-from fkal.labeling.batch import FOLDER
+from fkal.labeling.batch import FOLDER, reason_of
 from fkal.labeling.project import Project
 from fkal.results.round_facts import UnusableRound, read_facts
 
@@ -51,6 +53,42 @@ class Training:
         return int(self.round["labels_used"])
 
 
+class _NearCopies(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    similarity: FiniteFloat
+    left_out: FiniteFloat
+
+
+class _Facts(BaseModel):
+    """What `fkal status` and others read of a training besides its figures."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    mix: dict[str, Annotated[FiniteFloat, Field(ge=0)]] = {}
+    dedup: _NearCopies | None = None
+    test_images: NonNegativeInt = 0
+    pool_digest: str = ""
+    validation_digest: str = ""
+    pool_images: NonNegativeInt = 0
+    validation_right: Annotated[str, Field(pattern="^[01]*$")] = ""
+    skipped: NonNegativeInt = 0
+    none_of_these: NonNegativeInt = 0
+
+
+class _Document(BaseModel):
+    """trained.json as it is read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["fkal-trained-1"]
+    made_of: Annotated[str, Field(strict=True)]
+    time: AwareDatetime
+    classes: list[Annotated[str, Field(strict=True, min_length=1)]] = Field(min_length=1)
+    facts: _Facts
+    round: dict[str, Any]
+
+
 def trainings(project: Project) -> list[Training]:
     """All finished ones, in order. Raises ConfigError for a file that is not what was written."""
     if not project.rounds_path.is_dir():
@@ -65,23 +103,27 @@ def read_training(project: Project, b: int) -> Training | None:
     """The training of round b; None where there is none."""
     path = project.rounds_path / f"{b:02d}" / TRAINED
     try:
-        said: Any = json.loads(file_bytes(path, str(path), most=LARGEST))
-        if said["format"] != FORMAT:
-            raise ValueError(f"its format is {said['format']!r}")
+        said = json.loads(file_bytes(path, str(path), most=LARGEST))
+        document = _Document.model_validate(said)
+        facts = read_facts(json.dumps(document.round).encode())
+        if facts["b"] != b:
+            raise ConfigError(f"{path}: is of round {facts['b']}; give its folder that number")
         return Training(
             b=b,
-            made_of=str(said["made_of"]),
-            time=str(said["time"]),
-            classes=tuple(map(str, said["classes"])),
-            round=read_facts(json.dumps(said["round"]).encode()),
-            facts=dict(said["facts"]),
+            made_of=document.made_of,
+            time=said["time"],
+            classes=tuple(document.classes),
+            round=facts,
+            facts=document.facts.model_dump(exclude_unset=True),
         )
     except FileNotFoundError:
         return None
-    except (UnusableRound, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (UnusableRound, ValidationError, ValueError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{path}: is not what fkal wrote ({error}); remove it and run fkal train") from None
+        raise ConfigError(
+            f"{path}: is not what fkal wrote ({reason_of(error)}); remove it and run fkal train"
+        ) from None
 
 
 def read_round(project: Project, training: Training) -> Round | None:
