@@ -99,3 +99,28 @@ def test_a_failed_write_leaves_the_list_as_it_was(pool, tmp_path):
         write_listing(tmp_path / "pool.parquet", broken())
     assert tuple(read_listing(tmp_path / "pool.parquet")) == IMAGES
     assert [path.name for path in tmp_path.iterdir()] == ["pool.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("path", None),
+        ("path", ""),
+        ("digest", "zz"),
+        ("digest", "AB"),
+        ("digest", "5"),
+        ("root", -1),
+        ("root", None),
+        ("width", 0),
+        ("height", -5),
+    ],
+)
+def test_a_value_that_no_list_has_is_refused(tmp_path, column, value):
+    path = tmp_path / "pool.parquet"
+    write_listing(path, IMAGES)
+    table = pq.read_table(path)
+    values = [value, *table[column].to_pylist()[1:]]
+    at = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(at, column, pa.array(values, table.schema.field(column).type)), path)
+    with pytest.raises(CorruptListing, match=rf"not a list of images that fkal wrote \({column} {value!r}\)"):
+        read_listing(path)

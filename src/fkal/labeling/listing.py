@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fkal.atomic_files import whole_file
-from fkal.errors import UserError
+from fkal.errors import UserError, shortened
 
 ROWS_AT_ONCE = 20_000
 """Rows that are converted or written together."""
@@ -172,12 +172,32 @@ def read_listing(path: Path, *, labeled: bool = False) -> Listing:
     try:
         table = pq.read_table(path, memory_map=False)
         table = table.select(schema.names).cast(schema)
-    except (pa.ArrowException, KeyError, OSError) as error:
+        _refuse_odd(table)
+    except (pa.ArrowException, KeyError, OSError, _OddColumn) as error:
         raise CorruptListing(
             f"{path}: not a list of images that fkal wrote ({_first(error)}); take it back from git, "
             "or remove it and run fkal init again"
         ) from error
     return Listing(table)
+
+
+class _OddColumn(ValueError):
+    """A value that no list has."""
+
+
+def _refuse_odd(table: pa.Table) -> None:
+    """Raises _OddColumn; by columns, since a list may have a million rows."""
+    odd = {
+        "path": pc.or_kleene(pc.is_null(table["path"]), pc.equal(pc.utf8_length(table["path"]), 0)),
+        "digest": pc.invert(pc.match_substring_regex(table["digest"], f"^(?:{FILE_DIGEST.pattern})$")),
+        "root": pc.or_kleene(pc.is_null(table["root"]), pc.less(table["root"], 0)),
+        "width": pc.less(table["width"], 1),
+        "height": pc.less(table["height"], 1),
+    }
+    for name, found in odd.items():
+        if pc.any(found).as_py():
+            value = table[name].filter(pc.fill_null(found, False))[0].as_py()
+            raise _OddColumn(f"{name} {shortened(value)}")
 
 
 def write_listing(path: Path, images: Iterable[ListedImage], *, labeled: bool = False) -> int:
