@@ -1,16 +1,22 @@
 """Files that are there whole or not at all."""
 
+import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY = ".tmp"
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Under a temporary name in the same directory, brought to the disk, then renamed."""
+    """Under a temporary name in the same directory, brought to the disk, then renamed.
+
+    Raises OSError where a device or a pipe has the name: renaming would take its place.
+    """
+    _refuse_device(path)
     scratch = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     scratch.unlink(missing_ok=True)
     try:
@@ -24,12 +30,20 @@ def write_whole(path: Path, content: bytes) -> None:
     _sync_directory(path.parent)
 
 
+def _refuse_device(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "a device or a pipe has this name; name a file", str(path))
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A path to write to while the block lasts; what is there at its end is brought to the disk and gets the name.
 
-    A block that raises leaves no file, and what had the name keeps it.
+    A block that raises leaves no file, and what had the name keeps it. Raises OSError as `write_whole` does.
     """
+    _refuse_device(path)
     scratch = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     scratch.unlink(missing_ok=True)
     try:

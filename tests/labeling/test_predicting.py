@@ -1,6 +1,9 @@
 """The trained model on new images, and as a file."""
 
 import json
+import os
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,8 +14,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from fkal.errors import ConfigError, LabelsMissing, MissingPackage
+from fkal.identifiers import UnsafeName
 from fkal.labeling.learner import Learner
 from fkal.labeling.predicting import TrainedModel, export_model, known_format, predict
+from fkal.labeling.project import Project
 from fkal.labeling.rounds import select, train, watched
 from fkal.labeling.trainings import read_round, trainings
 from fkal.models.registry import build, head_name, resnet10
@@ -115,3 +120,65 @@ def test_an_onnx_file_gives_the_same_probabilities(trained, tmp_path):
 def test_an_unknown_format_is_refused_with_the_nearest_one():
     with pytest.raises(ConfigError, match="did you mean 'safetensors'"):
         known_format("safetensor")
+
+
+def exported(project: Project, out: Path) -> Path:
+    return export_model(project, out, "safetensors")
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "pool.parquet", "params.yaml", "rounds/01/request.json", ".fkal/x"])
+@pytest.mark.parametrize("kind", ["predict", "export"])
+def test_no_result_is_written_over_a_file_of_the_project(signs, name, kind):
+    made = signs()
+    made.answer(select(made.project).batch)
+    train(made.again())
+    out = made.project.folder / name
+    before = out.read_bytes() if out.exists() else None
+    images = str(made.project.folder.parent / "images")
+    write = partial(predict, made.again(), images) if kind == "predict" else partial(exported, made.again())
+    with pytest.raises(ConfigError, match="is the project's own; name another file"):
+        write(out)
+    assert (out.read_bytes() if out.exists() else None) == before
+
+
+@pytest.mark.parametrize(("name", "part"), [("pipe", "no regular file"), ("absent/p.parquet", "there is no folder")])
+def test_an_output_that_no_file_can_be_is_refused_before_any_work(signs, tmp_path, name, part):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match=part):
+        predict(signs().project, str(tmp_path), tmp_path / name)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_classes_in_another_order_are_refused(signs):
+    made = signs()
+    made.answer(select(made.project).batch)
+    train(made.again())
+    path = made.project.folder / "classes.txt"
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    with pytest.raises(ConfigError, match=r"classes.txt: line 1 is .*, and was .* when round 1 was trained"):
+        predict(made.again(), str(made.project.folder.parent / "images"), made.project.folder.parent / "p.parquet")
+
+
+def test_weights_that_are_a_pipe_are_refused_and_not_waited_for(signs):
+    made = signs()
+    made.answer(select(made.project).batch)
+    train(made.again())
+    weights = made.project.state_path / "round-01.safetensors"
+    weights.unlink()
+    os.mkfifo(weights)
+    with pytest.raises(ConfigError, match=r"round-01.safetensors: it is a pipe, not a file; remove it"):
+        predict(made.again(), str(made.project.folder.parent / "images"), made.project.folder.parent / "p.parquet")
+
+
+@pytest.mark.parametrize("name", ["rounds", "rounds/01", ".fkal/state"])
+def test_a_link_out_of_the_project_is_not_written_through(signs, tmp_path, name):
+    made = signs()
+    place = made.project.folder / name
+    (tmp_path / "elsewhere").mkdir()
+    if place.is_dir():
+        place.rmdir()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnsafeName, match="a symbolic link"):
+        select(made.again())
+    assert not list((tmp_path / "elsewhere").iterdir())

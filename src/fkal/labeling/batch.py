@@ -18,6 +18,7 @@ from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
 from fkal.errors import ConfigError, shortened
 from fkal.folders import in_place
+from fkal.identifiers import UnsafeName
 from fkal.labeling.label_store import LabelRow
 from fkal.results.csv_files import csv_rows
 from fkal.version import __version__
@@ -101,6 +102,7 @@ class Batch:
             raise ValueError(f"{folder}: not the folder of batch {request.batch!r}; its folder is named by it")
         if len({image.digest for image in batch.images}) < len(batch.images):
             raise ValueError(f"{folder}: an image is asked for twice; give each digest once")
+        _refuse_link(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(in_place(folder, TO_LABEL), to_label_text(batch.images).encode())
         batch._write_request()
@@ -187,7 +189,13 @@ def next_folder(rounds: Path, round_number: int) -> Path:
     while (folder / REQUEST).exists():
         more += 1
         folder = rounds / f"{round_number:02d}-{more}"
+    _refuse_link(folder)
     return folder
+
+
+def _refuse_link(folder: Path) -> None:
+    if folder.is_symlink():
+        raise UnsafeName(f"{folder}: a symbolic link, to {folder.readlink()}; remove the link")
 
 
 def batch_id(folder_name: str) -> str:

@@ -29,7 +29,7 @@ from fkal.labeling.manifest import Entry
 from fkal.labeling.project import Project
 from fkal.labeling.rounds import watched
 from fkal.labeling.sources import Source, source_at
-from fkal.labeling.trainings import read_round
+from fkal.labeling.trainings import read_round, refuse_other_classes
 from fkal.models.ensemble import Ensemble, members_of
 from fkal.models.modes import evaluating
 from fkal.notify import PLAIN, Display
@@ -62,9 +62,10 @@ class TrainedModel:
         """Raises LabelsMissing where no model is trained."""
         books = Books.of(project)
         finished = None if books.last is None else read_round(project, books.last)
-        if finished is None:
+        if books.last is None or finished is None:
             raise LabelsMissing("no trained model is in .fkal/state; label images, then run fkal train")
         learner = watched(Learner.ready(project, project.config(), display), display, project.name)
+        refuse_other_classes(books.last, learner.classes)
         if len(finished.labeled_counts) != len(learner.classes):
             raise LabelsMissing("classes.txt has classes that the trained model lacks; run fkal train")
         return cls(learner, finished.weights, finished.b)
@@ -132,6 +133,7 @@ def predict(project: Project, place: str, out: Path, display: Display = PLAIN) -
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    project.refuse_output(out)
     source = source_at(place, labeled=False)
     with project.lock(display.notify):
         project = Project.open(project.folder)
@@ -190,8 +192,7 @@ def export_model(project: Project, out: Path, kind: Format, display: Display = P
 
     Raises MissingPackage where ONNX is asked for and its package is not installed.
     """
-    if out.exists() and out.is_dir():
-        raise ConfigError(f"--out {out}: is a folder; name a file, say model.{kind}")
+    project.refuse_output(out)
     with project.lock(display.notify):
         model = TrainedModel.of(Project.open(project.folder), display)
         about = {

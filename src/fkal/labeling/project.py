@@ -23,7 +23,7 @@ from fkal.config.schema import LONGEST_PATH, PROTOCOL, Config
 from fkal.data.addresses import is_url, joined
 from fkal.errors import ConfigError, MissingSettings, UserError, did_you_mean, shortened
 from fkal.escaping import one_line
-from fkal.folders import in_place
+from fkal.folders import below, in_place
 from fkal.identifiers import dataset_name
 from fkal.labeling.listing import ListedImage, Listing, read_listing
 from fkal.locks import NamedLock
@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     from fkal.labeling.project_dataset import ProjectDataset
 
 STATE = ".fkal"
+OWN_FILES = frozenset(
+    (
+        *("params.yaml", "classes.txt", "labels.csv", "quarantine.csv", "dvc.yaml", "mlflow.db", "mlartifacts"),
+        *("pool.parquet", "validation.parquet", "test.parquet", "rounds", STATE),
+    )
+)
+"""Names in a project's folder that no result is written to."""
 """The folder by which a project is known."""
 Part = Literal["pool", "validation", "test"]
 PARTS: tuple[Part, ...] = ("pool", "validation", "test")
@@ -157,7 +164,7 @@ class Project:
 
     @property
     def rounds_path(self) -> Path:
-        return self.folder / "rounds"
+        return below(self.folder, "rounds")
 
     @property
     def embeddings_path(self) -> Path:
@@ -169,12 +176,24 @@ class Project:
 
     @property
     def state_path(self) -> Path:
-        return self.folder / STATE / "state"
+        return below(self.folder, f"{STATE}/state")
 
     @property
     def facts_path(self) -> Path:
         """What is known of files, so that they are not read again."""
         return self.state_path / "files.sqlite"
+
+    def refuse_output(self, out: Path) -> None:
+        """Raises ConfigError for a file that no result may be written to: one of the project's own, or no file."""
+        if out.is_dir() or (out.exists() and not out.is_file()):
+            raise ConfigError(f"--out {out}: is no regular file; name a file")
+        if not out.parent.is_dir():
+            raise ConfigError(f"--out {out}: there is no folder {out.parent}; make it")
+        there, home = out.resolve(), self.folder.resolve()
+        if there.is_relative_to(home):
+            first = there.relative_to(home).parts[0]
+            if first in OWN_FILES:
+                raise ConfigError(f"--out {out}: {first} is the project's own; name another file")
 
     def listing_path(self, part: Part) -> Path:
         """`pool.parquet`, `validation.parquet`, `test.parquet`."""

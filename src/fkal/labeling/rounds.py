@@ -43,7 +43,7 @@ from fkal.labeling.learner import (
 from fkal.labeling.listing import Listing
 from fkal.labeling.project import Project
 from fkal.labeling.spreadsheets import decoded, parse_sheet
-from fkal.labeling.trainings import Training, read_round, write_training
+from fkal.labeling.trainings import Training, read_round, refuse_other_classes, write_training
 from fkal.labeling.validation import with_validation
 from fkal.notify import PLAIN, Display
 from fkal.results.request_io import UnusableRequest, load_request, request_bytes
@@ -244,6 +244,7 @@ def weights_after(books: Books, b: int, learner: Learner) -> Weights | None:
     training = next((each for each in books.trainings if each.b == b), None)
     if training is None:
         return None
+    refuse_other_classes(training, learner.classes)
     finished = read_round(books.project, training)
     if finished is None:
         learner.experiment.say(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +15,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, N
 
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
-from fkal.errors import ConfigError
+from fkal.data.regular_files import FileTooLarge, IrregularFile, read_regular
+from fkal.errors import ConfigError, shortened
 from fkal.folders import below, in_place
 from fkal.labeling.batch import FOLDER, reason_of
 from fkal.labeling.project import Project
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 TRAINED = "trained.json"
 FORMAT = "fkal-trained-1"
+LARGEST_TENSORS = 2**36
+"""Bytes of a round's weights that are read."""
 LARGEST = 2**30
 """Bytes of a trained.json that is read."""
 
@@ -131,10 +134,24 @@ def read_round(project: Project, training: Training) -> Round | None:
     from fkal.results.round_io import load_round
 
     try:
-        tensors = _tensors_path(project, training.b).read_bytes()
+        tensors = read_regular(_tensors_path(project, training.b), limit=LARGEST_TENSORS)
         return load_round(tensors, json.dumps(training.round).encode())
     except (FileNotFoundError, UnusableRound):
         return None
+    except (IrregularFile, FileTooLarge) as error:
+        raise ConfigError(
+            f"{_tensors_path(project, training.b)}: {error.strerror}; remove it, then fkal train"
+        ) from None
+
+
+def refuse_other_classes(training: Training, classes: Sequence[str]) -> None:
+    """Raises ConfigError where a class has another place than when the model was trained: its outputs have no names."""
+    for line, (name, before) in enumerate(zip(classes, training.classes, strict=False), 1):
+        if name != before:
+            raise ConfigError(
+                f"classes.txt: line {line} is {shortened(name)}, and was {shortened(before)} when round {training.b} "
+                "was trained; put it back, since the model knows classes by their line"
+            )
 
 
 def write_training(
