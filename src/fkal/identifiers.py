@@ -10,6 +10,8 @@ from typing import Any
 from fkal.errors import UserError
 
 DIGEST = r"[0-9a-f]{32}"
+FILE_DIGEST = re.compile(r"[0-9a-f]{64}")
+"""SHA-256 of the bytes of one image."""
 GRID_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}"
 CELL = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,229}"
 DATASET = r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}"

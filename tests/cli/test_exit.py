@@ -5,6 +5,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,30 @@ def test_every_error_of_the_system_names_its_path_and_the_way_out(error, parts, 
     assert code == 1
     for part in parts:
         assert part in line
+
+
+@pytest.mark.parametrize("kind", ["a folder", "below a file", "links in a circle", "a long name"])
+def test_a_path_that_can_be_no_file_is_wrong(tmp_path, capsys, kind):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    places = {
+        "a folder": "folder", "below a file": "file/x", "links in a circle": "a", "a long name": "n" * 300,
+    }  # fmt: skip
+    place = tmp_path / places[kind]
+    code, line = ending(lambda: place.open("w"), capsys)
+    assert code == 2 and line.startswith(f"error: {place}: ") and "name another path" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["list acquisitions --json", "list datasets", "show --help"])
+def test_a_reader_that_goes_away_ends_the_command_without_a_word(command):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run([sys.executable, "-m", "fkal", *command.split()], stdout=theirs, stderr=subprocess.PIPE)
+    os.close(theirs)
+    assert done.stderr == b"" and done.returncode == (1 if "--help" in command else 141)  # help is the library's
 
 
 def test_a_library_s_long_message_is_one_line_that_can_be_read(capsys):

@@ -1,5 +1,7 @@
 """Own embeddings: read from npz and Parquet alike, and refused where they are not what a run needs."""
 
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -72,12 +74,50 @@ def test_a_picture_of_a_vector_has_all_its_numbers(tmp_path):
         ({"parts": np.array(["train"] * 8)}, "no image of the part test"),
         ({"parts": np.array(["pool"] * 8)}, "a part is called 'pool'"),
         ({"ids": np.array(["same"] * 8)}, "an id is there twice"),
+        ({"ids": np.array([" same", "same "] * 4)}, "an id is there twice"),
         ({"ids": np.array([{"a": 1}] * 8, dtype=object)}, "cannot be read"),
+        ({"ids": np.array([[1, 2]] * 8)}, r"ids of shape \(8, 2\)"),
+        ({"labels": np.array([["owl", "cat"]] * 8)}, r"labels of shape \(8, 2\)"),
+        ({"parts": np.array([["train"]] * 8)}, r"parts of shape \(8, 1\)"),
+        ({"labels": np.array([b"\xff", b"cat"] * 4)}, "labels: cannot be read as text"),
+        ({"features": np.full((8, 3), 1e300)}, "not finite"),
     ],
 )
 def test_a_file_that_no_run_could_use_is_refused(tmp_path, columns, reason):
     with pytest.raises(CorruptData, match=reason):
         load(at(saved(tmp_path, **columns)))
+
+
+def test_long_digits_and_spaces_around_names_are_no_other_classes(tmp_path):
+    labels = np.array(["9" * 5000, " cat", "cat ", "10", "9", "cat", "cat", "9"])
+    assert load(at(saved(tmp_path, labels=labels))).classes == ("9", "10", "9" * 5000, "cat")
+
+
+def edited(content: bytes, at: int, value: bytes) -> bytes:
+    return content[:at] + value + content[at + len(value) :]
+
+
+def test_odd_files_are_refused_for_what_they_are(tmp_path):
+    whole = saved(tmp_path).read_bytes()
+    central = whole.index(b"PK\x01\x02")
+    header = np.lib.format.magic(1, 0) + b"\x76\x00"
+    shape = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000,), }"
+    with zipfile.ZipFile(tmp_path / "huge.npz", "w") as file:
+        file.writestr("features.npy", header + shape.ljust(117) + b"\n")
+    np.save(tmp_path / "one.npy", FEATURES)
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    (tmp_path / "encrypted.npz").write_bytes(edited(edited(whole, 6, b"\x01"), central + 8, b"\x01"))
+    (tmp_path / "packed.npz").write_bytes(edited(edited(whole, 8, b"\x63"), central + 10, b"\x63"))
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "folder.npz").mkdir()
+    os.mkfifo(tmp_path / "pipe.npz")
+    said = {
+        "huge": "Unable to allocate", "one": "it is one array", "encrypted": "encrypted", "packed": "compression",
+        "cut": "cannot be read", "folder": "it is a folder", "pipe": "it is a pipe",
+    }  # fmt: skip
+    for name, reason in said.items():
+        with pytest.raises(CorruptData, match=reason):
+            load(at(tmp_path / f"{name}.npz"))
 
 
 def test_an_absent_file_is_missing_and_another_file_is_refused(tmp_path):

@@ -18,9 +18,10 @@ from fkal.labeling.batch import (
 )
 from fkal.labeling.label_store import LabelRow
 
+FIRST, SECOND, OTHER = "1" * 64, "2" * 64, "3" * 64
 IMAGES = (
-    BatchImage("=a b.jpg", "d1", 0, 0.25, "cat", 0.1 + 0.2, "val/cat/1.jpg", ("x,y.jpg", "z.jpg")),
-    BatchImage("ü/b.jpg", "d2", 1),
+    BatchImage("=a b.jpg", FIRST, 0, 0.25, "cat", 0.1 + 0.2, "val/cat/1.jpg", ("x,y.jpg", "z.jpg")),
+    BatchImage("ü/b.jpg", SECOND, 1),
 )
 
 
@@ -68,16 +69,16 @@ def test_a_folder_without_a_request_is_no_batch(tmp_path):
 def test_a_batch_is_done_when_each_image_has_an_answer(tmp_path, status):
     batch = Batch.write(tmp_path / "01", request(), IMAGES)
     assert batch.state([]) == "open" and batch.missing([]) == list(IMAGES)
-    rows = [answer("d1", status=status), answer("other")]
+    rows = [answer(FIRST, status=status), answer(OTHER)]
     assert batch.missing(rows) == [IMAGES[1]]
-    assert batch.state([*rows, answer("d2", annotator="Ann")]) == "done"
-    assert open_batches(tmp_path, rows) == [batch] and open_batches(tmp_path, [*rows, answer("d2")]) == []
+    assert batch.state([*rows, answer(SECOND, annotator="Ann")]) == "done"
+    assert open_batches(tmp_path, rows) == [batch] and open_batches(tmp_path, [*rows, answer(SECOND)]) == []
 
 
 def test_a_relabel_batch_is_answered_by_its_own_rows_alone(tmp_path):
     batch = Batch.write(tmp_path / "02", request("02", kind="relabel", round=2), IMAGES)
-    assert len(batch.missing([answer("d1"), answer("d2", batch="r01")])) == 2
-    assert batch.missing([answer("d1", batch="r02"), answer("d2", batch="r01")]) == [IMAGES[1]]
+    assert len(batch.missing([answer(FIRST), answer(SECOND, batch="r01")])) == 2
+    assert batch.missing([answer(FIRST, batch="r02"), answer(SECOND, batch="r01")]) == [IMAGES[1]]
 
 
 def test_a_withdrawn_batch_asks_for_nothing_and_keeps_its_images(tmp_path):
@@ -89,7 +90,7 @@ def test_a_withdrawn_batch_asks_for_nothing_and_keeps_its_images(tmp_path):
 
 def test_batches_are_in_the_order_of_rounds(tmp_path):
     for name in ("10", "02", "02-10", "02-2", "100"):
-        Batch.write(tmp_path / name, request(name), IMAGES)
+        Batch.write(tmp_path / name, request(name, round=int(name.partition("-")[0])), IMAGES)
     assert [batch.folder.name for batch in all_batches(tmp_path)] == ["02", "02-2", "02-10", "10", "100"]
     assert [next_folder(tmp_path, n).name for n in (1, 2, 10)] == ["01", "02-3", "10-2"]
 
@@ -110,6 +111,58 @@ def test_a_changed_request_is_refused_with_the_field_and_the_way_out(tmp_path):
     (tmp_path / "01" / "request.json").replace(tmp_path / "03" / "request.json")
     with pytest.raises(ConfigError, match="is of batch 'r01'"):
         Batch.read(tmp_path / "03")
+
+
+def changed(value: str) -> dict:
+    """The document with one value changed, said as `images.0.rank=-1`."""
+    key, _, said = value.partition("=")
+    *places, last = key.split(".")
+    document = json.loads(DOCUMENT)
+    place = document
+    for each in places:
+        place = place[int(each) if each.isdecimal() else each]
+    place[last] = json.loads(said)
+    return document
+
+
+DOCUMENT = json.dumps(
+    {
+        "format": "fkal-batch-1",
+        "request": {"kind": "select", "round": 1, "batch": "r01"},
+        "images": [{"path": "a.jpg", "digest": FIRST, "rank": 0, "score": 0.5, "guess_probability": 0.5}],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "request.round=0",
+        "request.round=2",
+        'request.kind="train"',
+        "images=[]",
+        'images.0.path=""',
+        r'images.0.path="a\u0000.jpg"',
+        r'images.0.path="\u001b[2J"',
+        'images.0.digest="ffff"',
+        f'images.0.digest="../{FIRST}"',
+        "images.0.rank=-1",
+        "images.0.score=NaN",
+        "images.0.score=Infinity",
+        "images.0.guess=5",
+        "images.0.guess_probability=NaN",
+        "images.0.guess_probability=1.5",
+        'images.0.duplicates="x"',
+    ],
+)
+def test_values_that_no_command_writes_are_refused(tmp_path, change):
+    path = tmp_path / "01" / "request.json"
+    path.parent.mkdir()
+    path.write_text(DOCUMENT)
+    assert len(Batch.read(path.parent).images) == 1
+    path.write_text(json.dumps(changed(change)))
+    with pytest.raises(ConfigError, match="restore it"):
+        Batch.read(path.parent)
 
 
 @pytest.mark.parametrize(
@@ -149,4 +202,4 @@ def test_a_request_for_an_image_twice_is_refused(tmp_path):
 
 def test_an_image_is_asked_for_once(tmp_path):
     with pytest.raises(ValueError, match="asked for twice"):
-        Batch.write(tmp_path / "01", request(), [IMAGES[0], replace(IMAGES[1], digest="d1")])
+        Batch.write(tmp_path / "01", request(), [IMAGES[0], replace(IMAGES[1], digest=FIRST)])

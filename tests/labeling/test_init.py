@@ -8,6 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from fkal.data.errors import MissingData
 from fkal.errors import ConfigError, MissingWeights
 from fkal.labeling import init as module
 from fkal.labeling.feature_checking import LATER
@@ -87,9 +88,55 @@ def test_a_leak_makes_no_project_until_it_is_dropped(images):
     picture(images / "pool" / "leak.png", 100)
     with pytest.raises(Leak, match=r"pool 'leak.png': the same image is in validation: cat/0.png"):
         init(images / "pets", options(images), PLAIN)
-    assert not (images / "pets" / "params.yaml").exists()
+    assert contents(images / "pets") == {}
     summary = init(images / "pets", options(images, drop_leaks=True), PLAIN)
     assert (summary.parts[0].dropped, summary.parts[0].listed) == (1, 6)
+
+
+def test_what_a_killed_first_call_listed_is_not_in_the_lists_of_another_call(images, monkeypatch):
+    monkeypatch.setattr(module, "_remove_lists", lambda folder: None)
+    monkeypatch.setattr(module, "labels_of_places", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        init(images / "pets", options(images), PLAIN)
+    assert (images / "pets" / "validation.parquet").exists()
+    monkeypatch.undo()
+    init(images / "pets", options(images, validation=("test",), test=()), PLAIN)
+    assert sorted(Project.open(images / "pets").validation.paths) == ["cat/a.png", "dog/a.png"]
+    assert not (images / "pets" / "test.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({"groups": "("}, "--groups = '\\(': groups: '\\(': not a regular expression"),
+        ({"groups": " "}, "--groups = ' '"),
+        ({"backbone": "nosuch:x"}, "--backbone = 'nosuch:x': unknown model 'nosuch:x'"),
+        ({"pools": ("gone",)}, "gone: there is no such folder or file"),
+        ({"validation": ("s3:",)}, "there is no such folder or file"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_is_written(images, others, said):
+    with pytest.raises((ConfigError, MissingData), match=said):
+        init(images / "pets", options(images, **others), PLAIN)
+    assert not (images / "pets").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "path\n", "path,label\n\n", '{"path": "a\\u0000.png"}\n', '{"path": "\\ud800.png"}\n']
+)
+def test_a_list_without_a_usable_image_is_refused(images, text):
+    (images / "list.jsonl" if text.startswith("{") else images / "list.csv").write_text(text)
+    (place,) = images.glob("list.*")
+    with pytest.raises(ConfigError, match=r"lists no image|none of 1 images can be used"):
+        init(images / "pets", options(images, pools=(place.name,)), PLAIN)
+    assert contents(images / "pets") == {}
+
+
+def test_a_folder_that_cannot_be_made_is_named(images):
+    (images / "file").write_text("x")
+    for place in (images / "file", images / "file" / "pets", images / ("n" * 300), Path("/proc/pets")):
+        with pytest.raises(ConfigError, match="no folder can be made there"):
+            init(place, options(images), PLAIN)
 
 
 def test_an_image_of_the_test_set_leaves_the_validation_set(images):

@@ -1,6 +1,7 @@
 """labels.csv: what counts, what people may do to the file, and what a kill leaves of it."""
 
 import csv
+import hashlib
 import io
 import threading
 from dataclasses import replace
@@ -23,11 +24,13 @@ from fkal.labeling.label_store import (
 TIME = "2026-11-26T20:00:00+00:00"
 
 
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def row(path: str, label: str = "cat", **changes) -> LabelRow:
     status = changes.pop("status", "labeled")
-    return LabelRow(
-        path, f"digest-of-{path}", label if status == "labeled" else "", status, **{"time": TIME, **changes}
-    )
+    return LabelRow(path, digest(path), label if status == "labeled" else "", status, **{"time": TIME, **changes})
 
 
 @pytest.fixture
@@ -111,7 +114,7 @@ def test_two_imports_of_one_file_are_two_actions():
 def test_annotators_who_disagree_are_resolved_by_the_rule(rule, label, conflicts):
     rows = [row("a", "cat", annotator="1"), row("a", "cat", annotator="2"), row("a", "dog", annotator="3")]
     found = resolved(rows, rule)
-    assert found.labels.get("digest-of-a") == label
+    assert found.labels.get(digest("a")) == label
     assert len(found.conflicts) == conflicts
 
 
@@ -123,20 +126,20 @@ def test_a_tie_is_a_conflict_that_names_who_said_what():
 
 def test_a_skip_counts_only_where_nobody_answered():
     skip = row("a", annotator="Ann", status="skipped", reason="blurred")
-    assert resolved([row("a", "cat", annotator="Bo"), skip], "error").labels == {"digest-of-a": "cat"}
-    assert resolved([skip], "error").rows["digest-of-a"].reason == "blurred"
+    assert resolved([row("a", "cat", annotator="Bo"), skip], "error").labels == {digest("a"): "cat"}
+    assert resolved([skip], "error").rows[digest("a")].reason == "blurred"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
 def test_a_file_that_a_spreadsheet_saved_is_read_and_appended_to_in_its_form(store, encoding):
     text = (
         "Path;Digest;Label;Status;Reason;Round;Batch;Source;Annotator;Seconds;Time;Note\r\n"
-        '"a ""b"";c.jpg";DIGEST-1;Käse;labeled;;1;r01;page;;1,5;;mine\r\n;;;;;;;;;;;\r\n'
+        f'"a ""b"";c.jpg";{digest("1").upper()};Käse;labeled;;1;r01;page;;1,5;;mine\r\n;;;;;;;;;;;\r\n'
     )
     store.path.write_bytes(text.encode(encoding))
     before = store.rows()
     assert (before[0].path, before[0].digest, before[0].label, before[0].seconds) == (
-        'a "b";c.jpg', "digest-1", "Käse", 1.5,
+        'a "b";c.jpg', digest("1"), "Käse", 1.5,
     )  # fmt: skip
     store.append([row("d;e.jpg", seconds=2.0)])
     store.append([row("f.jpg")])
@@ -151,9 +154,9 @@ def test_a_hand_edit_is_seen_and_may_lack_the_digest_and_the_last_line_feed(stor
     store.append([row("a.jpg")])
     with store.path.open("a") as file:
         file.write("b.jpg,,dog,")
-    store = LabelStore(store.path.parent, {"b.jpg": "digest-of-b.jpg"}.__getitem__)
+    store = LabelStore(store.path.parent, {"b.jpg": digest("b.jpg")}.__getitem__)
     rows = store.rows()
-    assert rows[1] == LabelRow("b.jpg", "digest-of-b.jpg", "dog", line=3)
+    assert rows[1] == LabelRow("b.jpg", digest("b.jpg"), "dog", line=3)
     store.append([row("c.jpg")])
     assert [each.path for each in store.rows()] == ["a.jpg", "b.jpg", "c.jpg"]
 
@@ -161,12 +164,36 @@ def test_a_hand_edit_is_seen_and_may_lack_the_digest_and_the_last_line_feed(stor
 def test_what_cannot_be_read_is_named_by_its_line(store):
     store.append([row("a.jpg")])
     with store.path.open("a") as file:
-        file.write("b.jpg,,dog,\nc.jpg,1,,labeled\nd.jpg,1,dog,labled\n\ne.jpg,1,dog,,,,,,,soon,\n")
+        given = digest("1")
+        file.write(
+            f"b.jpg,,dog,\nc.jpg,{given},,labeled\nd.jpg,{given},dog,labled\n\ne.jpg,{given},dog,,,,,,,soon,\n"
+            f"f.jpg,{given[1:]},dog,\n"
+        )
     with pytest.raises(ConfigError) as error:
         store.rows()
     lines = str(error.value).splitlines()
-    assert [line.split(": ")[1] for line in lines] == ["line 3", "line 4", "line 5", "line 7"]
-    assert "did you mean 'labeled'" in lines[2]
+    assert [line.split(": ")[1] for line in lines] == ["line 3", "line 4", "line 5", "line 7", "line 8"]
+    assert "did you mean 'labeled'" in lines[2] and "give the 64 digits" in lines[4]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "b.jpg,,dog",
+        f"b.jpg,{digest('b.jpg')},dog,,,,,,,,",
+        f"b.jpg,{digest('b.jpg')},dog,labeled,,,,,Ann,,27 Nov",
+        f"b.jpg,{digest('b.jpg')},dog,labeled,,,,page,Ann,1.5,{TIME}",
+    ],
+)
+def test_a_last_line_that_a_person_typed_without_a_line_feed_counts_and_stays(store, typed):
+    store.append([row("a.jpg")])
+    with store.path.open("a") as file:
+        file.write(typed)
+    store = LabelStore(store.path.parent, digest)
+    before = store.rows()
+    assert [(each.path, each.digest, each.label) for each in before[1:]] == [("b.jpg", digest("b.jpg"), "dog")]
+    store.append([row("c.jpg")])
+    assert store.rows()[:2] == before and store.rows()[2].path == "c.jpg"
 
 
 @pytest.mark.parametrize("cut", range(1, 60))

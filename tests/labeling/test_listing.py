@@ -1,5 +1,7 @@
 """Lists of images in Parquet."""
 
+import re
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -106,6 +108,7 @@ def test_a_failed_write_leaves_the_list_as_it_was(pool, tmp_path):
     [
         ("path", None),
         ("path", ""),
+        ("path", "a\0.png"),
         ("digest", "zz"),
         ("digest", "AB"),
         ("digest", "5"),
@@ -122,5 +125,12 @@ def test_a_value_that_no_list_has_is_refused(tmp_path, column, value):
     values = [value, *table[column].to_pylist()[1:]]
     at = table.schema.get_field_index(column)
     pq.write_table(table.set_column(at, column, pa.array(values, table.schema.field(column).type)), path)
-    with pytest.raises(CorruptListing, match=rf"not a list of images that fkal wrote \({column} {value!r}\)"):
+    with pytest.raises(CorruptListing, match=re.escape(f"not a list of images that fkal wrote ({column} {value!r})")):
         read_listing(path)
+
+
+def test_the_list_of_another_part_is_refused(tmp_path):
+    write_listing(tmp_path / "validation.parquet", IMAGES, labeled=True)
+    (tmp_path / "validation.parquet").rename(tmp_path / "pool.parquet")
+    with pytest.raises(CorruptListing, match=r"it is the list 'validation'"):
+        read_listing(tmp_path / "pool.parquet")

@@ -9,6 +9,8 @@ from fkal.errors import ConfigError, MissingSettings
 from fkal.identifiers import UnsafeName
 from fkal.labeling.listing import ListedImage
 from fkal.labeling.project import NoProject, Project, base_of, read_classes, write_classes
+from fkal.labeling.rounds import SelectOptions, select
+from fkal.labeling.status import status
 
 PARAMS = """\
 project: {name: signs, pools: [../images, s3://bucket/more.csv]}
@@ -79,6 +81,18 @@ def test_rows_are_found_in_the_place_that_they_count(folder):
     assert project.location("pool", ListedImage("https://host/b.jpg", root=0)) == "https://host/b.jpg"
     with pytest.raises(ConfigError, match="pool has 2 places"):
         project.location("pool", ListedImage("a.jpg", root=2))
+
+
+@pytest.mark.parametrize("part", ["pool", "validation"])
+def test_a_list_that_was_made_and_is_gone_is_missing_and_not_empty(labeling_project, part):
+    labeling_project.listing_path(part).unlink()
+    with pytest.raises(MissingSettings, match=rf"{part}.parquet: missing; take it back from git"):
+        status(labeling_project.reread())
+
+
+def test_an_unknown_method_is_one_of_the_settings(labeling_project):
+    with pytest.raises(ConfigError, match=r"acquisition.name = 'pfk,random': unknown method 'pfk,random'"):
+        select(labeling_project, SelectOptions(method="pfk,random"))
 
 
 def test_paths_of_a_manifest_start_beside_it(tmp_path):

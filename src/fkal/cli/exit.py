@@ -11,7 +11,7 @@ from types import FrameType
 
 import typer
 
-from fkal.cli.terminal import complain, prepare_streams
+from fkal.cli.terminal import closed_output, complain, prepare_streams
 from fkal.errors import (
     DISK_FULL,
     FORBIDDEN,
@@ -25,7 +25,9 @@ from fkal.errors import (
 )
 from fkal.locks import LockHeld
 
-FAILED, WRONG, SOME_FAILED, MISSING, WAITING, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 5, 130, 143
+FAILED, WRONG, SOME_FAILED, MISSING, WAITING, INTERRUPTED, UNREAD, TERMINATED = 1, 2, 3, 4, 5, 130, 141, 143
+ODD_PATH = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""What the system says of a folder in place of a file, a file in place of a folder, links in a circle, long names."""
 LONGEST = 500
 """Characters of a message that we did not write."""
 
@@ -40,7 +42,8 @@ def cli_errors(debug: bool) -> Iterator[None]:
 
     2: usage, configuration, data or a store that is wrong; 4: data, settings or runs that are missing;
     5: labels that people have not given yet;
-    3: some runs of several failed; 1: a run failed; 130: interrupted; 143: terminated.
+    3: some runs of several failed; 1: a run failed; 130: interrupted; 141: nobody reads the output any more, as
+    after `| head`; 143: terminated.
     """
     try:
         with _terminated_as_interrupted():
@@ -55,6 +58,10 @@ def cli_errors(debug: bool) -> Iterator[None]:
         if debug:
             raise
         _end(INTERRUPTED, "interrupted; the same command goes on from the last finished round")
+    except BrokenPipeError:
+        if not closed_output():
+            raise
+        raise typer.Exit(UNREAD) from None
     except Exception as error:
         if debug:
             prepare_streams()  # its traceback is shown as all else is
@@ -93,6 +100,8 @@ def _answer(error: Exception) -> tuple[int, str]:
         return WRONG, str(error)
     if isinstance(error, LockHeld | EndsAll):
         return FAILED, str(error)
+    if isinstance(error, OSError) and error.errno in ODD_PATH and error.filename is not None:
+        return WRONG, f"{error.filename}: {error.strerror}; remove what is there, or name another path"
     if isinstance(error, OSError):
         return FAILED, f"{_of_system(error)} (--debug shows where)"
     kind = "" if isinstance(error, ValueError | FloatingPointError) else f"{type(error).__name__}: "

@@ -6,6 +6,7 @@
 import codecs
 import io
 import os
+import select
 import sys
 import traceback
 from collections.abc import Iterable
@@ -56,6 +57,16 @@ def prepare_streams() -> None:
     sys.excepthook = _show_traceback
 
 
+def closed_output() -> bool:
+    """Whether nobody reads standard output any more; if so, what is still written to it goes nowhere."""
+    watched = select.poll()
+    watched.register(1, 0)  # errors are reported unasked, a pipe without reader among them
+    if not watched.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return True
+
+
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     """A line, or several."""
     typer.echo(_shown(text, err=err), err=err, nl=nl)
@@ -95,6 +106,10 @@ class PlainConsole(Console):
 
     def render_str(self, text: str, **style: Any) -> Text:
         return super().render_str(_encodable(printable(text), self.encoding), **style)
+
+    def on_broken_pipe(self) -> None:
+        """As `echo` has it: `cli_errors` ends the command."""
+        raise BrokenPipeError
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,12 @@ from fkal.data.settings import DataConfig
 from fkal.errors import shortened
 
 LARGEST_FILE = 2**36  # bytes; a million embeddings of 4,096 float32 have a quarter of them
+MOST_DIGITS = 18
+"""Of labels that are sorted as numbers."""
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, zipfile.BadZipFile),
+    *(MemoryError, RuntimeError, EOFError, zlib.error),  # a header of petabytes, an encrypted file, one that is cut off
+)
 TRAIN, TEST, VALIDATION = "train", "test", "validation"
 PARTS = (TRAIN, TEST, VALIDATION)
 COLUMNS = ("features", "ids", "labels", "parts")
@@ -76,13 +83,14 @@ def embeddings(config: DataConfig, *, download: bool) -> tuple[VectorSet, Vector
     Raises MissingData without the file, CorruptData for one that is not what it should be.
     """
     path = Path(config.embeddings or "").expanduser()
-    if not path.is_file():
+    if not path.exists():
         raise MissingData(f"data.embeddings: {printable(path)}: there is no such file")
     columns = _columns(path)
-    features, parts = columns["features"], columns["parts"].astype(str)
-    labels, classes = _labels(columns["labels"].astype(str), path)
+    features, parts = columns["features"], columns["parts"]
+    labels, classes = _labels(columns["labels"], path)
     ids = [printable(str(each)) for each in columns["ids"].tolist()]
-    rows = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+    with np.errstate(over="ignore"):  # what is too large for float32 is refused below
+        rows = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
     if not bool(rows.isfinite().all()):
         raise CorruptData(f"{printable(path)}: features has numbers that are not finite; leave these images out")
     places = {part: torch.from_numpy(np.flatnonzero(parts == part)) for part in PARTS}
@@ -104,7 +112,7 @@ def _columns(path: Path) -> Mapping[str, np.ndarray]:
     try:
         with open_regular(path, limit=LARGEST_FILE) as file:
             found = _of_parquet(file) if path.suffix == ".parquet" else _of_npz(file)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise CorruptData(f"{where}: cannot be read ({shortened(str(error))}); write it again: {EXAMPLE}") from error
     absent = [name for name in COLUMNS if name not in found and name != "ids"]
     if absent:
@@ -113,18 +121,32 @@ def _columns(path: Path) -> Mapping[str, np.ndarray]:
     if features.ndim != 2 or features.dtype.kind not in "fiu" or not features.size:
         raise CorruptData(f"{where}: features of shape {features.shape} and type {features.dtype}; give n x l numbers")
     found.setdefault("ids", np.arange(len(features)))
-    short = [name for name in COLUMNS if found[name].shape[:1] != features.shape[:1]]
-    if short:
-        raise CorruptData(f"{where}: {short[0]} has not one entry for each of {len(features)} rows of features")
-    ids = found["ids"].astype(str)
-    if len(np.unique(ids)) < len(ids):
+    odd = [name for name in COLUMNS[1:] if found[name].shape != (len(features),)]
+    if odd:
+        raise CorruptData(
+            f"{where}: {odd[0]} of shape {found[odd[0]].shape}; give one entry for each of {len(features)} rows"
+        )
+    texts = {name: _texts(found[name], f"{where}: {name}") for name in COLUMNS[1:]}
+    if len(np.unique(texts["ids"])) < len(features):
         raise CorruptData(f"{where}: an id is there twice; give each image its own")
-    return found
+    return {"features": features, **texts}
+
+
+def _texts(column: np.ndarray, where: str) -> np.ndarray:
+    """Each entry as a text without spaces around it. Raises CorruptData for entries that are none."""
+    try:
+        texts = np.array([each.decode() if isinstance(each, bytes) else str(each) for each in column.tolist()])
+    except (UnicodeDecodeError, ValueError) as error:
+        raise CorruptData(f"{where}: cannot be read as text ({shortened(str(error))}); write it as UTF-8") from error
+    return np.char.strip(texts) if len(texts) else texts.astype(str)
 
 
 def _of_npz(file: io.BufferedReader) -> dict[str, np.ndarray]:
     """Never unpickles."""
-    with np.load(file, allow_pickle=False) as arrays:
+    arrays = np.load(file, allow_pickle=False)
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
+        raise ValueError("it is one array, and no .npz of several")
+    with arrays:
         return {name: arrays[name] for name in arrays.files if name in COLUMNS}
 
 
@@ -159,7 +181,8 @@ def _labels(names: np.ndarray, path: Path) -> tuple[Int64[Tensor, " n"], tuple[s
 
 def _by_number(name: str) -> tuple[bool, int, str]:
     """Numbers first, 9 before 10."""
-    return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
+    is_number = name.isdecimal() and len(name) <= MOST_DIGITS
+    return not is_number, int(name) if is_number else 0, name
 
 
 def _refuse_other_parts(path: Path, parts: np.ndarray, places: Mapping[str, Tensor]) -> None:

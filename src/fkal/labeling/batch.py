@@ -10,15 +10,15 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
 
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
 from fkal.errors import ConfigError, shortened
 from fkal.folders import in_place
-from fkal.identifiers import UnsafeName
+from fkal.identifiers import FILE_DIGEST, UnsafeName
 from fkal.labeling.label_store import LabelRow
 from fkal.results.csv_files import csv_rows
 from fkal.version import __version__
@@ -28,6 +28,9 @@ FOLDER = re.compile(r"(?P<round>\d{2,6})(-(?P<more>[1-9]\d{0,3}))?")
 FORMAT = "fkal-batch-1"
 LARGEST = 2**30
 """Bytes of a request.json that is read."""
+
+ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
+"""Of a path in a request, which is shown and written as it is."""
 
 Kind = Literal["select", "audit", "relabel", "validation"]
 State = Literal["open", "done", "withdrawn"]
@@ -41,12 +44,12 @@ class BatchImage:
     with, `duplicates` are further files with the same bytes. What a method does not know is None or empty.
     """
 
-    path: str
-    digest: str
-    rank: int
-    score: float | None = None
+    path: Annotated[str, Field(min_length=1, pattern=ONE_LINE)]
+    digest: Annotated[str, Field(pattern=f"^{FILE_DIGEST.pattern}$")]
+    rank: NonNegativeInt
+    score: FiniteFloat | None = None
     guess: str = ""
-    guess_probability: float | None = None
+    guess_probability: Annotated[float, Field(ge=0, le=1)] | None = None
     matched_validation: str = ""
     duplicates: tuple[str, ...] = ()
     label: str = ""
@@ -121,6 +124,9 @@ class Batch:
             raise ConfigError(f"{path}: is not what fkal wrote ({reason_of(error)}); restore it, say by git") from None
         if document.request.batch != batch_id(folder.name):
             raise ConfigError(f"{path}: is of batch {shortened(document.request.batch)}; give its folder that name")
+        number, _ = batch_order(folder.name)
+        if document.request.round != number:
+            raise ConfigError(f"{path}: is of round {document.request.round}, its folder of {number}; restore it")
         images = tuple(document.images)
         if len({image.digest for image in images}) < len(images):
             raise ConfigError(f"{path}: asks for an image twice; restore it, say by git")
@@ -228,7 +234,7 @@ class _Document(BaseModel):
 
     format: Literal["fkal-batch-1"]
     request: BatchRequest
-    images: list[BatchImage] = Field(min_length=0)
+    images: list[BatchImage] = Field(min_length=1)
 
 
 def _cells(image: BatchImage) -> list[object]:

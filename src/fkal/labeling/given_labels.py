@@ -116,7 +116,12 @@ def _result(annotation: Mapping[str, Any], place: str) -> Any:
     if not isinstance(results, list):
         raise ConfigError(f"{place}: an annotation has no result; export the project again as JSON")
     chosen = [each.get("value") for each in results if isinstance(each, dict) and each.get("type") == "choices"]
-    return [name for value in chosen if isinstance(value, dict) for name in value.get("choices", ())]
+    names: list[Any] = []
+    for value in chosen:
+        if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
+            raise ConfigError(f"{place}: its choices are no list of names; export the project again as JSON")
+        names += value["choices"]
+    return names
 
 
 def _one_choice(value: Any, place: str) -> str:

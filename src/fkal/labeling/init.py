@@ -6,27 +6,31 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fkal.atomic_files import write_whole
 from fkal.config.layers import Layer
+from fkal.config.schema import configured
+from fkal.data.errors import printable
 from fkal.data.registry import DATASETS
 from fkal.data.settings import DataConfig
-from fkal.errors import ConfigError, MissingWeights, UserError
+from fkal.errors import DISK_FULL, FORBIDDEN, ConfigError, MissingWeights, UserError
 from fkal.experiment.names import dataset_name
 from fkal.identifiers import dataset_name as checked_name
 from fkal.labeling.answers import label_store
 from fkal.labeling.estimate import Estimate, estimated
 from fkal.labeling.feature_checking import features_checked
-from fkal.labeling.label_store import LabelRow
+from fkal.labeling.label_store import LABELS, LabelRow
 from fkal.labeling.listing import Listing
 from fkal.labeling.params_text import FirstParams, first_text
 from fkal.labeling.places import SOURCE, Looker, labels_of_places, portable, scan_places
 from fkal.labeling.project import PARTS, STATE, LabelSettings, Part, Project, ProjectSettings
 from fkal.labeling.project_dataset import median_side
 from fkal.labeling.scan import PartSummary
+from fkal.labeling.sources import refuse_nowhere
 from fkal.locks import NamedLock
 from fkal.models.pretrained import weights_are_here
 from fkal.models.settings import PROGRAM, ModelConfig
@@ -99,17 +103,58 @@ def init(folder: Path, options: InitOptions, display: Display) -> InitSummary:
 
     Raises ConfigError for options that contradict the params file that is there, Leak for images in two parts.
     """
+    _refuse_unusable(options)
     options = _with_own_files(options)
-    state = folder / STATE
-    state.mkdir(parents=True, exist_ok=True)
+    state = _made(folder / STATE)
     if not (state / ".gitignore").exists():
         write_whole(state / ".gitignore", b"*\n!.gitignore\n")
     with NamedLock(state / "lock", waiting=display.notify):
-        project = _project(folder, options)
-        summary = _filled(project, options, display)
+        with _without_leftovers(folder):
+            project = _project(folder, options)
+            summary = _filled(project, options, display)
         if options.dvc:
             _with_dvc(folder)
     return summary
+
+
+def _refuse_unusable(options: InitOptions) -> None:
+    """Before anything is written. Raises MissingData for places where nothing is, ConfigError for odd groups."""
+    for place in (*options.pools, *options.validation, *options.test, *options.labeled):
+        refuse_nowhere(place)
+    configured("--groups", lambda groups: DataConfig(name="folder", groups=groups), options.groups)
+
+
+def _made(state: Path) -> Path:
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (*DISK_FULL, *FORBIDDEN):
+            raise
+        where = printable(state.parent)
+        raise ConfigError(f"{where}: no folder can be made there ({error.strerror}); name another") from None
+    return state
+
+
+@contextmanager
+def _without_leftovers(folder: Path) -> Iterator[None]:
+    """A first init starts anew, and one that fails leaves no list of images: rows of other places would stay in it.
+
+    What was read of files is kept in `.fkal/state`, so that the next call is quick.
+    """
+    if any((folder / name).exists() for name in ("params.yaml", "rounds", LABELS)):
+        yield
+        return
+    _remove_lists(folder)
+    try:
+        yield
+    except BaseException:
+        _remove_lists(folder)
+        raise
+
+
+def _remove_lists(folder: Path) -> None:
+    for name in (*(f"{part}.parquet" for part in PARTS), "quarantine.csv"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _with_own_files(options: InitOptions) -> InitOptions:
@@ -125,7 +170,8 @@ def _with_own_files(options: InitOptions) -> InitOptions:
         name=_whole(options.backbone) if is_program else options.backbone,
         weights=_whole(options.weights) if is_weights else options.weights,
     )
-    if not weights_are_here(model) and (is_program or is_weights):
+    are_here = configured("--backbone", lambda _: weights_are_here(model), options.backbone)
+    if not are_here and (is_program or is_weights):
         raise MissingWeights(
             f"{model.name if is_program else model.weights}: there is no such file; put it there, or name another"
         )

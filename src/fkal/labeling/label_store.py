@@ -5,6 +5,7 @@ counts again. People may edit the file: it is read each time, and appended to in
 Imports no torch.
 """
 
+import csv
 import math
 import os
 from collections import Counter
@@ -20,6 +21,7 @@ from fkal.config.documents import file_bytes
 from fkal.errors import MOST_NAMES, ConfigError, did_you_mean, shortened
 from fkal.escaping import one_line
 from fkal.folders import in_place
+from fkal.identifiers import FILE_DIGEST
 from fkal.labeling.spreadsheets import (
     BYTE_ORDER_MARK,
     LARGEST,
@@ -295,18 +297,19 @@ def _whole_text(text: str) -> str:
     head, newline, tail = text.rpartition("\n")
     if not tail or not newline:
         return text
+    columns, delimiter = sheet_form(text, required=REQUIRED, where=LABELS)
     try:
-        (row,) = parse_sheet(f"{head.partition(newline)[0]}\n{tail}\n", where=LABELS).rows
-    except (ConfigError, ValueError):
+        (cells,) = csv.reader([tail], delimiter=delimiter, strict=True)
+    except (csv.Error, ValueError):
         return f"{head}\n"
-    return text if _is_whole(row.cells) else f"{head}\n"
+    return text if _is_whole(dict(zip(columns, cells, strict=False)), len(columns)) else f"{head}\n"
 
 
-def _is_whole(cells: Mapping[str, str]) -> bool:
-    """Rows of ours have a digest, a source and at their end a time; people may leave out all three."""
-    if cells.get("time", "").endswith(END_OF_TIME):
-        return True
-    return not cells.get("source") and bool(cells["label"]) and not cells["digest"]
+def _is_whole(cells: Mapping[str, str], n_columns: int) -> bool:
+    """Rows of ours have a digest, a source and a time, in this order; people may leave out each of them."""
+    if len(cells) < n_columns:
+        return bool(cells.get("label")) and not cells.get("digest")
+    return not cells.get("source") or cells.get("time", END_OF_TIME).endswith(END_OF_TIME)
 
 
 def _parsed(text: str, digest_of: Callable[[str], str]) -> list[LabelRow]:
@@ -333,6 +336,8 @@ def _label_row(row: Row, digest_of: Callable[[str], str]) -> LabelRow:
     if cells["status"] == "labeled" and not cells["label"]:
         raise ConfigError("a labeled image without a label; fill it, or give the status skipped")
     cells["digest"] = cells["digest"].lower() or digest_of(cells["path"])
+    if cells["digest"] and not FILE_DIGEST.fullmatch(cells["digest"]):
+        raise ConfigError(f"digest {shortened(cells['digest'])}: give the 64 digits of the SHA-256, or leave it empty")
     if not cells["digest"]:
         raise ConfigError(f"{shortened(cells['path'])} is no image of the project and has no digest; correct the path")
     cells["seconds"] = seconds_of(cells["seconds"])

@@ -7,7 +7,6 @@ indices; rows are appended and never moved, so an index means the same image in 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,13 +19,12 @@ import pyarrow.parquet as pq
 
 from fkal.atomic_files import whole_file
 from fkal.errors import UserError, shortened
+from fkal.identifiers import FILE_DIGEST
 
 ROWS_AT_ONCE = 20_000
 """Rows that are converted or written together."""
 DIGEST_LENGTH = 32
 """Hexadecimal digits of the digest of a whole list."""
-FILE_DIGEST = re.compile(r"[0-9a-f]{64}")
-"""SHA-256 of the bytes of one file."""
 COLUMNS = (
     ("path", pa.string()),
     ("digest", pa.string()),
@@ -37,6 +35,8 @@ COLUMNS = (
     ("duplicates", pa.list_(pa.string())),
 )
 LABEL_COLUMNS = (("label", pa.string()), ("batch", pa.string()))
+PART = b"fkal.part"
+"""In the metadata of a file: the name that it was written by, so that a file of another part is known."""
 UNLABELED = pa.schema(COLUMNS)
 LABELED = pa.schema((*COLUMNS, *LABEL_COLUMNS))
 
@@ -171,6 +171,7 @@ def read_listing(path: Path, *, labeled: bool = False) -> Listing:
         return empty_listing(labeled=labeled)
     try:
         table = pq.read_table(path, memory_map=False)
+        _refuse_other_part(table.schema, path)
         table = table.select(schema.names).cast(schema)
         _refuse_odd(table)
     except (pa.ArrowException, KeyError, OSError, _OddColumn) as error:
@@ -182,13 +183,20 @@ def read_listing(path: Path, *, labeled: bool = False) -> Listing:
 
 
 class _OddColumn(ValueError):
-    """A value that no list has."""
+    """A value that no list has, or not this one."""
+
+
+def _refuse_other_part(schema: pa.Schema, path: Path) -> None:
+    """Lists of earlier versions do not say of which part they are."""
+    part = (schema.metadata or {}).get(PART, path.stem.encode()).decode(errors="replace")
+    if part != path.stem:
+        raise _OddColumn(f"it is the list {shortened(part)}")
 
 
 def _refuse_odd(table: pa.Table) -> None:
     """Raises _OddColumn; by columns, since a list may have a million rows."""
     odd = {
-        "path": pc.or_kleene(pc.is_null(table["path"]), pc.equal(pc.utf8_length(table["path"]), 0)),
+        "path": pc.or_kleene(pc.is_null(table["path"]), pc.match_substring_regex(table["path"], r"^$|\x00")),
         "digest": pc.invert(pc.match_substring_regex(table["digest"], f"^(?:{FILE_DIGEST.pattern})$")),
         "root": pc.or_kleene(pc.is_null(table["root"]), pc.less(table["root"], 0)),
         "width": pc.less(table["width"], 1),
@@ -202,7 +210,7 @@ def _refuse_odd(table: pa.Table) -> None:
 
 def write_listing(path: Path, images: Iterable[ListedImage], *, labeled: bool = False) -> int:
     """Writes a list, whole or not at all, some thousand rows at a time; returns how many rows it has."""
-    schema = LABELED if labeled else UNLABELED
+    schema = (LABELED if labeled else UNLABELED).with_metadata({PART: path.stem})
     written = 0
     with whole_file(path) as scratch, pq.ParquetWriter(scratch, schema, compression="zstd") as file:
         for rows in _blocks(images):

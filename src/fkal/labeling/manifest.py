@@ -170,9 +170,20 @@ def _entry(row: Mapping[str, Any], columns: _Columns, where: str, *, labeled: bo
     path = row.get(columns.path)
     if not isinstance(path, str) or not path.strip():
         return Entry(where, problem="names no image")
-    label = _text(row.get(columns.label)) if labeled and columns.label is not None else None
     group = _text(row.get(columns.group)) if columns.group is not None else None
+    if not (_is_storable(path) and _is_storable(group or "")):
+        return Entry(where, problem="has a zero byte, or letters that are no Unicode")
+    label = _text(row.get(columns.label)) if labeled and columns.label is not None else None
     return Entry(path, label, group, "has no label" if labeled and label is None else None)
+
+
+def _is_storable(text: str) -> bool:
+    """Whether a file can be named so, and a list can hold it: halves of a letter come from JSON."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def _text(value: Any) -> str | None:

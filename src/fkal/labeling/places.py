@@ -66,7 +66,7 @@ def scan_sources(project: Project, part: Part, sources: Mapping[int, Source], lo
         part,
         sources,
         facts=looker.facts,
-        others=[(other, project.listing(other)) for other in OTHERS[part]],
+        others=[(other, project.listing_so_far(other)) for other in OTHERS[part]],
         drop_leaks=looker.drop_leaks,
         workers=looker.workers,
         shown=looker.shown,

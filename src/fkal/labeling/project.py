@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fkal.acquisition.registry import acquisition
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
 from fkal.config.layers import Layer, from_assignments, from_environment, from_file, merged
 from fkal.config.method_spec import method_layer
-from fkal.config.schema import LONGEST_PATH, PROTOCOL, Config
+from fkal.config.schema import LONGEST_PATH, PROTOCOL, Config, configured
 from fkal.data.addresses import is_url, joined
 from fkal.errors import ConfigError, MissingSettings, UserError, did_you_mean, shortened
 from fkal.escaping import one_line
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from fkal.labeling.project_dataset import ProjectDataset
 
 STATE = ".fkal"
+"""The folder by which a project is known."""
 OWN_FILES = frozenset(
     (
         *("params.yaml", "classes.txt", "labels.csv", "quarantine.csv", "dvc.yaml", "mlflow.db", "mlartifacts"),
@@ -40,7 +42,6 @@ OWN_FILES = frozenset(
     )
 )
 """Names in a project's folder that no result is written to."""
-"""The folder by which a project is known."""
 Part = Literal["pool", "validation", "test"]
 PARTS: tuple[Part, ...] = ("pool", "validation", "test")
 SECTIONS = ("project", "labels")
@@ -224,23 +225,33 @@ class Project:
             *chosen,
             Layer("project.name", {"data": {"name": self.name}}),
         )
-        return merged(layers)
+        config = merged(layers)
+        configured("acquisition.name", acquisition, config.acquisition.name)
+        return config
 
     @cached_property
     def pool(self) -> Listing:
         """All images that ever were in the pool."""
-        return read_listing(self.listing_path("pool"))
+        return self.listing("pool")
 
     @cached_property
     def validation(self) -> Listing:
-        return read_listing(self.listing_path("validation"), labeled=True)
+        return self.listing("validation")
 
     @cached_property
     def test(self) -> Listing:
-        return read_listing(self.listing_path("test"), labeled=True)
+        return self.listing("test")
 
     def listing(self, part: Part) -> Listing:
-        return {"pool": lambda: self.pool, "validation": lambda: self.validation, "test": lambda: self.test}[part]()
+        """The list of a part. Raises MissingSettings where it was made and is not there."""
+        path = self.listing_path(part)
+        if self.settings.sources(part) and self.params_path.exists() and not path.exists():
+            raise MissingSettings(f"{path}: missing; take it back from git, or run fkal init again as at first")
+        return self.listing_so_far(part)
+
+    def listing_so_far(self, part: Part) -> Listing:
+        """The list of a part while it is being made: empty where there is none yet."""
+        return read_listing(self.listing_path(part), labeled=part != "pool")
 
     def reread(self) -> Project:
         """The same project, whose lists are read again."""

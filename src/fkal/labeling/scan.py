@@ -94,7 +94,7 @@ def scan_part(
         phase = f"reading {part}" if len(sources) == 1 else f"reading {part}, place {root + 1}"
         if n := sum(1 for _ in _on_this_machine(source)):
             facts.learn(_on_this_machine(source), n, workers=workers, shown=shown, phase=phase)
-    found = _sorted(part, project.listing(part), sources, facts, others, summary)
+    found = _sorted(part, project.listing_so_far(part), sources, facts, others, summary)
     if found.leaks and not drop_leaks:
         raise Leak(_leaks_said(found.leaks))
     _refuse_without_images(found, sources)
@@ -265,9 +265,12 @@ def _merged(before: Sequence[str], copies: Sequence[str]) -> tuple[str, ...]:
 
 def _refuse_without_images(found: _Sorted, sources: Mapping[int, Source]) -> None:
     """A part of which nothing can be used has a wrong path rather than bad files."""
-    if len(found.roots) or not found.aside:
+    if len(found.roots):
         return
     places = ", ".join(printable(source.place) for source in sources.values())
+    if not found.aside:
+        nothing = "all of its images are in another part" if found.leaks else "it lists no image"
+        raise ConfigError(f"{places}: {nothing}; name other images")
     first = found.aside[0]
     raise ConfigError(
         f"{places}: none of {len(found.aside):,} images can be used; the first is {shortened(first.path)}: "

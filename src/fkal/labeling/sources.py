@@ -42,16 +42,10 @@ def source_at(place: str, *, labeled: bool, groups: str | None = None) -> Source
     `groups` is the setting `data.groups`. Raises MissingData where nothing is, ConfigError for what is no source.
     """
     path = Path(place).expanduser()
-    if is_url(place):
-        raise ConfigError(
-            f"{place}: a place is a folder or a manifest on this machine; list the URLs in a file, say images.csv "
-            "with a column path"
-        )
+    refuse_nowhere(place)
     column = groups if groups is not None and not has_captures(groups) else None
     if path.is_file():
         return grouped(_manifest(path, labeled=labeled, column=column), groups)
-    if not path.is_dir():
-        raise MissingData(f"{printable(place)}: there is no such folder or file; give a folder of images or a manifest")
     metadata = metadata_of(path)
     if metadata is not None:
         return grouped(_manifest(metadata, labeled=labeled, column=column), groups)
@@ -61,6 +55,18 @@ def source_at(place: str, *, labeled: bool, groups: str | None = None) -> Source
             "expression with captures, say ([^/]+)_[^/]*$"
         )
     return grouped(_class_folders(path) if labeled else _tree(path), groups)
+
+
+def refuse_nowhere(place: str) -> None:
+    """Raises MissingData for a place where nothing is, ConfigError for a URL."""
+    if is_url(place):
+        raise ConfigError(
+            f"{place}: a place is a folder or a manifest on this machine; list the URLs in a file, say images.csv "
+            "with a column path"
+        )
+    path = Path(place).expanduser()
+    if not (path.is_dir() or path.is_file()):
+        raise MissingData(f"{printable(place)}: there is no such folder or file; give a folder of images or a manifest")
 
 
 def _manifest(path: Path, *, labeled: bool, column: str | None) -> Source:

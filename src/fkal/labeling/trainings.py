@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -146,10 +147,11 @@ def read_round(project: Project, training: Training) -> Round | None:
 
 def refuse_other_classes(training: Training, classes: Sequence[str]) -> None:
     """Raises ConfigError where a class has another place than when the model was trained: its outputs have no names."""
-    for line, (name, before) in enumerate(zip(classes, training.classes, strict=False), 1):
+    for line, (name, before) in enumerate(zip_longest(classes[: len(training.classes)], training.classes), 1):
         if name != before:
+            now = "is missing" if name is None else f"is {shortened(name)}"
             raise ConfigError(
-                f"classes.txt: line {line} is {shortened(name)}, and was {shortened(before)} when round {training.b} "
+                f"classes.txt: line {line} {now}, and was {shortened(before)} when round {training.b} "
                 "was trained; put it back, since the model knows classes by their line"
             )
 
