@@ -127,6 +127,7 @@ def once_trained(tmp_path_factory, made_signs):
         (("facts", "validation_right"), 5, "facts.validation_right"),
         (("facts", "validation_right"), "12x", "facts.validation_right"),
         (("facts", "validation_right"), ["1"], "facts.validation_right"),
+        (("facts", "validation_right"), "", "facts.validation_right"),
         (("facts", "mix"), [1], "facts.mix"),
         (("facts", "mix"), None, "facts.mix"),
         (("facts", "mix"), {"a": "x"}, "facts.mix.a"),
@@ -166,6 +167,18 @@ def test_a_damaged_training_is_named_with_what_is_wrong_and_the_way_out(once_tra
     message = str(refused.value)
     assert message.startswith(f"{path}: is not what fkal wrote (") and part in message
     assert message.endswith("remove it and run fkal train") and "\n" not in message and "\x1b" not in message
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_classes_that_the_model_knows_and_the_file_has_no_more_are_named(once_trained, left):
+    path = once_trained.project.classes_path
+    whole = path.read_bytes()
+    try:
+        path.write_text("".join(f"{name}\n" for name in once_trained.project.classes[:left]))
+        with pytest.raises(ConfigError, match=rf"classes.txt: line {left + 1} is missing, and was "):
+            status(once_trained.again())
+    finally:
+        path.write_bytes(whole)
 
 
 def test_a_training_of_another_round_is_refused(once_trained):

@@ -16,7 +16,7 @@ from fkal.labeling.books import Books
 from fkal.labeling.intervals import FEWEST_ROUNDS, Interval, paired_gain, power_law, proportion
 from fkal.labeling.label_store import LabelRow
 from fkal.labeling.project import Project
-from fkal.labeling.trainings import Training
+from fkal.labeling.trainings import Training, refuse_other_classes
 
 SMALL_GAIN = 0.01
 """A round that surely gains less than one percentage point is not worth its labels."""
@@ -114,6 +114,8 @@ def status(project: Project) -> Status:
     """What the files of a project say. Raises ConfigError for files that cannot be read."""
     books = Books.of(project)
     answers = books.answers
+    if books.last is not None:
+        refuse_other_classes(books.last, project.classes)
     last, validation = books.last, Counter(name for name in project.validation.labels if name is not None)
     curve = tuple(map(_point, books.trainings))
     gains = _gains(books.trainings)

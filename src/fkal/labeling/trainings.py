@@ -69,13 +69,13 @@ class _Facts(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow")
 
+    validation_right: Annotated[str, Field(pattern="^[01]+$")]
     mix: dict[str, Annotated[FiniteFloat, Field(ge=0)]] = {}
     dedup: _NearCopies | None = None
     test_images: NonNegativeInt = 0
     pool_digest: str = ""
     validation_digest: str = ""
     pool_images: NonNegativeInt = 0
-    validation_right: Annotated[str, Field(pattern="^[01]*$")] = ""
     skipped: NonNegativeInt = 0
     none_of_these: NonNegativeInt = 0
 
