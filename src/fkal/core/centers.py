@@ -9,6 +9,7 @@ from torch import Tensor
 from fkal.core.descriptors import Descriptors
 from fkal.core.kernels import BLOCK_ENTRIES, Kernel
 from fkal.core.picks import is_finite
+from fkal.core.row_stream import Rows, RowStream
 
 
 def k_center(targets: Descriptors, p: int, *, kernel: Kernel, generator: torch.Generator) -> Int[Tensor, " p"]:
@@ -43,7 +44,7 @@ def k_center(targets: Descriptors, p: int, *, kernel: Kernel, generator: torch.G
 
 
 def farthest_first(
-    pool: Float[Tensor, "n l"],
+    pool: Float[Tensor, "n l"] | RowStream,
     labeled: Float[Tensor, "m l"],
     p: int,
     *,
@@ -53,15 +54,15 @@ def farthest_first(
     """p pool positions, each the farthest (Euclidean) from all that is labeled or chosen by then, and how far.
 
     With nothing labeled the first is drawn at random, at distance infinity. O((m + p) n l) time, in
-    blocks of the pool; of equals the smaller position is taken. Raises ValueError if p exceeds the
-    pool or a feature is not finite.
+    blocks of the pool; of equals the smaller position is taken. A stream is read p + 2 times, or p + 3 beside labeled
+    images. Raises ValueError if p exceeds the pool or a feature is not finite.
     """
     if not 1 <= p <= len(pool):
         raise ValueError(f"{p} picks of a pool of {len(pool)}; ask for 1 to {len(pool)}")
     if not (is_finite(pool) and is_finite(labeled)):
         raise ValueError("a feature is NaN or infinite; check the model's outputs")
     middle = _middle(pool)
-    points, known = _Points.of(pool - middle), _Points.of(labeled - middle)
+    points, known = _Points.of(_without(middle, pool)), _Points.of(labeled - middle)
     gap = torch.full((len(pool),), torch.inf, dtype=pool.dtype, device=pool.device)  # squared
     if len(known):
         size = max(1, block_entries // len(known))
@@ -91,11 +92,11 @@ TRUSTED = 1e-3
 class _Points:
     """Rows and their squared norms, made once."""
 
-    rows: Float[Tensor, "n l"]
+    rows: Float[Tensor, "n l"] | RowStream
     squared: Float[Tensor, " n"]
 
     @staticmethod
-    def of(rows: Float[Tensor, "n l"]) -> "_Points":
+    def of(rows: Float[Tensor, "n l"] | RowStream) -> "_Points":
         return _Points(rows, torch.cat([part.square().sum(dim=1) for part in rows.split(ROWS_AT_ONCE)]))
 
     def __len__(self) -> int:
@@ -105,10 +106,14 @@ class _Points:
         return _Points(self.rows[which], self.squared[which])
 
 
-def _middle(pool: Float[Tensor, "n l"]) -> Float[Tensor, " l"]:
+def _middle(pool: Rows) -> Float[Tensor, " l"]:
     """The median of some rows, feature by feature. A common offset would take the digits of the products below; the
     median takes it away, and one image far from all others does not move it."""
     return pool[:: -(-len(pool) // MIDDLE_ROWS)].median(dim=0).values
+
+
+def _without(middle: Float[Tensor, " l"], rows: Rows) -> Rows:
+    return rows.mapped(lambda block: block - middle) if isinstance(rows, RowStream) else rows - middle
 
 
 def _slices(n: int, size: int) -> list[slice]:
@@ -117,6 +122,7 @@ def _slices(n: int, size: int) -> list[slice]:
 
 def _to_nearest(points: _Points, known: _Points) -> Float[Tensor, " n"]:
     """Squared distance of each point to the nearest known one; where the product has lost it, by differences."""
+    assert isinstance(points.rows, Tensor) and isinstance(known.rows, Tensor)
     squared = torch.addmm(known.squared, points.rows, known.rows.T, alpha=-2).add_(points.squared[:, None])
     least, nearest = squared.min(dim=1)
     lost = (least <= TRUSTED * (points.squared + known.squared[nearest])).nonzero()[:, 0]
@@ -127,7 +133,17 @@ def _to_nearest(points: _Points, known: _Points) -> Float[Tensor, " n"]:
 
 def _brought_near(gap: Float[Tensor, " n"], points: _Points, chosen: Int[Tensor, ""]) -> Float[Tensor, " n"]:
     """The gaps after one more point is chosen, by one matrix-vector product; where it has lost them, by differences."""
-    row, own = points.rows[chosen], points.squared[chosen]
+    row, own = points.rows[chosen[None]][0], points.squared[chosen]
+    if isinstance(points.rows, Tensor):
+        return _nearer(gap, points, row, own)
+    return torch.cat([_nearer(gap[part], points[part], row, own) for part in _slices(len(points), ROWS_AT_ONCE)])
+
+
+def _nearer(
+    gap: Float[Tensor, " n"], points: _Points, row: Float[Tensor, " l"], own: Float[Tensor, ""]
+) -> Float[Tensor, " n"]:
+    """Squared distances to the new point where they are less than the gaps."""
+    assert isinstance(points.rows, Tensor)
     squared = torch.addmv(points.squared, points.rows, row, alpha=-2).add_(own)
     lost = ((squared < gap) & (squared <= TRUSTED * (points.squared + own))).nonzero()[:, 0]
     squared[lost] = (points.rows[lost] - row).square().sum(dim=1)
