@@ -81,6 +81,9 @@ def farthest_first(
 ROWS_AT_ONCE = 1 << 12
 """Rows squared at once."""
 
+STREAMED_ROWS = 1 << 9
+"""Rows of a stream that are brought near at once: few enough to stay in a core's cache from the file to the product."""
+
 MIDDLE_ROWS = 1 << 10
 """Rows, evenly spaced, whose median is the middle of the pool."""
 
@@ -113,7 +116,7 @@ def _middle(pool: Rows) -> Float[Tensor, " l"]:
 
 
 def _without(middle: Float[Tensor, " l"], rows: Rows) -> Rows:
-    return rows.mapped(lambda block: block - middle) if isinstance(rows, RowStream) else rows - middle
+    return rows.mapped(lambda block: block.sub_(middle)) if isinstance(rows, RowStream) else rows - middle
 
 
 def _slices(n: int, size: int) -> list[slice]:
@@ -136,7 +139,7 @@ def _brought_near(gap: Float[Tensor, " n"], points: _Points, chosen: Int[Tensor,
     row, own = points.rows[chosen[None]][0], points.squared[chosen]
     if isinstance(points.rows, Tensor):
         return _nearer(gap, points, row, own)
-    return torch.cat([_nearer(gap[part], points[part], row, own) for part in _slices(len(points), ROWS_AT_ONCE)])
+    return torch.cat([_nearer(gap[part], points[part], row, own) for part in _slices(len(points), STREAMED_ROWS)])
 
 
 def _nearer(

@@ -14,10 +14,10 @@ from torch import Tensor
 from fkal.core.descriptors import Descriptors, Maps
 
 Read = Callable[[Tensor | slice], Tensor]
-"""Positions, or a slice, to rows (r l)."""
+"""Positions, or a slice, to rows (r l) that are the caller's own: what they go through may overwrite them."""
 
-ROWS_AT_ONCE = 1 << 14
-"""Rows of a stream that are read at once where nothing else sets a size: 48 MiB of 768 float32."""
+ROWS_AT_ONCE = 1 << 12
+"""Rows of a stream that are read at once, at most: 12 MiB of 768 float32."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ class StreamedDescriptors:
         return StreamedDescriptors(_mapped(self.z, z), _mapped(self.g, g))
 
     def blocks(self, size: int) -> Iterator[tuple[int, Descriptors]]:
-        """(first row, rows) for consecutive runs of `size` rows."""
+        """(first row, rows) for consecutive runs of `size` rows, or of `ROWS_AT_ONCE` where these are fewer."""
+        size = min(size, ROWS_AT_ONCE)
         for first in range(0, len(self), size):
             yield first, self[first : first + size]
 

@@ -73,7 +73,7 @@ def _stream(value: np.ndarray | Tensor, first: Tensor) -> RowStream:
 
     def of_tensor(rows: Tensor | slice) -> Tensor:
         assert isinstance(value, Tensor)
-        return _wide(value[rows].detach().cpu())
+        return _wide(value[rows].detach().clone().cpu())
 
     read = of_array if isinstance(value, np.ndarray) else of_tensor
     return RowStream((len(value), first.shape[1]), first.dtype, first.device, read)
