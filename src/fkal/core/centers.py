@@ -9,7 +9,7 @@ from torch import Tensor
 from fkal.core.descriptors import Descriptors
 from fkal.core.kernels import BLOCK_ENTRIES, Kernel
 from fkal.core.picks import is_finite
-from fkal.core.row_stream import Rows, RowStream
+from fkal.core.row_stream import Rows, RowStream, joined
 
 
 def k_center(targets: Descriptors, p: int, *, kernel: Kernel, generator: torch.Generator) -> Int[Tensor, " p"]:
@@ -66,7 +66,7 @@ def farthest_first(
     gap = torch.full((len(pool),), torch.inf, dtype=pool.dtype, device=pool.device)  # squared
     if len(known):
         size = max(1, block_entries // len(known))
-        gap = torch.cat([_to_nearest(points[rows], known) for rows in _slices(len(points), size)])
+        gap = joined((_to_nearest(points[rows], known) for rows in _slices(len(points), size)), len(points))
     positions = torch.empty(p, dtype=torch.long, device=pool.device)
     distances = torch.empty(p, dtype=pool.dtype, device=pool.device)
     for i in range(p):
@@ -100,7 +100,7 @@ class _Points:
 
     @staticmethod
     def of(rows: Float[Tensor, "n l"] | RowStream) -> "_Points":
-        return _Points(rows, torch.cat([part.square().sum(dim=1) for part in rows.split(ROWS_AT_ONCE)]))
+        return _Points(rows, joined((part.square().sum(dim=1) for part in rows.split(ROWS_AT_ONCE)), len(rows)))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -139,7 +139,8 @@ def _brought_near(gap: Float[Tensor, " n"], points: _Points, chosen: Int[Tensor,
     row, own = points.rows[chosen[None]][0], points.squared[chosen]
     if isinstance(points.rows, Tensor):
         return _nearer(gap, points, row, own)
-    return torch.cat([_nearer(gap[part], points[part], row, own) for part in _slices(len(points), STREAMED_ROWS)])
+    blocks = _slices(len(points), STREAMED_ROWS)
+    return joined((_nearer(gap[part], points[part], row, own) for part in blocks), len(points))
 
 
 def _nearer(

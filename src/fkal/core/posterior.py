@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fkal.core.descriptors import Descriptors
 from fkal.core.kernels import r_z
-from fkal.core.row_stream import PoolDescriptors
+from fkal.core.row_stream import PoolDescriptors, joined
 from fkal.core.whitening import Whitening
 
 Posterior = Callable[[PoolDescriptors], Tensor]
@@ -51,8 +51,11 @@ class NearestNeighbours:
     def __call__(self, queries: PoolDescriptors) -> Float[Tensor, "n d"]:
         """Probabilities of n images; memory beside them grows with m, not with n m."""
         whitened = self.whiten(queries.features)
-        found = [_nearest(block, self.z, self.k) for block in _blocks(whitened, len(self.z))]
-        return torch.cat([_weighed(similar, self.y[rows], self.y, self.temperature) for similar, rows in found])
+        return joined((self._of(block) for block in _blocks(whitened, len(self.z))), len(queries))
+
+    def _of(self, whitened: Descriptors) -> Float[Tensor, "n d"]:
+        similar, rows = _nearest(whitened, self.z, self.k)
+        return _weighed(similar, self.y[rows], self.y, self.temperature)
 
     @staticmethod
     def fitted(z: Descriptors, y: Int[Tensor, " m"]) -> "NearestNeighbours":
@@ -130,7 +133,8 @@ class Logistic:
 
     def __call__(self, queries: PoolDescriptors) -> Float[Tensor, "n d"]:
         """Probabilities of n images; float64 holds some blocks of them at a time."""
-        return torch.cat([self._of(_side_by_side(block)) for block in _blocks(queries, len(self.weight))])
+        blocks = _blocks(queries, len(self.weight))
+        return joined((self._of(_side_by_side(block)) for block in blocks), len(queries))
 
     def _of(self, z: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
         return (_with_one((z.to(self.mean) - self.mean) / self.scale) @ self.weight).softmax(dim=1).to(z)

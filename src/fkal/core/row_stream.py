@@ -4,7 +4,7 @@ What goes through a pool in blocks, or looks some rows up, takes a stream like a
 `pool[first:last]` are tensors. Nothing here holds more than the rows of one call.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -45,6 +45,23 @@ class RowStream:
 
 
 Rows = Tensor | RowStream
+
+
+def joined(parts: Iterable[Tensor], n: int) -> Tensor:
+    """The parts below each other, n rows in all, each of which is let go before the next one is made.
+
+    `torch.cat` of a list keeps the parts. Then the C library cannot use the memory between them again, and a process
+    grows by as much as it has read.
+    """
+    whole, filled = torch.empty(0), 0
+    for part in parts:
+        if not filled:
+            whole = part.new_empty((n, *part.shape[1:]))
+        whole[filled : filled + len(part)] = part
+        filled += len(part)
+        del part
+    assert filled == n, "the parts have other rows"
+    return whole
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,6 @@ def _refuse_beyond(bound: MemoryBound, n: int, features: Tensor, what: str) -> N
     if bound.is_exceeded(shape, features.dtype):
         raise ValueError(
             f"the features of the {what}, {n:,} x {shape[1]:,}, take {n * features[0].nbytes / 1e9:.1f} GB, more than "
-            f"data.memory_gb = {bound.gb:g}, and this method does not stream them; raise data.memory_gb, or take a "
+            f"FKAL_MEMORY_GB={bound.gb:g}, and this method does not stream them; raise FKAL_MEMORY_GB, or take a "
             "method that streams, such as fisher_coverage, coreset or margin"
         )

@@ -26,7 +26,7 @@ from fkal.core.labels import PSEUDO_LABELS, PseudoLabel
 from fkal.core.picks import Picks
 from fkal.core.pseudo_labels import PoolBatch, Reference
 from fkal.core.randomness import stream
-from fkal.core.row_stream import PoolDescriptors, Rows, RowStream, StreamedDescriptors
+from fkal.core.row_stream import PoolDescriptors, Rows, RowStream, StreamedDescriptors, joined
 from fkal.core.softmax import margin, wrongness
 from fkal.core.whitening import WHITENINGS
 from fkal.labeling.array_rows import is_mapped, refuse_unfinite_rows, rows_of
@@ -270,8 +270,8 @@ def _pseudo_labels(arrays: Arrays, z: PoolDescriptors, z_v: Descriptors, y_v: Te
         return _Guessed(*label.of_pool(z, reference, known))
     logits = arrays.logits("probabilities", "pool") if label.by_softmax else torch.zeros(len(z), 1)
     parts = zip(logits.split(BATCH_ROWS), z.blocks(BATCH_ROWS), strict=True)
-    y = [label.estimate(PoolBatch(of, block, torch.full((len(of),), -1)), reference) for of, (_, block) in parts]
-    return _Guessed(torch.cat(y), posterior=logits.softmax(dim=1) if label.by_softmax else None)
+    guesses = (label.estimate(PoolBatch(of, block, torch.full((len(of),), -1)), reference) for of, (_, block) in parts)
+    return _Guessed(joined(guesses, len(z)), posterior=logits.softmax(dim=1) if label.by_softmax else None)
 
 
 def _posteriors(arrays: Arrays) -> records.Posteriors:
