@@ -74,6 +74,7 @@ def test_the_version_and_help_come_without_torch():
     assert told.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_messages_have_the_alias_of_a_method_and_json_its_name(here):
     command = ["--preset", "digits", "--set", "pretrain.task=none", "--method", "fisher_coverage"]
     short = ["--set", "train.epochs=1", "--set", "acquisition.rounds=1"]
@@ -245,6 +246,7 @@ def test_asked_again_it_says_so_and_does_nothing(whole, monkeypatch):
     assert len(runs(whole["folder"], "round")[1]) == 3
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, here):
     told = answer("run", *QUICK, "--method", "pfk,random", "--seeds", "0-1")
     first, other, *_ = results(told)
@@ -424,6 +426,7 @@ def test_two_names_of_one_experiment_are_run_once(here):
     assert len(json.loads(result.stdout)["experiments"]) == 1
 
 
+@pytest.mark.slow
 def test_another_call_keeps_the_figure_of_this_one(here):
     (first,) = answer("run", *QUICK, "--method", "random")["figures"]
     (second,) = answer("run", *QUICK, "--method", "random,pfk")["figures"]
