@@ -65,7 +65,7 @@ def of(runs: dict, panel: str, method: str) -> list[list[dict]]:
 
 
 def area(rounds: list[dict]) -> float:
-    """In %; the labels of rounds lie equally far apart."""
+    """In %; the labels of rounds are equally far apart."""
     a = [100 * r["metrics"]["test/accuracy"] for r in rounds]
     return (sum(a) - (a[0] + a[-1]) / 2) / (len(a) - 1)
 

@@ -1,4 +1,4 @@
-"""Where data lie and what computes: all that the pipeline takes from the environment, since DVC cannot see it."""
+"""Where data are and what computes: all that the pipeline takes from the environment, since DVC cannot see it."""
 
 import os
 from collections.abc import Mapping

@@ -52,7 +52,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class Config(BaseModel):
     """The settings of one experiment, frozen and checked.
 
-    Two settings that give the same result have the same `digest`, so where the images lie (`data.root`) and how many
+    Two settings that give the same result have the same `digest`, so where the images are (`data.root`) and how many
     processes read them (`data.workers`) do not count. The number of `threads` does, since sums on a CPU depend on it.
 
     Example:

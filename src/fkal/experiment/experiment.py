@@ -250,7 +250,7 @@ class Experiment:
     def first_descriptors(self) -> Generator[Progress, None, list[Path]]:
         """Make the descriptors of theta^0 that the first round reads, and keep them; returns their folders.
 
-        Where they lie, `events` reads them; a method whose first round is random has none. A frozen experiment has
+        Where they are, `events` reads them; a method whose first round is random has none. A frozen experiment has
         embeddings instead, whatever its method.
         """
         return (yield from reproducibly(self.config.threads, self._first_descriptors()))

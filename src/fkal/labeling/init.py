@@ -137,7 +137,7 @@ def _made(state: Path) -> Path:
 
 @contextmanager
 def _without_leftovers(folder: Path) -> Iterator[None]:
-    """A first init starts anew, and one that fails leaves no list of images: rows of other places would stay in it.
+    """A first init starts from nothing, and one that fails leaves no list of images: rows of other places would stay in it.
 
     What was read of files is kept in `.fkal/state`, so that the next call is quick.
     """
