@@ -477,9 +477,24 @@ def test_a_misspelt_variable_is_a_warning(here, monkeypatch):
 def test_a_dry_run_plans_and_does_nothing(here):
     told = answer("run", *QUICK, "--method", "random,pfk", "--dry-run")
     assert [plan["iterations"] for plan in told["plan"]] == [3, 3]
-    assert not (here / "mlflow.db").exists()
     shown = fkal("run", *QUICK, "--method", "random,pfk", "--dry-run").stdout
     assert "budget: 20" in shown
+    fkal("cost", *QUICK, "--method", "random,pfk")
+    assert list(here.iterdir()) == []
+
+
+def test_a_dry_run_without_the_images_downloads_nothing_and_says_what_is_unknown(here, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection was opened"))
+    mnist = ("--preset", "mnist", "--set", "data.root=absent", "--method", "random,pfk")
+    (one, other) = answer("run", *mnist, "--dry-run")["plan"]
+    assert (one["fingerprint"], one["iterations"], other["labels"]) == (None, 10, 1250)
+    told = fkal("run", *mnist, "--dry-run")
+    assert told.stdout.count("unknown until the data are here") == 2
+    assert "dataset mnist is not whole under absent" in told.stderr
+    assert "dataset mnist is not whole under absent" in fkal("cost", *mnist, code=4).stderr
+    frozen = ("--preset", "digits", "--backbone", "torchvision:resnet18", "--set", "train.layers=frozen")
+    assert "the weights of torchvision:resnet18 are not here" in fkal("run", *frozen, "--dry-run").stderr
+    assert list(here.iterdir()) == []
 
 
 def test_list_names_its_choices_where_none_or_a_wrong_one_is_given():
