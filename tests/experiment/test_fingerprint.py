@@ -44,6 +44,7 @@ CHANGES = {
     "data.image_size": (10, ALL),
     "data.validation_per_class": (29, ALL),
     "data.rare": (["5", "6"], {SPLIT, WEIGHTS, RUN}),
+    "data.interpolation": ("bicubic", COMPUTED),
     "data.mean": ([0.1], COMPUTED),
     "data.std": ([0.9], COMPUTED),
     "data.workers": (0, set()),

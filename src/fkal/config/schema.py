@@ -38,7 +38,7 @@ SET = "--set"
 LATER_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "train": {"loss": TrainConfig.loss, "on_validation": TrainConfig.on_validation},
-        "data": {"per_class": None, "groups": None, "embeddings": None},
+        "data": {"per_class": None, "groups": None, "embeddings": None, "interpolation": None},
         "model": {"weights": ModelConfig.weights},
         "features": {"pca": FeaturesConfig.pca, "tokens": FeaturesConfig.tokens},
     }

@@ -27,6 +27,10 @@ RANDOM_HALF = "random_half"
 BIAS_KINDS = ("imbalance", "long_tail", "by_hand", "none")
 
 
+Interpolation = Literal["bilinear", "bicubic", "nearest"]
+INTERPOLATIONS: tuple[Interpolation, ...] = ("bilinear", "bicubic", "nearest")
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which images, from where, how large, and how many of each class validate."""
@@ -41,6 +45,9 @@ class DataConfig:
     """The tree of `name: folder`, {train,test}/CLASS/*: a path as typed, else below `root`."""
     image_size: int | None = None
     """Pixels per side; null: the dataset's own."""
+    interpolation: Interpolation | None = None
+    """How images are scaled: `bilinear`, `bicubic` or `nearest`; null: as the pretrained model was made for, else
+    bilinear."""
     validation_per_class: int = 30
     """Validation images per class."""
     rare: tuple[str | int, ...] | None = None
@@ -85,6 +92,8 @@ class DataConfig:
             _refuse_below("per_class", self.per_class, 1)
             _refuse_above("per_class", self.per_class, MOST_POOL_IMAGES)
         _refuse_unless_groups_fit(self.groups)
+        if self.interpolation is not None and self.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation: {shortened(self.interpolation)}: give one of {', '.join(INTERPOLATIONS)}")
         for key, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) > MOST_CHANNELS:
                 raise ValueError(f"{key}: {len(values)} values; give one for each channel, at most {MOST_CHANNELS}")
