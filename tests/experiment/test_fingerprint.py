@@ -68,6 +68,7 @@ CHANGES = {
     "pretrain.decay": (0.5, {WEIGHTS, RUN}),
     "pretrain.decay_epochs": ([1], {WEIGHTS, RUN}),
     "pretrain.warmup_epochs": (1, {WEIGHTS, RUN}),
+    "train.checkpoint_minutes": (1.0, set()),
     "train.epochs": (1, {RUN}),
     "train.batch_size": (24, {RUN}),
     "train.lr": (0.04, {RUN}),
@@ -313,7 +314,7 @@ SHARED: dict[str, set[str]] = {
     | {setting for setting in CHANGES if setting.startswith("bias.")},
     PLACE: NAMED,
     METHOD: OF_A_RUN - {"seed", "device"} | {"data.folder", "data.embeddings"},
-    STUDY: set(CHANGES) - {"data.root", "data.workers", "seed", "model.accept_license"},
+    STUDY: set(CHANGES) - {"data.root", "data.workers", "seed", "model.accept_license", "train.checkpoint_minutes"},
     TUNED: NAMED,
 }
 """By what is shared, the settings whose change makes another."""

@@ -44,7 +44,7 @@ LATER_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 """Settings by section that came after the first digests: at these values they change none."""
-IN_NO_DIGEST: Mapping[str, str] = MappingProxyType({"model": "accept_license"})
+IN_NO_DIGEST: Mapping[str, str] = MappingProxyType({"model": "accept_license", "train": "checkpoint_minutes"})
 """Settings by section that allow something and change no result."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 

@@ -92,8 +92,6 @@ class DataConfig:
             _refuse_below("per_class", self.per_class, 1)
             _refuse_above("per_class", self.per_class, MOST_POOL_IMAGES)
         _refuse_unless_groups_fit(self.groups)
-        if self.interpolation is not None and self.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"interpolation: {shortened(self.interpolation)}: give one of {', '.join(INTERPOLATIONS)}")
         for key, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) > MOST_CHANNELS:
                 raise ValueError(f"{key}: {len(values)} values; give one for each channel, at most {MOST_CHANNELS}")

@@ -33,6 +33,7 @@ from fkal.engine.metering import Meter
 from fkal.engine.pretraining import pretrain
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
+from fkal.engine.unfinished import UnfinishedRounds
 from fkal.errors import MissingWeights
 from fkal.experiment.backbone import Backbone, about_weights, backbone_of, feature_check_line, seen_dataset
 from fkal.experiment.checks import refuse_infeasible, refuse_unfit_for_frozen
@@ -222,20 +223,25 @@ class Experiment:
         rest, held_out = hold_out(whole.validation, self.dataset, self.config.holdout, draws)
         return replace(whole, test_images=whole.train, validation=rest, test=held_out, measured="holdout")
 
-    def events(self, finished: Sequence[Round] = ()) -> Iterator[Progress | Round]:
+    def events(
+        self, finished: Sequence[Round] = (), unfinished: UnfinishedRounds | None = None
+    ) -> Iterator[Progress | Round]:
         """Runs the experiment: progress, and one `Round` per batch of labels. Pretrains first if need be.
 
         Args:
             finished: Rounds that are done already; the run continues after them.
+            unfinished: Keeps the state of a round within its training, from which the round goes on.
 
         Yields:
             `Progress` while work goes on, and a `Round` as soon as one is finished.
         """
-        yield from reproducibly(self.config.threads, self._events(finished))
+        yield from reproducibly(self.config.threads, self._events(finished, unfinished))
 
-    def _events(self, finished: Sequence[Round]) -> Generator[Progress | Round, None, None]:
+    def _events(
+        self, finished: Sequence[Round], unfinished: UnfinishedRounds | None
+    ) -> Generator[Progress | Round, None, None]:
         loop = yield from self._loop()
-        yield from loop.rounds(finished)
+        yield from replace(loop, unfinished=unfinished).rounds(finished)
 
     def loop(self) -> Generator[Progress, None, ActiveLearning]:
         """Algorithm 1 of this experiment, once what it starts from is made. Run its steps by `reproducibly`."""
