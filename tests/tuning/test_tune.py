@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from fkal.cli.main import app
 from fkal.config.layers import from_assignments, from_file, merged, preset
+from fkal.config.schema import ConfigError
 from fkal.config.tuned import read_tuned, write_tuned
 from fkal.experiment import experiment
 from fkal.results.checkpoint import Checkpoint
@@ -327,8 +328,29 @@ def shared_study(out: Path, *assignments: str, storage: str | None = None) -> Sh
     )
 
 
+ONE_TAP = ("acquisition.name=pcc", "acquisition.taps=[conv1]")
+
+
+@pytest.mark.parametrize("values", ['["x"]', "[]", "[NaN]", "[1e400]", "[5.5]", "[-0.1]", "[0.1, 0.2]", "[null]"])
+def test_a_journal_whose_values_were_changed_is_refused(here, values):
+    study = shared_study(here, *ONE_TAP)
+    study.optuna.tell(study.next_trial(1, print), 0.5)
+    (journal,) = here.glob("tune/*.journal")
+    journal.write_text(journal.read_text().replace("[0.5]", values))
+    with pytest.raises(ConfigError, match=r"trial 0 has the values .*from 0 to 1.*--storage"):
+        shared_study(here, *ONE_TAP)
+
+
+def test_a_journal_whose_direction_was_changed_is_refused(here):
+    shared_study(here, *ONE_TAP)
+    (journal,) = here.glob("tune/*.journal")
+    journal.write_text(journal.read_text().replace('"directions":[2]', '"directions":[1]'))
+    with pytest.raises(ConfigError, match=r"its directions are minimize, and not of aubc .maximize."):
+        shared_study(here, *ONE_TAP)
+
+
 def test_an_empty_set_of_taps_is_drawn_anew_and_does_not_count(here):
-    study = shared_study(here, "acquisition.name=pcc", "acquisition.taps=[conv1]")
+    study = shared_study(here, *ONE_TAP)
     while (trial := study.next_trial(12, print)) is not None:
         assert trial.params == {"taps/conv1": True}
         study.optuna.tell(trial, 0.5)

@@ -1,5 +1,6 @@
 """One Optuna study that several processes work on: which trial is next, and whose worker is gone."""
 
+import math
 import os
 import socket
 import warnings
@@ -20,10 +21,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fkal.config.schema import ConfigError
 from fkal.core.randomness import stream
-from fkal.errors import first_line
+from fkal.errors import first_line, listed, shortened
 from fkal.folders import in_place
 from fkal.redaction import redact_log, redacted, remember_address
 from fkal.tuning.journal import open_journal, read_journal
+from fkal.tuning.objectives import Objective
 from fkal.tuning.search_space import NO_TAPS
 from fkal.tuning.study_spec import StudySpec
 
@@ -81,6 +83,7 @@ class SharedStudy:
                 pruner=pruner,
                 load_if_exists=True,
             )
+        _refuse_changed(self.optuna, plan)
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.optuna.get_trials(deepcopy=False, states=states or None)
@@ -183,6 +186,29 @@ class SharedStudy:
         """By the trials before, of which one that was lost and its retry count as one."""
         before = [t for t in self.trials() if t.state != TrialState.WAITING and LOST not in t.user_attrs]
         return stream(int(self._plan.settings_digest[:8], 16), "tune", len(before)).initial_seed() % 2**32
+
+
+def _refuse_changed(study: optuna.Study, plan: StudySpec) -> None:
+    """Raises ConfigError for a study that fkal did not leave so: its storage was changed.
+
+    Optuna keeps the direction that is stored, whatever is asked for, and reads a journal's values as they are.
+    """
+    way_out = "put a sound copy of the storage there, or name another by --storage"
+    directions = [direction.name.lower() for direction in study.directions]
+    if directions != [each.direction for each in plan.objectives]:
+        of = ", ".join(f"{each.name} ({each.direction})" for each in plan.objectives)
+        raise ConfigError(f"study {plan.name}: its directions are {listed(directions)}, and not of {of}; {way_out}")
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if len(trial.values) != len(plan.objectives) or not all(map(_is_measured, trial.values, plan.objectives)):
+            bounds = ", ".join(f"{each.name} from 0 to {each.largest}" for each in plan.objectives)
+            raise ConfigError(
+                f"study {plan.name}: trial {trial.number} has the values {shortened(trial.values)}, and can have "
+                f"{bounds}; {way_out}"
+            )
+
+
+def _is_measured(value: object, objective: Objective) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= objective.largest and math.isfinite(value)
 
 
 def _worked_on(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
