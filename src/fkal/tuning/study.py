@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import BaseStorage
 from optuna.storages._heartbeat import BaseHeartbeatThread, get_heartbeat_thread, is_heartbeat_enabled
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from fkal.config.schema import ConfigError
 from fkal.core.randomness import stream
@@ -191,20 +192,34 @@ class SharedStudy:
 def _refuse_changed(study: optuna.Study, plan: StudySpec) -> None:
     """Raises ConfigError for a study that fkal did not leave so: its storage was changed.
 
-    Optuna keeps the direction that is stored, whatever is asked for, and reads a journal's values as they are.
+    Optuna keeps the direction that is stored, whatever is asked for, and believes what a storage says.
     """
-    way_out = "put a sound copy of the storage there, or name another by --storage"
+    try:
+        flaw = _flaw(study, plan)
+    except (LookupError, TypeError, ValueError, AttributeError, AssertionError, SQLAlchemyError) as error:
+        flaw = f"it cannot be read ({first_line(error)})"
+    if flaw:
+        way_out = "put a sound copy of the storage there, or name another by --storage"
+        raise ConfigError(f"study {plan.name}: {flaw}; {way_out}")
+
+
+def _flaw(study: optuna.Study, plan: StudySpec) -> str:
+    """What is wrong with it; empty if nothing is."""
     directions = [direction.name.lower() for direction in study.directions]
     if directions != [each.direction for each in plan.objectives]:
         of = ", ".join(f"{each.name} ({each.direction})" for each in plan.objectives)
-        raise ConfigError(f"study {plan.name}: its directions are {listed(directions)}, and not of {of}; {way_out}")
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        return f"its directions are {listed(directions) or 'not there'}, and not of {of}"
+    for place, trial in enumerate(study.get_trials(deepcopy=False)):
+        if trial.number != place:
+            return f"trial {trial.number} stands in the place of trial {place}"
+        if trial.state != TrialState.COMPLETE:
+            continue
+        if set(trial.params) != set(plan.space.distributions):
+            return f"trial {place} has the parameters {shortened(sorted(trial.params))}, and not those of the space"
         if len(trial.values) != len(plan.objectives) or not all(map(_is_measured, trial.values, plan.objectives)):
             bounds = ", ".join(f"{each.name} from 0 to {each.largest}" for each in plan.objectives)
-            raise ConfigError(
-                f"study {plan.name}: trial {trial.number} has the values {shortened(trial.values)}, and can have "
-                f"{bounds}; {way_out}"
-            )
+            return f"trial {place} has the values {shortened(trial.values)}, and can have {bounds}"
+    return ""
 
 
 def _is_measured(value: object, objective: Objective) -> bool:
