@@ -20,6 +20,9 @@ READABLE = 60
 
 def first_line(error: BaseException) -> str:
     """The first line of its message, without the statement and values that follow in a driver's."""
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return f"{place}{error.strerror}"
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0][:300] or type(error).__name__
 

@@ -1,7 +1,9 @@
 """How a command ends: one line, the path, the way out, the exit code."""
 
 import errno
+import io
 import os
+import pty
 import resource
 import shutil
 import signal
@@ -13,7 +15,7 @@ import pytest
 import typer
 
 from fkal.atomic_files import link_whole, write_whole
-from fkal.cli.exit import cli_errors
+from fkal.cli.exit import ENDING_SIGNALS, cli_errors
 from fkal.config.schema import ConfigError
 from fkal.errors import ends_all
 from fkal.locks import NamedLock
@@ -111,22 +113,72 @@ def test_a_library_s_long_message_is_one_line_that_can_be_read(capsys):
     assert code == 1 and "no such column" in line and len(line) < 600
 
 
-def test_sigterm_ends_with_143_and_what_was_open_is_closed(tmp_path, capsys):
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_with_its_code_and_what_was_open_is_closed(number, expected, tmp_path, capsys):
     closed = []
 
     def work() -> None:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             signal.pause()
         finally:
             closed.append(True)
             os.kill(os.getpid(), signal.SIGTERM)  # a second one does not break what is being closed
+            os.kill(os.getpid(), signal.SIGHUP)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(each) for each in ENDING_SIGNALS]
     code, line = ending(work, capsys)
-    assert code == 143 and "terminated; the same command goes on" in line
+    assert code == expected and "terminated; the same command goes on" in line
     assert closed == [True]
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert [signal.getsignal(each) for each in ENDING_SIGNALS] == before
+
+
+def test_nohup_outlives_the_terminal(capsys):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with cli_errors(debug=False):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_was_closed_ends_a_command_with_129_and_not_while_it_closes_what_was_open(tmp_path):
+    """The parent of a new session hangs up; what is still written would raise an OSError."""
+    code = (
+        "import pathlib, sys, time, typer\n"
+        "from fkal.cli.exit import ENDING_SIGNALS, cli_errors\n"
+        "from fkal.cli.terminal import say\n"
+        "try:\n"
+        "    with cli_errors(debug=False):\n"
+        "        try:\n"
+        "            say('ready')\n"
+        "            time.sleep(60)\n"
+        "        finally:\n"
+        "            say('closing')\n"
+        "            pathlib.Path(sys.argv[1]).write_text('closed')\n"
+        "except typer.Exit as ended:\n"
+        "    sys.exit(ended.exit_code)\n"
+    )
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [sys.executable, "-c", code, str(tmp_path / "x")])
+    assert b"ready" in os.read(terminal, 1000)
+    os.close(terminal)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    assert (tmp_path / "x").read_text() == "closed"
+
+
+def test_a_message_that_cannot_be_written_leaves_the_exit_code(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    with pytest.raises(typer.Exit) as ended, cli_errors(debug=False):
+        raise ConfigError("wrong")
+    assert ended.value.exit_code == 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """A grid in shards, merged, against the same grid in one; and an experiment reproduced from its record."""
 
 import json
+import re
+import resource
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,7 @@ def whole(tmp_path_factory) -> Path:
     return folder / "runs"
 
 
+@pytest.mark.slow
 def test_two_shards_merged_equal_one_run(whole, here):
     for shard in ("0", "1"):
         fkal("run", *QUICK, "--shard", f"{shard}/2", "--out", shard, "--tracking-uri", f"sqlite:///{shard}.db")
@@ -91,6 +94,27 @@ def test_what_does_not_fit_is_left_out_and_named(whole, here):
 def test_what_cannot_be_merged_is_refused(here, arguments, code, part):
     assert part in fkal("merge", *arguments, code=code).output.replace("folders", "FOLDERS")
     assert not list(here.iterdir())
+
+
+def test_a_full_disk_ends_the_merge_with_the_path_and_the_way_out(whole, here):
+    """Not as so many experiments that do not fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        said = fkal("merge", str(whole), code=1).stderr
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (line,) = said.splitlines()
+    assert re.search(r"runs/state/\w+/[\w.-]+: File too large; make room there", line)
+    assert "2 experiments came or grew" in fkal("merge", str(whole)).stdout
+
+
+def test_a_split_that_is_no_file_is_left_out_and_named(whole, here):
+    (split,) = (whole / "splits").glob("*.json")
+    (here / "runs/splits" / split.name).mkdir(parents=True)
+    said = fkal("merge", str(whole), code=3)
+    assert "2 experiments came or grew" in said.stdout
+    assert f"{split}: " in said.stderr and "left out" in said.stderr and "Errno" not in said.stderr
 
 
 def test_a_link_out_of_the_folder_brings_nothing(whole, here):

@@ -32,6 +32,7 @@ class StandIn(ThreadingHTTPServer):
         self.config, self.tasks, self.storages = "<View></View>", [], []  # type: ignore[var-annotated]
         self.imports: list[int] = []
         self.access, self.refreshed, self.moved = "access-1", 0, ""
+        self.nonsense: dict[str, bytes] = {}
 
     @property
     def url(self) -> str:
@@ -48,7 +49,9 @@ class _Answers(BaseHTTPRequestHandler):
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         if not self._may():
             return
-        if parts.path == "/api/projects/1/":
+        if parts.path in place.nonsense:
+            self._send(200, place.nonsense[parts.path])
+        elif parts.path == "/api/projects/1/":
             self._say(200, {"id": 1, "label_config": place.config})
         elif parts.path == "/api/storages/localfiles":
             self._say(200, place.storages)
@@ -66,6 +69,9 @@ class _Answers(BaseHTTPRequestHandler):
             place.refreshed += 1
             place.access = f"access-{place.refreshed}"
             is_good = body == {"refresh": PERSONAL}
+            if self.path in place.nonsense:
+                self._send(200, place.nonsense[self.path])
+                return
             self._say(200 if is_good else 401, {"access": place.access} if is_good else {"detail": "no"})
         elif not self._may():
             return
@@ -97,7 +103,9 @@ class _Answers(BaseHTTPRequestHandler):
         return False
 
     def _say(self, status: int, value: Any) -> None:
-        content = json.dumps(value).encode()
+        self._send(status, json.dumps(value).encode())
+
+    def _send(self, status: int, content: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -185,6 +193,76 @@ def test_a_token_does_not_follow_to_another_server(there):
     there.moved = "http://127.0.0.1:9/elsewhere"
     with pytest.raises(LabelStudioFailed, match="failed with 302"):
         LabelStudio(there.url, 1, LEGACY).config()
+
+
+NONSENSE = (b"null", b"5", b'"x"', b"[1]", b"[null]", b'{"results": 5}', b"NaN", b"", b"[" * 100_000, b"\xff\xfe{")
+
+
+@pytest.mark.parametrize("answer", NONSENSE)
+@pytest.mark.parametrize("path", ["/api/projects/1/", "/api/storages/localfiles", "/api/tasks"])
+def test_a_server_that_answers_nonsense_is_named_and_gets_no_task(project, there, tmp_path, path, answer):
+    there.nonsense[path] = answer
+    with pytest.raises(LabelStudioFailed, match=rf"{path}.*(answered no JSON|which Label Studio does not).* --url"):
+        pushed(project, there, tmp_path)
+    assert there.tasks == []
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b'{"tasks": 5, "total": 1}',
+        b'{"tasks": [5], "total": 1}',
+        b'{"tasks": [{"id": 1, "data": []}], "total": 1}',
+        b'{"tasks": [{"id": 1, "data": {}}], "total": null}',
+        b'{"tasks": [{"id": 1, "data": {}}], "total": "x"}',
+        b'{"tasks": [{"id": 1, "data": {}}], "total": -1}',
+    ],
+)
+def test_a_page_of_tasks_that_is_none_is_refused(there, page):
+    there.nonsense["/api/tasks"] = page
+    with pytest.raises(LabelStudioFailed, match="which Label Studio does not"):
+        list(LabelStudio(there.url, 1, LEGACY).digests())
+
+
+def test_a_server_that_repeats_a_page_without_end_is_left(there):
+    there.nonsense["/api/tasks"] = b'{"tasks": [{"id": 1, "data": {"fkal_digest": "a"}}], "total": 1000000000000}'
+    with pytest.raises(LabelStudioFailed, match="page 2 of /api/tasks repeats earlier ones"):
+        list(LabelStudio(there.url, 1, LEGACY).digests())
+
+
+NO_TOKENS = (b"", b"null", b"[]", b'{"access": 5}', b'{"access": "a\\nb"}', b'{"access": "\\u20ac"}')
+
+
+@pytest.mark.parametrize("answer", NO_TOKENS)
+def test_a_token_that_is_none_is_refused(there, answer):
+    there.nonsense["/api/token/refresh/"] = answer
+    with pytest.raises(LabelStudioFailed, match=r"/api/token/refresh/.* --url"):
+        LabelStudio(there.url, 1, PERSONAL)
+
+
+@pytest.mark.parametrize("token", ["a\nb", "\u20ac", "a b", "\x1b[2J"])
+def test_a_token_that_no_header_can_carry_is_refused_without_its_value(there, token):
+    with pytest.raises(ConfigError, match=r"LABEL_STUDIO_API_KEY: .*letters, digits and signs") as error:
+        LabelStudio(there.url, 1, token)
+    assert token not in str(error.value)
+
+
+def test_an_answer_without_end_is_cut_off(there, monkeypatch):
+    monkeypatch.setattr("fkal.labeling.label_studio_answers.MOST_BYTES", 1000)
+    there.nonsense["/api/projects/1/"] = b" " * 1001
+    with pytest.raises(LabelStudioFailed, match="does not answer"):
+        LabelStudio(there.url, 1, LEGACY).config()
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[::1", "http://a:99999", "http://a:x", "ftp://a", "", "http://a b"])
+def test_an_address_that_is_none_is_refused(url):
+    with pytest.raises(ConfigError, match=r"--url .*: give an address such as"):
+        LabelStudio(url, 1, LEGACY)
+
+
+def test_a_host_that_no_name_can_have_does_not_answer():
+    with pytest.raises(LabelStudioFailed, match=r"does not answer .*check --url"):
+        LabelStudio(f"http://{'a' * 300}.x", 1, LEGACY).config()
 
 
 def test_many_tasks_go_in_parts(there):

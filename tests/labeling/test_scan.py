@@ -2,6 +2,7 @@
 
 import io
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -225,3 +226,26 @@ def test_a_file_of_facts_that_is_no_database_is_made_again(tmp_path):
         name = str(picture(tmp_path / "a.png"))
         assert facts.learn([name], 1, workers=0, shown=Unseen(""), phase="reading") == 1
         assert facts.of([name])[0].format == "PNG"
+
+
+def test_a_full_disk_names_the_file_of_facts(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        with pytest.raises(OSError, match=r"disk I/O error: '.*files\.sqlite'"):
+            FileFacts(tmp_path / "files.sqlite")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_of_facts_that_is_damaged_further_in_says_what_to_do(tmp_path):
+    path = tmp_path / "files.sqlite"
+    image = tmp_path / "a.png"
+    image.write_bytes(b"x")
+    with FileFacts(path) as facts:
+        facts.learn([str(image)], 1, workers=0, shown=Unseen(""), phase="files")
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096)
+    with FileFacts(path) as facts, pytest.raises(ConfigError, match=r"files\.sqlite: .*malformed; remove it"):
+        facts.of([str(image)])

@@ -1,5 +1,6 @@
 """The MLflow store."""
 
+import errno
 import os
 import resource
 import socket
@@ -93,6 +94,17 @@ def test_a_password_is_not_repeated():
     ) as caught:
         prepare_store("postgresql://me:secret@127.0.0.1:1/mlflow")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_folder_that_takes_nothing_is_named_as_such_and_not_as_a_server(tmp_path, monkeypatch, number):
+    def refuse(path: str, *_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr("filelock._unix.os.open", refuse)
+    with pytest.raises(OSError, match=r"mlflow\.db\.lock") as error:
+        prepare_store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert error.value.errno == number
 
 
 def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path):

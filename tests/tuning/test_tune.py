@@ -1,9 +1,11 @@
 """`fkal tune` as a user holds it, on the digits, with the real Optuna and MLflow."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from typer.testing import CliRunner
 
 from fkal.cli.main import app
 from fkal.config.layers import from_assignments, from_file, merged, preset
+from fkal.config.schema import ConfigError
 from fkal.config.tuned import read_tuned, write_tuned
 from fkal.experiment import experiment
 from fkal.results.checkpoint import Checkpoint
@@ -327,8 +330,58 @@ def shared_study(out: Path, *assignments: str, storage: str | None = None) -> Sh
     )
 
 
+ONE_TAP = ("acquisition.name=pcc", "acquisition.taps=[conv1]")
+
+
+@pytest.mark.parametrize("values", ['["x"]', "[]", "[NaN]", "[1e400]", "[5.5]", "[-0.1]", "[0.1, 0.2]", "[null]"])
+def test_a_journal_whose_values_were_changed_is_refused(here, values):
+    study = shared_study(here, *ONE_TAP)
+    study.optuna.tell(study.next_trial(1, print), 0.5)
+    (journal,) = here.glob("tune/*.journal")
+    journal.write_text(journal.read_text().replace("[0.5]", values))
+    with pytest.raises(ConfigError, match=r"trial 0 has the values .*from 0 to 1.*--storage"):
+        shared_study(here, *ONE_TAP)
+
+
+def test_a_journal_whose_direction_was_changed_is_refused(here):
+    shared_study(here, *ONE_TAP)
+    (journal,) = here.glob("tune/*.journal")
+    journal.write_text(journal.read_text().replace('"directions":[2]', '"directions":[1]'))
+    with pytest.raises(ConfigError, match=r"its directions are minimize, and not of aubc .maximize."):
+        shared_study(here, *ONE_TAP)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE trial_values SET value = 'x'",
+        "UPDATE trial_values SET value = NULL",
+        "UPDATE trial_values SET value_type = 'ODD'",
+        "UPDATE trial_values SET value_type = 'INF_POS'",
+        "DELETE FROM trial_values",
+        "UPDATE trial_params SET param_value = 99",
+        "UPDATE trial_params SET distribution_json = 'x'",
+        "UPDATE trial_user_attributes SET value_json = 'x'",
+        "UPDATE trials SET state = 'ODD'",
+        "UPDATE trials SET number = 5",
+        "DELETE FROM trial_params",
+        "DELETE FROM study_directions",
+        "UPDATE study_directions SET direction = 'MINIMIZE'",
+    ],
+)
+def test_a_study_in_a_database_that_was_changed_is_refused(here, change):
+    address = "sqlite:///study.db"
+    study = shared_study(here, *ONE_TAP, storage=address)
+    study.optuna.tell(study.next_trial(1, print), 0.5)
+    with closing(sqlite3.connect("study.db")) as database:
+        database.execute(change)
+        database.commit()
+    with pytest.raises(ConfigError, match=r"^study digits-.*: .*--storage$"):
+        shared_study(here, *ONE_TAP, storage=address)
+
+
 def test_an_empty_set_of_taps_is_drawn_anew_and_does_not_count(here):
-    study = shared_study(here, "acquisition.name=pcc", "acquisition.taps=[conv1]")
+    study = shared_study(here, *ONE_TAP)
     while (trial := study.next_trial(12, print)) is not None:
         assert trial.params == {"taps/conv1": True}
         study.optuna.tell(trial, 0.5)

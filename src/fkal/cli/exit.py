@@ -5,13 +5,13 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import typer
 
-from fkal.cli.terminal import closed_output, complain, prepare_streams
+from fkal.cli.terminal import closed_output, complain, prepare_streams, silence_closed_streams
 from fkal.errors import (
     DISK_FULL,
     FORBIDDEN,
@@ -25,15 +25,25 @@ from fkal.errors import (
 )
 from fkal.locks import LockHeld
 
-FAILED, WRONG, SOME_FAILED, MISSING, WAITING, INTERRUPTED, UNREAD, TERMINATED = 1, 2, 3, 4, 5, 130, 141, 143
+FAILED, WRONG, SOME_FAILED, MISSING, WAITING, INTERRUPTED, UNREAD = 1, 2, 3, 4, 5, 130, 141
+ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGNAL_CODE = 128
+"""A process that a signal ended has this exit code and the signal's number: 143 of SIGTERM, 129 of SIGHUP."""
 ODD_PATH = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """What the system says of a folder in place of a file, a file in place of a folder, links in a circle, long names."""
 LONGEST = 500
 """Characters of a message that we did not write."""
 
 
+Handler = Callable[[int, FrameType | None], None]
+
+
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, by which a scheduler says that it is about to kill the process."""
+    """SIGTERM, by which a scheduler says that it is about to kill the process, or SIGHUP of a terminal that closes."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = SIGNAL_CODE + number
 
 
 @contextmanager
@@ -43,17 +53,17 @@ def cli_errors(debug: bool) -> Iterator[None]:
     2: usage, configuration, data or a store that is wrong; 4: data, settings or runs that are missing;
     5: labels that people have not given yet;
     3: some runs of several failed; 1: a run failed; 130: interrupted; 141: nobody reads the output any more, as
-    after `| head`; 143: terminated.
+    after `| head`; 143: terminated; 129: the terminal was closed.
     """
     try:
         with _terminated_as_interrupted():
             yield
     except (typer.Exit, typer.Abort):
         raise
-    except Terminated:
+    except Terminated as error:
         if debug:
             raise
-        _end(TERMINATED, "terminated; the same command goes on from the last finished round")
+        _end(error.exit_code, "terminated; the same command goes on from the last finished round")
     except KeyboardInterrupt:
         if debug:
             raise
@@ -71,20 +81,31 @@ def cli_errors(debug: bool) -> Iterator[None]:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM keeps what is finished, as Ctrl-C does; a second one changes nothing."""
+    """SIGTERM and SIGHUP keep what is finished, as Ctrl-C does; a second one changes nothing."""
     if threading.current_thread() is not threading.main_thread():  # only there signals have handlers
         yield
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    call_when_ended(_terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+def call_when_ended(handler: Handler) -> None:
+    """At SIGTERM and SIGHUP. What `nohup` has made deaf to SIGHUP stays so."""
+    for number in ENDING_SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    for each in ENDING_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    silence_closed_streams()
+    raise Terminated(number)
 
 
 def _answer(error: Exception) -> tuple[int, str]:
@@ -134,6 +155,7 @@ def _shortened(text: str) -> str:
 
 
 def _end(code: int, message: str) -> None:
-    for line in message.splitlines():
-        complain(f"error: {line}")
+    with suppress(OSError):  # where standard error cannot be written to either, the exit code says it alone
+        for line in message.splitlines():
+            complain(f"error: {line}")
     raise typer.Exit(code) from None

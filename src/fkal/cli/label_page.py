@@ -1,13 +1,13 @@
 """Runs the labeling page until Ctrl-C, and says who can open it by which link."""
 
 import errno
-import signal
 import webbrowser
 from collections import Counter
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from fkal.cli.exit import SIGNAL_CODE, call_when_ended
 from fkal.cli.terminal import echo, say
 from fkal.errors import ConfigError, listed, shortened
 from fkal.labeling.answers import label_rows
@@ -20,7 +20,6 @@ from fkal.labeling.page_session import NEXT, LabelingSession
 if TYPE_CHECKING:
     from fkal.labeling.project import Project
 
-TERMINATED = 143
 LONGEST_NAME = 100
 
 
@@ -54,7 +53,7 @@ def serve(project: "Project", options: PageOptions) -> None:
         allows_new_classes=options.new_classes,
     )
     server = _listening(session, options)
-    signal.signal(signal.SIGTERM, _terminated)
+    call_when_ended(_terminated)
     try:
         _tell(server, session, options)
         server.serve_forever(poll_interval=0.2)
@@ -139,5 +138,5 @@ def _conclude(project: "Project", batch: Batch) -> None:
     say(f"batch {batch.folder.name}: {', '.join([*parts, state])}")
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(SIGNAL_CODE + number)

@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -59,11 +59,26 @@ def prepare_streams() -> None:
 
 def closed_output() -> bool:
     """Whether nobody reads standard output any more; if so, what is still written to it goes nowhere."""
+    return _silenced(sys.__stdout__)
+
+
+def silence_closed_streams() -> None:
+    """What is still written to a terminal that was closed goes nowhere, instead of ending what is being closed."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        _silenced(stream)
+
+
+def _silenced(stream: TextIO | None) -> bool:
+    """Whether nobody reads it any more."""
+    if stream is None:
+        return True
     watched = select.poll()
-    watched.register(1, 0)  # errors are reported unasked, a pipe without reader among them
+    watched.register(stream.fileno(), 0)  # errors are reported unasked, a pipe without reader among them
     if not watched.poll(0):
         return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
     return True
 
 

@@ -1,18 +1,16 @@
 """`fkal ui`: MLflow's page, opened where it compares the methods."""
 
-import signal
 import webbrowser
 from types import FrameType
 from typing import Annotated
 
 import typer
 
-from fkal.cli.exit import cli_errors
+from fkal.cli.exit import SIGNAL_CODE, call_when_ended, cli_errors
 from fkal.cli.options import Debug, Tracking
 from fkal.cli.terminal import echo, say
 from fkal.redaction import without_login
 
-TERMINATED = 143
 EPILOG = (
     "Examples:\n\n    fkal ui\n\n    fkal ui --port 5001 --no-browser\n\n"
     "    fkal ui --tracking-uri sqlite:////data/mlflow.db"
@@ -54,7 +52,7 @@ def _serve(given: str | None, *, host: str, port: int, opens: bool) -> None:
         _tell([*lines, *side_by_side], start, opens)
         return
     say(f"starting MLflow on {uri}")
-    signal.signal(signal.SIGTERM, _terminated)
+    call_when_ended(_terminated)
     with serving(uri, host=host, port=port) as server:
         _tell([*lines, *side_by_side], start, opens)
         say("Ctrl-C ends it")
@@ -72,5 +70,5 @@ def _tell(lines: list[str], start: str, opens: bool) -> None:
         say("no browser was found; open the address above in one")
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(SIGNAL_CODE + number)

@@ -1,12 +1,13 @@
-"""Where data lie and what computes: all that the pipeline takes from the environment, since DVC cannot see it."""
+"""Where data are and what computes: all that the pipeline takes from the environment, since DVC cannot see it."""
 
 import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from fkal.config.layers import MEMORY, Layer, from_environment
-from fkal.config.schema import ConfigError
+from fkal.config.layers import MEMORY, Layer, from_environment, merged
+from fkal.config.schema import Config, ConfigError
 from fkal.errors import shortened
 
 MACHINE_VARIABLES = frozenset({"FKAL_DATA_ROOT", "FKAL_DATA__ROOT", "FKAL_DATA__WORKERS", "FKAL_DEVICE"})
@@ -34,6 +35,12 @@ def memory_gb(environment: Mapping[str, str] = os.environ) -> float:
     if not bound > 0:
         raise ConfigError(f"{MEMORY} = {shortened(given)}: give the GB that descriptors of a pool may take, such as 8")
     return bound
+
+
+def config_here(config: Config, record: str, data_root: Path | None) -> Config:
+    """A recorded configuration; its images are where `--data-root` or the environment says, else where they were."""
+    place = {} if data_root is None else {"data": {"root": str(data_root)}}
+    return merged([Layer(record, config.tree), machine_layer(), Layer("--data-root", place)])
 
 
 def as_planned(tree: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

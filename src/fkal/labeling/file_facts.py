@@ -6,11 +6,13 @@ again. A killed scan keeps what it wrote.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +24,7 @@ from fkal.data.errors import CorruptImage, Flaw, printable
 from fkal.data.file_digests import SETTLED_NS
 from fkal.data.files import flaws_of_file
 from fkal.data.loading import in_processes
+from fkal.errors import ConfigError
 from fkal.notify import Shown
 
 FILES_A_JOB = 32
@@ -35,6 +38,15 @@ LARGEST_INTEGER = 2**63 - 1
 DECODER_REVISION = 1
 """Raised where the decoder accepts other files than before: all are read again then."""
 TABLE = f"facts_{DECODER_REVISION}"
+
+PRIMARY_CODE = 0xFF
+"""Of SQLite's extended result codes, the part that says the kind."""
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+SYSTEM_ERRORS = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EACCES,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+}
 
 UNREAD = (Flaw.MISSING.value, Flaw.UNREADABLE.value)
 """Flaws of a file whose bytes were not seen."""
@@ -115,7 +127,9 @@ class FileFacts:
         for start in range(0, len(addresses), 500):
             keys = [os.fsencode(address) for address in addresses[start : start + 500]]
             marks = ",".join("?" * len(keys))
-            for row in self._database.execute(f"SELECT * FROM {TABLE} WHERE address IN ({marks})", keys):
+            with _system_errors(self._path):
+                rows = self._database.execute(f"SELECT * FROM {TABLE} WHERE address IN ({marks})", keys).fetchall()
+            for row in rows:
                 stamp = None if row[1] is None else (row[1], row[2], row[3], row[4])
                 found[row[0]] = stamp, Facts(*row[5:])
         return found
@@ -127,7 +141,7 @@ class FileFacts:
     def _remember(self, found: Sequence[_Found]) -> None:
         rows = [(os.fsencode(each.address), *(each.stamp or (None,) * 4), *each.facts) for each in found]
         marks = ",".join("?" * len(rows[0]))
-        with self._database:
+        with _system_errors(self._path), self._database:
             self._database.executemany(f"INSERT OR REPLACE INTO {TABLE} VALUES ({marks})", rows)
 
 
@@ -192,7 +206,23 @@ def _opened(path: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError:
         for name in (path.name, f"{path.name}-journal"):
             path.with_name(name).unlink(missing_ok=True)
-        return _prepared(path)
+        with _system_errors(path):
+            return _prepared(path)
+
+
+@contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    """SQLite's own errors as those of the system, with the path: a full disk, a folder that takes nothing.
+
+    Raises ConfigError where the file is damaged further in than its opening shows.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE
+        if code in DAMAGED:
+            raise ConfigError(f"{path}: {error}; remove it: what it remembers is read again") from error
+        raise OSError(SYSTEM_ERRORS.get(code, errno.EIO), str(error), str(path)) from error
 
 
 def _prepared(path: Path) -> sqlite3.Connection:

@@ -5,18 +5,32 @@ So all of that is checked here. Tokens are read from the environment and are mas
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import requests
+from urllib3.exceptions import LocationParseError
 
 from fkal.data.addresses import is_url
-from fkal.errors import ConfigError, EndsAll, listed, shortened
+from fkal.errors import ConfigError, listed, shortened
 from fkal.labeling.exporting import ExportItem
 from fkal.labeling.given_labels import CONTROL, DIGEST_FIELD, GivenLabel, from_json
+from fkal.labeling.label_studio_answers import (
+    Access,
+    Answer,
+    Folder,
+    Folders,
+    LabelStudioFailed,
+    ProjectAnswer,
+    TaskPage,
+    answer_of,
+    read_as,
+)
 from fkal.labeling.label_studio_tasks import MARK, labeling_config, served_folder, task_of
 from fkal.labeling.project import Project
 from fkal.redaction import redacted, remember_address, remember_secret
@@ -24,24 +38,22 @@ from fkal.redaction import redacted, remember_address, remember_secret
 TOKEN_VARIABLE = "LABEL_STUDIO_API_KEY"
 TASKS_PER_REQUEST = 250
 TASKS_PER_PAGE = 100
-SECONDS = 120
 LONGEST_REASON = 300
+HEADER_TOKEN = re.compile(r"[\w.~+/=-]+", re.ASCII)
+HOST = re.compile(r"[^\s\x00-\x1f\x7f]+")
 EMPTY_CONFIG = ("", "<View></View>", "<View/>")
-
-
-class LabelStudioFailed(EndsAll):
-    """The server does not answer, or answers with an error."""
 
 
 class LabelStudio:
     """One project of a server."""
 
     def __init__(self, url: str, project_id: int, token: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_address(url):
             raise ConfigError(f"--url {shortened(redacted(url))}: give an address such as http://localhost:8080")
         remember_address(url)
         remember_secret(token)
+        if not HEADER_TOKEN.fullmatch(token):
+            raise ConfigError(f"{TOKEN_VARIABLE}: tokens are letters, digits and signs such as . or -; copy it again")
         self._url = url.rstrip("/")
         self._project = project_id
         self._token = token
@@ -52,8 +64,9 @@ class LabelStudio:
 
     def config(self) -> str:
         """The labeling interface of the project. Raises ConfigError if there is no such project."""
-        found = self._ask("GET", f"/api/projects/{self._project}/", missing=f"--project-id {self._project}")
-        return str(found.get("label_config", ""))
+        missing = f"--project-id {self._project}"
+        found: ProjectAnswer = self._ask("GET", f"/api/projects/{self._project}/", ProjectAnswer, missing=missing)
+        return found.label_config or ""
 
     def write_config(self, config: str) -> None:
         """Tasks are shown in order, which is that of their ranks."""
@@ -62,24 +75,30 @@ class LabelStudio:
 
     def register_folder(self, folder: Path) -> None:
         """Label Studio serves local files only below a registered folder, which is below its document root."""
-        known = self._ask("GET", "/api/storages/localfiles", params={"project": self._project})
-        entries = known.get("results", []) if isinstance(known, dict) else known
-        if any(str(each.get("path")) == str(folder) for each in entries):
+        form = list[Folder] | Folders
+        known = self._ask("GET", "/api/storages/localfiles", form, params={"project": self._project})
+        entries: list[Folder] = known.results if isinstance(known, Folders) else known
+        if any(each.path == str(folder) for each in entries):
             return
         body = {"project": self._project, "path": str(folder), "title": "fkal", "use_blob_urls": True}
         self._ask("POST", "/api/storages/localfiles", json=body)
 
     def digests(self) -> Iterator[str]:
-        """Of every task that came from fkal."""
-        page, total, seen = 1, 1, 0
-        while seen < total:
+        """Of every task that came from fkal. Raises LabelStudioFailed where a page has no task that is new."""
+        seen: set[int] = set()
+        n_seen = 0
+        for page in count(1):
             params = {"project": self._project, "fields": "all", "page": page, "page_size": TASKS_PER_PAGE}
-            found = self._ask("GET", "/api/tasks", params=params)
-            tasks, total = found.get("tasks", []), int(found.get("total", 0))
-            if not tasks:
+            found: TaskPage = self._ask("GET", "/api/tasks", TaskPage, params=params)
+            if not found.tasks:
                 return
-            yield from (str(task.get("data", {}).get(DIGEST_FIELD, "")) for task in tasks)
-            seen, page = seen + len(tasks), page + 1
+            if seen.issuperset(task.id for task in found.tasks):
+                raise LabelStudioFailed(f"{self._shown}: page {page} of /api/tasks repeats earlier ones; check --url")
+            seen.update(task.id for task in found.tasks)
+            yield from (task.digest for task in found.tasks)
+            n_seen += len(found.tasks)
+            if n_seen >= found.total:
+                return
 
     def add_tasks(self, tasks: Sequence[Mapping[str, Any]]) -> None:
         """In order, some hundred at a time."""
@@ -95,7 +114,7 @@ class LabelStudio:
         """Those of annotated and of skipped tasks."""
         params = {"exportType": "JSON"}
         path = f"/api/projects/{self._project}/export"
-        text = self._response("GET", path, missing=f"--project-id {self._project}", params=params).text
+        text = self._answer("GET", path, missing=f"--project-id {self._project}", params=params).text
         return from_json(text, f"{self._shown}/projects/{self._project}")
 
     @property
@@ -108,14 +127,17 @@ class LabelStudio:
             self._authorization = f"Token {self._token}"
             return
         self._authorization = ""
-        response = self._sent("POST", "/api/token/refresh/", json={"refresh": self._token})
-        access = response.json().get("access") if response.ok else None
-        if not isinstance(access, str):
+        path = "/api/token/refresh/"
+        answer = self._sent("POST", path, json={"refresh": self._token})
+        if not answer.is_success:
             raise ConfigError(
                 f"{TOKEN_VARIABLE}: {self._shown} refuses this personal access token; make a new one there"
             )
-        remember_secret(access)
-        self._authorization = f"Bearer {access}"
+        found: Access = read_as(Access, answer, f"{self._shown}: {path}")
+        remember_secret(found.access)
+        if not HEADER_TOKEN.fullmatch(found.access):
+            raise LabelStudioFailed(f"{self._shown}: {path} answers a token that no header can carry; check --url")
+        self._authorization = f"Bearer {found.access}"
 
     @property
     def _is_personal(self) -> bool:
@@ -128,37 +150,44 @@ class LabelStudio:
             request.headers["Authorization"] = self._authorization
         return request
 
-    def _ask(self, method: str, path: str, *, missing: str = "", **options: Any) -> Any:
-        response = self._response(method, path, missing=missing, **options)
-        try:
-            return response.json()
-        except ValueError:
-            raise LabelStudioFailed(f"{self._shown}: {path} answered no JSON; is it Label Studio?") from None
+    def _ask(self, method: str, path: str, form: Any = Any, *, missing: str = "", **options: Any) -> Any:
+        """What the server answers, as a value of the form."""
+        return read_as(form, self._answer(method, path, missing=missing, **options), f"{self._shown}: {path}")
 
-    def _response(self, method: str, path: str, *, missing: str = "", **options: Any) -> requests.Response:
-        response = self._sent(method, path, **options)
-        if response.status_code == requests.codes.unauthorized and self._is_personal:
+    def _answer(self, method: str, path: str, *, missing: str = "", **options: Any) -> Answer:
+        answer = self._sent(method, path, **options)
+        if answer.status == requests.codes.unauthorized and self._is_personal:
             self._log_in()
-            response = self._sent(method, path, **options)
-        if response.ok and not response.is_redirect:
-            return response
-        if response.status_code in (requests.codes.unauthorized, requests.codes.forbidden):
+            answer = self._sent(method, path, **options)
+        if answer.is_success:
+            return answer
+        if answer.status in (requests.codes.unauthorized, requests.codes.forbidden):
             raise ConfigError(
                 f"{TOKEN_VARIABLE}: {self._shown} refuses this token; take it from Account & Settings there, and see "
                 "that tokens of its kind are enabled"
             )
-        if response.status_code == requests.codes.not_found and missing:
+        if answer.status == requests.codes.not_found and missing:
             raise ConfigError(f"{missing}: {self._shown} has no such project; its number is in the project's address")
-        reason = redacted(" ".join(response.text.split()))[:LONGEST_REASON]
-        raise LabelStudioFailed(f"{self._shown}: {method} {path} failed with {response.status_code}: {reason}")
+        reason = redacted(" ".join(answer.text.split()))[:LONGEST_REASON]
+        raise LabelStudioFailed(
+            f"{self._shown}: {method} {path} failed with {answer.status}: {reason}; check --url, and the server's log"
+        )
 
-    def _sent(self, method: str, path: str, **options: Any) -> requests.Response:
+    def _sent(self, method: str, path: str, **options: Any) -> Answer:
         try:
-            options["allow_redirects"] = False  # a token goes to the named server alone
-            return self._session.request(method, f"{self._url}{path}", timeout=SECONDS, **options)
-        except requests.RequestException as error:
+            return answer_of(self._session, method, f"{self._url}{path}", **options)
+        except (requests.RequestException, LocationParseError) as error:
             reason = type(error).__name__
             raise LabelStudioFailed(f"{self._shown}: does not answer ({reason}); start it, or check --url") from None
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_host = HOST.fullmatch(parts.hostname or "") is not None
+        return parts.scheme in ("http", "https") and has_host and parts.port != 0
+    except ValueError:  # a port that is none, an open bracket
+        return False
 
 
 def token_from_environment() -> str:

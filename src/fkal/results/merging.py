@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fkal.atomic_files import write_whole
 from fkal.config.schema import ConfigError
 from fkal.data.regular_files import read_regular
-from fkal.errors import MissingRuns
+from fkal.errors import MissingRuns, ends_all, first_line
 from fkal.folders import below
 from fkal.identifiers import DIGEST, SPLIT_FILE, UnsafeName
 from fkal.notify import Notify
@@ -46,6 +46,7 @@ def merge(sources: Sequence[Path], out: Path, say: Notify) -> Merged:
     Raises:
         ConfigError: A source is `out` itself.
         MissingRuns: A source has no finished rounds.
+        OSError: Nothing can be written to `out`: it is forbidden, or its disk is full.
     """
     for source in sources:
         if source.resolve() == out.resolve():
@@ -57,8 +58,13 @@ def merge(sources: Sequence[Path], out: Path, say: Notify) -> Merged:
         for name in _fingerprints(source):
             try:
                 added, flaw = _merge_one(below(source, f"state/{name}"), out, say)
-            except (ConfigError, UnsafeName, OSError) as error:
+            except (ConfigError, UnsafeName) as error:
                 left_out.append(f"{source / 'state' / name}: {error}")
+                continue
+            except OSError as error:
+                if ends_all(error):
+                    raise
+                left_out.append(f"{source / 'state' / name}: {first_line(error)}")
                 continue
             came, there = came + (added > 0), there + (added == 0 and flaw is None)
             left_out += [flaw] if flaw else []
@@ -72,17 +78,26 @@ def _fingerprints(source: Path) -> list[str]:
 
 def _merge_one(folder: Path, out: Path, say: Notify) -> tuple[int, str | None]:
     """How many rounds came, and why later ones did not."""
-    if read_about(folder) is None:
-        raise ConfigError(f"has no {ABOUT}; the same `fkal run` writes it")
+    about = _about(folder)
     added = 0
     with Checkpoint(out, folder.name, say) as state:
-        state.describe(read_regular(folder / ABOUT, limit=LARGEST_FACTS))
+        state.describe(about)
         for b in range(1, _rounds_in(folder) + 1):
             try:
                 added += _came(state.path, b, *_whole_round(folder, b))
             except UnusableRound as error:
                 return added, f"{folder}: round {b}: {error}; it and later ones are left out"
     return added, None
+
+
+def _about(folder: Path) -> bytes:
+    """Raises ConfigError where it cannot be read."""
+    try:
+        if read_about(folder) is None:
+            raise ConfigError(f"has no {ABOUT}; the same `fkal run` writes it")
+        return read_regular(folder / ABOUT, limit=LARGEST_FACTS)
+    except OSError as error:
+        raise ConfigError(first_line(error)) from error
 
 
 def _rounds_in(folder: Path) -> int:
@@ -96,7 +111,7 @@ def _whole_round(folder: Path, b: int) -> tuple[bytes, bytes]:
         facts = read_regular(folder / f"round-{b:02d}.json", limit=LARGEST_FACTS)
         tensors = read_regular(folder / f"round-{b:02d}.safetensors", limit=LARGEST_ROUND)
     except OSError as error:
-        raise UnusableRound(str(error)) from error
+        raise UnusableRound(first_line(error)) from error
     said = read_facts(facts)
     if said["b"] != b or hashlib.sha256(tensors).hexdigest() != said["sha256"]:
         raise UnusableRound("its files do not belong together")
@@ -123,11 +138,17 @@ def _merge_splits(source: Path, out: Path) -> list[str]:
             continue
         try:
             content, place = read_regular(path, limit=LARGEST_FACTS), below(out, f"splits/{path.name}")
+        except (OSError, UnsafeName) as error:
+            flaws.append(f"{path}: {first_line(error)}; left out")
+            continue
+        try:
             if not place.exists():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(place, content)
             elif read_regular(place, limit=LARGEST_FACTS) != content:
                 flaws.append(f"{path}: is not the split {place}; left out")
-        except (OSError, UnsafeName) as error:
-            flaws.append(f"{path}: {error}; left out")
+        except OSError as error:
+            if ends_all(error):
+                raise
+            flaws.append(f"{path}: {first_line(error)}; left out")
     return flaws

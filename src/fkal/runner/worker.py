@@ -39,12 +39,14 @@ _reports: "SimpleQueue[Report]"
 def begin(reports: "SimpleQueue[Report]", threads: int) -> None:
     """Called once in each new worker; `threads` are those that experiments get that do not say how many.
 
-    An interrupt from the keyboard reaches the parent, which ends its workers. One whose parent is
-    gone ends itself.
+    An interrupt from the keyboard and the end of the terminal reach the parent, which ends its workers. One whose
+    parent is gone ends itself.
     """
     global _reports
     _reports = reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     Thread(target=_end_with_parent, daemon=True).start()

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fkal.errors import DISK_FULL, UserError, first_line
+from fkal.errors import DISK_FULL, FORBIDDEN, UserError, first_line
 from fkal.locks import LINE_SECONDS, NamedLock
 from fkal.notify import Notify, on_standard_error
 from fkal.redaction import redact_log, redacted, remember_address
@@ -65,7 +65,8 @@ def prepare_store(uri: str, say: Notify = on_standard_error) -> "MlflowClient":
 
     Of several processes that call it at once for a new sqlite file or PostgreSQL database, one makes the
     tables; the others wait. The client waits, too, while another process has locked the SQLite file.
-    Raises StoreError if the store cannot be reached, StoreUnavailable if it stays locked, OSError if its disk is full.
+    Raises StoreError if the store cannot be reached, StoreUnavailable if it stays locked, OSError if its disk is full
+    or its folder forbidden.
     """
     import sqlalchemy
     from mlflow import MlflowClient
@@ -97,7 +98,7 @@ def prepare_store(uri: str, say: Notify = on_standard_error) -> "MlflowClient":
             raise
         raise _unusable(name, error.__cause__ or error) from error
     except (MlflowException, OSError, ValueError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
+        if isinstance(error, OSError) and error.errno in (*DISK_FULL, *FORBIDDEN):
             raise
         raise _unusable(name, error) from error
     return patient(client, name, say)

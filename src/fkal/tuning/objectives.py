@@ -1,5 +1,6 @@
 """What a study makes large or small, from the rounds so far, all measured on held-out validation images."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,12 +19,13 @@ MINORITY = "holdout/minority_accuracy"
 
 @dataclass(frozen=True)
 class Objective:
-    """`of(rounds)` after any number of rounds of one seed; seeds are averaged."""
+    """`of(rounds)` after any number of rounds of one seed, from 0 to `largest`; seeds are averaged."""
 
     name: str
     title: str
     direction: Literal["maximize", "minimize"]
     of: Callable[[Sequence[Round]], float]
+    largest: float = 1.0
 
 
 def _area(rounds: Sequence[Round]) -> float:
@@ -53,7 +55,7 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
         "minority": Objective(
             "minority", "final held-out minority accuracy", "maximize", lambda rounds: rounds[-1].metrics[MINORITY]
         ),
-        "cost": Objective("cost", "acquisition passes", "minimize", acquisition_passes),
+        "cost": Objective("cost", "acquisition passes", "minimize", acquisition_passes, math.inf),
     }
 )
 

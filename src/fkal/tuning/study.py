@@ -1,5 +1,6 @@
 """One Optuna study that several processes work on: which trial is next, and whose worker is gone."""
 
+import math
 import os
 import socket
 import warnings
@@ -17,13 +18,15 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import BaseStorage
 from optuna.storages._heartbeat import BaseHeartbeatThread, get_heartbeat_thread, is_heartbeat_enabled
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from fkal.config.schema import ConfigError
 from fkal.core.randomness import stream
-from fkal.errors import first_line
+from fkal.errors import first_line, listed, shortened
 from fkal.folders import in_place
 from fkal.redaction import redact_log, redacted, remember_address
 from fkal.tuning.journal import open_journal, read_journal
+from fkal.tuning.objectives import Objective
 from fkal.tuning.search_space import NO_TAPS
 from fkal.tuning.study_spec import StudySpec
 
@@ -81,6 +84,7 @@ class SharedStudy:
                 pruner=pruner,
                 load_if_exists=True,
             )
+        _refuse_changed(self.optuna, plan)
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.optuna.get_trials(deepcopy=False, states=states or None)
@@ -183,6 +187,43 @@ class SharedStudy:
         """By the trials before, of which one that was lost and its retry count as one."""
         before = [t for t in self.trials() if t.state != TrialState.WAITING and LOST not in t.user_attrs]
         return stream(int(self._plan.settings_digest[:8], 16), "tune", len(before)).initial_seed() % 2**32
+
+
+def _refuse_changed(study: optuna.Study, plan: StudySpec) -> None:
+    """Raises ConfigError for a study that fkal did not leave so: its storage was changed.
+
+    Optuna keeps the direction that is stored, whatever is asked for, and believes what a storage says.
+    """
+    try:
+        flaw = _flaw(study, plan)
+    except (LookupError, TypeError, ValueError, AttributeError, AssertionError, SQLAlchemyError) as error:
+        flaw = f"it cannot be read ({first_line(error)})"
+    if flaw:
+        way_out = "put a sound copy of the storage there, or name another by --storage"
+        raise ConfigError(f"study {plan.name}: {flaw}; {way_out}")
+
+
+def _flaw(study: optuna.Study, plan: StudySpec) -> str:
+    """What is wrong with it; empty if nothing is."""
+    directions = [direction.name.lower() for direction in study.directions]
+    if directions != [each.direction for each in plan.objectives]:
+        of = ", ".join(f"{each.name} ({each.direction})" for each in plan.objectives)
+        return f"its directions are {listed(directions) or 'not there'}, and not of {of}"
+    for place, trial in enumerate(study.get_trials(deepcopy=False)):
+        if trial.number != place:
+            return f"trial {trial.number} stands in the place of trial {place}"
+        if trial.state != TrialState.COMPLETE:
+            continue
+        if set(trial.params) != set(plan.space.distributions):
+            return f"trial {place} has the parameters {shortened(sorted(trial.params))}, and not those of the space"
+        if len(trial.values) != len(plan.objectives) or not all(map(_is_measured, trial.values, plan.objectives)):
+            bounds = ", ".join(f"{each.name} from 0 to {each.largest}" for each in plan.objectives)
+            return f"trial {place} has the values {shortened(trial.values)}, and can have {bounds}"
+    return ""
+
+
+def _is_measured(value: object, objective: Objective) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= objective.largest and math.isfinite(value)
 
 
 def _worked_on(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
