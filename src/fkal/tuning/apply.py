@@ -10,6 +10,7 @@ import yaml
 from fkal import identifiers
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes, file_there, yaml_of, yaml_reason
+from fkal.config.tuned import read_tuned
 from fkal.errors import ConfigError, MissingSettings
 from fkal.folders import below
 from fkal.paths import TUNED
@@ -38,7 +39,7 @@ class Applied(NamedTuple):
 def apply(folder: Path, dataset: str | None, preset: str | None, params: Path | None, *, dry_run: bool) -> Applied:
     """Set `study.applied` in the file and nothing else, so that edits and comments stay.
 
-    A file made by hand has no study, and is used anyway.
+    A file made by hand has no study, and is used anyway. Raises ConfigError for a file that experiments would refuse.
     """
     path = _waiting(folder, dataset, preset, params)
     if folder.resolve() != TUNED.resolve():
@@ -50,6 +51,7 @@ def apply(folder: Path, dataset: str | None, preset: str | None, params: Path | 
     except UnicodeDecodeError as error:
         raise _unusable(path, f"not UTF-8 ({error})") from None
     values = _read(path, text)
+    read_tuned(path)
     study = values.pop("study", None)
     was_applied = not isinstance(study, dict) or study.get("applied") is True
     if not was_applied:
