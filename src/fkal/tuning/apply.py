@@ -51,15 +51,15 @@ def apply(folder: Path, dataset: str | None, preset: str | None, params: Path | 
     except UnicodeDecodeError as error:
         raise _unusable(path, f"not UTF-8 ({error})") from None
     values = _read(path, text)
-    read_tuned(path)
     study = values.pop("study", None)
     was_applied = not isinstance(study, dict) or study.get("applied") is True
     if not was_applied:
         text = WAITS.sub(r"\1true", text, count=1)
         if _read(path, text)["study"].get("applied") is not True:
             raise _unusable(path, "study.applied is not where a study writes it; set it to true by hand")
-        if not dry_run:
-            write_whole(path, text.encode())
+    read_tuned(path)
+    if not was_applied and not dry_run:
+        write_whole(path, text.encode())
     flat = {f"{section}.{name}": value for section, names in values.items() for name, value in names.items()}
     return Applied(path, flat, is_applied=was_applied or not dry_run, is_new=not was_applied)
 
