@@ -1,4 +1,4 @@
-"""What weights that lie channels last are worth on the CPU, on made-up images.
+"""What weights that are channels last are worth on the CPU, on made-up images.
 
     python benchmarks/memory_format.py [--model lenet] [--shape 1 28 28] [--batch 100] [--turns 20]
 

@@ -8,7 +8,7 @@
 
 A table stands between `<!-- table NAME DATASET BIAS -->` and `<!-- end -->`. Below a method's row stands the
 published one (fkal's published.csv) where there is one, and after it the rounds in which the
-measured mean lies farther from it than 5 points (b = 2, 3) or 3 points (b = 4 and later).
+measured mean is farther from it than 5 points (b = 2, 3) or 3 points (b = 4 and later).
 """
 
 import argparse
@@ -246,7 +246,7 @@ def contenders(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
 
 
 def anew(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
-    """Rows measured again with a later algorithm, and how their area lies to the same seeds' of before."""
+    """Rows measured again with a later algorithm, and how their area compares to the same seeds' of before."""
     now = pd.read_csv(ANEW)
     now = now[now.protocol == "last"]
     methods = sorted(now.method.unique(), key=rank)

@@ -90,7 +90,7 @@ def main() -> int:
     recording = commands.add_parser("record")
     recording.add_argument("path", type=Path)
     recording.add_argument("--data-root", type=Path, required=True)
-    recording.add_argument("--out", type=Path, help="where the runs lie; default: beside the record")
+    recording.add_argument("--out", type=Path, help="where the runs are; default: beside the record")
     comparing = commands.add_parser("compare")
     comparing.add_argument("before", type=Path)
     comparing.add_argument("after", type=Path)

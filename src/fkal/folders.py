@@ -19,7 +19,7 @@ MARK = ".fkal-unfinished"
 
 
 def below(root: Path, name: str) -> Path:
-    """`root / name`, which lies below `root` once symbolic links are resolved.
+    """`root / name`, which is below `root` once symbolic links are resolved.
 
     `root` may be a link, since a user names it. A file may be one as well, as in a cache of links: it is
     replaced or removed, and not written through. Raises UnsafeName for anything else that leads out.

@@ -1,4 +1,4 @@
-"""Where things lie that commands share. Imports nothing heavy."""
+"""Where things are that commands share. Imports nothing heavy."""
 
 from pathlib import Path
 

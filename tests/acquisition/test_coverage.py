@@ -118,14 +118,16 @@ def test_probcover_covers_by_balls_of_the_largest_radius_at_which_19_of_20_are_p
     known = circle([0.4])
     picks = select_probcover(supervised(pool, known), 5, seeded(seed))
 
+    apart = [[distance(a, b) for b in pool] for a in pool]
+
     def purity(delta: float) -> float:
-        balls = [[j for j in range(60) if distance(pool[i], pool[j]) < delta] for i in range(60)]
+        balls = [[j for j in range(60) if apart[i][j] < delta] for i in range(60)]
         return sum(len({int(of[j]) for j in ball}) == 1 for ball in balls) / 60
 
-    gaps = sorted(min(distance(pool[i], pool[j]) for j in range(60) if of[j] != of[i]) for i in range(60))
+    gaps = sorted(min(apart[i][j] for j in range(60) if of[j] != of[i]) for i in range(60))
     delta = max(gap for gap in gaps if purity(gap - 1e-9) >= 0.95) - 1e-9
     assert purity(delta) >= 0.95 > purity(delta + 0.02)
-    balls = [[float(distance(a, b) < delta) for b in pool] for a in pool]
+    balls = [[float(each < delta) for each in row] for row in apart]
     assert_greedy(picks, balls, [1.0] * 60, [float(distance(known[0], b) < delta) for b in pool])
 
 

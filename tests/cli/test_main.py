@@ -74,6 +74,7 @@ def test_the_version_and_help_come_without_torch():
     assert told.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_messages_have_the_alias_of_a_method_and_json_its_name(here):
     command = ["--preset", "digits", "--set", "pretrain.task=none", "--method", "fisher_coverage"]
     short = ["--set", "train.epochs=1", "--set", "acquisition.rounds=1"]
@@ -245,6 +246,7 @@ def test_asked_again_it_says_so_and_does_nothing(whole, monkeypatch):
     assert len(runs(whole["folder"], "round")[1]) == 3
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, here):
     told = answer("run", *QUICK, "--method", "pfk,random", "--seeds", "0-1")
     first, other, *_ = results(told)
@@ -424,6 +426,7 @@ def test_two_names_of_one_experiment_are_run_once(here):
     assert len(json.loads(result.stdout)["experiments"]) == 1
 
 
+@pytest.mark.slow
 def test_another_call_keeps_the_figure_of_this_one(here):
     (first,) = answer("run", *QUICK, "--method", "random")["figures"]
     (second,) = answer("run", *QUICK, "--method", "random,pfk")["figures"]
@@ -474,9 +477,24 @@ def test_a_misspelt_variable_is_a_warning(here, monkeypatch):
 def test_a_dry_run_plans_and_does_nothing(here):
     told = answer("run", *QUICK, "--method", "random,pfk", "--dry-run")
     assert [plan["iterations"] for plan in told["plan"]] == [3, 3]
-    assert not (here / "mlflow.db").exists()
     shown = fkal("run", *QUICK, "--method", "random,pfk", "--dry-run").stdout
     assert "budget: 20" in shown
+    fkal("cost", *QUICK, "--method", "random,pfk")
+    assert list(here.iterdir()) == []
+
+
+def test_a_dry_run_without_the_images_downloads_nothing_and_says_what_is_unknown(here, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection was opened"))
+    mnist = ("--preset", "mnist", "--set", "data.root=absent", "--method", "random,pfk")
+    (one, other) = answer("run", *mnist, "--dry-run")["plan"]
+    assert (one["fingerprint"], one["iterations"], other["labels"]) == (None, 10, 1250)
+    told = fkal("run", *mnist, "--dry-run")
+    assert told.stdout.count("unknown until the data are here") == 2
+    assert "dataset mnist is not whole under absent" in told.stderr
+    assert "dataset mnist is not whole under absent" in fkal("cost", *mnist, code=4).stderr
+    frozen = ("--preset", "digits", "--backbone", "torchvision:resnet18", "--set", "train.layers=frozen")
+    assert "the weights of torchvision:resnet18 are not here" in fkal("run", *frozen, "--dry-run").stderr
+    assert list(here.iterdir()) == []
 
 
 def test_list_names_its_choices_where_none_or_a_wrong_one_is_given():

@@ -4,6 +4,8 @@ import io
 import json
 import re
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +105,18 @@ def test_the_newest_comes_first_with_its_figures(three, store):
 )
 def test_filters_leave_what_is_asked_for(three, options, kinds):
     assert listed(*options) == [three[kind] for kind in kinds]
+
+
+@pytest.mark.slow
+def test_runs_are_listed_without_torch(three, here):
+    program = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from fkal.cli.main import app\n"
+        "print(CliRunner().invoke(app, ['runs', '--json']).exit_code, 'torch' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=here)
+    assert (told.stdout, told.stderr) == ("0 False\n", "")
 
 
 def test_many_runs_come_page_by_page(three, monkeypatch):

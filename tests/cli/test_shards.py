@@ -50,6 +50,7 @@ def whole(tmp_path_factory) -> Path:
     return folder / "runs"
 
 
+@pytest.mark.slow
 def test_two_shards_merged_equal_one_run(whole, here):
     for shard in ("0", "1"):
         fkal("run", *QUICK, "--shard", f"{shard}/2", "--out", shard, "--tracking-uri", f"sqlite:///{shard}.db")

@@ -169,6 +169,7 @@ def test_a_word_without_captures_is_a_column_of_a_manifest_which_a_published_dat
         load(DataConfig(name="digits", groups="patient"))
 
 
+@pytest.mark.slow
 def test_gtsrb_validates_on_two_tracks_per_class_none_of_which_is_in_the_pool(real_root):
     """From the names in the tar alone: decoding its images takes a minute."""
     train, test = tar_parts(real_root / "gtsrb-imagefolder.tar", "train", "test")

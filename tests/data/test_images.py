@@ -49,6 +49,17 @@ def test_a_batch_holds_the_normalised_images_of_its_indices(images):
         torch.testing.assert_close(batch, (images.pixels(indices).float() / 255 - mean) / std)
 
 
+def test_another_interpolation_is_another_content(tree):
+    def made(how: str) -> FolderImages:
+        return FolderImages(folder_files(tree, "train"), mean=(0.5,), std=(0.5,), size=8, interpolation=how)
+
+    known = [made(how) for how in ("bilinear", "bicubic", "nearest")]
+    assert len({each.digest for each in known}) == 3
+    assert len({bytes(each.content_ids(INDICES[0]).flatten().tolist()) for each in known}) == 3
+    views = [torch.cat(list(each.batches(INDICES, device="cpu", augment=seeded()))) for each in known]
+    assert not any(torch.equal(views[0], other) for other in views[1:])
+
+
 def test_indices_beyond_the_set_are_refused(images):
     with pytest.raises(ValueError, match="use 0 to"):
         list(images.batches([torch.tensor([len(images)])], device="cpu"))

@@ -1,10 +1,14 @@
 """Images as a pretrained model takes them: size, channels, normalisation; what is set counts more."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from fkal.config.schema import Config
+from fkal.data import trees
 from fkal.data.datasets import load
 from fkal.data.images import TensorImages
 from fkal.data.scaling import ScaledImages, View, scaled_dataset
@@ -37,8 +41,13 @@ def test_images_are_scaled_to_the_models_size_and_stay_in_range():
 
 
 def test_an_unknown_interpolation_is_refused():
-    with pytest.raises(ValueError, match="lanczos"):
-        ScaledImages(grey(), View(16, "lanczos", (0.5,), (0.5,)))
+    made_for = {"size": 224, "mean": None, "std": None}
+    with pytest.raises(ValueError, match="made for 'lanczos' interpolation"):
+        View.of(DataConfig(name="digits"), interpolation="lanczos", **made_for)
+    set_here = DataConfig(name="digits", interpolation="nearest")
+    assert View.of(set_here, interpolation="lanczos", **made_for).interpolation == "nearest"
+    with pytest.raises(ValueError, match="'bilinear', 'bicubic' or 'nearest'"):
+        Config.model_validate({"data": {"interpolation": "cubic"}})
 
 
 def test_what_is_set_counts_more_than_what_the_model_was_made_for():
@@ -53,6 +62,31 @@ def test_what_is_set_counts_more_than_what_the_model_was_made_for():
 def test_published_images_keep_their_digest(tmp_path):
     plain, seen = load(DataConfig(name="digits")), scaled_dataset(DataConfig(name="digits", image_size=32), VIEW, load)
     assert seen.digest == plain.digest and seen.train.shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_own_trees_are_scaled_from_their_files_as_the_model_was_made_for(tmp_path, streamed, monkeypatch):
+    draws = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / part / name).mkdir(parents=True)
+            image = Image.fromarray(draws.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+            image.save(tmp_path / part / name / "1.png")
+    if streamed:
+        monkeypatch.setattr(trees, "IN_MEMORY", 0)
+    config = DataConfig(name="folder", folder=str(tmp_path), workers=0)
+    with Image.open(tmp_path / "train" / "a" / "1.png") as file:
+        first = file.convert("RGB")
+    digests, seen = set(), {}
+    for how, resample in (("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.Resampling.BILINEAR)):
+        dataset = scaled_dataset(config, replace(VIEW, interpolation=how), load)
+        digests.add(dataset.digest)
+        seen[how] = dataset.train.pixels(torch.tensor([0]))[0]
+        if not streamed:
+            assert np.array_equal(seen[how].permute(1, 2, 0).numpy(), np.array(first.resize((16, 16), resample)))
+    assert len(digests) == 2 and not torch.equal(seen["bicubic"], seen["bilinear"])
+    plain = load(DataConfig(name="folder", folder=str(tmp_path), workers=0, image_size=16))
+    assert plain.digest == load(replace(config, image_size=16, interpolation="bilinear")).digest in digests
 
 
 def test_a_tree_of_transparent_and_grey_files_becomes_three_channels(tmp_path):

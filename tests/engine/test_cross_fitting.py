@@ -89,6 +89,7 @@ def test_the_heads_of_all_folds_have_one_penalty_and_have_not_seen_their_fold():
         assert_close(crossed.logits[fold == 1], head(validation.z[fold == 1][:, :, None, None]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pfk", "flqmi", "pcc"])
 def test_targets_are_the_images_that_cross_fitted_models_have_wrong(learning, problem, name):
     training = {"on_validation": True, "epochs": 12}

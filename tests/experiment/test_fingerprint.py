@@ -44,6 +44,7 @@ CHANGES = {
     "data.image_size": (10, ALL),
     "data.validation_per_class": (29, ALL),
     "data.rare": (["5", "6"], {SPLIT, WEIGHTS, RUN}),
+    "data.interpolation": ("bicubic", COMPUTED),
     "data.mean": ([0.1], COMPUTED),
     "data.std": ([0.9], COMPUTED),
     "data.workers": (0, set()),
@@ -67,6 +68,7 @@ CHANGES = {
     "pretrain.decay": (0.5, {WEIGHTS, RUN}),
     "pretrain.decay_epochs": ([1], {WEIGHTS, RUN}),
     "pretrain.warmup_epochs": (1, {WEIGHTS, RUN}),
+    "train.checkpoint_minutes": (1.0, set()),
     "train.epochs": (1, {RUN}),
     "train.batch_size": (24, {RUN}),
     "train.lr": (0.04, {RUN}),
@@ -312,7 +314,7 @@ SHARED: dict[str, set[str]] = {
     | {setting for setting in CHANGES if setting.startswith("bias.")},
     PLACE: NAMED,
     METHOD: OF_A_RUN - {"seed", "device"} | {"data.folder", "data.embeddings"},
-    STUDY: set(CHANGES) - {"data.root", "data.workers", "seed", "model.accept_license"},
+    STUDY: set(CHANGES) - {"data.root", "data.workers", "seed", "model.accept_license", "train.checkpoint_minutes"},
     TUNED: NAMED,
 }
 """By what is shared, the settings whose change makes another."""

@@ -93,6 +93,7 @@ def test_later_rounds_call_no_backbone(finished, place):
         assert one.selection.indices.equal(other.selection.indices)
 
 
+@pytest.mark.slow
 def test_another_seed_embeds_only_what_no_seed_had(finished, place):
     folder = finished[0].embedding_files().path
     before = len(list(folder.glob("*.safetensors")))

@@ -228,3 +228,34 @@ def test_a_killed_pipeline_publishes_what_an_undisturbed_one_does(whole_pipeline
         assert started([str(BIN / "dvc"), "repro"], folder).wait() == 0
     assert published(folder) == whole
     assert_tracked_once(folder, experiments=1, rounds=2)
+
+
+LONG = [
+    "run", "--preset", "digits", "--set", "pretrain.task=none", "--set", "acquisition.rounds=1",
+    "--set", "train.epochs=1500", "--set", "train.checkpoint_minutes=0.005", "--method", "random", "--json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_a_round_that_is_ended_within_its_training_goes_on_there(tmp_path, sent):
+    (whole := tmp_path / "whole").mkdir()
+    (ended := tmp_path / "ended").mkdir()
+    assert started(fkal(*LONG), whole).wait(GONE_SECONDS) == 0
+    process = started(fkal(*LONG), ended)
+    await_file(ended, "runs/state/*/unfinished.safetensors")
+    process.send_signal(sent)
+    assert process.wait(GONE_SECONDS) == (143 if sent == signal.SIGTERM else -signal.SIGKILL)
+    assert not list(ended.glob("runs/state/*/round-01.json")) and list(ended.glob("runs/state/*/unfinished.*"))
+    again = subprocess.run(fkal(*LONG), cwd=ended, capture_output=True, text=True, timeout=GONE_SECONDS)
+    assert again.returncode == 0
+    assert "round 1: going on within its training, after epoch" in again.stderr
+    assert not list(ended.glob("runs/state/*/unfinished.*"))
+    one, other = (next(folder.glob("runs/state/*/round-01.safetensors")) for folder in (whole, ended))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def await_file(folder: Path, pattern: str) -> None:
+    deadline = time.monotonic() + GONE_SECONDS
+    while not list(folder.glob(pattern)):
+        assert time.monotonic() < deadline, f"no {pattern} came"
+        time.sleep(0.05)

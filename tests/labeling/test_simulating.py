@@ -90,6 +90,7 @@ def test_on_a_frozen_backbone_people_and_an_oracle_are_the_same_to_the_bit(
     assert_same(by_people(made, 3, SelectOptions(method=method, assignments=settings)), kept(simulated))
 
 
+@pytest.mark.slow
 def test_images_that_are_streamed_give_the_rounds_of_those_in_memory(signs, tmp_path, weights, monkeypatch):
     made = signs(backbone=weights, test=9)
     (held,) = simulate(made.project, truth_file(made, tmp_path))
@@ -99,6 +100,7 @@ def test_images_that_are_streamed_give_the_rounds_of_those_in_memory(signs, tmp_
     assert_same(kept(held), kept(streamed))
 
 
+@pytest.mark.slow
 def test_skips_and_images_of_no_class_are_the_same_too(signs, tmp_path):
     made = signs()
     first = select(made.project).batch

@@ -177,6 +177,7 @@ def test_a_synced_run_names_who_made_it_and_measures_no_machine(pulled):
     assert json.loads((the_state(pulled).path / "about.json").read_text())["made_with"]["device"] == "cuda (Big)"
 
 
+@pytest.mark.slow
 def test_sync_tracks_what_fkal_run_left_where_the_store_is_lost(pulled):
     write_params(pulled)
     fkal("run", "--method", "random", "--seeds", "0-1")
@@ -192,6 +193,7 @@ def test_sync_tracks_what_fkal_run_left_where_the_store_is_lost(pulled):
     assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {method.info.run_id}
 
 
+@pytest.mark.slow
 def test_sync_tracks_an_unfinished_experiment_as_far_as_it_is(pulled):
     write_params(pulled)
     shutil.rmtree("data")

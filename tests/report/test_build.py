@@ -65,7 +65,7 @@ def of(runs: dict, panel: str, method: str) -> list[list[dict]]:
 
 
 def area(rounds: list[dict]) -> float:
-    """In %; the labels of rounds lie equally far apart."""
+    """In %; the labels of rounds are equally far apart."""
     a = [100 * r["metrics"]["test/accuracy"] for r in rounds]
     return (sum(a) - (a[0] + a[-1]) / 2) / (len(a) - 1)
 
@@ -503,6 +503,7 @@ def test_the_settings_it_writes_run_the_same_experiments_again(made, scratch):
     assert (scratch / "state" / prepare(again, scratch, lambda _: None).fingerprint).is_dir()
 
 
+@pytest.mark.slow
 def test_the_same_experiments_make_the_same_files(scratch, made, tmp_path):
     chosen = report_options("random,pfk_joint", "60", "wilcoxon", None)
     for to in (tmp_path / "a", tmp_path / "b"):
@@ -521,6 +522,7 @@ def test_curves_alone_make_a_page_that_says_what_is_left_out(made, tmp_path, cap
     assert "left out: digits, ir = 20: test descriptors (t-SNE): curves alone were read." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_report_leaves_nothing_of_the_one_before_it_and_all_that_is_not_its_own(made, tmp_path):
     again = tmp_path / "report"
     shutil.copytree(made, again)
@@ -793,6 +795,7 @@ def test_a_bias_that_has_a_ratio_is_written_out(bias, words):
     assert bias_words(bias) == words
 
 
+@pytest.mark.slow
 def test_names_in_a_csv_of_curves_lead_no_file_out_of_the_report(made, tmp_path):
     frame = pd.read_csv(made / "iterations.csv")
     for column in ("dataset", "bias", "method"):

@@ -16,7 +16,7 @@ from fkal.config.schema import Config
 from fkal.experiment.experiment import prepare
 from fkal.runner.cost import CostReport, Figures, Iteration, bill_of
 from fkal.runner.expand import Sources
-from fkal.runner.prepare import refuse_unusable
+from fkal.runner.prepare import refuse_no_folder
 
 DIFFER = "counted passes differ from what this method should cost"
 
@@ -26,7 +26,7 @@ def show(configs: Sequence[Config], *, out: Path, run: str, as_json: bool) -> No
 
     Raises typer.Exit(1) where the passes that were counted are not those that the method costs.
     """
-    refuse_unusable(out)
+    refuse_no_folder(out)
     bills = billed(configs, out)
     unfinished = [bill.name for bill in bills if bill.finished < len(bill.iterations)]
     if as_json:
@@ -67,7 +67,7 @@ def billed(configs: Sequence[Config], out: Path) -> list[CostReport]:
     """A bill an experiment, which several names may mean."""
     bills: dict[str, CostReport] = {}
     for config in configs:
-        experiment = prepare(config, out, say)
+        experiment = prepare(config, out, say, looks_only=True)
         bills[experiment.fingerprint] = bill_of(experiment, out, say)
     return list(bills.values())
 

@@ -14,6 +14,8 @@ from fkal.results.outcome import Outcome, by_cell, distinctions
 from fkal.runner.run import Finished, PlannedRun
 from fkal.tracking.ui import ui_command, ui_hint
 
+UNKNOWN = "unknown until the data are here"
+
 
 def print_finished(finished: Finished, *, as_json: bool) -> None:
     """Raises SomeFailed, once the others are shown, where experiments failed."""
@@ -66,7 +68,7 @@ def print_plan(planned: Sequence[PlannedRun], out: Path, *, as_json: bool) -> No
             "name": experiment_name(plan.config),
             "fingerprint": plan.fingerprint,
             "iterations": plan.rounds,
-            "finished": Checkpoint(out, plan.fingerprint).finished_count,
+            "finished": 0 if plan.fingerprint is None else Checkpoint(out, plan.fingerprint).finished_count,
             "labels": plan.budget * plan.rounds,
             "config": plan.config.tree,
         }
@@ -76,5 +78,8 @@ def print_plan(planned: Sequence[PlannedRun], out: Path, *, as_json: bool) -> No
         echo_json({"plan": plans})
         return
     echo(yaml.safe_dump(plans[0]["config"], sort_keys=False))
-    named = [{**shown, "name": shown_name(plan.config)} for shown, plan in zip(plans, planned, strict=True)]
+    named = [
+        {**shown, "name": shown_name(plan.config), "fingerprint": plan.fingerprint or UNKNOWN}
+        for shown, plan in zip(plans, planned, strict=True)
+    ]
     console(piped=WIDTH).print(plan_table(named))

@@ -8,7 +8,7 @@ GAP = 8  # characters of an axis' numbers
 
 
 def text_plot(curves: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: str) -> str:
-    """Up to four curves of (x, y) points, each with a mark of its own; the later lies over the earlier."""
+    """Up to four curves of (x, y) points, each with a mark of its own; the later is drawn over the earlier."""
     assert len(curves) <= len(MARKS)
     points = [point for curve in curves.values() for point in curve]
     (left, right), (low, high) = (_range([p[axis] for p in points]) for axis in (0, 1))

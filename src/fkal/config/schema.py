@@ -38,13 +38,13 @@ SET = "--set"
 LATER_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "train": {"loss": TrainConfig.loss, "on_validation": TrainConfig.on_validation},
-        "data": {"per_class": None, "groups": None, "embeddings": None},
+        "data": {"per_class": None, "groups": None, "embeddings": None, "interpolation": None},
         "model": {"weights": ModelConfig.weights},
         "features": {"pca": FeaturesConfig.pca, "tokens": FeaturesConfig.tokens},
     }
 )
 """Settings by section that came after the first digests: at these values they change none."""
-IN_NO_DIGEST: Mapping[str, str] = MappingProxyType({"model": "accept_license"})
+IN_NO_DIGEST: Mapping[str, str] = MappingProxyType({"model": "accept_license", "train": "checkpoint_minutes"})
 """Settings by section that allow something and change no result."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -52,7 +52,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class Config(BaseModel):
     """The settings of one experiment, frozen and checked.
 
-    Two settings that give the same result have the same `digest`, so where the images lie (`data.root`) and how many
+    Two settings that give the same result have the same `digest`, so where the images are (`data.root`) and how many
     processes read them (`data.workers`) do not count. The number of `threads` does, since sums on a CPU depend on it.
 
     Example:

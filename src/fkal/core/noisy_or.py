@@ -68,7 +68,7 @@ def noisy_or(
 
 class _Wanting:
     """What targets still count: `shares` of the largest, whose logarithm is `log_scale`. A product over thousands of
-    images lies below the smallest float; what targets count beside each other does not."""
+    images is below the smallest float; what targets count beside each other does not."""
 
     def __init__(self, log_weights: Float[Tensor, " m"]) -> None:
         self._logs = log_weights.double()

@@ -27,7 +27,7 @@ class View:
         """-dL(1_d, y^)/dz for each class d, in float64: J_d - sum_c p_c J_c.
 
         The Fisher score is the gradient of the log-likelihood, minus that of the loss. The
-        cross-entropy's gradient at the logits is p - 1_d, and what lies below is linear. Where the
+        cross-entropy's gradient at the logits is p - 1_d, and what is below is linear. Where the
         model is all but certain the two terms nearly cancel, so both are taken relative to the arg
         max class m: (J_d - J_m) - sum_c p_c (J_c - J_m).
         """

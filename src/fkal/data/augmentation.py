@@ -10,6 +10,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from fkal.data.decoding import RESAMPLING
+from fkal.data.settings import Interpolation
+
 CROP_AREA = (0.1, 1.0)  # protocol, section 5
 CROP_ASPECT = (0.8, 1.25)
 CROP_TRIES = 10  # before the whole image is taken; such crops rarely miss
@@ -21,10 +24,12 @@ def child_seed(generator: torch.Generator) -> int:
     return int(torch.randint(2**62, (), generator=generator))
 
 
-def random_resized_crop(image: Image.Image, size: int, generator: torch.Generator) -> Image.Image:
+def random_resized_crop(
+    image: Image.Image, size: int, generator: torch.Generator, interpolation: Interpolation = "bilinear"
+) -> Image.Image:
     """A box of 10 to 100 % of the area and aspect 0.8 to 1.25, scaled to size x size, flipped half of the time."""
     box = crop_box(*image.size, generator)
-    view = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    view = image.resize((size, size), RESAMPLING[interpolation], box=box)
     flip = torch.rand((), generator=generator) < 0.5
     return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else view
 

@@ -52,7 +52,7 @@ def biased_pool(
 
     `n_classes` is for labels that lack the last classes; by default they are those that occur or are named. Of each
     class at most `per_class` images are there before the bias.
-    One random order serves every setting, so of one seed a pool of a higher ratio lies within that of a lower.
+    One random order serves every setting, so of one seed a pool of a higher ratio is within that of a lower.
     """
     if n_classes is None:
         n_classes = max([int(labels.max()) if len(labels) else -1, *cut, *(bias.fractions or {})]) + 1

@@ -12,7 +12,7 @@ import io
 import re
 import struct
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntFlag
@@ -24,6 +24,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from fkal.data.errors import CorruptImage, Flaw, printable
+from fkal.data.settings import Interpolation
 
 # Pillow's decoders that read pixels and nothing else; others start programs or open further files.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
@@ -31,6 +32,11 @@ HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 LARGEST_PIXELS = 178_956_970  # width x height; Pillow's own limit for what it calls a decompression bomb
 GREY_MODES = ("1", "L", "LA", "La")
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+RESAMPLING: Mapping[Interpolation, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+}
 EVALUATION_SCALE = 256 / 224  # the shorter side before the centre crop, to the crop's side
 ORIENTATION_TAG, WIDTH_TAG, HEIGHT_TAG = 0x0112, 0x0100, 0x0101
 UPRIGHT = 1
@@ -164,27 +170,27 @@ def described_changes(changes: Iterable[Change]) -> list[str]:
     return [f"{n:,} {CHANGE_WORDS[kind]}" for kind, n in counts.items() if n]
 
 
-def fitted(image: Image.Image, height: int, width: int) -> Image.Image:
+def fitted(image: Image.Image, height: int, width: int, interpolation: Interpolation = "bilinear") -> Image.Image:
     """Scaled to cover (height, width), then cropped around the centre; as it is where it fits already."""
     if image.size == (width, height):
         return image
-    return ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
+    return ImageOps.fit(image, (width, height), method=RESAMPLING[interpolation])
 
 
-def evaluation_view(image: Image.Image, size: int) -> Image.Image:
+def evaluation_view(image: Image.Image, size: int, interpolation: Interpolation = "bilinear") -> Image.Image:
     """The shorter side scaled to 256/224 of `size`, then the central size x size."""
     width, height = image.size
     scale = round(size * EVALUATION_SCALE) / min(width, height)
     scaled = image.resize(
-        (max(size, round(width * scale)), max(size, round(height * scale))), Image.Resampling.BILINEAR
+        (max(size, round(width * scale)), max(size, round(height * scale))), RESAMPLING[interpolation]
     )
     left, top = (scaled.width - size) // 2, (scaled.height - size) // 2
     return scaled.crop((left, top, left + size, top + size))
 
 
-def covering_view(image: Image.Image, size: int) -> Image.Image:
+def covering_view(image: Image.Image, size: int, interpolation: Interpolation = "bilinear") -> Image.Image:
     """Scaled to cover size x size, then cropped around the centre, as files are that fit into memory."""
-    return fitted(image, size, size)
+    return fitted(image, size, size, interpolation)
 
 
 def pixels_of(image: Image.Image) -> UInt8[Tensor, "c h w"]:

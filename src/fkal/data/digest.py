@@ -38,6 +38,7 @@ def files_digest(
     classes: Sequence[str],
     *,
     has_new_pixels: bool = False,
+    interpolation: str = "bilinear",
 ) -> str:
     """Of images held as files, by the SHA-256 of each, and of the decoded size.
 
@@ -45,4 +46,5 @@ def files_digest(
     EXIF orientation and ignored transparency.
     """
     kind = "files, upright and on white" if has_new_pixels else "files"
+    kind += "" if interpolation == "bilinear" else f", {interpolation}"
     return bytes_digest([header(kind, shape, labels, classes), *file_hashes])

@@ -70,7 +70,7 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """Files sorted by class and name; `spans` says where in a tar each lies, `left_out` what is not among them."""
+    """Files sorted by class and name; `spans` says where in a tar each is, `left_out` what is not among them."""
 
     where: Path  # the folder or the tar
     names: tuple[str, ...]  # relative to it
@@ -198,7 +198,7 @@ def refuse_other_classes(train: ImageFiles, test: ImageFiles, *, test_name: str)
         if name not in names[other]
     ]
     raise CorruptData(
-        f"{printable(train.where)}: class folders {_few(only)} lie in one part only; "
+        f"{printable(train.where)}: class folders {_few(only)} are in one part only; "
         "give both parts the same class folders: add images of each class to the other part, or remove its folder"
     )
 

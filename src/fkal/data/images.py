@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,10 +29,11 @@ from fkal.data.digest import files_digest, pixels_digest
 from fkal.data.errors import CorruptImage
 from fkal.data.files import ImageSource, notes_on
 from fkal.data.loading import in_processes, in_threads
+from fkal.data.settings import Interpolation
 
 ID_BYTES = 16
 """Of an image's SHA-256 that tell it from others."""
-EvaluatedAs = Callable[[Image.Image, int], Image.Image]
+EvaluatedAs = Callable[[Image.Image, int, Interpolation], Image.Image]
 """What evaluation sees of an image: size x size of it."""
 UNLABELED = -1
 """In place of the label of an image that nobody has labeled yet."""
@@ -191,6 +193,7 @@ class FolderImages:
         digest: str | None = None,
         hashes: Sequence[bytes] | None = None,
         evaluated: EvaluatedAs = evaluation_view,
+        interpolation: Interpolation = "bilinear",
         may_be_unlabeled: bool = False,
     ) -> None:
         """With `digest`, of files that are known to decode, no file is read for digest and notes.
@@ -207,7 +210,7 @@ class FolderImages:
         self._workers = workers
         self._digest = digest
         self._hashes = hashes
-        self._evaluated = evaluated
+        self._view = _FileView(size, evaluated, interpolation)
         self._normalise = Normalisation(mean, std, channels=3)
 
     def __len__(self) -> int:
@@ -219,7 +222,11 @@ class FolderImages:
         if self._digest is not None:
             return self._digest
         has_new_pixels = any(changes & NEW_PIXELS for _, changes in self._read)
-        return files_digest(self.file_hashes, self.shape, self.labels, self.classes, has_new_pixels=has_new_pixels)
+        return files_digest(
+            *(self.file_hashes, self.shape, self.labels, self.classes),
+            has_new_pixels=has_new_pixels,
+            interpolation=self._view.interpolation,
+        )
 
     @cached_property
     def file_hashes(self) -> Sequence[bytes]:
@@ -240,7 +247,7 @@ class FolderImages:
         device = torch.device(device)
         on_gpu = device.type == "cuda"
         requests = _Requests(batches, len(self), augment)
-        answers = _WholeBatches(self._files, self.shape[1], self._evaluated)
+        answers = _WholeBatches(self._files, self._view)
         loader = in_processes(answers, requests, workers=self._workers, pin_memory=on_gpu)
         for pixels in loader:
             if isinstance(pixels, CorruptImage):
@@ -249,15 +256,15 @@ class FolderImages:
 
     def pixels(self, indices: Tensor) -> UInt8[Tensor, "b c h w"]:
         _refuse_outside(indices, len(self))
-        return _views(self._files, indices.tolist(), self.shape[1], self._evaluated)
+        return _views(self._files, indices.tolist(), self._view)
 
     def content_ids(self, indices: Tensor) -> UInt8[Tensor, "b 16"]:
         """Another view of the same file is another content."""
         _refuse_outside(indices, len(self))
         hashes = [self._hash(index) for index in indices.tolist()]
-        if self._evaluated is evaluation_view:
+        view = self._view.name.encode()
+        if not view:
             return _ids(hashes)
-        view = self._evaluated.__name__.encode()
         return _ids(hashlib.sha256(view + file_hash).digest() for file_hash in hashes)
 
     def _hash(self, index: int) -> bytes:
@@ -320,16 +327,37 @@ class NumberedNames(Sequence[str]):
         return f"{self._word}/{chosen}" if isinstance(chosen, int) else [f"{self._word}/{i}" for i in chosen]
 
 
+@dataclass(frozen=True)
+class _FileView:
+    """What is seen of an image file."""
+
+    size: int
+    evaluated: EvaluatedAs
+    interpolation: Interpolation
+
+    @property
+    def name(self) -> str:
+        """Empty for the first one that there was."""
+        kind = "" if self.evaluated is evaluation_view else self.evaluated.__name__
+        return kind if self.interpolation == "bilinear" else f"{kind} {self.interpolation}"
+
+    def of(self, image: Image.Image, generator: torch.Generator | None) -> Image.Image:
+        """For training, by random draws, with a generator."""
+        if generator is None:
+            return self.evaluated(image, self.size, self.interpolation)
+        return random_resized_crop(image, self.size, generator, self.interpolation)
+
+
 class _WholeBatches:
     """For the loader: a request (indices, seed) -> its pixels, or what was wrong with them."""
 
-    def __init__(self, files: ImageSource, size: int, evaluated: EvaluatedAs) -> None:
-        self._files, self._size, self._evaluated = files, size, evaluated
+    def __init__(self, files: ImageSource, view: _FileView) -> None:
+        self._files, self._view = files, view
 
     def __getitem__(self, request: tuple[list[int], int | None]) -> UInt8[Tensor, "b c h w"] | CorruptImage:
         indices, seed = request
         try:
-            return _views(self._files, indices, self._size, self._evaluated, seed)
+            return _views(self._files, indices, self._view, seed)
         except CorruptImage as error:
             return error  # raised in a worker it would come out wrapped in a traceback
 
@@ -348,15 +376,14 @@ class _Requests:
 
 
 def _views(
-    files: ImageSource, indices: list[int], size: int, evaluated: EvaluatedAs, seed: int | None = None
+    files: ImageSource, indices: list[int], view: _FileView, seed: int | None = None
 ) -> UInt8[Tensor, "b 3 s s"]:
     """With a seed random training views, else what evaluation sees."""
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    views = torch.empty(len(indices), 3, size, size, dtype=torch.uint8)
+    views = torch.empty(len(indices), 3, view.size, view.size, dtype=torch.uint8)
     for row, index in enumerate(indices):
         image = _decoded_file(files, index).convert("RGB")
-        view = evaluated(image, size) if generator is None else random_resized_crop(image, size, generator)
-        views[row] = pixels_of(view)
+        views[row] = pixels_of(view.of(image, generator))
     return views
 
 

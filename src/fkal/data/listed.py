@@ -15,6 +15,7 @@ from fkal.data.decoding import covering_view
 from fkal.data.errors import printable
 from fkal.data.files import flaws_of_file
 from fkal.data.images import FolderImages, ImageSet, TensorImages
+from fkal.data.settings import Interpolation
 from fkal.data.trees import IN_MEMORY, decoded_files
 
 
@@ -84,6 +85,7 @@ def listed_images(
     workers: int,
     digest: str,
     hashes: Sequence[bytes] | None = None,
+    interpolation: Interpolation = "bilinear",
     streamed: bool = False,
 ) -> ImageSet:
     """Images of three channels, size x size, in memory or `streamed`: evaluation sees the same pixels of them.
@@ -101,10 +103,11 @@ def listed_images(
             digest=digest,
             hashes=hashes,
             evaluated=covering_view,
+            interpolation=interpolation,
             may_be_unlabeled=True,
         )
     return TensorImages(
-        _decoded(files, available, size, workers),
+        _decoded(files, available, size, workers, interpolation),
         files.labels,
         files.classes,
         mean=mean,
@@ -115,9 +118,11 @@ def listed_images(
     )
 
 
-def _decoded(files: ListedFiles, available: Int64[Tensor, " k"], size: int, workers: int) -> UInt8[Tensor, "n 3 s s"]:
+def _decoded(
+    files: ListedFiles, available: Int64[Tensor, " k"], size: int, workers: int, interpolation: Interpolation
+) -> UInt8[Tensor, "n 3 s s"]:
     """Zeros where a file is not available."""
-    found = decoded_files(_chosen(files, available), size, size, workers).pixels
+    found = decoded_files(_chosen(files, available), size, size, workers, interpolation).pixels
     if len(available) == len(files):
         return found
     pixels = torch.zeros(len(files), 3, size, size, dtype=torch.uint8)

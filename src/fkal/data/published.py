@@ -23,7 +23,7 @@ from fkal.data.errors import CorruptData, MissingData, excerpt, printable
 from fkal.data.images import ImageSet, TensorImages
 from fkal.data.registry import DIGIT_NAMES, MNIST_FILES, MNIST_KINDS, mnist_files, svhn_file, svhn_root
 from fkal.data.regular_files import open_regular, refuse_irregular
-from fkal.data.settings import DataConfig
+from fkal.data.settings import DataConfig, Interpolation
 
 Parts = tuple[ImageSet, ImageSet]  # train, test
 Labeled = tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, " n"]]
@@ -104,16 +104,19 @@ def bring_cifar10(config: DataConfig, *, download: bool) -> None:
     bring(lambda: CIFAR10(config.root, download=True), download)
 
 
-def resized(pixels: UInt8[Tensor, "n c h w"], size: int | None) -> UInt8[Tensor, "n c h2 w2"]:
-    """Every image scaled to size x size, antialiased."""
+def resized(
+    pixels: UInt8[Tensor, "n c h w"], size: int | None, interpolation: Interpolation = "bilinear"
+) -> UInt8[Tensor, "n c h2 w2"]:
+    """Every image scaled to size x size, antialiased but for `nearest`."""
     if size is None or pixels.shape[2:] == (size, size):
         return pixels
-    chunks = [_scaled(pixels[start : start + CHUNK], size) for start in range(0, len(pixels), CHUNK)]
+    chunks = [_scaled(pixels[start : start + CHUNK], size, interpolation) for start in range(0, len(pixels), CHUNK)]
     return torch.cat(chunks)
 
 
-def _scaled(pixels: UInt8[Tensor, "b c h w"], size: int) -> UInt8[Tensor, "b c s s"]:
-    scaled = functional.interpolate(pixels.float(), (size, size), mode="bilinear", antialias=True)
+def _scaled(pixels: UInt8[Tensor, "b c h w"], size: int, interpolation: Interpolation) -> UInt8[Tensor, "b c s s"]:
+    smooth = interpolation != "nearest"
+    scaled = functional.interpolate(pixels.float(), (size, size), mode=interpolation, antialias=smooth)
     return scaled.round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -122,7 +125,12 @@ def _images(config: DataConfig, labeled: Labeled, classes: tuple[str, ...], part
     assert config.std is not None, "load() fills it in"
     pixels, labels = labeled
     return TensorImages(
-        resized(pixels, config.image_size), labels, classes, mean=config.mean, std=config.std, names=part
+        resized(pixels, config.image_size, config.interpolation or "bilinear"),
+        labels,
+        classes,
+        mean=config.mean,
+        std=config.std,
+        names=part,
     )
 
 

@@ -13,18 +13,15 @@ from torch.nn.functional import interpolate
 from fkal.data.datasets import Dataset
 from fkal.data.images import ImageSet, Normalisation, TensorImages
 from fkal.data.registry import IMAGENET_MEAN, IMAGENET_STD, entry_of
-from fkal.data.settings import DataConfig
+from fkal.data.settings import INTERPOLATIONS, DataConfig, Interpolation
 
 CHANNELS = 3
-INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 
 
 class ScaledImages:
     """Images in memory, scaled on the device a batch at a time; grey ones are repeated to three channels."""
 
     def __init__(self, images: TensorImages, view: View) -> None:
-        if view.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"interpolation {view.interpolation!r}: not known; use {', '.join(INTERPOLATIONS)}")
         side = (view.size, view.size) if view.size else images.shape[1:]
         self._images = images
         self._interpolation = view.interpolation
@@ -70,7 +67,7 @@ class View:
     """What a pretrained model takes: pixels per side (None: as the images have them), scaling, and normalisation."""
 
     size: int | None
-    interpolation: str
+    interpolation: Interpolation
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -83,11 +80,20 @@ class View:
         mean: Sequence[float] | None,
         std: Sequence[float] | None,
     ) -> View:
-        """What is set counts most, then what the model was made for, then the dataset's own."""
+        """What is set counts most, then what the model was made for, then the dataset's own.
+
+        Raises ValueError for an interpolation that fkal does not have.
+        """
         entry = entry_of(config.name)
+        chosen = next((each for each in INTERPOLATIONS if each == (config.interpolation or interpolation)), None)
+        if chosen is None:
+            raise ValueError(
+                f"the model was made for {interpolation!r} interpolation, which fkal has not; set data.interpolation "
+                f"to one of {', '.join(INTERPOLATIONS)}"
+            )
         return View(
             config.image_size or size,
-            interpolation,
+            chosen,
             tuple(config.mean or mean or _three(entry.mean) or IMAGENET_MEAN),
             tuple(config.std or std or _three(entry.std) or IMAGENET_STD),
         )
@@ -99,10 +105,12 @@ def scaled_dataset(config: DataConfig, view: View, load: Callable[[DataConfig], 
     Published images, which all have one size, are kept at that size and scaled when they are used. Other images are
     read from their files at the model's size.
     """
-    plain = replace(config, image_size=None if entry_of(config.name).shape else view.size, mean=None, std=None)
-    found = load(plain)
+    of_files = replace(config, image_size=view.size, interpolation=view.interpolation)
+    of_published = replace(config, image_size=None, interpolation=None)
+    plain = of_files if entry_of(config.name).shape is None else of_published
+    found = load(replace(plain, mean=None, std=None))
     if not isinstance(found.train, TensorImages):  # streamed from files, in three channels
-        return load(replace(config, image_size=view.size, mean=view.mean, std=view.std))
+        return load(replace(of_files, mean=view.mean, std=view.std))
     return replace(found, train=_scaled(found.train, view), test=_scaled(found.test, view))
 
 

@@ -27,6 +27,10 @@ RANDOM_HALF = "random_half"
 BIAS_KINDS = ("imbalance", "long_tail", "by_hand", "none")
 
 
+Interpolation = Literal["bilinear", "bicubic", "nearest"]
+INTERPOLATIONS: tuple[Interpolation, ...] = ("bilinear", "bicubic", "nearest")
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which images, from where, how large, and how many of each class validate."""
@@ -41,6 +45,9 @@ class DataConfig:
     """The tree of `name: folder`, {train,test}/CLASS/*: a path as typed, else below `root`."""
     image_size: int | None = None
     """Pixels per side; null: the dataset's own."""
+    interpolation: Interpolation | None = None
+    """How images are scaled: `bilinear`, `bicubic` or `nearest`; null: as the pretrained model was made for, else
+    bilinear."""
     validation_per_class: int = 30
     """Validation images per class."""
     rare: tuple[str | int, ...] | None = None

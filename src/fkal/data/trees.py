@@ -20,7 +20,7 @@ from fkal.data.images import FolderImages, TensorImages
 from fkal.data.loading import in_processes
 from fkal.data.published import Parts, bring_cifar10, cifar10_batches
 from fkal.data.registry import CIFAR10_BATCHES, IMAGENET_MEAN, IMAGENET_STD, PartsWithValidation, has_published_gtsrb
-from fkal.data.settings import DataConfig
+from fkal.data.settings import DataConfig, Interpolation
 from fkal.data.traffic_signs import bring_gtsrb, in_published_order, published_gtsrb
 
 IN_MEMORY = 2 * 2**30  # bytes of decoded pixels; more are streamed
@@ -138,9 +138,17 @@ def _folder_parts(tree: Path, test: str) -> tuple[ImageFiles, ImageFiles]:
 
 def _streamed(config: DataConfig, train: ImageFiles, test: ImageFiles) -> Parts:
     mean, std = config.mean or IMAGENET_MEAN, config.std or IMAGENET_STD
-    size = config.image_size or IMAGENET_SIZE
+    size, how = config.image_size or IMAGENET_SIZE, config.interpolation or "bilinear"
     train_set, test_set = (
-        FolderImages(files, mean=mean, std=std, size=size, workers=config.workers) for files in (train, test)
+        FolderImages(
+            files,
+            mean=mean,
+            std=std,
+            size=size,
+            workers=config.workers,
+            interpolation=how,
+        )
+        for files in (train, test)
     )
     return train_set, test_set
 
@@ -149,8 +157,9 @@ def _in_memory(
     config: DataConfig, train: ImageFiles, test: ImageFiles, *, size: tuple[int, int], channels: int | None = 3
 ) -> Parts:
     """At `size` = (height, width); `channels` None: one if all files are grey, else three."""
-    decoded_train = decoded_files(train, *size, config.workers)
-    decoded_test = decoded_files(test, *size, config.workers)
+    how = config.interpolation or "bilinear"
+    decoded_train = decoded_files(train, *size, config.workers, how)
+    decoded_test = decoded_files(test, *size, config.workers, how)
     if channels is None:
         channels = 1 if decoded_train.grey and decoded_test.grey else 3
     return _tensor_images(config, train, decoded_train, channels), _tensor_images(config, test, decoded_test, channels)
@@ -199,16 +208,19 @@ def _tensor_images(config: DataConfig, files: ImageFiles, part: DecodedFiles, ch
             files.labels,
             files.classes,
             has_new_pixels=any(changes & NEW_PIXELS for changes in part.changes),
+            interpolation=config.interpolation or "bilinear",
         ),
         file_hashes=part.hashes,
         notes=notes_on(files, [changes & ~unsaid for changes in part.changes]),
     )
 
 
-def decoded_files(files: ImageSource, height: int, width: int, workers: int) -> DecodedFiles:
+def decoded_files(
+    files: ImageSource, height: int, width: int, workers: int, interpolation: Interpolation = "bilinear"
+) -> DecodedFiles:
     """All files, each scaled to cover height x width and cropped around its centre."""
     chunks = _chunks(len(files), max(1, CHUNK_BYTES // (3 * height * width)))
-    loader = in_processes(_Chunks(files, height, width), chunks, workers=_worth_workers(files, workers))
+    loader = in_processes(_Chunks(files, height, width, interpolation), chunks, workers=_worth_workers(files, workers))
     pixels = torch.empty(len(files), 3, height, width, dtype=torch.uint8)
     found: list[_Sound | _Flawed] = []
     for chunk, (part, part_found) in zip(chunks, loader, strict=True):
@@ -230,8 +242,8 @@ class _Chunks:
     Processes, since threads decode small images no faster than one alone: most of the time goes to Python.
     """
 
-    def __init__(self, files: ImageSource, height: int, width: int) -> None:
-        self._files, self._height, self._width = files, height, width
+    def __init__(self, files: ImageSource, height: int, width: int, interpolation: Interpolation) -> None:
+        self._files, self._height, self._width, self._interpolation = files, height, width, interpolation
 
     def __getitem__(self, chunk: range) -> tuple[UInt8[Tensor, "b 3 h w"], list[_Sound | _Flawed]]:
         pixels = torch.empty(len(chunk), 3, self._height, self._width, dtype=torch.uint8)
@@ -244,7 +256,7 @@ class _Chunks:
             decoded = decode(data, path)
         except CorruptImage as error:
             return _Flawed(path, error)
-        view = fitted(decoded.image, self._height, self._width)
+        view = fitted(decoded.image, self._height, self._width, self._interpolation)
         row[:] = pixels_of(view)  # a grey image fills all three channels
         cut = UNCHANGED if view is decoded.image else Change.FITTED
         return _Sound(hashlib.sha256(data).digest(), decoded.image.mode == "L", decoded.changes | cut)

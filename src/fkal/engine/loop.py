@@ -34,6 +34,7 @@ from fkal.engine.progress import Progress
 from fkal.engine.rounds import Request, Round, Selection
 from fkal.engine.settings import FEW_CLASSES, TrainConfig
 from fkal.engine.training import fit
+from fkal.engine.unfinished import FitState, Unfinished, UnfinishedRounds
 from fkal.models.ensemble import members_of
 from fkal.models.linear_head import LinearHead
 
@@ -113,6 +114,17 @@ class LoopState:
 
 
 @dataclass(frozen=True)
+class _Work:
+    """What the training of a round is about; `penalty` is that of a head, where cross-fitting has chosen it."""
+
+    request: Request
+    state: LoopState
+    meter: Meter
+    penalty: float | None
+    begun: Unfinished | None
+
+
+@dataclass(frozen=True)
 class ActiveLearning:
     """Algorithm 1 for one problem, method and seed.
 
@@ -130,6 +142,8 @@ class ActiveLearning:
 
     Where `training.layers` is `frozen`, the images of `problem` are embeddings and the model is a head on them; no
     image passes a network here. `ahead` has counted what making the embeddings took, which the first round reports.
+
+    `unfinished` keeps the state of a round within its training; a round that it knows goes on from there.
     """
 
     problem: Problem
@@ -143,6 +157,7 @@ class ActiveLearning:
     device: torch.device
     cache: DescriptorCache | None = None
     ahead: Meter | None = None
+    unfinished: UnfinishedRounds | None = None
 
     def first_evidence(self) -> Generator[Progress]:
         """What the first round gathers, for the sake of what `cache` keeps of it."""
@@ -155,8 +170,9 @@ class ActiveLearning:
         assert self.oracle is not None, "without an oracle call select and learn"
         state = self.state(finished)
         while state.b < self.method.rounds:
-            request = yield from self.select(state)
-            this = yield from self.learn(state, request, self.oracle(request.indices))
+            begun = None if self.unfinished is None else self.unfinished.read(state.b + 1)
+            request = (yield from self.select(state)) if begun is None else begun.request
+            this = yield from self.learn(state, request, self.oracle(request.indices), begun)
             state = state.after(this)
             yield this
 
@@ -196,25 +212,25 @@ class ActiveLearning:
             peak_memory_mb=_peak_memory_mb(self.device),
         )
 
-    def learn(self, state: LoopState, request: Request, labels: Int[Tensor, " p"]) -> Generator[Progress, None, Round]:
+    def learn(
+        self, state: LoopState, request: Request, labels: Int[Tensor, " p"], begun: Unfinished | None = None
+    ) -> Generator[Progress, None, Round]:
         """The second half: training on the requested labels, in the order of the request, and all before them.
 
-        `state` is the one that the request was selected in. Raises ValueError for a request of another round, and for
-        labels that are not one class per image.
+        `state` is the one that the request was selected in. With `begun` training goes on from there.
+
+        Raises ValueError for a request of another round, and for labels that are not one class per image.
         """
         _refuse_unless_it_fits(state, request, labels, len(self.problem.train.classes))
-        meter = Meter(
-            self.device,
-            Counter(request.forward_images),
-            Counter(request.backward_images),
-            dict(request.seconds),
-            counts=not self._is_frozen,
-        )
+        meter = self._counted(request)
         selection = request.labeled(labels)
         self.model.load_state_dict(state.weights)
         state = state.labeled(selection)
         crossed = (yield from self._cross_fit(request.b, state, meter)) if self.method.on_validation else CrossFitted()
-        losses, epoch = yield from self._train(request.b, state, meter, crossed.penalty)
+        if begun is not None:  # whose counts have the cross-fitting in them
+            meter = self._counted(begun)
+        work = _Work(request, state, meter, crossed.penalty, begun)
+        losses, epoch = yield from self._train(work)
         confusion, scores = self._evaluate(meter, crossed.logits)
         return Round(
             b=request.b,
@@ -288,6 +304,16 @@ class ActiveLearning:
             counts=counts,
         )
 
+    def _counted(self, before: Request | Unfinished) -> Meter:
+        """One that goes on counting."""
+        return Meter(
+            self.device,
+            Counter(before.forward_images),
+            Counter(before.backward_images),
+            dict(before.seconds),
+            counts=not self._is_frozen,
+        )
+
     def _context(self, state: LoopState, meter: Meter, cross_fitted: Tensor | None) -> RoundContext:
         return RoundContext(
             members=members_of(self.model),
@@ -328,28 +354,31 @@ class ActiveLearning:
                 about["pseudo/minority_recall"] = _fraction(called[is_rare])
         return about
 
-    def _train(
-        self, b: int, state: LoopState, meter: Meter, penalty: float | None
-    ) -> Generator[Progress, None, tuple[list[float], int]]:
-        """Train on all labels so far; leaves the kept weights in the model. The loss is the members' mean.
-
-        `penalty` is that of a head, where cross-fitting has chosen it.
-        """
+    def _train(self, work: _Work) -> Generator[Progress, None, tuple[list[float], int]]:
+        """Train on all labels so far; leaves the kept weights in the model. The loss is the members' mean."""
         if self.training.start == "theta_0":
             self.model.load_state_dict(self.theta_0)
-        by_member, epoch = [], 0
+        by_member: list[list[float]] = []
+        if work.begun is not None:
+            self.model.load_state_dict(work.begun.weights)
+            by_member = [list(losses) for losses in work.begun.losses[:-1]]
+        epoch = len(by_member[-1]) if by_member else 0
         for e, member in enumerate(members_of(self.model)):
-            losses, epoch = yield from self._train_member(b, e, member, state, meter, penalty)
-            by_member.append(losses)
+            if e >= len(by_member):
+                losses, epoch = yield from self._train_member(e, member, work, by_member)
+                by_member.append(losses)
         return [sum(epoch_losses) / len(by_member) for epoch_losses in zip(*by_member, strict=True)], epoch
 
     def _train_member(
-        self, b: int, e: int, member: nn.Module, state: LoopState, meter: Meter, penalty: float | None
+        self, e: int, member: nn.Module, work: _Work, before: Sequence[Sequence[float]]
     ) -> Generator[Progress, None, tuple[list[float], int]]:
         if self._is_frozen:
-            return (yield from self._fit_head(b, member, state, meter, penalty))
-        config, losses, kept = self.training, [], _BestEpoch()
-        indices, y = self._learned_from(state)
+            return (yield from self._fit_head(member, work))
+        config, kept, b = self.training, _BestEpoch(), work.request.b
+        begun = work.begun if work.begun is not None and e == len(work.begun.losses) - 1 else None
+        losses = [] if begun is None else list(begun.losses[-1])
+        made: list[Callable[[], FitState]] = []
+        indices, y = self._learned_from(work.state)
         epochs = fit(
             member,
             self.problem.train,
@@ -357,34 +386,54 @@ class ActiveLearning:
             y,
             config=config,
             generator=stream(self.seed, "train", b, *member_name(e)),
-            meter=meter,
+            meter=work.meter,
+            first_epoch=len(losses),
+            begun=None if begun is None else begun.fit,
+            after_epoch=lambda state: made.__setitem__(slice(None), [state]),
         )
         while True:
-            with meter.phase("train"):
+            with work.meter.phase("train"):
                 loss = next(epochs, None)
             if loss is None:
                 break
             losses.append(loss)
             if self.epoch == "best_on_test":
-                kept = kept.or_better(len(losses), self._test_accuracy(member, meter), member)
+                kept = kept.or_better(len(losses), self._test_accuracy(member, work.meter), member)
+            elif len(losses) < config.epochs:
+                self._keep_unfinished(work, [*before, losses], made[0])
             yield Progress(f"training b = {b}", len(losses), config.epochs, "epochs")
         if kept.weights is not None:
             member.load_state_dict(kept.weights)
             return losses, kept.epoch
         return losses, len(losses)
 
+    def _keep_unfinished(self, work: _Work, losses: Sequence[Sequence[float]], fit: Callable[[], FitState]) -> None:
+        """Where `best_on_test` chooses among epochs nothing is kept: that rule is for comparisons in small."""
+        if self.unfinished is None or not self.unfinished.wants:
+            return
+        meter = work.meter
+        unfinished = Unfinished(
+            request=work.request,
+            losses=tuple(map(tuple, losses)),
+            weights=_snapshot(self.model),
+            fit=fit(),
+            forward_images=dict(meter.forward_images),
+            backward_images=dict(meter.backward_images),
+            seconds=dict(meter.seconds),
+        )
+        self.unfinished.offer(unfinished)
+
     def _rows(self, indices: Tensor, y: Tensor) -> LabeledRows:
         """Embeddings of a frozen run with their labels."""
         assert isinstance(self.problem.train, EmbeddedImages)
         return LabeledRows(self.problem.train.rows(indices, self.device), y.to(self.device))
 
-    def _fit_head(
-        self, b: int, head: nn.Module, state: LoopState, meter: Meter, penalty: float | None
-    ) -> Generator[Progress, None, tuple[list[float], int]]:
+    def _fit_head(self, head: nn.Module, work: _Work) -> Generator[Progress, None, tuple[list[float], int]]:
         """One epoch, as others count: the head converges in it.
 
         The validation images choose the penalty, unless cross-fitting has chosen it.
         """
+        state, meter, penalty = work.state, work.meter, work.penalty
         assert isinstance(head, LinearHead)
         known, labels = self.problem.validation, self.problem.train.labels
         loss = LOSSES[self.training.loss]
@@ -393,7 +442,7 @@ class ActiveLearning:
                 fit = fit_head(head, self._rows(state.pool.labeled, state.y), self._rows(known, labels[known]), loss)
             else:
                 fit = fit_head_under(head, self._rows(*self._learned_from(state)), penalty, loss)
-        yield Progress(f"training b = {b}", 1, 1, "epochs")
+        yield Progress(f"training b = {work.request.b}", 1, 1, "epochs")
         return [fit.loss], 1
 
     def _learned_from(self, state: LoopState) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ FEW_CLASSES = 20
 
 LossName = Literal["plain", "class_balanced", "balanced_softmax"]
 LOSSES: tuple[str, ...] = get_args(LossName)
+MOST_MINUTES = 525_600
 MOST_EPOCHS = 100_000
 MOST_STEPS_DOWN = 1000
 """Entries of `decay_epochs`."""
@@ -111,6 +112,15 @@ class TrainConfig(SgdConfig):
     on_validation: bool = False
     """Whether training uses the validation images, too; they then steer by predictions of models that were trained
     without them."""
+    checkpoint_minutes: float = 10.0
+    """Minutes after which the state of a round within its training is written, after a whole epoch; 0: never."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.checkpoint_minutes <= MOST_MINUTES:
+            raise ValueError(
+                f"checkpoint_minutes = {self.checkpoint_minutes}; give 0 (never) up to {MOST_MINUTES:,} minutes"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,12 @@ from fkal.data.images import ImageSet
 from fkal.engine.losses import LOSSES
 from fkal.engine.metering import Meter
 from fkal.engine.settings import SgdConfig, TrainConfig
+from fkal.engine.unfinished import FitState
 from fkal.models.modes import learning
 from fkal.models.registry import head_name
+
+MOMENTUM = "momentum_buffer"
+"""torch's own name of it in the state of SGD."""
 
 
 def optimizer(model: nn.Module, config: SgdConfig) -> torch.optim.SGD:
@@ -35,10 +40,15 @@ def fit(
     config: TrainConfig,
     generator: torch.Generator,
     meter: Meter,
+    first_epoch: int = 0,
+    begun: FitState | None = None,
+    after_epoch: Callable[[Callable[[], FitState]], None] | None = None,
 ) -> Iterator[float]:
     """Train the model in place; yields each epoch's mean loss (nats) when the epoch is over.
 
-    Where the head alone learns, the body stays in evaluation mode: its normalisation, too, is as it was.
+    With `begun` it goes on at `first_epoch`, from the weights that the model has. `after_epoch` gets a function that
+    makes such a state. Where the head alone learns, the body stays in evaluation mode: its normalisation, too, is as
+    it was.
 
     Raises FloatingPointError as soon as an epoch's loss is not finite, ValueError for an image without a label.
     """
@@ -54,8 +64,10 @@ def fit(
     learner = model.get_submodule(head_name(model)) if config.layers == "head" else model
     with learning(model, learner):
         sgd = optimizer(learner, config)
-        schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)
-        for epoch in range(config.epochs):
+        if begun is not None:
+            _go_on(learner, sgd, generator, begun)
+        schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor, last_epoch=first_epoch - 1)
+        for epoch in range(first_epoch, config.epochs):
             rows = shuffled_batches(len(indices), config.batch_size, generator)
             stream = images.batches([indices[r] for r in rows], device=device, augment=generator)
             batches = ((x, labels[r].to(device)) for r, x in zip(rows, stream, strict=True))
@@ -65,7 +77,24 @@ def fit(
                 raise FloatingPointError(
                     f"the training loss is {mean} after epoch {epoch + 1}; lower train.lr = {config.lr}"
                 )
+            if after_epoch is not None:
+                after_epoch(partial(_fit_state, learner, sgd, generator))
             yield mean
+
+
+def _fit_state(learner: nn.Module, sgd: torch.optim.SGD, generator: torch.Generator) -> FitState:
+    buffers = {name: sgd.state[each].get(MOMENTUM) for name, each in learner.named_parameters() if each in sgd.state}
+    momentum = {name: kept.detach().cpu().clone() for name, kept in buffers.items() if kept is not None}
+    return FitState(momentum, generator.get_state())
+
+
+def _go_on(learner: nn.Module, sgd: torch.optim.SGD, generator: torch.Generator, begun: FitState) -> None:
+    generator.set_state(begun.generator)
+    for name, parameter in learner.named_parameters():
+        if name in begun.momentum:
+            sgd.state[parameter][MOMENTUM] = torch.empty_like(parameter).copy_(begun.momentum[name])
+    for group in sgd.param_groups:
+        group["initial_lr"] = group["lr"]  # what a schedule that goes on starts from
 
 
 def train_epoch(

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fkal.config.schema import Config, ConfigError
+from fkal.config.schema import Config, ConfigError, configured
 from fkal.data.datasets import Dataset
 from fkal.data.scaling import View, scaled_dataset
 from fkal.data.settings import EMBEDDINGS, DataConfig
 from fkal.engine.feature_check import FeatureCheck
 from fkal.models.licenses import refuse_unaccepted
-from fkal.models.pretrained import Embedder, Pretrained, pretrained
+from fkal.models.pretrained import Embedder, Inputs, Pretrained, pretrained
 from fkal.models.settings import LINEAR, ModelConfig, TokenRule
 
 
@@ -49,14 +49,12 @@ def backbone_of(config: Config) -> Backbone | None:
     found = _loaded(config.model)
     refuse_unaccepted(config.model.name, found.license, config.model.accept_license)
     made_for = found.inputs
-    view = View.of(
-        config.data,
-        size=made_for.size,
-        interpolation=made_for.interpolation,
-        mean=made_for.mean,
-        std=made_for.std,
-    )
+    view = configured("model.name", lambda _: _view(config.data, made_for), config.model.name)
     return Backbone(found, view, _embedder(config.model, config.features.tokens) if config.is_frozen else None)
+
+
+def _view(data: DataConfig, made_for: Inputs) -> View:
+    return View.of(data, size=made_for.size, interpolation=made_for.interpolation, mean=made_for.mean, std=made_for.std)
 
 
 def seen_dataset(config: Config, backbone: Backbone | None, load: Callable[[DataConfig], Dataset]) -> Dataset:

@@ -33,6 +33,8 @@ from fkal.engine.metering import Meter
 from fkal.engine.pretraining import pretrain
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
+from fkal.engine.unfinished import UnfinishedRounds
+from fkal.errors import MissingWeights
 from fkal.experiment.backbone import Backbone, about_weights, backbone_of, feature_check_line, seen_dataset
 from fkal.experiment.checks import refuse_infeasible, refuse_unfit_for_frozen
 from fkal.experiment.command import command_of
@@ -66,8 +68,9 @@ from fkal.experiment.shared_files import ensure_split, shared_tensors
 from fkal.folders import below
 from fkal.models.ensemble import Ensemble, members_of
 from fkal.models.linear_head import LinearHead
+from fkal.models.pretrained import weights_are_here
 from fkal.models.registry import build
-from fkal.models.weights_files import checksum
+from fkal.models.weights_files import checksum, is_file
 from fkal.notify import Notify
 
 R = TypeVar("R")
@@ -220,20 +223,25 @@ class Experiment:
         rest, held_out = hold_out(whole.validation, self.dataset, self.config.holdout, draws)
         return replace(whole, test_images=whole.train, validation=rest, test=held_out, measured="holdout")
 
-    def events(self, finished: Sequence[Round] = ()) -> Iterator[Progress | Round]:
+    def events(
+        self, finished: Sequence[Round] = (), unfinished: UnfinishedRounds | None = None
+    ) -> Iterator[Progress | Round]:
         """Runs the experiment: progress, and one `Round` per batch of labels. Pretrains first if need be.
 
         Args:
             finished: Rounds that are done already; the run continues after them.
+            unfinished: Keeps the state of a round within its training, from which the round goes on.
 
         Yields:
             `Progress` while work goes on, and a `Round` as soon as one is finished.
         """
-        yield from reproducibly(self.config.threads, self._events(finished))
+        yield from reproducibly(self.config.threads, self._events(finished, unfinished))
 
-    def _events(self, finished: Sequence[Round]) -> Generator[Progress | Round, None, None]:
+    def _events(
+        self, finished: Sequence[Round], unfinished: UnfinishedRounds | None
+    ) -> Generator[Progress | Round, None, None]:
         loop = yield from self._loop()
-        yield from loop.rounds(finished)
+        yield from replace(loop, unfinished=unfinished).rounds(finished)
 
     def loop(self) -> Generator[Progress, None, ActiveLearning]:
         """Algorithm 1 of this experiment, once what it starts from is made. Run its steps by `reproducibly`."""
@@ -250,7 +258,7 @@ class Experiment:
     def first_descriptors(self) -> Generator[Progress, None, list[Path]]:
         """Make the descriptors of theta^0 that the first round reads, and keep them; returns their folders.
 
-        Where they lie, `events` reads them; a method whose first round is random has none. A frozen experiment has
+        Where they are, `events` reads them; a method whose first round is random has none. A frozen experiment has
         embeddings instead, whatever its method.
         """
         return (yield from reproducibly(self.config.threads, self._first_descriptors()))
@@ -375,13 +383,14 @@ class Experiment:
         )
 
 
-def prepare(config: Config, out: Path, say: Notify) -> Experiment:
+def prepare(config: Config, out: Path, say: Notify, *, looks_only: bool = False) -> Experiment:
     """An experiment that is checked and ready to run; nothing is trained yet.
 
     Args:
         config: The settings.
         out: Folder of splits and weights, which experiments share.
         say: Called with each message for people, such as `print`.
+        looks_only: Download nothing and write nothing; the experiment is there to be looked at.
 
     Returns:
         The experiment; iterate over its `events()` to run it.
@@ -389,6 +398,7 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
     Raises:
         ConfigError: Something cannot work: a budget beyond the pool, a tap that the model lacks, no such device.
         MissingData: The dataset is not there and cannot be downloaded.
+        MissingWeights: The same of pretrained weights.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -399,9 +409,14 @@ def prepare(config: Config, out: Path, say: Notify) -> Experiment:
     """
     configured("acquisition.name", lambda _: acquisition_of(config.acquisition), config.acquisition.name)
     device = device_named(config.device)
+    if looks_only and not is_file(config.model.weights or "") and not weights_are_here(config.model):
+        raise MissingWeights(f"the weights of {config.model.name} are not here; fkal run downloads them")
     backbone = backbone_of(config)
-    dataset = seen_dataset(config, backbone, partial(_dataset, device=device))
-    split, path, _ = prepare_split(config, out, say)
+    dataset = seen_dataset(config, backbone, partial(_dataset, device=device, download=not looks_only))
+    split, path = _drawn_split(config, dataset, out)
+    if not looks_only:
+        ensure_split(path, split, say)
+    _say_once(dataset.notes, say)
     return assembled(config, dataset, split, path, backbone=backbone, out=out, say=say)
 
 
@@ -476,14 +491,19 @@ def prepare_split(config: Config, out: Path, say: Notify) -> PreparedSplit:
     """
     load_data = partial(_dataset, device=device_named(config.device))
     dataset = seen_dataset(config, backbone_of(config), load_data)
-    path = below(out, f"splits/{split_file_name(config, dataset.digest)}")
-    try:
-        split = draw_split(dataset, config.data, config.bias, config.seed)
-    except ValueError as error:
-        raise ConfigError(f"split {path.name.rpartition('-')[0]}: {error}") from error
+    split, path = _drawn_split(config, dataset, out)
     _say_once(dataset.notes, say)
     ensure_split(path, split, say)
     return PreparedSplit(split, path, dataset.classes)
+
+
+def _drawn_split(config: Config, dataset: Dataset, out: Path) -> tuple[Split, Path]:
+    """The split, and where its file belongs."""
+    path = below(out, f"splits/{split_file_name(config, dataset.digest)}")
+    try:
+        return draw_split(dataset, config.data, config.bias, config.seed), path
+    except ValueError as error:
+        raise ConfigError(f"split {path.name.rpartition('-')[0]}: {error}") from error
 
 
 def _result(work: Generator[Progress, None, R]) -> R:
@@ -519,16 +539,16 @@ def _say_once(notes: Sequence[str], say: Notify) -> None:
             say(note)
 
 
-def _dataset(data: DataConfig, device: torch.device) -> Dataset:
+def _dataset(data: DataConfig, device: torch.device, download: bool = True) -> Dataset:
     """Loaded once for all experiments of a process, as long as none of its files changes."""
-    return _loaded(data, device, source_stamp(data))
+    return _loaded(data, device, download, source_stamp(data))
 
 
 @lru_cache(maxsize=2)
-def _loaded(data: DataConfig, device: torch.device, stamp: str) -> Dataset:
+def _loaded(data: DataConfig, device: torch.device, download: bool, stamp: str) -> Dataset:
     """`stamp` is that of the files."""
     try:
-        return load(data, device=device)
+        return load(data, device=device, download=download)
     except FileNotFoundError:
         raise
     except ValueError as error:

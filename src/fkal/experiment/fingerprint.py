@@ -71,6 +71,7 @@ def about_descriptors(config: Config, data_digest: str, device: torch.device) ->
         "data": data_digest,
         "dataset": config.data.name,
         **{name: config.tree["data"][name] for name in ("image_size", "mean", "std")},
+        **({} if config.data.interpolation is None else {"interpolation": config.data.interpolation}),
         "model": config.model.name,
         "threads": _threads(config, device),
         "device": device.type,

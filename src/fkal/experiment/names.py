@@ -235,7 +235,7 @@ def _is_unread_by_pretrained(config: Config, key: str) -> bool:
 
 
 def method_digest(config: Config) -> str:
-    """Digest of the settings that all seeds of a method share; where its images lie is not one of them."""
+    """Digest of the settings that all seeds of a method share; where its images are is not one of them."""
     return digest_of({**settings_read(config), "data": about_data(config.tree)})
 
 

@@ -3,7 +3,7 @@
 ALGO_VERSION = 2
 """Goes up by one whenever the same configuration and seed would give other results than before.
 
-2: weights and feature maps lie channels last, which rounds otherwise.
+2: weights and feature maps are channels last, which rounds otherwise.
 """
 
 TOKEN_REVISION = 2

@@ -137,9 +137,9 @@ def _made(state: Path) -> Path:
 
 @contextmanager
 def _without_leftovers(folder: Path) -> Iterator[None]:
-    """A first init starts anew, and one that fails leaves no list of images: rows of other places would stay in it.
+    """A first init starts from nothing, and one that fails leaves no list of images.
 
-    What was read of files is kept in `.fkal/state`, so that the next call is quick.
+    Rows of other places would stay in such a list. What was read of files is kept in `.fkal/state` for the next call.
     """
     if any((folder / name).exists() for name in ("params.yaml", "rounds", LABELS)):
         yield

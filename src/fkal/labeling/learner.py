@@ -364,7 +364,12 @@ def training_settings(config: Config) -> dict[str, object]:
     """The settings that a training depends on, whatever chooses the images."""
     tree = config.tree
     read = {key: tree[key] for key in ("data", "model", "features", "pretrain", "train", "seed", "threads", "device")}
-    return {**read, "data": {k: v for k, v in tree["data"].items() if k not in ("root", "workers")}}
+    without = {"root", "workers", *(() if config.data.interpolation else ("interpolation",))}  # a later setting
+    return {
+        **read,
+        "data": {k: v for k, v in tree["data"].items() if k not in without},
+        "train": {k: v for k, v in tree["train"].items() if k != "checkpoint_minutes"},
+    }
 
 
 def _grown(name: str, value: Tensor, first: Tensor) -> Tensor:
@@ -467,4 +472,5 @@ def _weights_paths(project: Project, experiment: Experiment) -> tuple[Path, ...]
 
 
 def _about_pixels(config: Config) -> dict[str, object]:
-    return {name: config.tree["data"][name] for name in ("name", "image_size", "mean", "std")}
+    how = {} if config.data.interpolation is None else {"interpolation": config.data.interpolation}
+    return {**{name: config.tree["data"][name] for name in ("name", "image_size", "mean", "std")}, **how}

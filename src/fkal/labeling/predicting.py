@@ -78,7 +78,7 @@ class TrainedModel:
         return {
             "channels": channels,
             "size": [height, width],
-            "interpolation": "bilinear",
+            "interpolation": backbone.view.interpolation if backbone else data.interpolation or "bilinear",
             "mean": list((data.mean or IMAGENET_MEAN) if backbone is None else backbone.view.mean),
             "std": list((data.std or IMAGENET_STD) if backbone is None else backbone.view.std),
         }
@@ -105,6 +105,7 @@ class TrainedModel:
             std=said["std"],
             workers=self.learner.experiment.config.data.workers,
             digest=files_digest([b""] * len(files), self.learner.dataset.train.shape, files.labels, files.classes),
+            interpolation=said["interpolation"],
             streamed=not fit_in_memory(len(files), said["size"][0]),
         )
         backbone = self.learner.experiment.backbone

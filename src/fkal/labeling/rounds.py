@@ -472,7 +472,7 @@ def _shared(books: Books, labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def _request(books: Books, batch: Batch, learner: Learner) -> Request:
-    """The request behind a batch; validation images may lie further back now, as a pool grows in front of them."""
+    """The request behind a batch; validation images may be further back now, as a pool grows in front of them."""
     listing = learner.dataset.pool_listing
     assert listing is not None
     try:

@@ -38,7 +38,7 @@ def resnet18(shape: Shape, n_classes: int) -> nn.Module:
 def build(name: str, shape: Shape, n_classes: int) -> nn.Module:
     """The model for images of some shape, randomly initialised from torch's global seed.
 
-    Its weights lie channels last, which its feature maps follow: the same numbers but for rounding, convolved and
+    Its weights are channels last, which its feature maps follow: the same numbers but for rounding, convolved and
     pooled in about half the time where channels are few (`benchmarks/memory_format.py`).
 
     Args:

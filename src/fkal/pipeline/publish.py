@@ -45,7 +45,7 @@ from fkal.results.round_facts import split_timings
 
 
 def publish_files(files: Sequence[Path], kind: str, *, cell: str, root: Path, out: Path) -> None:
-    """Link files under `out` into an emptied folder, as they lie there, with a list of their names."""
+    """Link files under `out` into an emptied folder, as they are there, with a list of their names."""
     remove_published(root, kind, cell)
     folder = below(root, f"{kind}/{cell}")
     folder.mkdir(parents=True)

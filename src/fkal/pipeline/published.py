@@ -80,7 +80,7 @@ def published_folders(root: Path, cells: Sequence[str] | None = None) -> Iterato
 
 
 def read_published(folder: Path) -> Published:
-    """Its data lie where the environment says, else where the plan said. Raises ConfigError for what is none."""
+    """Its data are where the environment says, else where the plan said. Raises ConfigError for what is none."""
     path = folder / ABOUT
     try:
         about = json_of_file(path, str(path))

@@ -5,9 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from fkal.config.layers import Layer, merged
-from fkal.config.machine import machine_layer
-from fkal.config.schema import Config, ConfigError
+from fkal.config.machine import config_here
+from fkal.config.schema import ConfigError
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
 from fkal.errors import MissingRuns, SomeFailed
 from fkal.experiment.experiment import prepare
@@ -123,7 +122,7 @@ def _track(about: Manifest, fingerprint: str, options: SyncOptions, *, whole: bo
     from fkal.tracking.experiment_run import TrackedRun
     from fkal.tracking.store import prepare_store
 
-    config = _config_here(about.config, options.data_root)
+    config = config_here(about.config, "about.json", options.data_root)
     ready = replace(prepare(config, options.out, options.notify), fingerprint=fingerprint)
     if ready.split.digest != about.split_digest:
         raise ConfigError(
@@ -148,12 +147,6 @@ def _track(about: Manifest, fingerprint: str, options: SyncOptions, *, whole: bo
     if is_finished:
         put_under_method(prepare_store(tracking_uri(options.tracking, Path.cwd())), tracked.run_id, options.notify)
     return len(rounds), ready.rounds
-
-
-def _config_here(config: Config, data_root: Path | None) -> Config:
-    """Its images lie where --data-root or the environment says, else where they were."""
-    place = {} if data_root is None else {"data": {"root": str(data_root)}}
-    return merged([Layer("about.json", config.tree), machine_layer(), Layer("--data-root", place)])
 
 
 def _states(out: Path) -> Iterator[Path]:

@@ -96,7 +96,7 @@ def title_alone(axes: "Axes", text: str) -> None:
 
 
 def has_paper(figure: "Figure") -> bool:
-    """Whether it lies on its own white paper rather than on the page."""
+    """Whether it is on its own white paper rather than on the page."""
     from matplotlib.colors import to_rgba
 
     return to_rgba(figure.get_facecolor())[3] > 0

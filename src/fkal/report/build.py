@@ -38,7 +38,7 @@ OWN_FILE = re.compile(r"(figures|tables|settings)/[^/\\]+\.(png|svg|csv|yaml)")
 @dataclass(frozen=True)
 class ReportOptions:
     """What a report shows: some methods or all, the accuracies to reach (fractions; None: those that curves reach),
-    the test, where images lie."""
+    the test, where images are."""
 
     methods: tuple[str, ...] = ()
     accuracies: tuple[float, ...] | None = None
@@ -60,7 +60,7 @@ def report_options(
     except ValueError:
         raise ConfigError(f"--reach {reach!r}: give accuracies in %, say 80,90") from None
     if not all(0 < accuracy <= 1 for accuracy in accuracies or ()):
-        raise ConfigError(f"--reach {reach!r}: accuracies lie above 0 and up to 100 %")
+        raise ConfigError(f"--reach {reach!r}: accuracies are above 0 and up to 100 %")
     methods = tuple(word.strip() for word in method.split(",")) if method else ()
     named = {"--method": method, "--reach": reach, "--test": test, "--against": against, "--data-root": data_root}
     usual = {"--test": "t"}
@@ -137,7 +137,7 @@ def report(
 def mean_and_std(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a curve (dataset, bias, method, schedule) and number of labels: mean accuracy and a deviation around it.
 
-    The accuracy is that on the test set, or on what was held out in its stead.
+    The accuracy is that on the test set, or on what was held out in its place.
     """
     held_out = frame["measured"] == "holdout"
     accuracy = frame["holdout/accuracy"] if held_out.all() else frame[ACCURACY]

@@ -20,7 +20,7 @@ from fkal.report.panels import Panel
 class Recipe(NamedTuple):
     """How one cell is run again: the settings file that the report writes, and the command that reads it.
 
-    Where the images lie is no part of it: FKAL_DATA_ROOT or --data-root says that on each machine.
+    Where the images are is no part of it: FKAL_DATA_ROOT or --data-root says that on each machine.
     """
 
     name: str

@@ -23,11 +23,16 @@ from fkal.results.round_facts import PassCounts, UnusableRound, load_pass_counts
 
 if TYPE_CHECKING:
     from fkal.engine.rounds import Round
+    from fkal.results.unfinished_io import UnfinishedFile
 
 ROUND_FILE = re.compile(r"round-(\d+)\.(safetensors|json)")
 UNUSABLE = ".unusable"
 ABOUT = "about.json"
-LAYOUT = rf"notes\.json|lock(\.holder)?|(about\.json|{ROUND}\.(json|safetensors))({re.escape(UNUSABLE)})?"
+UNFINISHED = "unfinished.safetensors"
+LAYOUT = (
+    rf"notes\.json|{re.escape(UNFINISHED)}|lock(\.holder)?"
+    rf"|(about\.json|{ROUND}\.(json|safetensors))({re.escape(UNUSABLE)})?"
+)
 """Names of the files in it."""
 
 
@@ -119,6 +124,14 @@ class Checkpoint:
         tensors, facts = round_bytes(finished)
         write_whole(self._file(finished.b, "safetensors"), tensors)
         write_whole(self._file(finished.b, "json"), facts)
+        (self.path / UNFINISHED).unlink(missing_ok=True)
+
+    def unfinished(self, minutes: float, say: Notify) -> UnfinishedFile:
+        """Where the state of a round within its training is kept, once every so many minutes."""
+        from fkal.results.unfinished_io import UnfinishedFile
+
+        self._check_open()
+        return UnfinishedFile(self.path / UNFINISHED, minutes, say)
 
     def run_ids(self) -> dict[str, str]:
         """Run ids in the tracking store by name: `parent`, `b03`."""

@@ -30,7 +30,7 @@ ALGORITHM = "algorithm"
 
 
 class Manifest(NamedTuple):
-    """Whose rounds lie in a state directory; `made_with` names versions, hardware and the git commit.
+    """Whose rounds are in a state directory; `made_with` names versions, hardware and the git commit.
 
     The digest of the images and the names of the classes are empty where an earlier version did not write them.
     """

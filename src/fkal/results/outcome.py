@@ -1,11 +1,12 @@
 """Finished experiments, and which of them may be put side by side."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fkal.config.schema import Config, digest_of
-from fkal.engine.rounds import Round
 from fkal.engine.settings import TrainConfig
 from fkal.escaping import file_stem
 from fkal.experiment.names import (
@@ -17,6 +18,9 @@ from fkal.experiment.names import (
     shown_name,
     training_words,
 )
+
+if TYPE_CHECKING:
+    from fkal.engine.rounds import Round
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,13 @@ def refuse_unusable(out: Path) -> None:
         ) from error
 
 
+def refuse_no_folder(out: Path) -> None:
+    """Raises ConfigError where --out can be no folder; makes none."""
+    there = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ConfigError(f"--out {out}: {there} is no folder; name another folder")
+
+
 def split(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) -> list[dict[str, Any]]:
     """Draw the splits; returns their files and what is in them."""
     refuse_unusable(out)

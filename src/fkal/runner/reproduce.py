@@ -5,8 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from fkal.config.layers import Layer, merged
-from fkal.config.machine import machine_layer
+from fkal.config.machine import config_here
 from fkal.config.schema import ConfigError
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment, prepare
@@ -64,9 +63,7 @@ def reproduced(
 
 
 def _prepared(one: RunSummary, data_root: Path | None, out: Path, say: Notify) -> Experiment:
-    there = {} if data_root is None else {"data": {"root": str(data_root)}}
-    config = merged([Layer("record", one.config.tree), machine_layer(), Layer("--data-root", there)])
-    experiment = prepare(config, out, say)
+    experiment = prepare(config_here(one.config, "record", data_root), out, say)
     if one.data_digest and experiment.split.data_digest != one.data_digest:
         raise ConfigError(
             f"the images have the digest {experiment.split.data_digest}, and had {one.data_digest} when "

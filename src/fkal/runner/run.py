@@ -10,20 +10,25 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import get_num_threads
 
+from fkal.acquisition.registry import acquisition_of
 from fkal.atomic_files import write_whole
 from fkal.config.schema import Config, ConfigError, digest_of
-from fkal.errors import SomeFailed, ends_all
+from fkal.data.errors import MissingData
+from fkal.data.settings import EMBEDDINGS
+from fkal.errors import MissingWeights, SomeFailed, ends_all
 from fkal.experiment.device import device_named
 from fkal.experiment.experiment import prepare
 from fkal.experiment.names import shown_name
 from fkal.folders import below
+from fkal.models.settings import PROGRAM
+from fkal.models.weights_files import is_file
 from fkal.notify import PLAIN, Display, Notify
 from fkal.redaction import redacted
 from fkal.results.csv_files import csv_bytes
 from fkal.results.curves import curve_frame
 from fkal.results.outcome import GROUPED, Group, Outcome, by_cell, distinctions
 from fkal.runner.executors import interleave, side_by_side
-from fkal.runner.prepare import refuse_unusable
+from fkal.runner.prepare import refuse_no_folder
 from fkal.runner.single import run_one
 from fkal.tracking.store import StoreError, prepare_store, tracking_uri
 
@@ -91,12 +96,16 @@ def run(
 def plan_runs(
     configs: Sequence[Config], *, out: Path, tracking: str | None, jobs: int = 1, notify: Notify
 ) -> list["PlannedRun"]:
-    """What `run` would do, checked. Raises ConfigError, MissingData or StoreError for what cannot be done."""
+    """What `run` would do, checked; nothing is downloaded or written.
+
+    Of experiments whose images or weights are not here the fingerprint is unknown. Raises ConfigError or StoreError
+    for what cannot be done.
+    """
     if not 1 <= jobs <= MOST_JOBS:
         raise ConfigError(f"--jobs {jobs}: give 1 to {MOST_JOBS} experiments to be at work at once")
     tracking_uri(tracking, Path.cwd())
-    refuse_unusable(out)
-    return _distinct(configs, out, notify)
+    refuse_no_folder(out)
+    return _distinct(configs, out, notify, looks_only=True)
 
 
 def put_under_method(client: "MlflowClient", run_id: str, notify: Notify) -> None:
@@ -115,24 +124,41 @@ class PlannedRun(NamedTuple):
     """An experiment that was checked, without its data and model."""
 
     config: Config
-    fingerprint: str
+    fingerprint: str | None
+    """None: unknown until the images and weights are here."""
     rounds: int
     budget: int
-    pretrained: Path
+    pretrained: Path | None
 
 
-def _distinct(configs: Iterable[Config], out: Path, notify: Notify) -> list[PlannedRun]:
+def _distinct(configs: Iterable[Config], out: Path, notify: Notify, *, looks_only: bool = False) -> list[PlannedRun]:
     """Each checked, and each once, since `pfk` and `pfk_joint` may mean the same experiment."""
     known: dict[str, PlannedRun] = {}
     for config in configs:
-        experiment = prepare(config, out, notify)
-        if experiment.fingerprint in known:
+        plan = _planned(config, out, notify, looks_only=looks_only)
+        key = plan.fingerprint or config.digest
+        if key in known:
             notify(f"{shown_name(config)}: named twice, run once")
-        plan = PlannedRun(
-            config, experiment.fingerprint, experiment.rounds, experiment.budget, experiment.weights_paths[0]
-        )
-        known.setdefault(experiment.fingerprint, plan)
+        known.setdefault(key, plan)
     return list(known.values())
+
+
+def _planned(config: Config, out: Path, notify: Notify, *, looks_only: bool) -> PlannedRun:
+    try:
+        experiment = prepare(config, out, notify, looks_only=looks_only)
+    except (MissingData, MissingWeights) as error:
+        if not looks_only or _names_own_files(config):
+            raise
+        notify(f"{shown_name(config)}: {error}")
+        rounds = config.acquisition.rounds if acquisition_of(config.acquisition).has_schedule else 1
+        return PlannedRun(config, None, rounds, config.acquisition.budget, None)
+    return PlannedRun(config, experiment.fingerprint, experiment.rounds, experiment.budget, experiment.weights_paths[0])
+
+
+def _names_own_files(config: Config) -> bool:
+    """Whether images or weights are files that the user has; nothing will bring them."""
+    has_own_images = config.data.name in ("folder", EMBEDDINGS)
+    return has_own_images or config.model.name.endswith(PROGRAM) or is_file(config.model.weights or "")
 
 
 def _ended(

@@ -83,13 +83,19 @@ def _worked(
     shown_by: ShownBy,
 ) -> list[Round]:
     new = []
+    unfinished = state.unfinished(experiment.config.train.checkpoint_minutes, experiment.say)
     with shown_by(experiment.shown_name, iterations=experiment.rounds, done=len(finished)) as bars:
-        for event in experiment.events(finished):
-            if isinstance(event, Round):
-                state.add(event)
-                tracked.log(event)
-                new.append(event)
-                bars.advance()
-            else:
-                bars.show(event)
+        try:
+            for event in experiment.events(finished, unfinished):
+                if isinstance(event, Round):
+                    state.add(event)
+                    unfinished.clear()
+                    tracked.log(event)
+                    new.append(event)
+                    bars.advance()
+                else:
+                    bars.show(event)
+        except KeyboardInterrupt:  # SIGTERM is one as well
+            unfinished.flush()
+            raise
     return new

@@ -4,13 +4,14 @@ A Round and the files of a run say `test/accuracy`; the store says `accuracy/tes
 sections by name and opens at the first. `STORED` is the only place where one becomes the other.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fkal.engine.rounds import Round
 from fkal.engine.settings import FEW_CLASSES
 from fkal.escaping import storable
 
@@ -38,6 +39,9 @@ PARENT_METRICS = (
     "pseudo/minority_precision",
     "pseudo/minority_recall",
 )
+
+if TYPE_CHECKING:
+    from fkal.engine.rounds import Round
 
 
 class Point(NamedTuple):

@@ -1,16 +1,20 @@
 """What runs are known by: the tags by which they are found and traced back, the params by which they are compared."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from getpass import getuser
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-
-from fkal.data.splits import Split
 from fkal.results.git import git_commit
 from fkal.version import __version__
+
+if TYPE_CHECKING:
+    import torch
+
+    from fkal.data.splits import Split
 
 KEY = "fkal.key"
 DATA_DIGEST = "fkal.data_digest"
@@ -141,6 +145,8 @@ def _elsewhere(made_with: Mapping[str, str]) -> dict[str, str]:
 @lru_cache(maxsize=8)
 def _here(device: torch.device, directory: Path) -> dict[str, str]:
     """Asked once a process; the code in memory does not change either."""
+    import torch  # which `fkal runs` does without
+
     commit = git_commit(directory)
     named = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     return {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ACCURACIES = {
     "accuracy": "accuracy",
-    "macro_accuracy": "balanced accuracy (mean over classes)",
+    "macro_accuracy": "balanced accuracy",
     "minority_accuracy": "accuracy of the rare classes",
     "worst_class_accuracy": "accuracy of the worst class",
 }
