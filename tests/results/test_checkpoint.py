@@ -229,3 +229,14 @@ def test_pretrained_weights_of_another_name_or_a_pipe_are_not_taken(tmp_path, ca
     assert read_tensors(pipe, print, "pipe") is None
     said = capsys.readouterr().out
     assert "it is made of something else" in said and "it is a pipe, not a file" in said
+
+
+@pytest.mark.parametrize("made", [os.mkfifo, os.mkdir])
+def test_a_round_whose_file_is_none_is_set_aside_and_run_again(tmp_path, tiny_round, experiment, capsys, made):
+    with Checkpoint(tmp_path, experiment.fingerprint) as state:
+        state.add(tiny_round(experiment, 1))
+        path = state.path / "round-01.safetensors"
+        path.unlink()
+        made(path)
+        assert state.rounds(print) == []
+    assert "round 1 is unusable" in capsys.readouterr().out and not path.exists()

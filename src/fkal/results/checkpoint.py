@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fkal.atomic_files import write_whole
-from fkal.data.regular_files import regular_bytes
+from fkal.data.regular_files import IrregularFile, regular_bytes
 from fkal.errors import first_line
 from fkal.folders import TEMPORARY_FILE, below, own_folder, remove_folder
 from fkal.identifiers import ROUND, checked_fingerprint
@@ -179,8 +179,8 @@ class Checkpoint:
             raise UnusableRound(f"{' and '.join(missing)} is missing")
         try:
             finished = load_round(regular_bytes(tensors), regular_bytes(facts))
-        except IsADirectoryError as error:
-            raise UnusableRound(f"{error.filename} is a folder") from error
+        except IrregularFile as error:
+            raise UnusableRound(first_line(error)) from error
         if finished.b != b:
             raise UnusableRound(f"its files are those of round {finished.b}")
         return finished
