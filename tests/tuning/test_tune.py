@@ -204,6 +204,16 @@ def test_to_apply_what_no_study_wrote_is_refused(here):
     assert "set it to true by hand" in fkal("tune", "--dataset", "digits", "--apply", code=2).stderr
 
 
+@pytest.mark.parametrize("change", [("value: 0.5", "value: .nan"), ("batch_size: 12", "batch_sizes: 12")])
+def test_to_apply_what_experiments_would_refuse_is_refused(here, change):
+    path = Path("params/tuned/digits.yaml")
+    write_tuned(path, {"train.batch_size": 12}, {**WAITING, "value": 0.5, "over": {"train.batch_size": 20}})
+    path.write_text(path.read_text().replace(*change))
+    before = path.read_bytes()
+    fkal("tune", "--dataset", "digits", "--apply", code=2)
+    assert path.read_bytes() == before
+
+
 def test_a_tuned_file_is_read_back_by_run_and_plan(here):
     """What the file stands against is the params file alone, whatever the method's name and --set said."""
     grid = fkal("grid", "--dataset", "digits", "--ratio", "20", "--method", "pfk_joint,random", "--seeds", "0").stdout
