@@ -48,3 +48,11 @@ def test_folded_into_the_layer_behind_it_gives_the_same_logits(pca):
 def test_a_feature_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="not finite"):
         Standardising.fitted(torch.tensor([[1.0, float("nan")]]), None)
+
+
+@pytest.mark.parametrize("pca", [None, 3])
+def test_sums_that_are_added_up_part_by_part_give_the_same_map(pca, monkeypatch):
+    whole = Standardising.fitted(rows(), pca)(rows())
+    monkeypatch.setattr("fkal.core.standardising.FITTED_AT_ONCE", 0)
+    monkeypatch.setattr("fkal.core.standardising.PART", 60)
+    torch.testing.assert_close(Standardising.fitted(rows(), pca)(rows()), whole)

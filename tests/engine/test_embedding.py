@@ -26,11 +26,15 @@ class Memory:
     def lock(self):
         return nullcontext()
 
-    def read(self, ids):
+    def read(self, ids, rows):
         keys = [row.tobytes() for row in ids.numpy()]
         is_known = torch.tensor([key in self.rows for key in keys])
         known = [self.rows[key] for key in keys if key in self.rows]
-        return is_known, torch.stack(known) if known else torch.empty(0, 0)
+        if not known:
+            return is_known, torch.empty(0, 0)
+        found = rows(len(known[0]))
+        found[is_known] = torch.stack(known)
+        return is_known, found
 
     def write(self, ids, rows):
         self.written.append(len(ids))

@@ -73,6 +73,19 @@ def test_the_first_round_counts_each_image_once_and_later_rounds_none(finished):
     assert [dict(each.backward_images) for each in rounds] == [{}, {}, {}]
 
 
+def test_rows_beyond_the_bound_of_memory_change_neither_fingerprint_nor_picks(place, finished, monkeypatch):
+    monkeypatch.setenv("FKAL_MEMORY_GB", "1e-9")
+    for settings in ({}, {"acquisition.name": "pfk", "acquisition.pseudo_label": "joint_shift_grid"}):
+        streamed = prepared(place, **settings)
+        monkeypatch.delenv("FKAL_MEMORY_GB")
+        whole = prepared(place, **settings)
+        assert streamed.bound.gb == 1e-9 and streamed.fingerprint == whole.fingerprint
+        for one, other in zip(rounds_of(whole), rounds_of(streamed), strict=True):
+            assert other.selection.indices.tolist() == one.selection.indices.tolist()
+            assert other.metrics == one.metrics
+        monkeypatch.setenv("FKAL_MEMORY_GB", "1e-9")
+
+
 def test_the_bill_of_a_frozen_run_expects_what_was_counted(finished, place):
     bill = bill_of(finished[0], place, print)
     expected = [each.figures["acquisition"].expected.forward for each in bill.iterations]

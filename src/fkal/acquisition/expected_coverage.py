@@ -36,7 +36,7 @@ def select_ecov(evidence: Posteriors, p: int, generator: torch.Generator) -> Pic
     refuse_unfinite(evidence.posterior)
     d = evidence.posterior.shape[1]
     one_hot = torch.nn.functional.one_hot(evidence.y_t, max(d, int(evidence.y_t.max()) + 1) if len(evidence.y_t) else d)
-    pool = Descriptors(evidence.pool.z, {CLASSES: evidence.posterior})
+    pool = evidence.pool.with_gradients({CLASSES: evidence.posterior})
     targets = Descriptors(evidence.targets.z, {CLASSES: one_hot[:, :d].to(evidence.posterior)})
     picks = by_coverage(Features(pool, targets), p, generator, expected_similarity)
     assert picks.scores is not None

@@ -92,7 +92,7 @@ def by_coverage(evidence: Features, p: int, generator: torch.Generator, kernel: 
     if len(evidence.targets) <= p:
         return best_distinct(evidence.targets, evidence.pool, p, kernel=kernel)
     rows = subsample(len(evidence.targets), max_targets(p), generator)
-    rows = rows.to(next(iter(evidence.pool.z.values())).device)
+    rows = rows.to(evidence.pool.device)
     targets = evidence.targets[rows]
     weights = torch.ones_like(next(iter(targets.z.values()))[:, 0])
     picks = facility_location(

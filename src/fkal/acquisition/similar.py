@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from fkal.core.evidence import Queried
 from fkal.core.facility_location import CACHED_ENTRIES, facility_location, max_targets, subsample
 from fkal.core.picks import Picks, largest, refuse_beyond, refuse_empty, refuse_unfinite
+from fkal.core.row_stream import Rows, RowStream, joined
 
 ETA = 1.0
 """How much a pick's own relevance counts beside the coverage of the queries."""
@@ -28,7 +29,7 @@ def select_flqmi(evidence: Queried, p: int, generator: torch.Generator) -> Picks
     """
     pool, queries = _unit_rows(evidence, p)
     size = max(1, CACHED_ENTRIES // len(queries))
-    relevance = torch.cat([(rows @ queries.T).amax(dim=1) for rows in pool.split(size)])
+    relevance = joined(((rows @ queries.T).amax(dim=1) for rows in pool.split(size)), len(pool))
     count = len(queries)
     queries = queries[subsample(count, max_targets(p), generator).to(queries.device)]
     return facility_location(
@@ -48,11 +49,14 @@ def select_gcmi(evidence: Queried, p: int, generator: torch.Generator) -> Picks:
     The sum over queries is an inner product with their sum, and no similarity is ever built.
     """
     pool, queries = _unit_rows(evidence, p)
-    return largest(pool @ queries.sum(dim=0), p, generator)
+    total = queries.sum(dim=0)
+    sums = joined((rows @ total for rows in pool.split()), len(pool)) if isinstance(pool, RowStream) else pool @ total
+    return largest(sums, p, generator)
 
 
-def _unit_rows(evidence: Queried, p: int) -> tuple[Float[Tensor, "n l"], Float[Tensor, "m l"]]:
+def _unit_rows(evidence: Queried, p: int) -> tuple[Rows, Float[Tensor, "m l"]]:
     refuse_beyond(p, evidence.n)
     refuse_empty(len(evidence.queries))
     refuse_unfinite(evidence.pool, evidence.queries)
-    return normalize(evidence.pool, dim=1), normalize(evidence.queries, dim=1)
+    pool, queries = evidence.pool, normalize(evidence.queries, dim=1)
+    return pool.mapped(normalize) if isinstance(pool, RowStream) else normalize(pool), queries

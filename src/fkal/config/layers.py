@@ -39,6 +39,7 @@ from fkal.models.settings import ModelConfig, usual_taps
 ENVIRONMENT = "FKAL_"
 DATA_ROOT = "FKAL_DATA_ROOT"
 JOBS = "FKAL_JOBS"
+MEMORY = "FKAL_MEMORY_GB"
 MAY_BE_TRUE = frozenset(
     {"acquisition.pseudo_label", *(key for key, value in Config().flat.items() if isinstance(value, bool))}
 )
@@ -48,7 +49,7 @@ LAYERS = "train.layers"
 TAPS = "acquisition.taps"
 TREES = ("data.folder", "data.validation")
 """Settings that name a tree of images."""
-NOT_CONFIGURATION = frozenset({DATA_ROOT, JOBS})
+NOT_CONFIGURATION = frozenset({DATA_ROOT, JOBS, MEMORY})
 
 RULES = {
     "dataclass_type": "give a section, keys with values",

@@ -9,6 +9,7 @@ from torch import Tensor
 from fkal.core.descriptors import Descriptors
 from fkal.core.kernels import BLOCK_ENTRIES, Kernel
 from fkal.core.picks import is_finite
+from fkal.core.row_stream import Rows, RowStream, joined
 
 
 def k_center(targets: Descriptors, p: int, *, kernel: Kernel, generator: torch.Generator) -> Int[Tensor, " p"]:
@@ -43,7 +44,7 @@ def k_center(targets: Descriptors, p: int, *, kernel: Kernel, generator: torch.G
 
 
 def farthest_first(
-    pool: Float[Tensor, "n l"],
+    pool: Float[Tensor, "n l"] | RowStream,
     labeled: Float[Tensor, "m l"],
     p: int,
     *,
@@ -53,19 +54,19 @@ def farthest_first(
     """p pool positions, each the farthest (Euclidean) from all that is labeled or chosen by then, and how far.
 
     With nothing labeled the first is drawn at random, at distance infinity. O((m + p) n l) time, in
-    blocks of the pool; of equals the smaller position is taken. Raises ValueError if p exceeds the
-    pool or a feature is not finite.
+    blocks of the pool; of equals the smaller position is taken. A stream is read p + 2 times, or p + 3 beside labeled
+    images. Raises ValueError if p exceeds the pool or a feature is not finite.
     """
     if not 1 <= p <= len(pool):
         raise ValueError(f"{p} picks of a pool of {len(pool)}; ask for 1 to {len(pool)}")
     if not (is_finite(pool) and is_finite(labeled)):
         raise ValueError("a feature is NaN or infinite; check the model's outputs")
     middle = _middle(pool)
-    points, known = _Points.of(pool - middle), _Points.of(labeled - middle)
+    points, known = _Points.of(_without(middle, pool)), _Points.of(labeled - middle)
     gap = torch.full((len(pool),), torch.inf, dtype=pool.dtype, device=pool.device)  # squared
     if len(known):
         size = max(1, block_entries // len(known))
-        gap = torch.cat([_to_nearest(points[rows], known) for rows in _slices(len(points), size)])
+        gap = joined((_to_nearest(points[rows], known) for rows in _slices(len(points), size)), len(points))
     positions = torch.empty(p, dtype=torch.long, device=pool.device)
     distances = torch.empty(p, dtype=pool.dtype, device=pool.device)
     for i in range(p):
@@ -80,6 +81,9 @@ def farthest_first(
 ROWS_AT_ONCE = 1 << 12
 """Rows squared at once."""
 
+STREAMED_ROWS = 1 << 9
+"""Rows of a stream that are brought near at once: few enough to stay in a core's cache from the file to the product."""
+
 MIDDLE_ROWS = 1 << 10
 """Rows, evenly spaced, whose median is the middle of the pool."""
 
@@ -91,12 +95,12 @@ TRUSTED = 1e-3
 class _Points:
     """Rows and their squared norms, made once."""
 
-    rows: Float[Tensor, "n l"]
+    rows: Float[Tensor, "n l"] | RowStream
     squared: Float[Tensor, " n"]
 
     @staticmethod
-    def of(rows: Float[Tensor, "n l"]) -> "_Points":
-        return _Points(rows, torch.cat([part.square().sum(dim=1) for part in rows.split(ROWS_AT_ONCE)]))
+    def of(rows: Float[Tensor, "n l"] | RowStream) -> "_Points":
+        return _Points(rows, joined((part.square().sum(dim=1) for part in rows.split(ROWS_AT_ONCE)), len(rows)))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -105,10 +109,14 @@ class _Points:
         return _Points(self.rows[which], self.squared[which])
 
 
-def _middle(pool: Float[Tensor, "n l"]) -> Float[Tensor, " l"]:
+def _middle(pool: Rows) -> Float[Tensor, " l"]:
     """The median of some rows, feature by feature. A common offset would take the digits of the products below; the
     median takes it away, and one image far from all others does not move it."""
     return pool[:: -(-len(pool) // MIDDLE_ROWS)].median(dim=0).values
+
+
+def _without(middle: Float[Tensor, " l"], rows: Rows) -> Rows:
+    return rows.mapped(lambda block: block.sub_(middle)) if isinstance(rows, RowStream) else rows - middle
 
 
 def _slices(n: int, size: int) -> list[slice]:
@@ -117,6 +125,7 @@ def _slices(n: int, size: int) -> list[slice]:
 
 def _to_nearest(points: _Points, known: _Points) -> Float[Tensor, " n"]:
     """Squared distance of each point to the nearest known one; where the product has lost it, by differences."""
+    assert isinstance(points.rows, Tensor) and isinstance(known.rows, Tensor)
     squared = torch.addmm(known.squared, points.rows, known.rows.T, alpha=-2).add_(points.squared[:, None])
     least, nearest = squared.min(dim=1)
     lost = (least <= TRUSTED * (points.squared + known.squared[nearest])).nonzero()[:, 0]
@@ -127,7 +136,18 @@ def _to_nearest(points: _Points, known: _Points) -> Float[Tensor, " n"]:
 
 def _brought_near(gap: Float[Tensor, " n"], points: _Points, chosen: Int[Tensor, ""]) -> Float[Tensor, " n"]:
     """The gaps after one more point is chosen, by one matrix-vector product; where it has lost them, by differences."""
-    row, own = points.rows[chosen], points.squared[chosen]
+    row, own = points.rows[chosen[None]][0], points.squared[chosen]
+    if isinstance(points.rows, Tensor):
+        return _nearer(gap, points, row, own)
+    blocks = _slices(len(points), STREAMED_ROWS)
+    return joined((_nearer(gap[part], points[part], row, own) for part in blocks), len(points))
+
+
+def _nearer(
+    gap: Float[Tensor, " n"], points: _Points, row: Float[Tensor, " l"], own: Float[Tensor, ""]
+) -> Float[Tensor, " n"]:
+    """Squared distances to the new point where they are less than the gaps."""
+    assert isinstance(points.rows, Tensor)
     squared = torch.addmv(points.squared, points.rows, row, alpha=-2).add_(own)
     lost = ((squared < gap) & (squared <= TRUSTED * (points.squared + own))).nonzero()[:, 0]
     squared[lost] = (points.rows[lost] - row).square().sum(dim=1)

@@ -1,6 +1,6 @@
 """Descriptors: phi turns a feature map into a row, standardising turns rows into Pearson factors."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +10,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 Blocks = Mapping[str, Tensor]
 """One `(n l_j)` tensor a tap."""
+
+Maps = Mapping[str, Callable[[Tensor], Tensor]]
+"""What the rows of a tap go through; those of other taps stay as they are."""
 
 ROUNDING = 8.0
 """A centred row this many machine epsilons above zero (relative to its largest entry) is constant."""
@@ -130,6 +133,23 @@ class Descriptors:
             {tap: block[rows] for tap, block in self.g.items()},
         )
 
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.z.values())).device
+
+    @property
+    def features(self) -> "Descriptors":
+        """z alone."""
+        return Descriptors(self.z)
+
+    def with_gradients(self, g: Blocks) -> "Descriptors":
+        """The same features beside these gradients, or what takes their place."""
+        return Descriptors(self.z, g)
+
+    def mapped(self, z: Maps, g: Maps) -> "Descriptors":
+        """Their features and gradients by functions of rows."""
+        return Descriptors(_mapped(self.z, z), _mapped(self.g, g))
+
     def blocks(self, size: int) -> Iterator[tuple[int, "Descriptors"]]:
         """(first row, rows) for consecutive runs of `size` rows."""
         for first in range(0, len(self), size):
@@ -163,3 +183,7 @@ class Descriptors:
             {tap: torch.cat([part.z[tap] for part in parts]) for tap in parts[0].z},
             {tap: torch.cat([part.g[tap] for part in parts]) for tap in parts[0].g},
         )
+
+
+def _mapped(blocks: Blocks, maps: Maps) -> Blocks:
+    return {tap: maps[tap](block) if tap in maps else block for tap, block in blocks.items()}

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fkal.core.descriptors import Descriptors
+from fkal.core.row_stream import PoolDescriptors, RowStream
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Nothing:
 class Features:
     """z of the open pool images and z_v of the targets (misclassified validation images)."""
 
-    pool: Descriptors
+    pool: PoolDescriptors
     targets: Descriptors
 
     @property
@@ -93,7 +94,7 @@ class Uncertainty:
 class Coverage:
     """Pooled task features, not standardised, of the open pool images and of the labeled ones."""
 
-    pool: Float[Tensor, "n l"]
+    pool: Float[Tensor, "n l"] | RowStream
     labeled: Float[Tensor, "m l"]
 
     @property
@@ -174,7 +175,7 @@ class Calibrated(Supervised):
 class Queried:
     """Features that enter the last layer: of open pool images, and of queries, the misclassified validation images."""
 
-    pool: Float[Tensor, "n l"]
+    pool: Float[Tensor, "n l"] | RowStream
     queries: Float[Tensor, "m l"]
 
     @property

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fkal.core.picks import Picks, refuse_beyond
+from fkal.core.row_stream import joined
 
 Similarity = Callable[[Tensor], Tensor]
 """Candidates (r,) to their similarities with all targets (r m)."""
@@ -94,8 +95,8 @@ def facility_location(
     block = max(1, CACHED_ENTRIES // max(1, len(covered)))
 
     def gains_of(rows: Tensor) -> Tensor:
-        parts = [(similarity(part) - covered).clamp_(min=0) @ weights for part in rows.split(block)]
-        gains = torch.cat(parts)
+        parts = ((similarity(part) - covered).clamp_(min=0) @ weights for part in rows.split(block))
+        gains = joined(parts, len(rows))
         if gains.isnan().any():
             raise ValueError("a similarity is NaN; check the model's outputs for infinite values")
         return gains if bonus is None else gains + bonus[rows]

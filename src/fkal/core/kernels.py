@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fkal.core.descriptors import Blocks, Descriptors
+from fkal.core.row_stream import PoolDescriptors
 
 Kernel = Callable[[Descriptors, Descriptors], Tensor]
 
@@ -134,7 +135,7 @@ class Matches(NamedTuple):
 
 def top_matches(
     targets: Descriptors,
-    pool: Descriptors,
+    pool: PoolDescriptors,
     k: int,
     *,
     kernel: Kernel,
@@ -146,7 +147,7 @@ def top_matches(
 
     Args:
         targets: Descriptors of m images.
-        pool: Descriptors of n images.
+        pool: Descriptors of n images, in memory or streamed.
         k: Matches per target.
         kernel: One of `R_ZG`, or `r_z`.
         block_entries: Kernel entries held at once.
@@ -164,7 +165,7 @@ def top_matches(
     """
     if not 1 <= k <= len(pool):
         raise ValueError(f"k = {k} matches of a pool of {len(pool)}; ask for 1 to {len(pool)}")
-    device = next(iter(pool.z.values())).device
+    device = pool.device
     best = Matches(torch.empty(len(targets), 0, device=device), torch.empty(len(targets), 0, device=device).long())
     for first, block in pool.blocks(max(1, block_entries // len(targets))):
         scores = kernel(targets, block).float()
@@ -225,7 +226,13 @@ def closest(
 
 
 def _sum_of_correlations(rows: Blocks, columns: Blocks) -> Tensor:
-    return torch.cat(list(rows.values()), 1) @ torch.cat([columns[tap] for tap in rows], 1).T
+    return _side_by_side(list(rows.values())) @ _side_by_side([columns[tap] for tap in rows]).T
+
+
+def _side_by_side(blocks: list[Tensor]) -> Tensor:
+    """One tap alone is not copied: beside few rows of a pool, the copy of many targets would take longer than the
+    product."""
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
 
 def _top(scores: Float[Tensor, "m r"], k: int, first: int) -> Matches:

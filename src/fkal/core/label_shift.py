@@ -7,6 +7,8 @@ Alexandari, Kundaje, Shrikumar, Maximum Likelihood with Bias-Corrected Calibrati
 Adaptation, ICML 2020 (which says why the posteriors have to be calibrated).
 """
 
+from functools import reduce
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -16,11 +18,14 @@ TOLERANCE = 1e-7
 
 MOST_STEPS = 1000
 
+SUMMED_ENTRIES = 1 << 25
+"""Probabilities that are shifted and summed at once: 256 MiB. A pool of more has its sum added up part by part."""
+
 
 def shifted(p: Float[Tensor, "n d"], prior: Float[Tensor, " d"]) -> Float[Tensor, "n d"]:
     """Posteriors under `prior`, from posteriors `p` under equal class frequencies."""
     weighted = p * prior.to(p)
-    return weighted / weighted.sum(dim=1, keepdim=True)
+    return weighted.div_(weighted.sum(dim=1, keepdim=True))
 
 
 def estimated_prior(p: Float[Tensor, "n d"], known: Int[Tensor, " b"] | None = None) -> Float[Tensor, " d"]:
@@ -31,13 +36,19 @@ def estimated_prior(p: Float[Tensor, "n d"], known: Int[Tensor, " b"] | None = N
     known image being its class. Raises ValueError for a row that is no distribution.
     """
     p = p.double()
-    if not (len(p) and p.isfinite().all() and (p >= 0).all() and (p.sum(dim=1) > 0).all()):
+    parts = p.split(max(1, SUMMED_ENTRIES // p.shape[1]))
+    if not (len(p) and all(map(_distributions, parts))):
         raise ValueError("a row of class probabilities is empty, negative or not finite; check the model's outputs")
     d = p.shape[1]
     counts = torch.zeros(d).to(p) if known is None else known.bincount(minlength=d)[:d].to(p)
     prior = torch.full_like(p[0], 1 / d)
     for _ in range(MOST_STEPS):
-        before, prior = prior, (shifted(p, prior).sum(dim=0) + counts) / (len(p) + counts.sum())
+        total = reduce(Tensor.add_, (shifted(part, prior).sum(dim=0) for part in parts))
+        before, prior = prior, (total + counts) / (len(p) + counts.sum())
         if float((prior - before).abs().amax()) < TOLERANCE:
             break
     return prior
+
+
+def _distributions(p: Float[Tensor, "n d"]) -> bool:
+    return bool(p.isfinite().all() and (p >= 0).all() and (p.sum(dim=1) > 0).all())

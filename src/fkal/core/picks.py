@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fkal.core.descriptors import Descriptors
 from fkal.core.kernels import Kernel, Matches, top_matches
+from fkal.core.row_stream import PoolDescriptors, Rows, RowStream
 
 FIRST_WIDTH = 32
 """Matches kept of each target at the first try, as in the authors' program."""
@@ -39,12 +40,14 @@ def refuse_empty(targets: int) -> None:
         raise ValueError("0 validation images to pick for; give at least one")
 
 
-def is_finite(values: Float[Tensor, "..."]) -> bool:
+def is_finite(values: Rows) -> bool:
     """Whether no number is NaN or infinite, in one pass and without a mask."""
+    if isinstance(values, RowStream):
+        return all(map(is_finite, values.split()))
     return not values.numel() or all(bool(end.isfinite()) for end in values.aminmax())
 
 
-def refuse_unfinite(*values: Float[Tensor, "..."]) -> None:
+def refuse_unfinite(*values: Rows) -> None:
     """Raises ValueError for a NaN or an infinite number."""
     if not all(is_finite(value) for value in values):
         raise ValueError("a model's output is NaN or infinite; check its weights and the learning rate")
@@ -94,7 +97,7 @@ def distinct(matches: Matches, p: int) -> Picks:
 
 
 def best_distinct(
-    targets: Descriptors, pool: Descriptors, p: int, *, kernel: Kernel, width: int = FIRST_WIDTH
+    targets: Descriptors, pool: PoolDescriptors, p: int, *, kernel: Kernel, width: int = FIRST_WIDTH
 ) -> Picks:
     """p distinct pool positions that maximise the kernel, rank by rank over the targets.
 

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from fkal.core.descriptors import Descriptors
 from fkal.core.kernels import r_z
+from fkal.core.row_stream import PoolDescriptors, joined
 from fkal.core.whitening import Whitening
 
-Posterior = Callable[[Descriptors], Tensor]
+Posterior = Callable[[PoolDescriptors], Tensor]
 """z of n images to their class probabilities (n d)."""
 
 NEIGHBOURS = (5, 10, 20, 50)
@@ -47,11 +48,14 @@ class NearestNeighbours:
     k: int
     temperature: float
 
-    def __call__(self, queries: Descriptors) -> Float[Tensor, "n d"]:
+    def __call__(self, queries: PoolDescriptors) -> Float[Tensor, "n d"]:
         """Probabilities of n images; memory beside them grows with m, not with n m."""
-        whitened = self.whiten(Descriptors(queries.z))
-        found = [_nearest(block, self.z, self.k) for block in _blocks(whitened, len(self.z))]
-        return torch.cat([_weighed(similar, self.y[rows], self.y, self.temperature) for similar, rows in found])
+        whitened = self.whiten(queries.features)
+        return joined((self._of(block) for block in _blocks(whitened, len(self.z))), len(queries))
+
+    def _of(self, whitened: Descriptors) -> Float[Tensor, "n d"]:
+        similar, rows = _nearest(whitened, self.z, self.k)
+        return _weighed(similar, self.y[rows], self.y, self.temperature)
 
     @staticmethod
     def fitted(z: Descriptors, y: Int[Tensor, " m"]) -> "NearestNeighbours":
@@ -103,6 +107,9 @@ class _LeftOut(NamedTuple):
         return float(_class_mean(-((1 - SMOOTHING) * p + SMOOTHING / classes).double().log(), self.y))
 
 
+POOLED_ROWS = 1 << 14
+"""Rows of class probabilities that are pooled at once."""
+
 AT_ONCE = 1 << 20
 """Similarities held at once: 4 MiB, of which the nearest are looked for while they are in a cache."""
 
@@ -124,9 +131,10 @@ class Logistic:
     scale: Float[Tensor, " l"]
     weight: Float[Tensor, "l1 d"]
 
-    def __call__(self, queries: Descriptors) -> Float[Tensor, "n d"]:
+    def __call__(self, queries: PoolDescriptors) -> Float[Tensor, "n d"]:
         """Probabilities of n images; float64 holds some blocks of them at a time."""
-        return torch.cat([self._of(_side_by_side(block)) for block in _blocks(queries, len(self.weight))])
+        blocks = _blocks(queries, len(self.weight))
+        return joined((self._of(_side_by_side(block)) for block in blocks), len(queries))
 
     def _of(self, z: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
         return (_with_one((z.to(self.mean) - self.mean) / self.scale) @ self.weight).softmax(dim=1).to(z)
@@ -156,10 +164,17 @@ class Logistic:
         return float(_WeightedLoss.of(logits, y, all_y).value) if len(y) else 0.0
 
 
-def opinion_pool(posteriors: Sequence[Posterior], z: Descriptors) -> Float[Tensor, "n d"]:
-    """The normalised geometric mean of what they say (Genest and Zidek, Combining Probability Distributions, 1986)."""
-    logs = torch.stack([posterior(z).double().log() for posterior in posteriors])
-    return logs.mean(dim=0).softmax(dim=1)
+def opinion_pool(posteriors: Sequence[Posterior], z: PoolDescriptors) -> Float[Tensor, "n d"]:
+    """The normalised geometric mean of what they say (Genest and Zidek, Combining Probability Distributions, 1986).
+
+    float64, of which only the result is ever whole.
+    """
+    said = [posterior(z) for posterior in posteriors]
+    pooled = torch.empty_like(said[0], dtype=torch.float64)
+    for parts in zip(pooled.split(POOLED_ROWS), *(p.split(POOLED_ROWS) for p in said), strict=True):
+        logs = torch.stack([part.double().log() for part in parts[1:]])
+        parts[0].copy_(logs.mean(dim=0).softmax(dim=1))
+    return pooled
 
 
 def _regressed(
@@ -217,7 +232,7 @@ def _with_one(x: Float[Tensor, "n l"]) -> Float[Tensor, "n l1"]:
     return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
 
 
-def _blocks(queries: Descriptors, m: int) -> Iterator[Descriptors]:
+def _blocks(queries: PoolDescriptors, m: int) -> Iterator[Descriptors]:
     return (block for _, block in queries.blocks(max(1, AT_ONCE // m)))
 
 

@@ -18,6 +18,7 @@ from fkal.core.information import information
 from fkal.core.kernels import R_ZG, Kernel, closest, r_z
 from fkal.core.label_shift import estimated_prior, shifted
 from fkal.core.posterior import Logistic, NearestNeighbours, opinion_pool
+from fkal.core.row_stream import PoolDescriptors
 from fkal.core.views import View
 
 
@@ -163,11 +164,11 @@ class PoolLabels(NamedTuple):
     posterior: Float[Tensor, "n d"]
 
 
-EstimatePool = Callable[[Descriptors, Reference, Tensor], PoolLabels]
+EstimatePool = Callable[[PoolDescriptors, Reference, Tensor], PoolLabels]
 """From the open pool, the validation set, and the labels of those images that have left the pool."""
 
 
-def joint_shift(pool: Descriptors, validation: Reference, labeled: Int[Tensor, " b"]) -> PoolLabels:
+def joint_shift(pool: PoolDescriptors, validation: Reference, labeled: Int[Tensor, " b"]) -> PoolLabels:
     """S = arg max over y of p_v(y|z) w(y): `joint` without its assumption that p(y|z) = p_v(y|z).
 
     In a biased pool p(z|y) is that of the validation set, but p(y) is not. So almost every pool image that a posterior
@@ -178,7 +179,7 @@ def joint_shift(pool: Descriptors, validation: Reference, labeled: Int[Tensor, "
     choice that looks at z, so their p(z|y) is no longer that of D_v, while their p(y|z) is still the whole pool's.
 
     Args:
-        pool: Descriptors of the open pool.
+        pool: Descriptors of the open pool, in memory or streamed.
         validation: The labeled validation set.
         labeled: Labels of the images that have left the pool.
 

@@ -1,10 +1,20 @@
 """Features as a linear head takes them: standardised column by column, and reduced to principal components."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from fkal.core.picks import is_finite
+
+FITTED_AT_ONCE = 1 << 28
+"""Features, of all images, whose sums are taken at once; those of larger pools are added up part by part."""
+
+PART = 1 << 22
+"""Features of such a part: 32 MiB of float64."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +56,16 @@ class Standardising:
             >>> Standardising.fitted(rows, None)(rows).tolist()
             [[-1.0, 0.0], [1.0, 0.0]]
         """
-        if not rows.isfinite().all():
+        if not is_finite(rows):
             raise ValueError("an embedding is not finite; check the weights, and mean and std of the images")
-        wide = rows.double()
-        mean, deviation = wide.mean(dim=0), wide.std(dim=0, correction=0)
+        parts = rows.split(len(rows) if rows.numel() <= FITTED_AT_ONCE else max(1, PART // rows.shape[1]))
+        mean, deviation = _moments(parts)
         deviation = torch.where(deviation > 0, deviation, 1.0)  # a constant feature says nothing: it becomes 0
         if pca is None:
             return Standardising(mean, deviation)
-        standard = (wide - mean) / deviation
-        _, vectors = torch.linalg.eigh(standard.T @ standard / len(standard))
+        standard = ((part.double() - mean) / deviation for part in parts)
+        products = reduce(Tensor.add_, (part.T @ part for part in standard))
+        _, vectors = torch.linalg.eigh(products / len(rows))
         largest = vectors.flip(1)[:, :pca]
         return Standardising(mean, deviation, largest * _signs(largest))
 
@@ -63,3 +74,14 @@ def _signs(vectors: Float[Tensor, "l k"]) -> Float[Tensor, " k"]:
     """That make the largest entry of each vector positive: a component's sign is otherwise up to the solver."""
     largest = vectors.abs().argmax(dim=0)
     return vectors[largest, torch.arange(vectors.shape[1])].sign()
+
+
+def _moments(parts: Sequence[Float[Tensor, "r l"]]) -> tuple[Float[Tensor, " l"], Float[Tensor, " l"]]:
+    """The mean and the deviation of the rows of all parts. float64."""
+    if len(parts) == 1:
+        wide = parts[0].double()
+        return wide.mean(dim=0), wide.std(dim=0, correction=0)
+    count = sum(map(len, parts))
+    mean = reduce(Tensor.add_, (part.double().sum(dim=0) for part in parts)) / count
+    squares = reduce(Tensor.add_, ((part.double() - mean).square().sum(dim=0) for part in parts))
+    return mean, (squares / count).sqrt()

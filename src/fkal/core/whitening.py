@@ -8,13 +8,17 @@ Approximate Curvature, ICML 2015). Its inverse square root is that of each facto
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fkal.core.descriptors import Blocks, Descriptors
+from fkal.core.descriptors import Descriptors
+from fkal.core.row_stream import PoolDescriptors, StreamedDescriptors
+
+Of = TypeVar("Of", Descriptors, StreamedDescriptors, PoolDescriptors)
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ class Whitening:
     z: Mapping[str, Factor]
     g: Mapping[str, Factor]
 
-    def __call__(self, descriptors: Descriptors) -> Descriptors:
+    def __call__(self, descriptors: Of) -> Of:
         """Rows of unit length in which every direction varies alike over what it was fitted on."""
-        return Descriptors(_applied(self.z, descriptors.z), _applied(self.g, descriptors.g))
+        return descriptors.mapped(self.z, self.g)
 
     @staticmethod
     def within_classes(descriptors: Descriptors, y: Int[Tensor, " m"]) -> "Whitening":
@@ -67,10 +71,23 @@ class Whitening:
         )
 
 
-Whiten = Callable[[Descriptors], Descriptors]
+@runtime_checkable
+class Whiten(Protocol):
+    """From descriptors to descriptors; those of a stream stay one."""
+
+    def __call__(self, descriptors: Of) -> Of: ...
+
+
+def _unchanged(descriptors: Of) -> Of:
+    return descriptors
+
+
+def _none(_: Descriptors) -> Whiten:
+    return _unchanged
+
 
 WHITENINGS: Mapping[str, Callable[[Descriptors], Whiten]] = MappingProxyType(
-    {"none": lambda _: lambda descriptors: descriptors, "shrunk": Whitening.fitted}
+    {"none": _none, "shrunk": Whitening.fitted}
 )
 """By the name that `acquisition.whitening` takes: of validation images, what all descriptors go through."""
 
@@ -97,7 +114,3 @@ def _within(block: Float[Tensor, "m l"], y: Int[Tensor, " m"]) -> Factor:
     sums = torch.zeros(int(y.max()) + 1, rows.shape[1], dtype=rows.dtype, device=rows.device).index_add_(0, y, rows)
     means = sums / y.bincount()[:, None].clamp(min=1)
     return replace(Factor.of(rows - means[y], centred=False), mean=rows.mean(dim=0))
-
-
-def _applied(factors: Mapping[str, Factor], blocks: Blocks) -> Blocks:
-    return {tap: factors[tap](block) if tap in factors else block for tap, block in blocks.items()}

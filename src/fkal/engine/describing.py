@@ -1,8 +1,8 @@
 """Describing images by a model's tapped layers: features, loss gradients, and the labels behind these."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fkal.core.descriptors import Descriptors, loss_gradient
+from fkal.core.row_stream import PoolDescriptors, Rows, RowStream, StreamedDescriptors
 from fkal.data.images import ImageSet
+from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
 from fkal.models.linear_head import LinearHead
@@ -40,25 +42,42 @@ LabeledBy = Literal["arg_max", "true", "estimated"]
 
 @dataclass(frozen=True)
 class Described:
-    """What one pass over some images leaves: descriptors, arg max, the labels behind g, and logits if asked for."""
+    """What one pass over some images leaves: descriptors, arg max, the labels behind g, and logits if asked for.
 
-    descriptors: Descriptors
+    Descriptors that memory shall not hold are streamed.
+    """
+
+    descriptors: PoolDescriptors
     y_hat: Int[Tensor, " n"]
     y: Int[Tensor, " n"]
     logits: Float[Tensor, "n d"] | None = None
 
     @property
+    def in_memory(self) -> Descriptors:
+        """The descriptors, which are those of images that nothing streams: validation images, labeled ones, a batch."""
+        assert isinstance(self.descriptors, Descriptors)
+        return self.descriptors
+
+    @property
     def tensors(self) -> dict[str, Tensor]:
         """By names that `of` reads: `z.conv1`, `g.conv1`, `y_hat`, `y`, `logits`."""
-        z = {f"z.{tap}": block for tap, block in self.descriptors.z.items()}
-        g = {f"g.{tap}": block for tap, block in self.descriptors.g.items()}
+        z = {f"z.{tap}": block for tap, block in self.in_memory.z.items()}
+        g = {f"g.{tap}": block for tap, block in self.in_memory.g.items()}
         logits = {} if self.logits is None else {"logits": self.logits}
         return {**z, **g, "y_hat": self.y_hat, "y": self.y, **logits}
 
     @staticmethod
-    def of(tensors: Mapping[str, Tensor]) -> "Described":
+    def of(rows: Mapping[str, Rows]) -> "Described":
+        whole = {name: block for name, block in rows.items() if isinstance(block, Tensor)}
+        z, g = ({n[2:]: block for n, block in rows.items() if n.startswith(kind)} for kind in ("z.", "g."))
+        is_streamed = any(isinstance(block, RowStream) for block in (*z.values(), *g.values()))
+        descriptors = StreamedDescriptors(z, g) if is_streamed else Described._in_memory(whole)
+        return Described(descriptors, whole["y_hat"], whole["y"], whole.get("logits"))
+
+    @staticmethod
+    def _in_memory(tensors: Mapping[str, Tensor]) -> Descriptors:
         z, g = ({n[2:]: block for n, block in tensors.items() if n.startswith(kind)} for kind in ("z.", "g."))
-        return Described(Descriptors(z, g), tensors["y_hat"], tensors["y"], tensors.get("logits"))
+        return Descriptors(z, g)
 
 
 What = Literal["z", "z and g", "z and logits", "z, g and logits", "features"]
@@ -130,7 +149,7 @@ class DescriptorCache(Protocol):
     def write(self, key: DescriptorKey, rows: Mapping[str, Tensor]) -> None: ...
 
 
-Made = Generator[Progress, None, dict[str, Tensor]]
+Made = Generator[Progress, None, dict[str, Rows]]
 
 
 @dataclass(frozen=True)
@@ -138,7 +157,7 @@ class Describer:
     """Describes images by a model's tapped layers, a batch of `batch_size` at a time.
 
     Feature maps are averaged in `grid` x `grid` fields, and a transformer's tokens by the rule `tokens`. Rows that the
-    `cache` had kept count the passes that once made them.
+    `cache` had kept count the passes that once made them. Descriptors and features beyond the `bound` are streamed.
     """
 
     model: nn.Module
@@ -149,6 +168,7 @@ class Describer:
     cache: DescriptorCache | None = None
     grid: int = 1
     tokens: TokenRule | None = None
+    bound: MemoryBound = UNBOUNDED
 
     def describe(
         self,
@@ -174,7 +194,7 @@ class Describer:
 
         return Described.of((yield from self._counted(key, of_batch, f"descriptors of {what}")))
 
-    def features(self, indices: Int[Tensor, " n"], *, what: str) -> Generator[Progress, None, Float[Tensor, "n l"]]:
+    def features(self, indices: Int[Tensor, " n"], *, what: str) -> Generator[Progress, None, Rows]:
         """Pooled features of all taps side by side, not standardised, in one forward pass each."""
         key = DescriptorKey(indices, self.taps, self.batch_size, "features", "arg_max", self.grid)
         return (yield from self._counted(key, self._features_of_batch, f"features of {what}"))["features"]
@@ -182,36 +202,40 @@ class Describer:
     def _counted(self, key: DescriptorKey, of_batch: "OfBatch", what: str) -> Made:
         before = self.meter.passes
         tensors = yield from self._kept_or_made(key, of_batch, what)
-        forward, backward = tensors.pop("passes").sum(dim=0).tolist()
+        forward, backward = tensors.pop(PASSES)[:].sum(dim=0).tolist()
         now = self.meter.passes
         self.meter.forward(forward - (now[0] - before[0]))
         self.meter.backward(backward - (now[1] - before[1]))
         return tensors
 
     def _kept_or_made(self, key: DescriptorKey, of_batch: "OfBatch", what: str) -> Made:
-        cache = self.cache
+        cache, gathered = self.cache, Gathered(len(key.indices), self.meter.device, self.bound)
         if cache is None or not cache.keeps(key):
-            return (yield from self._made(of_batch, what, key))
-        parts: list[Mapping[str, Tensor]] = []
+            yield from self._make(of_batch, what, key, gathered)
+            return gathered.rows
         for shard in key.shards:
             with cache.lock(shard):
                 rows = cache.read(shard)
                 if rows is None:
-                    rows = yield from self._made(of_batch, what, shard)
+                    made = Gathered(len(shard.rows), self.meter.device)
+                    yield from self._make(of_batch, what, shard, made)
+                    rows = made.tensors
                     cache.write(shard, rows)
-            parts.append({name: block.to(self.meter.device) for name, block in rows.items()})
-        return concatenated(parts)
+            gathered.add({name: block.to(self.meter.device) for name, block in rows.items()})
+        return gathered.rows
 
-    def _made(self, of_batch: "OfBatch", what: str, key: DescriptorKey) -> Made:
-        before, parts, total = self.meter.passes, [], -(-len(key.indices) // self.batch_size)
+    def _make(
+        self, of_batch: "OfBatch", what: str, key: DescriptorKey, gathered: "Gathered"
+    ) -> Generator[Progress, None, None]:
+        before, total = self.meter.passes, -(-len(key.indices) // self.batch_size)
         batches, first = key.rows.split(self.batch_size), 1 + key.first // self.batch_size
         with evaluating(self.model):
             stream = self.images.batches(batches, device=self.meter.device)
             for done, (batch, x) in enumerate(zip(batches, stream, strict=True), start=first):
-                parts.append(of_batch(batch, x))
+                gathered.add(of_batch(batch, x))
                 yield Progress(what, done, total, "batches")
         passes = [[now - then for now, then in zip(self.meter.passes, before, strict=True)]]
-        return {**concatenated(parts), "passes": torch.tensor(passes)}
+        gathered.add({PASSES: torch.tensor(passes)})
 
     def _features_of_batch(self, batch: Tensor, x: Tensor) -> dict[str, Tensor]:
         with torch.no_grad(), Taps(self.model, self.taps) as taps:
@@ -255,6 +279,45 @@ OfBatch = Callable[[Tensor, Tensor], dict[str, Tensor]]
 """Of the indices of a batch and its images, the rows."""
 
 
-def concatenated(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The rows of all parts, name by name."""
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+PASSES = "passes"
+"""How many passes made the rows of a shard: the one name without a row per index."""
+
+WIDE = ("z.", "g.", "features")
+"""How names of rows begin that are as wide as descriptors are; the others stay in memory."""
+
+
+@dataclass
+class Gathered:
+    """Named rows of `n` images on their way, part by part; wide ones beyond the bound go where that has them."""
+
+    n: int
+    device: torch.device
+    bound: MemoryBound = UNBOUNDED
+    _parts: dict[str, list[Tensor]] = field(default_factory=dict)
+    _mapped: dict[str, Tensor] = field(default_factory=dict)
+    _filled: dict[str, int] = field(default_factory=dict)
+
+    def add(self, part: Mapping[str, Tensor]) -> None:
+        """The next rows of these names."""
+        for name, block in part.items():
+            if name.startswith(WIDE) and self.bound.is_exceeded((self.n, block.shape[1]), block.dtype):
+                self._write(name, block)
+            else:
+                self._parts.setdefault(name, []).append(block)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Those in memory."""
+        return {name: torch.cat(blocks) for name, blocks in self._parts.items()}
+
+    @property
+    def rows(self) -> dict[str, Rows]:
+        """All of them."""
+        return {**self.tensors, **{name: self.bound.read(rows, self.device) for name, rows in self._mapped.items()}}
+
+    def _write(self, name: str, block: Tensor) -> None:
+        if name not in self._mapped:
+            self._mapped[name] = self.bound.empty((self.n, block.shape[1]), block.dtype)
+        first = self._filled.get(name, 0)
+        self._mapped[name][first : first + len(block)] = block.cpu()
+        self._filled[name] = first + len(block)

@@ -7,16 +7,25 @@ from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor
 
 from fkal.data.images import ImageSet
+from fkal.engine.memory import UNBOUNDED, MemoryBound
 
 
 class EmbeddedImages:
     """Some images of a set by their embeddings; indices are those of the set.
 
-    Asking for an image that was not embedded is an error of ours.
+    Asking for an image that was not embedded is an error of ours. Rows beyond the `bound` of memory stay in their file;
+    a device gets some at a time.
     """
 
-    def __init__(self, images: ImageSet, indices: Int[Tensor, " n"], rows: Float[Tensor, "n l"]) -> None:
+    def __init__(
+        self,
+        images: ImageSet,
+        indices: Int[Tensor, " n"],
+        rows: Float[Tensor, "n l"],
+        bound: MemoryBound = UNBOUNDED,
+    ) -> None:
         self._images = images
+        self._stays = bound.is_exceeded((rows.shape[0], rows.shape[1]), rows.dtype)
         self._row_of = torch.full((len(images),), -1)
         self._row_of[indices] = torch.arange(len(indices))
         self._on: dict[torch.device, Tensor] = {torch.device("cpu"): rows}
@@ -35,11 +44,13 @@ class EmbeddedImages:
 
     def rows(self, indices: Int[Tensor, " b"], device: torch.device | str = "cpu") -> Float[Tensor, "b l"]:
         """Embeddings of some images."""
-        device = torch.device(device)
-        if device not in self._on:
-            self._on[device] = self._on[torch.device("cpu")].to(device)
+        device, cpu = torch.device(device), torch.device("cpu")
         places = self._row_of[indices.cpu()]
         assert (places >= 0).all(), "an image was asked for that was not embedded"
+        if self._stays:
+            return self._on[cpu][places].to(device)
+        if device not in self._on:
+            self._on[device] = self._on[cpu].to(device)
         return self._on[device][places.to(device)]
 
     def batches(

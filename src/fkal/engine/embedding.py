@@ -12,11 +12,13 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from fkal.core.row_stream import ROWS_AT_ONCE
 from fkal.core.standardising import Standardising
 from fkal.data.images import Identified, ImageSet
 from fkal.data.vectors import VectorSet
 from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.loop import Problem
+from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
 from fkal.models.modes import evaluating
@@ -33,6 +35,10 @@ KEPT_SECONDS = 60.0
 """Embeddings are written sooner where they take longer than this: so much of the work a kill can lose."""
 
 
+MakeRows = Callable[[int], Tensor]
+"""The width of embeddings to rows that are to be filled, one for each image."""
+
+
 @runtime_checkable
 class EmbeddingCache(Protocol):
     """Embeddings by the content of their images, kept from one run to the next."""
@@ -41,8 +47,11 @@ class EmbeddingCache(Protocol):
         """Held while embeddings are looked for and made, so that two processes make them once."""
         ...
 
-    def read(self, ids: UInt8[Tensor, "n 16"]) -> tuple[Tensor, Tensor]:
-        """Which of the ids have an embedding, and the embeddings of those, in the order of the ids."""
+    def read(self, ids: UInt8[Tensor, "n 16"], rows: MakeRows) -> tuple[Tensor, Tensor]:
+        """Which of the ids have an embedding; and rows in the order of the ids, with the embeddings of those.
+
+        `rows` makes them, of a given width; where no id has an embedding, it is not called and there are none.
+        """
         ...
 
     def write(self, ids: UInt8[Tensor, "n 16"], rows: Float[Tensor, "n l"]) -> None: ...
@@ -53,12 +62,14 @@ class Embedding:
     """Embeds images by a frozen model and counts each image as one forward pass.
 
     Images whose embedding the `cache` had kept count, too. All batches have the same size, the last one being filled
-    up with its last image: an embedding then does not depend on what else was asked for.
+    up with its last image: an embedding then does not depend on what else was asked for. Embeddings beyond the `bound`
+    of memory are mapped from a file.
     """
 
     model: nn.Module | None
     meter: Meter
     cache: EmbeddingCache | None = None
+    bound: MemoryBound = UNBOUNDED
 
     def rows(
         self, images: ImageSet, indices: Int[Tensor, " n"], *, what: str
@@ -67,22 +78,30 @@ class Embedding:
         if isinstance(images, VectorSet):
             return images.rows(indices)
         self.meter.forward(len(indices))
+        target = _Target(len(indices), self.bound)
         if self.cache is None or not isinstance(images, Identified):
-            return (yield from self._made(images, indices, what))
+            yield from self._make(images, indices, what, target, torch.arange(len(indices)))
+            return target.rows
         ids = images.content_ids(indices)
         with self.cache.lock():
-            is_known, known = self.cache.read(ids)
-            if bool(is_known.all()):
-                return known
-            missing = indices[~is_known]
-            made = yield from self._made(images, missing, what, _Keeping(self.cache, ids[~is_known]))
-        return _merged(is_known, known, made)
+            is_known, _ = self.cache.read(ids, target.of_width)
+            missing = (~is_known).nonzero()[:, 0]
+            if len(missing):
+                keeping = _Keeping(self.cache, ids[missing])
+                yield from self._make(images, indices[missing], what, target, missing, keeping)
+        return target.rows
 
-    def _made(
-        self, images: ImageSet, indices: Int[Tensor, " n"], what: str, keeping: _Keeping | None = None
-    ) -> Generator[Progress, None, Float[Tensor, "n l"]]:
+    def _make(
+        self,
+        images: ImageSet,
+        indices: Int[Tensor, " n"],
+        what: str,
+        target: _Target,
+        places: Int[Tensor, " n"],
+        keeping: _Keeping | None = None,
+    ) -> Generator[Progress, None, None]:
+        """The embeddings of the indices, written to these places of the target."""
         assert self.model is not None, "images need a backbone"
-        parts: list[Tensor] = []
         done = 0
         batches = _filled_up(indices, BATCHES.get(self.meter.device.type, OTHER_BATCHES))
         self.model.to(self.meter.device)
@@ -90,15 +109,33 @@ class Embedding:
             with evaluating(self.model), torch.no_grad():
                 for x in images.batches(batches, device=self.meter.device):
                     rows = self.model(x.contiguous(memory_format=torch.channels_last)).float().cpu()
-                    parts.append(rows[: len(indices) - done])
-                    done += len(parts[-1])
+                    rows = rows[: len(indices) - done]
+                    target.of_width(rows.shape[1])[places[done : done + len(rows)]] = rows
+                    done += len(rows)
                     if keeping is not None:
-                        keeping.add(parts[-1])
+                        keeping.add(rows)
                     yield Progress(f"embedding {what}", done, len(indices), "images")
         finally:
             if keeping is not None:
                 keeping.write()
-        return torch.cat(parts)
+
+
+@dataclass
+class _Target:
+    """Rows of n images, made when their width is known."""
+
+    n: int
+    bound: MemoryBound
+    _rows: Tensor | None = None
+
+    def of_width(self, width: int) -> Float[Tensor, "n l"]:
+        if self._rows is None:
+            self._rows = self.bound.empty((self.n, width), torch.float32)
+        return self._rows
+
+    @property
+    def rows(self) -> Float[Tensor, "n l"]:
+        return torch.empty(0, 0) if self._rows is None else self._rows
 
 
 @dataclass
@@ -146,10 +183,12 @@ def embedded_problem(problem: Problem, embedding: Embedding, pca: int | None) ->
     with meter.phase("descriptors"):
         rows = yield from embedding.rows(problem.train, known, what="pool and validation")
         standardising = Standardising.fitted(rows, pca)
-        train = EmbeddedImages(problem.train, known, standardising(rows))
+        train = EmbeddedImages(problem.train, known, _standard(standardising, rows, embedding.bound), embedding.bound)
     with meter.phase("evaluate"):
         rows = yield from embedding.rows(problem.test_images, problem.test, what=problem.measured)
-        test = EmbeddedImages(problem.test_images, problem.test, standardising(rows))
+        test = EmbeddedImages(
+            problem.test_images, problem.test, _standard(standardising, rows, embedding.bound), embedding.bound
+        )
     return Embedded(replace(problem, train=train, test_images=test), standardising, meter)
 
 
@@ -163,9 +202,12 @@ def _filled_up(indices: Int[Tensor, " n"], size: int) -> list[Int[Tensor, " b"]]
     return list(torch.cat([indices, indices[-1:].expand(missing)]).split(size))
 
 
-def _merged(is_known: Tensor, known: Tensor, made: Float[Tensor, "m l"]) -> Float[Tensor, "n l"]:
-    rows = torch.empty(len(is_known), made.shape[1])
-    if len(known):
-        rows[is_known] = known
-    rows[~is_known] = made
-    return rows
+def _standard(standardising: Standardising, rows: Float[Tensor, "n l"], bound: MemoryBound) -> Float[Tensor, "n k"]:
+    """All rows at once where they fit, so that sums round as they always did; else block by block into a file."""
+    if not bound.is_exceeded((rows.shape[0], rows.shape[1]), rows.dtype):
+        return standardising(rows)
+    width = len(standardising.mean) if standardising.components is None else standardising.components.shape[1]
+    standard = bound.empty((len(rows), width), rows.dtype)
+    for part, into in zip(rows.split(ROWS_AT_ONCE), standard.split(ROWS_AT_ONCE), strict=True):
+        into.copy_(standardising(part))
+    return standard

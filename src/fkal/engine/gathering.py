@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from fkal.acquisition.settings import EPIG_TARGETS, AcquisitionConfig
-from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import (
     Calibrated,
     Coverage,
@@ -33,13 +32,15 @@ from fkal.core.evidence import (
 from fkal.core.kernels import R_ZG, Kernel
 from fkal.core.labels import PSEUDO_LABELS, PseudoLabel
 from fkal.core.pseudo_labels import PoolBatch, PoolLabels, Reference
+from fkal.core.row_stream import PoolDescriptors
 from fkal.core.softmax import margin, wrongness
 from fkal.core.views import View
 from fkal.core.whitening import WHITENINGS, Whiten
 from fkal.data.images import ImageSet
 from fkal.engine.describing import Batch, Described, Describer, DescriptorCache, LabeledBy, Labeler
+from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
-from fkal.engine.outputs import outputs
+from fkal.engine.outputs import logits, outputs
 from fkal.engine.progress import Progress
 from fkal.engine.sampling import predictive_information, sampled_uncertainty
 from fkal.engine.settings import VaalConfig
@@ -76,7 +77,7 @@ class RoundContext:
     `members` are the models of an ensemble; what needs one model uses the first. Every draw comes
     from `generator`. An `untrained` model has no opinion, so no mistakes either: all validation images are targets.
     `cross_fitted` has logits of the validation images where the model was trained on these; which of them are
-    misclassified then goes by it.
+    misclassified then goes by it. Rows of the pool that would take more memory than the `bound` are streamed.
     """
 
     members: Sequence[nn.Module]
@@ -91,6 +92,7 @@ class RoundContext:
     cache: DescriptorCache | None = None
     untrained: bool = False
     cross_fitted: Float[Tensor, "m d"] | None = None
+    bound: MemoryBound = UNBOUNDED
 
     @property
     def settings(self) -> AcquisitionConfig:
@@ -108,6 +110,11 @@ class RoundContext:
             cache=self.cache,
             tokens=self.config.tokens,
         )
+
+    @property
+    def pool_describer(self) -> Describer:
+        """That of the open pool, whose rows are streamed beyond the bound."""
+        return replace(self.describer, bound=self.bound)
 
 
 def gather(context: RoundContext, needs: type[Evidence]) -> Generator[Progress, None, EvidenceAndTargets]:
@@ -140,11 +147,15 @@ def _nothing(context: RoundContext) -> Generator[Progress, None, EvidenceAndTarg
 
 
 def _features(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
-    describe = partial(context.describer.describe, labeler=_arg_max, labels="arg_max", with_grad=False)
-    known = yield from describe(context.validation, what="validation")
-    pool = yield from describe(context.open_pool, what="pool")
+    known = yield from _z(context.describer, context.validation, "validation")
+    pool = yield from _z(context.pool_describer, context.open_pool, "pool")
     rows = _rows_of_targets(context, known.y_hat, _true_labels(context, context.validation))
-    return Features(pool.descriptors, known.descriptors[rows]), rows.cpu()
+    return Features(pool.descriptors, known.in_memory[rows]), rows.cpu()
+
+
+def _z(describer: Describer, indices: Int[Tensor, " n"], what: str) -> Generator[Progress, None, Described]:
+    """Features alone, which no label enters."""
+    return describer.describe(indices, _arg_max, labels="arg_max", with_grad=False, what=what)
 
 
 def _fisher_scores(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
@@ -156,15 +167,18 @@ def _fisher_scores(context: RoundContext) -> Generator[Progress, None, EvidenceA
             return _true_labels(context, batch.indices)
         return estimator(batch, Reference(batch.z[:0], y_v[:0]))
 
-    describe = partial(context.describer.describe, with_grad=True)
     by: LabeledBy = "estimated" if context.config.pseudo_label.own_g_v else "true"
-    known = yield from describe(context.validation, of_validation, labels=by, what="validation")
-    reference = Reference(known.descriptors, y_v, context.config.kernel)
+    known = yield from context.describer.describe(
+        context.validation, of_validation, labels=by, with_grad=True, what="validation"
+    )
+    reference = Reference(known.in_memory, y_v, context.config.kernel)
     labeler, prior = yield from _labeler(context, estimator, reference)
-    pool = yield from describe(context.open_pool, labeler, labels="estimated", what="pool")
+    pool = yield from context.pool_describer.describe(
+        context.open_pool, labeler, labels="estimated", with_grad=True, what="pool"
+    )
     rows = _rows_of_targets(context, known.y_hat, y_v)
-    whiten = WHITENINGS[context.settings.whitening](known.descriptors)
-    targets = whiten(known.descriptors[rows])
+    whiten = WHITENINGS[context.settings.whitening](known.in_memory)
+    targets = whiten(known.in_memory[rows])
     return FisherScores(whiten(pool.descriptors), targets, pool.y, prior), rows.cpu()
 
 
@@ -182,18 +196,18 @@ def _labeler(
 
 
 def _pool_labels(
-    context: RoundContext, reference: Reference, features: Descriptors | None = None
+    context: RoundContext, reference: Reference, features: PoolDescriptors | None = None
 ) -> Generator[Progress, None, PoolLabels]:
     """The whole pool's, by its `features` where these are at hand and the estimator asks for no others."""
     label = context.config.pseudo_label
     assert label.of_pool is not None
-    describer = replace(context.describer, grid=label.grid)
-    describe = partial(describer.describe, labeler=_arg_max, labels="arg_max", with_grad=False)
     if label.grid > 1:
-        known = yield from describe(context.validation, what="validation, for the pool's labels")
-        reference = replace(reference, z=known.descriptors)
+        describer = replace(context.describer, grid=label.grid)
+        known = yield from _z(describer, context.validation, "validation, for the pool's labels")
+        reference = replace(reference, z=known.in_memory)
     if label.grid > 1 or features is None:
-        pool = yield from describe(context.open_pool, what="pool, for its labels")
+        describer = replace(context.pool_describer, grid=label.grid)
+        pool = yield from _z(describer, context.open_pool, "pool, for its labels")
         features = pool.descriptors
     return label.of_pool(features, reference, context.y.to(context.meter.device))
 
@@ -215,7 +229,7 @@ def _weighed_posteriors(context: RoundContext) -> Generator[Progress, None, Evid
     if len(context.labeled):
         describe = partial(context.describer.describe, labeler=_arg_max, labels="arg_max", with_grad=False)
         described = yield from describe(context.labeled, what="labeled images", with_logits=True)
-        labeled, y = guessed.whiten(described.descriptors), context.y.to(known.y)
+        labeled, y = guessed.whiten(described.in_memory), context.y.to(known.y)
         assert known.logits is not None and pool.logits is not None and described.logits is not None
         logits = known.logits if context.cross_fitted is None else context.cross_fitted.to(known.logits)
         weights, doubt, labeled_doubt = wrongness(logits, known.y), margin(pool.logits), margin(described.logits)
@@ -236,13 +250,13 @@ class _Guessed:
     whiten: Whiten
 
     def of_targets(self, rows: Int[Tensor, " t"]) -> Posteriors:
-        known, pool = Descriptors(self.known.descriptors.z), Descriptors(self.pool.descriptors.z)
-        like = next(iter(pool.z.values()))
+        known, pool = self.known.in_memory.features, self.pool.descriptors.features
+        dtype = next(iter(pool.z.values())).dtype
         return Posteriors(
             self.whiten(pool),
             self.whiten(known[rows]),
             self.known.y[rows],
-            self.posterior.to(like),
+            self.posterior.to(pool.device, dtype),
             self.labels,
             self.prior,
         )
@@ -255,13 +269,19 @@ def _guessed(context: RoundContext) -> Generator[Progress, None, _Guessed]:
     def of_validation(batch: Batch) -> Tensor:
         return _true_labels(context, batch.indices)
 
-    describe = partial(context.describer.describe, with_logits=True)
-    known = yield from describe(
-        context.validation, of_validation, labels="true", with_grad=label.by_kernel, what="validation"
+    known = yield from context.describer.describe(
+        context.validation,
+        of_validation,
+        labels="true",
+        with_grad=label.by_kernel,
+        with_logits=True,
+        what="validation",
     )
-    reference = Reference(known.descriptors, known.y, context.config.kernel)
-    whiten = WHITENINGS[context.settings.whitening](Descriptors(known.descriptors.z))
-    describe_pool = partial(describe, context.open_pool, with_grad=False, what="pool")
+    reference = Reference(known.in_memory, known.y, context.config.kernel)
+    whiten = WHITENINGS[context.settings.whitening](known.in_memory.features)
+    describe_pool = partial(
+        context.pool_describer.describe, context.open_pool, with_grad=False, with_logits=True, what="pool"
+    )
     if label.of_pool is None:
         pool = yield from describe_pool(labeler=lambda batch: estimator(batch, reference), labels="estimated")
         assert pool.logits is not None
@@ -287,11 +307,11 @@ def _uncertainty(context: RoundContext) -> Generator[Progress, None, EvidenceAnd
 
 
 def _coverage(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
-    pool = yield from context.describer.features(context.open_pool, what="pool")
+    pool = yield from context.pool_describer.features(context.open_pool, what="pool")
     if not len(context.labeled):
         return Coverage(pool, pool[:0]), _no_targets()
     labeled = yield from context.describer.features(context.labeled, what="labeled images")
-    return Coverage(pool, labeled), _no_targets()
+    return Coverage(pool, labeled[:]), _no_targets()
 
 
 def _discrimination(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
@@ -308,8 +328,15 @@ def _discrimination(context: RoundContext) -> Generator[Progress, None, Evidence
 
 
 def _predictions(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
-    pool = yield from _outputs(context, context.open_pool, "pool")
-    return Predictions(pool.logits), _no_targets()
+    pool = yield from logits(
+        context.members[0],
+        context.images,
+        context.open_pool,
+        batch_size=context.settings.batch_size,
+        meter=context.meter,
+        what="pool",
+    )
+    return Predictions(pool), _no_targets()
 
 
 def _last_layer(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
@@ -364,6 +391,7 @@ def _outputs(context: RoundContext, indices: Int[Tensor, " n"], what: str) -> Ge
         batch_size=context.settings.batch_size,
         meter=context.meter,
         what=what,
+        bound=context.bound,
     )
 
 

@@ -29,6 +29,7 @@ from fkal.engine.gathering import EvidenceConfig, RoundContext, gather
 from fkal.engine.head_training import LabeledRows, fit_head, fit_head_under
 from fkal.engine.losses import LOSSES
 from fkal.engine.measured import VALIDATION
+from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Request, Round, Selection
@@ -143,6 +144,7 @@ class ActiveLearning:
     Where `training.layers` is `frozen`, the images of `problem` are embeddings and the model is a head on them; no
     image passes a network here. `ahead` has counted what making the embeddings took, which the first round reports.
 
+    Rows of the pool beyond the `bound` of memory are streamed, by methods that can.
     `unfinished` keeps the state of a round within its training; a round that it knows goes on from there.
     """
 
@@ -157,6 +159,7 @@ class ActiveLearning:
     device: torch.device
     cache: DescriptorCache | None = None
     ahead: Meter | None = None
+    bound: MemoryBound = UNBOUNDED
     unfinished: UnfinishedRounds | None = None
 
     def first_evidence(self) -> Generator[Progress]:
@@ -328,6 +331,7 @@ class ActiveLearning:
             cache=None if state.b or self._is_frozen else self.cache,
             untrained=self._is_frozen and not len(state.y),
             cross_fitted=cross_fitted,
+            bound=self.bound,
         )
 
     def _about_labels(self, selection: Selection) -> dict[str, float]:

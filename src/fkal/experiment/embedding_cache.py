@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fkal.config.schema import digest_of
+from fkal.engine.embedding import MakeRows
 from fkal.experiment.shared_files import locked, read_tensors, write_tensors
 from fkal.folders import below
 from fkal.notify import Notify
@@ -41,7 +42,7 @@ class EmbeddingFiles:
     def lock(self) -> AbstractContextManager[None]:
         return locked(self.path / "embeddings", self.say)
 
-    def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, ids: Tensor, rows: MakeRows) -> tuple[Tensor, Tensor]:
         wanted: dict[bytes, list[int]] = {}
         for place, key in enumerate(_keys(ids)):
             wanted.setdefault(key, []).append(place)
@@ -49,11 +50,11 @@ class EmbeddingFiles:
         for shard in self._shards():
             pairs = [(row, place) for row, key in enumerate(_keys(shard[IDS])) for place in wanted.pop(key, ())]
             if pairs:
-                rows, places = (list(column) for column in zip(*pairs, strict=True))
-                found = found if len(found) else torch.empty(len(ids), shard[ROWS].shape[1])
-                found[places] = shard[ROWS][rows]
+                kept, places = (list(column) for column in zip(*pairs, strict=True))
+                found = rows(shard[ROWS].shape[1])
+                found[places] = shard[ROWS][kept]
                 is_known[places] = True
-        return is_known, found[is_known] if len(found) else found
+        return is_known, found
 
     def write(self, ids: Tensor, rows: Tensor) -> None:
         last = max((int(file.stem) for file in self._files()), default=-1)

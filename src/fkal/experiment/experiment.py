@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fkal.acquisition.registry import Acquisition, acquisition_of
+from fkal.config.machine import memory_gb
 from fkal.config.schema import Config, ConfigError, configured
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset, load
@@ -29,6 +30,7 @@ from fkal.engine.gathering import EvidenceConfig
 from fkal.engine.head_training import LabeledRows
 from fkal.engine.loop import ActiveLearning, Method, Problem, Weights, member_name
 from fkal.engine.measured import VALIDATION
+from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
 from fkal.engine.pretraining import pretrain
 from fkal.engine.progress import Progress
@@ -93,6 +95,7 @@ class Experiment:
     ensemble), worked on in place; `first_weights` are those that it was built with. `weights_paths`
     has the file of pretrained weights of each member, `descriptors_path` is the folder of kept descriptors.
     `backbone` is the pretrained model, if there is one; where it is frozen, the task model is a head on its embeddings.
+    Rows of the pool beyond the `bound` of memory are in files, with the same result.
     """
 
     config: Config
@@ -107,6 +110,7 @@ class Experiment:
     fingerprint: str
     say: Notify
     backbone: Backbone | None = None
+    bound: MemoryBound = UNBOUNDED
     _embedded: list[Embedded] = field(default_factory=list, repr=False)
 
     @property
@@ -301,8 +305,8 @@ class Experiment:
 
     def _embedding(self) -> Embedding:
         if self.backbone is None:  # own embeddings
-            return Embedding(None, Meter(self.device))
-        return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files())
+            return Embedding(None, Meter(self.device), bound=self.bound)
+        return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files(), self.bound)
 
     def descriptor_files(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
         """The cache of descriptors of these weights; with `makes` it keeps what is not kept yet."""
@@ -380,6 +384,7 @@ class Experiment:
             device=self.device,
             cache=cache,
             ahead=ahead,
+            bound=self.bound,
         )
 
 
@@ -456,6 +461,7 @@ def assembled(
         fingerprint=fingerprint(config, split, device, "" if backbone is None else backbone.digest),
         say=say,
         backbone=backbone,
+        bound=MemoryBound(memory_gb(), below(out, "descriptors")),
     )
 
 

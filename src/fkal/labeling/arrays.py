@@ -19,17 +19,22 @@ from fkal.acquisition.registry import Acquisition, acquisition, acquisition_of
 from fkal.acquisition.settings import AcquisitionConfig
 from fkal.config.method_spec import method_layer
 from fkal.core import evidence as records
-from fkal.core.descriptors import Descriptors, loss_gradient
+from fkal.core.descriptors import Descriptors, loss_gradient, standardised
 from fkal.core.evidence import Evidence, Outputs
 from fkal.core.kernels import R_ZG
 from fkal.core.labels import PSEUDO_LABELS, PseudoLabel
 from fkal.core.picks import Picks
 from fkal.core.pseudo_labels import PoolBatch, Reference
 from fkal.core.randomness import stream
+from fkal.core.row_stream import PoolDescriptors, Rows, RowStream, StreamedDescriptors, joined
 from fkal.core.softmax import margin, wrongness
 from fkal.core.whitening import WHITENINGS
+from fkal.labeling.array_rows import is_mapped, refuse_unfinite_rows, rows_of
 
 TAP = "features"
+STREAM_ABOVE_GB = 2.0
+BATCH_ROWS = 1 << 12
+"""Pool rows whose labels are guessed at once."""
 LEAST_PROBABILITY = 1e-38
 """The logarithm of 0 is infinite, and methods refuse infinite logits; this is about float32's smallest number."""
 
@@ -49,6 +54,7 @@ def select(
     labels: Any = None,
     labeled_probabilities: Any = None,
     seed: int = 0,
+    stream_above_gb: float = STREAM_ABOVE_GB,
 ) -> Picks:
     """Picks n rows of a pool by features, gradients and probabilities that are at hand. No model is run.
 
@@ -71,6 +77,10 @@ there are labeled images |
     Methods that run a model themselves (`varr`, `entropy`, `bald`, `mean_std`, `vaal`, `epig`, `base`, `dropquery`)
     are for `fkal.Project` and `fkal run`.
 
+    A pool that would take more than `stream_above_gb` in memory is read in blocks, and the picks are the same. It may
+    then be a file: `np.load("pool.npy", mmap_mode="r")`. All methods of this table stream but `badge`, `bait`,
+    `direct`, `galaxy`, `typiclust`, `probcover`, `maxherding` and `uherding`, which refuse such a file.
+
     Args:
         pool: Features of the unlabeled images, a row each: a numpy or torch array (n l).
         targets: Features of the images that picks shall resemble, usually misclassified validation images.
@@ -85,6 +95,8 @@ there are labeled images |
         labels: Their classes.
         labeled_probabilities: Their class probabilities.
         seed: Seed of every random choice.
+        stream_above_gb: GB (10^9 bytes) above which `pool` and `pool_gradients` are streamed; half precision counts \
+as float32.
 
     Returns:
         Positions in the pool in the order of picking, and where the method knows them ranks, scores, targets.
@@ -113,8 +125,12 @@ there are labeled images |
     }
     settings = AcquisitionConfig(**method_layer(method).values["acquisition"])
     entry = acquisition_of(settings)
+    given = {name: value for name, value in given.items() if value is not None}
     arrays = Arrays(
-        method, settings, {name: _tensor(name, value) for name, value in given.items() if value is not None}
+        method,
+        settings,
+        {name: rows_of(name, value, stream_above_gb=stream_above_gb) for name, value in given.items()},
+        frozenset(name for name, value in given.items() if is_mapped(value)),
     )
     evidence = arrays.evidence(entry)
     options = {name: getattr(settings, name) for name in entry.options}
@@ -123,11 +139,12 @@ there are labeled images |
 
 @dataclass(frozen=True)
 class Arrays:
-    """What a caller gave, by name, for one method."""
+    """What a caller gave, by name, for one method; `mapped` names what is a file."""
 
     method: str
     settings: AcquisitionConfig
-    given: Mapping[str, Tensor]
+    given: Mapping[str, Rows]
+    mapped: frozenset[str] = frozenset()
 
     def evidence(self, entry: Acquisition) -> Evidence:
         """The record that the method reads. Raises ValueError where it cannot be made of arrays."""
@@ -148,17 +165,48 @@ class Arrays:
         return all(name in self.given for name in names)
 
     def __getitem__(self, name: str) -> Tensor:
+        """In memory. Raises ValueError for a file that is to be streamed."""
+        rows = self._given(name)
+        if isinstance(rows, Tensor):
+            return rows
+        if name in self.mapped:
+            size = len(rows) * rows.shape[1] * rows.dtype.itemsize / 1e9
+            raise ValueError(
+                f"{name}: method {self.method!r} needs the whole file in memory, {size:.1f} GB and a few times as much "
+                "to work with; raise stream_above_gb above that, or take a method that streams, such as "
+                "fisher_coverage, coreset or margin"
+            )
+        whole = rows[:]
+        refuse_unfinite_rows(name, whole)
+        return whole
+
+    def rows(self, name: str) -> Rows:
+        """In memory, or as a stream, which is read once to see whether it is finite."""
+        rows = self._given(name)
+        if isinstance(rows, RowStream):
+            refuse_unfinite_rows(name, rows)
+        return rows
+
+    def count(self, name: str) -> int:
+        """How many rows there are."""
+        return len(self._given(name))
+
+    def _given(self, name: str) -> Rows:
         if name not in self.given:
             raise ValueError(f"method {self.method!r} needs {name}; {NEEDED[name]}")
         return self.given[name]
 
     def logits(self, name: str, rows: str) -> Tensor:
         """Logarithms of the probabilities `name`, one row for each of `rows`."""
-        p = self[name].double()
+        given = self[name]
         self.refuse_other_length(name, rows)
-        if not (p.isfinite().all() and (p >= 0).all() and (p.sum(dim=1) > 0).all()):
-            raise ValueError(f"{name}: a row is negative, empty or not finite; give class probabilities")
-        return (p / p.sum(dim=1, keepdim=True)).clamp(min=LEAST_PROBABILITY).log()
+        logits = torch.empty_like(given, dtype=torch.float64)
+        for part, into in zip(given.split(BATCH_ROWS), logits.split(BATCH_ROWS), strict=True):
+            p = part.double()
+            if not (p.isfinite().all() and (p >= 0).all() and (p.sum(dim=1) > 0).all()):
+                raise ValueError(f"{name}: a row is negative, empty or not finite; give class probabilities")
+            into.copy_((p / p.sum(dim=1, keepdim=True)).clamp(min=LEAST_PROBABILITY).log())
+        return logits
 
     def labels(self, name: str, rows: str) -> Tensor:
         """Classes, one for each of `rows`."""
@@ -166,25 +214,27 @@ class Arrays:
         return self[name].long()
 
     def refuse_other_length(self, name: str, rows: str) -> None:
-        if len(self[name]) != len(self[rows]):
-            raise ValueError(f"{name} has {len(self[name])} rows and {rows} {len(self[rows])}; give one for each")
+        if self.count(name) != self.count(rows):
+            raise ValueError(f"{name} has {self.count(name)} rows and {rows} {self.count(rows)}; give one for each")
 
 
 def _nothing(arrays: Arrays) -> Evidence:
-    return records.Nothing(len(arrays["pool"]))
+    return records.Nothing(arrays.count("pool"))
 
 
 def _features(arrays: Arrays) -> Evidence:
-    return records.Features(_described(arrays, "pool"), _described(arrays, "targets"))
+    return records.Features(_described(arrays, "pool"), _standard(arrays["targets"]))
 
 
 def _fisher_scores(arrays: Arrays) -> Evidence:
     """With gradients as given, or with those of the loss at the logits."""
-    pool, targets, whiten = arrays["pool"], arrays["targets"], WHITENINGS[arrays.settings.whitening]
+    targets, whitening = arrays["targets"], WHITENINGS[arrays.settings.whitening]
     if arrays.has("pool_gradients") or arrays.has("target_gradients"):
-        known = _described(arrays, "targets", "target_gradients")
+        arrays.refuse_other_length("target_gradients", "targets")
+        known = _standard(targets, arrays["target_gradients"])
         unknown = _described(arrays, "pool", "pool_gradients")
-        return records.FisherScores(whiten(known)(unknown), whiten(known)(known), torch.full((len(pool),), -1))
+        whiten = whitening(known)
+        return records.FisherScores(whiten(unknown), whiten(known), torch.full((len(unknown),), -1))
     if not arrays.has("probabilities"):
         raise ValueError(
             f"method {arrays.method!r} needs pool_gradients and target_gradients, or instead of them probabilities, "
@@ -192,10 +242,11 @@ def _fisher_scores(arrays: Arrays) -> Evidence:
         )
     logits, target_logits = arrays.logits("probabilities", "pool"), arrays.logits("target_probabilities", "targets")
     y_v = arrays.labels("target_labels", "targets")
-    guessed = _pseudo_labels(arrays, y_v)
-    z_v = _at_logits(targets, target_logits, y_v)
-    z = _at_logits(pool, logits, guessed.y)
-    return records.FisherScores(whiten(z_v)(z), whiten(z_v)(z_v), guessed.y, guessed.prior)
+    z, z_v = _described(arrays, "pool"), _standard(targets)
+    guessed = _pseudo_labels(arrays, z, z_v, y_v)
+    known = z_v.with_gradients({TAP: standardised(loss_gradient(target_logits, y_v).to(targets))})
+    whiten = whitening(known)
+    return records.FisherScores(whiten(_at_logits(z, logits, guessed.y)), whiten(known), guessed.y, guessed.prior)
 
 
 class _Guessed(NamedTuple):
@@ -206,35 +257,35 @@ class _Guessed(NamedTuple):
     posterior: Tensor | None = None
 
 
-def _pseudo_labels(arrays: Arrays, y_v: Tensor) -> _Guessed:
+def _pseudo_labels(arrays: Arrays, z: PoolDescriptors, z_v: Descriptors, y_v: Tensor) -> _Guessed:
     name = arrays.settings.pseudo_label
     label: PseudoLabel = PSEUDO_LABELS[name]
     if label.sees_oracle or label.views != "none":
         raise ValueError(
             f"method {arrays.method!r}: the pseudo-label {name!r} needs a model or true labels; take joint"
         )
-    z = Descriptors.of({TAP: arrays["pool"]})
-    reference = Reference(Descriptors.of({TAP: arrays["targets"]}), y_v, R_ZG[arrays.settings.combine])
+    reference = Reference(z_v, y_v, R_ZG[arrays.settings.combine])
     if label.of_pool is not None:
         known = arrays.labels("labels", "labeled") if arrays.has("labels") else y_v[:0]
         return _Guessed(*label.of_pool(z, reference, known))
     logits = arrays.logits("probabilities", "pool") if label.by_softmax else torch.zeros(len(z), 1)
-    y = label.estimate(PoolBatch(logits, z, torch.full((len(z),), -1)), reference)
-    return _Guessed(y, posterior=logits.softmax(dim=1) if label.by_softmax else None)
+    parts = zip(logits.split(BATCH_ROWS), z.blocks(BATCH_ROWS), strict=True)
+    guesses = (label.estimate(PoolBatch(of, block, torch.full((len(of),), -1)), reference) for of, (_, block) in parts)
+    return _Guessed(joined(guesses, len(z)), posterior=logits.softmax(dim=1) if label.by_softmax else None)
 
 
 def _posteriors(arrays: Arrays) -> records.Posteriors:
     """By features alone, but for labels that are the model's."""
     y_v = arrays.labels("target_labels", "targets")
-    guessed = _pseudo_labels(arrays, y_v)
+    pool, known = _described(arrays, "pool"), _standard(arrays["targets"])
+    guessed = _pseudo_labels(arrays, pool, known, y_v)
     posterior = guessed.posterior
     if posterior is None:
         posterior = one_hot(guessed.y, int(torch.cat([guessed.y, y_v]).max()) + 1)
     posterior = pad(posterior, (0, max(0, int(y_v.max()) + 1 - posterior.shape[1])))
-    known = _described(arrays, "targets")
     whiten = WHITENINGS[arrays.settings.whitening](known)
-    pool = whiten(_described(arrays, "pool"))
-    return records.Posteriors(pool, whiten(known), y_v, posterior.to(pool.z[TAP]), guessed.y, guessed.prior)
+    posterior = posterior.to(pool.z[TAP].dtype)
+    return records.Posteriors(whiten(pool), whiten(known), y_v, posterior, guessed.y, guessed.prior)
 
 
 def _weighed_posteriors(arrays: Arrays) -> Evidence:
@@ -250,20 +301,20 @@ def _weighed_posteriors(arrays: Arrays) -> Evidence:
             y=seen.y_t[:0],
             labeled_doubt=doubt[:0],
         )
-    whiten = WHITENINGS[arrays.settings.whitening](_described(arrays, "targets"))
+    whiten = WHITENINGS[arrays.settings.whitening](_standard(arrays["targets"]))
     return records.WeighedPosteriors(
         **vars(seen),
         weights=wrongness(arrays.logits("target_probabilities", "targets"), seen.y_t),
         doubt=margin(arrays.logits("probabilities", "pool")),
-        labeled=whiten(_described(arrays, "labeled")),
+        labeled=whiten(_standard(arrays["labeled"])),
         y=arrays.labels("labels", "labeled"),
         labeled_doubt=margin(arrays.logits("labeled_probabilities", "labeled")),
     )
 
 
 def _coverage(arrays: Arrays) -> Evidence:
-    pool = arrays["pool"]
-    return records.Coverage(pool, arrays.given.get("labeled", pool[:0]))
+    pool = arrays.rows("pool")
+    return records.Coverage(pool, arrays["labeled"] if arrays.has("labeled") else pool[:0])
 
 
 def _predictions(arrays: Arrays) -> Evidence:
@@ -294,7 +345,7 @@ def _calibrated(arrays: Arrays) -> Evidence:
 
 
 def _queried(arrays: Arrays) -> Evidence:
-    return records.Queried(arrays["pool"], arrays["targets"])
+    return records.Queried(arrays.rows("pool"), arrays["targets"])
 
 
 Make = Callable[[Arrays], Evidence]
@@ -334,43 +385,36 @@ NEEDED: Mapping[str, str] = MappingProxyType(
 )
 """What each argument is, for a call that lacks it."""
 
-ROWS_OF_ONE = frozenset({"target_labels", "labels"})
-"""Arguments with one number per image."""
+
+def _described(arrays: Arrays, rows: str, gradients: str | None = None) -> PoolDescriptors:
+    """Standardised, and streamed where one of them is."""
+    z, g = {TAP: arrays.rows(rows)}, {}
+    if gradients is not None:
+        arrays.refuse_other_length(gradients, rows)
+        g = {TAP: arrays.rows(gradients)}
+    in_memory = [block for block in (*z.values(), *g.values()) if isinstance(block, Tensor)]
+    if len(in_memory) == len(z) + len(g):
+        return _standard(*in_memory)
+    return StreamedDescriptors(z, g).mapped({TAP: standardised}, {TAP: standardised})
 
 
-def _described(arrays: Arrays, rows: str, gradients: str | None = None) -> Descriptors:
-    if gradients is None:
-        return Descriptors.of({TAP: arrays[rows]})
-    arrays.refuse_other_length(gradients, rows)
-    return Descriptors.of({TAP: arrays[rows]}, {TAP: arrays[gradients]})
+def _standard(features: Tensor, gradients: Tensor | None = None) -> Descriptors:
+    return Descriptors.of({TAP: features}, {} if gradients is None else {TAP: gradients})
 
 
-def _at_logits(features: Tensor, logits: Tensor, y: Tensor) -> Descriptors:
-    return Descriptors.of({TAP: features}, {TAP: loss_gradient(logits, y).to(features)})
+def _at_logits(z: PoolDescriptors, logits: Tensor, y: Tensor) -> PoolDescriptors:
+    """The same features beside the gradients of the loss at the logits, which a stream makes when they are read."""
+    dtype = z.z[TAP].dtype
+
+    def gradients(rows: Tensor | slice) -> Tensor:
+        return standardised(loss_gradient(logits[rows], y[rows]).to(dtype))
+
+    if isinstance(z, Descriptors):
+        return z.with_gradients({TAP: gradients(slice(None))})
+    width = logits.shape[1]
+    return z.with_gradients({TAP: RowStream((len(z), width), dtype, logits.device, gradients)})
 
 
 def _outputs(arrays: Arrays, rows: str, probabilities: str) -> Outputs:
     features = arrays[rows]
     return Outputs(arrays.logits(probabilities, rows).to(features), features)
-
-
-def _tensor(name: str, value: Any) -> Tensor:
-    """On the CPU, floats as they are but never half; refuses what has another number of dimensions or is not finite."""
-    try:
-        tensor = torch.as_tensor(value).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name}: {type(value).__name__} is no array of numbers ({error}); give one") from error
-    dims = 1 if name in ROWS_OF_ONE else 2
-    if tensor.dim() != dims:
-        raise ValueError(f"{name}: an array of shape {tuple(tensor.shape)}; give one of {dims} dimensions")
-    if not len(tensor) and name in ("pool", "targets"):
-        raise ValueError(f"{name}: it has no rows; give one for each image")
-    if dims == 1:
-        if tensor.is_floating_point() or tensor.dtype == torch.bool or (len(tensor) and int(tensor.min()) < 0):
-            raise ValueError(f"{name}: give whole numbers, classes counted from 0")
-        return tensor
-    if not tensor.is_floating_point() or tensor.dtype in (torch.float16, torch.bfloat16):
-        tensor = tensor.float()
-    if not tensor.isfinite().all():
-        raise ValueError(f"{name}: a value is NaN or infinite; give finite numbers")
-    return tensor
