@@ -160,6 +160,15 @@ def test_to_apply_takes_neither_torch_nor_a_tracker(here):
     assert told.stdout == "0 []\n"
 
 
+def test_to_apply_a_value_that_experiments_refuse_names_it_and_changes_nothing(here):
+    path = Path("params/tuned/digits.yaml")
+    write_tuned(path, {"train.batch_size": -10}, {**WAITING, "over": {"train.batch_size": 20}})
+    before = path.read_text()
+    told = fkal("tune", "--dataset", "digits", "--apply", code=2).stderr
+    assert "batch_size = -10" in told and "params/tuned/digits.yaml" in told
+    assert path.read_text() == before
+
+
 @pytest.mark.parametrize(
     "option", [("--method", "random"), ("--space", "lr"), ("--seeds", "0-1"), ("--force",), ("--set", "train.lr=1")]
 )

@@ -10,6 +10,7 @@ import yaml
 from fkal import identifiers
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes, file_there, yaml_of, yaml_reason
+from fkal.config.layers import Layer, merged
 from fkal.config.tuned import read_tuned
 from fkal.errors import ConfigError, MissingSettings
 from fkal.folders import below
@@ -58,6 +59,7 @@ def apply(folder: Path, dataset: str | None, preset: str | None, params: Path | 
         if _read(path, text)["study"].get("applied") is not True:
             raise _unusable(path, "study.applied is not where a study writes it; set it to true by hand")
     read_tuned(path)
+    merged([Layer(str(path), values)])
     if not was_applied and not dry_run:
         write_whole(path, text.encode())
     flat = {f"{section}.{name}": value for section, names in values.items() for name, value in names.items()}
