@@ -304,3 +304,44 @@ def test_a_file_that_cannot_be_is_refused(three, file, part):
 def test_experiments_without_an_iteration_are_no_table(three):
     assert "nothing to export" in fkal("export", "out.csv", "--status", "running", code=2).stderr
     assert not Path("out.csv").exists()
+
+
+def changed(change: str, *values: str) -> None:
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        assert database.execute(change, values).rowcount > 0
+        database.commit()
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ("UPDATE latest_metrics SET value = 5 WHERE key = 'accuracy/test' AND run_uuid = ?", "accuracy/test is 5.0"),
+        ("UPDATE latest_metrics SET value = -1 WHERE key = 'accuracy/test' AND run_uuid = ?", "accuracy/test is -1.0"),
+        ("UPDATE latest_metrics SET is_nan = 1 WHERE key = 'summary/aubc' AND run_uuid = ?", "summary/aubc is nan"),
+        ("UPDATE latest_metrics SET step = -5 WHERE run_uuid = ?", "the step -5, and no number of labels"),
+        ("UPDATE runs SET start_time = 9000000000000000000 WHERE run_uuid = ?", "start_time is 9000000000000000000"),
+    ],
+)
+def test_a_run_whose_figures_were_changed_is_named_and_hides_no_other(three, change, part):
+    changed(change, three["pfk"])
+    result = fkal("--json", code=3)
+    assert [run["run_id"] for run in json.loads(result.stdout)["runs"]] == [three["begun"], three["random"]]
+    assert f"run {three['pfk']}: its " in result.stderr and part in result.stderr
+
+
+@pytest.mark.parametrize("labels", ["40.5", "-3", "1e300"])
+def test_a_round_whose_labels_are_no_number_of_labels_is_not_exported(three, labels):
+    changed("UPDATE latest_metrics SET value = ? WHERE key = 'labels_used' AND value = 12", labels)
+    assert "and no whole number from 0; left out" in fkal("export", "out.csv", code=3).stderr
+    assert pd.read_csv("out.csv")["labels_used"].tolist() == [6, 6]
+
+
+def test_rounds_of_one_number_are_not_exported(three):
+    changed("UPDATE params SET value = '1' WHERE key = 'b' AND value = '2'")
+    assert "another one is round 1 as well; left out" in fkal("export", "out.csv", "--method", "random", code=2).stderr
+
+
+def test_a_row_that_mlflow_cannot_read_is_told_in_words(three):
+    changed("UPDATE runs SET start_time = NULL WHERE run_uuid = ?", three["pfk"])
+    said = fkal(code=2).stderr
+    assert "cannot be read (start_time cannot be None); put a sound copy" in said and "MlflowException" not in said

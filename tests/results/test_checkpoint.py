@@ -1,5 +1,6 @@
 """The scratch directory of one experiment."""
 
+import os
 import subprocess
 import sys
 import time
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from fkal.data.regular_files import regular_bytes
+from fkal.errors import first_line
+from fkal.experiment.shared_files import read_tensors, write_tensors
 from fkal.identifiers import UnsafeName
 from fkal.results.checkpoint import Checkpoint, StateInUse
 
@@ -204,3 +208,35 @@ def test_a_state_directory_with_all_that_fkal_leaves_in_it_is_removed(state, exp
     assert {path.name for path in state.path.iterdir()} >= {"about.json", "notes.json", "round-02.json.unusable"}
     state.remove()
     assert not state.exists
+
+
+def test_a_pipe_in_the_place_of_a_kept_file_is_not_waited_for(tmp_path):
+    path = tmp_path / "round-01.json"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="it is a pipe, not a file") as error:
+        regular_bytes(path)
+    assert error.value.filename == str(path)
+    assert first_line(error.value) == f"{path}: it is a pipe, not a file"
+
+
+def test_pretrained_weights_of_another_name_or_a_pipe_are_not_taken(tmp_path, capsys):
+    one, other, pipe = (tmp_path / f"{name}.safetensors" for name in ("one", "other", "pipe"))
+    write_tensors(one, {"w": torch.ones(2)}, "one")
+    other.write_bytes(one.read_bytes())
+    os.mkfifo(pipe)
+    assert read_tensors(one, print, "one") is not None
+    assert read_tensors(other, print, "other") is None
+    assert read_tensors(pipe, print, "pipe") is None
+    said = capsys.readouterr().out
+    assert "it is made of something else" in said and "it is a pipe, not a file" in said
+
+
+@pytest.mark.parametrize("made", [os.mkfifo, os.mkdir])
+def test_a_round_whose_file_is_none_is_set_aside_and_run_again(tmp_path, tiny_round, experiment, capsys, made):
+    with Checkpoint(tmp_path, experiment.fingerprint) as state:
+        state.add(tiny_round(experiment, 1))
+        path = state.path / "round-01.safetensors"
+        path.unlink()
+        made(path)
+        assert state.rounds(print) == []
+    assert "round 1 is unusable" in capsys.readouterr().out and not path.exists()

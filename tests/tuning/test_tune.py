@@ -160,6 +160,15 @@ def test_to_apply_takes_neither_torch_nor_a_tracker(here):
     assert told.stdout == "0 []\n"
 
 
+def test_to_apply_a_value_that_experiments_refuse_names_it_and_changes_nothing(here):
+    path = Path("params/tuned/digits.yaml")
+    write_tuned(path, {"train.batch_size": -10}, {**WAITING, "over": {"train.batch_size": 20}})
+    before = path.read_text()
+    told = fkal("tune", "--dataset", "digits", "--apply", code=2).stderr
+    assert "batch_size = -10" in told and "params/tuned/digits.yaml" in told
+    assert path.read_text() == before
+
+
 @pytest.mark.parametrize(
     "option", [("--method", "random"), ("--space", "lr"), ("--seeds", "0-1"), ("--force",), ("--set", "train.lr=1")]
 )
@@ -202,6 +211,16 @@ def test_to_apply_what_no_study_wrote_is_refused(here):
     assert "not UTF-8" in fkal("tune", "--dataset", "digits", "--apply", code=2).stderr
     path.write_text("study: {applied: false}\n")
     assert "set it to true by hand" in fkal("tune", "--dataset", "digits", "--apply", code=2).stderr
+
+
+@pytest.mark.parametrize("change", [("value: 0.5", "value: .nan"), ("batch_size: 12", "batch_sizes: 12")])
+def test_to_apply_what_experiments_would_refuse_is_refused(here, change):
+    path = Path("params/tuned/digits.yaml")
+    write_tuned(path, {"train.batch_size": 12}, {**WAITING, "value": 0.5, "over": {"train.batch_size": 20}})
+    path.write_text(path.read_text().replace(*change))
+    before = path.read_bytes()
+    fkal("tune", "--dataset", "digits", "--apply", code=2)
+    assert path.read_bytes() == before
 
 
 def test_a_tuned_file_is_read_back_by_run_and_plan(here):

@@ -1,8 +1,8 @@
 """`fkal runs export`: one row per experiment and round, with all its metrics and parameters."""
 
 import io
-import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from fkal.config.schema import ConfigError
 from fkal.errors import refuse_damaged, shortened
 from fkal.results.csv_files import csv_text
 from fkal.tracking.metrics import stored_metrics
-from fkal.tracking.query import FoundRun, RunFilter, find_runs, iterations, open_store
+from fkal.tracking.query import FoundRun, RunFilter, find_runs, iterations, metric_flaw, open_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,10 +57,16 @@ def run_frame(runs: Sequence[tuple[FoundRun, Sequence["Run"]]]) -> tuple["pd.Dat
     import pandas as pd
 
     tracked = [(run, child) for run, children in runs for child in children if "labels_used" in child.data.metrics]
-    odd = [f"{_odd(child)}; left out" for _, child in tracked if _odd(child)]
-    told = [(run, child) for run, child in tracked if not _odd(child)]
+    flaws = {child.info.run_id: _odd(child) for _, child in tracked}
+    rounds = Counter((run.run_id, child.data.params.get("b")) for run, child in tracked)
+    for run, child in tracked:
+        if not flaws[child.info.run_id] and rounds[run.run_id, child.data.params["b"]] > 1:
+            flaws[child.info.run_id] = f"run {child.info.run_id}: another one is round {child.data.params['b']} as well"
+    odd = [f"{flaw}; left out" for flaw in flaws.values() if flaw]
+    told = [(run, child) for run, child in tracked if not flaws[child.info.run_id]]
     if not told:
-        raise ConfigError(f"none of these {len(runs)} experiments has finished a round; there is nothing to export")
+        lines = [f"none of these {len(runs)} experiments has finished a round; there is nothing to export", *odd]
+        raise ConfigError("\n".join(lines))
     names = sorted({name for _, child in told for name in stored_metrics(child.data.metrics)} - {"labels_used"})
     keys = sorted({key for _, child in told for key in child.data.params} - {*KEPT, "b"})
     columns = [*KEPT, "iteration_run_id", "b", "labels_used", *names, *keys]
@@ -75,8 +81,8 @@ def _odd(child: "Run") -> str:
     b = child.data.params.get("b", "")
     if not NUMBER.fullmatch(b):
         return f"run {child.info.run_id}: its param b is {b[:40]!a}, and no round's number"
-    if not math.isfinite(child.data.metrics["labels_used"]):
-        return f"run {child.info.run_id}: its metric labels_used is {child.data.metrics['labels_used']}"
+    if flaw := metric_flaw(stored_metrics(child.data.metrics)):
+        return f"run {child.info.run_id}: {flaw}"
     return ""
 
 

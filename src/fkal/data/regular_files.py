@@ -51,6 +51,17 @@ def read_regular(path: Path | str, *, limit: int) -> bytes:
         return file.read(os.fstat(file.fileno()).st_size)
 
 
+def regular_bytes(path: Path) -> bytes:
+    """The bytes of a file of any size. Raises OSError, which names the path; of a pipe nothing is waited for."""
+    try:
+        with open_regular(path) as file:
+            return file.read()
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def _refuse_mode(mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = IRREGULAR.get(stat.S_IFMT(mode), "something else")

@@ -13,7 +13,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fkal.atomic_files import write_whole
+from fkal.data.regular_files import IrregularFile, refuse_irregular, regular_bytes
 from fkal.data.splits import Split, split_bytes, write_split
+from fkal.errors import first_line
 from fkal.locks import NamedLock
 from fkal.models.weights_files import checksum
 from fkal.notify import Notify
@@ -26,7 +28,7 @@ def ensure_split(path: Path, split: Split, say: Notify) -> None:
     """Leaves the split at `path`; a file there that holds anything else is reported and replaced."""
     with locked(path, say):
         if path.exists():
-            if path.read_bytes() == split_bytes(split):
+            if _is_regular(path) and regular_bytes(path) == split_bytes(split):
                 return
             say(f"{path}: corrupt, or not the split of this recipe; it is drawn again")
         write_split(split, path)
@@ -35,12 +37,15 @@ def ensure_split(path: Path, split: Split, say: Notify) -> None:
 def shared_tensors(
     path: Path, make: Callable[[], Generator[P, None, dict[str, Tensor]]], say: Notify
 ) -> Generator[P, None, dict[str, Tensor]]:
-    """The tensors at `path`, or else made by `make` (whose progress is passed on) and kept there."""
+    """The tensors at `path`, or else made by `make` (whose progress is passed on) and kept there.
+
+    The file's name is the digest of what they are made of; a file that was written under another name is made again.
+    """
     with locked(path, say):
-        tensors = read_tensors(path, say)
+        tensors = read_tensors(path, say, path.stem)
         if tensors is None:
             tensors = yield from make()
-            write_tensors(path, tensors)
+            write_tensors(path, tensors, path.stem)
     return tensors
 
 
@@ -54,7 +59,7 @@ def read_tensors(path: Path, say: Notify, of: str = "") -> dict[str, Tensor] | N
     try:
         return _checked(path, of)
     except (SafetensorError, ValueError, OSError) as error:
-        say(f"{path}: not what was kept there ({error}); it is made again")
+        say(f"{path}: not what was kept there ({first_line(error)}); it is made again")
         return None
 
 
@@ -64,14 +69,23 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], of: str = "") -> No
 
 
 def _checked(path: Path, of: str) -> dict[str, Tensor]:
+    refuse_irregular(path)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
     if metadata.get(CHECKSUM) != checksum(tensors):
         raise ValueError("its checksum does not fit its tensors")
-    if metadata.get(OF, "") != of:
+    if metadata.get(OF, of) != of:  # earlier versions wrote none for pretrained weights
         raise ValueError("it is made of something else")
     return tensors
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        refuse_irregular(path)
+    except IrregularFile:
+        return False
+    return True
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import pandas as pd
 
 from fkal.atomic_files import link_whole, write_whole
 from fkal.config.machine import as_planned
+from fkal.data.regular_files import regular_bytes
 from fkal.experiment.names import bias_name, dataset_name
 from fkal.folders import below
 from fkal.pipeline.published import (
@@ -93,7 +94,7 @@ def _publish_one(outcome: "Outcome", folder: Path, out: Path, data: Mapping[str,
     timings: dict[str, Any] = {}
     for b in range(1, len(outcome.rounds) + 1):
         name = f"round-{b:02d}"
-        facts, timings[name] = split_timings((state / f"{name}.json").read_bytes())
+        facts, timings[name] = split_timings(regular_bytes(state / f"{name}.json"))
         write_whole(folder / f"{name}.json", facts)
         link_whole(state / f"{name}.safetensors", folder / f"{name}.safetensors")
     made = read_about(state)

@@ -11,6 +11,7 @@ from typing import Any
 
 from fkal.atomic_files import link_whole, write_whole
 from fkal.config.schema import ConfigError
+from fkal.data.regular_files import regular_bytes
 from fkal.folders import below
 from fkal.identifiers import ROUND, UnsafeName
 from fkal.notify import Notify
@@ -99,21 +100,21 @@ def _are_same(state: Path, facts: Sequence[Path]) -> bool:
 
     Raises UnusableRound for published facts that are none.
     """
-    return all(same_facts((state / path.name).read_bytes(), path.read_bytes()) for path in facts)
+    return all(same_facts(regular_bytes(state / path.name), regular_bytes(path)) for path in facts)
 
 
 def _take(facts: Path, state: Path, timings: Mapping[str, Any]) -> None:
     """The mark of a finished round comes last."""
     tensors = facts.with_suffix(".safetensors")
     link_whole(tensors, state / tensors.name)
-    write_whole(state / facts.name, join_timings(facts.read_bytes(), timings))
+    write_whole(state / facts.name, join_timings(regular_bytes(facts), timings))
 
 
 def _about_bytes(one: Published, made_with: Mapping[str, str]) -> bytes:
     """Who made the rounds is who made them, not who took them over."""
     from fkal.results.manifest import FORMAT  # imports torch, which a plan that takes nothing over does without
 
-    told = json.loads((one.folder / ABOUT).read_bytes())
+    told = json.loads(regular_bytes(one.folder / ABOUT))
     return (json.dumps({**told, "format": FORMAT, MADE_WITH: made_with}, indent=1) + "\n").encode()
 
 

@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fkal.atomic_files import write_whole
+from fkal.data.regular_files import IrregularFile, regular_bytes
+from fkal.errors import first_line
 from fkal.folders import TEMPORARY_FILE, below, own_folder, remove_folder
 from fkal.identifiers import ROUND, checked_fingerprint
 from fkal.locks import LockHeld, NamedLock
@@ -97,7 +99,8 @@ class Checkpoint:
             try:
                 finished.append(self._read(b))
             except UnusableRound as flaw:
-                say(f"{self._file(b, 'json')}: round {b} is unusable, {flaw}; it and later ones are run again")
+                why = first_line(flaw)
+                say(f"{self._file(b, 'json')}: round {b} is unusable, {why}; it and later ones are run again")
                 break
         self._set_aside_after(len(finished))
         return finished
@@ -154,7 +157,8 @@ class Checkpoint:
             try:
                 counted.append(self._counted(b))
             except (UnusableRound, OSError) as flaw:
-                say(f"{self._file(b, 'json')}: round {b} is unusable, {flaw}; it and later ones are left out")
+                why = first_line(flaw)
+                say(f"{self._file(b, 'json')}: round {b} is unusable, {why}; it and later ones are left out")
                 break
         return counted
 
@@ -174,15 +178,15 @@ class Checkpoint:
         if missing:
             raise UnusableRound(f"{' and '.join(missing)} is missing")
         try:
-            finished = load_round(tensors.read_bytes(), facts.read_bytes())
-        except IsADirectoryError as error:
-            raise UnusableRound(f"{error.filename} is a folder") from error
+            finished = load_round(regular_bytes(tensors), regular_bytes(facts))
+        except IrregularFile as error:
+            raise UnusableRound(first_line(error)) from error
         if finished.b != b:
             raise UnusableRound(f"its files are those of round {finished.b}")
         return finished
 
     def _counted(self, b: int) -> PassCounts:
-        counted = load_pass_counts(self._file(b, "json").read_bytes())
+        counted = load_pass_counts(regular_bytes(self._file(b, "json")))
         if counted.b != b:
             raise UnusableRound(f"its file is that of round {counted.b}")
         return counted
@@ -205,7 +209,7 @@ class Checkpoint:
     def _notes(self) -> dict[str, Any]:
         """What cannot be read is forgotten: the store knows its runs by tag as well."""
         try:
-            notes = json.loads((self.path / "notes.json").read_bytes())
+            notes = json.loads(regular_bytes(self.path / "notes.json"))
         except (FileNotFoundError, ValueError):
             return {}
         return notes if isinstance(notes, dict) else {}

@@ -10,7 +10,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from fkal.config.schema import Config, ConfigError
+from fkal.data.regular_files import regular_bytes
 from fkal.engine.measured import measured_part
+from fkal.errors import first_line
 from fkal.experiment.names import experiment_name, experiment_title, shown_name
 from fkal.results.class_names import names_by_number
 from fkal.results.round_facts import UnusableRound, read_facts
@@ -83,10 +85,10 @@ def summaries_in(folder: Path) -> tuple[RoundSummary, ...]:
 
 def _summary(path: Path) -> RoundSummary:
     try:
-        facts = read_facts(path.read_bytes())
-        indices, labels = _selection(path.with_suffix(".safetensors").read_bytes(), facts["sha256"])
+        facts = read_facts(regular_bytes(path))
+        indices, labels = _selection(regular_bytes(path.with_suffix(".safetensors")), facts["sha256"])
     except (OSError, UnusableRound) as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {first_line(error)}") from None
     return RoundSummary(
         b=facts["b"],
         labels_used=facts["labels_used"],

@@ -1,7 +1,7 @@
 """Experiments as the tracking store has them: found, filtered, named by people."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fkal.config.method_spec import long_method_name, with_alias
 from fkal.config.params_file import seed_numbers
 from fkal.config.schema import ConfigError
-from fkal.errors import MissingRuns, did_you_mean, shortened
+from fkal.errors import MissingRuns, did_you_mean, first_line, shortened
 from fkal.identifiers import UnsafeName, checked_fingerprint
 from fkal.redaction import redacted
 from fkal.tracking.metrics import stored_metrics
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 PAGE = 500
 ACCURACY = "accuracy/test"
+FRACTIONS = ("accuracy/", "summary/aubc", "summary/final_accuracy")
+ROUNDING = 1e-9
+"""By which a mean of ones may exceed one."""
+MOST_LABELS = 10**12
+LATEST = 1000 * 60 * 60 * 24 * 365 * 200
+"""Milliseconds since 1970 of a time that a table can show."""
 SEED = re.compile("[0-9]{1,18}")
 STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED")
 
@@ -207,11 +213,13 @@ def named(everything: Sequence[FoundRun], texts: Sequence[str], *, superseded: b
 def _found(run: "Run") -> FoundRun:
     tags, metrics = run.data.tags, stored_metrics(run.data.metrics)
     steps = stored_metrics({metric.key: metric.step for metric in run.to_proto().data.metrics})
+    if flaw := metric_flaw(metrics):
+        raise ValueError(flaw)
     return FoundRun(
         run_id=run.info.run_id,
         experiment_id=run.info.experiment_id,
-        name=tags.get(NAME, run.info.run_name),
-        title=run.info.run_name,
+        name=tags.get(NAME, run.info.run_name or ""),
+        title=run.info.run_name or "",
         dataset=tags.get("fkal.dataset", ""),
         bias=tags.get("fkal.bias", ""),
         method=tags.get("fkal.method", ""),
@@ -221,17 +229,17 @@ def _found(run: "Run") -> FoundRun:
         data_digest=tags.get(DATA_DIGEST, ""),
         status=run.info.status,
         superseded=SUPERSEDED in tags,
-        labels_used=None if ACCURACY not in steps else int(steps[ACCURACY]),
+        labels_used=None if ACCURACY not in steps else _step(int(steps[ACCURACY])),
         accuracy=metrics.get(ACCURACY),
         balanced_accuracy=metrics.get("accuracy/macro"),
         rare_accuracy=metrics.get("accuracy/rare"),
         aubc=metrics.get("summary/aubc"),
-        started=run.info.start_time,
+        started=_moment(run.info.start_time),
     )
 
 
 def _flawed(run_id: str, error: ValueError) -> str:
-    return f"run {run_id}: {error}; mend its tag, or delete it: mlflow runs delete --run-id {run_id}"
+    return f"run {run_id}: {error}; mend it there, or delete the run: mlflow runs delete --run-id {run_id}"
 
 
 def _seed(text: str) -> int:
@@ -240,10 +248,42 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+def metric_flaw(metrics: Mapping[str, float]) -> str:
+    """What is wrong with the metrics of a run, under the store's names; empty if nothing is."""
+    for name, value in metrics.items():
+        if name.startswith(FRACTIONS) and not 0 <= value <= 1 + ROUNDING:
+            return f"its metric {name} is {value}, and no fraction from 0 to 1"
+    labels = metrics.get("labels_used", 0.0)
+    if not (0 <= labels <= MOST_LABELS and labels == int(labels)):
+        return f"its metric labels_used is {labels}, and no whole number from 0"
+    return ""
+
+
+def _step(labels: int) -> int:
+    if labels < 0:
+        raise ValueError(f"its metric {ACCURACY} has the step {labels}, and no number of labels")
+    return labels
+
+
+def _moment(milliseconds: int | None) -> int:
+    if milliseconds is None or not 0 <= milliseconds < LATEST:
+        raise ValueError(f"its start_time is {milliseconds}, and no time in milliseconds since 1970")
+    return milliseconds
+
+
 def _pages(search: Any, **query: Any) -> Iterator[Any]:
+    """Raises ConfigError for a store whose rows MLflow cannot read, since they were changed by hand."""
+    from mlflow.exceptions import MlflowException
+
     token = None
     while True:
-        page = search(max_results=PAGE, page_token=token, **query)
+        try:
+            page = search(max_results=PAGE, page_token=token, **query)
+        except MlflowException as error:
+            raise ConfigError(
+                f"the MLflow store cannot be read ({redacted(first_line(error))}); put a sound copy in its place, or "
+                "name another one by --tracking-uri or MLFLOW_TRACKING_URI"
+            ) from error
         yield from page
         token = page.token
         if not token:

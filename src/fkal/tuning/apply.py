@@ -10,6 +10,8 @@ import yaml
 from fkal import identifiers
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes, file_there, yaml_of, yaml_reason
+from fkal.config.layers import Layer, merged
+from fkal.config.tuned import read_tuned
 from fkal.errors import ConfigError, MissingSettings
 from fkal.folders import below
 from fkal.paths import TUNED
@@ -38,7 +40,7 @@ class Applied(NamedTuple):
 def apply(folder: Path, dataset: str | None, preset: str | None, params: Path | None, *, dry_run: bool) -> Applied:
     """Set `study.applied` in the file and nothing else, so that edits and comments stay.
 
-    A file made by hand has no study, and is used anyway.
+    A file made by hand has no study, and is used anyway. Raises ConfigError for a file that experiments would refuse.
     """
     path = _waiting(folder, dataset, preset, params)
     if folder.resolve() != TUNED.resolve():
@@ -56,8 +58,10 @@ def apply(folder: Path, dataset: str | None, preset: str | None, params: Path | 
         text = WAITS.sub(r"\1true", text, count=1)
         if _read(path, text)["study"].get("applied") is not True:
             raise _unusable(path, "study.applied is not where a study writes it; set it to true by hand")
-        if not dry_run:
-            write_whole(path, text.encode())
+    read_tuned(path)
+    merged([Layer(str(path), values)])
+    if not was_applied and not dry_run:
+        write_whole(path, text.encode())
     flat = {f"{section}.{name}": value for section, names in values.items() for name, value in names.items()}
     return Applied(path, flat, is_applied=was_applied or not dry_run, is_new=not was_applied)
 

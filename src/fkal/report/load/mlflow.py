@@ -75,9 +75,25 @@ def some_from_mlflow(texts: Sequence[str], tracking: str) -> tuple[list[Finished
     """
     client, listing = _finished_runs(tracking)
     with tempfile.TemporaryDirectory() as folder:
-        runs = [named(listing.runs, [text], superseded=False)[0] for text in texts]
-        read = {run.run_id: _finished(client, run, Path(folder)) for run in dict.fromkeys(runs)}
+        runs = [_named(listing, text) for text in texts]
+        read = {run.run_id: _finished_of_name(client, run, Path(folder)) for run in dict.fromkeys(runs)}
     return [read[run.run_id] for run in runs], listing.damaged
+
+
+def _named(listing: Listing, text: str) -> FoundRun:
+    """Raises ConfigError for a text that stands for none or several; one of the damaged runs may be meant."""
+    try:
+        return named(listing.runs, [text], superseded=False)[0]
+    except ConfigError as error:
+        raise ConfigError("\n".join([str(error), *listing.damaged])) from None
+
+
+def _finished_of_name(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
+    try:
+        return _finished(client, run, folder)
+    except ConfigError as error:
+        way_out = f"run it again, and delete this one: mlflow runs delete --run-id {run.run_id}"
+        raise ConfigError(f"{run.name} ({run.run_id[:8]}): {error}; {way_out}") from error
 
 
 def _finished_runs(tracking: str | None) -> tuple["MlflowClient", Listing]:

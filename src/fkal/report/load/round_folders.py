@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fkal.config.schema import ConfigError
+from fkal.data.regular_files import regular_bytes
 from fkal.engine.rounds import Round
 from fkal.report.experiments import Weights
 from fkal.results.round_facts import UnusableRound, join_timings
@@ -28,8 +29,8 @@ def weights_in(folder: Path) -> Callable[[], Weights]:
 
 
 def _read(path: Path, *, timed_files: bool) -> Round:
-    facts, tensors = path.read_bytes(), path.with_suffix(".safetensors")
+    facts, tensors = regular_bytes(path), path.with_suffix(".safetensors")
     try:
-        return load_round(tensors.read_bytes(), facts if timed_files else join_timings(facts, {}))
+        return load_round(regular_bytes(tensors), facts if timed_files else join_timings(facts, {}))
     except (OSError, UnusableRound) as error:
         raise ConfigError(f"{path}: {error}") from None
