@@ -58,12 +58,12 @@ def result(found: Round) -> dict:
 def describes(monkeypatch):
     """How many batches were described."""
     batches = []
-    made = Describer._made
+    made = Describer._make
 
     def counted(self, of_batch, *rest):
         return made(self, lambda *batch: batches.append(1) or of_batch(*batch), *rest)
 
-    monkeypatch.setattr(Describer, "_made", counted)
+    monkeypatch.setattr(Describer, "_make", counted)
     return batches
 
 
@@ -139,7 +139,7 @@ def test_what_comes_later_makes_no_others(assignment, tmp_path):
 
 def test_a_file_says_what_it_is_made_of(tmp_path):
     with safe_open(keep(tmp_path)[1] / "0000.safetensors", framework="pt") as file:
-        facts = json.loads(file.metadata()["of"])
+        facts = json.loads(file.metadata()["sha256"].partition(" ")[2])
     assert facts["taps"] == ["conv1", "conv2", "fc1"]
     assert facts["labels"]["estimated"]["pseudo_label"] == "joint"
 

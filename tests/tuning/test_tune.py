@@ -275,8 +275,8 @@ def test_values_that_someone_edited_are_not_replaced(here):
 def test_the_test_set_is_never_read(here, monkeypatch):
     whole = experiment._dataset
 
-    def sealed(data, device):
-        dataset = whole(data, device)
+    def sealed(data, device, download=True):
+        dataset = whole(data, device, download)
         return replace(dataset, test=Sealed(dataset.test))
 
     monkeypatch.setattr(experiment, "_dataset", sealed)

@@ -64,8 +64,11 @@ def read_tensors(path: Path, say: Notify, of: str = "") -> dict[str, Tensor] | N
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], of: str = "") -> None:
-    """Whole or not at all; `of` says what they are made of."""
-    write_whole(path, save(dict(tensors), metadata={CHECKSUM: checksum(tensors)} | ({OF: of} if of else {})))
+    """Whole or not at all; `of` says what they are made of.
+
+    The header has one entry, since safetensors writes several in an order of its own, and the bytes must be the same.
+    """
+    write_whole(path, save(dict(tensors), metadata={CHECKSUM: f"{checksum(tensors)} {of}".rstrip()}))
 
 
 def _checked(path: Path, of: str) -> dict[str, Tensor]:
@@ -73,9 +76,10 @@ def _checked(path: Path, of: str) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
-    if metadata.get(CHECKSUM) != checksum(tensors):
+    digest, _, said = metadata.get(CHECKSUM, "").partition(" ")
+    if digest != checksum(tensors):
         raise ValueError("its checksum does not fit its tensors")
-    if metadata.get(OF, of) != of:  # earlier versions wrote none for pretrained weights
+    if (said or metadata.get(OF, of)) != of:  # earlier versions had an entry for it, or none
         raise ValueError("it is made of something else")
     return tensors
 
