@@ -97,7 +97,9 @@ def run(
 
         display = round_display(as_json=as_json)
         if dry_run:
-            planned = running.plan_runs(configs, out=out, tracking=tracking_uri, jobs=jobs, notify=display.notify)
+            planned = running.plan_runs(
+                configs, out=out, tracking=tracking_uri, jobs=jobs, notify=display.notify, looks_only=True
+            )
             print_plan(planned, out, as_json=as_json)
             return
         finished = running.run(configs, out=out, tracking=tracking_uri, jobs=jobs, wait=not no_wait, display=display)

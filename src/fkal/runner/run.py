@@ -28,7 +28,7 @@ from fkal.results.csv_files import csv_bytes
 from fkal.results.curves import curve_frame
 from fkal.results.outcome import GROUPED, Group, Outcome, by_cell, distinctions
 from fkal.runner.executors import interleave, side_by_side
-from fkal.runner.prepare import refuse_no_folder
+from fkal.runner.prepare import refuse_no_folder, refuse_unusable
 from fkal.runner.single import run_one
 from fkal.tracking.store import StoreError, prepare_store, tracking_uri
 
@@ -94,18 +94,27 @@ def run(
 
 
 def plan_runs(
-    configs: Sequence[Config], *, out: Path, tracking: str | None, jobs: int = 1, notify: Notify
+    configs: Sequence[Config],
+    *,
+    out: Path,
+    tracking: str | None,
+    jobs: int = 1,
+    notify: Notify,
+    looks_only: bool = False,
 ) -> list["PlannedRun"]:
-    """What `run` would do, checked; nothing is downloaded or written.
+    """What `run` does, checked. With `looks_only` nothing is downloaded or written.
 
-    Of experiments whose images or weights are not here the fingerprint is unknown. Raises ConfigError or StoreError
+    Then, of experiments whose images or weights are not here the fingerprint is unknown. Raises ConfigError or StoreError
     for what cannot be done.
     """
     if not 1 <= jobs <= MOST_JOBS:
         raise ConfigError(f"--jobs {jobs}: give 1 to {MOST_JOBS} experiments to be at work at once")
     tracking_uri(tracking, Path.cwd())
-    refuse_no_folder(out)
-    return _distinct(configs, out, notify, looks_only=True)
+    if looks_only:
+        refuse_no_folder(out)
+    else:
+        refuse_unusable(out)
+    return _distinct(configs, out, notify, looks_only=looks_only)
 
 
 def put_under_method(client: "MlflowClient", run_id: str, notify: Notify) -> None:
