@@ -104,8 +104,8 @@ def plan_runs(
 ) -> list["PlannedRun"]:
     """What `run` does, checked. With `looks_only` nothing is downloaded or written.
 
-    Then, of experiments whose images or weights are not here the fingerprint is unknown. Raises ConfigError or StoreError
-    for what cannot be done.
+    Then the fingerprint is unknown where images or weights are not here. Raises ConfigError or StoreError for what
+    cannot be done.
     """
     if not 1 <= jobs <= MOST_JOBS:
         raise ConfigError(f"--jobs {jobs}: give 1 to {MOST_JOBS} experiments to be at work at once")
