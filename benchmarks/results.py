@@ -1,12 +1,12 @@
 """The measured tables of docs/results.md, from the curves that `fkal run` leaves beside its figures.
 
     python benchmarks/results.py add runs/curves/*.csv    # into docs/results/curves.csv
-    python benchmarks/results.py add-anew data/curves/*.csv    # of rows measured again: algorithm-2.csv
+    python benchmarks/results.py add-again data/curves/*.csv    # of rows measured again: algorithm-2.csv
     python benchmarks/results.py add-reduced runs/curves/*.csv  # in small, of fewer epochs: curves-DATASET-reduced.csv
     python benchmarks/results.py add-small runs.csv       # of `fkal runs export`: small_validation.csv
     python benchmarks/results.py tables                   # docs/results.md, between its markers
 
-A table stands between `<!-- table NAME DATASET BIAS -->` and `<!-- end -->`. Below a method's row stands the
+A table is between `<!-- table NAME DATASET BIAS -->` and `<!-- end -->`. Below a method's row is the
 published one (fkal's published.csv) where there is one, and after it the rounds in which the
 measured mean is farther from it than 5 points (b = 2, 3) or 3 points (b = 4 and later).
 """
@@ -245,7 +245,7 @@ def contenders(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     return lines
 
 
-def anew(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
+def again(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """Rows measured again with a later algorithm, and how their area compares to the same seeds' of before."""
     now = pd.read_csv(ANEW)
     now = now[now.protocol == "last"]
@@ -358,7 +358,7 @@ def in_short(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
 
 
 TABLES = {
-    "anew": anew,
+    "again": again,
     "short": in_short,
     "reduced": in_short,
     "small": small,
@@ -395,14 +395,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("add").add_argument("files", nargs="+", type=Path)
-    commands.add_parser("add-anew").add_argument("files", nargs="+", type=Path)
+    commands.add_parser("add-again").add_argument("files", nargs="+", type=Path)
     commands.add_parser("add-reduced").add_argument("files", nargs="+", type=Path)
     commands.add_parser("add-small").add_argument("files", nargs="+", type=Path)
     commands.add_parser("tables")
     given = parser.parse_args()
     if given.command == "add":
         add(given.files)
-    elif given.command == "add-anew":
+    elif given.command == "add-again":
         merge(pd.concat([pd.read_csv(file) for file in given.files]), ANEW)
     elif given.command == "add-reduced":
         add_reduced(given.files)

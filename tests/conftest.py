@@ -130,7 +130,7 @@ def pytest_configure():
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """Where real datasets lie: FKAL_DATA_ROOT, else data/."""
+    """Where real datasets are: FKAL_DATA_ROOT, else data/."""
     return Path(os.environ.get("FKAL_DATA_ROOT", REPOSITORY / "data")).resolve()
 
 
@@ -166,7 +166,7 @@ def tiny_round() -> Callable[..., Round]:
 
 @pytest.fixture
 def said() -> list[str]:
-    """What is told to the user: pass `said.append`."""
+    """What is said to the user: pass `said.append`."""
     return []
 
 

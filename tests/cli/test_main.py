@@ -491,10 +491,21 @@ def test_a_dry_run_without_the_images_downloads_nothing_and_says_what_is_unknown
     told = fkal("run", *mnist, "--dry-run")
     assert told.stdout.count("unknown until the data are here") == 2
     assert "dataset mnist is not whole under absent" in told.stderr
-    assert "dataset mnist is not whole under absent" in fkal("cost", *mnist, code=4).stderr
+    assert "(downloads are off)" in fkal("cost", *mnist, code=4).stderr
     frozen = ("--preset", "digits", "--backbone", "torchvision:resnet18", "--set", "train.layers=frozen")
     assert "the weights of torchvision:resnet18 are not here" in fkal("run", *frozen, "--dry-run").stderr
+    program = ("--preset", "digits", "--set", "model.name=gone.pt2", "--set", "train.layers=frozen")
+    assert "'gone.pt2': there is no such file" in fkal("run", *program, "--dry-run", code=4).stderr
     assert list(here.iterdir()) == []
+
+
+def test_a_run_without_the_images_tries_to_download_them(here, monkeypatch):
+    def refused(*_: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("socket.socket.connect", refused)
+    mnist = ("--preset", "mnist", "--set", "data.root=absent", "--method", "random")
+    assert "the download failed" in fkal("run", *mnist, code=4).stderr
 
 
 def test_list_names_its_choices_where_none_or_a_wrong_one_is_given():

@@ -85,7 +85,7 @@ def whole_numbers(n: int, width: int, *, seed: int) -> Tensor:
 
 
 def core_set(pool: list[list[float]], labeled: list[list[float]], p: int, first: int | None = None):
-    """Greedy k-center by brute force: of all distances to all that is covered, anew at every pick."""
+    """Greedy k-center by brute force: of all distances to all that is covered, again at every pick."""
     picks, distances = [], []
     while len(picks) < p:
         rest = [i for i in range(len(pool)) if i not in picks]
@@ -163,7 +163,7 @@ def test_a_pool_of_identical_images_is_picked_one_by_one():
 
 @pytest.mark.parametrize("offset", [0.0, 1.0, 10.0, 100.0, 1000.0])
 def test_features_far_from_the_origin_have_the_distances_of_those_near_it(offset):
-    """A large mean that all images share says nothing of how far they lie apart."""
+    """A large mean that all images share says nothing of how far they are apart."""
     pool, labeled = (offset + features(n, 8, seed=n, dtype=torch.float64) for n in (60, 40))
     positions, distances = farthest_first(pool.float(), labeled.float(), 10, generator=seeded(0))
     picks, gaps = core_set(pool.float().tolist(), labeled.float().tolist(), 10)

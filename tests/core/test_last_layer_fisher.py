@@ -1,4 +1,4 @@
-"""Rank-one updates against matrices that are built and inverted anew."""
+"""Rank-one updates against matrices that are built and inverted each time."""
 
 import pytest
 import torch

@@ -379,7 +379,7 @@ def test_the_page_says_how_many_experiments_and_which(made, runs):
 
 
 def test_what_was_used_and_by_what_is_told_of_each_experiment(scratch, made, page, runs):
-    """Digests anew from the images and the split's file; versions, hardware and commit as kept when it was made."""
+    """Digests again from the images and the split's file; versions, hardware and commit as kept when it was made."""
     rows = {row[0]: row[1:] for row in page.rows["experiments"][1:]}
     assert len(rows) == len(runs) == len(table(made, "experiments"))
     dataset = prepare(settings_of(scratch, "digits-ir20-random-s0"), scratch, lambda _: None).dataset

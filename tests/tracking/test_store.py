@@ -96,8 +96,19 @@ def test_a_password_is_not_repeated():
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
-def test_a_folder_that_takes_nothing_is_named_as_such_and_not_as_a_server(tmp_path, monkeypatch, number):
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_forbidden_folder_is_named_as_such_and_not_as_a_server(tmp_path, monkeypatch, number):
+    def refuse(path: str, *_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr("filelock._unix.os.open", refuse)
+    with pytest.raises(StoreError, match=r"mlflow\.db\.lock: .*; let this user .* by --tracking-uri") as error:
+        prepare_store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert "server" not in str(error.value) and "Errno" not in str(error.value)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_named_as_such_and_not_as_a_server(tmp_path, monkeypatch, number):
     def refuse(path: str, *_: object, **__: object) -> int:
         raise OSError(number, os.strerror(number), path)
 

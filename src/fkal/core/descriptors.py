@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -109,6 +110,18 @@ def loss_gradient(logits: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Float[T
     return (p / torch.where(largest == 0, 1, largest)).to(logits.dtype)
 
 
+@runtime_checkable
+class LookedUp(Protocol):
+    """Rows of which some can be had: a tensor, or what reads them."""
+
+    def __getitem__(self, rows: Any, /) -> Tensor: ...
+
+
+def looked_up(z: Mapping[str, LookedUp], g: Mapping[str, LookedUp], rows: Int[Tensor, " r"] | slice) -> "Descriptors":
+    """Some rows of features and gradients."""
+    return Descriptors({tap: block[rows] for tap, block in z.items()}, {tap: block[rows] for tap, block in g.items()})
+
+
 @dataclass(frozen=True)
 class Descriptors:
     """Standardised rows of n images: features `z` and, where they were gathered, gradients `g`.
@@ -128,10 +141,7 @@ class Descriptors:
         return len(next(iter(self.z.values())))
 
     def __getitem__(self, rows: Int[Tensor, " r"] | slice) -> "Descriptors":
-        return Descriptors(
-            {tap: block[rows] for tap, block in self.z.items()},
-            {tap: block[rows] for tap, block in self.g.items()},
-        )
+        return looked_up(self.z, self.g, rows)
 
     @property
     def device(self) -> torch.device:

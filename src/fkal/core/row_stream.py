@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fkal.core.descriptors import Descriptors, Maps
+from fkal.core.descriptors import Descriptors, Maps, looked_up
 
 Read = Callable[[Tensor | slice], Tensor]
 """Positions, or a slice, to rows (r l) that are the caller's own: what they go through may overwrite them."""
@@ -75,10 +75,7 @@ class StreamedDescriptors:
         return len(next(iter(self.z.values())))
 
     def __getitem__(self, rows: Int[Tensor, " r"] | slice) -> Descriptors:
-        return Descriptors(
-            {tap: block[rows] for tap, block in self.z.items()},
-            {tap: block[rows] for tap, block in self.g.items()},
-        )
+        return looked_up(self.z, self.g, rows)
 
     @property
     def device(self) -> torch.device:

@@ -125,7 +125,7 @@ def _images(config: DataConfig, labeled: Labeled, classes: tuple[str, ...], part
     assert config.std is not None, "load() fills it in"
     pixels, labels = labeled
     return TensorImages(
-        resized(pixels, config.image_size, config.interpolation or "bilinear"),
+        resized(pixels, config.image_size, config.resampling),
         labels,
         classes,
         mean=config.mean,

@@ -68,6 +68,11 @@ class DataConfig:
     """What images belong together (a track, a patient) and are never split: a regular expression on the path below
     the dataset's folder, whose captures are the key, or the name of a manifest's column; null: each by itself."""
 
+    @property
+    def resampling(self) -> Interpolation:
+        """How files are scaled where no pretrained model asks for anything else."""
+        return self.interpolation or "bilinear"
+
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("name: '': it names a dataset; say, for example, digits")

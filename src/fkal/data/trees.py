@@ -138,7 +138,7 @@ def _folder_parts(tree: Path, test: str) -> tuple[ImageFiles, ImageFiles]:
 
 def _streamed(config: DataConfig, train: ImageFiles, test: ImageFiles) -> Parts:
     mean, std = config.mean or IMAGENET_MEAN, config.std or IMAGENET_STD
-    size, how = config.image_size or IMAGENET_SIZE, config.interpolation or "bilinear"
+    size = config.image_size or IMAGENET_SIZE
     train_set, test_set = (
         FolderImages(
             files,
@@ -146,7 +146,7 @@ def _streamed(config: DataConfig, train: ImageFiles, test: ImageFiles) -> Parts:
             std=std,
             size=size,
             workers=config.workers,
-            interpolation=how,
+            interpolation=config.resampling,
         )
         for files in (train, test)
     )
@@ -157,9 +157,8 @@ def _in_memory(
     config: DataConfig, train: ImageFiles, test: ImageFiles, *, size: tuple[int, int], channels: int | None = 3
 ) -> Parts:
     """At `size` = (height, width); `channels` None: one if all files are grey, else three."""
-    how = config.interpolation or "bilinear"
-    decoded_train = decoded_files(train, *size, config.workers, how)
-    decoded_test = decoded_files(test, *size, config.workers, how)
+    decoded_train = decoded_files(train, *size, config.workers, config.resampling)
+    decoded_test = decoded_files(test, *size, config.workers, config.resampling)
     if channels is None:
         channels = 1 if decoded_train.grey and decoded_test.grey else 3
     return _tensor_images(config, train, decoded_train, channels), _tensor_images(config, test, decoded_test, channels)
@@ -208,7 +207,7 @@ def _tensor_images(config: DataConfig, files: ImageFiles, part: DecodedFiles, ch
             files.labels,
             files.classes,
             has_new_pixels=any(changes & NEW_PIXELS for changes in part.changes),
-            interpolation=config.interpolation or "bilinear",
+            interpolation=config.resampling,
         ),
         file_hashes=part.hashes,
         notes=notes_on(files, [changes & ~unsaid for changes in part.changes]),

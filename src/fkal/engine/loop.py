@@ -393,7 +393,7 @@ class ActiveLearning:
             meter=work.meter,
             first_epoch=len(losses),
             begun=None if begun is None else begun.fit,
-            after_epoch=lambda state: made.__setitem__(slice(None), [state]),
+            after_epoch=made.append,
         )
         while True:
             with work.meter.phase("train"):
@@ -404,7 +404,8 @@ class ActiveLearning:
             if self.epoch == "best_on_test":
                 kept = kept.or_better(len(losses), self._test_accuracy(member, work.meter), member)
             elif len(losses) < config.epochs:
-                self._keep_unfinished(work, [*before, losses], made[0])
+                self._keep_unfinished(work, [*before, losses], made[-1])
+            made.clear()
             yield Progress(f"training b = {b}", len(losses), config.epochs, "epochs")
         if kept.weights is not None:
             member.load_state_dict(kept.weights)

@@ -70,9 +70,9 @@ from fkal.experiment.shared_files import ensure_split, shared_tensors
 from fkal.folders import below
 from fkal.models.ensemble import Ensemble, members_of
 from fkal.models.linear_head import LinearHead
-from fkal.models.pretrained import weights_are_here
+from fkal.models.pretrained import names_own_file, weights_are_here
 from fkal.models.registry import build
-from fkal.models.weights_files import checksum, is_file
+from fkal.models.weights_files import checksum
 from fkal.notify import Notify
 
 R = TypeVar("R")
@@ -414,7 +414,7 @@ def prepare(config: Config, out: Path, say: Notify, *, looks_only: bool = False)
     """
     configured("acquisition.name", lambda _: acquisition_of(config.acquisition), config.acquisition.name)
     device = device_named(config.device)
-    if looks_only and not is_file(config.model.weights or "") and not weights_are_here(config.model):
+    if looks_only and not names_own_file(config.model) and not weights_are_here(config.model):
         raise MissingWeights(f"the weights of {config.model.name} are not here; fkal run downloads them")
     backbone = backbone_of(config)
     dataset = seen_dataset(config, backbone, partial(_dataset, device=device, download=not looks_only))

@@ -78,7 +78,7 @@ class TrainedModel:
         return {
             "channels": channels,
             "size": [height, width],
-            "interpolation": backbone.view.interpolation if backbone else data.interpolation or "bilinear",
+            "interpolation": backbone.view.interpolation if backbone else data.resampling,
             "mean": list((data.mean or IMAGENET_MEAN) if backbone is None else backbone.view.mean),
             "std": list((data.std or IMAGENET_STD) if backbone is None else backbone.view.std),
         }

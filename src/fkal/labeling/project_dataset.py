@@ -164,8 +164,7 @@ def _images(
         names += listing.paths
         hashes += [bytes.fromhex(digest or "") for digest in listing.digests]
     known = torch.cat([torch.full((n_unlabeled,), UNLABELED), labels[n_unlabeled:]])
-    how = config.data.interpolation or "bilinear"
-    digest = files_digest(hashes, (3, size, size), known, project.classes, interpolation=how)
+    digest = files_digest(hashes, (3, size, size), known, project.classes, interpolation=config.data.resampling)
     return listed_images(
         ListedFiles(tuple(bases), roots, names, labels, project.classes),
         available,
@@ -175,7 +174,7 @@ def _images(
         workers=config.data.workers,
         digest=digest,
         hashes=hashes,
-        interpolation=how,
+        interpolation=config.data.resampling,
         streamed=streamed,
     )
 

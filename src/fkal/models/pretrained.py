@@ -120,6 +120,11 @@ def pretrained(config: ModelConfig) -> Pretrained:
     return load(config)
 
 
+def names_own_file(config: ModelConfig) -> bool:
+    """Whether program or weights are a file that the user has, and nothing to download."""
+    return config.name.endswith(PROGRAM) or is_file(config.weights or "")
+
+
 def weights_are_here(config: ModelConfig) -> bool:
     """Whether the model can be had without a download: its weights are drawn, in a file, or in a library's cache.
 
@@ -127,7 +132,7 @@ def weights_are_here(config: ModelConfig) -> bool:
     """
     if not config.is_pretrained:
         return True
-    if config.name.endswith(PROGRAM) or is_file(config.weights or ""):
+    if names_own_file(config):
         file = config.name if config.name.endswith(PROGRAM) else config.weights or ""
         return Path(file).expanduser().is_file()
     module, _ = _loader(config)

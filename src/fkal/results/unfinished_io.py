@@ -22,7 +22,7 @@ FORMAT = "fkal-unfinished-1"
 LARGEST = 2**36
 """Bytes of a file that is read."""
 SECONDS_BETWEEN = 10.0
-"""Between two states that are held in memory, of which the last is written when the process is told to end."""
+"""Between two states that are held in memory, of which the last is written when the process is asked to end."""
 REQUEST, WEIGHTS, MOMENTUM, GENERATOR = "request.", "weights.", "momentum.", "generator"
 COUNTS = ("forward_images", "backward_images", "seconds")
 

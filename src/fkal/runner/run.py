@@ -20,8 +20,7 @@ from fkal.experiment.device import device_named
 from fkal.experiment.experiment import prepare
 from fkal.experiment.names import shown_name
 from fkal.folders import below
-from fkal.models.settings import PROGRAM
-from fkal.models.weights_files import is_file
+from fkal.models.pretrained import names_own_file
 from fkal.notify import PLAIN, Display, Notify
 from fkal.redaction import redacted
 from fkal.results.csv_files import csv_bytes
@@ -166,8 +165,7 @@ def _planned(config: Config, out: Path, notify: Notify, *, looks_only: bool) -> 
 
 def _names_own_files(config: Config) -> bool:
     """Whether images or weights are files that the user has; nothing will bring them."""
-    has_own_images = config.data.name in ("folder", EMBEDDINGS)
-    return has_own_images or config.model.name.endswith(PROGRAM) or is_file(config.model.weights or "")
+    return config.data.name in ("folder", EMBEDDINGS) or names_own_file(config.model)
 
 
 def _ended(

@@ -65,8 +65,8 @@ def prepare_store(uri: str, say: Notify = on_standard_error) -> "MlflowClient":
 
     Of several processes that call it at once for a new sqlite file or PostgreSQL database, one makes the
     tables; the others wait. The client waits, too, while another process has locked the SQLite file.
-    Raises StoreError if the store cannot be reached, StoreUnavailable if it stays locked, OSError if its disk is full
-    or its folder forbidden.
+    Raises StoreError if the store cannot be reached or written, StoreUnavailable if it stays locked, OSError if its
+    disk is full.
     """
     import sqlalchemy
     from mlflow import MlflowClient
@@ -98,7 +98,7 @@ def prepare_store(uri: str, say: Notify = on_standard_error) -> "MlflowClient":
             raise
         raise _unusable(name, error.__cause__ or error) from error
     except (MlflowException, OSError, ValueError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
-        if isinstance(error, OSError) and error.errno in (*DISK_FULL, *FORBIDDEN):
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise
         raise _unusable(name, error) from error
     return patient(client, name, say)
@@ -116,9 +116,11 @@ def _refuse_network(path: Path) -> None:
 
 
 def _unusable(name: str, error: BaseException) -> StoreError:
+    is_forbidden = isinstance(error, OSError) and error.errno in FORBIDDEN
+    way_out = "let this user read and write there" if is_forbidden else "start its server"
     return StoreError(
         f"the MLflow store {name} cannot be used ({redacted(first_line(error))}); "
-        "start its server, or name another one by --tracking-uri or MLFLOW_TRACKING_URI"
+        f"{way_out}, or name another one by --tracking-uri or MLFLOW_TRACKING_URI"
     )
 
 
