@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,31 @@ from fkal.config.schema import ConfigError
 from fkal.errors import ends_all
 from fkal.locks import NamedLock
 from fkal.tracking.patience import StoreUnavailable
+
+
+class Freed:
+    """Something whose end has a callback."""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_comes_while_something_is_freed_is_not_lost(capsys, number, code):
+    """Python lets nothing that a callback raises go further."""
+
+    def callback(_: object) -> None:
+        signal.raise_signal(number)
+        for _ in range(1000):
+            pass
+
+    def work() -> None:
+        freed = Freed()
+        reference = weakref.ref(freed, callback)
+        del freed
+        assert reference() is None
+        time.sleep(20)
+        pytest.fail("the signal was lost")
+
+    assert ending(work, capsys)[0] == code
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def ending(work, capsys) -> tuple[int, str]:

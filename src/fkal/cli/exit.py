@@ -4,10 +4,13 @@ import errno
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import typer
 
@@ -29,6 +32,7 @@ FAILED, WRONG, SOME_FAILED, MISSING, WAITING, INTERRUPTED, UNREAD = 1, 2, 3, 4, 
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 SIGNAL_CODE = 128
 """A process that a signal ended has this exit code and the signal's number: 143 of SIGTERM, 129 of SIGHUP."""
+AGAIN_SECONDS = 0.05
 ODD_PATH = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """What the system says of a folder in place of a file, a file in place of a folder, links in a circle, long names."""
 LONGEST = 500
@@ -43,6 +47,7 @@ class Terminated(KeyboardInterrupt):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
+        self.number = number
         self.exit_code = SIGNAL_CODE + number
 
 
@@ -86,10 +91,15 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    hook, again = sys.unraisablehook, list[threading.Timer]()
+    sys.unraisablehook = partial(_send_again, hook, again)
     call_when_ended(_terminate)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
+        for timer in again:
+            timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -106,6 +116,24 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
         signal.signal(each, signal.SIG_IGN)
     silence_closed_streams()
     raise Terminated(number)
+
+
+def _send_again(otherwise: Callable[[Any], object], again: list[threading.Timer], unraisable: Any) -> None:
+    """What is raised within a finaliser or a weak reference's callback goes no further, an ending signal too.
+
+    Such a signal is sent once more, a moment later: raised here it would go no further either.
+    """
+    error = unraisable.exc_value
+    if not isinstance(error, KeyboardInterrupt):
+        otherwise(unraisable)
+        return
+    number = error.number if isinstance(error, Terminated) else signal.SIGINT
+    if isinstance(error, Terminated):
+        signal.signal(number, _terminate)
+    timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    again.append(timer)
+    timer.start()
 
 
 def _answer(error: Exception) -> tuple[int, str]:
