@@ -76,6 +76,7 @@ def test_people_and_an_oracle_pick_the_same_images_and_train_the_same_weights_to
     assert_same(by_people(made, 3, SelectOptions(method=method, assignments=settings)), kept(simulated))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", [2**31, 0], ids=["in memory", "streamed"])
 @pytest.mark.parametrize("method", ["fisher_coverage", "margin"])
 def test_on_a_frozen_backbone_people_and_an_oracle_are_the_same_to_the_bit(

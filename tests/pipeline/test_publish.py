@@ -97,6 +97,7 @@ def the_run():
     return run
 
 
+@pytest.mark.slow
 def test_what_is_published_does_not_tell_where_the_images_lie(original, tmp_path, monkeypatch):
     other = published_in(tmp_path / "another", monkeypatch)
     about = EXPERIMENTS + "/about.json"

@@ -23,6 +23,11 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+@pytest.fixture(autouse=True)
+def new_stores_are_copies() -> None:
+    """Here they are made, each of them."""
+
+
 def test_the_address_given_comes_before_the_environment_before_the_default(monkeypatch, tmp_path):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert tracking_uri(None, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
