@@ -1,6 +1,7 @@
 """`fkal init`, `fkal val` and `fkal pool` as a user gives them."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -105,3 +106,56 @@ def test_a_network_that_learns_from_scratch_is_asked_for_by_none(fkal, images):
     fkal("init", "pets", "--pool", "pool", "--val", "val", "--backbone", "none")
     chosen = yaml.safe_load((images / "pets" / "params.yaml").read_text())
     assert chosen["model"] == {"name": "resnet10"} and chosen["pretrain"]["task"] == "rotation"
+
+
+def test_a_place_without_a_usable_image_is_refused_and_not_kept(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    params = (images / "pets" / "params.yaml").read_text()
+    (images / "empty" / "cat").mkdir(parents=True)
+    (images / "header.csv").write_text("path,label\n")
+    (images / "gone.csv").write_text("path,label\nnosuch.png,cat\n")
+    for place in ("empty", "header.csv"):
+        assert "it lists no image" in fkal("val", "add", place, "--project", "pets", code=2).stderr
+    assert "it lists no image" in fkal("pool", "add", "header.csv", "--project", "pets", code=2).stderr
+    for part in ("val", "pool"):
+        assert "none of 1 images can be used" in fkal(part, "add", "gone.csv", "--project", "pets", code=2).stderr
+    assert (images / "pets" / "params.yaml").read_text() == params
+
+
+def test_a_listed_image_keeps_its_label_and_another_one_is_said(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    told = fkal("val", "add", "val/cat/a.png", "--label", "dog", "--project", "pets", code=2).stderr
+    assert "the image is listed with the label cat, not dog: correct one of the two" in told
+    picture(images / "more" / "dog" / "a.png", 100)
+    picture(images / "more" / "dog" / "new.png", 77)
+    out = fkal("val", "add", "more", "--project", "pets").stdout
+    assert "1 images are new" in out and "1 set aside in quarantine.csv: 1 contradiction" in out
+    assert "listed with the label cat" in (images / "pets" / "quarantine.csv").read_text()
+
+
+def test_a_label_that_is_no_text_is_no_class(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    picture(images / "new.png", 77)
+    for label in ('["cat"]', "true", '{"a": 1}'):
+        (images / "m.jsonl").write_text(f'{{"path": "new.png", "label": {label}}}\n')
+        assert "is no name; give a text" in fkal("val", "add", "m.jsonl", "--project", "pets", code=2).stderr
+    assert (images / "pets" / "classes.txt").read_text() == "cat\ndog\n"
+
+
+def test_the_folder_that_one_is_in_is_a_pool(fkal, images, monkeypatch):
+    monkeypatch.chdir(images / "pool")
+    assert "pool: 5 images of 6 files" in fkal("init", "../pets", "--pool", ".").stdout
+
+
+def test_a_home_that_is_not_there_is_named(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    for words in (["val", "add"], ["pool", "add"], ["predict"]):
+        told = fkal(*words, "~nosuch-user/x", "--project", "pets", code=2).stderr
+        assert told == "error: '~nosuch-user/x': no such user's home; give the whole path\n"
+
+
+def test_a_pipe_in_place_of_images_is_named(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    os.mkfifo(images / "m.csv")
+    for words in (["val", "add"], ["pool", "add"], ["predict"]):
+        assert "m.csv: is a pipe or a device" in fkal(*words, "m.csv", "--project", "pets", code=2).stderr

@@ -161,3 +161,17 @@ def test_a_table_that_lacks_what_is_asked_for_or_names_unknown_classes_is_refuse
     path.write_text("path,label\nelsewhere.png,top\n")
     with pytest.raises(ConfigError, match="no image of it is in the pool"):
         simulate(made.project, path)
+
+
+@pytest.mark.parametrize(
+    ("row", "part"),
+    [("{name},b", "keep one of the two"), ("{name},", "an empty label"), ("{name},nosuch", "classes.txt")],
+)
+def test_a_table_that_contradicts_itself_or_has_no_class_is_refused(signs, tmp_path, row, part):
+    made = signs()
+    path = truth_file(made, tmp_path)
+    name = next(name for name, label in made.truth.items() if label == "a")
+    content = path.read_text() if "b" in row else "path,label\n"
+    path.write_text(content + row.format(name=name) + "\n")
+    with pytest.raises(ConfigError, match=part):
+        simulate(made.again(), path)

@@ -323,7 +323,7 @@ def test_labels_that_are_estimated_otherwise_than_before_reach_who_describes_by_
     assert {name for name in after if after[name] != before[name]} == {"descriptors.yaml", "pfk_trace.yaml"}
     was, now = (files["descriptors.yaml"]["methods"] for files in (before, after))
     assert [method["cell"] for method, old in zip(now, was, strict=True) if method != old] == ["mine-2/pfk_trace"]
-    assert len(planning.planned_methods(Path("data/plan/mine-2/descriptors.yaml"))) == 3
+    assert len(planning.planned_methods(Path("data/plan/mine-2/descriptors.yaml"), "descriptors")) == 3
 
 
 def test_what_other_cells_published_is_taken_away_and_kept_in_the_scratch_folder(pulled):

@@ -16,7 +16,7 @@ from fkal.locks import LINE_SECONDS, NamedLock
 from fkal.notify import Notify, on_standard_error
 from fkal.redaction import redact_log, redacted, remember_address
 from fkal.tracking.network_files import network_file_system
-from fkal.tracking.patience import StoreUnavailable, patient, patiently
+from fkal.tracking.patience import TRACKED_LATER, StoreUnavailable, patient, patiently
 from fkal.tracking.sqlite_address import SQLITE, absolute_address, database_path, is_sqlite
 from fkal.tracking.store_file import ARTIFACTS, ensure_store_file, settings
 
@@ -60,7 +60,7 @@ def tracking_uri(given: str | None, cwd: Path) -> str:
     return uri
 
 
-def prepare_store(uri: str, say: Notify = on_standard_error) -> "MlflowClient":
+def prepare_store(uri: str, say: Notify = on_standard_error, *, way_out: str = TRACKED_LATER) -> "MlflowClient":
     """A client of the store, which exists, has its tables and answers. Call it before all else of MLflow.
 
     Of several processes that call it at once for a new sqlite file or PostgreSQL database, one makes the
@@ -80,12 +80,12 @@ def prepare_store(uri: str, say: Notify = on_standard_error) -> "MlflowClient":
             path.parent.mkdir(parents=True, exist_ok=True)
             _refuse_network(path)
             with NamedLock(Path(f"{path}.lock"), waiting=say, quiet_seconds=LINE_SECONDS):
-                patiently(partial(ensure_store_file, path, say), name, say)
+                patiently(partial(ensure_store_file, path, say), name, say, way_out)
         reached = _reached_alone(uri) if _scheme(uri) in DATABASES else nullcontext()
         with reached, settings({**IMPATIENT, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REACH_SECONDS)}):
-            patiently(partial(_make_default_experiment, uri), name, say)
-            client = patiently(partial(MlflowClient, tracking_uri=uri), name, say)
-            patiently(partial(client.search_experiments, max_results=1), name, say)
+            patiently(partial(_make_default_experiment, uri), name, say, way_out)
+            client = patiently(partial(MlflowClient, tracking_uri=uri), name, say, way_out)
+            patiently(partial(client.search_experiments, max_results=1), name, say, way_out)
     except ImportError as error:
         raise StoreError(
             f"the MLflow store {name} needs a driver ({redacted(str(error))}); "
@@ -101,7 +101,7 @@ def prepare_store(uri: str, say: Notify = on_standard_error) -> "MlflowClient":
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise
         raise _unusable(name, error) from error
-    return patient(client, name, say)
+    return patient(client, name, say, way_out)
 
 
 def _refuse_network(path: Path) -> None:
