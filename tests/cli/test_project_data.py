@@ -1,5 +1,6 @@
 """`fkal init`, `fkal val` and `fkal pool` as a user gives them."""
 
+import errno
 import json
 import os
 
@@ -13,6 +14,7 @@ from fkal.cli import progress
 from fkal.cli.listing import suggested_backbone
 from fkal.cli.main import app
 from fkal.cli.progress import PhaseLines
+from fkal.labeling import listing, manifest
 from fkal.labeling.file_facts import Reading
 
 
@@ -159,3 +161,36 @@ def test_a_pipe_in_place_of_images_is_named(fkal, images):
     os.mkfifo(images / "m.csv")
     for words in (["val", "add"], ["pool", "add"], ["predict"]):
         assert "m.csv: is a pipe or a device" in fkal(*words, "m.csv", "--project", "pets", code=2).stderr
+
+
+def test_a_list_of_classes_that_cannot_be_read_changes_nothing(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    picture(images / "more" / "owl" / "x.png", 50)
+    (images / "pets" / "classes.txt").write_bytes(b"\xff\n")
+    before = [(images / "pets" / name).read_bytes() for name in ("params.yaml", "validation.parquet")]
+    assert "classes.txt: not UTF-8" in fkal("val", "add", "more", "--project", "pets", code=2).stderr
+    assert [(images / "pets" / name).read_bytes() for name in ("params.yaml", "validation.parquet")] == before
+
+
+def test_what_this_user_may_not_read_is_named_itself(fkal, images, monkeypatch):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    (images / "more").mkdir()
+
+    def forbidden(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(manifest.Path, "is_file", lambda path: path.parent.name == "more" and forbidden(path))
+        told = fkal("pool", "add", "more", "--project", "pets", code=1).stderr
+    assert told.startswith("error: more: Permission denied; let this user read")
+    monkeypatch.setattr(listing, "open_regular", forbidden)
+    told = fkal("select", "--method", "random", "--project", "pets", code=2).stderr
+    assert told.startswith("error: pets/pool.parquet: cannot be read: Permission denied; let this user read")
+
+
+def test_a_folder_in_place_of_the_list_of_the_pool_is_named(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    (images / "pets" / "pool.parquet").unlink()
+    (images / "pets" / "pool.parquet").mkdir()
+    told = fkal("select", "--method", "random", "--project", "pets", code=2).stderr
+    assert "pool.parquet: cannot be read: it is a folder, not a file" in told

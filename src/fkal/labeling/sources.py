@@ -47,7 +47,10 @@ def source_at(place: str, *, labeled: bool, groups: str | None = None) -> Source
     column = groups if groups is not None and not has_captures(groups) else None
     if path.is_file():
         return grouped(_manifest(path, labeled=labeled, column=column), groups)
-    metadata = metadata_of(path)
+    try:
+        metadata = metadata_of(path)
+    except PermissionError as error:  # its own path is that of a file that need not be there
+        raise PermissionError(error.errno, error.strerror, str(path)) from None
     if metadata is not None:
         return grouped(_manifest(metadata, labeled=labeled, column=column), groups)
     if column is not None:

@@ -131,6 +131,7 @@ def add_validation(
     Hold the lock. Images of the pool may join; they are no longer asked for or trained on. The same call again adds
     what is new, or nothing.
     """
+    known = project.classes  # a file that cannot be read is refused before anything changes
     single = [name for name in files if _is_image(name)]
     _refuse_unfit_label(label, single, files)
     with restored_on_failure(project.params_path):
@@ -139,7 +140,8 @@ def add_validation(
         by_root = _by_root(project, [source for group in sources for source in group])
         with Looker(project.facts_path, display, workers=workers, drop_leaks=drop_leaks) as looker:
             summary = scan_sources(Project.open(project.folder), "validation", by_root, looker)
-    project.add_classes(sorted(summary.per_class))
+    if new := sorted(set(summary.per_class).difference(known)):
+        project.add_classes(new)
     return summary
 
 
