@@ -158,7 +158,11 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
             if error.error_code != ALREADY_EXISTS:
                 raise
         found = client.get_experiment_by_name(name)
-        assert found is not None, name
+        if found is None:
+            raise StoreError(
+                f"the MLflow store {redacted(client.tracking_uri)} says that it has an experiment {name!r}, and does not "
+                "show it; put a sound copy in its place, or move it away"
+            )
     if found.lifecycle_stage != LifecycleStage.ACTIVE:
         raise StoreError(
             f"MLflow experiment {name!r} was deleted: runs go to an active one; "
