@@ -160,8 +160,8 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
         found = client.get_experiment_by_name(name)
         if found is None:
             raise StoreError(
-                f"the MLflow store {redacted(client.tracking_uri)} says that it has an experiment {name!r}, and does not "
-                "show it; put a sound copy in its place, or move it away"
+                f"the MLflow store {redacted(client.tracking_uri)} says that it has an experiment {name!r}, and does "
+                "not show it; put a sound copy in its place, or move it away"
             )
     if found.lifecycle_stage != LifecycleStage.ACTIVE:
         raise StoreError(
