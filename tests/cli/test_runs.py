@@ -341,7 +341,35 @@ def test_rounds_of_one_number_are_not_exported(three):
     assert "another one is round 1 as well; left out" in fkal("export", "out.csv", "--method", "random", code=2).stderr
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE runs SET start_time = 'x' WHERE run_uuid = ?",
+        "UPDATE latest_metrics SET value = 'x' WHERE run_uuid = ?",
+    ],
+)
+def test_a_text_in_the_place_of_a_number_is_named_and_hides_no_other_run(three, change):
+    changed(change, three["pfk"])
+    result = fkal("--json", code=3)
+    assert [run["run_id"] for run in json.loads(result.stdout)["runs"]] == [three["begun"], three["random"]]
+    assert f"run {three['pfk']}: it has a text where a number or a time belongs" in result.stderr
+
+
 def test_a_row_that_mlflow_cannot_read_is_told_in_words(three):
     changed("UPDATE runs SET start_time = NULL WHERE run_uuid = ?", three["pfk"])
-    said = fkal(code=2).stderr
-    assert "cannot be read (start_time cannot be None); put a sound copy" in said and "MlflowException" not in said
+    for command in ((), ("export", "out.csv"), ("rm", "--method", "random", "-y")):
+        said = fkal(*command, code=2).stderr
+        assert said.startswith("error: the MLflow store sqlite:") and said.count("\n") == 1
+        assert (
+            "start_time cannot be None" in said
+            and "a row of it was changed by hand; put a sound copy" in said
+            and "Error" not in said
+        )
+
+
+def test_a_store_whose_table_of_experiments_was_emptied_has_no_runs_and_is_left_as_it_is(three):
+    changed("DELETE FROM experiments")
+    before = Path("mlflow.db").read_bytes()
+    assert "no experiment is tracked in sqlite:" in fkal(code=4).stderr
+    assert "no experiment is tracked in sqlite:" in fkal("export", "out.csv", code=4).stderr
+    assert Path("mlflow.db").read_bytes() == before

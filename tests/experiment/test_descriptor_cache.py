@@ -167,6 +167,10 @@ def test_a_corrupt_file_and_one_of_something_else_are_named_and_made_again(tmp_p
         (lambda rows: {name: tensor[:5] if name != "passes" else tensor for name, tensor in rows.items()}, "is no 300"),
         (lambda rows: {name: tensor for name, tensor in rows.items() if name != "passes"}, "it has the tensors"),
         (lambda rows: {"passes": rows["passes"]}, "it has the tensors passes"),
+        (lambda rows: {n: t * float("nan") if t.is_floating_point() else t for n, t in rows.items()}, "has NaN or"),
+        (lambda rows: {**rows, "z.fc1": rows["z.fc1"].clone().fill_(float("inf"))}, "z.fc1 has NaN or infinite"),
+        (lambda rows: {**rows, "g.fc1": rows["g.fc1"].long()}, "g.fc1 has numbers of the type int64"),
+        (lambda rows: {name: tensor.double() for name, tensor in rows.items()}, "it has the tensors"),
     ],
 )
 def test_a_file_with_a_right_checksum_and_other_rows_is_made_again(tmp_path, change, part):

@@ -203,3 +203,15 @@ def test_a_request_for_an_image_twice_is_refused(tmp_path):
 def test_an_image_is_asked_for_once(tmp_path):
     with pytest.raises(ValueError, match="asked for twice"):
         Batch.write(tmp_path / "01", request(), [IMAGES[0], replace(IMAGES[1], digest=FIRST)])
+
+
+def test_a_plain_file_in_the_place_of_a_round_is_named_with_the_way_out(tmp_path):
+    Batch.write(tmp_path / "rounds" / "01", request(), IMAGES)
+    (tmp_path / "rounds" / "05").write_text("x")
+    with pytest.raises(ConfigError, match=r"rounds/05: is no folder.*remove it, or give it another name"):
+        all_batches(tmp_path / "rounds")
+    (tmp_path / "rounds" / "05").rename(tmp_path / "rounds" / "notes")
+    assert len(all_batches(tmp_path / "rounds")) == 1
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match=r"file: is a file, and the rounds.*remove it"):
+        all_batches(tmp_path / "file")

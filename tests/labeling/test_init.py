@@ -242,3 +242,18 @@ def no_network(monkeypatch):
         raise AssertionError("a connection was opened")
 
     monkeypatch.setattr("socket.create_connection", refused)
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_class_folder_that_is_called_as_a_status_is_refused_and_leaves_no_list(images, part):
+    picture(images / part / "undone" / "a.png", 77)
+    with pytest.raises(ConfigError, match=r"class 'undone': is the name of a status.*name the class otherwise"):
+        init(images / "pets", options(images), PLAIN)
+    assert not list((images / "pets").glob("*.parquet"))
+
+
+def test_labels_of_a_class_that_is_called_as_a_status_are_refused(images):
+    picture(images / "given" / "skipped" / "a.png", 78)
+    with pytest.raises(ConfigError, match="class 'skipped': is the name of a status"):
+        init(images / "pets", options(images, labeled=("given",)), PLAIN)
+    assert not (images / "pets" / "labels.csv").exists()

@@ -113,6 +113,8 @@ def test_a_new_class_joins_only_where_it_is_allowed(project):
     assert project.classes[-1] == "lynx"
     with pytest.raises(ConfigError, match="one line"):
         session.answer("Ann", [labeled(1, "a\x1bb")])
+    with pytest.raises(ConfigError, match="'skipped': is the name of a status"):
+        session.answer("Ann", [labeled(1, "skipped")])
 
 
 def test_hidden_guesses_are_not_sent(project):

@@ -7,6 +7,7 @@ import pytest
 from fkal.data.addresses import is_url, joined
 from fkal.errors import ConfigError, MissingSettings
 from fkal.identifiers import UnsafeName
+from fkal.labeling.label_store import LabelRow, LabelStore
 from fkal.labeling.listing import ListedImage
 from fkal.labeling.project import NoProject, Project, base_of, read_classes, write_classes
 from fkal.labeling.rounds import SelectOptions, select
@@ -152,3 +153,26 @@ def test_a_second_command_waits_for_the_first(folder):
         order.append("first")
     other.join()
     assert [each for each in order if "waiting" not in each] == ["first", "second"]
+
+
+STATUS_NAMES = ("labeled", "skipped", "none_of_these", "undone", "_unsorted", "_skipped", "_none_of_these")
+
+
+@pytest.mark.parametrize("name", STATUS_NAMES)
+def test_no_new_class_is_called_as_a_status_is(folder, name):
+    project = Project.open(folder)
+    with pytest.raises(ConfigError, match=f"class '{name}': is the name of a status.*name the class otherwise"):
+        project.add_classes(["cat", name])
+    assert not project.classes_path.exists()
+    project.classes_path.write_text(f"cat\n{name}\n")
+    with pytest.raises(ConfigError, match=f"classes.txt: line 2: '{name}': is the name of a status"):
+        _ = project.classes
+
+
+def test_a_project_that_has_labels_of_such_a_class_goes_on_and_says_so(labeling_project):
+    labeling_project.classes_path.write_text("cat\ndog\nowl\nskipped\n")
+    image = next(iter(labeling_project.pool))
+    LabelStore(labeling_project.folder).append([LabelRow(image.path, image.digest, "skipped")])
+    assert labeling_project.classes == ("cat", "dog", "owl", "skipped")
+    assert labeling_project.add_classes(["lynx"]) == ("lynx",)
+    assert status(labeling_project).ambiguous == ("skipped",)

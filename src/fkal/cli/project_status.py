@@ -73,6 +73,12 @@ def _show_classes(status: Status) -> None:
     if status.rare:
         found = sum(n > 0 for n in status.rare.values())
         echo(f"rare classes found: {found} of {len(status.rare)}, with {sum(status.rare.values())} labels")
+    if status.ambiguous:
+        named = ", ".join(status.ambiguous)
+        echo(
+            f"warning: classes have the names of statuses of labels: {named}; in labels that come in, such a name means "
+            "the class. New classes cannot be called so"
+        )
     if status.without_validation:
         named = ", ".join(status.without_validation[:MOST_CLASSES])
         echo(f"no validation images: {named}; add some by fkal val add, or accuracy says nothing of them")

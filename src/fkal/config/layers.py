@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from fkal.config.documents import yaml_of, yaml_of_file, yaml_reason
+from fkal.config.rules import WANTED, rule_of
 from fkal.config.schema import (
     CONTROL,
     DEEPEST_KEY,
@@ -53,14 +54,11 @@ SECTIONS = frozenset(key for key, value in Config().tree.items() if isinstance(v
 NOT_CONFIGURATION = frozenset({DATA_ROOT, JOBS, MEMORY})
 
 RULES = {
-    "dataclass_type": "give a section, keys with values",
     "tuple_type": "give a list, say [conv1, conv2]",
-    "bool_parsing": "give true or false",
-    "bool_type": "give true or false",
     "dict_type": "give a mapping, say {5: 0.1}",
     "string_pattern_mismatch": "give auto, cpu, cuda, cuda:1 or mps",  # of device, the only pattern there is
 }
-"""What is wanted, where pydantic would speak of Python's types."""
+"""What a setting should have been, where an example helps or the rule of all files does not fit."""
 CHOICES = {"bias.cut": "give a list of classes, say [5, 6], or random_half"}
 """The same of settings that take values of different kinds, for each of which pydantic has a problem."""
 
@@ -265,7 +263,7 @@ def _refuse_unreadable(layer: Layer) -> None:
             if not isinstance(key, str):
                 raise ConfigError(f"{layer.origin}: the key {shortened(key)} is no name; sections and keys have names")
         if section in SECTIONS and not isinstance(values, Mapping):  # a later layer would take its place unseen
-            raise ConfigError(f"{section} = {shortened(values)}: {RULES['dataclass_type']} (in {layer.origin})")
+            raise ConfigError(f"{section} = {shortened(values)}: {WANTED['dataclass_type']} (in {layer.origin})")
     for key, value in flattened_leaves(layer.values):
         _refuse_boundless(key, value, layer.origin)
 
@@ -448,7 +446,7 @@ def _problem(error: Any, origins: Mapping[str, str]) -> str:
     if error["type"] == "value_error":
         section = f"{key}." if path else ""
         return f"{section}{error['ctx']['error']}{_origin_of(str(error['ctx']['error']), key, origins) or where}"
-    rule = RULES.get(error["type"]) or error["msg"].lower()
+    rule = RULES.get(error["type"]) or rule_of(error)
     return f"{key} = {shortened(error['input'])}: {rule}{where}"
 
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fkal.config.layers import Layer, from_file
+from fkal.config.rules import rule_of
 from fkal.config.schema import LONGEST_NAME, PROTOCOL, Config, ConfigError
 from fkal.errors import did_you_mean, shortened
 from fkal.identifiers import GRID_NAME
@@ -204,7 +205,7 @@ def _problem(error: Any, origin: str) -> str:
         return f"{origin}: {key} = []: names none; give one or more, or leave grid out"
     if error["type"] == "value_error":
         return f"{origin}: grid.{error['loc'][0]}: {error['ctx']['error']}"
-    return f"{origin}: {key} = {shortened(error['input'])}: {error['msg'].lower()}"
+    return f"{origin}: {key} = {shortened(error['input'])}: {rule_of(error)}"
 
 
 def _methods(values: Any, origin: str) -> dict[str, str]:

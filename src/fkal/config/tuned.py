@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_there
 from fkal.config.layers import Layer, from_file
+from fkal.config.rules import rule_of
 from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.errors import READABLE, did_you_mean, shortened
 from fkal.folders import below
@@ -196,7 +197,7 @@ def _known(path: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
 def _problem(path: Path, error: Any) -> str:
     key = ".".join(str(part) for part in (STUDY, *error["loc"]))
     return (
-        f"{path}: {key}: {error['msg'].lower()}; it is {shortened(error['input'])}; "
+        f"{path}: {key}: {rule_of(error)}; it is {shortened(error['input'])}; "
         "let `fkal tune --force` write the file again"
     )
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fkal.config.schema import digest_of
+from fkal.core.picks import is_finite
 from fkal.data.digest import bytes_digest
 from fkal.engine.describing import PASSES, DescriptorKey
 from fkal.errors import listed
@@ -23,13 +24,24 @@ from fkal.experiment.shared_files import locked, read_tensors, write_tensors
 from fkal.folders import below
 from fkal.notify import Notify
 
+LABELS = ("y", "y_hat")
+"""Names of the tensors of whole numbers; all others hold what was measured."""
+
 
 def _flaw(rows: Mapping[str, Tensor], n: int) -> str:
     """What is wrong with the tensors of `n` images; empty if nothing is."""
     wide = {name: tensor for name, tensor in rows.items() if name != PASSES}
-    if not wide or PASSES not in rows or tuple(rows[PASSES].shape) != (1, 2):
+    if not wide or PASSES not in rows or tuple(rows[PASSES].shape) != (1, 2) or rows[PASSES].dtype != torch.int64:
         return f"it has the tensors {listed(sorted(rows))}"
-    return next((f"{name} is no {n} rows" for name, tensor in wide.items() if not tensor.dim() or len(tensor) != n), "")
+    return next((flaw for name, tensor in wide.items() if (flaw := _flaw_of(name, tensor, n))), "")
+
+
+def _flaw_of(name: str, tensor: Tensor, n: int) -> str:
+    if not tensor.dim() or len(tensor) != n:
+        return f"{name} is no {n} rows"
+    if tensor.is_floating_point() == (name in LABELS):
+        return f"{name} has numbers of the type {str(tensor.dtype).removeprefix('torch.')}"
+    return "" if is_finite(tensor) else f"{name} has NaN or infinite numbers"
 
 
 @dataclass

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fkal.atomic_files import write_whole
+from fkal.core.picks import is_finite
 from fkal.data.regular_files import IrregularFile, refuse_irregular, regular_bytes
 from fkal.data.splits import Split, split_bytes, write_split
 from fkal.errors import first_line
@@ -43,6 +44,9 @@ def shared_tensors(
     """
     with locked(path, say):
         tensors = read_tensors(path, say, path.stem)
+        if tensors is not None and not all(map(_is_finite, tensors.values())):
+            say(f"{path}: not what was kept there (NaN or infinite numbers); it is made again")
+            tensors = None
         if tensors is None:
             tensors = yield from make()
             write_tensors(path, tensors, path.stem)
@@ -82,6 +86,10 @@ def _checked(path: Path, of: str) -> dict[str, Tensor]:
     if (said or metadata.get(OF, of)) != of:  # earlier versions had an entry for it, or none
         raise ValueError("it is made of something else")
     return tensors
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or is_finite(tensor)
 
 
 def _is_regular(path: Path) -> bool:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, 
 
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
+from fkal.config.rules import rule_of
 from fkal.errors import ConfigError, shortened
 from fkal.folders import in_place
 from fkal.identifiers import FILE_DIGEST, UnsafeName
@@ -28,6 +29,8 @@ FOLDER = re.compile(r"(?P<round>\d{2,6})(-(?P<more>[1-9]\d{0,3}))?")
 FORMAT = "fkal-batch-1"
 LARGEST = 2**30
 """Bytes of a request.json that is read."""
+
+MOVE_AWAY = "remove it, or give it another name"
 
 ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 """Of a path in a request, which is shown and written as it is."""
@@ -178,10 +181,20 @@ def to_label_text(images: Iterable[BatchImage]) -> str:
 
 def all_batches(rounds: Path) -> list[Batch]:
     """Every batch below the folder `rounds`, in the order of rounds. Folders without a request are left out."""
-    if not rounds.is_dir():
+    return [Batch.read(rounds / name) for name in round_folders(rounds) if (rounds / name / REQUEST).exists()]
+
+
+def round_folders(rounds: Path) -> list[str]:
+    """Names of the folders of rounds, in order. Raises ConfigError where anything else has such a name."""
+    if rounds.exists() and not rounds.is_dir():
+        raise ConfigError(f"{rounds}: is a file, and the rounds of a project are in a folder of that name; {MOVE_AWAY}")
+    if not rounds.exists():
         return []
-    names = [path.name for path in rounds.iterdir() if FOLDER.fullmatch(path.name) and (path / REQUEST).exists()]
-    return [Batch.read(rounds / name) for name in sorted(names, key=batch_order)]
+    names = sorted((path.name for path in rounds.iterdir() if FOLDER.fullmatch(path.name)), key=batch_order)
+    for name in names:
+        if not (rounds / name).is_dir():
+            raise ConfigError(f"{rounds / name}: is no folder, and a round has a folder of that name; {MOVE_AWAY}")
+    return names
 
 
 def open_batches(rounds: Path, rows: Sequence[LabelRow]) -> list[Batch]:
@@ -246,5 +259,5 @@ def reason_of(error: Exception) -> str:
     """Why a file is not what was written, in a few words."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        return f"{'.'.join(map(str, first['loc']))}: {rule_of(first)}"
     return str(error)

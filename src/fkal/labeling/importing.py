@@ -10,7 +10,7 @@ from fkal.labeling.batch import Batch, BatchImage, all_batches
 from fkal.labeling.given_labels import NONE_OF_THESE, GivenLabel, read_given_labels
 from fkal.labeling.label_store import LabelRow, current_rows, now
 from fkal.labeling.listing import Listing
-from fkal.labeling.project import Project, class_problem
+from fkal.labeling.project import Project, new_class_problem
 from fkal.notify import Notify
 
 
@@ -190,7 +190,7 @@ def _new_classes(
         if row.status == "labeled" and row.label not in classes:
             new.setdefault(row.label, []).append(each)
     for name, places in new.items():
-        if problem := class_problem(name):
+        if problem := new_class_problem(name):
             problems.add("no name of a class", f"{places[0].where}: class {shortened(name)}: {problem}")
         elif not rules.allow_new_class:
             more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""

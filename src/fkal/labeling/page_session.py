@@ -11,7 +11,7 @@ from fkal.labeling.answers import label_store
 from fkal.labeling.batch import Batch, Kind
 from fkal.labeling.label_store import PAGE, LabelRow, Status, current_rows, last_answer, now
 from fkal.labeling.page_images import BatchImages
-from fkal.labeling.project import Project, class_problem
+from fkal.labeling.project import Project, new_class_problem
 
 GIVEN: tuple[Status, ...] = ("labeled", "skipped", "none_of_these")
 NEXT: Mapping[Kind, str] = {
@@ -145,7 +145,7 @@ class LabelingSession:
         known = self.project.classes
         if label in known:
             return
-        if problem := class_problem(label):
+        if problem := new_class_problem(label):
             raise ConfigError(f"class {shortened(label)}: {problem}")
         if known and not self._allows_new_classes:
             hint = did_you_mean(label, known)

@@ -7,7 +7,7 @@ my-project/  params.yaml  pool.parquet  validation.parquet  test.parquet  quaran
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +20,14 @@ from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
 from fkal.config.layers import Layer, from_assignments, from_environment, from_file, merged
 from fkal.config.method_spec import method_layer
+from fkal.config.rules import rule_of
 from fkal.config.schema import LONGEST_PATH, PROTOCOL, Config, configured
 from fkal.data.addresses import is_url, joined
 from fkal.errors import ConfigError, MissingSettings, UserError, did_you_mean, shortened
 from fkal.escaping import one_line
 from fkal.folders import below, in_place
 from fkal.identifiers import dataset_name
+from fkal.labeling.label_store import STATUSES, LabelStore
 from fkal.labeling.listing import ListedImage, Listing, read_listing
 from fkal.locks import NamedLock
 from fkal.notify import PLAIN, Display, Notify
@@ -51,6 +53,8 @@ MOST_SOURCES = 1000
 LONGEST_CLASS = 200
 """Characters of the name of a class."""
 MOST_CLASSES_BYTES = 50_000_000
+NO_CLASSES = frozenset((*STATUSES, "_unsorted", "_skipped", "_none_of_these"))
+"""Statuses of labels, and the folders that stand for them: where labels come in, a class could not be told from one."""
 DEFAULTS: Mapping[str, Any] = {
     "bias": {"kind": "none", "ratio": 1},
     "acquisition": {"name": "pfk", "pseudo_label": "joint_shift_grid", "matching": "coverage"},
@@ -266,13 +270,32 @@ class Project:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names in classes.txt; the place of a name is the index of its class."""
-        return read_classes(self.classes_path)
+        """The names in classes.txt; the place of a name is the index of its class.
+
+        Raises ConfigError for a file that cannot be read, and for the name of a status that is not in use yet.
+        """
+        names = read_classes(self.classes_path)
+        if ambiguous := ambiguous_classes(names):
+            self._refuse_unused(names, ambiguous)
+        return names
+
+    def _refuse_unused(self, names: Sequence[str], ambiguous: Sequence[str]) -> None:
+        """Earlier versions took such names: where images have them, the project goes on."""
+        from fkal.labeling.answers import digest_finder  # needs a project itself
+
+        used = {*self.listing_so_far("validation").labels, *self.listing_so_far("test").labels}
+        rows = LabelStore(self.folder, digest_finder(self.listing_so_far("pool"))).rows()
+        used |= {row.label for row in rows if row.status == "labeled"}
+        for name in ambiguous:
+            if name not in used:
+                line = names.index(name) + 1
+                raise ConfigError(f"{self.classes_path}: line {line}: {shortened(name)}: {new_class_problem(name)}")
 
     def add_classes(self, names: Sequence[str]) -> tuple[str, ...]:
         """Appends names that are not in classes.txt yet, in their order; returns those that were new."""
         known = self.classes
         new = tuple(name for name in dict.fromkeys(names) if name not in known)
+        refuse_new_classes(new, "class")
         if new:
             write_classes(self.classes_path, (*known, *new))
         return new
@@ -361,6 +384,25 @@ def class_problem(name: str) -> str | None:
     return None
 
 
+def new_class_problem(name: str) -> str | None:
+    """As `class_problem`, of a name that is no class yet: those of statuses would be taken for them."""
+    if name in NO_CLASSES:
+        return "is the name of a status of labels, so no class can have it; name the class otherwise"
+    return class_problem(name)
+
+
+def refuse_new_classes(names: Iterable[str], where: str) -> None:
+    """Raises ConfigError for the first that no new class can have."""
+    for name in names:
+        if problem := new_class_problem(name):
+            raise ConfigError(f"{where} {shortened(name)}: {problem}")
+
+
+def ambiguous_classes(names: Iterable[str]) -> tuple[str, ...]:
+    """Those that are names of statuses, as classes of earlier versions may be."""
+    return tuple(name for name in names if name in NO_CLASSES)
+
+
 def _section(model: type[Any], values: Any, where: str) -> Any:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: {shortened(values)}: give keys with values")
@@ -379,7 +421,7 @@ def _problem(error: Any, model: type[BaseModel], where: str) -> str:
         return f"{where}.{key}: not set; give it, or run fkal init again"
     if error["type"] == "tuple_type":
         return f"{where}.{key} = {shortened(error['input'])}: give a list, say [{str(error['input'])[:LONGEST_PATH]}]"
-    return f"{where}.{key} = {shortened(error['input'])}: {error['msg'].lower()}"
+    return f"{where}.{key} = {shortened(error['input'])}: {rule_of(error)}"
 
 
 def _refuse_unknown(values: Mapping[str, Any], path: Path) -> None:

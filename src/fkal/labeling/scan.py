@@ -19,7 +19,7 @@ from fkal.errors import ConfigError, shortened
 from fkal.labeling.file_facts import FILES_AT_ONCE, Facts, FileFacts
 from fkal.labeling.listing import ListedImage, Listing, write_listing
 from fkal.labeling.manifest import Entry
-from fkal.labeling.project import Part, Project, class_problem
+from fkal.labeling.project import Part, Project, class_problem, refuse_new_classes
 from fkal.labeling.quarantine import CONTRADICTION, LEAK, UNLISTED, SetAside, update_quarantine
 from fkal.labeling.sources import Source
 from fkal.notify import Shown
@@ -98,6 +98,7 @@ def scan_part(
     if found.leaks and not drop_leaks:
         raise Leak(_leaks_said(found.leaks))
     _refuse_without_images(found, sources, summary)
+    refuse_new_classes(sorted(set(found.labels.values()).difference(project.classes)), f"{part}: class")
     summary.dropped = len(found.leaks)
     _write(project, part, found, sources, facts, summary)
     rows = [*found.aside, *found.leaks]

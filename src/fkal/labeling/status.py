@@ -15,7 +15,7 @@ from fkal.labeling.batch import Batch
 from fkal.labeling.books import Books
 from fkal.labeling.intervals import FEWEST_ROUNDS, Interval, paired_gain, power_law, proportion
 from fkal.labeling.label_store import LabelRow
-from fkal.labeling.project import Project
+from fkal.labeling.project import Project, ambiguous_classes
 from fkal.labeling.trainings import Training, refuse_other_classes
 
 SMALL_GAIN = 0.01
@@ -87,6 +87,8 @@ class Status:
     rare: Mapping[str, int]
     """Rare classes, and how many images of them are labeled."""
     without_validation: tuple[str, ...]
+    ambiguous: tuple[str, ...]
+    """Classes of an earlier version that are called as statuses of labels are."""
     with_guesses: Agreement
     between_people: Agreement
     next_labels: int
@@ -143,6 +145,7 @@ def status(project: Project) -> Status:
         labeled_counts=dict(Counter(row.label for row in answers.rows.values() if row.status == "labeled")),
         rare=_rare(project.classes, mix, answers.labels),
         without_validation=tuple(name for name in project.classes if not validation[name]),
+        ambiguous=ambiguous_classes(project.classes),
         with_guesses=_with_guesses(books),
         between_people=_between_people(books.current),
         next_labels=next_labels,

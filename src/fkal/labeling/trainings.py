@@ -19,7 +19,7 @@ from fkal.config.documents import file_bytes
 from fkal.data.regular_files import FileTooLarge, IrregularFile, read_regular
 from fkal.errors import ConfigError, shortened
 from fkal.folders import below, in_place
-from fkal.labeling.batch import FOLDER, reason_of
+from fkal.labeling.batch import FOLDER, reason_of, round_folders
 from fkal.labeling.project import Project
 from fkal.results.round_facts import UnusableRound, read_facts
 
@@ -95,9 +95,7 @@ class _Document(BaseModel):
 
 def trainings(project: Project) -> list[Training]:
     """All finished ones, in order. Raises ConfigError for a file that is not what was written."""
-    if not project.rounds_path.is_dir():
-        return []
-    matches = [FOLDER.fullmatch(path.name) for path in project.rounds_path.iterdir()]
+    matches = map(FOLDER.fullmatch, round_folders(project.rounds_path))
     numbers = sorted(int(match["round"]) for match in matches if match and not match["more"])
     found = [read_training(project, b) for b in numbers]
     return [each for each in found if each is not None]

@@ -21,7 +21,7 @@ from fkal.labeling.listing import ListedImage, Listing, write_listing
 from fkal.labeling.manifest import Entry
 from fkal.labeling.params_text import restored_on_failure, with_place
 from fkal.labeling.places import Looker, portable, scan_sources
-from fkal.labeling.project import Project, base_of, class_problem
+from fkal.labeling.project import Project, base_of, class_problem, refuse_new_classes
 from fkal.labeling.scan import PartSummary
 from fkal.labeling.sources import Source, grouped, source_at
 from fkal.notify import Display
@@ -134,6 +134,8 @@ def add_validation(
     known = project.classes  # a file that cannot be read is refused before anything changes
     single = [name for name in files if _is_image(name)]
     _refuse_unfit_label(label, single, files)
+    if label is not None and label not in known:
+        refuse_new_classes([label], "--label")
     with restored_on_failure(project.params_path):
         sources = [_labeled_images(project, single, label)] if label is not None else []
         sources += [_labeled_place(project, name) for name in files if name not in single]

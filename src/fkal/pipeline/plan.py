@@ -19,6 +19,7 @@ from fkal.config.documents import file_there
 from fkal.config.layers import Layer, from_file, known_variables, merged
 from fkal.config.machine import MACHINE_VARIABLES, machine_layer
 from fkal.config.params_file import MOST_EXPERIMENTS, Grid
+from fkal.config.rules import rule_of
 from fkal.config.schema import LARGEST_SEED, Config, ConfigError, configured, flattened
 from fkal.data.file_digests import FileDigests
 from fkal.data.registry import entry_of
@@ -242,7 +243,7 @@ def _stage_work(path: Path, values: Mapping[str, Any]) -> StageWork:
         return StageWork.model_validate(dict(values))
     except ValidationError as error:
         problems = dict.fromkeys(
-            f"{path}: {each['loc'][0]} = {shortened(values.get(str(each['loc'][0])))}: {each['msg'].lower()}; "
+            f"{path}: {each['loc'][0]} = {shortened(values.get(str(each['loc'][0])))}: {rule_of(each)}; "
             "make it again: fkal plan"
             for each in error.errors()
         )

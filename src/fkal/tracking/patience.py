@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from fkal.errors import EndsAll
+from fkal.errors import ConfigError, EndsAll, first_line
 from fkal.notify import Notify
+from fkal.redaction import redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -17,6 +18,8 @@ T = TypeVar("T")
 LOCKED = re.compile(r"database (table |schema )?is locked")
 GONE = re.compile(r"API request to .* failed with (timeout )?exception", re.DOTALL)
 """How MLflow says that a server does not answer; it has repeated the request by then."""
+READS = ("search_", "get_")
+"""How the names of calls begin that change nothing."""
 FULL = re.compile(r"(database or disk is full|disk I/O error)")
 PATIENCE_SECONDS = 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -47,7 +50,31 @@ class PatientClient:
         return partial(self._call, value) if callable(value) else value
 
     def _call(self, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
-        return patiently(partial(function, *values, **named), self._name, self._say, self._way_out)
+        call = partial(function, *values, **named)
+        if function.__name__.startswith(READS):
+            call = partial(_read, call, self._name)
+        return patiently(call, self._name, self._say, self._way_out)
+
+
+def _read(call: Callable[[], T], name: str) -> T:
+    """Raises ConfigError for rows that MLflow cannot read, since they were changed by hand."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return call()
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise _unreadable(name, error) from error
+    except MlflowException as error:
+        if "cannot be None" not in str(error):
+            raise
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"the MLflow store {name} cannot be read ({redacted(first_line(error))}): a row of it was changed by hand; "
+        "put a sound copy in its place, or name another one by --tracking-uri or MLFLOW_TRACKING_URI"
+    )
 
 
 def patient(client: "MlflowClient", name: str, say: Notify, way_out: str) -> "MlflowClient":

@@ -235,7 +235,7 @@ def named(everything: Sequence[FoundRun], texts: Sequence[str], *, superseded: b
 
 def _found(run: "Run") -> FoundRun:
     tags, metrics = run.data.tags, stored_metrics(run.data.metrics)
-    steps = stored_metrics({metric.key: metric.step for metric in run.to_proto().data.metrics})
+    steps = stored_metrics(_steps(run))
     if flaw := metric_flaw(metrics):
         raise ValueError(flaw)
     return FoundRun(
@@ -259,6 +259,14 @@ def _found(run: "Run") -> FoundRun:
         aubc=metrics.get("summary/aubc"),
         started=_moment(run.info.start_time),
     )
+
+
+def _steps(run: "Run") -> dict[str, int]:
+    """Raises ValueError for a run with a text where a number belongs."""
+    try:
+        return {metric.key: metric.step for metric in run.to_proto().data.metrics}
+    except TypeError as error:
+        raise ValueError("it has a text where a number or a time belongs") from error
 
 
 def _flawed(run_id: str, error: ValueError) -> str:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from fkal.acquisition.registry import acquisition
 from fkal.acquisition.settings import MATCHING_NAMES
 from fkal.config.layers import Layer, merged
+from fkal.config.rules import rule_of
 from fkal.config.schema import Config, ConfigError
 from fkal.config.tuned import nested, value_at
 from fkal.core.kernels import R_ZG
@@ -258,7 +259,7 @@ def _problem(key: str, error: Any) -> str:
         return f"{place}: unknown; {did_you_mean(str(error['loc'][0]), known)}known here: {', '.join(known)}"
     if error["type"] == "value_error":
         return f"{place}: {error['ctx']['error']}"
-    return f"{place}: {error['msg'].lower()}; it is {shortened(error['input'])}"
+    return f"{place}: {rule_of(error)}; it is {shortened(error['input'])}"
 
 
 def _refuse_impossible(base: Config, key: str, distribution: BaseDistribution, now: Any) -> None:
