@@ -127,6 +127,14 @@ def test_a_superseded_run_is_below_its_method_and_counts_for_nothing(client, see
     assert parent_of(client, old) == parent_of(client, new) == method_id
 
 
+@pytest.mark.parametrize("tag", ["fkal.seed", "fkal.cell"])
+def test_a_run_whose_tag_was_removed_by_hand_counts_for_nothing(client, seed_run, tag):
+    kept, damaged = seed_run(0, 0.5), seed_run(1, 0.9)
+    client.delete_tag(damaged, tag)
+    method = client.get_run(remake_method_run(client, kept))
+    assert method.data.params["seeds"] == "0"
+
+
 def test_a_method_without_seeds_is_deleted(client, seed_run):
     run_id = seed_run(0, 0.5)
     remake_method_run(client, run_id)

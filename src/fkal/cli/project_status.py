@@ -76,8 +76,8 @@ def _show_classes(status: Status) -> None:
     if status.ambiguous:
         named = ", ".join(status.ambiguous)
         echo(
-            f"warning: classes have the names of statuses of labels: {named}; in labels that come in, such a name means "
-            "the class. New classes cannot be called so"
+            f"warning: classes have the names of statuses of labels: {named}; in labels that come in, such a name "
+            "means the class. New classes cannot be called so"
         )
     if status.without_validation:
         named = ", ".join(status.without_validation[:MOST_CLASSES])

@@ -4,6 +4,7 @@ So the first list that MLflow shows is the list of methods, and its charts are t
 rewritten, so the run is made again when a seed finishes, and the one before is deleted.
 """
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -54,6 +55,7 @@ OF_A_SEED = ("seed", "device", "data.root", "data.workers")
 """Params that a method has not: they are one seed's or one machine's."""
 SETTINGS = "params.yaml"
 PAGE = 500
+SEED_NUMBER = re.compile("[0-9]{1,18}")
 
 
 class Member(NamedTuple):
@@ -110,10 +112,18 @@ def _delete_if_empty(client: MlflowClient, experiment_id: str, run_id: str) -> N
 
 
 def _members(runs: Sequence[Run]) -> list[Run]:
-    """Of each seed the newest finished run that none has superseded, by seed."""
+    """Of each seed the newest finished run that none has superseded, by seed.
+
+    A run whose tags were changed by hand, so that its seed or method is not known, has no part.
+    """
     finished = [run for run in runs if run.info.status == "FINISHED" and SUPERSEDED not in run.data.tags]
+    finished = [run for run in finished if _is_known(run.data.tags)]
     finished.sort(key=lambda run: (int(run.data.tags[SEED]), run.info.start_time))
     return list({run.data.tags[SEED]: run for run in finished}.values())
+
+
+def _is_known(tags: Mapping[str, str]) -> bool:
+    return SEED_NUMBER.fullmatch(tags.get(SEED, "")) is not None and {"fkal.cell", METHOD_TITLE} <= set(tags)
 
 
 def _made(client: MlflowClient, experiment_id: str, key: str, runs: Sequence[Run], digest: str) -> Run:
