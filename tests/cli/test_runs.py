@@ -236,6 +236,16 @@ def test_state_is_removed_on_request_unless_a_process_holds_it(three):
     assert Checkpoint(Path("runs"), digest_of(["pfk_joint", 0])).exists
 
 
+def test_two_runs_of_one_experiment_are_removed_together(three):
+    changed(
+        "UPDATE tags SET value = (SELECT value FROM tags WHERE key = 'fkal.fingerprint' AND run_uuid = ?) "
+        "WHERE key = 'fkal.fingerprint' AND run_uuid = ?",
+        three["pfk"],
+        three["random"],
+    )
+    assert fkal("rm", three["pfk"], three["random"], "-y").stdout.count("removed") == 2
+
+
 @pytest.fixture
 def precious(here) -> Path:
     folder = here / "precious"

@@ -63,7 +63,7 @@ def _states(runs: Sequence[FoundRun], out: Path, *, with_state: bool) -> list[Ch
             if with_state:
                 raise UnsafeName(f"{error}; nothing was removed; leave out --state to remove the run alone") from None
             continue
-        if state.exists:
+        if state.exists and state.path not in {each.path for each in states}:  # a store may have two runs of one
             states.append(state)
     return states
 
