@@ -51,7 +51,7 @@ def select_probcover(evidence: Supervised, p: int, generator: torch.Generator) -
     delta = _pure_radius(pool, k_means(pool, evidence.pool.logits.shape[1], generator))
 
     def in_ball(squared: Tensor) -> Tensor:
-        return (squared < delta**2).to(squared)
+        return squared.lt_(delta**2)  # 0 and 1 in place: booleans and their conversion took a third of the time
 
     return _covering(part, pool, labeled, in_ball, torch.ones_like(pool[:, 0]), p, generator)
 

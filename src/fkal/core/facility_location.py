@@ -17,7 +17,7 @@ from fkal.core.picks import Picks, refuse_beyond
 from fkal.core.row_stream import joined
 
 Similarity = Callable[[Tensor], Tensor]
-"""Candidates (r,) to their similarities with all targets (r m)."""
+"""Candidates (r,) to their similarities with all targets (r m), a tensor that may be overwritten."""
 
 EPSILON = 1e-12
 """The choice is expected to be within 1 - 1/e - epsilon of the best one. At 0.1 it kept 0.925 to 0.985 of what greedy
@@ -95,7 +95,7 @@ def facility_location(
     block = max(1, CACHED_ENTRIES // max(1, len(covered)))
 
     def gains_of(rows: Tensor) -> Tensor:
-        parts = ((similarity(part) - covered).clamp_(min=0) @ weights for part in rows.split(block))
+        parts = (similarity(part).sub_(covered).clamp_(min=0) @ weights for part in rows.split(block))
         gains = joined(parts, len(rows))
         if gains.isnan().any():
             raise ValueError("a similarity is NaN; check the model's outputs for infinite values")
