@@ -78,7 +78,7 @@ def test_every_position_is_picked_at_most_once(p):
 
 def slow(evidence: Supervised, p: int, generator: torch.Generator) -> list[int]:
     """The picks by sorted lists, class by class: a threshold by trying all, a region by its two ends."""
-    n, m = evidence.n, evidence.men(evidence.y)
+    n, m = evidence.n, evidence.n + len(evidence.y)
     logits = torch.cat([evidence.pool.logits, evidence.labeled.logits]).double()
     probabilities = logits.softmax(dim=1).tolist()
     d = logits.shape[1]
