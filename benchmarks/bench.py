@@ -133,6 +133,7 @@ def main() -> None:
         row = ROWS[name]
         try:
             sides = row.make(device, given.data_root)
+            torch.set_num_threads(1)  # an import of numba sets the threads of OpenMP to all cores
         except (ModuleNotFoundError, FileNotFoundError) as error:
             print(f"{name}: left out, {error}")
             continue
