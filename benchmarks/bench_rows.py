@@ -1,5 +1,8 @@
 """The rows of benchmarks/bench.py: each makes its inputs and returns two functions that are timed in turns."""
 
+import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -27,11 +30,15 @@ LENET = {"conv1": 10, "conv2": 20, "fc1": 50}
 
 @dataclass(frozen=True)
 class Sides:
-    """What is timed, what it is held against, and what is said beside the figures."""
+    """What is timed, what it is held against, and what is said beside the figures.
 
-    ours: Callable[[], object]
-    other: Callable[[], object]
+    `seconds` gives those of both sides where a process of its own has to take them.
+    """
+
+    ours: Callable[[], object] = bool
+    other: Callable[[], object] = bool
     note: Callable[[], str] | None = None
+    seconds: Callable[[], tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +237,21 @@ def first_choice(device: torch.device, root: str) -> Sides:
     return Sides(choice("fisher_coverage"), choice("pfk_joint"))
 
 
+def tracked(device: torch.device, root: str) -> Sides:
+    """Start and tracking of four rounds on MNIST, in a new process each time: imports happen once in a process."""
+    if not Path(root).is_dir():
+        raise FileNotFoundError(f"{root}: no folder of datasets; give --data-root")
+    script = Path(__file__).resolve().parent / "tracking.py"
+    command = [sys.executable, str(script), "--data-root", root, "--rounds", "4", "--json"]
+
+    def seconds() -> tuple[float, float]:
+        told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        figures = json.loads(told.splitlines()[-1])
+        return figures["own"], figures["libraries"]
+
+    return Sides(seconds=seconds)
+
+
 def finished(steps: Generator[object, None, T]) -> T:
     """What a generator returns."""
     while True:
@@ -301,6 +323,12 @@ ROWS: Mapping[str, Row] = MappingProxyType(
             beside="submodlib's lazy greedy",
             target="1",
             make=beside_submodlib,
+        ),
+        "tracking": Row(
+            what="start and tracking of four rounds on MNIST, without the imports of torch, torchvision and mlflow",
+            beside="these imports",
+            target="3 s",
+            make=tracked,
         ),
         "tenth_of_full_size": Row(
             what="`by_coverage`, N = 64,100, 6,500 targets, 1,536 features, P = 6,400 (once)",
