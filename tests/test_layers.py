@@ -2,6 +2,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from fkal.cli.main import app
+
 
 def test_imports_point_down(request):
     """The contracts of pyproject.toml, by import-linter."""
@@ -88,6 +92,23 @@ def test_commands_that_compute_nothing_and_usage_errors_need_no_torch(tmp_path):
         "    assert told.exit_code == code, (line, told.output)\n"
         "heavy = ('torch', 'torchvision', 'mlflow', 'optuna', 'numpy', 'pandas')\n"
         "print([name for name in heavy if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert (told.stdout, told.stderr) == ("[]\n", "")
+
+
+def test_a_dry_run_of_what_was_run_before_needs_no_torch(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = "run --preset digits --method random --set acquisition.rounds=1 --set train.epochs=1"
+    told = CliRunner().invoke(app, command.split())
+    assert told.exit_code == 0, told.output
+    program = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from fkal.cli.main import app\n"
+        f"told = CliRunner().invoke(app, '{command} --dry-run'.split())\n"
+        "assert told.exit_code == 0, told.output\n"
+        "print([name for name in ('torch', 'torchvision', 'mlflow', 'numpy', 'pandas') if name in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert (told.stdout, told.stderr) == ("[]\n", "")

@@ -483,6 +483,21 @@ def test_a_dry_run_plans_and_does_nothing(here):
     assert list(here.iterdir()) == []
 
 
+def test_a_dry_run_tells_what_an_earlier_run_found(here, monkeypatch):
+    settings = ("pretrain.task=none", "train.epochs=1", "acquisition.rounds=1")
+    short = [word for each in settings for word in ("--set", each)]
+    command = ("run", "--preset", "digits", *short, "--method", "random,pfk,pfk_joint")
+    fresh = answer(*command, "--dry-run")["plan"]
+    fkal(*command)
+    found = fkal(*command, "--dry-run", "--json", "--verify")
+    monkeypatch.setattr("fkal.runner.run.plan_runs", lambda *_, **__: pytest.fail("the images were read again"))
+    remembered = fkal(*command, "--dry-run", "--json")
+    assert (remembered.stdout, remembered.stderr) == (found.stdout, found.stderr)
+    assert "pfk_joint" in remembered.stderr and "named twice, run once" in remembered.stderr
+    assert json.loads(remembered.stdout)["plan"] == [{**plan, "finished": 1} for plan in fresh]
+    assert "--jobs 0: give 1 to 1024" in fkal(*command, "--dry-run", "--jobs", "0", code=2).stderr
+
+
 def test_a_dry_run_without_the_images_downloads_nothing_and_says_what_is_unknown(here, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection was opened"))
     mnist = ("--preset", "mnist", "--set", "data.root=absent", "--method", "random,pfk")

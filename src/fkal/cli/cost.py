@@ -16,7 +16,7 @@ from fkal.config.schema import Config
 from fkal.experiment.experiment import prepare
 from fkal.runner.cost import CostReport, Figures, Iteration, bill_of
 from fkal.runner.expand import Sources
-from fkal.runner.prepare import refuse_no_folder
+from fkal.runner.out_folder import refuse_no_folder
 
 DIFFER = "counted passes differ from what this method should cost"
 

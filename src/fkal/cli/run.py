@@ -92,16 +92,24 @@ def run(
         sources = settings.sources(untuned=untuned, out=out, verify=verify)
         configs = in_shard(configuring.experiments(sources, method, seeds), shard)
         from fkal.cli.progress import round_display
-        from fkal.cli.run_output import print_finished, print_plan
-        from fkal.runner import run as running
 
         display = round_display(as_json=as_json)
         if dry_run:
-            planned = running.plan_runs(
-                configs, out=out, tracking=tracking_uri, jobs=jobs, notify=display.notify, looks_only=True
+            from fkal.cli.run_plan import show_plan
+
+            show_plan(
+                configs,
+                out=out,
+                tracking=tracking_uri,
+                jobs=jobs,
+                notify=display.notify,
+                as_json=as_json,
+                verify=verify,
             )
-            print_plan(planned, out, as_json=as_json)
             return
+        from fkal.cli.run_output import print_finished
+        from fkal.runner import run as running
+
         finished = running.run(configs, out=out, tracking=tracking_uri, jobs=jobs, wait=not no_wait, display=display)
         print_finished(finished, as_json=as_json)
 

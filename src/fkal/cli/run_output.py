@@ -1,20 +1,12 @@
-"""What `fkal run` prints: its plan, and at the end the accuracies and where to look."""
+"""What `fkal run` prints at the end: the accuracies and where to look."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
-import yaml
-
-from fkal.cli.tables import accuracy_table, plan_table
+from fkal.cli.tables import accuracy_table
 from fkal.cli.terminal import WIDTH, console, echo, echo_json
-from fkal.experiment.names import bias_name, dataset_name, experiment_name, shown_name
+from fkal.experiment.names import bias_name, dataset_name
 from fkal.redaction import redacted
-from fkal.results.checkpoint import Checkpoint
 from fkal.results.outcome import Outcome, by_cell, distinctions
-from fkal.runner.run import Finished, PlannedRun
+from fkal.runner.run import Finished
 from fkal.tracking.ui import ui_command, ui_hint
-
-UNKNOWN = "unknown until the data are here"
 
 
 def print_finished(finished: Finished, *, as_json: bool) -> None:
@@ -59,27 +51,3 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
             for r in outcome.rounds
         ],
     }
-
-
-def print_plan(planned: Sequence[PlannedRun], out: Path, *, as_json: bool) -> None:
-    """The experiments that would run, and how far each is."""
-    plans = [
-        {
-            "name": experiment_name(plan.config),
-            "fingerprint": plan.fingerprint,
-            "iterations": plan.rounds,
-            "finished": 0 if plan.fingerprint is None else Checkpoint(out, plan.fingerprint).finished_count,
-            "labels": plan.budget * plan.rounds,
-            "config": plan.config.tree,
-        }
-        for plan in planned
-    ]
-    if as_json:
-        echo_json({"plan": plans})
-        return
-    echo(yaml.safe_dump(plans[0]["config"], sort_keys=False))
-    named = [
-        {**shown, "name": shown_name(plan.config), "fingerprint": plan.fingerprint or UNKNOWN}
-        for shown, plan in zip(plans, planned, strict=True)
-    ]
-    console(piped=WIDTH).print(plan_table(named))

@@ -1,8 +1,10 @@
 """Tables for a terminal: accuracy by round, mean and standard deviation over seeds."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -10,7 +12,9 @@ from rich.table import Table
 from fkal.acquisition.cost import Passes
 from fkal.config.method_spec import short_method_name
 from fkal.results.outcome import Group, Outcome
-from fkal.runner.cost import CostReport, Figures
+
+if TYPE_CHECKING:
+    from fkal.runner.cost import CostReport, Figures
 
 LAST = {"balanced": "macro_accuracy", "rare": "minority_accuracy"}
 """What is shown of the last round beside the accuracy of all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -52,7 +53,7 @@ class Dataset:
         """Of both parts' content."""
         return bytes_digest([self.train.digest.encode(), self.test.digest.encode()])
 
-    @property
+    @cached_property
     def notes(self) -> tuple[str, ...]:
         """What was left out, what the decoder changed and what is in two parts, a line each.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fkal.data.errors import CorruptData, MissingData
-from fkal.data.file_digests import DIGEST_LENGTH, FileDigests, stamp_of
+from fkal.data.file_digests import DIGEST_LENGTH, SETTLED_NS, FileDigests, stamp_of
 from fkal.data.places import tree_at
 from fkal.data.registry import (
     CIFAR10_BATCHES,
@@ -74,18 +75,31 @@ def source_stamp(config: DataConfig) -> str:
 
     Empty where the files are not known or not there.
     """
+    return _stamped(config)[0]
+
+
+def settled_stamp(config: DataConfig) -> str:
+    """The same; empty, too, where a file was changed a moment ago, and could be changed again and keep its stamp."""
+    stamp, changed = _stamped(config)
+    return stamp if time.time_ns() - changed >= SETTLED_NS else ""
+
+
+def _stamped(config: DataConfig) -> tuple[str, int]:
+    """The stamp, and when the last of the files was changed, in nanoseconds."""
     sources = entry_of(config.name).list_sources
     if sources is None:
-        return ""
-    content = hashlib.sha256()
+        return "", 0
+    content, changed = hashlib.sha256(), 0
     try:
         files = sources(replace(config, root=_expanded(config.root)))
         for root, names in ((files.root, files.names), *([files.validation] if files.validation else [])):
             for name in names:
-                content.update(os.fsencode(root / name) + repr(stamp_of((root / name).stat())).encode())
+                found = (root / name).stat()
+                content.update(os.fsencode(root / name) + repr(stamp_of(found)).encode())
+                changed = max(changed, found.st_ctime_ns)
     except (MissingData, CorruptData, OSError):
-        return ""
-    return content.hexdigest()
+        return "", 0
+    return content.hexdigest(), changed
 
 
 def digits(config: DataConfig) -> SourceFiles:

@@ -1,6 +1,5 @@
 """The files that experiments share, made ahead: splits, pretrained weights, descriptors."""
 
-import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,27 +9,9 @@ from fkal.engine.progress import Progress
 from fkal.experiment.experiment import prepare, prepare_split
 from fkal.experiment.names import bias_name, dataset_name
 from fkal.notify import PLAIN, Display, ShownBy
+from fkal.runner.out_folder import refuse_unusable
 
 T = TypeVar("T")
-
-
-def refuse_unusable(out: Path) -> None:
-    """Raises ConfigError unless files can be written under --out."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            f"--out {out}: nothing can be written there ({error.strerror}); name another folder"
-        ) from error
-
-
-def refuse_no_folder(out: Path) -> None:
-    """Raises ConfigError where --out can be no folder; makes none."""
-    there = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise ConfigError(f"--out {out}: {there} is no folder; name another folder")
 
 
 def split(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) -> list[dict[str, Any]]:

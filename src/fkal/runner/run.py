@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from statistics import mean
@@ -12,13 +12,14 @@ from torch import get_num_threads
 
 from fkal.acquisition.registry import acquisition_of
 from fkal.atomic_files import write_whole
-from fkal.config.schema import Config, ConfigError, digest_of
+from fkal.config.schema import Config, digest_of
 from fkal.data.errors import MissingData
 from fkal.data.settings import EMBEDDINGS
 from fkal.errors import MissingWeights, SomeFailed, ends_all
 from fkal.experiment.device import device_named
 from fkal.experiment.experiment import prepare
 from fkal.experiment.names import shown_name
+from fkal.experiment.plan_memory import RememberedPlan
 from fkal.folders import below
 from fkal.models.pretrained import names_own_file
 from fkal.notify import PLAIN, Display, Notify
@@ -27,11 +28,10 @@ from fkal.results.csv_files import csv_bytes
 from fkal.results.curves import curve_frame
 from fkal.results.outcome import GROUPED, Group, Outcome, by_cell, distinctions
 from fkal.runner.executors import interleave, side_by_side
-from fkal.runner.prepare import refuse_no_folder, refuse_unusable
+from fkal.runner.out_folder import refuse_no_folder, refuse_unusable
+from fkal.runner.plan import PlannedRun, each_once, plan_memory, refuse_wrong_options
 from fkal.runner.single import run_one
 from fkal.tracking.store import StoreError, prepare_store, tracking_uri
-
-MOST_JOBS = 1024
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -100,20 +100,21 @@ def plan_runs(
     jobs: int = 1,
     notify: Notify,
     looks_only: bool = False,
-) -> list["PlannedRun"]:
+) -> list[PlannedRun]:
     """What `run` does, checked. With `looks_only` nothing is downloaded or written.
 
     Then the fingerprint is unknown where images or weights are not here. Raises ConfigError or StoreError for what
     cannot be done.
     """
-    if not 1 <= jobs <= MOST_JOBS:
-        raise ConfigError(f"--jobs {jobs}: give 1 to {MOST_JOBS} experiments to be at work at once")
-    tracking_uri(tracking, Path.cwd())
+    refuse_wrong_options(tracking, jobs)
     if looks_only:
         refuse_no_folder(out)
     else:
         refuse_unusable(out)
-    return _distinct(configs, out, notify, looks_only=looks_only)
+    planned = each_once((_planned(config, out, notify, looks_only=looks_only) for config in configs), notify)
+    if not looks_only:
+        plan_memory(out).keep((plan.config, _remembered(plan)) for plan in planned if plan.fingerprint)
+    return planned
 
 
 def put_under_method(client: "MlflowClient", run_id: str, notify: Notify) -> None:
@@ -128,29 +129,6 @@ def put_under_method(client: "MlflowClient", run_id: str, notify: Notify) -> Non
         notify(f"MLflow has no mean over the seeds of run {run_id} ({error}); the same command tries again")
 
 
-class PlannedRun(NamedTuple):
-    """An experiment that was checked, without its data and model."""
-
-    config: Config
-    fingerprint: str | None
-    """None: unknown until the images and weights are here."""
-    rounds: int
-    budget: int
-    pretrained: Path | None
-
-
-def _distinct(configs: Iterable[Config], out: Path, notify: Notify, *, looks_only: bool = False) -> list[PlannedRun]:
-    """Each checked, and each once, since `pfk` and `pfk_joint` may mean the same experiment."""
-    known: dict[str, PlannedRun] = {}
-    for config in configs:
-        plan = _planned(config, out, notify, looks_only=looks_only)
-        key = plan.fingerprint or config.digest
-        if key in known:
-            notify(f"{shown_name(config)}: named twice, run once")
-        known.setdefault(key, plan)
-    return list(known.values())
-
-
 def _planned(config: Config, out: Path, notify: Notify, *, looks_only: bool) -> PlannedRun:
     try:
         experiment = prepare(config, out, notify, looks_only=looks_only)
@@ -160,7 +138,18 @@ def _planned(config: Config, out: Path, notify: Notify, *, looks_only: bool) -> 
         notify(f"{shown_name(config)}: {error}")
         rounds = config.acquisition.rounds if acquisition_of(config.acquisition).has_schedule else 1
         return PlannedRun(config, None, rounds, config.acquisition.budget, None)
-    return PlannedRun(config, experiment.fingerprint, experiment.rounds, experiment.budget, experiment.weights_paths[0])
+    return PlannedRun(
+        config,
+        experiment.fingerprint,
+        rounds=experiment.rounds,
+        budget=experiment.budget,
+        pretrained=experiment.weights_paths[0],
+        notes=experiment.dataset.notes,
+    )
+
+
+def _remembered(plan: PlannedRun) -> RememberedPlan:
+    return RememberedPlan(str(plan.fingerprint), rounds=plan.rounds, budget=plan.budget, notes=plan.notes)
 
 
 def _names_own_files(config: Config) -> bool:

@@ -20,7 +20,7 @@ from fkal.experiment.experiment import Experiment, prepare
 from fkal.notify import PLAIN, Display, Notify
 from fkal.runner import expand as configuring
 from fkal.runner.expand import image_source
-from fkal.runner.prepare import refuse_unusable
+from fkal.runner.out_folder import refuse_unusable
 from fkal.tracking.store import tracking_uri
 from fkal.tuning.objectives import MINORITY, objectives
 from fkal.tuning.results import Findings, line

@@ -1,0 +1,77 @@
+"""What a call of `run` is going to do, as far as that is known without torch."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fkal.config.schema import Config, ConfigError
+from fkal.experiment.names import shown_name
+from fkal.experiment.plan_memory import PlanMemory
+from fkal.folders import below
+from fkal.notify import Notify
+from fkal.paths import DIGESTS
+from fkal.runner.out_folder import refuse_no_folder
+from fkal.tracking.store import tracking_uri
+
+MOST_JOBS = 1024
+PLANS = f"{DIGESTS}/plans"
+"""Below --out: what was found of experiments before their work."""
+
+
+class PlannedRun(NamedTuple):
+    """An experiment that was checked, without its data and model."""
+
+    config: Config
+    fingerprint: str | None
+    """None: unknown until the images and weights are here."""
+    rounds: int
+    budget: int
+    pretrained: Path | None = None
+    notes: tuple[str, ...] = ()
+    """What is to be said of its data."""
+
+
+def plan_memory(out: Path) -> PlanMemory:
+    """What earlier runs found."""
+    return PlanMemory(below(out, PLANS))
+
+
+def remembered_runs(
+    configs: Sequence[Config], *, out: Path, tracking: str | None, jobs: int, notify: Notify
+) -> list[PlannedRun] | None:
+    """What `run` does, from what earlier runs found; nothing is read or written but what they remembered.
+
+    None where one of the experiments, its images or this machine is new. Raises ConfigError or StoreError for options
+    that cannot be.
+    """
+    refuse_wrong_options(tracking, jobs)
+    refuse_no_folder(out)
+    memory, planned = plan_memory(out), list[PlannedRun]()
+    for config in configs:
+        known = memory.of(config)
+        if known is None:
+            return None
+        planned.append(
+            PlannedRun(config, known.fingerprint, rounds=known.rounds, budget=known.budget, notes=known.notes)
+        )
+    for note in dict.fromkeys(note for plan in planned for note in plan.notes):
+        notify(note)
+    return each_once(planned, notify)
+
+
+def refuse_wrong_options(tracking: str | None, jobs: int) -> None:
+    """Raises ConfigError or StoreError."""
+    if not 1 <= jobs <= MOST_JOBS:
+        raise ConfigError(f"--jobs {jobs}: give 1 to {MOST_JOBS} experiments to be at work at once")
+    tracking_uri(tracking, Path.cwd())
+
+
+def each_once(plans: Iterable[PlannedRun], notify: Notify) -> list[PlannedRun]:
+    """Since `pfk` and `pfk_joint` may mean the same experiment."""
+    known: dict[str, PlannedRun] = {}
+    for plan in plans:
+        key = plan.fingerprint or plan.config.digest
+        if key in known:
+            notify(f"{shown_name(plan.config)}: named twice, run once")
+        known.setdefault(key, plan)
+    return list(known.values())
