@@ -38,9 +38,9 @@ def select(evidence: LastLayer, p: int, generator: torch.Generator) -> Picks:
     is_open = torch.ones(len(gap), dtype=torch.bool, device=gap.device)
     positions, scores = [squared.argmax()], [squared.amax()]
     for _ in range(p - 1):
-        is_open[positions[-1]] = False
         gap = torch.minimum(gap, _squared_distances(gradients, squared, positions[-1]))
-        chosen = _drawn(gap * is_open, is_open, generator)
+        is_open[positions[-1]], gap[positions[-1]] = False, 0
+        chosen = _drawn(gap, is_open, generator)
         positions.append(chosen)
         scores.append(gap[chosen])
     return Picks(torch.stack(positions), scores=torch.stack(scores).sqrt_())
