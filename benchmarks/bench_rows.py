@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fkal.acquisition import badge, coreset, coverage, typiclust
-from fkal.acquisition.fisher import by_coverage
+from fkal.acquisition.fisher import by_coverage, select_pfk
 from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import Coverage, FisherScores, LastLayer, Outputs, Supervised
 from fkal.core.facility_location import facility_location, max_targets
@@ -134,6 +134,22 @@ def covering(n: int, m: int, p: int, widths: Mapping[str, int]) -> Callable[[tor
         return Sides(ours, products_with(pool, targets), note)
 
     return make
+
+
+def algorithm_1(device: torch.device, root: str) -> Sides:
+    """PFK's choice as the published program makes it: all centers beside all targets at each pick, then all images."""
+    pool, targets = (described(n, LENET, seed, device) for n, seed in ((25_000, 3), (8_800, 5)))
+    evidence = FisherScores(pool, targets, torch.zeros(len(pool), dtype=torch.long))
+    rows, columns = (torch.cat([*of.z.values(), *of.g.values()], dim=1) for of in (pool, targets))  # R_z + R_g
+
+    def published() -> None:
+        centers = [0]
+        while len(centers) < PICKS:
+            centers.append(int((columns[centers] @ columns.T).amax(dim=0).argmin()))
+        best = (rows @ columns[centers].T).topk(32, dim=0)
+        best.indices.gather(1, best.values.argsort(dim=1, descending=True))
+
+    return Sides(lambda: select_pfk(evidence, PICKS, drawn(), combine="sum"), published)
 
 
 def clusters(device: torch.device, root: str) -> Sides:
@@ -294,6 +310,12 @@ ROWS: Mapping[str, Row] = MappingProxyType(
             beside="a choice of `pfk_joint`",
             target="2",
             make=first_choice,
+        ),
+        "algorithm_1": Row(
+            what="a choice of `pfk:sum`, N = 25,000, 8,800 targets, LeNet's taps, P = 125",
+            beside="the published program's steps, written again",
+            target="1",
+            make=algorithm_1,
         ),
         "facility_location": Row(
             what="`by_coverage`, N = 64,100, 12,000 targets, 96 features, P = 6,400",
