@@ -118,17 +118,17 @@ def covering(n: int, m: int, p: int, widths: Mapping[str, int]) -> Callable[[tor
         found: dict[str, Any] = {}
 
         def kernel(candidates: Descriptors, columns: Descriptors) -> Tensor:
-            found["looks"] += len(candidates) / n
+            found["worked out"] += len(candidates) / n
             return r_zg_product(candidates, columns)
 
         def ours() -> None:
-            found["looks"] = 0
+            found["worked out"] = 0.0
             found["picks"] = by_coverage(evidence, p, drawn(), kernel).positions
 
         def note() -> str:
             chance = objective(pool, targets, torch.randperm(n, generator=drawn(1))[:p].to(device))
             reached = objective(pool, targets, found["picks"])
-            at_most = f"{min(m, max_targets(p)):,} targets, {found['looks']:.1f} looks at each candidate"
+            at_most = f"{min(m, max_targets(p)):,} targets, each candidate worked out {found['worked out']:.1f} times"
             return f"objective {reached / chance:.3f} of that of {p:,} random picks; {at_most}"
 
         return Sides(ours, products_with(pool, targets), note)
@@ -258,12 +258,13 @@ def tracked(device: torch.device, root: str) -> Sides:
     if not Path(root).is_dir():
         raise FileNotFoundError(f"{root}: no folder of datasets; give --data-root")
     script = Path(__file__).resolve().parent / "tracking.py"
-    command = [sys.executable, str(script), "--data-root", root, "--rounds", "4", "--json"]
+    figures = Path(tempfile.mkdtemp(prefix="fkal-bench-")) / "tracking.json"
+    command = [sys.executable, str(script), "--data-root", root, "--rounds", "4", "--json", str(figures)]
 
     def seconds() -> tuple[float, float]:
-        told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        figures = json.loads(told.splitlines()[-1])
-        return figures["own"], figures["libraries"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        found = json.loads(figures.read_text())
+        return found["own"], found["libraries"]
 
     return Sides(seconds=seconds)
 

@@ -1,6 +1,6 @@
 """What tracking and state cost beside an experiment's computing, in CPU-seconds and as a share of its time.
 
-    python benchmarks/tracking.py --data-root ~/datasets [--rounds 4] [--profile] [--json]
+    python benchmarks/tracking.py --data-root ~/datasets [--rounds 4] [--profile] [--json FILE]
 
 Runs the paper's MNIST experiment (ir = 100, joint labels) on weights that were pretrained before the clock starts.
 Everything that is not the engine's own phases counts as overhead: the MLflow store and its runs, artifacts, model,
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--json", action="store_true", help="end with one line of figures, as make bench reads it")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, as make bench reads them")
     parser.add_argument("--profile", action="store_true", help="the functions in which tracking and the start pass")
     arguments = parser.parse_args()
     start = time.perf_counter()
