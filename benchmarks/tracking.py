@@ -107,6 +107,8 @@ def main() -> None:
         f"CPU-seconds: start {started:.1f} and tracking {tracking:.1f}, of which {libraries:.1f} import torch, "
         f"torchvision and mlflow: {started + tracking - libraries:.1f} of its own"
     )
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"own": started + tracking - libraries, "libraries": libraries}))
     if arguments.profile:
         pstats.Stats(profiler).sort_stats("cumulative").print_stats(
             "fkal/(tracking|results|runner|metrics)|mlflow|importlib", 60
