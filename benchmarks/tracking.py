@@ -11,6 +11,7 @@ go; a profile makes them half as long again.
 
 import argparse
 import cProfile
+import json
 import pstats
 import resource
 import subprocess
