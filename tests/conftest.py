@@ -1,14 +1,20 @@
 """Real data where there are any, hand-made experiments and rounds, and an empty MLflow store: nothing is trained."""
 
+import gc
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import typer.testing
+from _pytest.unraisableexception import gc_collect_iterations_key
 from torch import nn
 
 from fkal.data.datasets import Dataset
@@ -19,8 +25,12 @@ from fkal.engine.rounds import Round, Selection
 from fkal.experiment.experiment import Loadable
 from fkal.models.lenet import LeNet
 from fkal.results.checkpoint import Checkpoint
-from fkal.tracking import mlflow_env  # noqa: F401  MLflow reads its settings while it is imported
+from fkal.tracking import (
+    mlflow_env,  # noqa: F401  MLflow reads its settings while it is imported
+    store_file,
+)
 
+MAKE_STORE = store_file._make
 REPOSITORY = Path(__file__).resolve().parents[1]
 CLASSES = ("cat", "dog", "owl")
 BUDGET = 6
@@ -124,8 +134,23 @@ def make_round(experiment: StandIn, b: int, *, accuracy: float | None = None) ->
     )
 
 
-def pytest_configure():
+typer.testing._get_command = lru_cache(typer.testing._get_command)
+"""The program's commands are the same in every test; it takes 10 ms to put them together."""
+
+
+def pytest_configure(config: pytest.Config):
     torch.set_num_threads(1)
+    config.stash[gc_collect_iterations_key] = 1  # at the end; five of them take ten seconds on so many objects
+
+
+def pytest_collection_finish():
+    """What is there now stays: the collector need not look at it each time."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -178,16 +203,36 @@ def state(tmp_path: Path, experiment: StandIn):
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once, since its tables take a second; copied by `store`."""
+    """Made once, by the program itself."""
     from fkal.tracking.store import prepare_store
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    prepare_store(f"sqlite:///{path}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_file, "_make", MAKE_STORE)
+        prepare_store(f"sqlite:///{path}")
     return path
+
+
+def copy_of_store(empty_store: Path, new: Path) -> None:
+    """As if it had been made at that place."""
+    shutil.copy(empty_store, new)
+    with closing(sqlite3.connect(new)) as opened, opened:
+        folder = (new.parent / store_file.ARTIFACTS).as_uri()
+        opened.execute("UPDATE experiments SET artifact_location = ?", (f"{folder}/0",))
+
+
+@pytest.fixture(autouse=True)
+def new_stores_are_copies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables of an empty store are always the same, and each making of them takes a second."""
+
+    def copy(new: Path) -> None:
+        copy_of_store(request.getfixturevalue("empty_store"), new)
+
+    monkeypatch.setattr(store_file, "_make", copy)
 
 
 @pytest.fixture
 def store(tmp_path: Path, empty_store: Path) -> str:
     """The address of a store of its own."""
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    copy_of_store(empty_store, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"

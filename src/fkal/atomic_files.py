@@ -8,13 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fkal.errors import UserError
+
 TEMPORARY = ".tmp"
+
+
+class IrregularTarget(UserError, OSError):
+    """A device or a pipe has the name of a file that is to be written."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Under a temporary name in the same directory, brought to the disk, then renamed.
 
-    Raises OSError where a device or a pipe has the name: renaming would take its place.
+    Raises IrregularTarget where a device or a pipe has the name: renaming would take its place.
     """
     _refuse_device(path)
     scratch = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
@@ -34,14 +40,16 @@ def _refuse_device(path: Path) -> None:
     with suppress(FileNotFoundError):
         mode = path.lstat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
-            raise OSError(errno.EINVAL, "a device or a pipe has this name; name a file", str(path))
+            raise IrregularTarget(f"{path}: a device or a pipe has this name; remove it, or name another file")
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A path to write to while the block lasts; what is there at its end is brought to the disk and gets the name.
 
-    A block that raises leaves no file, and what had the name keeps it. Raises OSError as `write_whole` does.
+    A block that raises leaves no file, and what had the name keeps it. Raises as `write_whole` does.
     """
     _refuse_device(path)
     scratch = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
@@ -82,7 +90,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:
+        if error.errno is not None and (error.filename is None or str(error.filename).endswith(TEMPORARY)):
             error.filename = str(path)
         raise
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from fkal.atomic_files import link_whole, write_whole
+from fkal.atomic_files import link_whole, whole_file, write_whole
 from fkal.cli.exit import ENDING_SIGNALS, cli_errors
 from fkal.config.schema import ConfigError
 from fkal.errors import ends_all
@@ -71,6 +71,23 @@ def test_a_full_disk_is_told_with_the_path_and_leaves_nothing_half_written(tmp_p
     assert code == 1
     assert f"{tmp_path}/round-01.json: File too large; make room there" in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("make", "part"), [(os.mkfifo, "a device or a pipe has this name"), (os.mkdir, "directory")])
+@pytest.mark.parametrize("write", [lambda path: write_whole(path, b"x"), lambda path: whole_file(path).__enter__()])
+def test_what_is_no_file_is_not_written_to_and_is_a_usage_error(tmp_path, capsys, make, part, write):
+    path = tmp_path / "split.json"
+    make(path)
+    code, line = ending(lambda: write(path), capsys)
+    assert code == 2
+    assert line.startswith(f"error: {path}: ") and part in line and "remove" in line and "name another" in line
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_made_since_a_file_has_its_name_is_a_usage_error(tmp_path, capsys):
+    (tmp_path / "methods").touch()
+    code, line = ending(lambda: (tmp_path / "methods").mkdir(exist_ok=True), capsys)
+    assert (code, line) == (2, f"error: {tmp_path}/methods: File exists; remove what is there, or name another path")
 
 
 def test_a_lock_that_cannot_be_named_is_told_and_let_go(tmp_path, capsys):

@@ -100,7 +100,7 @@ def test_partial_extra_and_new_classes_are_accepted_when_asked_for(project, tmp_
 
 def test_a_file_that_is_not_there_is_one_line(project):
     told = fkal("label", "import", "none.csv")
-    assert (told.exit_code, lines(told)) == (2, ["error: none.csv: there is no such file or folder; check the name"])
+    assert (told.exit_code, lines(told)) == (4, ["error: none.csv: there is no such file or folder; check the name"])
 
 
 def test_an_export_goes_below_the_project_and_is_not_overwritten(project):

@@ -199,6 +199,7 @@ def test_a_run_tracks_a_parent_and_a_child_an_iteration(whole):
         assert pd.read_parquet(path)["index"].tolist() == told["rounds"][b - 1]["selected"]
 
 
+@pytest.mark.slow
 def test_a_method_has_a_run_above_those_of_its_seeds(whole, here):
     told = answer("run", *QUICK, "--method", "random,pfk", "--seeds", "0-1")["experiments"]
     client, methods = runs(here, "method")
@@ -407,6 +408,7 @@ def test_a_params_path_that_is_a_folder_is_refused(here):
     assert "cannot be read" in fkal("run", "--params", str(here), code=2).stderr
 
 
+@pytest.mark.slow
 def test_oblong_images_of_an_own_tree_run(here):
     for part in ("train", "test"):
         for label, shade in (("dark", 30), ("light", 220)):

@@ -40,6 +40,7 @@ def fkal(*arguments: str, code: int = 0):
     return result
 
 
+@pytest.mark.slow
 def test_a_round_by_a_script_and_what_is_said_on_the_way(project):
     assert "no selection is open" in fkal("select", "--cancel", code=2).stderr
     asked = json.loads(fkal("select", "-n", "6", *QUICK, "--json").stdout)

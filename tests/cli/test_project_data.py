@@ -1,6 +1,8 @@
 """`fkal init`, `fkal val` and `fkal pool` as a user gives them."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from fkal.cli import progress
 from fkal.cli.listing import suggested_backbone
 from fkal.cli.main import app
 from fkal.cli.progress import PhaseLines
+from fkal.labeling import listing, manifest
 from fkal.labeling.file_facts import Reading
 
 
@@ -105,3 +108,89 @@ def test_a_network_that_learns_from_scratch_is_asked_for_by_none(fkal, images):
     fkal("init", "pets", "--pool", "pool", "--val", "val", "--backbone", "none")
     chosen = yaml.safe_load((images / "pets" / "params.yaml").read_text())
     assert chosen["model"] == {"name": "resnet10"} and chosen["pretrain"]["task"] == "rotation"
+
+
+def test_a_place_without_a_usable_image_is_refused_and_not_kept(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    params = (images / "pets" / "params.yaml").read_text()
+    (images / "empty" / "cat").mkdir(parents=True)
+    (images / "header.csv").write_text("path,label\n")
+    (images / "gone.csv").write_text("path,label\nnosuch.png,cat\n")
+    for place in ("empty", "header.csv"):
+        assert "it lists no image" in fkal("val", "add", place, "--project", "pets", code=2).stderr
+    assert "it lists no image" in fkal("pool", "add", "header.csv", "--project", "pets", code=2).stderr
+    for part in ("val", "pool"):
+        assert "none of 1 images can be used" in fkal(part, "add", "gone.csv", "--project", "pets", code=2).stderr
+    assert (images / "pets" / "params.yaml").read_text() == params
+
+
+def test_a_listed_image_keeps_its_label_and_another_one_is_said(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    told = fkal("val", "add", "val/cat/a.png", "--label", "dog", "--project", "pets", code=2).stderr
+    assert "the image is listed with the label cat, not dog: correct one of the two" in told
+    picture(images / "more" / "dog" / "a.png", 100)
+    picture(images / "more" / "dog" / "new.png", 77)
+    out = fkal("val", "add", "more", "--project", "pets").stdout
+    assert "1 images are new" in out and "1 set aside in quarantine.csv: 1 contradiction" in out
+    assert "listed with the label cat" in (images / "pets" / "quarantine.csv").read_text()
+
+
+def test_a_label_that_is_no_text_is_no_class(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    picture(images / "new.png", 77)
+    for label in ('["cat"]', "true", '{"a": 1}'):
+        (images / "m.jsonl").write_text(f'{{"path": "new.png", "label": {label}}}\n')
+        assert "is no name; give a text" in fkal("val", "add", "m.jsonl", "--project", "pets", code=2).stderr
+    assert (images / "pets" / "classes.txt").read_text() == "cat\ndog\n"
+
+
+def test_the_folder_that_one_is_in_is_a_pool(fkal, images, monkeypatch):
+    monkeypatch.chdir(images / "pool")
+    assert "pool: 5 images of 6 files" in fkal("init", "../pets", "--pool", ".").stdout
+
+
+def test_a_home_that_is_not_there_is_named(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    for words in (["val", "add"], ["pool", "add"], ["predict"]):
+        told = fkal(*words, "~nosuch-user/x", "--project", "pets", code=2).stderr
+        assert told == "error: '~nosuch-user/x': no such user's home; give the whole path\n"
+
+
+def test_a_pipe_in_place_of_images_is_named(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    os.mkfifo(images / "m.csv")
+    for words in (["val", "add"], ["pool", "add"], ["predict"]):
+        assert "m.csv: is a pipe or a device" in fkal(*words, "m.csv", "--project", "pets", code=2).stderr
+
+
+def test_a_list_of_classes_that_cannot_be_read_changes_nothing(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    picture(images / "more" / "owl" / "x.png", 50)
+    (images / "pets" / "classes.txt").write_bytes(b"\xff\n")
+    before = [(images / "pets" / name).read_bytes() for name in ("params.yaml", "validation.parquet")]
+    assert "classes.txt: not UTF-8" in fkal("val", "add", "more", "--project", "pets", code=2).stderr
+    assert [(images / "pets" / name).read_bytes() for name in ("params.yaml", "validation.parquet")] == before
+
+
+def test_what_this_user_may_not_read_is_named_itself(fkal, images, monkeypatch):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    (images / "more").mkdir()
+
+    def forbidden(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(manifest.Path, "is_file", lambda path: path.parent.name == "more" and forbidden(path))
+        told = fkal("pool", "add", "more", "--project", "pets", code=1).stderr
+    assert told.startswith("error: more: Permission denied; let this user read")
+    monkeypatch.setattr(listing, "open_regular", forbidden)
+    told = fkal("select", "--method", "random", "--project", "pets", code=2).stderr
+    assert told.startswith("error: pets/pool.parquet: cannot be read: Permission denied; let this user read")
+
+
+def test_a_folder_in_place_of_the_list_of_the_pool_is_named(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    (images / "pets" / "pool.parquet").unlink()
+    (images / "pets" / "pool.parquet").mkdir()
+    told = fkal("select", "--method", "random", "--project", "pets", code=2).stderr
+    assert "pool.parquet: cannot be read: it is a folder, not a file" in told

@@ -64,6 +64,7 @@ def test_two_shards_merged_equal_one_run(whole, here):
     assert fkal("run", *QUICK, "--out", "merged").stderr.count("finished before, nothing to do") == 2
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_left_out_and_named(whole, here):
     first, second = sorted((whole / "state").iterdir())
     fkal("merge", str(whole))

@@ -3,12 +3,14 @@ import json
 
 import pytest
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from fkal.config.layers import from_assignments, from_file, merged, preset
 from fkal.engine import describing
 from fkal.engine.describing import Describer
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import prepare
+from fkal.experiment.shared_files import write_tensors
 from fkal.experiment.versions import LABEL_REVISIONS
 
 ONE = ("acquisition.rounds=1", "train.epochs=1", "pretrain.task=none")
@@ -157,6 +159,25 @@ def test_a_corrupt_file_and_one_of_something_else_are_named_and_made_again(tmp_p
     assert str(files[1]) in said[1]
     assert "made of something else" in said[1]
     assert result(first_round(tmp_path)) == right
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda rows: {name: tensor[:5] if name != "passes" else tensor for name, tensor in rows.items()}, "is no 300"),
+        (lambda rows: {name: tensor for name, tensor in rows.items() if name != "passes"}, "it has the tensors"),
+        (lambda rows: {"passes": rows["passes"]}, "it has the tensors passes"),
+    ],
+)
+def test_a_file_with_a_right_checksum_and_other_rows_is_made_again(tmp_path, change, part):
+    right = result(first_round(tmp_path / "a"))
+    file = keep(tmp_path)[0] / "0000.safetensors"
+    with safe_open(file, framework="pt") as opened:
+        of = opened.metadata()["sha256"].partition(" ")[2]
+    write_tensors(file, change(load_file(file)), of)
+    said = []
+    assert result(first_round(tmp_path, say=said.append)) == right
+    assert len(said) == 1 and str(file) in said[0] and part in said[0]
 
 
 def test_what_a_stop_left_is_gone_on_with(tmp_path, monkeypatch, describes):

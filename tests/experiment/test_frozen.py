@@ -73,6 +73,7 @@ def test_the_first_round_counts_each_image_once_and_later_rounds_none(finished):
     assert [dict(each.backward_images) for each in rounds] == [{}, {}, {}]
 
 
+@pytest.mark.slow
 def test_rows_beyond_the_bound_of_memory_change_neither_fingerprint_nor_picks(place, finished, monkeypatch):
     monkeypatch.setenv("FKAL_MEMORY_GB", "1e-9")
     for settings in ({}, {"acquisition.name": "pfk", "acquisition.pseudo_label": "joint_shift_grid"}):
@@ -185,6 +186,7 @@ def test_the_fingerprint_knows_the_weights_and_not_their_place(place, tmp_path):
     assert prints[0] == prints[1] != prints[2]
 
 
+@pytest.mark.slow
 def test_the_feature_check_is_said_once_with_its_figure(place):
     said: list[str] = []
     model = {"model.name": f"torchvision:{MODEL}", "model.weights": place / "w.safetensors", "seed": 7}

@@ -87,6 +87,7 @@ def test_core_set_streams_while_nothing_is_labeled(tmp_path):
     assert picked(mapped(tmp_path, few), "coreset", stream_above_gb=0) == picked(few, "coreset")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fisher_coverage", "coreset", "gcmi"])
 def test_tensors_of_any_precision_stream_as_arrays_do(method):
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fkal.data.errors import MissingData
 from fkal.errors import ConfigError, LabelsMissing
 from fkal.labeling.answers import label_rows, label_store
 from fkal.labeling.batch import Batch
@@ -206,7 +207,8 @@ def test_files_of_no_known_form_are_refused_in_one_line(project, tmp_path, conte
 
 
 def test_a_file_that_is_not_there_is_named(project, tmp_path):
-    assert "there is no such file" in problems(project, tmp_path / "none.csv")[0]
+    with pytest.raises(MissingData, match=r"none\.csv: there is no such file"):
+        problems(project, tmp_path / "none.csv")
 
 
 def test_a_folder_per_class_is_joined_by_content(project, tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from fkal.data.errors import MissingData
 from fkal.errors import ConfigError, LabelsMissing, MissingPackage
 from fkal.identifiers import UnsafeName
 from fkal.labeling.learner import Learner
@@ -139,6 +140,39 @@ def test_no_result_is_written_over_a_file_of_the_project(signs, name, kind):
     with pytest.raises(ConfigError, match="is the project's own; name another file"):
         write(out)
     assert (out.read_bytes() if out.exists() else None) == before
+
+
+@pytest.mark.parametrize("name", ["0.png", "list.csv", "noname"])
+@pytest.mark.parametrize("kind", ["predict", "export"])
+def test_a_name_of_another_kind_of_file_is_refused_since_it_may_be_an_image(signs, tmp_path, name, kind):
+    out = tmp_path / name
+    out.write_bytes(b"precious")
+    write = (
+        partial(predict, signs().project, str(tmp_path)) if kind == "predict" else partial(exported, signs().project)
+    )
+    suffix = {"predict": "parquet", "export": "safetensors"}[kind]
+    with pytest.raises(ConfigError, match=rf"--out .*{name}: a name that ends in \.{suffix} is wanted"):
+        write(out)
+    assert out.read_bytes() == b"precious"
+
+
+def test_a_dead_link_has_a_row_with_its_flaw(signs, tmp_path):
+    made = signs()
+    made.answer(select(made.project).batch)
+    train(made.again())
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "dead.png").symlink_to("nowhere")
+    found = predict(made.again(), str(tmp_path / "new"), tmp_path / "p.parquet")
+    assert (found.images, found.unreadable) == (0, 1)
+    assert pq.read_table(tmp_path / "p.parquet").to_pylist() == [
+        {"path": "dead.png", "label": None, "probability": None, "flaw": "it is a link to nothing"}
+    ]
+
+
+def test_a_list_of_no_image_is_refused(signs, tmp_path):
+    (tmp_path / "m.csv").write_text("path\n")
+    with pytest.raises(MissingData, match="lists no image"):
+        predict(signs().project, str(tmp_path / "m.csv"), tmp_path / "p.parquet")
 
 
 @pytest.mark.parametrize(("name", "part"), [("pipe", "no regular file"), ("absent/p.parquet", "there is no folder")])

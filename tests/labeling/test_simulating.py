@@ -76,6 +76,7 @@ def test_people_and_an_oracle_pick_the_same_images_and_train_the_same_weights_to
     assert_same(by_people(made, 3, SelectOptions(method=method, assignments=settings)), kept(simulated))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", [2**31, 0], ids=["in memory", "streamed"])
 @pytest.mark.parametrize("method", ["fisher_coverage", "margin"])
 def test_on_a_frozen_backbone_people_and_an_oracle_are_the_same_to_the_bit(
@@ -161,3 +162,18 @@ def test_a_table_that_lacks_what_is_asked_for_or_names_unknown_classes_is_refuse
     path.write_text("path,label\nelsewhere.png,top\n")
     with pytest.raises(ConfigError, match="no image of it is in the pool"):
         simulate(made.project, path)
+
+
+@pytest.mark.parametrize(
+    ("row", "part"),
+    [("{name},{other}", "keep one of the two"), ("{name},", "an empty label"), ("{name},nosuch", "classes.txt")],
+)
+def test_a_table_that_contradicts_itself_or_has_no_class_is_refused(signs, tmp_path, row, part):
+    made = signs()
+    path = truth_file(made, tmp_path)
+    name, label = next(iter(made.truth.items()))
+    other = next(each for each in made.truth.values() if each != label)
+    content = path.read_text() if "other" in row else "path,label\n"
+    path.write_text(content + row.format(name=name, other=other) + "\n")
+    with pytest.raises(ConfigError, match=part):
+        simulate(made.again(), path)

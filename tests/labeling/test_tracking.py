@@ -4,10 +4,15 @@ import mlflow.pytorch
 import pytest
 import torch
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
+from fkal.cli.main import app
+from fkal.errors import MissingRuns
 from fkal.labeling.rounds import next_, select
 from fkal.labeling.tracking import mirror
 from fkal.labeling.trainings import read_round, trainings
+from fkal.tracking.query import open_store, own_pools, refuse_empty
+from fkal.tracking.store import prepare_store
 
 
 @pytest.fixture
@@ -60,3 +65,23 @@ def test_selections_wait_for_labels_and_trainings_have_their_model(signs, store)
     assert kernels and all(any(torch.equal(value, each) for each in state.values()) for value in kernels)
     mirror(made.again(), uri=store)
     assert len(runs(store, "selection")) == 2 and len(runs(store, "training")) == 1
+
+
+def test_runs_and_ui_say_what_a_store_of_own_pools_tracks(signs, store):
+    made = signs()
+    select(made.project)
+    mirror(made.project, uri=store)
+    client = open_store(store)
+    assert own_pools(client) == ["signs"]
+    refuse_empty(client)
+    for command in (["runs"], ["runs", "export", "x.csv"], ["runs", "rm", "--method", "random", "--yes"]):
+        told = CliRunner().invoke(app, command)
+        assert told.exit_code == 4
+        assert "the selections and trainings of signs; `fkal status` shows the rounds" in told.stderr
+
+
+def test_a_store_without_runs_of_a_project_names_none(store):
+    client = prepare_store(store)
+    assert own_pools(client) == []
+    with pytest.raises(MissingRuns, match="no experiment is tracked"):
+        refuse_empty(client)

@@ -248,7 +248,7 @@ PARAMS = [
     params("train: {1.5: 2}", "1.5", "no name"),
     params("- 3", "list", "mapping"),
     params("3", "int", "mapping"),
-    params("", "NoneType", "mapping"),
+    params("", "is empty", "mapping"),
     params("seed: 0\nseed: 1", "'seed' stands twice"),
     params("seed: 0\n---\nseed: 1", "single document"),
     params(b"\xff\xfe\x00\x01seed", "UTF-8"),
@@ -542,7 +542,7 @@ def study(*parts: str, **changes: object) -> Case:
 
 
 TUNED = [
-    tuned("3", "int", "mapping"),
+    tuned("3", "holds 3", "mapping"),
     tuned("train: 3", "'train'", "known"),
     tuned("nosuch: {lr: 1}", "'nosuch'", "known"),
     tuned("train: {nosuch: 1}", "nosuch", "unknown key"),
@@ -616,7 +616,7 @@ PLANS = [
     planned("settings", "3", stage="descriptors", methods=[{"cell": "a/b", "seeds": [0], "settings": 3}]),
     plan_text(BOMB, "100,000 values"),
     plan_text("[1]", "list", "mapping"),
-    plan_text("", "NoneType", "mapping"),
+    plan_text("", "is empty", "mapping"),
     plan_text("{", "YAML"),
     plan_text(fifo, "a pipe or a device"),
     plan_text(device, "a pipe or a device"),

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
 from fkal.cli.main import app
+from fkal.config.method_spec import ACQUISITIONS, METHOD_ALIASES
 from fkal.data import file_digests
 from fkal.pipeline import plan as planning
 
@@ -144,3 +145,82 @@ def test_one_method_under_two_names_is_refused(project):
     result = CliRunner().invoke(app, ["plan"])
     assert result.exit_code == 2 and "two names stand for mine-ir1-random-s0" in result.stderr
     assert not Path("data/plan").exists()
+
+
+def copied(name: str, other: str) -> Path:
+    """A plan file of the project with the content of another."""
+    path = Path("data/plan") / name
+    path.write_bytes((Path("data/plan") / other).read_bytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "part"),
+    [
+        ("mine-2/split.yaml", "mine-1/split.yaml", "the plan of this place is that of mine-2;"),
+        ("mine-2/split.yaml", "mine-2/methods/random.yaml", "the plan of this place is that of mine-2;"),
+        ("mine-2/methods/random.yaml", "mine-1/methods/random.yaml", "is that of mine-2-random;"),
+        ("mine-2/pretrain.yaml", "mine-1/pretrain.yaml", "is that of mine-2/METHOD;"),
+        ("mine-2/descriptors.yaml", "mine-1/descriptors.yaml", "is that of mine-2/METHOD;"),
+        ("mine-2/descriptors.yaml", "mine-2/pretrain.yaml", "acquisition.batch_size, holdout left out;"),
+    ],
+)
+def test_the_plan_of_another_place_is_refused_and_publishes_nothing(project, name, other, part):
+    plan()
+    path = copied(name, other)
+    stage = "run" if path.parent.name == "methods" else path.stem
+    result = CliRunner().invoke(app, [stage, "--plan", str(path)])
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1), result.output
+    assert part in result.stderr and "make it again: fkal plan" in result.stderr
+    assert not any(Path("data").glob("splits/*")) and not any(Path("data").glob("experiments/*"))
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "descriptors"])
+def test_a_stage_is_given_its_own_file(project, stage):
+    plan()
+    other = {"pretrain": "descriptors", "descriptors": "pretrain"}[stage]
+    result = CliRunner().invoke(app, [stage, "--plan", f"data/plan/mine-2/{other}.yaml"])
+    assert result.exit_code == 2 and f"give PLAN/DATASET-RATIO/{stage}.yaml" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["split.yaml", "methods/random.yaml"])
+@pytest.mark.parametrize("section", ["data", "bias"])
+def test_a_section_that_is_left_out_or_empty_is_not_taken_from_the_defaults(project, name, section):
+    plan()
+    path = Path("data/plan/mine-2") / name
+    whole = yaml.safe_load(path.read_text())
+    stage = "split" if name == "split.yaml" else "run"
+    for value, part in (({}, "left out; make it again: fkal plan"), (3, f"{section} = 3: give a section")):
+        path.write_text(yaml.safe_dump({**whole, "settings": {**whole["settings"], section: value}}))
+        result = CliRunner().invoke(app, [stage, "--plan", str(path)])
+        assert result.exit_code == 2 and part in result.stderr, result.output
+    del whole["settings"][section]
+    path.write_text(yaml.safe_dump(whole))
+    assert "left out" in CliRunner().invoke(app, [stage, "--plan", str(path)]).stderr
+
+
+def test_a_stage_in_the_folder_of_its_plan_publishes_where_the_plan_is(project, monkeypatch):
+    plan()
+    monkeypatch.chdir(SPLIT.parent)
+    assert planning.planned(Path(SPLIT.name), "split").root.resolve() == project / "data"
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "cifar10-frozen", "folder"])
+def test_every_plan_is_read_by_its_stage_whatever_the_method(tmp_path, monkeypatch, dataset):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FKAL_DATA_ROOT", str(tmp_path / "nowhere"))
+    ratio = "1" if dataset == "folder" else "10"
+    own = ["--folder", "mine"] if dataset == "folder" else []
+    arguments = ["grid", "--dataset", dataset, "--ratio", ratio, "--method", "random", *own]
+    content = yaml.safe_load(CliRunner().invoke(app, arguments).stdout)
+    specs = [*sorted(ACQUISITIONS), *METHOD_ALIASES, "varr:e3", "pfk_joint:whiten", "random:head_only"]
+    content["methods"] = {f"m{i}": spec for i, spec in enumerate(specs)}
+    content["grid"]["method"] = list(content["methods"])
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    plan()
+    for path in Path("data/plan").rglob("*.yaml"):
+        stage = "experiment" if path.parent.name == "methods" else path.stem
+        if stage in planning.SEVERAL:
+            assert len(planning.planned_methods(path, stage)) == len(specs)
+        else:
+            assert planning.planned(path, stage).configs

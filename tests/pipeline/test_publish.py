@@ -1,5 +1,6 @@
 """What stages publish, and how it is taken over elsewhere: in one process, on a few small images."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -97,6 +98,7 @@ def the_run():
     return run
 
 
+@pytest.mark.slow
 def test_what_is_published_does_not_tell_where_the_images_lie(original, tmp_path, monkeypatch):
     other = published_in(tmp_path / "another", monkeypatch)
     about = EXPERIMENTS + "/about.json"
@@ -221,6 +223,25 @@ def test_sync_leaves_out_a_state_that_says_not_what_it_is(pulled):
     assert "0 of 1 experiments" in result.stdout and "has no about.json" in result.stderr
 
 
+def test_sync_leaves_out_what_this_user_may_not_read_and_tracks_the_others(pulled, monkeypatch):
+    write_params(pulled)
+    shutil.rmtree("data")
+    fkal("run", "--seeds", "0-1")
+    locked = sorted(Path("runs/state").iterdir())[0]
+
+    def rounds(state, *rest):
+        if state.path.name == locked.name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(state.path / "round-01.json"))
+        return read_rounds(state, *rest)
+
+    read_rounds = Checkpoint.rounds
+    monkeypatch.setattr(Checkpoint, "rounds", rounds)
+    result = fkal("sync", "--tracking-uri", "sqlite:///new.db", code=3)
+    assert "1 of 2 experiments" in result.stdout
+    assert f"{locked.name}/round-01.json: Permission denied; let this user read and write there" in result.stderr
+    assert "Errno" not in result.stderr
+
+
 def test_sync_counts_what_it_leaves_out(pulled):
     for path in Path(EXPERIMENTS).glob("round-03.*"):
         path.unlink()
@@ -323,7 +344,7 @@ def test_labels_that_are_estimated_otherwise_than_before_reach_who_describes_by_
     assert {name for name in after if after[name] != before[name]} == {"descriptors.yaml", "pfk_trace.yaml"}
     was, now = (files["descriptors.yaml"]["methods"] for files in (before, after))
     assert [method["cell"] for method, old in zip(now, was, strict=True) if method != old] == ["mine-2/pfk_trace"]
-    assert len(planning.planned_methods(Path("data/plan/mine-2/descriptors.yaml"))) == 3
+    assert len(planning.planned_methods(Path("data/plan/mine-2/descriptors.yaml"), "descriptors")) == 3
 
 
 def test_what_other_cells_published_is_taken_away_and_kept_in_the_scratch_folder(pulled):

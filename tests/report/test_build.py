@@ -515,6 +515,7 @@ def test_the_same_experiments_make_the_same_files(scratch, made, tmp_path):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
+@pytest.mark.slow
 def test_curves_alone_make_a_page_that_says_what_is_left_out(made, tmp_path, capsys):
     report(from_curves(made / "iterations.csv"), tmp_path, report_options(None, "60", "t", None))
     assert table(tmp_path, "accuracy").equals(table(made, "accuracy"))

@@ -16,11 +16,17 @@ from typer.testing import CliRunner
 
 from fkal.cli.main import app
 from fkal.tracking import patience
+from fkal.tracking.query import all_runs, open_store
 from fkal.tracking.store import StoreError, artifact_location, experiment_id, prepare_store, tracking_uri
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1
 )
+
+
+@pytest.fixture(autouse=True)
+def new_stores_are_copies() -> None:
+    """Here they are made, each of them."""
 
 
 def test_the_address_given_comes_before_the_environment_before_the_default(monkeypatch, tmp_path):
@@ -307,6 +313,38 @@ def test_a_store_that_stays_locked_ends_with_one_line_and_the_way_out(tmp_path, 
 
     with pytest.raises(patience.StoreUnavailable, match=r"kept the MLflow store here locked.*same command.*fkal sync"):
         patience.patiently(write, "here", said.append)
+
+
+@pytest.mark.parametrize(
+    "reason", ["database is locked", "disk I/O error", "API request to http://x failed with exception y"]
+)
+def test_a_command_that_reads_promises_no_later_tracking(tmp_path, monkeypatch, reason):
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.chdir(tmp_path)
+    prepare_store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = open_store(None)
+
+    def search(**_: object) -> None:
+        raise sqlite3.OperationalError(reason)
+
+    monkeypatch.setattr(patience.impatient(client), "search_experiments", search)
+    with pytest.raises(patience.StoreUnavailable) as refused:
+        all_runs(client)
+    assert str(refused.value).endswith("; give the same command again once it can be used")
+    assert "finished rounds" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("make", "kind"), [(os.mkfifo, "a pipe"), (os.mkdir, "a folder")])
+def test_what_is_no_file_is_no_store(tmp_path, make, kind):
+    make(tmp_path / "mlflow.db")
+    with pytest.raises(StoreError, match=rf"mlflow\.db: an MLflow store is a file, and it is {kind}.*move it away"):
+        prepare_store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def test_a_file_that_is_no_database_has_no_server_to_start(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(b"garbage" * 1000)
+    with pytest.raises(StoreError, match=r"not a database\); put a sound copy in its place, or move it away, or name"):
+        prepare_store(f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
 def test_a_disk_without_room_for_a_lock_is_named_as_what_it_is(tmp_path):

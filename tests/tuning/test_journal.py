@@ -1,6 +1,7 @@
 """Optuna's journal file as kills, full disks and people leave it."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -97,6 +98,19 @@ def test_a_malformed_line_in_the_middle_is_named_by_its_number(path):
     path.write_bytes(b"".join([*lines[:2], b'{"op_code":4,"wor\n', *lines[2:]]))
     with pytest.raises(ConfigError, match=r"line 3 is none of Optuna's journal"):
         open_journal(path, print)
+
+
+@pytest.mark.parametrize("damage", ["no beginning", "another number"])
+def test_trials_of_a_study_that_the_journal_does_not_begin_are_not_left_out_unseen(path, damage):
+    lines = path.read_bytes().splitlines(keepends=True)
+    changed = (
+        lines[1:] if damage == "no beginning" else [line.replace(b'"study_id":0', b'"study_id":9') for line in lines]
+    )
+    path.write_bytes(b"".join(changed))
+    for opened in (partial(open_journal, say=print), read_journal):
+        with pytest.raises(ConfigError, match=r"line \d is of study \d, and the lines before it begin \d studies; put"):
+            opened(path)
+    assert path.read_bytes() == b"".join(changed)
 
 
 def test_a_folder_is_no_journal(tmp_path):

@@ -33,7 +33,7 @@ ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") i
 SIGNAL_CODE = 128
 """A process that a signal ended has this exit code and the signal's number: 143 of SIGTERM, 129 of SIGHUP."""
 AGAIN_SECONDS = 0.05
-ODD_PATH = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+ODD_PATH = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST)
 """What the system says of a folder in place of a file, a file in place of a folder, links in a circle, long names."""
 LONGEST = 500
 """Characters of a message that we did not write."""

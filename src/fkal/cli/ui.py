@@ -38,11 +38,11 @@ def ui(
 
 
 def _serve(given: str | None, *, host: str, port: int, opens: bool) -> None:
-    from fkal.tracking.query import all_runs, open_store
+    from fkal.tracking.query import open_store, refuse_empty
     from fkal.tracking.ui import address, comparisons, is_server, serving
 
     client = open_store(given)
-    all_runs(client)  # an empty store has nothing to open
+    refuse_empty(client)  # an empty store has nothing to open
     found, uri = comparisons(client), client.tracking_uri
     base = without_login(uri) if is_server(uri) else address(host, port)
     lines = [f"{each.experiment}: {base}{each.charts}" for each in found] or [f"runs: {base}"]

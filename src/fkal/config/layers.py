@@ -49,6 +49,7 @@ LAYERS = "train.layers"
 TAPS = "acquisition.taps"
 TREES = ("data.folder", "data.validation")
 """Settings that name a tree of images."""
+SECTIONS = frozenset(key for key, value in Config().tree.items() if isinstance(value, Mapping))
 NOT_CONFIGURATION = frozenset({DATA_ROOT, JOBS, MEMORY})
 
 RULES = {
@@ -243,8 +244,15 @@ def from_file(path: Path, origin: str) -> Layer:
     except FileNotFoundError:
         raise ConfigError(f"{origin}: there is no such file; name a params file") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{origin}: holds {type(values).__name__}; give a mapping of sections")
+        raise ConfigError(f"{origin}: {_kind(values)}; give a mapping of sections")
     return Layer(origin, values, beside=path.parent)
+
+
+def _kind(values: Any) -> str:
+    """What a document has in place of a mapping."""
+    if values is None:
+        return "is empty"
+    return f"holds {'a list' if isinstance(values, list) else shortened(values)}"
 
 
 def _refuse_unreadable(layer: Layer) -> None:
@@ -256,6 +264,8 @@ def _refuse_unreadable(layer: Layer) -> None:
         for key in keys:
             if not isinstance(key, str):
                 raise ConfigError(f"{layer.origin}: the key {shortened(key)} is no name; sections and keys have names")
+        if section in SECTIONS and not isinstance(values, Mapping):  # a later layer would take its place unseen
+            raise ConfigError(f"{section} = {shortened(values)}: {RULES['dataclass_type']} (in {layer.origin})")
     for key, value in flattened_leaves(layer.values):
         _refuse_boundless(key, value, layer.origin)
 

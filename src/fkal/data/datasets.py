@@ -19,6 +19,7 @@ from fkal.data.registry import CutRule, DatasetEntry, PartsWithValidation, entry
 from fkal.data.settings import DataConfig, has_captures, require_folder
 from fkal.data.twins import OfFiles, Part, warnings_on_twins
 from fkal.errors import shortened
+from fkal.paths import at_home
 
 __all__ = ["CorruptData", "CorruptImage", "Dataset", "MissingData", "load"]
 
@@ -139,7 +140,7 @@ def _groups(name: str, pattern: str, train: ImageSet, test: ImageSet) -> Int64[T
 def _located(config: DataConfig) -> DataConfig:
     """With each path found and whole; own images are looked for as typed, then below the data root."""
     require_folder(config)
-    root = _expanded("root", config.root)
+    root = str(at_home(config.root))
     if config.folder is None:
         return replace(config, root=root)
     folder = _tree("folder", config.folder, root)
@@ -148,18 +149,11 @@ def _located(config: DataConfig) -> DataConfig:
 
 
 def _tree(field: str, path: str, root: str) -> str:
-    return str(tree_at(root, _expanded(field, path), field))
+    return str(tree_at(root, str(at_home(path)), field))
 
 
 def _cut_rule(n_classes: int) -> CutRule:
     return "second_half" if n_classes <= SECOND_HALF_UP_TO else "random_half"
-
-
-def _expanded(field: str, path: str) -> str:
-    try:
-        return str(Path(path).expanduser())
-    except RuntimeError as error:
-        raise ValueError(f"{field}: {path!r}: no such user's home; give the folder's whole path") from error
 
 
 def _refuse_unfit(config: DataConfig, train: ImageSet, test: ImageSet) -> None:

@@ -29,6 +29,7 @@ from fkal.data.registry import (
 )
 from fkal.data.settings import DataConfig
 from fkal.data.tree_files import class_folders, images_below
+from fkal.paths import at_home
 
 ABSENT = "absent"
 """In place of a digest: the images are not there yet, or cannot be read."""
@@ -57,7 +58,7 @@ def source_digest(config: DataConfig, digests: FileDigests) -> str:
     if sources is None:
         return UNKNOWN
     try:
-        files = sources(replace(config, root=_expanded(config.root)))
+        files = sources(replace(config, root=str(at_home(config.root))))
         by_name = dict(digests.of(config.name, files.root, files.names))
         if files.validation is not None:
             own = digests.of(f"{config.name} validation", *files.validation)
@@ -91,7 +92,7 @@ def _stamped(config: DataConfig) -> tuple[str, int]:
         return "", 0
     content, changed = hashlib.sha256(), 0
     try:
-        files = sources(replace(config, root=_expanded(config.root)))
+        files = sources(replace(config, root=str(at_home(config.root))))
         for root, names in ((files.root, files.names), *([files.validation] if files.validation else [])):
             for name in names:
                 found = (root / name).stat()
@@ -153,17 +154,17 @@ def imagenet(config: DataConfig) -> SourceFiles:
 
 def folder(config: DataConfig) -> SourceFiles:
     """Any tree with train/ and test/ or val/, and an own validation folder."""
-    tree = Path(tree_at(config.root, _expanded(config.folder or ""), "folder"))
+    tree = Path(tree_at(config.root, str(at_home(config.folder or "")), "folder"))
     files = _tree(tree, "test" if (tree / "test").is_dir() else "val")
     if config.validation is None:
         return files
-    own = Path(tree_at(config.root, _expanded(config.validation), "validation"))
+    own = Path(tree_at(config.root, str(at_home(config.validation)), "validation"))
     return files._replace(validation=(own, tuple(_images(own, ""))))
 
 
 def embeddings(config: DataConfig) -> SourceFiles:
     """The file."""
-    path = Path(_expanded(config.embeddings or ""))
+    path = at_home(config.embeddings or "")
     return SourceFiles(path.parent, (path.name,))
 
 
@@ -185,10 +186,3 @@ def _images(tree: Path, part: str) -> Iterator[str]:
         yield from (f"{place}/{name}" for name in images_below(tree / part / label, Counter(), flawed))
     if flawed:
         raise CorruptData(f"{flawed[0][0]}: {flawed[0][1]}")
-
-
-def _expanded(path: str) -> str:
-    try:
-        return str(Path(path).expanduser())
-    except RuntimeError as error:
-        raise MissingData(f"{path}: no such user's home") from error

@@ -44,7 +44,7 @@ def images_below(
     found: list[tuple[str, str]] = []
     folders = [""]
     links: list[str] = []
-    part = folder.parent.resolve()
+    part = Path(os.path.abspath(folder)).parent.resolve()  # noqa: PTH100  of `.` the folder above, of a link its own
     read = {_identity(above) for above in (part, *part.parents, *folder.resolve().parents)}
     while folders or links:
         below = (folders or links).pop(0)

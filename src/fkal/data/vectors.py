@@ -21,6 +21,7 @@ from fkal.data.registry import PartsWithValidation
 from fkal.data.regular_files import open_regular
 from fkal.data.settings import DataConfig
 from fkal.errors import shortened
+from fkal.paths import at_home
 
 LARGEST_FILE = 2**36  # bytes; a million embeddings of 4,096 float32 have a quarter of them
 MOST_DIGITS = 18
@@ -82,7 +83,7 @@ def embeddings(config: DataConfig, *, download: bool) -> tuple[VectorSet, Vector
 
     Raises MissingData without the file, CorruptData for one that is not what it should be.
     """
-    path = Path(config.embeddings or "").expanduser()
+    path = at_home(config.embeddings or "")
     if not path.exists():
         raise MissingData(f"data.embeddings: {printable(path)}: there is no such file")
     columns = _columns(path)

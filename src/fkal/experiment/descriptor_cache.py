@@ -17,10 +17,19 @@ from torch import Tensor
 
 from fkal.config.schema import digest_of
 from fkal.data.digest import bytes_digest
-from fkal.engine.describing import DescriptorKey
+from fkal.engine.describing import PASSES, DescriptorKey
+from fkal.errors import listed
 from fkal.experiment.shared_files import locked, read_tensors, write_tensors
 from fkal.folders import below
 from fkal.notify import Notify
+
+
+def _flaw(rows: Mapping[str, Tensor], n: int) -> str:
+    """What is wrong with the tensors of `n` images; empty if nothing is."""
+    wide = {name: tensor for name, tensor in rows.items() if name != PASSES}
+    if not wide or PASSES not in rows or tuple(rows[PASSES].shape) != (1, 2):
+        return f"it has the tensors {listed(sorted(rows))}"
+    return next((f"{name} is no {n} rows" for name, tensor in wide.items() if not tensor.dim() or len(tensor) != n), "")
 
 
 @dataclass
@@ -46,7 +55,11 @@ class DescriptorFiles:
 
     def read(self, key: DescriptorKey) -> dict[str, Tensor] | None:
         self._use(key)
-        return read_tensors(self.path(key), self.say, self._of(key))
+        rows = read_tensors(self.path(key), self.say, self._of(key))
+        if rows is not None and (flaw := _flaw(rows, len(key.rows))):
+            self.say(f"{self.path(key)}: not what was kept there ({flaw}); it is made again")
+            return None
+        return rows
 
     def write(self, key: DescriptorKey, rows: Mapping[str, Tensor]) -> None:
         self._use(key)

@@ -26,6 +26,7 @@ from fkal.labeling.quarantine import (
 )
 from fkal.labeling.sources import source_at
 from fkal.notify import Shown
+from fkal.paths import at_home
 
 FROM_SCANS = frozenset({LEAK, CONTRADICTION, UNLISTED})
 """Flaws that only a scan finds."""
@@ -129,7 +130,7 @@ def _found_again(
 
 def _unlisted_names(project: Project, part: Part, root: int, listed: set[str]) -> Iterator[str]:
     """Files of a folder that the list does not name; a manifest names all its files itself."""
-    place = project.folder / Path(project.settings.sources(part)[root]).expanduser()
+    place = project.folder / at_home(project.settings.sources(part)[root])
     if not place.is_dir():
         return iter(())
     try:

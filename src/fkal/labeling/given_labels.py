@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fkal.config.documents import file_bytes
+from fkal.data.errors import IncompleteData, MissingData
 from fkal.data.regular_files import open_regular
 from fkal.data.tree_files import class_folders, images_below
 from fkal.errors import ConfigError, shortened
@@ -51,7 +52,7 @@ def read_given_labels(path: Path) -> list[GivenLabel]:
     try:
         text = decoded(file_bytes(path, str(path), most=LARGEST), str(path))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file or folder; check the name") from None
+        raise MissingData(f"{path}: there is no such file or folder; check the name") from None
     if text.lstrip()[:1] in ("[", "{"):
         return from_json(text, str(path))
     sheet = parse_sheet(text, where=str(path))
@@ -164,13 +165,22 @@ def _from_folders(folder: Path) -> Iterator[GivenLabel]:
     """Each image by its content and by its name; what is no image is named, since it may have been one."""
     left_out: Counter[str] = Counter()
     flawed: list[tuple[str, str]] = []
-    for name in class_folders(folder, left_out):
+    for name in _class_folders(folder, left_out):
         status = OTHER_FOLDERS.get(name)
         for image in images_below(folder / name, left_out, flawed):
             path = folder / name / image
             yield GivenLabel(str(path), image, digest_of(path), name if status is None else "", status or "")
     if flawed:
         raise ConfigError("\n".join(f"{path}: {reason}; remove it" for path, reason in flawed))
+
+
+def _class_folders(folder: Path, left_out: Counter[str]) -> list[str]:
+    try:
+        return list(class_folders(folder, left_out))
+    except MissingData as error:
+        raise IncompleteData(
+            f"{error}; labels are a folder per class, CLASS/*, or a file with a column label"
+        ) from error
 
 
 def digest_of(path: Path) -> str:

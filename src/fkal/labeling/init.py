@@ -36,6 +36,7 @@ from fkal.models.pretrained import weights_are_here
 from fkal.models.settings import PROGRAM, ModelConfig
 from fkal.models.weights_files import is_file
 from fkal.notify import Display
+from fkal.paths import at_home
 
 FEW_VALIDATION_IMAGES = 10
 """A class with fewer is said to have too few: selection goes by the images of it that the model gets wrong."""
@@ -179,7 +180,7 @@ def _with_own_files(options: InitOptions) -> InitOptions:
 
 
 def _whole(file: str) -> str:
-    return str(Path(file).expanduser().absolute())
+    return str(at_home(file).absolute())
 
 
 def project_name(folder: Path, name: str | None) -> str:

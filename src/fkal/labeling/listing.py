@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fkal.atomic_files import whole_file
+from fkal.data.regular_files import IrregularFile, open_regular
 from fkal.errors import UserError, shortened
 from fkal.identifiers import FILE_DIGEST
 
@@ -170,10 +171,15 @@ def read_listing(path: Path, *, labeled: bool = False) -> Listing:
     if not path.exists():
         return empty_listing(labeled=labeled)
     try:
-        table = pq.read_table(path, memory_map=False)
+        with open_regular(path) as file:
+            table = pq.read_table(file)
         _refuse_other_part(table.schema, path)
         table = table.select(schema.names).cast(schema)
         _refuse_odd(table)
+    except (PermissionError, IrregularFile) as error:
+        raise CorruptListing(
+            f"{path}: cannot be read: {error.strerror}; let this user read a regular file there"
+        ) from None
     except (pa.ArrowException, KeyError, OSError, _OddColumn) as error:
         raise CorruptListing(
             f"{path}: not a list of images that fkal wrote ({_first(error)}); take it back from git, "

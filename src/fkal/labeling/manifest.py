@@ -173,8 +173,18 @@ def _entry(row: Mapping[str, Any], columns: _Columns, where: str, *, labeled: bo
     group = _text(row.get(columns.group)) if columns.group is not None else None
     if not (_is_storable(path) and _is_storable(group or "")):
         return Entry(where, problem="has a zero byte, or letters that are no Unicode")
-    label = _text(row.get(columns.label)) if labeled and columns.label is not None else None
-    return Entry(path, label, group, "has no label" if labeled and label is None else None)
+    if not labeled or columns.label is None:
+        return Entry(path, None, group)
+    label, problem = _label(row.get(columns.label))
+    return Entry(path, label, group, problem)
+
+
+def _label(value: Any) -> tuple[str | None, str | None]:
+    """The name of a class, or why the value is none."""
+    if isinstance(value, bool | list | dict):
+        return None, f"its label {shortened(value)} is no name; give a text"
+    label = _text(value)
+    return label, "has no label" if label is None else None
 
 
 def _is_storable(text: str) -> bool:

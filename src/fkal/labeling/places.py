@@ -15,6 +15,7 @@ from fkal.labeling.project import Part, Project
 from fkal.labeling.scan import PartSummary, scan_part, with_facts
 from fkal.labeling.sources import Source, source_at
 from fkal.notify import Display
+from fkal.paths import at_home
 
 SOURCE = "init"
 """What labels.csv says of labels that came with `fkal init --labeled`."""
@@ -45,7 +46,7 @@ class Looker:
 
 def portable(folder: Path, place: str) -> str:
     """How the params file names a place: from the project's folder if it is in it, else by its whole path."""
-    path = Path(os.path.abspath(Path(place).expanduser()))  # noqa: PTH100  links in it stay as they are named
+    path = Path(os.path.abspath(at_home(place)))  # noqa: PTH100  links in it stay as they are named
     root = Path(os.path.abspath(folder))  # noqa: PTH100
     return path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else str(path)
 
@@ -84,7 +85,7 @@ def labels_of_places(project: Project, places: Sequence[str], facts: FileFacts) 
 
 
 def _source(project: Project, place: str, is_labeled: bool) -> Source:
-    return source_at(str(project.folder / Path(place).expanduser()), labeled=is_labeled, groups=project.groups)
+    return source_at(str(project.folder / at_home(place)), labeled=is_labeled, groups=project.groups)
 
 
 def _labeled_rows(pool: Listing, source: Source, facts: FileFacts) -> Iterator[tuple[Listing, int, str]]:

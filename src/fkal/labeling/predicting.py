@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fkal.atomic_files import whole_file, write_whole
 from fkal.data.digest import files_digest
+from fkal.data.errors import IncompleteData, printable
 from fkal.data.images import ImageSet, TensorImages
 from fkal.data.listed import ListedFiles, fit_in_memory, listed_images
 from fkal.data.registry import IMAGENET_MEAN, IMAGENET_STD
@@ -37,6 +38,7 @@ from fkal.notify import PLAIN, Display
 FILES_AT_ONCE = 4096
 """So many images are decoded and held together, whatever their number."""
 EXAMPLES = 2
+TABLE = ".parquet"
 Format = Literal["safetensors", "onnx"]
 FORMATS: tuple[Format, ...] = ("safetensors", "onnx")
 
@@ -134,8 +136,10 @@ def predict(project: Project, place: str, out: Path, display: Display = PLAIN) -
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    project.refuse_output(out)
+    project.refuse_output(out, TABLE)
     source = source_at(place, labeled=False)
+    if not source.stray and next(source.entries(), None) is None:
+        raise IncompleteData(f"{printable(place)}: lists no image; name another folder or list")
     with project.lock(display.notify):
         project = Project.open(project.folder)
         model = TrainedModel.of(project, display)
@@ -148,7 +152,7 @@ def predict(project: Project, place: str, out: Path, display: Display = PLAIN) -
             pq.ParquetWriter(scratch, schema) as table,
             FileFacts(project.facts_path) as facts,
         ):
-            for rows in _predicted(model, source, facts, display):
+            for rows in chain(_predicted(model, source, facts, display), [_strays(source)]):
                 table.write_table(pa.Table.from_pylist(rows, schema))
                 images += sum(row["flaw"] is None for row in rows)
                 unreadable += sum(row["flaw"] is not None for row in rows)
@@ -165,6 +169,13 @@ def _predicted(
             facts.learn(addresses, len(addresses), workers=workers, shown=shown, phase="reading images")
         flaws = [found.reason if found.flaw is not None else None for found in facts.of(addresses)]
         yield _rows(model, source, block, flaws)
+
+
+def _strays(source: Source) -> list[dict[str, Any]]:
+    """Rows of what cannot even be opened: dead links, pipes, names that are no text."""
+    return [
+        {"path": printable(name), "label": None, "probability": None, "flaw": reason} for name, reason in source.stray
+    ]
 
 
 def _rows(
@@ -193,7 +204,7 @@ def export_model(project: Project, out: Path, kind: Format, display: Display = P
 
     Raises MissingPackage where ONNX is asked for and its package is not installed.
     """
-    project.refuse_output(out)
+    project.refuse_output(out, f".{kind}")
     with project.lock(display.notify):
         model = TrainedModel.of(Project.open(project.folder), display)
         about = {

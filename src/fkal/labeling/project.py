@@ -29,6 +29,7 @@ from fkal.identifiers import dataset_name
 from fkal.labeling.listing import ListedImage, Listing, read_listing
 from fkal.locks import NamedLock
 from fkal.notify import PLAIN, Display, Notify
+from fkal.paths import at_home
 
 if TYPE_CHECKING:
     from fkal.labeling.project_dataset import ProjectDataset
@@ -184,8 +185,12 @@ class Project:
         """What is known of files, so that they are not read again."""
         return self.state_path / "files.sqlite"
 
-    def refuse_output(self, out: Path) -> None:
-        """Raises ConfigError for a file that no result may be written to: one of the project's own, or no file."""
+    def refuse_output(self, out: Path, suffix: str) -> None:
+        """Raises ConfigError for a file that no result may be written to.
+
+        These are the project's own, what is no file, and names that do not end in the suffix: such a name may be
+        that of an image.
+        """
         if out.is_dir() or (out.exists() and not out.is_file()):
             raise ConfigError(f"--out {out}: is no regular file; name a file")
         if not out.parent.is_dir():
@@ -195,6 +200,8 @@ class Project:
             first = there.relative_to(home).parts[0]
             if first in OWN_FILES:
                 raise ConfigError(f"--out {out}: {first} is the project's own; name another file")
+        if out.suffix.lower() != suffix:
+            raise ConfigError(f"--out {out}: a name that ends in {suffix} is wanted; say {out.with_suffix(suffix)}")
 
     def listing_path(self, part: Part) -> Path:
         """`pool.parquet`, `validation.parquet`, `test.parquet`."""
@@ -313,7 +320,7 @@ def base_of(folder: Path, source: str) -> str:
     """Where the paths of a source start: the folder itself, or the folder of a manifest, seen from the project."""
     if is_url(source):
         return source if source.endswith("/") else source.rpartition("/")[0]
-    place = folder / Path(source).expanduser()
+    place = folder / at_home(source)
     return str(place.parent if place.is_file() else place)
 
 

@@ -97,7 +97,7 @@ def scan_part(
     found = _sorted(part, project.listing_so_far(part), sources, facts, others, summary)
     if found.leaks and not drop_leaks:
         raise Leak(_leaks_said(found.leaks))
-    _refuse_without_images(found, sources)
+    _refuse_without_images(found, sources, summary)
     summary.dropped = len(found.leaks)
     _write(project, part, found, sources, facts, summary)
     rows = [*found.aside, *found.leaks]
@@ -171,7 +171,7 @@ def _sort(
     _count(summary, known)
     first = next((found.rows[key] for key in keys if key in found.rows), None)
     if first is not None:
-        _copy(found, first, row.root, entry, source, summary)
+        _copy(found, first, row, entry, source, summary)
         return False
     other = next((taken[key] for key in keys if key in taken), None)
     if other is not None:
@@ -194,11 +194,16 @@ def _keys(digest: str | None, root: int, path: str) -> tuple[Key, ...]:
     return content_key(digest, address), content_key(None, address)
 
 
-def _copy(found: _Sorted, row: int, root: int, entry: Entry, source: Source, summary: PartSummary) -> None:
+def _copy(found: _Sorted, row: int, copy: SetAside, entry: Entry, source: Source, summary: PartSummary) -> None:
+    """Of an image that is listed already, a copy with another label is set aside; the listed label stays."""
     label = found.labels.get(row)
     if label is not None and entry.label is not None and entry.label != label:
+        if row < len(found.before):
+            reason = f"the image is listed with the label {label}, not {entry.label}: correct one of the two"
+            found.aside.append(replace(copy, reason=reason, flaw=CONTRADICTION))
+            return
         found.contradicted[row] = f"copies of the image have other labels: {label}, {entry.label}"
-    is_same_place = found.roots[row] == root
+    is_same_place = found.roots[row] == copy.root
     if row < len(found.before) and is_same_place and found.before.paths[row] == entry.path:
         return
     summary.duplicates += 1
@@ -263,9 +268,11 @@ def _merged(before: Sequence[str], copies: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*before, *copies]))
 
 
-def _refuse_without_images(found: _Sorted, sources: Mapping[int, Source]) -> None:
-    """A part of which nothing can be used has a wrong path rather than bad files."""
-    if len(found.roots):
+def _refuse_without_images(found: _Sorted, sources: Mapping[int, Source], summary: PartSummary) -> None:
+    """Places of which nothing can be used are wrong paths rather than bad files."""
+    strays = sum(len(source.stray) for source in sources.values())
+    usable = summary.found - (len(found.aside) - strays) - len(found.leaks)
+    if usable or (found.leaks and len(found.roots)):
         return
     places = ", ".join(printable(source.place) for source in sources.values())
     if not found.aside:

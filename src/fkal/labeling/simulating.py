@@ -57,9 +57,17 @@ class Oracle:
         unknown = [each.path for each, digest in zip(given, digests, strict=True) if not digest]
         if unknown and len(unknown) == len(given):
             raise ConfigError(f"--truth {path}: no image of it is in the pool, say {shortened(unknown[0])}")
-        answers = {digest: _answer(each) for each, digest in zip(given, digests, strict=True) if digest}
+        answers: dict[str, str] = {}
+        for each, digest in zip(given, digests, strict=True):
+            if digest and answers.setdefault(digest, _answer(each)) != _answer(each):
+                raise ConfigError(
+                    f"--truth {each.where}: {shortened(each.path)} is {shortened(_answer(each))} here and "
+                    f"{shortened(answers[digest])} before; keep one of the two"
+                )
         classes = project.classes
         for name in answers.values():
+            if not name:
+                raise ConfigError(f"--truth {path}: an image has an empty label; give its class, or leave its row out")
             if name not in (*classes, NONE_OF_THESE, SKIPPED):
                 raise ConfigError(
                     f"--truth {path}: class {shortened(name)} is not in classes.txt; {did_you_mean(name, classes)}"

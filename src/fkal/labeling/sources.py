@@ -14,6 +14,7 @@ from fkal.data.settings import has_captures
 from fkal.data.tree_files import EXTENSIONS, class_folders, images_below
 from fkal.errors import ConfigError
 from fkal.labeling.manifest import Entry, is_manifest, manifest_entries, metadata_of
+from fkal.paths import at_home
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,15 @@ def source_at(place: str, *, labeled: bool, groups: str | None = None) -> Source
 
     `groups` is the setting `data.groups`. Raises MissingData where nothing is, ConfigError for what is no source.
     """
-    path = Path(place).expanduser()
+    path = at_home(place)
     refuse_nowhere(place)
     column = groups if groups is not None and not has_captures(groups) else None
     if path.is_file():
         return grouped(_manifest(path, labeled=labeled, column=column), groups)
-    metadata = metadata_of(path)
+    try:
+        metadata = metadata_of(path)
+    except PermissionError as error:  # its own path is that of a file that need not be there
+        raise PermissionError(error.errno, error.strerror, str(path)) from None
     if metadata is not None:
         return grouped(_manifest(metadata, labeled=labeled, column=column), groups)
     if column is not None:
@@ -58,13 +62,15 @@ def source_at(place: str, *, labeled: bool, groups: str | None = None) -> Source
 
 
 def refuse_nowhere(place: str) -> None:
-    """Raises MissingData for a place where nothing is, ConfigError for a URL."""
+    """Raises MissingData for a place where nothing is, ConfigError for a URL, a pipe or a device."""
     if is_url(place):
         raise ConfigError(
             f"{place}: a place is a folder or a manifest on this machine; list the URLs in a file, say images.csv "
             "with a column path"
         )
-    path = Path(place).expanduser()
+    path = at_home(place)
+    if path.exists() and not (path.is_dir() or path.is_file()):
+        raise ConfigError(f"{printable(place)}: is a pipe or a device; give a folder of images or a manifest")
     if not (path.is_dir() or path.is_file()):
         raise MissingData(f"{printable(place)}: there is no such folder or file; give a folder of images or a manifest")
 

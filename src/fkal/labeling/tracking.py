@@ -29,12 +29,11 @@ from fkal.tracking.metrics import Point, child_points, param_text
 from fkal.tracking.model import EXAMPLES, NotTraceable, has_model, log_model
 from fkal.tracking.run_writer import RunWriter, new_run
 from fkal.tracking.store import experiment_id, prepare_store, tracking_uri
-from fkal.tracking.tags import KEY, KIND
+from fkal.tracking.tags import KEY, KIND, PROJECT
 from fkal.version import __version__
 
 WAITING = "fkal.waiting_for"
 LABELS = "labels"
-PROJECT = "fkal.project"
 MOST_RUNS = 10_000
 
 

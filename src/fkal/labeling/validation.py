@@ -25,6 +25,7 @@ from fkal.labeling.project import Project, base_of, class_problem
 from fkal.labeling.scan import PartSummary
 from fkal.labeling.sources import Source, grouped, source_at
 from fkal.notify import Display
+from fkal.paths import at_home
 
 FIRST_ROUND = 0
 """Validation batches are labeled before the first round, or beside it."""
@@ -130,6 +131,7 @@ def add_validation(
     Hold the lock. Images of the pool may join; they are no longer asked for or trained on. The same call again adds
     what is new, or nothing.
     """
+    known = project.classes  # a file that cannot be read is refused before anything changes
     single = [name for name in files if _is_image(name)]
     _refuse_unfit_label(label, single, files)
     with restored_on_failure(project.params_path):
@@ -138,12 +140,13 @@ def add_validation(
         by_root = _by_root(project, [source for group in sources for source in group])
         with Looker(project.facts_path, display, workers=workers, drop_leaks=drop_leaks) as looker:
             summary = scan_sources(Project.open(project.folder), "validation", by_root, looker)
-    project.add_classes(sorted(summary.per_class))
+    if new := sorted(set(summary.per_class).difference(known)):
+        project.add_classes(new)
     return summary
 
 
 def _is_image(name: str) -> bool:
-    path = Path(name).expanduser()
+    path = at_home(name)
     return path.suffix.lower() in EXTENSIONS and not path.is_dir()
 
 
@@ -171,7 +174,7 @@ def _labeled_images(project: Project, files: Sequence[str], label: str) -> list[
     """Image files of one class, by the place of the pool that they are in, or else by their folder."""
     by_place: dict[str, list[str]] = {}
     for name in files:
-        path = Path(os.path.abspath(Path(name).expanduser()))  # noqa: PTH100  links in it stay as they are named
+        path = Path(os.path.abspath(at_home(name)))  # noqa: PTH100  links in it stay as they are named
         if not path.exists():
             raise MissingData(f"{printable(name)}: there is no such file; give an image, a folder or a manifest")
         by_place.setdefault(_place_of(project, path), []).append(str(path))
@@ -198,7 +201,7 @@ def _labeled_place(project: Project, name: str) -> list[_Placed]:
     """A folder per class, or a manifest; images that a manifest names as the pool does are those of the pool."""
     source = source_at(name, labeled=True, groups=project.groups)
     own = _Placed(portable(project.folder, name), source)
-    if not Path(name).expanduser().is_file():
+    if not at_home(name).is_file():
         return [own]
     entries = list(source.entries())
     rows = project.pool.positions_of_paths([entry.path for entry in entries])

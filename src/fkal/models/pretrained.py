@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from fkal.models.settings import MODELS, PROGRAM, TIMM, TORCHVISION, ModelConfig
 from fkal.models.taps import Taps, tokens_of
 from fkal.models.weights_files import is_file
 from fkal.object_references import resolved
+from fkal.paths import at_home
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def weights_are_here(config: ModelConfig) -> bool:
         return True
     if names_own_file(config):
         file = config.name if config.name.endswith(PROGRAM) else config.weights or ""
-        return Path(file).expanduser().is_file()
+        return at_home(file).is_file()
     module, _ = _loader(config)
     found: Callable[[ModelConfig], bool] = resolved(f"{module}:is_here")
     return found(config)

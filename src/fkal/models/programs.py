@@ -23,6 +23,7 @@ from fkal.models.licenses import NOT_STATED
 from fkal.models.pretrained import Inputs, Pretrained
 from fkal.models.settings import DEFAULT_WEIGHTS, ModelConfig
 from fkal.models.weights_files import unpickled_tensors
+from fkal.paths import at_home
 
 HOLDS_CODE = ("data/aotinductor/", "data/executorch/")
 """Folders of an archive whose files are programs of the machine."""
@@ -70,7 +71,7 @@ def pretrained_program(config: ModelConfig) -> Pretrained:
         MissingWeights: There is no such file.
         ConfigError: It is no exported program, it holds what would run as code, or it takes no batch of images.
     """
-    path = Path(config.name).expanduser()
+    path = at_home(config.name)
     if config.weights not in (None, DEFAULT_WEIGHTS):
         raise ConfigError(
             f"model.weights = {shortened(config.weights)}: an exported program has its weights in it; leave weights out"

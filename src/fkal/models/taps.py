@@ -1,6 +1,7 @@
 """Taps: the outputs of named layers, caught during a forward pass."""
 
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ class Taps:
 
     def __enter__(self) -> "Taps":
         for name, layer in self._layers.items():
-            self._handles.append(layer.register_forward_hook(self._catcher(name)))
+            self._handles.append(layer.register_forward_hook(partial(self._catch, name)))
         return self
 
     def __exit__(
@@ -44,19 +45,17 @@ class Taps:
         for handle in self._handles:
             handle.remove()
 
-    def _catcher(self, name: str):  # type: ignore[no-untyped-def]
-        def catch(layer: nn.Module, inputs: object, output: object) -> Tensor | None:
-            if not isinstance(output, Tensor):
-                raise ValueError(f"layer {name} returns a {type(output).__name__}; tap a tensor")
-            if not self._with_grad:
-                self.outputs[name] = output.clone()  # a later layer may work in place
-                return None
-            if not output.requires_grad:
-                output.requires_grad_()
-            self.outputs[name] = output
-            return output.clone()
-
-        return catch
+    def _catch(self, name: str, layer: nn.Module, inputs: object, output: object) -> Tensor | None:
+        """Keeps what the layer returns, and returns what goes on."""
+        if not isinstance(output, Tensor):
+            raise ValueError(f"layer {name} returns a {type(output).__name__}; tap a tensor")
+        if not self._with_grad:
+            self.outputs[name] = output.clone()  # a later layer may work in place
+            return None
+        if not output.requires_grad:
+            output.requires_grad_()
+        self.outputs[name] = output
+        return output.clone()
 
 
 POOLED_STAGES = "head.global_pool"

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fkal.errors import ConfigError, MissingWeights, shortened
+from fkal.paths import at_home
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 """What the file of a state dict ends with."""
@@ -33,7 +34,7 @@ def read_weights(file: str) -> dict[str, Tensor]:
         MissingWeights: There is no such file.
         ConfigError: It is no file of weights. A pickle that would run code is one of these: nothing of it is run.
     """
-    path = Path(file).expanduser()
+    path = at_home(file)
     if not path.is_file():
         raise MissingWeights(f"model.weights = {shortened(file)}: there is no such file; put it there, or name another")
     try:

@@ -19,12 +19,12 @@ from fkal.config.documents import file_there
 from fkal.config.layers import Layer, from_file, known_variables, merged
 from fkal.config.machine import MACHINE_VARIABLES, machine_layer
 from fkal.config.params_file import MOST_EXPERIMENTS, Grid
-from fkal.config.schema import LARGEST_SEED, Config, ConfigError, configured
+from fkal.config.schema import LARGEST_SEED, Config, ConfigError, configured, flattened
 from fkal.data.file_digests import FileDigests
 from fkal.data.registry import entry_of
 from fkal.data.settings import DataConfig
 from fkal.data.sources import ABSENT, source_digest
-from fkal.errors import MissingSettings, shortened
+from fkal.errors import MissingSettings, listed, shortened
 from fkal.experiment.names import (
     ensemble_size,
     label_revision,
@@ -172,17 +172,24 @@ def planned(path: Path, stage: str) -> StageJob:
     if is_experiment != (stage == "experiment") or (not is_experiment and path.stem != stage):
         files = "PLAN/DATASET-RATIO/methods/METHOD.yaml" if stage == "experiment" else "PLAN/DATASET-RATIO/split.yaml"
         raise ConfigError(f"--plan {path}: not the plan of this stage; give {files} of `fkal plan`")
-    return _planned(path, _content(path), cell_name)
+    return _planned(path, _content(path), stage)
 
 
-def planned_methods(path: Path) -> list[StageJob]:
-    """The work for each method, of a plan file that has several. Raises ConfigError as `planned` does."""
+def planned_methods(path: Path, stage: str) -> list[StageJob]:
+    """The work for each method, of a plan file that has several: `pretrain` or `descriptors`.
+
+    Raises ConfigError as `planned` does.
+    """
+    if path.stem != stage:
+        raise ConfigError(
+            f"--plan {path}: not the plan of this stage; give PLAN/DATASET-RATIO/{stage}.yaml of `fkal plan`"
+        )
     values = _content(path)
     methods = values.get("methods")
     if not isinstance(methods, list) or not methods or not all(isinstance(method, dict) for method in methods):
         raise ConfigError(_foreign(path))
     algorithm = values.get("algorithm")
-    return [_planned(path, {"algorithm": algorithm, **method}, method_cell_name) for method in methods]
+    return [_planned(path, {"algorithm": algorithm, **method}, stage) for method in methods]
 
 
 def _content(path: Path) -> Mapping[str, Any]:
@@ -195,16 +202,38 @@ def _foreign(path: Path) -> str:
     return f"{path}: not a plan of this version of fkal (algorithm {ALGO_VERSION}); run: fkal plan"
 
 
-def _planned(path: Path, values: Mapping[str, Any], named: Callable[[Any, str], str]) -> StageJob:
-    """`named` checks the cell."""
+def _planned(path: Path, values: Mapping[str, Any], stage: str) -> StageJob:
     if values.get("algorithm") != ALGO_VERSION or not {"cell", "seeds", "settings"} <= set(values):
         raise ConfigError(_foreign(path))
+    named = method_cell_name if stage in SEVERAL else cell_name
     cell = named(values["cell"], f"{path}: cell")
     work = _stage_work(path, values)
+    whole = Path(os.path.abspath(path))  # noqa: PTH100  a plan that was linked here keeps its place
+    is_method = whole.parent.name == "methods"
+    folder = whole.parent.parent if is_method else whole.parent
+    _refuse_other_cell(path, cell, folder.name, stage)
+    _refuse_left_out(path, work, stage)
     layers = [Layer(str(path), work.settings), machine_layer()]
     configs = tuple(merged([*layers, Layer(str(path), {"seed": seed})]) for seed in work.seeds)
-    folder = path.parent.parent if path.parent.name == "methods" else path.parent
-    return StageJob(cell, configs, folder.parent.parent, work.settings.get("data", {}))
+    root = Path(os.path.relpath(folder.parent.parent)) if not path.is_absolute() else folder.parent.parent
+    return StageJob(cell, configs, root, work.settings["data"])
+
+
+def _refuse_other_cell(path: Path, cell: str, pair: str, stage: str) -> None:
+    """Raises ConfigError where the file is a copy of another's: its work would be published as that one's."""
+    wanted = {"split": pair, "experiment": f"{pair}-{path.stem}"}.get(stage, f"{pair}/")
+    if not (cell.startswith(wanted) if stage in SEVERAL else cell == wanted):
+        own = f"{wanted}METHOD" if stage in SEVERAL else wanted
+        raise ConfigError(f"{path}: cell: {cell!r}: the plan of this place is that of {own}; make it again: fkal plan")
+
+
+def _refuse_left_out(path: Path, work: StageWork, stage: str) -> None:
+    """Raises ConfigError for a plan without a setting that `fkal plan` writes: its default would be taken unseen."""
+    config = merged([Layer(str(path), work.settings)])
+    there = {key for key, _ in flattened(work.settings)}
+    gone = [key for key, _ in flattened(SETTINGS[stage](config)) if key not in there]
+    if gone:
+        raise ConfigError(f"{path}: settings: {listed(gone)} left out; make it again: fkal plan")
 
 
 def _stage_work(path: Path, values: Mapping[str, Any]) -> StageWork:
@@ -305,3 +334,14 @@ def _theta_0(config: Config) -> dict[str, Any]:
     size = ensemble_size(config)
     ensemble = {"name": config.acquisition.name, "ensemble": size} if size > 1 else {"name": "random"}
     return {**settings_of_theta_0(config), "acquisition": {**ensemble, "budget": 1, "rounds": 1}}
+
+
+SEVERAL = ("pretrain", "descriptors")
+"""Stages whose plan has the work of each method."""
+SETTINGS: Mapping[str, Callable[[Config], Mapping[str, Any]]] = {
+    "split": settings_of_split,
+    "pretrain": _theta_0,
+    "descriptors": settings_of_first_descriptors,
+    "experiment": settings_read,
+}
+"""What the plan of a stage says of a configuration."""

@@ -12,6 +12,7 @@ from typing import Any
 from fkal.atomic_files import link_whole, write_whole
 from fkal.config.schema import ConfigError
 from fkal.data.regular_files import regular_bytes
+from fkal.errors import first_line
 from fkal.folders import below
 from fkal.identifiers import ROUND, UnsafeName
 from fkal.notify import Notify
@@ -55,6 +56,8 @@ def restore(root: Path, out: Path, say: Notify) -> None:
     for folder in published_folders(root):
         try:
             adopt_experiment(read_published(folder), root, out, say)
+        except PermissionError as error:
+            say(f"{first_line(error)}; let this user read and write there; its published rounds are not taken over")
         except (ConfigError, UnsafeName, StateInUse) as error:
             say(f"{error}; its published rounds are not taken over")
 

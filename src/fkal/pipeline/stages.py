@@ -23,6 +23,9 @@ from fkal.pipeline.restore import restore
 from fkal.runner import prepare as preparing
 from fkal.runner import run as running
 
+STAGES = {PRETRAINED: "pretrain", DESCRIPTORS: "descriptors"}
+"""The stage that publishes each kind."""
+
 
 def split(plan: Path, out: Path, display: Display = PLAIN) -> list[dict[str, Any]]:
     """Returns what `prepare.split` does."""
@@ -68,7 +71,7 @@ def descriptors(plan: Path, out: Path, display: Display = PLAIN) -> list[dict[st
 
 def _methods_of(plan: Path, out: Path, kind: str, notify: Notify) -> Iterator[StageJob]:
     """The work for each method; of what was published for this pair of dataset and ratio nothing stays."""
-    methods = planned_methods(plan)
+    methods = planned_methods(plan, STAGES[kind])
     root, pair = methods[0].root, str(PurePosixPath(methods[0].cell).parent)
     for name in (pair, *(work.cell for work in methods)):
         refuse_foreign(root, kind, name)

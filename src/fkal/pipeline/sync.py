@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fkal.config.machine import config_here
 from fkal.config.schema import ConfigError
 from fkal.data.errors import CorruptData, CorruptSplit, ForeignSplit, MissingData
-from fkal.errors import MissingRuns, SomeFailed
+from fkal.errors import MissingRuns, SomeFailed, first_line
 from fkal.experiment.experiment import prepare
 from fkal.experiment.names import dataset_name
 from fkal.identifiers import UnsafeName
@@ -21,6 +21,8 @@ from fkal.runner.run import put_under_method
 from fkal.tracking.store import tracking_uri
 
 DATA_ERRORS = (MissingData, CorruptData, CorruptSplit, ForeignSplit)
+LEFT_OUT = (ConfigError, UnsafeName, StateInUse, PermissionError, *DATA_ERRORS)
+"""What is wrong with one experiment, and hides no other."""
 
 
 class SyncOptions(NamedTuple):
@@ -55,7 +57,7 @@ def sync(
     for folder in folders:
         try:
             known.add(_sync_published(folder, root, options))
-        except (ConfigError, UnsafeName, StateInUse, *DATA_ERRORS) as error:
+        except LEFT_OUT as error:
             left_out[folder] = error
     states = [path for path in _states(out) if path.name not in known and not _is_published(path, folders)]
     if not folders and not states:
@@ -66,7 +68,7 @@ def sync(
     for state in states:
         try:
             _sync_state(state, options)
-        except (ConfigError, UnsafeName, StateInUse, *DATA_ERRORS) as error:
+        except LEFT_OUT as error:
             left_out[state] = error
     for line in _counts(folders, states, left_out, root, out):
         tell(line)
@@ -87,8 +89,14 @@ def _refuse_left_out(left_out: Mapping[Path, Exception], total: int) -> None:
     if missing and len(missing) == total:
         raise missing[0]
     if left_out:
-        lines = [f"{path}: {error}" for path, error in left_out.items()]
+        lines = [f"{path}: {_reason(error)}" for path, error in left_out.items()]
         raise SomeFailed(f"{len(left_out)} of {total} experiments are left out:\n" + "\n".join(lines))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return f"{first_line(error)}; let this user read and write there"
+    return str(error)
 
 
 def _sync_published(folder: Path, root: Path, options: SyncOptions) -> str:

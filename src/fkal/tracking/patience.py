@@ -20,7 +20,7 @@ GONE = re.compile(r"API request to .* failed with (timeout )?exception", re.DOTA
 FULL = re.compile(r"(database or disk is full|disk I/O error)")
 PATIENCE_SECONDS = 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-WAY_OUT = (
+TRACKED_LATER = (
     "finished rounds are kept on disk: the same command tracks them and goes on "
     "(`fkal sync` does it for what the pipeline published)"
 )
@@ -36,22 +36,23 @@ class PatientClient:
     A call that finds the file locked has changed nothing, so it can be made again.
     """
 
-    def __init__(self, client: "MlflowClient", name: str, say: Notify) -> None:
+    def __init__(self, client: "MlflowClient", name: str, say: Notify, way_out: str) -> None:
         self._client = client
         self._name = name
         self._say = say
+        self._way_out = way_out
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._client, name)
         return partial(self._call, value) if callable(value) else value
 
     def _call(self, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
-        return patiently(partial(function, *values, **named), self._name, self._say)
+        return patiently(partial(function, *values, **named), self._name, self._say, self._way_out)
 
 
-def patient(client: "MlflowClient", name: str, say: Notify) -> "MlflowClient":
+def patient(client: "MlflowClient", name: str, say: Notify, way_out: str) -> "MlflowClient":
     """The client, whose calls wait; `name` is the store's address for people to read."""
-    return cast("MlflowClient", PatientClient(client, name, say))
+    return cast("MlflowClient", PatientClient(client, name, say, way_out))
 
 
 def impatient(client: "MlflowClient") -> "MlflowClient":
@@ -59,10 +60,11 @@ def impatient(client: "MlflowClient") -> "MlflowClient":
     return client._client if isinstance(client, PatientClient) else client
 
 
-def patiently(call: Callable[[], T], name: str, say: Notify) -> T:
+def patiently(call: Callable[[], T], name: str, say: Notify, way_out: str = TRACKED_LATER) -> T:
     """What the call returns, made again for some minutes while the store is locked.
 
-    Raises StoreUnavailable if it stays locked, its disk is full, or its server does not answer.
+    Raises StoreUnavailable, whose message ends with the way out, if it stays locked, its disk is full, or its server
+    does not answer.
     """
     last, pause, told = time.monotonic() + PATIENCE_SECONDS, FIRST_PAUSE, False
     while True:
@@ -70,17 +72,17 @@ def patiently(call: Callable[[], T], name: str, say: Notify) -> T:
             return call()
         except Exception as error:
             if GONE.match(str(error)):
-                raise StoreUnavailable(f"the MLflow store {name} does not answer any more; {WAY_OUT}") from error
+                raise StoreUnavailable(f"the MLflow store {name} does not answer any more; {way_out}") from error
             if found := FULL.search(str(error)):
                 raise StoreUnavailable(
-                    f"the MLflow store {name} cannot be written ({found[0]}); make room on its disk; {WAY_OUT}"
+                    f"the MLflow store {name} cannot be written ({found[0]}); make room on its disk; {way_out}"
                 ) from error
             if not LOCKED.search(str(error)):
                 raise
             if time.monotonic() > last:
                 minutes = f"{PATIENCE_SECONDS / 60:.0f} minutes"
                 raise StoreUnavailable(
-                    f"another process has kept the MLflow store {name} locked for {minutes}; {WAY_OUT}"
+                    f"another process has kept the MLflow store {name} locked for {minutes}; {way_out}"
                 ) from error
         if not told:
             say(f"the MLflow store {name} is locked by another process: waiting up to {PATIENCE_SECONDS:.0f} s")

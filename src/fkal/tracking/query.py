@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fkal.config.method_spec import long_method_name, with_alias
 from fkal.config.params_file import seed_numbers
 from fkal.config.schema import ConfigError
-from fkal.errors import MissingRuns, did_you_mean, first_line, shortened
+from fkal.errors import MissingRuns, did_you_mean, first_line, listed, shortened
 from fkal.identifiers import UnsafeName, checked_fingerprint
 from fkal.redaction import redacted
 from fkal.tracking.metrics import stored_metrics
 from fkal.tracking.sqlite_address import database_path, is_sqlite
 from fkal.tracking.store import prepare_store, tracking_uri
-from fkal.tracking.tags import DATA_DIGEST, KIND, NAME, PARENT, SUPERSEDED
+from fkal.tracking.tags import DATA_DIGEST, KIND, NAME, PARENT, PROJECT, SUPERSEDED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 PAGE = 500
+READ_AGAIN = "give the same command again once it can be used"
 ACCURACY = "accuracy/test"
 FRACTIONS = ("accuracy/", "summary/aubc", "summary/final_accuracy")
 ROUNDING = 1e-9
@@ -136,7 +137,7 @@ def open_store(given: str | None) -> "MlflowClient":
             f"there is no MLflow store {redacted(uri)}; `fkal run` makes one, "
             "--tracking-uri or MLFLOW_TRACKING_URI names another"
         )
-    return prepare_store(uri)
+    return prepare_store(uri, way_out=READ_AGAIN)
 
 
 class Listing(NamedTuple):
@@ -176,10 +177,32 @@ def all_runs(client: "MlflowClient") -> Listing:
         except ValueError as error:
             left_out.append(_flawed(run.info.run_id, error))
     if not runs and not left_out:
+        if pools := own_pools(client):
+            raise MissingRuns(
+                f"{redacted(client.tracking_uri)}: tracks no run of `fkal run`, but the selections and trainings of "
+                f"{listed(pools)}; `fkal status` shows the rounds of such a project, `fkal ui` its runs"
+            )
         raise MissingRuns(
             f"no experiment is tracked in {redacted(client.tracking_uri)}; `fkal run` tracks what it runs"
         )
     return Listing(runs, left_out)
+
+
+def own_pools(client: "MlflowClient") -> list[str]:
+    """The projects whose selections and trainings the store tracks."""
+    places = [e.experiment_id for e in _pages(client.search_experiments, filter_string="name LIKE 'fkal/%'")]
+    query = {"filter_string": f"tags.`{PROJECT}` LIKE '%'"}
+    found = _pages(client.search_runs, experiment_ids=places, **query) if places else ()
+    return sorted({run.data.tags[PROJECT] for run in found})
+
+
+def refuse_empty(client: "MlflowClient") -> None:
+    """Raises MissingRuns for a store that tracks nothing of fkal's."""
+    try:
+        all_runs(client)
+    except MissingRuns:
+        if not own_pools(client):
+            raise
 
 
 def iterations(client: "MlflowClient", run: FoundRun) -> list["Run"]:

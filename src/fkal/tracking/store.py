@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fkal.data.regular_files import IrregularFile, refuse_irregular
 from fkal.errors import DISK_FULL, FORBIDDEN, UserError, first_line
 from fkal.locks import LINE_SECONDS, NamedLock
 from fkal.notify import Notify, on_standard_error
 from fkal.redaction import redact_log, redacted, remember_address
 from fkal.tracking.network_files import network_file_system
-from fkal.tracking.patience import StoreUnavailable, patient, patiently
+from fkal.tracking.patience import TRACKED_LATER, StoreUnavailable, patient, patiently
 from fkal.tracking.sqlite_address import SQLITE, absolute_address, database_path, is_sqlite
 from fkal.tracking.store_file import ARTIFACTS, ensure_store_file, settings
 
@@ -36,6 +37,8 @@ IMPATIENT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
 }
 """MLflow's own requests are repeated for minutes; to find out whether a server is there, that is too long."""
+CLOSED = "unable to open database file"
+"""What SQLite says of a file that this user may not read."""
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 
@@ -60,7 +63,7 @@ def tracking_uri(given: str | None, cwd: Path) -> str:
     return uri
 
 
-def prepare_store(uri: str, say: Notify = on_standard_error) -> "MlflowClient":
+def prepare_store(uri: str, say: Notify = on_standard_error, *, way_out: str = TRACKED_LATER) -> "MlflowClient":
     """A client of the store, which exists, has its tables and answers. Call it before all else of MLflow.
 
     Of several processes that call it at once for a new sqlite file or PostgreSQL database, one makes the
@@ -79,13 +82,14 @@ def prepare_store(uri: str, say: Notify = on_standard_error) -> "MlflowClient":
             path = database_path(uri)
             path.parent.mkdir(parents=True, exist_ok=True)
             _refuse_network(path)
+            _refuse_irregular(path)
             with NamedLock(Path(f"{path}.lock"), waiting=say, quiet_seconds=LINE_SECONDS):
-                patiently(partial(ensure_store_file, path, say), name, say)
+                patiently(partial(ensure_store_file, path, say), name, say, way_out)
         reached = _reached_alone(uri) if _scheme(uri) in DATABASES else nullcontext()
         with reached, settings({**IMPATIENT, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REACH_SECONDS)}):
-            patiently(partial(_make_default_experiment, uri), name, say)
-            client = patiently(partial(MlflowClient, tracking_uri=uri), name, say)
-            patiently(partial(client.search_experiments, max_results=1), name, say)
+            patiently(partial(_make_default_experiment, uri), name, say, way_out)
+            client = patiently(partial(MlflowClient, tracking_uri=uri), name, say, way_out)
+            patiently(partial(client.search_experiments, max_results=1), name, say, way_out)
     except ImportError as error:
         raise StoreError(
             f"the MLflow store {name} needs a driver ({redacted(str(error))}); "
@@ -96,12 +100,12 @@ def prepare_store(uri: str, say: Notify = on_standard_error) -> "MlflowClient":
     except StoreUnavailable as error:
         if is_sqlite(uri):
             raise
-        raise _unusable(name, error.__cause__ or error) from error
+        raise _unusable(name, error.__cause__ or error, is_file=False) from error
     except (MlflowException, OSError, ValueError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise
-        raise _unusable(name, error) from error
-    return patient(client, name, say)
+        raise _unusable(name, error, is_file=is_sqlite(uri)) from error
+    return patient(client, name, say, way_out)
 
 
 def _refuse_network(path: Path) -> None:
@@ -115,9 +119,25 @@ def _refuse_network(path: Path) -> None:
         )
 
 
-def _unusable(name: str, error: BaseException) -> StoreError:
+def _refuse_irregular(path: Path) -> None:
+    """Raises StoreError for a folder, a pipe or a device that has the name of an SQLite file."""
+    try:
+        refuse_irregular(path)
+    except IrregularFile as error:
+        raise StoreError(
+            f"{path}: an MLflow store is a file, and {error.strerror}; move it away, or name another by --tracking-uri "
+            "or MLFLOW_TRACKING_URI"
+        ) from None
+    except OSError:  # nothing is there yet, or a link leads nowhere
+        return
+
+
+def _unusable(name: str, error: BaseException, *, is_file: bool) -> StoreError:
     is_forbidden = isinstance(error, OSError) and error.errno in FORBIDDEN
-    way_out = "let this user read and write there" if is_forbidden else "start its server"
+    if is_forbidden or CLOSED in str(error):
+        way_out = "let this user read and write there"
+    else:
+        way_out = "put a sound copy in its place, or move it away" if is_file else "start its server"
     return StoreError(
         f"the MLflow store {name} cannot be used ({redacted(first_line(error))}); "
         f"{way_out}, or name another one by --tracking-uri or MLFLOW_TRACKING_URI"
@@ -138,7 +158,11 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
             if error.error_code != ALREADY_EXISTS:
                 raise
         found = client.get_experiment_by_name(name)
-        assert found is not None, name
+        if found is None:
+            raise StoreError(
+                f"the MLflow store {redacted(client.tracking_uri)} says that it has an experiment {name!r}, and does "
+                "not show it; put a sound copy in its place, or move it away"
+            )
     if found.lifecycle_stage != LifecycleStage.ACTIVE:
         raise StoreError(
             f"MLflow experiment {name!r} was deleted: runs go to an active one; "

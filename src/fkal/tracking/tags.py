@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 KEY = "fkal.key"
 DATA_DIGEST = "fkal.data_digest"
 KIND = "fkal.kind"
+PROJECT = "fkal.project"
+"""Of the runs of an own pool: its name."""
 NAME = "fkal.name"
 METHOD_KEY = "fkal.method_key"
 METHOD_TITLE = "fkal.method_title"

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from optuna.storages import JournalStorage
@@ -17,6 +18,8 @@ from fkal.errors import first_line
 BEGINNING = b'{"op_code":'
 """Of each line that Optuna writes."""
 TORN = ".torn"
+BEGINS_STUDY = 0
+"""Operation of a line that begins a study; studies are counted from 0."""
 
 
 class JournalLock(BaseJournalFileLock):
@@ -109,14 +112,22 @@ def cut_torn_line(path: Path, say: Callable[[str], None]) -> None:
 
 def _torn_from(path: Path, content: bytes) -> int | None:
     """Where a torn last line begins; None if all are whole."""
-    start = 0
+    start = begun = 0
     for number, line in enumerate(_lines(content), 1):
-        if not line.endswith(b"\n") or not _is_entry(line):
+        entry = _entry(line) if line.endswith(b"\n") else None
+        if entry is None:
             if start + len(line) == len(content) and _may_be_torn(line):
                 return start
             raise ConfigError(
                 f"--storage {path}: line {number} is none of Optuna's journal "
                 f"({line[:40].decode(errors='replace')!a}); put a sound copy in its place, or name another file"
+            )
+        begun += entry["op_code"] == BEGINS_STUDY
+        study = entry.get("study_id")
+        if isinstance(study, int) and study >= begun:  # Optuna would take no notice of it
+            raise ConfigError(
+                f"--storage {path}: line {number} is of study {study}, and the lines before it begin {begun} studies; "
+                "put a sound copy in its place, or name another file"
             )
         start += len(line)
     return None
@@ -128,12 +139,14 @@ def _lines(content: bytes) -> list[bytes]:
     return [line + b"\n" for line in whole] + ([rest] if rest else [])
 
 
-def _is_entry(line: bytes) -> bool:
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """What the line says; None for one that is none of Optuna's."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(entry, dict) and type(entry.get("op_code")) is int and isinstance(entry.get("worker_id"), str)
+        return None
+    is_one = isinstance(entry, dict) and type(entry.get("op_code")) is int and isinstance(entry.get("worker_id"), str)
+    return entry if is_one else None
 
 
 def _may_be_torn(line: bytes) -> bool:
