@@ -70,3 +70,49 @@ def test_classes_of_equal_weights_have_no_boundary_and_are_filled_up_all_the_sam
     picks = select_base(LastLayer(Outputs(features @ weight.T, features), weight), 8, seeded())
     assert sorted(picks.positions.tolist()) == list(range(8))
     assert picks.scores.isinf().all()
+
+
+def nearest_by_class(distances: list[list[float]], p: int, generator: torch.Generator) -> list[int]:
+    """The program of BASE's authors with its classes in a drawn order: the nearest of those that are left."""
+    d = len(distances[0])
+    left, picked = set(range(len(distances))), []
+    for k, c in enumerate(torch.randperm(d, generator=generator).tolist()):
+        share = p // d + (k < p % d)
+        picked += sorted(left, key=lambda i, c=c: distances[i][c])[:share]
+        left -= set(picked)
+    return picked
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("p", [5, 17, 40])
+def test_base_picks_the_images_whose_shortest_step_over_a_boundary_is_shortest(seed, p):
+    """A step is the projection onto the boundary between two classes' planes, in the space of the features."""
+    draws = seeded(seed)
+    features, weight = torch.randn(40, 6, generator=draws), torch.randn(5, 6, generator=draws)
+    bias = torch.randn(5, generator=draws)
+    logits = features @ weight.T + bias
+    distances = []
+    for b in features.double():
+        values = [float(weight[c].double() @ b + bias[c].double()) for c in range(5)]
+        best = max(range(5), key=values.__getitem__)
+        steps = []
+        for c in range(5):
+            across = weight[best].double() - weight[c].double()
+            step = -across * (values[best] - values[c]) / across.square().sum() if c != best else None
+            steps.append(torch.inf if step is None else float(step.norm()))
+        distances.append([min(steps) if c == best else steps[c] for c in range(5)])
+    picks = select_base(LastLayer(Outputs(logits, features), weight), p, seeded(seed))
+    assert picks.positions.tolist() == nearest_by_class(distances, p, seeded(seed))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("p", [5, 17, 40])
+def test_balanced_margin_picks_the_images_of_the_least_differences_of_probabilities(seed, p):
+    logits = torch.randn(40, 5, generator=seeded(seed))
+    distances = []
+    for row in logits.double().softmax(dim=1).tolist():
+        best = max(range(5), key=row.__getitem__)
+        others = [row[best] - row[c] if c != best else torch.inf for c in range(5)]
+        distances.append([min(others) if c == best else others[c] for c in range(5)])
+    picks = select_balanced_margin(Predictions(logits), p, seeded(seed))
+    assert picks.positions.tolist() == nearest_by_class(distances, p, seeded(seed))

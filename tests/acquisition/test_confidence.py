@@ -1,5 +1,7 @@
 """A pool of known probabilities."""
 
+import math
+
 import pytest
 import torch
 
@@ -37,3 +39,22 @@ def test_logits_that_are_nan_are_refused(name):
     broken[2, 1] = torch.nan
     with pytest.raises(ValueError, match=r"NaN"):
         ACQUISITIONS[name].select(Predictions(broken), 1, seeded())
+
+
+def sure(name: str, row: list[float]) -> float:
+    """What each measure's paper sorts by, of one image's probabilities; the least sure is picked."""
+    first, second = sorted(row, reverse=True)[:2]
+    return {
+        "least_confidence": first,
+        "margin": first - second,
+        "softmax_entropy": sum(p * math.log(p) for p in row),
+    }[name]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ["least_confidence", "margin", "softmax_entropy"])
+def test_picks_are_those_of_a_sorted_list(name, seed):
+    logits = 2 * torch.randn(50, 6, generator=seeded(seed), dtype=torch.float64)
+    rows = [[math.exp(v) / sum(math.exp(w) for w in row) for v in row] for row in logits.tolist()]
+    expected = sorted(range(50), key=lambda i: sure(name, rows[i]))[:15]
+    assert ACQUISITIONS[name].select(Predictions(logits), 15, seeded()).positions.tolist() == expected

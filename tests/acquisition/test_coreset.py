@@ -45,3 +45,20 @@ def test_a_score_is_the_distance_when_picked_and_nothing_is_matched():
     assert picks.positions.tolist() == [3, 2, 1]
     assert picks.scores.tolist() == [9.0, 4.0, 1.0]
     assert (picks.ranks, picks.targets) == (None, None)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("labeled", [0, 7])
+def test_picks_are_those_of_greedy_k_center_by_loops(seed, labeled):
+    """Each is the image whose nearest labeled or picked one is farthest; without any, the first is drawn."""
+    draws = seeded(seed)
+    pool, known = torch.randn(40, 5, generator=draws), torch.randn(labeled, 5, generator=draws)
+    generator, picked = seeded(seed), []
+    while len(picked) < 12:
+        centers = [*known.double(), *(pool[i].double() for i in picked)]
+        if not centers:
+            picked.append(int(torch.randint(40, (), generator=generator)))
+            continue
+        gaps = [min(float((row - center).norm()) for center in centers) for row in pool.double()]
+        picked.append(max((i for i in range(40) if i not in picked), key=gaps.__getitem__))
+    assert select(Coverage(pool, known), 12, seeded(seed)).positions.tolist() == picked

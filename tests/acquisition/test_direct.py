@@ -74,3 +74,45 @@ def test_every_position_is_picked_at_most_once(p):
     picks = select(supervised(logits[:30], logits[30:], y), p, seeded())
     assert len(set(picks.positions.tolist())) == p
     assert int(picks.positions.max()) < 30
+
+
+def slow(evidence: Supervised, p: int, generator: torch.Generator) -> list[int]:
+    """The picks by sorted lists, class by class: a threshold by trying all, a region by its two ends."""
+    n, m = evidence.n, evidence.n + len(evidence.y)
+    logits = torch.cat([evidence.pool.logits, evidence.labeled.logits]).double()
+    probabilities = logits.softmax(dim=1).tolist()
+    d = logits.shape[1]
+    orders, regions, thresholds = [], [], []
+    for c in range(d):
+        margins = [row[c] - max(row) + 1e-8 * max(row) for row in probabilities]
+        order = sorted(range(m), key=lambda i, margins=margins: -margins[i])
+        label = [None if i < n else int(evidence.y[i - n]) == c for i in order]
+        right = [label[:s].count(True) + label[s:].count(False) for s in range(m + 1)]
+        orders.append(order)
+        thresholds.append(right.index(max(right)))
+        first_out = label.index(False) if False in label else m
+        last_in = max((s for s, is_in in enumerate(label) if is_in), default=-1)
+        start = max((s for s in range(first_out) if label[s]), default=-1)
+        end = min((s for s in range(last_in + 1, m) if label[s] is False), default=m)
+        regions.append(range(start + 1, end))
+    picked: list[int] = []
+    for c in torch.randperm(d, generator=generator).tolist():
+        places = [s for s in regions[c] if orders[c][s] < n and orders[c][s] not in picked]
+        drawn = torch.randperm(len(places), generator=generator).tolist()[: p // d // 2]
+        picked += [orders[c][places[k]] for k in drawn]
+    rest = p - len(picked)
+    for k, c in enumerate(torch.randperm(d, generator=generator).tolist()):
+        share = rest * (k + 1) // d - rest * k // d
+        places = [s for s in range(m) if orders[c][s] < n and orders[c][s] not in picked]
+        between = {s: s - thresholds[c] if s >= thresholds[c] else thresholds[c] - 1 - s for s in places}
+        picked += [orders[c][s] for s in sorted(places, key=lambda s, between=between: between[s])[:share]]
+    return picked
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("p", [1, 7, 25])
+def test_picks_are_those_of_sorted_lists(seed, p):
+    logits = 2 * torch.randn(60, 4, generator=seeded(seed))
+    y = torch.randint(4, (20,), generator=seeded(seed + 1))
+    evidence = supervised(logits[:40], logits[40:], y)
+    assert select(evidence, p, seeded(seed)).positions.tolist() == slow(evidence, p, seeded(seed))

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from fkal.acquisition import dropquery
+from fkal.acquisition.clusters import k_means
 from fkal.acquisition.dropquery import select
 from fkal.core.evidence import LastLayer, Outputs
 
@@ -74,3 +75,24 @@ def test_what_cannot_be_is_refused():
         select(evidence, 6, seeded())
     with pytest.raises(ValueError, match="NaN or infinite"):
         select(seen(torch.full((5, 3), torch.nan), torch.randn(2, 3)), 1, seeded())
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("p", [3, 8])
+def test_picks_are_those_of_lists_of_each_clusters_images_by_their_distance_from_its_mean(seed, p):
+    draws = seeded(seed)
+    features, weight, bias = torch.randn(80, 8, generator=draws), torch.randn(4, 8, generator=draws), torch.randn(4)
+    evidence, generator = seen(features, weight, bias), seeded(seed)
+    changes = slow_changes(evidence, bias, generator)
+    candidates = [i for i in range(80) if changes[i]]
+    assert len(candidates) >= p
+    rows = torch.stack([features[i] / features[i].norm() for i in candidates])
+    clusters = k_means(rows, p, generator).tolist()
+    members = [[i for i, own in enumerate(clusters) if own == c] for c in range(p)]
+    places = []
+    for of in members:
+        mean = sum(rows[i] for i in of) / len(of)
+        gaps = {i: float((rows[i] - mean).norm()) for i in of}
+        places += [(rank, gaps[i], i) for rank, i in enumerate(sorted(of, key=gaps.__getitem__))]
+    expected = [candidates[i] for _, _, i in sorted(places)[:p]]
+    assert select(evidence, p, seeded(seed)).positions.tolist() == expected

@@ -163,3 +163,53 @@ def test_no_target_at_all_is_refused(matching):
         select_pfk(scores(pool, pool[:0]), 1, seeded(), combine="product", matching=matching)
     with pytest.raises(ValueError, match="0 validation images to pick for; give at least one"):
         select_pcc(Features(pool, pool[:0]), 1, seeded())
+
+
+def pearson(a: torch.Tensor, b: torch.Tensor) -> float:
+    a, b = a.double() - a.double().mean(), b.double() - b.double().mean()
+    return float(a @ b / (a.norm() * b.norm()))
+
+
+def similarity(combine: str, target: dict[str, list[torch.Tensor]], image: dict[str, list[torch.Tensor]]) -> float:
+    """Equation 12 of one target and one image, or equation 6 for `r_z`; both are {"z": rows by tap, "g": ...}."""
+    z, g = ([pearson(a, b) for a, b in zip(target[of], image[of], strict=True)] for of in "zg")
+    return {
+        "r_z": sum(z),
+        "product": sum(a * b for a, b in zip(z, g, strict=True)),
+        "product_of_sums": sum(z) * sum(g),
+        "sum": sum(z) + sum(g),
+    }[combine]
+
+
+@pytest.mark.parametrize("m", [4, 15])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("combine", ["r_z", *R_ZG])
+def test_picks_are_those_of_algorithm_1_by_loops(combine, seed, m):
+    """Greedy k-center where there are more targets than picks, then best matches, second-best ones, and so on."""
+    draws, n, p = seeded(seed), 30, 9
+    raw = [
+        {of: {tap: torch.randn(k, w, generator=draws) for tap, w in (("a", 5), ("b", 7))} for of in "zg"}
+        for k in (n, m)
+    ]
+    pool, targets = (Descriptors.of(part["z"], part["g"]) for part in raw)
+    images, wanted = (
+        [{of: [rows[i] for rows in part[of].values()] for of in "zg"} for i in range(k)]
+        for part, k in zip(raw, (n, m), strict=True)
+    )
+    kept, generator = list(range(m)), seeded(seed)
+    if m > p:
+        kept = [int(torch.randint(m, (), generator=generator))]
+        while len(kept) < p:
+            near = {t: max(similarity(combine, wanted[c], wanted[t]) for c in kept) for t in range(m) if t not in kept}
+            kept.append(min(near, key=near.__getitem__))
+    ranked = []
+    for t in kept:
+        alike = [similarity(combine, wanted[t], image) for image in images]
+        best = sorted(range(n), key=lambda i, alike=alike: -alike[i])
+        ranked += [(rank, -alike[i], i) for rank, i in enumerate(best)]
+    expected = list(dict.fromkeys(i for _, _, i in sorted(ranked)))[:p]
+    if combine == "r_z":
+        picks = select_pcc(Features(pool, targets), p, seeded(seed))
+    else:
+        picks = select_pfk(scores(pool, targets), p, seeded(seed), combine=combine)
+    assert picks.positions.tolist() == expected

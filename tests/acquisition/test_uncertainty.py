@@ -1,5 +1,8 @@
 """Passes made by hand, so that every measure's picks are known."""
 
+import math
+import statistics
+
 import pytest
 import torch
 from torch import Tensor
@@ -69,3 +72,28 @@ def test_probabilities_that_are_nan_are_refused(name):
     broken[1, 2] = torch.nan
     with pytest.raises(ValueError, match="a score is NaN; check the model's outputs"):
         ACQUISITIONS[name].select(uncertainty(broken), 1, seeded())
+
+
+def unsure(name: str, rows: list[list[float]]) -> float:
+    """A measure of one image as the published program of the Fisher kernel writes it: in bits, and unbiased."""
+    k, classes = len(rows), range(len(rows[0]))
+    mean = [sum(row[c] for row in rows) / k for c in classes]
+    entropy = -sum(p * math.log2(p + 1e-8) for p in mean)
+    within = sum(p * math.log2(p + 1e-8) for row in rows for p in row) / k
+    votes = [sum(row[c] == max(row) for row in rows) / k for c in classes]
+    spread = [statistics.stdev(row[c] for row in rows) for c in classes]
+    return {
+        "varr": 1 - max(votes),
+        "entropy": entropy,
+        "bald": entropy + within,
+        "mean_std": sum(spread) / len(spread),
+    }[name]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ["varr", "entropy", "bald", "mean_std"])
+def test_picks_are_those_of_the_published_program(name, seed):
+    p = (2 * torch.randn(9, 30, 4, generator=seeded(seed), dtype=torch.float64)).softmax(dim=2)
+    found = [unsure(name, p[:, i].tolist()) for i in range(30)]
+    picked = ACQUISITIONS[name].select(uncertainty(p), 12, seeded()).positions.tolist()
+    assert [found[i] for i in picked] == pytest.approx(sorted(found, reverse=True)[:12])  # vote shares have equals

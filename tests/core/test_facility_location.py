@@ -149,3 +149,28 @@ def test_a_subsample_is_drawn_without_repeats_and_sorted():
     assert subsample(5, 9, seeded()).tolist() == [0, 1, 2, 3, 4]
     drawn = subsample(50, 9, seeded()).tolist()
     assert drawn == sorted(set(drawn)) and len(drawn) == 9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kept_similarities_are_worked_out_once_and_change_no_pick(seed, monkeypatch):
+    kernel = torch.rand(200, 40, generator=seeded(seed)).double()
+    ones, zeros = torch.ones(40).double(), torch.zeros(40).double()
+    asked: list[int] = []
+
+    def similarity(rows: torch.Tensor) -> torch.Tensor:
+        asked.extend(rows.tolist() if len(rows) > 1 else [])  # one alone is the pick that covers from now on
+        return kernel[rows]
+
+    picks = [
+        facility_location(similarity, 200, 12, weights=ones, covered=zeros, generator=seeded(seed), keep=keep)
+        for keep in (True, False)
+    ]
+    assert picks[0].positions.tolist() == picks[1].positions.tolist()
+    assert torch.equal(picks[0].scores, picks[1].scores)
+    once = asked[: len(set(asked))]
+    assert sorted(once) == sorted(set(asked))
+    assert len(asked) > 2 * len(once)  # without keeping, old gains are worked out again
+    monkeypatch.setattr("fkal.core.facility_location.KEPT_ENTRIES", 200 * 40 - 1)
+    asked.clear()
+    facility_location(similarity, 200, 12, weights=ones, covered=zeros, generator=seeded(seed), keep=True)
+    assert len(asked) > len(set(asked))  # there are more than may be kept

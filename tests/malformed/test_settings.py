@@ -247,7 +247,7 @@ PARAMS = [
     params("train: {1: 2}", "the key 1", "name"),
     params("train: {1.5: 2}", "1.5", "no name"),
     params("- 3", "list", "mapping"),
-    params("3", "int", "mapping"),
+    params("3", "holds 3", "mapping"),
     params("", "is empty", "mapping"),
     params("seed: 0\nseed: 1", "'seed' stands twice"),
     params("seed: 0\n---\nseed: 1", "single document"),

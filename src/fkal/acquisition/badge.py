@@ -8,7 +8,7 @@ import torch
 
 from fkal.core.evidence import LastLayer
 from fkal.core.gradients import Gradients, hypothesised
-from fkal.core.picks import Picks, refuse_beyond, refuse_unfinite
+from fkal.core.picks import Picks, is_finite, refuse_beyond, refuse_unfinite
 
 
 def select(evidence: LastLayer, p: int, generator: torch.Generator) -> Picks:
@@ -29,29 +29,31 @@ def select(evidence: LastLayer, p: int, generator: torch.Generator) -> Picks:
         ValueError: p exceeds the pool, or an output is not finite.
     """
     refuse_beyond(p, evidence.n)
-    refuse_unfinite(evidence.pool.logits, evidence.pool.features)
+    refuse_unfinite(evidence.pool.logits)
     gradients = hypothesised(evidence.pool)
     squared = gradients.squared_norm
+    if not is_finite(squared):  # finite lengths come of finite features alone: mostly, one look at these is saved
+        refuse_unfinite(evidence.pool.features)
     gap = torch.full_like(squared, torch.inf)
     is_open = torch.ones(len(gap), dtype=torch.bool, device=gap.device)
-    positions, scores = [], []
-    for i in range(p):
-        chosen = squared.argmax() if i == 0 else _drawn(gap * is_open, is_open, generator)
+    positions, scores = [squared.argmax()], [squared.amax()]
+    for _ in range(p - 1):
+        gap = torch.minimum(gap, _squared_distances(gradients, squared, positions[-1]))
+        is_open[positions[-1]], gap[positions[-1]] = False, 0
+        chosen = _drawn(gap, is_open, generator)
         positions.append(chosen)
-        scores.append((squared if i == 0 else gap)[chosen].sqrt())
-        is_open[chosen] = False
-        gap = torch.minimum(gap, _squared_distances(gradients, squared, chosen))
-    return Picks(torch.stack(positions), scores=torch.stack(scores))
+        scores.append(gap[chosen])
+    return Picks(torch.stack(positions), scores=torch.stack(scores).sqrt_())
 
 
 def _squared_distances(gradients: Gradients, squared: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """|g - g'|^2 = |g|^2 + |g'|^2 - 2 <g, g'>; rounding below 0 is cut."""
-    return (squared + squared[chosen] - 2 * gradients.products(chosen)).clamp_(min=0)
+    return (squared + squared[chosen]).sub_(gradients.products(chosen), alpha=2).clamp_(min=0)
 
 
 def _drawn(weights: torch.Tensor, is_open: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """A position with a probability proportional to its weight; by the inverse of the running sum, in float64."""
-    total = weights.double().cumsum(dim=0)
+    total = weights.cumsum(dim=0, dtype=torch.float64)
     if total[-1] <= 0:
         total = is_open.double().cumsum(dim=0)
     share = torch.rand((), generator=generator, dtype=torch.float64).to(total.device)

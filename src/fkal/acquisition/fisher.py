@@ -102,6 +102,7 @@ def by_coverage(evidence: Features, p: int, generator: torch.Generator, kernel: 
         weights=weights,
         covered=torch.zeros_like(weights),
         generator=generator,
+        keep=True,
     )
     like = [kernel(block, targets).argmax(dim=1) for _, block in _in_blocks(evidence.pool[picks.positions], targets)]
     return replace(picks, targets=rows[torch.cat(like)])

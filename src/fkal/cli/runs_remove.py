@@ -53,7 +53,7 @@ def _states(runs: Sequence[FoundRun], out: Path, *, with_state: bool) -> list[Ch
 
     A run that names none is removed from the store all the same.
     """
-    states = []
+    states: list[Checkpoint] = []
     for run in (run for run in runs if not run.superseded):
         try:
             state = Checkpoint(out, checked_fingerprint(run.fingerprint, f"run {run.run_id}: its tag fkal.fingerprint"))

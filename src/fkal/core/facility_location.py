@@ -17,7 +17,7 @@ from fkal.core.picks import Picks, refuse_beyond
 from fkal.core.row_stream import joined
 
 Similarity = Callable[[Tensor], Tensor]
-"""Candidates (r,) to their similarities with all targets (r m)."""
+"""Candidates (r,) to their similarities with all targets (r m), a tensor that may be overwritten."""
 
 EPSILON = 1e-12
 """The choice is expected to be within 1 - 1/e - epsilon of the best one. At 0.1 it kept 0.925 to 0.985 of what greedy
@@ -28,6 +28,9 @@ CANDIDATE_BATCH = 32
 
 CACHED_ENTRIES = 1 << 18
 """Similarities worked out at once: 1 MiB of float32, which stay in a core's cache from the product to the sum."""
+
+KEPT_ENTRIES = 1 << 25
+"""Similarities that may be kept, 128 MiB of float32. Where all fit, a candidate is worked out once."""
 
 FEWEST_TARGETS = 3000
 TARGETS_PER_PICK = 8
@@ -67,11 +70,12 @@ def facility_location(
     generator: torch.Generator,
     bonus: Float[Tensor, " n"] | None = None,
     epsilon: float = EPSILON,
+    keep: bool = False,
 ) -> Picks:
     """p of n candidates that greedily maximise sum_t weights_t max(covered_t, max_a s(a, t)) + sum_a bonus_a.
 
     Each is the best of n/p log(1/epsilon) drawn ones. At most n log(1/epsilon) gains are worked out, far fewer where
-    old gains bound them; memory grows with n + m.
+    old gains bound them; memory grows with n + m, beside what `keep` keeps.
 
     Args:
         similarity: The rows s(a, .) of some candidates.
@@ -82,6 +86,7 @@ def facility_location(
         generator: Source of the draws.
         bonus: What each candidate is worth on its own.
         epsilon: How far the expected value may stay below that of a full search.
+        keep: Whether similarities are kept where they are few; it pays where one takes several products.
 
     Returns:
         Positions; the score is the gain when picked, and of equals a random one is taken.
@@ -93,9 +98,10 @@ def facility_location(
     device = covered.device
 
     block = max(1, CACHED_ENTRIES // max(1, len(covered)))
+    looked_up = _kept(similarity, n) if keep and n * len(covered) <= KEPT_ENTRIES else similarity
 
     def gains_of(rows: Tensor) -> Tensor:
-        parts = ((similarity(part) - covered).clamp_(min=0) @ weights for part in rows.split(block))
+        parts = (looked_up(part).sub_(covered).clamp_(min=0) @ weights for part in rows.split(block))
         gains = joined(parts, len(rows))
         if gains.isnan().any():
             raise ValueError("a similarity is NaN; check the model's outputs for infinite values")
@@ -111,6 +117,24 @@ def facility_location(
         draws.remove(int(best))
         covered = torch.maximum(covered, similarity(best[None])[0])
     return Picks(torch.stack(positions), scores=torch.stack(scores))
+
+
+def _kept(similarity: Similarity, n: int) -> Similarity:
+    """The same rows; those of candidates that were asked for together are kept, and copied when asked for again."""
+    table: list[Tensor] = []
+    known = torch.zeros(n, dtype=torch.bool)
+
+    def rows_of(rows: Tensor) -> Tensor:
+        at = rows.cpu()
+        if known[at].all():
+            return table[0][rows]
+        found = similarity(rows)
+        if not table:
+            table.append(found.new_empty(n, found.shape[1]))
+        table[0][rows], known[at] = found, True
+        return found
+
+    return rows_of
 
 
 class _Draws:
