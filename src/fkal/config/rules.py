@@ -9,7 +9,6 @@ WANTED = {
     "dict_type": "give keys with values",
     "extra_forbidden": "is an unknown key",
     "list_type": "give a list",
-    "missing": "is not there",
     "model_type": "give keys with values",
     "string_pattern_mismatch": "is not of the form that is written there",
     "tuple_type": "give a list",
