@@ -2,6 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from fkal.cli.main import app
@@ -14,6 +15,7 @@ def test_imports_point_down(request):
     assert told.returncode == 0, told.stdout
 
 
+@pytest.mark.slow
 def test_core_and_engine_need_neither_tracker_nor_configuration_library():
     """On a machine with torch alone they can be used from a notebook."""
     absent = ("pydantic", "mlflow", "typer", "rich", "yaml", "pandas", "filelock", "safetensors")
@@ -26,6 +28,7 @@ def test_core_and_engine_need_neither_tracker_nor_configuration_library():
     assert told.returncode == 0, told.stderr
 
 
+@pytest.mark.slow
 def test_settings_names_and_tables_need_no_torch():
     """What a command knows before it computes: everything but the settings' own libraries stays unimported."""
     heavy = ("torch", "torchvision", "numpy", "mlflow", "optuna", "pandas", "sklearn")
@@ -57,6 +60,7 @@ def test_settings_names_and_tables_need_no_torch():
     assert (told.stdout, told.stderr) == ("[]\n", "")
 
 
+@pytest.mark.slow
 def test_commands_that_compute_nothing_and_usage_errors_need_no_torch(tmp_path):
     (tmp_path / "params.yaml").write_text(
         "grid: {dataset: [mnist], ratio: [1, 100], method: [random, pfk_joint], seeds: 0-1}\n"
@@ -97,6 +101,7 @@ def test_commands_that_compute_nothing_and_usage_errors_need_no_torch(tmp_path):
     assert (told.stdout, told.stderr) == ("[]\n", "")
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_what_was_run_before_needs_no_torch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = "run --preset digits --method random --set acquisition.rounds=1 --set train.epochs=1"

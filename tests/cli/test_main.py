@@ -182,6 +182,7 @@ def test_pretraining_is_made_once_and_a_truncated_file_again(here):
         assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_tracks_a_parent_and_a_child_an_iteration(whole):
     (told,) = whole["told"]["experiments"]
     client, (parent,) = runs(whole["folder"], "experiment")
@@ -422,6 +423,7 @@ def test_oblong_images_of_an_own_tree_run(here):
     assert [len(e["rounds"]) for e in told["experiments"]] == [3, 3]
 
 
+@pytest.mark.slow
 def test_two_names_of_one_experiment_are_run_once(here):
     result = fkal("run", *QUICK, "--method", "pfk,pfk_joint", "--json")
     assert "named twice" in result.stderr
@@ -485,6 +487,7 @@ def test_a_dry_run_plans_and_does_nothing(here):
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_what_an_earlier_run_found(here, monkeypatch):
     settings = ("pretrain.task=none", "train.epochs=1", "acquisition.rounds=1")
     short = [word for each in settings for word in ("--set", each)]

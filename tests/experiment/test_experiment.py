@@ -138,6 +138,7 @@ def test_matching_and_whitening_reach_the_choice(setting, tmp_path):
     assert plain[0].selection.indices.tolist() != other[0].selection.indices.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("matching", ["ecov", "noisy_or"])
 @pytest.mark.parametrize("label", ["joint_shift_grid", "predicted"])
 def test_matchings_by_class_probabilities_run_with_a_trained_network(matching, label, tmp_path):
@@ -454,6 +455,7 @@ def test_every_bias_runs(tmp_path):
         assert 0 <= done.metrics["test/minority_accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_a_torchvision_model_runs_with_taps_of_its_own(tmp_path):
     (done,) = rounds(
         digits("model.name=mobilenet_v3_small", "acquisition.taps=[features.3, features]", "data.image_size=32",

@@ -138,6 +138,7 @@ def test_what_needs_predictions_first_picks_at_random(place):
     assert picks[0].equal(picks[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["joint", "joint_zg", "joint_shift_grid", "predicted"])
 def test_labels_of_each_kind_are_estimated_from_embeddings(place, label):
     chosen = {"acquisition.name": "pfk", "acquisition.pseudo_label": label, "acquisition.rounds": 2}

@@ -10,6 +10,7 @@ from fkal.labeling.rounds import next_, select, train
 from fkal.labeling.trainings import read_round, trainings
 
 
+@pytest.mark.slow
 def test_two_rounds_from_python_are_those_of_the_functions_behind_the_commands(signs):
     one, other = signs("one"), signs("other")
     project = fkal.Project(one.project.folder, tracked=False)

@@ -66,6 +66,7 @@ def assert_same(human, simulated) -> None:
         assert (one.forward_images, one.backward_images) == (other.forward_images, other.backward_images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fisher_coverage", "margin", "random"])
 def test_people_and_an_oracle_pick_the_same_images_and_train_the_same_weights_to_the_bit(signs, tmp_path, method):
     made = signs(settings="", groups=lambda i: f"track {i // 4}" if i % 5 else None)

@@ -29,6 +29,7 @@ def runs(store: str, kind: str) -> list:
     return sorted(found, key=lambda run: run.info.run_name)
 
 
+@pytest.mark.slow
 def test_selections_wait_for_labels_and_trainings_have_their_model(signs, store):
     made = signs()
     asked = select(made.project)

@@ -166,6 +166,7 @@ def test_what_was_pulled_and_is_run_again_is_not_of_this_machine(pulled):
     assert told == {"git_commit": "f00", "device": "cuda (Big)", "algorithm": "0"}
 
 
+@pytest.mark.slow
 def test_a_synced_run_names_who_made_it_and_measures_no_machine(pulled):
     timings = json.loads(Path(TIMINGS).read_text())
     timings["s0"]["made_with"].update({"git commit": "f00", "device": "cuda (Big)", "fkal": "0.0.1"})
@@ -293,6 +294,7 @@ def test_what_this_version_cannot_read_is_told_and_keeps_no_stage_from_its_work(
     assert not Path("runs/state").exists()
 
 
+@pytest.mark.slow
 def test_a_holdout_is_what_metrics_tell_of(tmp_path, monkeypatch):
     project = published_in(tmp_path / "held", monkeypatch, holdout=1)
     metrics = json.loads((project / "data/metrics/mine-2-random.json").read_text())

@@ -79,6 +79,7 @@ class Sealed:
         raise AssertionError("the test set was read")
 
 
+@pytest.mark.slow
 def test_a_study_is_tracked_and_its_best_values_are_kept(here):
     told = tuned("--trials", "3", "--seeds", "0-1")
     assert [trial["state"] for trial in told["trials"]].count("complete") >= 2
