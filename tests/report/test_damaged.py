@@ -1,6 +1,7 @@
 """One file that is damaged: it is named, the other experiments are shown, the exit code is 3."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from fkal.cli.main import app
+from fkal.config.schema import ConfigError
+from fkal.report.load.round_folders import weights_in
 from fkal.runner.run import run
 
 pytestmark = pytest.mark.slow
@@ -121,3 +124,11 @@ def test_one_damaged_iteration_of_the_store_hides_no_other(stored, tmp_path, dam
     result = fkal("report", "--tracking-uri", uri, "--to", str(tmp_path / "to"), code=3)
     assert f"digits-ir20-random-s1 ({ids['random'][:8]})" in result.stderr
     assert "pfk_joint" in (tmp_path / "to/index.html").read_text()
+
+
+@pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_in_the_place_of_a_round_is_named(tmp_path, put):
+    """And ends nothing: whoever reads several experiments leaves this one out."""
+    put(tmp_path / "round-01.json")
+    with pytest.raises(ConfigError, match=r"round-01\.json: .*not a file"):
+        weights_in(tmp_path)()

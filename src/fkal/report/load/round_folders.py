@@ -29,8 +29,9 @@ def weights_in(folder: Path) -> Callable[[], Weights]:
 
 
 def _read(path: Path, *, timed_files: bool) -> Round:
-    facts, tensors = regular_bytes(path), path.with_suffix(".safetensors")
+    tensors = path.with_suffix(".safetensors")
     try:
+        facts = regular_bytes(path)
         return load_round(regular_bytes(tensors), facts if timed_files else join_timings(facts, {}))
     except (OSError, UnusableRound) as error:
         raise ConfigError(f"{path}: {error}") from None
