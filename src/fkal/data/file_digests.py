@@ -79,16 +79,18 @@ class FileDigests:
             path.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps({"format": FORMAT, "files": files}, separators=(",", ":"))
             write_whole(path, text.encode("ascii"))  # which escapes surrogates, so every name comes back
-            self._forget_oldest()
+            forget_oldest(self._folder, MOST_MEMORIES)
         except OSError as error:
             self._say(
                 f"{path}: {error.strerror or error}; digests are not remembered, and all files are read each time"
             )
 
-    def _forget_oldest(self) -> None:
-        files = [path for path in self._folder.glob("*.json") if re.fullmatch(DIGEST, path.stem)]
-        for path in sorted(files, key=lambda path: path.lstat().st_mtime_ns)[:-MOST_MEMORIES]:
-            path.unlink(missing_ok=True)
+
+def forget_oldest(folder: Path, most: int) -> None:
+    """Removes files that are named by a digest until `most` are left; the longest unused go first."""
+    files = [path for path in folder.glob("*.json") if re.fullmatch(DIGEST, path.stem)]
+    for path in sorted(files, key=lambda path: path.lstat().st_mtime_ns)[:-most]:
+        path.unlink(missing_ok=True)
 
 
 def _remembered(path: Path) -> Mapping[str, Any]:

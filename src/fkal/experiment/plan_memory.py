@@ -1,4 +1,4 @@
-"""What a run found of each experiment before its work, remembered, so that it is told again without torch.
+"""What a run found of each experiment before its work, remembered, so that a dry run says it again without torch.
 
 `<folder>/<key>.json` is one experiment. The key holds all that the answer depends on: settings, stamps of the image
 files and of this program's own, versions of libraries, and what of the machine decides on device and threads.
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from fkal.acquisition.registry import ACQUISITIONS
 from fkal.atomic_files import write_whole
 from fkal.config.schema import Config, digest_of
+from fkal.data.file_digests import forget_oldest
 from fkal.data.registry import DATASETS
 from fkal.data.regular_files import read_regular
 from fkal.data.settings import DataConfig
@@ -87,7 +88,7 @@ class PlanMemory:
             for key, plan in by_key.items():
                 if key is not None:
                     write_whole(below(self._folder, f"{key}.json"), _written(plan))
-            self._forget_oldest()
+            forget_oldest(self._folder, MOST_PLANS)
         except OSError:
             return  # whoever wants a plan prepares its experiment instead
 
@@ -106,11 +107,6 @@ class PlanMemory:
             self._images[config.data] = settled_stamp(config.data)
         images = self._images[config.data]
         return digest_of({"config": config.tree, "images": images, **self._around}) if images else None
-
-    def _forget_oldest(self) -> None:
-        files = [path for path in self._folder.glob("*.json") if re.fullmatch(DIGEST, path.stem)]
-        for path in sorted(files, key=lambda path: path.lstat().st_mtime_ns)[:-MOST_PLANS]:
-            path.unlink(missing_ok=True)
 
 
 def _program() -> list[list[Any]]:
