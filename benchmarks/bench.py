@@ -123,10 +123,11 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(name for name, row in ROWS.items() if not row.full_size))
     parser.add_argument("--alternations", type=int, default=3)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1, help="of torch; the seconds are those of all threads")
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--full", action="store_true")
     given = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(given.threads)
     device = torch.device(given.device)
     kept = json.loads(FIGURES.read_text()) if FIGURES.exists() else {"rows": {}}
     figures = kept["rows"] if kept.get("device", device.type) == device.type else {}
@@ -135,11 +136,13 @@ def main() -> None:
         row = ROWS[name]
         try:
             sides = row.make(device, given.data_root)
-            torch.set_num_threads(1)  # an import of numba sets the threads of OpenMP to all cores
+            torch.set_num_threads(given.threads)  # an import of numba sets the threads of OpenMP to all cores
         except (ModuleNotFoundError, FileNotFoundError) as error:
             print(f"{name}: left out, {error}")
             continue
         figures[name] = measured(row, sides, Clock(device), 1 if row.full_size else given.alternations)
+        if given.threads > 1:
+            figures[name]["note"] += f"; {given.threads} threads"
         low, median, high = figures[name]["ratio"]
         print(f"{name}: {median:.2f} ({low:.2f} to {high:.2f}) of {row.beside} {figures[name]['note']}", flush=True)
         write({name: figures[name] for name in ROWS if name in figures}, machine(device))
