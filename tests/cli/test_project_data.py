@@ -77,6 +77,14 @@ def test_pool_and_validation_grow(fkal, images, monkeypatch):
     assert "even more" not in (images / "pets" / "params.yaml").read_text()
 
 
+def test_validation_images_get_no_label_that_is_the_name_of_a_status(fkal, images):
+    fkal("init", "pets", "--pool", "pool", "--val", "val")
+    before = (images / "pets" / "params.yaml").read_bytes(), (images / "pets" / "classes.txt").read_bytes()
+    told = fkal("val", "add", "pool/3.png", "--label", "skipped", "--project", "pets", code=2).stderr
+    assert "--label 'skipped': is the name of a status of labels" in told
+    assert ((images / "pets" / "params.yaml").read_bytes(), (images / "pets" / "classes.txt").read_bytes()) == before
+
+
 def test_exit_codes_tell_a_wrong_call_from_missing_images(fkal, images):
     assert "no such folder or file" in fkal("init", "pets", "--pool", "nowhere", code=4).stderr
     assert "fkal init DIR --pool" in fkal("val", "start", code=2).stderr

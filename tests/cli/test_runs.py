@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from fkal.cli.main import app
 from fkal.config.schema import digest_of
 from fkal.results.checkpoint import Checkpoint
-from fkal.tracking import query as found_runs
+from fkal.tracking import unreadable_rows
 from fkal.tracking.experiment_run import TrackedRun
 from fkal.tracking.method_run import remake_method_run
 
@@ -120,7 +120,7 @@ def test_runs_are_listed_without_torch(three, here):
 
 
 def test_many_runs_come_page_by_page(three, monkeypatch):
-    monkeypatch.setattr(found_runs, "PAGE", 1)
+    monkeypatch.setattr(unreadable_rows, "PAGE", 1)
     assert len(listed()) == 3
     assert "4 rounds of 2 experiments" in fkal("export", "all.csv").stderr
 
@@ -365,8 +365,34 @@ def test_a_text_in_the_place_of_a_number_is_named_and_hides_no_other_run(three, 
     assert f"run {three['pfk']}: it has a text where a number or a time belongs" in result.stderr
 
 
-def test_a_row_that_mlflow_cannot_read_is_told_in_words(three):
+def test_a_row_that_mlflow_cannot_read_is_named_and_hides_no_other_run(three):
     changed("UPDATE runs SET start_time = NULL WHERE run_uuid = ?", three["pfk"])
+    told = f"run {three['pfk']}: its row was changed by hand, and MLflow cannot read it; mend it there, or delete"
+    result = fkal("--json", code=3)
+    assert [run["run_id"] for run in json.loads(result.stdout)["runs"]] == [three["begun"], three["random"]]
+    assert told in result.stderr
+    assert told in fkal("export", "out.csv", "--method", "random", code=3).stderr
+    assert set(pd.read_csv("out.csv")["run_id"]) == {three["random"]}
+    assert told in fkal("rm", "--method", "random", "-y").stderr
+    assert [run["run_id"] for run in json.loads(fkal("--json", code=3).stdout)["runs"]] == [three["begun"]]
+
+
+def test_an_iteration_that_mlflow_cannot_read_is_left_out_of_an_export_and_removed_with_its_run(three):
+    client = MlflowClient()
+    (place,) = client.search_experiments(filter_string="name LIKE 'fkal/%'")
+    rounds = f"tags.`mlflow.parentRunId` = '{three['pfk']}'"
+    child = client.search_runs([place.experiment_id], rounds)[0].info.run_id
+    changed("UPDATE runs SET start_time = NULL WHERE run_uuid = ?", child)
+    assert f"run {child}: its row was changed by hand" in fkal("export", "out.csv", code=3).stderr
+    frame = pd.read_csv("out.csv")
+    assert child not in set(frame["iteration_run_id"]) and {three["pfk"], three["random"]} <= set(frame["run_id"])
+    fkal("rm", three["pfk"], "-y")
+    assert not client.search_runs([place.experiment_id], rounds)
+
+
+def test_a_store_of_which_no_row_can_be_read_is_told_in_words(three, monkeypatch):
+    monkeypatch.setattr(unreadable_rows, "MOST_FAILURES", 40)
+    changed("UPDATE runs SET start_time = NULL")
     for command in ((), ("export", "out.csv"), ("rm", "--method", "random", "-y")):
         said = fkal(*command, code=2).stderr
         assert said.startswith("error: the MLflow store sqlite:") and said.count("\n") == 1
@@ -375,6 +401,13 @@ def test_a_row_that_mlflow_cannot_read_is_told_in_words(three):
             and "a row of it was changed by hand; put a sound copy" in said
             and "Error" not in said
         )
+
+
+def test_a_run_without_its_seed_is_named_and_takes_no_other_one(three):
+    MlflowClient().delete_tag(three["pfk"], "fkal.seed")
+    result = fkal("--json", code=3)
+    assert [run["run_id"] for run in json.loads(result.stdout)["runs"]] == [three["begun"], three["random"]]
+    assert f"run {three['pfk']}: it has no tag fkal.seed; mend it there" in result.stderr
 
 
 def test_a_store_whose_table_of_experiments_was_emptied_has_no_runs_and_is_left_as_it_is(three):

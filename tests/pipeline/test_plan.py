@@ -199,6 +199,19 @@ def test_a_section_that_is_left_out_or_empty_is_not_taken_from_the_defaults(proj
     assert "left out" in CliRunner().invoke(app, [stage, "--plan", str(path)]).stderr
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [("settings", 3, "give keys with values"), ("seeds", "x", "give a list")],
+)
+def test_a_plan_with_a_wrong_type_is_told_in_plain_words(project, key, value, rule):
+    plan()
+    path = Path("data/plan/mine-2/split.yaml")
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), key: value}))
+    result = CliRunner().invoke(app, ["split", "--plan", str(path)])
+    assert result.exit_code == 2
+    assert f"{path}: {key} = " in result.stderr and f"{rule}; make it again: fkal plan" in result.stderr
+
+
 def test_a_stage_in_the_folder_of_its_plan_publishes_where_the_plan_is(project, monkeypatch):
     plan()
     monkeypatch.chdir(SPLIT.parent)

@@ -294,6 +294,25 @@ def test_what_this_version_cannot_read_is_told_and_keeps_no_stage_from_its_work(
     assert not Path("runs/state").exists()
 
 
+def test_an_experiment_whose_list_is_missing_is_named_and_hides_no_other(pulled, said):
+    other = shutil.copytree(EXPERIMENTS, Path(EXPERIMENTS).with_name("s1"))
+    (other / "about.json").unlink()
+    result = fkal("report", "--to", "to", code=3)
+    assert f"{other / 'about.json'}: not a published experiment" in result.stderr and Path("to/index.html").exists()
+    restore(Path("data"), Path("runs"), said.append)
+    assert [str(other) in each for each in said] == [True]
+    synced = fkal("sync", code=3)
+    assert "1 of 2 experiments" in synced.stdout and f"{other}: " in synced.stderr
+
+
+def test_a_cell_without_a_seed_is_told_as_not_published(pulled):
+    empty = Path("data/experiments/mine-2-margin")
+    empty.mkdir()
+    shutil.copy("data/plan/mine-2/methods/random.yaml", "data/plan/mine-2/methods/margin.yaml")
+    fkal("report", "--to", "to")
+    assert "mine-2-margin: planned and not published; run: dvc repro" in Path("to/index.html").read_text()
+
+
 @pytest.mark.slow
 def test_a_holdout_is_what_metrics_tell_of(tmp_path, monkeypatch):
     project = published_in(tmp_path / "held", monkeypatch, holdout=1)

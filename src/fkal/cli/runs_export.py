@@ -14,7 +14,7 @@ from fkal.config.schema import ConfigError
 from fkal.errors import refuse_damaged, shortened
 from fkal.results.csv_files import csv_text
 from fkal.tracking.metrics import stored_metrics
-from fkal.tracking.query import FoundRun, RunFilter, find_runs, iterations, metric_flaw, open_store
+from fkal.tracking.query import UNREADABLE, FoundRun, RunFilter, find_runs, iterations, metric_flaw, open_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,9 @@ def export(path: Path, wanted: RunFilter, *, tracking: str | None) -> None:
         _refuse_unwritable(path)
     client = open_store(tracking)
     listing = find_runs(client, wanted)
-    frame, odd = run_frame([(run, iterations(client, run)) for run in listing.runs])
+    rounds = [(run, iterations(client, run)) for run in listing.runs]
+    frame, odd = run_frame([(run, found.runs) for run, found in rounds])
+    odd += [f"run {run_id}: {UNREADABLE}; left out" for _, found in rounds for run_id in found.unreadable]
     if path == STDOUT:
         echo(csv_text(frame), nl=False)
     else:

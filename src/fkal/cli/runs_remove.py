@@ -3,15 +3,21 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fkal.cli.runs_table import run_table
 from fkal.cli.terminal import confirm, console, echo, say
 from fkal.config.schema import ConfigError
+from fkal.errors import refuse_damaged
 from fkal.identifiers import UnsafeName, checked_fingerprint
 from fkal.results.checkpoint import Checkpoint
 from fkal.tracking.method_run import remake_method_run
 from fkal.tracking.query import FoundRun, RunFilter, all_runs, find_runs, iterations, named, open_store
 from fkal.tracking.ui import store_argument, ui_hint
+from fkal.tracking.unreadable_rows import UnreadableStore
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 def remove(
@@ -37,15 +43,30 @@ def remove(
         for state in states:
             held.enter_context(state)
         for run in runs:
-            for child in iterations(client, run):
-                client.delete_run(child.info.run_id)
-            client.delete_run(run.run_id)
-            echo(f"removed {run.run_id} {run.name}")
-        for run in runs:  # the means are those of the seeds that are left
-            remake_method_run(client, run.run_id)
+            _delete(client, run)
+        without_mean = _remake_means(client, runs)
         for state in states if with_state else ():
             state.remove()
     _say_what_is_left(runs, states, client.tracking_uri, with_state)
+    refuse_damaged(without_mean)
+
+
+def _delete(client: "MlflowClient", run: FoundRun) -> None:
+    rounds = iterations(client, run)
+    for run_id in [*(child.info.run_id for child in rounds.runs), *rounds.unreadable, run.run_id]:
+        client.delete_run(run_id)
+    echo(f"removed {run.run_id} {run.name}")
+
+
+def _remake_means(client: "MlflowClient", runs: Sequence[FoundRun]) -> list[str]:
+    """Of the seeds that are left; why some cannot be made."""
+    without = []
+    for run in runs:
+        try:
+            remake_method_run(client, run.run_id)
+        except UnreadableStore as error:
+            without.append(f"the mean beside {run.name} is not made anew: {error}")
+    return without
 
 
 def _states(runs: Sequence[FoundRun], out: Path, *, with_state: bool) -> list[Checkpoint]:

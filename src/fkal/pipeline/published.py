@@ -74,9 +74,13 @@ def cell_file(root: Path, kind: str, cell: str) -> Path:
 
 
 def published_folders(root: Path, cells: Sequence[str] | None = None) -> Iterator[Path]:
+    """One per cell and seed, also what is left of one; `read_published` refuses what is not whole."""
     names = [path.name for path in sorted((root / EXPERIMENTS).glob("*"))] if cells is None else cells
     for cell in names:
-        yield from (path.parent for path in sorted((root / EXPERIMENTS / cell).glob(f"s*/{ABOUT}")))
+        files = (root / EXPERIMENTS / cell).glob("s*/*")
+        yield from sorted(
+            {path.parent for path in files if re.fullmatch(LAYOUTS[EXPERIMENTS], "/".join(path.parts[-2:]))}
+        )
 
 
 def read_published(folder: Path) -> Published:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from fkal.errors import ConfigError, EndsAll, first_line
+from fkal.errors import EndsAll
 from fkal.notify import Notify
-from fkal.redaction import redacted
+from fkal.tracking.unreadable_rows import unreadable_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,24 +57,17 @@ class PatientClient:
 
 
 def _read(call: Callable[[], T], name: str) -> T:
-    """Raises ConfigError for rows that MLflow cannot read, since they were changed by hand."""
+    """Raises UnreadableStore for rows that MLflow cannot read, since they were changed by hand."""
     from mlflow.exceptions import MlflowException
 
     try:
         return call()
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise _unreadable(name, error) from error
+        raise unreadable_store(name, error) from error
     except MlflowException as error:
         if "cannot be None" not in str(error):
             raise
-        raise _unreadable(name, error) from error
-
-
-def _unreadable(name: str, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"the MLflow store {name} cannot be read ({redacted(first_line(error))}): a row of it was changed by hand; "
-        "put a sound copy in its place, or name another one by --tracking-uri or MLFLOW_TRACKING_URI"
-    )
+        raise unreadable_store(name, error) from error
 
 
 def patient(client: "MlflowClient", name: str, say: Notify, way_out: str) -> "MlflowClient":

@@ -1,27 +1,27 @@
 """Experiments as the tracking store has them: found, filtered, named by people."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fkal.config.method_spec import long_method_name, with_alias
 from fkal.config.params_file import seed_numbers
 from fkal.config.schema import ConfigError
-from fkal.errors import MissingRuns, did_you_mean, first_line, listed, shortened
+from fkal.errors import MissingRuns, did_you_mean, listed, shortened
 from fkal.identifiers import UnsafeName, checked_fingerprint
 from fkal.redaction import redacted
 from fkal.tracking.metrics import stored_metrics
 from fkal.tracking.sqlite_address import database_path, is_sqlite
 from fkal.tracking.store import prepare_store, tracking_uri
 from fkal.tracking.tags import DATA_DIGEST, KIND, NAME, PARENT, PROJECT, SUPERSEDED
+from fkal.tracking.unreadable_rows import Rows, pages, rows
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-PAGE = 500
 READ_AGAIN = "give the same command again once it can be used"
 ACCURACY = "accuracy/test"
 FRACTIONS = ("accuracy/", "summary/aubc", "summary/final_accuracy")
@@ -30,6 +30,7 @@ ROUNDING = 1e-9
 MOST_LABELS = 10**12
 LATEST = 1000 * 60 * 60 * 24 * 365 * 200
 """Milliseconds since 1970 of a time that a table can show."""
+UNREADABLE = "its row was changed by hand, and MLflow cannot read it"
 SEED = re.compile("[0-9]{1,18}")
 STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED")
 
@@ -71,7 +72,7 @@ class FoundRun(NamedTuple):
         try:
             checked_fingerprint(self.fingerprint, "its tag fkal.fingerprint")
         except UnsafeName as error:
-            return _flawed(self.run_id, error)
+            return _flawed(self.run_id, str(error))
         return None
 
 
@@ -168,14 +169,13 @@ def find_runs(client: "MlflowClient", wanted: RunFilter) -> Listing:
 
 def all_runs(client: "MlflowClient") -> Listing:
     """Raises MissingRuns where no experiment is tracked."""
-    places = [e.experiment_id for e in _pages(client.search_experiments, filter_string="name LIKE 'fkal/%'")]
-    query = {"filter_string": f"tags.`{KIND}` = 'experiment'", "order_by": ["attributes.start_time DESC"]}
-    runs, left_out = [], []
-    for run in _pages(client.search_runs, experiment_ids=places, **query) if places else ():
+    tracked = rows(client.search_runs, _places(client), f"tags.`{KIND}` = 'experiment'")
+    runs, left_out = [], [_flawed(run_id, UNREADABLE) for run_id in tracked.unreadable]
+    for run in tracked.runs:
         try:
             runs.append(_found(run))
         except ValueError as error:
-            left_out.append(_flawed(run.info.run_id, error))
+            left_out.append(_flawed(run.info.run_id, str(error)))
     if not runs and not left_out:
         if pools := own_pools(client):
             raise MissingRuns(
@@ -190,10 +190,8 @@ def all_runs(client: "MlflowClient") -> Listing:
 
 def own_pools(client: "MlflowClient") -> list[str]:
     """The projects whose selections and trainings the store tracks."""
-    places = [e.experiment_id for e in _pages(client.search_experiments, filter_string="name LIKE 'fkal/%'")]
-    query = {"filter_string": f"tags.`{PROJECT}` LIKE '%'"}
-    found = _pages(client.search_runs, experiment_ids=places, **query) if places else ()
-    return sorted({run.data.tags[PROJECT] for run in found})
+    found = rows(client.search_runs, _places(client), f"tags.`{PROJECT}` LIKE '%'")
+    return sorted({run.data.tags[PROJECT] for run in found.runs})
 
 
 def refuse_empty(client: "MlflowClient") -> None:
@@ -205,10 +203,13 @@ def refuse_empty(client: "MlflowClient") -> None:
             raise
 
 
-def iterations(client: "MlflowClient", run: FoundRun) -> list["Run"]:
+def iterations(client: "MlflowClient", run: FoundRun) -> Rows:
     """The child runs."""
-    query = f"tags.`{PARENT}` = '{run.run_id}'"
-    return list(_pages(client.search_runs, experiment_ids=[run.experiment_id], filter_string=query))
+    return rows(client.search_runs, [run.experiment_id], f"tags.`{PARENT}` = '{run.run_id}'")
+
+
+def _places(client: "MlflowClient") -> list[str]:
+    return [each.experiment_id for each in pages(client.search_experiments, filter_string="name LIKE 'fkal/%'")]
 
 
 def named(everything: Sequence[FoundRun], texts: Sequence[str], *, superseded: bool) -> list[FoundRun]:
@@ -246,7 +247,7 @@ def _found(run: "Run") -> FoundRun:
         dataset=tags.get("fkal.dataset", ""),
         bias=tags.get("fkal.bias", ""),
         method=tags.get("fkal.method", ""),
-        seed=_seed(tags.get("fkal.seed", "0")),
+        seed=_seed(tags.get("fkal.seed")),
         protocol=tags.get("fkal.protocol", ""),
         fingerprint=tags.get("fkal.fingerprint", ""),
         data_digest=tags.get(DATA_DIGEST, ""),
@@ -269,11 +270,13 @@ def _steps(run: "Run") -> dict[str, int]:
         raise ValueError("it has a text where a number or a time belongs") from error
 
 
-def _flawed(run_id: str, error: ValueError) -> str:
-    return f"run {run_id}: {error}; mend it there, or delete the run: mlflow runs delete --run-id {run_id}"
+def _flawed(run_id: str, flaw: str) -> str:
+    return f"run {run_id}: {flaw}; mend it there, or delete the run: mlflow runs delete --run-id {run_id}"
 
 
-def _seed(text: str) -> int:
+def _seed(text: str | None) -> int:
+    if text is None:
+        raise ValueError("it has no tag fkal.seed")
     if not SEED.fullmatch(text):
         raise ValueError(f"its tag fkal.seed is {text[:40]!a}, and no seed")
     return int(text)
@@ -300,25 +303,6 @@ def _moment(milliseconds: int | None) -> int:
     if milliseconds is None or not 0 <= milliseconds < LATEST:
         raise ValueError(f"its start_time is {milliseconds}, and no time in milliseconds since 1970")
     return milliseconds
-
-
-def _pages(search: Any, **query: Any) -> Iterator[Any]:
-    """Raises ConfigError for a store whose rows MLflow cannot read, since they were changed by hand."""
-    from mlflow.exceptions import MlflowException
-
-    token = None
-    while True:
-        try:
-            page = search(max_results=PAGE, page_token=token, **query)
-        except MlflowException as error:
-            raise ConfigError(
-                f"the MLflow store cannot be read ({redacted(first_line(error))}); put a sound copy in its place, or "
-                "name another one by --tracking-uri or MLFLOW_TRACKING_URI"
-            ) from error
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _words(text: str | None) -> frozenset[str]:

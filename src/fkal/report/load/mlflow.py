@@ -123,7 +123,10 @@ def _finished(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
 
 def _read(client: "MlflowClient", run: FoundRun, folder: Path) -> Finished:
     about = about_of(client, run)
-    children = sorted(iterations(client, run), key=lambda child: int(child.data.params["b"]))
+    tracked = iterations(client, run)
+    if tracked.unreadable:
+        raise ConfigError(f"has a round, run {tracked.unreadable[0]}, that MLflow cannot read")
+    children = sorted(tracked.runs, key=lambda child: int(child.data.params["b"]))
     found = [int(child.data.params["b"]) for child in children]
     if not found:
         raise ConfigError("has no rounds in the store")

@@ -9,7 +9,6 @@ from fkal.config.schema import ConfigError
 from fkal.errors import MissingRuns
 from fkal.pipeline.plan import PLAN
 from fkal.pipeline.published import (
-    EXPERIMENTS,
     MADE_WITH,
     SPLITS,
     TIMINGS,
@@ -40,7 +39,8 @@ def from_pipeline(root: Path) -> Material:
     cells = [_cell(path) for path in sorted((root / PLAN).glob("*/methods/*.yaml"))]
     splits, damaged = splits_in(sorted((root / SPLITS).glob("*/*.json")))
     finished = []
-    for folder in published_folders(root, cells):
+    folders = list(published_folders(root, cells))
+    for folder in folders:
         try:
             finished.append(_finished(read_published(folder), root, splits))
         except ConfigError as error:
@@ -51,7 +51,7 @@ def from_pipeline(root: Path) -> Material:
         raise MissingRuns(
             f"nothing is published under {root}; run: dvc repro, or report what `fkal run` left: fkal report --out runs"
         )
-    absent = sorted(set(cells).difference(path.name for path in (root / EXPERIMENTS).glob("*")))
+    absent = sorted(set(cells).difference(folder.parent.name for folder in folders))
     notes = [f"{cell}: planned and not published; run: dvc repro experiment@{cell}" for cell in absent]
     return material_of(finished, () if root == Path("data") else ("--root", str(root)), notes, damaged)
 
