@@ -17,6 +17,7 @@ from fkal.core.calibration import temperature
 from fkal.core.evidence import Calibrated, Supervised
 from fkal.core.facility_location import facility_location, max_pool, rows_at_once, subsample
 from fkal.core.picks import Picks, refuse_beyond, refuse_unfinite
+from fkal.core.row_stream import joined
 from fkal.core.softmax import margin
 
 Kernel = Callable[[Tensor], Tensor]
@@ -106,7 +107,7 @@ def _covering(
     covered = torch.zeros_like(pool[:, 0])
     if len(labeled):
         parts = pool.split(rows_at_once(len(labeled)))
-        covered = torch.cat([kernel(_squared(labeled, targets)).amax(dim=0) for targets in parts])
+        covered = joined((kernel(_squared(labeled, targets)).amax(dim=0) for targets in parts), len(pool))
 
     def similarity(rows: Tensor) -> Tensor:
         squared = _squared(pool[rows], pool)
@@ -124,12 +125,15 @@ def _pure_radius(rows: Float[Tensor, "s l"], clusters: Int[Tensor, " s"]) -> Flo
 
     A ball is pure up to the distance of the nearest image of another cluster, so delta is a quantile of these.
     """
-    gaps, clusters = [], clusters.to(rows)
+    clusters = clusters.to(rows)
     size = rows_at_once(len(rows))
-    for part, own in zip(rows.split(size), clusters.split(size), strict=True):
+
+    def to_others(part: Tensor, own: Tensor) -> Tensor:
         is_own = torch.sub(own[:, None], clusters).eq_(0)  # of floats: booleans take three times as long
-        gaps.append(_squared(part, rows).add_(is_own, alpha=FARTHEST).amin(dim=1).clamp_(max=FARTHEST))
-    nearest = torch.cat(gaps).sort().values
+        return _squared(part, rows).add_(is_own, alpha=FARTHEST).amin(dim=1).clamp_(max=FARTHEST)
+
+    parts = zip(rows.split(size), clusters.split(size), strict=True)
+    nearest = joined((to_others(*part) for part in parts), len(rows)).sort().values
     return nearest[int((1 - PURITY) * len(nearest))].sqrt()
 
 
