@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from fkal.acquisition.clusters import k_means
 from fkal.core.evidence import LastLayer
 from fkal.core.picks import Picks, first_occurrences, refuse_beyond, refuse_unfinite
+from fkal.core.row_stream import joined
 
 DROPPED = 0.75
 """The part of the features that is dropped."""
@@ -54,15 +55,16 @@ def select(evidence: LastLayer, p: int, generator: torch.Generator) -> Picks:
 
 def _changes(evidence: LastLayer, generator: torch.Generator) -> Bool[Tensor, " n"]:
     """Whether most predictions on what is left of the features are not the prediction on all of them."""
-    changed = []
-    for first in range(0, evidence.n, ROWS_AT_ONCE):
+
+    def of_part(first: int) -> Bool[Tensor, " r"]:
         part = evidence.pool[slice(first, first + ROWS_AT_ONCE)]
         bias = part.logits - part.features @ evidence.weight.T
         drawn = torch.rand(DRAWS, *part.features.shape, generator=generator).to(part.features.device)
         left = part.features * (drawn >= DROPPED) / (1 - DROPPED)  # (draws r l)
         predicted = (left @ evidence.weight.T + bias).argmax(dim=2)
-        changed.append((predicted != part.logits.argmax(dim=1)).sum(dim=0) > DRAWS // 2)
-    return torch.cat(changed)
+        return (predicted != part.logits.argmax(dim=1)).sum(dim=0) > DRAWS // 2
+
+    return joined(map(of_part, range(0, evidence.n, ROWS_AT_ONCE)), evidence.n)
 
 
 def _to_own_mean(

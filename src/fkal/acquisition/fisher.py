@@ -16,6 +16,7 @@ from fkal.core.evidence import Features, FisherScores
 from fkal.core.facility_location import facility_location, max_targets, subsample
 from fkal.core.kernels import BLOCK_ENTRIES, R_ZG, Kernel, r_z
 from fkal.core.picks import Picks, best_distinct, refuse_empty
+from fkal.core.row_stream import joined
 
 
 def select_pcc(evidence: Features, p: int, generator: torch.Generator) -> Picks:
@@ -104,8 +105,8 @@ def by_coverage(evidence: Features, p: int, generator: torch.Generator, kernel: 
         generator=generator,
         keep=True,
     )
-    like = [kernel(block, targets).argmax(dim=1) for _, block in _in_blocks(evidence.pool[picks.positions], targets)]
-    return replace(picks, targets=rows[torch.cat(like)])
+    blocks = _in_blocks(evidence.pool[picks.positions], targets)
+    return replace(picks, targets=rows[joined((kernel(block, targets).argmax(dim=1) for _, block in blocks), p)])
 
 
 def _in_blocks(rows: Descriptors, columns: Descriptors) -> Iterator[tuple[int, Descriptors]]:

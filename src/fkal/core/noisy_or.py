@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fkal.core.kernels import BLOCK_ENTRIES
 from fkal.core.picks import Picks, refuse_beyond
+from fkal.core.row_stream import joined
 
 Helps = Callable[[Tensor], Tensor]
 """Candidates (r,) to the probabilities that they help each target (r m)."""
@@ -121,7 +122,7 @@ class _Search:
 
     def _gains(self, rows: Int[Tensor, " r"]) -> Float[Tensor, " r"]:
         shares = self._wanting.shares
-        gains = torch.cat([(self._helps(part).to(shares) @ shares) for part in rows.split(self._block)])
+        gains = joined((self._helps(part).to(shares) @ shares for part in rows.split(self._block)), len(rows))
         if gains.isnan().any():
             raise ValueError("a similarity is NaN; check the model's outputs for infinite values")
         return gains
