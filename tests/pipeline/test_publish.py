@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -649,3 +650,17 @@ def test_published_iterations_are_not_taken_over_through_a_link(pulled, precious
     assert len(said) == 1 and "leads out of runs" in said[0]
     assert "leads out of runs" in fkal("sync", code=3).stderr
     assert is_whole(precious)
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a folder"])
+def test_what_is_no_file_among_published_ones_is_named_and_stays_out_of_the_scratch_folder(pulled, said, kind):
+    weights = Path("data/pretrained/mine-2/random", f"{32 * 'a'}.safetensors")
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    iteration = Path(EXPERIMENTS, "round-01.safetensors")
+    iteration.unlink()
+    for path in (weights, iteration):
+        os.mkfifo(path) if kind == "a pipe" else path.mkdir()
+    restore(Path("data"), Path("runs"), said.append)
+    assert said[0] == f"{weights}: it is {kind}, not a file; it is not taken over"
+    assert f"{iteration}: it is {kind}, not a file; bring it back" in said[1]
+    assert [path.name for path in Path("runs").rglob("*.safetensors")] == []
