@@ -11,7 +11,7 @@ from typing import Any
 
 from fkal.atomic_files import link_whole, naming, write_whole
 from fkal.config.schema import ConfigError
-from fkal.data.regular_files import IrregularFile, refuse_irregular, regular_bytes
+from fkal.data.regular_files import refuse_irregular, regular_bytes
 from fkal.errors import first_line
 from fkal.folders import below
 from fkal.identifiers import ROUND, UnsafeName
@@ -68,13 +68,19 @@ def _adopt_file(path: Path, name: str, kind: str, *, out: Path, say: Notify) -> 
         return
     try:
         there = below(out, f"{kind}/{name}")
-        if not there.exists():
-            refuse_irregular(path)
+        if not there.exists() and _is_file(path, say):
             link_whole(path, there)
     except UnsafeName as error:
         say(f"{error}; until then {path} is not taken over")
-    except IrregularFile as error:
-        say(f"{path}: {first_line(error)}; it is not taken over")
+
+
+def _is_file(path: Path, say: Notify) -> bool:
+    try:
+        refuse_irregular(path)
+    except OSError as error:  # also a link that leads nowhere, as DVC's do once its cache is cleared
+        say(f"{path}: {error.strerror}; it is not taken over; bring it back: dvc checkout --force")
+        return False
+    return True
 
 
 def adopt_experiment(one: Published, root: Path, out: Path, say: Notify) -> None:

@@ -18,9 +18,12 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlencode
 
 from fkal.config.schema import ConfigError
+from fkal.notify import Notify
 from fkal.redaction import has_secret, without_login
+from fkal.tracking.query import unreadable_run
 from fkal.tracking.store import SERVERS, tracking_uri
 from fkal.tracking.tags import KIND
+from fkal.tracking.unreadable_rows import pages, rows
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -86,14 +89,18 @@ def is_server(uri: str) -> bool:
     return uri.startswith(SERVERS)
 
 
-def comparisons(client: "MlflowClient") -> list[Comparison]:
-    """One for each dataset that has a method's run; the one that was worked on last comes first."""
+def comparisons(client: "MlflowClient", say: Notify) -> list[Comparison]:
+    """One for each dataset that has a method's run; the one that was worked on last comes first.
+
+    A run that MLflow cannot read is reported and left out.
+    """
     found = []
-    for experiment in client.search_experiments(filter_string="name LIKE 'fkal/%'"):
+    for experiment in pages(client.search_experiments, filter_string="name LIKE 'fkal/%'"):
         place = experiment.experiment_id
-        query, order = f"tags.`{KIND}` = 'method'", ["attributes.start_time DESC"]
-        runs = client.search_runs([place], query, max_results=MOST_COMPARED, order_by=order)
-        if runs:
+        methods = rows(client.search_runs, [place], f"tags.`{KIND}` = 'method'")
+        for run_id in methods.unreadable:
+            say(f"left out: {unreadable_run(run_id)}")
+        if runs := methods.runs[:MOST_COMPARED]:
             found.append((runs[0].info.start_time, place, experiment.name, [run.info.run_id for run in runs]))
     return [
         Comparison(
