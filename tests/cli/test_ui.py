@@ -105,6 +105,12 @@ def test_a_port_that_is_taken_is_refused_with_another(methods):
     assert f"--port {port}" in told and f"say --port {port + 1}" in told
 
 
+@pytest.mark.parametrize("host", ["nosuch.invalid", "192.0.2.1", "http://x"])
+def test_a_host_that_is_not_this_machine_is_refused_with_one_that_is(methods, host):
+    told = fkal("--host", host, code=2).stderr
+    assert f"--host '{host}'" in told and "say --host 127.0.0.1" in told and "another port" not in told
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "x"])
 def test_what_is_no_port_is_refused(here, port):
     fkal("--port", port, code=2)
