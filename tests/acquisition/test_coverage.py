@@ -92,7 +92,7 @@ def test_uherding_weights_by_calibrated_margin_with_a_radius_from_the_labeled_im
 
 
 def test_copies_among_the_labeled_images_have_no_say_in_the_radius(monkeypatch):
-    monkeypatch.setattr(coverage, "CACHED_ENTRIES", 8)
+    monkeypatch.setattr(coverage, "rows_at_once", lambda m: 2)
     rows = circle([0.0, 0.0, 1.0, 1.3])
     assert coverage._smallest_distance(rows) == pytest.approx(distance(rows[2], rows[3]))
     assert coverage._smallest_distance(rows[:2]) == coverage._smallest_distance(rows[:0]) == 1.0

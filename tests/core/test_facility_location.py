@@ -34,6 +34,27 @@ def made(n: int, m: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return kernel, weights, covered * 0.3, bonus * 0.2
 
 
+def test_many_targets_make_no_product_of_few_candidates_and_change_no_pick(monkeypatch):
+    kernel, weights, covered, bonus = made(200, 50, 3)
+    asked: list[int] = []
+
+    def similarity(rows: Tensor) -> Tensor:
+        asked.append(len(rows))
+        return kernel[rows]
+
+    def picked() -> Tensor:
+        asked.clear()
+        found = facility_location(
+            similarity, 200, 5, weights=weights, covered=covered, bonus=bonus, generator=seeded(), epsilon=ALL
+        )
+        return found.positions
+
+    whole = picked()
+    assert asked[0] == 200
+    monkeypatch.setattr(module, "CACHED_ENTRIES", 100)
+    assert torch.equal(picked(), whole) and asked[:4] == [64, 64, 64, 8]
+
+
 @settings(deadline=None, max_examples=40)
 @given(n=st.integers(1, 40), m=st.integers(1, 12), share=st.floats(0, 1), seed=st.integers(0, 999))
 def test_lazy_picks_are_greedy_picks(n, m, share, seed):

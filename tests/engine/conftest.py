@@ -132,6 +132,7 @@ def learning(problem) -> Callable[..., ActiveLearning]:
                         samples=samples,
                     ),
                     TINY_VAAL,
+                    in_memory=entry.in_memory,
                 ),
                 budget=budget,
                 rounds=rounds,

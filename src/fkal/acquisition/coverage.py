@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from fkal.acquisition.clusters import k_means
 from fkal.core.calibration import temperature
 from fkal.core.evidence import Calibrated, Supervised
-from fkal.core.facility_location import CACHED_ENTRIES, facility_location, max_pool, subsample
+from fkal.core.facility_location import facility_location, max_pool, rows_at_once, subsample
 from fkal.core.picks import Picks, refuse_beyond, refuse_unfinite
 from fkal.core.softmax import margin
 
@@ -105,7 +105,7 @@ def _covering(
     """p of the part that cover it together with the labeled images."""
     covered = torch.zeros_like(pool[:, 0])
     if len(labeled):
-        parts = pool.split(max(1, CACHED_ENTRIES // len(labeled)))
+        parts = pool.split(rows_at_once(len(labeled)))
         covered = torch.cat([kernel(_squared(labeled, targets)).amax(dim=0) for targets in parts])
 
     def similarity(rows: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ def _pure_radius(rows: Float[Tensor, "s l"], clusters: Int[Tensor, " s"]) -> Flo
     A ball is pure up to the distance of the nearest image of another cluster, so delta is a quantile of these.
     """
     gaps, clusters = [], clusters.to(rows)
-    size = max(1, CACHED_ENTRIES // len(rows))
+    size = rows_at_once(len(rows))
     for part, own in zip(rows.split(size), clusters.split(size), strict=True):
         is_own = torch.sub(own[:, None], clusters).eq_(0)  # of floats: booleans take three times as long
         gaps.append(_squared(part, rows).add_(is_own, alpha=FARTHEST).amin(dim=1).clamp_(max=FARTHEST))
@@ -136,7 +136,7 @@ def _pure_radius(rows: Float[Tensor, "s l"], clusters: Int[Tensor, " s"]) -> Flo
 def _smallest_distance(labeled: Float[Tensor, "m l"]) -> float:
     """Between two labeled images that are no copies; `FIRST_RADIUS` where there are no two."""
     rows, least = labeled.double(), torch.inf
-    for part in rows.split(max(1, CACHED_ENTRIES // max(1, len(rows)))):
+    for part in rows.split(rows_at_once(len(rows))):
         distances = torch.cdist(part, rows, compute_mode="donot_use_mm_for_euclid_dist")  # of copies exactly 0
         if (distances > COPY).any():
             least = min(least, float(distances[distances > COPY].min()))

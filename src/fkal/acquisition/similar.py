@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fkal.core.evidence import Queried
-from fkal.core.facility_location import CACHED_ENTRIES, facility_location, max_targets, subsample
+from fkal.core.facility_location import facility_location, max_targets, rows_at_once, subsample
 from fkal.core.picks import Picks, largest, refuse_beyond, refuse_empty, refuse_unfinite
 from fkal.core.row_stream import Rows, RowStream, joined
 
@@ -28,7 +28,7 @@ def select_flqmi(evidence: Queried, p: int, generator: torch.Generator) -> Picks
     each of which counts for more.
     """
     pool, queries = _unit_rows(evidence, p)
-    size = max(1, CACHED_ENTRIES // len(queries))
+    size = rows_at_once(len(queries))
     relevance = joined(((rows @ queries.T).amax(dim=1) for rows in pool.split(size)), len(pool))
     count = len(queries)
     queries = queries[subsample(count, max_targets(p), generator).to(queries.device)]

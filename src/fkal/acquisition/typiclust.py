@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fkal.acquisition.clusters import k_means
-from fkal.core.evidence import Supervised
+from fkal.core.evidence import Outputs, Supervised
 from fkal.core.picks import Picks, refuse_beyond, refuse_unfinite
 
 NEIGHBOURS = 20
@@ -33,6 +33,7 @@ def select(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
     the score. Raises ValueError if p exceeds the pool or a feature is not finite.
     """
     refuse_beyond(p, evidence.n)
+    assert isinstance(evidence.pool, Outputs), "its features are in memory"
     refuse_unfinite(evidence.pool.features, evidence.labeled.features)
     rows = normalize(torch.cat([evidence.pool.features, evidence.labeled.features]), dim=1)
     clusters = k_means(rows, min(len(evidence.labeled) + p, MOST_CLUSTERS), generator)

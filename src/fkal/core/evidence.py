@@ -139,10 +139,28 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class StreamedOutputs:
+    """The same of a pool whose features memory does not hold. Looked up, they are outputs."""
+
+    logits: Float[Tensor, "n d"]
+    features: RowStream
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def __getitem__(self, rows: Int[Tensor, " r"] | slice) -> Outputs:
+        return Outputs(self.logits[rows], self.features[rows])
+
+
+PoolOutputs = Outputs | StreamedOutputs
+"""Of a pool whose features memory holds, or of one whose features it does not."""
+
+
+@dataclass(frozen=True)
 class LastLayer:
     """Outputs of the open pool images, and the weight of the last layer."""
 
-    pool: Outputs
+    pool: PoolOutputs
     weight: Float[Tensor, "d l"]
 
     @property
@@ -154,7 +172,7 @@ class LastLayer:
 class Supervised:
     """Outputs of the open pool images and of the labeled ones, whose labels are y."""
 
-    pool: Outputs
+    pool: PoolOutputs
     labeled: Outputs
     y: Int[Tensor, " l"]
 

@@ -29,6 +29,10 @@ CANDIDATE_BATCH = 32
 CACHED_ENTRIES = 1 << 18
 """Similarities worked out at once: 1 MiB of float32, which stay in a core's cache from the product to the sum."""
 
+FEWEST_ROWS = 64
+"""Candidates whose similarities are worked out at once, however many targets there are. With fewer rows a product waits
+for memory: at 65,000 targets and 4 rows it takes eight times as long."""
+
 KEPT_ENTRIES = 1 << 25
 """Similarities that may be kept, 128 MiB of float32. Where all fit, a candidate is worked out once."""
 
@@ -51,6 +55,11 @@ def max_targets(p: int) -> int:
 def max_pool(p: int, width: int) -> int:
     """How many images with so many features can cover each other within `PAIRS_WORK`, at least the p picks."""
     return max(p, int((PAIRS_WORK / (width + BESIDE_PRODUCT)) ** 0.5))
+
+
+def rows_at_once(m: int) -> int:
+    """How many candidates are compared at once with m targets."""
+    return max(FEWEST_ROWS, CACHED_ENTRIES // max(1, m))
 
 
 def subsample(n: int, at_most: int, generator: torch.Generator) -> Int[Tensor, " s"]:
@@ -97,7 +106,7 @@ def facility_location(
     refuse_beyond(p, n)
     device = covered.device
 
-    block = max(1, CACHED_ENTRIES // max(1, len(covered)))
+    block = rows_at_once(len(covered))
     looked_up = _kept(similarity, n) if keep and n * len(covered) <= KEPT_ENTRIES else similarity
 
     def gains_of(rows: Tensor) -> Tensor:

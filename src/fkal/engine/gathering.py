@@ -21,6 +21,7 @@ from fkal.core.evidence import (
     LastLayer,
     Nothing,
     Outputs,
+    PoolOutputs,
     Posteriors,
     Predictions,
     PredictiveInformation,
@@ -40,7 +41,7 @@ from fkal.data.images import ImageSet
 from fkal.engine.describing import Batch, Described, Describer, DescriptorCache, LabeledBy, Labeler
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
-from fkal.engine.outputs import logits, outputs
+from fkal.engine.outputs import logits, outputs, pool_outputs
 from fkal.engine.progress import Progress
 from fkal.engine.sampling import predictive_information, sampled_uncertainty
 from fkal.engine.settings import VaalConfig
@@ -60,6 +61,7 @@ class EvidenceConfig:
     acquisition: AcquisitionConfig
     vaal: VaalConfig = field(default_factory=VaalConfig)
     tokens: TokenRule | None = None
+    in_memory: bool = False
 
     @property
     def pseudo_label(self) -> PseudoLabel:
@@ -340,12 +342,12 @@ def _predictions(context: RoundContext) -> Generator[Progress, None, EvidenceAnd
 
 
 def _last_layer(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
-    pool = yield from _outputs(context, context.open_pool, "pool")
+    pool = yield from _pool_outputs(context)
     return LastLayer(pool, HeadInput(context.members[0]).weight.clone()), _no_targets()
 
 
 def _supervised(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
-    pool = yield from _outputs(context, context.open_pool, "pool")
+    pool = yield from _pool_outputs(context)
     labeled = pool[:0]
     if len(context.labeled):
         labeled = yield from _outputs(context, context.labeled, "labeled images")
@@ -363,7 +365,7 @@ def _calibrated(context: RoundContext) -> Generator[Progress, None, EvidenceAndT
 
 def _queried(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
     validation = yield from _outputs(context, context.validation, "validation")
-    pool = yield from _outputs(context, context.open_pool, "pool")
+    pool = yield from _pool_outputs(context)
     rows = _rows_of_targets(context, validation.logits.argmax(dim=1), _true_labels(context, context.validation))
     return Queried(pool.features, validation.features[rows]), _no_targets()
 
@@ -391,7 +393,20 @@ def _outputs(context: RoundContext, indices: Int[Tensor, " n"], what: str) -> Ge
         batch_size=context.settings.batch_size,
         meter=context.meter,
         what=what,
+    )
+
+
+def _pool_outputs(context: RoundContext) -> Generator[Progress, None, PoolOutputs]:
+    """Of the open pool, whose features are streamed beyond the bound."""
+    return pool_outputs(
+        context.members[0],
+        context.images,
+        context.open_pool,
+        batch_size=context.settings.batch_size,
+        meter=context.meter,
+        what="pool",
         bound=context.bound,
+        in_memory=context.config.in_memory,
     )
 
 

@@ -1,6 +1,6 @@
 """Outputs: logits of some images and the features that enter the last layer, in one forward pass each.
 
-Both are held in memory. Methods that need the features of the whole pool do not stream them.
+Features beyond a bound are streamed, unless what asks for them needs all of them at once.
 """
 
 from collections.abc import Generator
@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from fkal.core.evidence import Outputs
+from fkal.core.evidence import Outputs, PoolOutputs, StreamedOutputs
+from fkal.core.row_stream import RowStream
 from fkal.data.images import ImageSet
+from fkal.engine.describing import Gathered
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
@@ -19,6 +21,17 @@ from fkal.models.modes import evaluating
 
 
 def outputs(
+    model: nn.Module, images: ImageSet, indices: Int[Tensor, " n"], *, batch_size: int, meter: Meter, what: str
+) -> Generator[Progress, None, Outputs]:
+    """In memory, of at least one image, `batch_size` at a time."""
+    found = yield from pool_outputs(
+        model, images, indices, batch_size=batch_size, meter=meter, what=what, bound=UNBOUNDED, in_memory=True
+    )
+    assert isinstance(found, Outputs)
+    return found
+
+
+def pool_outputs(
     model: nn.Module,
     images: ImageSet,
     indices: Int[Tensor, " n"],
@@ -26,10 +39,11 @@ def outputs(
     batch_size: int,
     meter: Meter,
     what: str,
-    bound: MemoryBound = UNBOUNDED,
-) -> Generator[Progress, None, Outputs]:
-    """Of at least one image, `batch_size` at a time. Raises ValueError where the features are beyond the bound."""
-    parts: list[Outputs] = []
+    bound: MemoryBound,
+    in_memory: bool,
+) -> Generator[Progress, None, PoolOutputs]:
+    """The same with features beyond the bound streamed; with `in_memory` these raise ValueError."""
+    gathered = Gathered(len(indices), meter.device, bound)
     batches = indices.split(batch_size)
     with evaluating(model):
         for done, x in enumerate(images.batches(batches, device=meter.device), start=1):
@@ -37,10 +51,14 @@ def outputs(
                 made = model(x)
             meter.forward(len(x))
             assert caught.features is not None
-            _refuse_beyond(bound, len(indices), caught.features, what)
-            parts.append(Outputs(made, caught.features))
+            if in_memory:
+                _refuse_beyond(bound, len(indices), caught.features, what)
+            gathered.add({"logits": made, "features": caught.features})
             yield Progress(f"outputs of {what}", done, len(batches), "batches")
-    return Outputs(torch.cat([part.logits for part in parts]), torch.cat([part.features for part in parts]))
+    rows = gathered.rows
+    if isinstance(rows["features"], RowStream):
+        return StreamedOutputs(gathered.tensors["logits"], rows["features"])
+    return Outputs(gathered.tensors["logits"], rows["features"])
 
 
 def logits(
@@ -63,6 +81,6 @@ def _refuse_beyond(bound: MemoryBound, n: int, features: Tensor, what: str) -> N
     if bound.is_exceeded(shape, features.dtype):
         raise ValueError(
             f"the features of the {what}, {n:,} x {shape[1]:,}, take {n * features[0].nbytes / 1e9:.1f} GB, more than "
-            f"FKAL_MEMORY_GB={bound.gb:g}, and this method does not stream them; raise FKAL_MEMORY_GB, or take a "
+            f"FKAL_MEMORY_GB={bound.gb:g}, and this method needs all of them at once; raise FKAL_MEMORY_GB, or take a "
             "method that streams, such as fisher_coverage, coreset or margin"
         )

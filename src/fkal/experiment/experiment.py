@@ -369,7 +369,7 @@ class Experiment:
             method=Method(
                 needs=entry.needs.record,
                 select=partial(entry.select, **options),
-                config=EvidenceConfig(config, self.config.vaal, self.config.features.tokens),
+                config=EvidenceConfig(config, self.config.vaal, self.config.features.tokens, entry.in_memory),
                 budget=self.budget,
                 rounds=self.rounds,
                 random_first=entry.random_first,

@@ -20,7 +20,7 @@ from fkal.acquisition.settings import AcquisitionConfig
 from fkal.config.method_spec import method_layer
 from fkal.core import evidence as records
 from fkal.core.descriptors import Descriptors, loss_gradient, standardised
-from fkal.core.evidence import Evidence, Outputs
+from fkal.core.evidence import Evidence, Outputs, PoolOutputs, StreamedOutputs
 from fkal.core.kernels import R_ZG
 from fkal.core.labels import PSEUDO_LABELS, PseudoLabel
 from fkal.core.picks import Picks
@@ -78,8 +78,8 @@ there are labeled images |
     are for `fkal.Project` and `fkal run`.
 
     A pool that would take more than `stream_above_gb` in memory is read in blocks, and the picks are the same. It may
-    then be a file: `np.load("pool.npy", mmap_mode="r")`. All methods of this table stream but `badge`, `bait`,
-    `direct`, `galaxy`, `typiclust`, `probcover`, `maxherding` and `uherding`, which refuse such a file.
+    then be a file: `np.load("pool.npy", mmap_mode="r")`. All methods of this table stream but
+    `typiclust`, which clusters the whole pool at once and refuses such a file.
 
     Args:
         pool: Features of the unlabeled images, a row each: a numpy or torch array (n l).
@@ -322,12 +322,12 @@ def _predictions(arrays: Arrays) -> Evidence:
 
 
 def _last_layer(arrays: Arrays) -> Evidence:
-    pool = _outputs(arrays, "pool", "probabilities")
-    return records.LastLayer(pool, pool.features.new_zeros(pool.logits.shape[1], pool.features.shape[1]))
+    pool = _pool_outputs(arrays)
+    return records.LastLayer(pool, torch.zeros(pool.logits.shape[1], pool.features.shape[1], dtype=pool.features.dtype))
 
 
 def _supervised(arrays: Arrays) -> records.Supervised:
-    pool = _outputs(arrays, "pool", "probabilities")
+    pool = _pool_outputs(arrays)
     if not arrays.has("labeled"):
         if acquisition(arrays.settings.name).random_first:
             arrays["labeled"]
@@ -413,6 +413,15 @@ def _at_logits(z: PoolDescriptors, logits: Tensor, y: Tensor) -> PoolDescriptors
         return z.with_gradients({TAP: gradients(slice(None))})
     width = logits.shape[1]
     return z.with_gradients({TAP: RowStream((len(z), width), dtype, logits.device, gradients)})
+
+
+def _pool_outputs(arrays: Arrays) -> PoolOutputs:
+    if acquisition(arrays.settings.name).in_memory:
+        return _outputs(arrays, "pool", "probabilities")
+    features, logits = arrays.rows("pool"), arrays.logits("probabilities", "pool")
+    if isinstance(features, Tensor):
+        return Outputs(logits.to(features), features)
+    return StreamedOutputs(logits.to(features.dtype), features)
 
 
 def _outputs(arrays: Arrays, rows: str, probabilities: str) -> Outputs:
