@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable, Sequence
 
 MOST_NAMES = 20
@@ -18,12 +19,16 @@ READABLE = 60
 """So many characters of a value are shown."""
 
 
+DRIVER = re.compile(r"^\((?:\w+\.)+[A-Z]\w*\) ")
+"""With the name of the driver's exception SQLAlchemy begins a message."""
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of its message, without the statement and values that follow in a driver's."""
+    """The first line of its message, without what a driver writes around it: names, statements, values."""
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename is not None else ""
         return f"{place}{error.strerror}"
-    lines = str(error).splitlines() or [type(error).__name__]
+    lines = DRIVER.sub("", str(error)).splitlines() or [type(error).__name__]
     return lines[0][:300] or type(error).__name__
 
 

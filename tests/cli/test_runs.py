@@ -365,6 +365,16 @@ def test_a_text_in_the_place_of_a_number_is_named_and_hides_no_other_run(three, 
     assert f"run {three['pfk']}: it has a text where a number or a time belongs" in result.stderr
 
 
+def test_a_status_that_mlflow_has_not_is_named_and_hides_no_other_run(three):
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        database.execute("PRAGMA ignore_check_constraints = on")
+        database.execute("UPDATE runs SET status = 'ODD' WHERE run_uuid = ?", [three["pfk"]])
+        database.commit()
+    result = fkal("--json", code=3)
+    assert [run["run_id"] for run in json.loads(result.stdout)["runs"]] == [three["begun"], three["random"]]
+    assert f"run {three['pfk']}: its status is 'ODD', and none of MLflow's; mend it there" in result.stderr
+
+
 def test_a_row_that_mlflow_cannot_read_is_named_and_hides_no_other_run(three):
     changed("UPDATE runs SET start_time = NULL WHERE run_uuid = ?", three["pfk"])
     told = f"run {three['pfk']}: its row was changed by hand, and MLflow cannot read it; mend it there, or delete"

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.request
@@ -65,7 +66,7 @@ def fragment(path: str) -> tuple[str, dict[str, str]]:
 
 
 def test_the_page_opens_at_the_charts_of_the_methods_the_best_first(methods, store):
-    (found,) = ui.comparisons(MlflowClient(store))
+    (found,) = ui.comparisons(MlflowClient(store), print)
     assert (found.experiment, found.methods) == ("fkal/tiny", 2)
     page, asked = fragment(found.charts)
     assert page == "/experiments/1/runs"
@@ -77,6 +78,15 @@ def test_the_page_opens_at_the_charts_of_the_methods_the_best_first(methods, sto
     page, asked = fragment(found.compare)
     assert page == "/compare-runs"
     assert set(json.loads(asked["runs"])) == set(methods.values()) and json.loads(asked["experiments"]) == ["1"]
+
+
+def test_a_method_that_mlflow_cannot_read_is_named_and_hides_no_other(here, methods, store, said):
+    with closing(sqlite3.connect(here / "mlflow.db")) as database:
+        database.execute("UPDATE runs SET start_time = NULL WHERE run_uuid = ?", [methods["random"]])
+        database.commit()
+    (found,) = ui.comparisons(MlflowClient(store), said.append)
+    assert (found.experiment, found.methods) == ("fkal/tiny", 1)
+    assert len(said) == 1 and f"left out: run {methods['random']}: its row was changed by hand" in said[0]
 
 
 def test_a_missing_store_and_an_empty_one_end_with_4_and_the_way_out(here, store):
@@ -93,6 +103,12 @@ def test_a_port_that_is_taken_is_refused_with_another(methods):
         port = taken.getsockname()[1]
         told = fkal("--port", str(port), code=2).stderr
     assert f"--port {port}" in told and f"say --port {port + 1}" in told
+
+
+@pytest.mark.parametrize("host", ["nosuch.invalid", "192.0.2.1", "http://x"])
+def test_a_host_that_is_not_this_machine_is_refused_with_one_that_is(methods, host):
+    told = fkal("--host", host, code=2).stderr
+    assert f"--host '{host}'" in told and "say --host 127.0.0.1" in told and "another port" not in told
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "x"])

@@ -106,6 +106,9 @@ def test_a_changed_request_is_refused_with_the_field_and_the_way_out(tmp_path):
     path.write_text("{")
     with pytest.raises(ConfigError, match="restore it"):
         Batch.read(tmp_path / "01")
+    path.write_text("null")
+    with pytest.raises(ConfigError, match=r"not what fkal wrote \(None: give keys with values\)"):
+        Batch.read(tmp_path / "01")
     (tmp_path / "01").rename(tmp_path / "03")
     Batch.write(tmp_path / "01", request(), IMAGES)
     (tmp_path / "01" / "request.json").replace(tmp_path / "03" / "request.json")

@@ -122,6 +122,13 @@ def test_wrong_classes_are_refused_with_their_line(tmp_path, text, message):
         read_classes(tmp_path / "classes.txt")
 
 
+def test_many_lines_of_classes_are_read_at_once(tmp_path):
+    """Each line once, however many there are and however many empty ones follow."""
+    names = [f"c{n}" for n in range(100_000)]
+    (tmp_path / "classes.txt").write_text("\n".join(names) + 1_000_000 * "\n")
+    assert read_classes(tmp_path / "classes.txt") == tuple(names)
+
+
 def test_a_file_of_classes_from_a_spreadsheet_is_read(tmp_path):
     (tmp_path / "classes.txt").write_bytes("\ufeffcat\r\ndog \r\n\r\n".encode())
     assert read_classes(tmp_path / "classes.txt") == ("cat", "dog")

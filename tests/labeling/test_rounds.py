@@ -173,7 +173,7 @@ def test_skipped_images_are_neither_trained_on_nor_asked_for_again(signs):
     assert trained.training.labels_used == 4
     assert trained.training.facts["skipped"] == 2
     assert not {row.path for row in skipped} & set(paths_of(asked.batch))
-    with pytest.raises(ConfigError, match="0 images of the pool are open"):
+    with pytest.raises(ConfigError, match="0 images of the pool are open; add some: fkal pool add PATH"):
         select(made.again(), SelectOptions(n=1, more=True))
 
 

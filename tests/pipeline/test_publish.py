@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -649,3 +650,30 @@ def test_published_iterations_are_not_taken_over_through_a_link(pulled, precious
     assert len(said) == 1 and "leads out of runs" in said[0]
     assert "leads out of runs" in fkal("sync", code=3).stderr
     assert is_whole(precious)
+
+
+@pytest.mark.parametrize(
+    ("kind", "flaw"),
+    [
+        ("pipe", "it is a pipe, not a file"),
+        ("folder", "it is a folder, not a file"),
+        ("dead link", "No such file or directory"),
+        ("loop", "Too many levels of symbolic links"),
+    ],
+)
+def test_what_is_no_file_among_published_ones_is_named_and_stays_out_of_the_scratch_folder(pulled, said, kind, flaw):
+    weights = Path("data/pretrained/mine-2/random", f"{32 * 'a'}.safetensors")
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    iteration = Path(EXPERIMENTS, "round-01.safetensors")
+    iteration.unlink()
+    for path in (weights, iteration):
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to(path.name if kind == "loop" else "nothing")
+    restore(Path("data"), Path("runs"), said.append)
+    assert said[0] == f"{weights}: {flaw}; it is not taken over; bring it back: dvc checkout --force"
+    assert f"{iteration}: {flaw}; bring it back" in said[1]
+    assert [path.name for path in Path("runs").rglob("*.safetensors")] == []

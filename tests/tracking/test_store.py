@@ -242,6 +242,16 @@ def test_a_store_of_a_newer_mlflow_is_refused_and_left_alone(tmp_path, store):
     assert beside(path) == set()
 
 
+def test_a_store_of_two_revisions_is_refused_and_left_alone(tmp_path, store):
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("INSERT INTO alembic_version VALUES ('fffffffffff0')")
+        database.commit()
+    with pytest.raises(ValueError, match="its table alembic_version has 2 rows, and a store has one revision"):
+        prepare_store(store)
+    assert beside(path) == set()
+
+
 def test_what_a_kill_left_of_a_new_store_is_removed(tmp_path):
     path = tmp_path / "mlflow.db"
     for end in ("", "-wal", "-journal"):

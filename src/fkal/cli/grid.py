@@ -1,5 +1,6 @@
 """`fkal grid`: a params file for the pipeline, made of packaged settings."""
 
+from collections import Counter
 from collections.abc import Sequence
 from math import isfinite
 from textwrap import indent
@@ -75,7 +76,7 @@ def _settings_text(name: str, folder: str | None) -> str:
 
 
 def _refuse_repeated(option: str, words: Sequence[str]) -> None:
-    twice = [word for word in words if words.count(word) > 1]
+    twice = [word for word, times in Counter(words).items() if times > 1]
     if twice:
         raise ConfigError(f"{option} {shortened(','.join(words))}: {shortened(twice[0])} stands twice; give it once")
 

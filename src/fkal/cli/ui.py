@@ -43,7 +43,7 @@ def _serve(given: str | None, *, host: str, port: int, opens: bool) -> None:
 
     client = open_store(given)
     refuse_empty(client)  # an empty store has nothing to open
-    found, uri = comparisons(client), client.tracking_uri
+    found, uri = comparisons(client, say), client.tracking_uri
     base = without_login(uri) if is_server(uri) else address(host, port)
     lines = [f"{each.experiment}: {base}{each.charts}" for each in found] or [f"runs: {base}"]
     side_by_side = [f"settings side by side: {base}{each.compare}" for each in found[:1] if each.methods > 1]

@@ -12,6 +12,7 @@ datasets:
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -186,7 +187,7 @@ def _grid(values: Any, origin: str) -> Grid | None:
         raise ConfigError("\n".join(problems)) from None
     for key in ("dataset", "ratio", "method"):
         given = getattr(grid, key)
-        twice = [value for value in given if given.count(value) > 1]
+        twice = [value for value, times in Counter(given).items() if times > 1]
         if twice:
             raise ConfigError(f"{origin}: grid.{key}: {shortened(twice[0])} stands twice; give it once")
     refuse_unspeakable([*grid.dataset, *grid.method], f"{origin}: grid")

@@ -100,6 +100,8 @@ def refuse_unfit_for_frozen(config: Config) -> None:
 
 def _refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:
     asked = config.budget * config.rounds
+    if not pool:
+        raise ConfigError("the pool has no images that can be used; bring them back, or add others")
     if config.budget > pool:
         raise ConfigError(f"acquisition.budget = {config.budget}: the pool has {pool} images; give at most {pool}")
     if asked > pool:

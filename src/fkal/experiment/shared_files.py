@@ -29,7 +29,8 @@ def ensure_split(path: Path, split: Split, say: Notify) -> None:
     """Leaves the split at `path`; a file there that holds anything else is reported and replaced."""
     with locked(path, say):
         if path.exists():
-            if _is_regular(path) and regular_bytes(path) == split_bytes(split):
+            wanted = split_bytes(split)
+            if _is_regular(path) and path.stat().st_size == len(wanted) and regular_bytes(path) == wanted:
                 return
             say(f"{path}: corrupt, or not the split of this recipe; it is drawn again")
         write_split(split, path)

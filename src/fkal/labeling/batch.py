@@ -259,5 +259,6 @@ def reason_of(error: Exception) -> str:
     """Why a file is not what was written, in a few words."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {rule_of(first)}"
+        place = ".".join(map(str, first["loc"]))
+        return f"{place}: {rule_of(first)}" if place else f"{shortened(first['input'])}: {rule_of(first)}"
     return str(error)

@@ -93,6 +93,13 @@ class Selected:
     near: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
+def refuse_beyond_open(n: int, left: int) -> None:
+    """Raises ConfigError where `n` images cannot be asked for."""
+    if not 1 <= n <= left:
+        way_out = f"ask for 1 to {left}" if left else "add some: fkal pool add PATH"
+        raise ConfigError(f"-n {n}: {left} images of the pool are open; {way_out}")
+
+
 @dataclass(frozen=True, eq=False)
 class Learner:
     """The loop of a project on its images as they are now."""
@@ -138,8 +145,7 @@ class Learner:
     def _select(self, known: Known, wish: Selecting) -> Generator[Progress, None, Selected]:
         state = self.state(known)
         rows = state.pool.open[~torch.isin(state.pool.open, _rows(wish.excluded))]
-        if not 1 <= wish.n <= len(rows):
-            raise ConfigError(f"-n {wish.n}: {len(rows)} images of the pool are open; ask for 1 to {len(rows)}")
+        refuse_beyond_open(wish.n, len(rows))
         rows, found = yield from self._without_near_copies(state, known, rows, wish)
         rows = yield from self._without_strays(state, known, rows, wish.n)
         requests = []

@@ -7,6 +7,7 @@ my-project/  params.yaml  pool.parquet  validation.parquet  test.parquet  quaran
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -355,11 +356,10 @@ def read_classes(path: Path) -> tuple[str, ...]:
         text = file_bytes(path, str(path), most=MOST_CLASSES_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    names = tuple(line.strip() for line in text.splitlines())
-    while names and not names[-1]:
-        names = names[:-1]
+    names = tuple(line.strip() for line in text.rstrip().splitlines())
+    times = Counter(names)
     for number, name in enumerate(names, start=1):
-        problem = class_problem(name) or ("occurs twice; each class has one line" if names.count(name) > 1 else None)
+        problem = class_problem(name) or ("occurs twice; each class has one line" if times[name] > 1 else None)
         if problem:
             raise ConfigError(f"{path}: line {number}: {shortened(name)}: {problem}")
     return names

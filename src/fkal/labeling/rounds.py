@@ -38,6 +38,7 @@ from fkal.labeling.learner import (
     answered,
     empty_request,
     joined,
+    refuse_beyond_open,
     training_settings,
 )
 from fkal.labeling.listing import Listing
@@ -158,8 +159,7 @@ def audit(project: Project, n: int = AUDIT_IMAGES, display: Display = PLAIN) -> 
             return Asked(opened[-1], is_new=False)
         learner, known = _learned(project, books, display)
         rows = learner.state(known).pool.open
-        if not 1 <= n <= len(rows):
-            raise ConfigError(f"-n {n}: {len(rows)} images of the pool are open; ask for 1 to {len(rows)}")
+        refuse_beyond_open(n, len(rows))
         audits = sum(batch.request.kind == "audit" for batch in books.batches)
         drawn = rows[torch.randperm(len(rows), generator=stream(learner.loop.seed, "audit", audits))[:n]]
         assert known.weights is not None

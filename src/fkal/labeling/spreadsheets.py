@@ -5,6 +5,7 @@ Imports no torch.
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -94,7 +95,7 @@ def _columns(reader: Iterator[list[str]], required: Sequence[str], where: str) -
     columns = tuple(name.strip().lower() for name in next(reader, []))
     if not any(columns):
         raise ConfigError(f"{where}: is empty; its first line names the columns{_wanted(required)}")
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    twice = sorted(name for name, times in Counter(columns).items() if name and times > 1)
     if twice:
         raise ConfigError(f"{where}: column {twice[0]!r} is there more than once; keep one of them")
     missing = [name for name in required if name not in columns]

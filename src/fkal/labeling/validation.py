@@ -57,7 +57,8 @@ def start_validation(project: Project, n: int, display: Display, *, seed: int, w
     pool, open_rows = _open_pool(project, display, workers=workers)
     free = [row for row in open_rows if pool.digests[row] not in asked]
     if not 1 <= n <= len(free):
-        raise ConfigError(f"-n {n}: the pool has {len(free):,} images that nobody was asked about; give 1 to that many")
+        way_out = "give 1 to that many" if free else "add some: fkal pool add PATH"
+        raise ConfigError(f"-n {n}: the pool has {len(free):,} images that nobody was asked about; {way_out}")
     folder = next_folder(project.rounds_path, FIRST_ROUND)
     chosen = _sample(pool, free, n, f"{seed}/validation/{folder.name}")
     request = BatchRequest(

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fkal.atomic_files import link_whole, write_whole
+from fkal.atomic_files import link_whole, naming, write_whole
 from fkal.config.schema import ConfigError
-from fkal.data.regular_files import regular_bytes
+from fkal.data.regular_files import refuse_irregular, regular_bytes
 from fkal.errors import first_line
 from fkal.folders import below
 from fkal.identifiers import ROUND, UnsafeName
@@ -68,10 +68,19 @@ def _adopt_file(path: Path, name: str, kind: str, *, out: Path, say: Notify) -> 
         return
     try:
         there = below(out, f"{kind}/{name}")
-        if not there.exists():
+        if not there.exists() and _is_file(path, say):
             link_whole(path, there)
     except UnsafeName as error:
         say(f"{error}; until then {path} is not taken over")
+
+
+def _is_file(path: Path, say: Notify) -> bool:
+    try:
+        refuse_irregular(path)
+    except OSError as error:  # also a link that leads nowhere, as DVC's do once its cache is cleared
+        say(f"{path}: {error.strerror}; it is not taken over; bring it back: dvc checkout --force")
+        return False
+    return True
 
 
 def adopt_experiment(one: Published, root: Path, out: Path, say: Notify) -> None:
@@ -93,7 +102,7 @@ def adopt_experiment(one: Published, root: Path, out: Path, say: Notify) -> None
             for path in facts[known:]:
                 _take(path, state.path, timings.get(path.stem, {}))
         except (OSError, UnusableRound) as error:
-            raise ConfigError(f"{one.folder}: {error}; bring it back: dvc checkout --force") from None
+            raise ConfigError(f"{one.folder}: {first_line(error)}; bring it back: dvc checkout --force") from None
         if MADE_WITH in timings:
             state.describe(_about_bytes(one, timings[MADE_WITH]))
 
@@ -109,6 +118,8 @@ def _are_same(state: Path, facts: Sequence[Path]) -> bool:
 def _take(facts: Path, state: Path, timings: Mapping[str, Any]) -> None:
     """The mark of a finished round comes last."""
     tensors = facts.with_suffix(".safetensors")
+    with naming(tensors):
+        refuse_irregular(tensors)
     link_whole(tensors, state / tensors.name)
     write_whole(state / facts.name, join_timings(regular_bytes(facts), timings))
 

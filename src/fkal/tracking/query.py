@@ -33,6 +33,7 @@ LATEST = 1000 * 60 * 60 * 24 * 365 * 200
 UNREADABLE = "its row was changed by hand, and MLflow cannot read it"
 SEED = re.compile("[0-9]{1,18}")
 STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED")
+KNOWN_TO_MLFLOW = (*STATUSES, "SCHEDULED")
 
 
 class FoundRun(NamedTuple):
@@ -170,7 +171,7 @@ def find_runs(client: "MlflowClient", wanted: RunFilter) -> Listing:
 def all_runs(client: "MlflowClient") -> Listing:
     """Raises MissingRuns where no experiment is tracked."""
     tracked = rows(client.search_runs, _places(client), f"tags.`{KIND}` = 'experiment'")
-    runs, left_out = [], [_flawed(run_id, UNREADABLE) for run_id in tracked.unreadable]
+    runs, left_out = [], [unreadable_run(run_id) for run_id in tracked.unreadable]
     for run in tracked.runs:
         try:
             runs.append(_found(run))
@@ -236,6 +237,8 @@ def named(everything: Sequence[FoundRun], texts: Sequence[str], *, superseded: b
 
 def _found(run: "Run") -> FoundRun:
     tags, metrics = run.data.tags, stored_metrics(run.data.metrics)
+    if run.info.status not in KNOWN_TO_MLFLOW:
+        raise ValueError(f"its status is {shortened(run.info.status)}, and none of MLflow's")
     steps = stored_metrics(_steps(run))
     if flaw := metric_flaw(metrics):
         raise ValueError(flaw)
@@ -268,6 +271,11 @@ def _steps(run: "Run") -> dict[str, int]:
         return {metric.key: metric.step for metric in run.to_proto().data.metrics}
     except TypeError as error:
         raise ValueError("it has a text where a number or a time belongs") from error
+
+
+def unreadable_run(run_id: str) -> str:
+    """The line for a run that MLflow cannot read, and the way out."""
+    return _flawed(run_id, UNREADABLE)
 
 
 def _flawed(run_id: str, flaw: str) -> str:

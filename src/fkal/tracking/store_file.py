@@ -72,8 +72,10 @@ def _contents(path: Path) -> _Contents:
         tables = frozenset(name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
         if not {VERSION, "experiments"} <= tables:
             return _Contents(tables, None)
-        row = database.execute(f"SELECT version_num FROM {VERSION}").fetchone()
-        return _Contents(tables, None if row is None else str(row[0]))
+        found = [str(revision) for (revision,) in database.execute(f"SELECT version_num FROM {VERSION}")]
+    if len(found) > 1:
+        raise sqlite3.DatabaseError(f"its table {VERSION} has {len(found)} rows, and a store has one revision")
+    return _Contents(tables, found[0] if found else None)
 
 
 def _make(new: Path) -> None:

@@ -1,5 +1,6 @@
 """MLflow's page on a store: the server that shows it, and the addresses at which it compares methods."""
 
+import errno
 import json
 import os
 import shlex
@@ -18,9 +19,13 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlencode
 
 from fkal.config.schema import ConfigError
+from fkal.errors import shortened
+from fkal.notify import Notify
 from fkal.redaction import has_secret, without_login
+from fkal.tracking.query import unreadable_run
 from fkal.tracking.store import SERVERS, tracking_uri
 from fkal.tracking.tags import KIND
+from fkal.tracking.unreadable_rows import pages, rows
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,6 +43,7 @@ STOP_SECONDS = 10.0
 POLL_SECONDS = 0.2
 MOST_COMPARED = 20
 LOG_LINES = 5
+LAST_PORT = 65535
 
 
 BEST_FIRST = urlencode(
@@ -86,14 +92,18 @@ def is_server(uri: str) -> bool:
     return uri.startswith(SERVERS)
 
 
-def comparisons(client: "MlflowClient") -> list[Comparison]:
-    """One for each dataset that has a method's run; the one that was worked on last comes first."""
+def comparisons(client: "MlflowClient", say: Notify) -> list[Comparison]:
+    """One for each dataset that has a method's run; the one that was worked on last comes first.
+
+    A run that MLflow cannot read is reported and left out.
+    """
     found = []
-    for experiment in client.search_experiments(filter_string="name LIKE 'fkal/%'"):
+    for experiment in pages(client.search_experiments, filter_string="name LIKE 'fkal/%'"):
         place = experiment.experiment_id
-        query, order = f"tags.`{KIND}` = 'method'", ["attributes.start_time DESC"]
-        runs = client.search_runs([place], query, max_results=MOST_COMPARED, order_by=order)
-        if runs:
+        methods = rows(client.search_runs, [place], f"tags.`{KIND}` = 'method'")
+        for run_id in methods.unreadable:
+            say(f"left out: {unreadable_run(run_id)}")
+        if runs := methods.runs[:MOST_COMPARED]:
             found.append((runs[0].info.start_time, place, experiment.name, [run.info.run_id for run in runs]))
     return [
         Comparison(
@@ -170,14 +180,18 @@ def _with_port(name: str, port: int) -> str:
 
 def _refuse_taken(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    other = port + 1 if port < LAST_PORT else port - 1
     with closing(socket.socket(family)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
+            is_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+            way_out = (
+                "an address of this machine, say --host 127.0.0.1" if is_host else f"another port, say --port {other}"
+            )
             raise ConfigError(
-                f"--host {host} --port {port}: cannot be listened on ({error.strerror}); "
-                f"give another port, say --port {port + 1}"
+                f"--host {shortened(host)} --port {port}: cannot be listened on ({error.strerror}); give {way_out}"
             ) from None
 
 
