@@ -8,9 +8,10 @@ from typer.testing import CliRunner
 
 from fkal.cli.main import app
 from fkal.errors import MissingRuns
-from fkal.labeling.rounds import next_, select
+from fkal.labeling.rounds import next_, select, train
 from fkal.labeling.tracking import mirror
 from fkal.labeling.trainings import read_round, trainings
+from fkal.notify import PLAIN
 from fkal.tracking.query import open_store, own_pools, refuse_empty
 from fkal.tracking.store import prepare_store
 
@@ -66,6 +67,20 @@ def test_selections_wait_for_labels_and_trainings_have_their_model(signs, store)
     assert kernels and all(any(torch.equal(value, each) for each in state.values()) for value in kernels)
     mirror(made.again(), uri=store)
     assert len(runs(store, "selection")) == 2 and len(runs(store, "training")) == 1
+
+
+@pytest.mark.slow
+def test_a_training_is_tracked_with_the_settings_it_had_whatever_the_project_has_now(signs, store):
+    made = signs()
+    made.answer(select(made.project).batch)
+    train(made.again(), ["train.epochs=2", "train.decay_epochs=[]", "model.name=resnet10"])
+    said: list[str] = []
+    mirror(made.again(), PLAIN._replace(notify=said.append), uri=store)
+    (training,) = runs(store, "training")
+    assert training.data.params["train.epochs"] == "2" and training.data.params["model.name"] == "resnet10"
+    assert training.info.status == "FINISHED" and not training.outputs.model_outputs
+    told = "no loadable model of round 1 in MLflow: the last round trained another model; set model.name as it was"
+    assert any(line.startswith(told) for line in said)
 
 
 def test_runs_and_ui_say_what_a_store_of_own_pools_tracks(signs, store):

@@ -16,7 +16,7 @@ import torch
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
 from fkal.config.method_spec import short_method_name
-from fkal.config.schema import Config, digest_of
+from fkal.config.schema import Config, digest_of, flattened
 from fkal.core.randomness import stream
 from fkal.engine.loop import Weights
 from fkal.engine.progress import Progress
@@ -134,6 +134,7 @@ def train(project: Project, assignments: Sequence[str] = (), display: Display = 
             return Trained(before, is_new=False)
         learner = watched(Learner.ready(project, config, display), display, project.name)
         finished, facts = _trained(books, learner, due, display)
+        facts["settings"] = dict(flattened(training_settings(config)))
         training = write_training(project, finished, made_of=made_of, time=now(), classes=learner.classes, facts=facts)
         return Trained(training, is_new=True, learner=learner)
 

@@ -15,11 +15,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from fkal.atomic_files import naming
-from fkal.config.schema import Config
+from fkal.config.schema import Config, ConfigError, flattened
 from fkal.engine.rounds import Round
 from fkal.labeling.batch import REQUEST, TO_LABEL, Batch
 from fkal.labeling.books import Books
-from fkal.labeling.learner import Learner
+from fkal.labeling.learner import Learner, grown, training_settings
 from fkal.labeling.project import Project
 from fkal.labeling.rounds import watched
 from fkal.labeling.trainings import TRAINED, Training, read_round
@@ -110,16 +110,15 @@ def _track_training(
     if run is None:
         tags = {**_tags(project, "training", key), "fkal.round": str(training.b)}
         run = new_run(client, experiment, name=f"train round {training.b}", tags=tags)
-    config = project.config()
-    params = {"round": training.b, **_params(config)}
+    params = _params(training, project.config())
     points = [point for point in child_points(finished) if not point.key.startswith(("time/", "perf/"))]
-    RunWriter(client, run).write(points, params)
+    RunWriter(client, run).write(points, {"round": training.b, **params})
     with tempfile.TemporaryDirectory() as folder, naming(Path(folder)):
         copy = Path(folder) / TRAINED
         copy.write_text(json.dumps({"facts": dict(training.facts), "round": dict(training.round)}, indent=1))
         client.log_artifact(run.info.run_id, str(copy))
     if is_last and not has_model(run):
-        _log_model(client, run, project, config, finished, display, learner)
+        _log_model(client, run, project, params, finished, display, learner)
     client.set_terminated(run.info.run_id, "FINISHED")
 
 
@@ -127,14 +126,20 @@ def _log_model(
     client: MlflowClient,
     run: Run,
     project: Project,
-    config: Config,
+    params: Mapping[str, object],
     finished: Round,
     display: Display,
     learner: Learner | None,
 ) -> None:
+    """A model that the project's settings no longer make is reported and left out."""
     if learner is None:
-        learner = watched(Learner.ready(project, config, display), display, project.name)
+        learner = watched(Learner.ready(project, project.config(), display), display, project.name)
     experiment = learner.experiment
+    try:
+        grown(finished.weights, learner.loop.theta_0)
+    except ConfigError as error:
+        display.notify(f"no loadable model of round {finished.b} in MLflow: {error}")
+        return
     model, weights, examples = experiment.loadable(finished.weights, EXAMPLES)
     try:
         log_model(
@@ -144,17 +149,16 @@ def _log_model(
             weights=weights,
             examples=examples,
             step=finished.labels_used,
-            params={key: param_text(value) for key, value in _params(config).items()},
+            params={key: param_text(value) for key, value in params.items()},
             dataset=measured_dataset(experiment, finished.measured),
         )
     except NotTraceable as error:
         display.notify(f"no loadable model in MLflow, as torch.export cannot trace it ({error})")
 
 
-def _params(config: Config) -> dict[str, object]:
-    """The settings that a training reads."""
-    read = ("data", "model", "features", "pretrain", "train", "seed", "threads", "device")
-    return {key: value for key, value in config.flat.items() if key.split(".")[0] in read}
+def _params(training: Training, config: Config) -> dict[str, object]:
+    """The settings that a training read; of an earlier version's, which did not keep them, the project's own."""
+    return dict(training.facts.get("settings") or flattened(training_settings(config)))
 
 
 def _tags(project: Project, kind: str, key: str) -> dict[str, str]:

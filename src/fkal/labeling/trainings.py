@@ -78,6 +78,7 @@ class _Facts(BaseModel):
     pool_images: NonNegativeInt = 0
     skipped: NonNegativeInt = 0
     none_of_these: NonNegativeInt = 0
+    settings: dict[str, str | int | float | bool | None] = {}
 
 
 class _Document(BaseModel):
