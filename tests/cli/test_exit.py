@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from fkal.atomic_files import link_whole, whole_file, write_whole
 from fkal.cli.exit import ENDING_SIGNALS, cli_errors
+from fkal.cli.main import app
 from fkal.config.schema import ConfigError
 from fkal.errors import ends_all
 from fkal.locks import NamedLock
@@ -251,3 +253,14 @@ def test_a_link_that_must_be_copied_names_the_target(tmp_path, capsys, monkeypat
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert code == 1 and "target" in line and "make room there" in line
+
+
+@pytest.mark.parametrize("arguments", [["runs"], ["status"], ["label", "undo"]])
+def test_a_command_in_a_folder_that_was_removed_says_so(tmp_path, monkeypatch, arguments):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    told = CliRunner().invoke(app, arguments)
+    monkeypatch.chdir(tmp_path)
+    assert told.exit_code == 2 and told.stderr == "error: this folder was removed; change into one that is there\n"

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -151,10 +152,20 @@ def _answer(error: Exception) -> tuple[int, str]:
         return FAILED, str(error)
     if isinstance(error, OSError) and error.errno in ODD_PATH and error.filename is not None:
         return WRONG, f"{error.filename}: {error.strerror}; remove what is there, or name another path"
+    if isinstance(error, FileNotFoundError) and error.filename is None and _folder_is_gone():
+        return WRONG, "this folder was removed; change into one that is there"
     if isinstance(error, OSError):
         return FAILED, f"{_of_system(error)} (--debug shows where)"
     kind = "" if isinstance(error, ValueError | FloatingPointError) else f"{type(error).__name__}: "
     return FAILED, f"{kind}{_shortened(' '.join(str(error).split()))} (--debug shows where)"
+
+
+def _folder_is_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _of_system(error: OSError) -> str:
