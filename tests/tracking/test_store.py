@@ -79,7 +79,9 @@ def test_a_server_that_is_not_there_is_reported_soon():
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(ValueError, match=rf"http://127\.0\.0\.1:{port} cannot be used.*--tracking-uri"):
+    with pytest.raises(
+        ValueError, match=rf"http://127\.0\.0\.1:{port} cannot be used \(no server answers there\).*--tracking-uri"
+    ):
         prepare_store(f"http://127.0.0.1:{port}")
     assert os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES") == before
 

@@ -17,7 +17,7 @@ from fkal.locks import LINE_SECONDS, NamedLock
 from fkal.notify import Notify, on_standard_error
 from fkal.redaction import redact_log, redacted, remember_address
 from fkal.tracking.network_files import network_file_system
-from fkal.tracking.patience import TRACKED_LATER, StoreUnavailable, patient, patiently
+from fkal.tracking.patience import GONE, TRACKED_LATER, StoreUnavailable, patient, patiently
 from fkal.tracking.sqlite_address import SQLITE, absolute_address, database_path, is_sqlite
 from fkal.tracking.store_file import ARTIFACTS, ensure_store_file, settings
 
@@ -138,8 +138,9 @@ def _unusable(name: str, error: BaseException, *, is_file: bool) -> StoreError:
         way_out = "let this user read and write there"
     else:
         way_out = "put a sound copy in its place, or move it away" if is_file else "start its server"
+    why = "no server answers there" if GONE.match(str(error)) else redacted(first_line(error))
     return StoreError(
-        f"the MLflow store {name} cannot be used ({redacted(first_line(error))}); "
+        f"the MLflow store {name} cannot be used ({why}); "
         f"{way_out}, or name another one by --tracking-uri or MLFLOW_TRACKING_URI"
     )
 
