@@ -400,6 +400,16 @@ def test_an_iteration_that_mlflow_cannot_read_is_left_out_of_an_export_and_remov
     assert not client.search_runs([place.experiment_id], rounds)
 
 
+def test_a_mean_that_cannot_be_updated_is_named_once_the_runs_are_removed(three, track):
+    other = track("pfk_joint", 2)
+    for run_id in (three["pfk"], other):
+        remake_method_run(MlflowClient(), run_id)
+    changed("UPDATE runs SET start_time = NULL WHERE run_uuid = ?", other)
+    result = fkal("rm", three["pfk"], "-y", code=3)
+    assert f"removed {three['pfk']}" in result.stdout
+    assert "the mean beside tiny-ir2-pfk_joint-s0 is not updated: the MLflow store" in result.stderr
+
+
 def test_a_store_of_which_no_row_can_be_read_is_told_in_words(three, monkeypatch):
     monkeypatch.setattr(unreadable_rows, "MOST_FAILURES", 40)
     changed("UPDATE runs SET start_time = NULL")

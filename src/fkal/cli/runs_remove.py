@@ -65,7 +65,7 @@ def _remake_means(client: "MlflowClient", runs: Sequence[FoundRun]) -> list[str]
         try:
             remake_method_run(client, run.run_id)
         except UnreadableStore as error:
-            without.append(f"the mean beside {run.name} is not made anew: {error}")
+            without.append(f"the mean beside {run.name} is not updated: {error}")
     return without
 
 
