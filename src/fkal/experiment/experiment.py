@@ -306,7 +306,8 @@ class Experiment:
     def _embedding(self) -> Embedding:
         if self.backbone is None:  # own embeddings
             return Embedding(None, Meter(self.device), bound=self.bound)
-        return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files(), self.bound)
+        precision = self.config.features.precision
+        return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files(), self.bound, precision)
 
     def descriptor_files(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
         """The cache of descriptors of these weights; with `makes` it keeps what is not kept yet."""
@@ -369,7 +370,13 @@ class Experiment:
             method=Method(
                 needs=entry.needs.record,
                 select=partial(entry.select, **options),
-                config=EvidenceConfig(config, self.config.vaal, self.config.features.tokens, entry.in_memory),
+                config=EvidenceConfig(
+                    config,
+                    self.config.vaal,
+                    self.config.features.tokens,
+                    entry.in_memory,
+                    None if self.config.is_frozen else self.config.features.precision,
+                ),
                 budget=self.budget,
                 rounds=self.rounds,
                 random_first=entry.random_first,
