@@ -22,6 +22,7 @@ from fkal.pipeline.published import (
 from fkal.pipeline.restore import restore
 from fkal.runner import prepare as preparing
 from fkal.runner import run as running
+from fkal.runner.plan import RayCluster
 
 STAGES = {PRETRAINED: "pretrain", DESCRIPTORS: "descriptors"}
 """The stage that publishes each kind."""
@@ -81,7 +82,14 @@ def _methods_of(plan: Path, out: Path, kind: str, notify: Notify) -> Iterator[St
 
 
 def experiment(
-    plan: Path, out: Path, tracking: str | None, jobs: int, *, wait: bool = True, display: Display = PLAIN
+    plan: Path,
+    out: Path,
+    tracking: str | None,
+    jobs: int,
+    *,
+    cluster: RayCluster | None = None,
+    wait: bool = True,
+    display: Display = PLAIN,
 ) -> running.Finished:
     """What `run.run` returns, once it is published. Its curves are drawn by the report."""
     work = planned(plan, "experiment")
@@ -89,7 +97,16 @@ def experiment(
     for kind in (METRICS, CURVES, TIMINGS):
         cell_file(work.root, kind, work.cell)
     restore(work.root, out, display.notify)
-    finished = running.run(work.configs, out=out, tracking=tracking, jobs=jobs, draws=False, wait=wait, display=display)
+    finished = running.run(
+        work.configs,
+        out=out,
+        tracking=tracking,
+        jobs=jobs,
+        cluster=cluster,
+        draws=False,
+        wait=wait,
+        display=display,
+    )
     if not finished.failures:
         publish_cell(finished.outcomes, work.cell, work.root, out, data=work.data)
     return finished

@@ -1,0 +1,308 @@
+"""`fkal run --executor ray`: each experiment is a task of a Ray cluster. No other module imports ray."""
+
+import logging
+import os
+import pickle
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from fkal.config.schema import Config, ConfigError
+from fkal.errors import EndsAll, MissingPackage, first_line
+from fkal.experiment.device import device_named
+from fkal.experiment.names import shown_name
+from fkal.notify import PLAIN, Display, ManyShown, Notify
+from fkal.results.outcome import Outcome
+from fkal.runner import worker
+from fkal.runner.executors import POLL_SECONDS, listener
+from fkal.runner.plan import PlannedRun, RayCluster
+from fkal.runner.worker import GRACE_SECONDS, Report
+from fkal.tracking.store import tracking_uri
+
+try:
+    import ray
+    from ray.exceptions import OutOfMemoryError, RayError
+    from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+except ImportError as error:
+    raise MissingPackage("--executor ray needs Ray; install it: pip install 'fkal[ray]'") from error
+
+RETRIES = 3
+"""So often a task is tried again whose worker was killed or whose machine is lost."""
+REACH_SECONDS = 5.0
+MARKER = ".cluster-"
+"""How the name of a file in --out begins by which a machine sees that it has the same folder."""
+
+
+class ClusterError(EndsAll, ValueError):
+    """The Ray cluster does not answer, or is gone."""
+
+
+class _Need(NamedTuple):
+    """What Ray reserves for a task."""
+
+    cpus: int
+    gpus: float
+
+    def fits(self, offered: Mapping[str, float]) -> bool:
+        return self.cpus <= offered.get("CPU", 0) and self.gpus <= offered.get("GPU", 0)
+
+
+class _Task(NamedTuple):
+    """What a machine of the cluster is sent; paths are absolute, but for those of the settings, which are below
+    `folder`."""
+
+    place: int
+    config: Config
+    fingerprint: str | None
+    threads: int
+    folder: Path
+    out: Path
+    marker: str
+    tracking: str
+    wait: bool
+
+
+def on_ray(
+    planned: Mapping[int, PlannedRun],
+    *,
+    cluster: RayCluster,
+    jobs: int,
+    out: Path,
+    tracking: str | None,
+    wait: bool = True,
+    display: Display = PLAIN,
+) -> Generator[tuple[int, Outcome | Exception], None, None]:
+    """The experiments as they end: its key in `planned`, and its outcome or what it failed of.
+
+    They are begun in the order of `planned`. A task whose worker or machine is lost is tried again, and goes on from
+    the rounds that are finished. However this generator ends, its tasks end with it: asked to first.
+
+    Raises:
+        ConfigError: An experiment cannot have the GPU that is asked for.
+        ClusterError: The cluster does not answer.
+    """
+    needs = {place: _need(plan.config, cluster) for place, plan in planned.items()}
+    with (
+        _connected(cluster, _cpus(list(needs.values()), jobs)),
+        tempfile.NamedTemporaryFile(dir=out, prefix=MARKER) as marker,
+        display.many(len(planned)) as bars,
+    ):
+        _notify_of_waiting(list(needs.values()), display.notify)
+        reports = _reports()
+        tell = _listener(bars, display.notify)
+        tasks: dict[ray.ObjectRef[bytes], int] = {}
+        try:
+            for place, plan in planned.items():
+                task = _Task(
+                    place=place,
+                    config=plan.config,
+                    fingerprint=plan.fingerprint,
+                    threads=torch.get_num_threads(),
+                    folder=Path.cwd(),
+                    out=out.absolute(),
+                    marker=Path(marker.name).name,
+                    tracking=tracking_uri(tracking, Path.cwd()),
+                    wait=wait,
+                )
+                tasks[_submitted(task, reports, needs[place], shown_name(plan.config))] = place
+            while tasks:
+                done, _ = ray.wait(list(tasks), timeout=POLL_SECONDS)
+                _drain(reports, tell)
+                for each in done:
+                    bars.ended()
+                    yield tasks.pop(each), _result(each)
+        except RayError as lost:
+            raise ClusterError(f"the Ray cluster is gone ({first_line(lost)}); {AGAIN}") from lost
+        finally:
+            _cancel(list(tasks))
+
+
+AGAIN = "finished rounds are kept: the same command goes on"
+
+
+def _need(config: Config, cluster: RayCluster) -> _Need:
+    """Ray shares out its CPUs by the threads of experiments. One that computes on a GPU keeps one busy."""
+    device = device_named(config.device)
+    on_gpu = device.type == "cuda"
+    if cluster.gpus_per_run and not on_gpu:
+        raise ConfigError(
+            f"--gpus-per-run {cluster.gpus_per_run:g}: {shown_name(config)} computes on {device.type}, by device = "
+            f"{config.device!r}; give the command on a machine that has a GPU, or leave the option out"
+        )
+    if device.index:
+        raise ConfigError(f"device = {config.device!r}: Ray chooses the GPU of each experiment; set device=cuda")
+    gpus = cluster.gpus_per_run if cluster.gpus_per_run is not None else float(on_gpu)
+    return _Need(config.threads or (1 if on_gpu else torch.get_num_threads()), gpus)
+
+
+def _cpus(needs: Sequence[_Need], jobs: int) -> int:
+    """Of a cluster that is started here: enough for so many jobs, or what the machine has."""
+    most = max(need.cpus for need in needs)
+    return jobs * most if jobs > 1 else max(most, os.cpu_count() or 1)
+
+
+@contextmanager
+def _connected(cluster: RayCluster, cpus: int) -> Iterator[None]:
+    """Ray within the block; its lines and its statistics go nowhere."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    name = f"--ray-address {cluster.address}"
+    if cluster.address is not None and cluster.address != "auto":
+        _refuse_silent(cluster.address)
+    try:
+        with _signals_kept():
+            if cluster.address is None:
+                ray.init(
+                    "local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    configure_logging=False,
+                    log_to_driver=False,
+                    _system_config={"task_oom_retries": RETRIES},
+                )
+            else:
+                ray.init(cluster.address, configure_logging=False, log_to_driver=False)
+    except (ConnectionError, RuntimeError, OSError, ValueError, RayError) as error:
+        ray.shutdown()
+        if cluster.address is None:
+            raise ClusterError(f"Ray does not start on this machine: {first_line(error)}") from error
+        raise ClusterError(f"{name}: no Ray cluster answers there ({first_line(error)}); {WAY_OUT}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+WAY_OUT = "start one by `ray start --head`, or leave the option out to run on this machine"
+
+
+def _refuse_silent(address: str) -> None:
+    """Raises ClusterError where nothing listens; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        number = int(port)
+        if not host or not 0 < number < 65536:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(f"--ray-address {address!r}: give HOST:PORT, say 10.0.0.5:6379, or auto") from None
+    try:
+        socket.create_connection((host.strip("[]"), number), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        reason = error.strerror or "no answer in time"
+        raise ClusterError(f"--ray-address {address}: no Ray cluster answers there ({reason}); {WAY_OUT}") from error
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts, and leaves the program by it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:
+        signal.signal(signal.SIGTERM, before)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _notify_of_waiting(needs: Sequence[_Need], notify: Notify) -> None:
+    """A cluster may grow, so that what fits nowhere now is no error."""
+    offered = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for need in sorted({need for need in needs if not any(need.fits(each) for each in offered)}):
+        gpus = f" and {need.gpus:g} GPUs" if need.gpus else ""
+        notify(
+            f"no machine of the cluster has {need.cpus} CPUs{gpus} for an experiment; it waits for one that has "
+            "(--set threads=N asks for N CPUs)"
+        )
+
+
+def _reports() -> Queue:
+    """On this machine: reports are of no use without it."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+
+
+def _listener(bars: ManyShown, notify: Notify) -> Any:
+    """A task that is tried again begins twice; what was shown of its first try is taken away."""
+    tell, open_places = listener(bars, notify), set[int]()
+
+    def heard(report: Report) -> None:
+        if report.what == "began" and report.worker in open_places:
+            bars.left(report.worker)
+        if report.what == "began":
+            open_places.add(report.worker)
+        if report.what == "left":
+            open_places.discard(report.worker)
+        tell(report)
+
+    return heard
+
+
+def _drain(reports: Queue, tell: Any) -> None:
+    n = reports.size()
+    for report in reports.get_nowait_batch(n) if n else ():
+        tell(report)
+
+
+def _submitted(task: _Task, reports: Queue, need: _Need, name: str) -> "ray.ObjectRef[bytes]":
+    remote = ray.remote(_work).options(
+        name=name, num_cpus=need.cpus, num_gpus=need.gpus, max_retries=RETRIES, retry_exceptions=False
+    )
+    return remote.remote(task, reports)
+
+
+def _work(task: _Task, reports: Queue) -> bytes:
+    """In a worker of the cluster: the pickled Outcome, or what it failed of."""
+    try:
+        worker.report_to(reports, task.place)
+        _enter(task)
+        worker.take_threads(task.threads)
+        return worker.work(task.config, task.out, task.tracking, task.wait, task.fingerprint)
+    except Exception as error:
+        return pickle.dumps(error)
+
+
+def _enter(task: _Task) -> None:
+    """Raises ValueError where the folders of the command are not those of this machine."""
+    host = socket.gethostname()
+    try:
+        os.chdir(task.folder)
+    except OSError as error:
+        raise ValueError(
+            f"{task.folder} is not on {host} ({error.strerror}); give the command in a folder that all machines share"
+        ) from error
+    if not (task.out / task.marker).exists():
+        raise ValueError(f"--out {task.out} is another folder on {host}; name one that all machines share")
+
+
+def _result(task: "ray.ObjectRef[bytes]") -> Outcome | Exception:
+    try:
+        result: Outcome | Exception = pickle.loads(ray.get(task))
+        return result
+    except OutOfMemoryError:
+        return RuntimeError(f"its machine ran out of memory, {RETRIES + 1} times; ask for more CPUs per run, {AGAIN}")
+    except RayError as error:
+        return RuntimeError(f"its worker was lost {RETRIES + 1} times ({first_line(error)}); {AGAIN}")
+
+
+def _cancel(tasks: "Sequence[ray.ObjectRef[bytes]]") -> None:
+    """One at work closes its run and its state first; after the time of grace none is left."""
+    if not tasks or not ray.is_initialized():
+        return
+    for task in tasks:
+        ray.cancel(task)
+    _, left = ray.wait(list(tasks), num_returns=len(tasks), timeout=GRACE_SECONDS)
+    for task in left:
+        ray.cancel(task, force=True)
