@@ -1,6 +1,7 @@
 """What a call of `run` is going to do, as far as that is known without torch."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from fkal.tracking.store import tracking_uri
 
 MOST_JOBS = 1024
 MOST_GPUS = 1024
+ADDRESS = re.compile(r"([\w.-]{1,253}|\[[0-9a-fA-F:]{2,39}\]):[0-9]{1,5}", re.ASCII)
 PLANS = f"{DIGESTS}/plans"
 """Below --out: what was found of experiments before their work."""
 
@@ -97,6 +99,8 @@ def _refuse_wrong_cluster(cluster: RayCluster, jobs: int) -> None:
             f"--ray-address {shortened(address)}: give HOST:PORT without {address.partition('://')[0]}://, or auto, on "
             "a machine of the cluster"
         )
+    if address is not None and address != "auto" and not ADDRESS.fullmatch(address):
+        raise ConfigError(f"--ray-address {shortened(address)}: give HOST:PORT, say 10.0.0.5:6379, or auto")
     if gpus is not None and not (0 <= gpus <= 1 or (gpus <= MOST_GPUS and math.floor(gpus) == gpus)):
         raise ConfigError(
             f"--gpus-per-run {gpus}: give a part of one GPU, say 0.25, or a whole number up to {MOST_GPUS}"

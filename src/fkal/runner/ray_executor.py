@@ -7,15 +7,16 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
 
 from fkal.config.schema import Config, ConfigError
-from fkal.errors import EndsAll, MissingPackage, first_line
+from fkal.errors import EndsAll, MissingPackage, UserError, first_line
 from fkal.experiment.device import device_named
 from fkal.experiment.names import shown_name
 from fkal.notify import PLAIN, Display, ManyShown, Notify
@@ -41,8 +42,12 @@ MARKER = ".cluster-"
 """How the name of a file in --out begins by which a machine sees that it has the same folder."""
 
 
-class ClusterError(EndsAll, ValueError):
-    """The Ray cluster does not answer, or is gone."""
+class ClusterError(UserError, ValueError):
+    """The Ray cluster does not answer."""
+
+
+class ClusterLost(EndsAll, ValueError):
+    """The Ray cluster answered, and is gone now."""
 
 
 class _Need(NamedTuple):
@@ -88,12 +93,13 @@ def on_ray(
     Raises:
         ConfigError: An experiment cannot have the GPU that is asked for.
         ClusterError: The cluster does not answer.
+        ClusterLost: It answered, and is gone now.
     """
     needs = {place: _need(plan.config, cluster) for place, plan in planned.items()}
     with (
-        _connected(cluster, _cpus(list(needs.values()), jobs)),
-        tempfile.NamedTemporaryFile(dir=out, prefix=MARKER) as marker,
         display.many(len(planned)) as bars,
+        tempfile.NamedTemporaryFile(dir=out, prefix=MARKER) as marker,
+        _connected(cluster, _cpus(list(needs.values()), jobs)),
     ):
         _notify_of_waiting(list(needs.values()), display.notify)
         reports = _reports()
@@ -120,7 +126,7 @@ def on_ray(
                     bars.ended()
                     yield tasks.pop(each), _result(each)
         except RayError as lost:
-            raise ClusterError(f"the Ray cluster is gone ({first_line(lost)}); {AGAIN}") from lost
+            raise ClusterLost(f"the Ray cluster is gone ({first_line(lost)}); {AGAIN}") from lost
         finally:
             _cancel(list(tasks))
 
@@ -151,70 +157,93 @@ def _cpus(needs: Sequence[_Need], jobs: int) -> int:
 
 @contextmanager
 def _connected(cluster: RayCluster, cpus: int) -> Iterator[None]:
-    """Ray within the block; its lines and its statistics go nowhere."""
+    """Ray within the block; its statistics and lines go nowhere, those too that it writes to standard output."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
-    name = f"--ray-address {cluster.address}"
-    if cluster.address is not None and cluster.address != "auto":
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), _signals_kept() as keep:
+        try:
+            _connect(cluster, cpus)
+            keep()
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _connect(cluster: RayCluster, cpus: int) -> None:
+    if cluster.address is None:
+        try:
+            limits = {"task_oom_retries": RETRIES}
+            ray.init(
+                "local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                configure_logging=False,
+                log_to_driver=False,
+                _system_config=limits,
+            )
+        except NO_START as error:
+            raise ClusterError(f"Ray does not start on this machine: {first_line(error)}") from error
+        return
+    if cluster.address != "auto":
         _refuse_silent(cluster.address)
     try:
-        with _signals_kept():
-            if cluster.address is None:
-                ray.init(
-                    "local",
-                    num_cpus=cpus,
-                    include_dashboard=False,
-                    configure_logging=False,
-                    log_to_driver=False,
-                    _system_config={"task_oom_retries": RETRIES},
-                )
-            else:
-                ray.init(cluster.address, configure_logging=False, log_to_driver=False)
-    except (ConnectionError, RuntimeError, OSError, ValueError, RayError) as error:
-        ray.shutdown()
-        if cluster.address is None:
-            raise ClusterError(f"Ray does not start on this machine: {first_line(error)}") from error
-        raise ClusterError(f"{name}: no Ray cluster answers there ({first_line(error)}); {WAY_OUT}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        ray.init(cluster.address, configure_logging=False, log_to_driver=False)
+    except NO_START as error:
+        found_none = cluster.address == "auto" and isinstance(error, ConnectionError)
+        raise _silent(cluster.address, "no Ray runs on this machine" if found_none else first_line(error)) from error
 
 
-WAY_OUT = "start one by `ray start --head`, or leave the option out to run on this machine"
+NO_START = (ConnectionError, RuntimeError, OSError, ValueError, RayError)
+
+
+def _silent(address: str, reason: str) -> ClusterError:
+    return ClusterError(
+        f"--ray-address {address}: no Ray cluster answers ({reason}); start one by `ray start --head`, or leave the "
+        "option out to run on this machine"
+    )
 
 
 def _refuse_silent(address: str) -> None:
     """Raises ClusterError where nothing listens; Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     try:
-        number = int(port)
-        if not host or not 0 < number < 65536:
-            raise ValueError
-    except ValueError:
-        raise ConfigError(f"--ray-address {address!r}: give HOST:PORT, say 10.0.0.5:6379, or auto") from None
-    try:
-        socket.create_connection((host.strip("[]"), number), timeout=REACH_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
     except OSError as error:
-        reason = error.strerror or "no answer in time"
-        raise ClusterError(f"--ray-address {address}: no Ray cluster answers there ({reason}); {WAY_OUT}") from error
+        raise _silent(address, error.strerror or "no answer in time") from error
 
 
 @contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Ray takes SIGTERM for itself when it starts, and leaves the program by it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
+def _signals_kept() -> Iterator[Callable[[], None]]:
+    """SIGTERM and SIGHUP as before: Ray takes SIGTERM for itself, and each of its calls makes a plain interrupt of
+    whatever a handler raises. What is yielded is called once Ray has started."""
+    raised: list[BaseException] = []
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    if threading.current_thread() is not threading.main_thread():  # only there signals have handlers
+        before = {}
+
+    def noted(number: int, frame: FrameType | None) -> None:
+        try:
+            before[number](number, frame)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    def keep() -> None:
+        for number in before:
+            signal.signal(number, noted)
+
     try:
-        yield
-    except SystemExit:
-        signal.signal(signal.SIGTERM, before)
-        os.kill(os.getpid(), signal.SIGTERM)
+        yield keep
+    except KeyboardInterrupt as interrupt:
+        raise (raised[0] if raised else interrupt) from None
+    except SystemExit:  # of Ray's own handler, while it started
+        if signal.SIGTERM in before:
+            before[signal.SIGTERM](signal.SIGTERM, None)
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _notify_of_waiting(needs: Sequence[_Need], notify: Notify) -> None:
@@ -241,6 +270,7 @@ def _listener(bars: ManyShown, notify: Notify) -> Any:
     def heard(report: Report) -> None:
         if report.what == "began" and report.worker in open_places:
             bars.left(report.worker)
+            notify(f"{report.values[0]}: its worker was lost; another one goes on")
         if report.what == "began":
             open_places.add(report.worker)
         if report.what == "left":
