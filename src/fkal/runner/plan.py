@@ -101,7 +101,7 @@ def _refuse_wrong_cluster(cluster: RayCluster, jobs: int) -> None:
         )
     if address is not None and address != "auto" and not ADDRESS.fullmatch(address):
         raise ConfigError(f"--ray-address {shortened(address)}: give HOST:PORT, say 10.0.0.5:6379, or auto")
-    if gpus is not None and not (0 <= gpus <= 1 or (gpus <= MOST_GPUS and math.floor(gpus) == gpus)):
+    if gpus is not None and not (0 <= gpus <= 1 or (1 < gpus <= MOST_GPUS and math.floor(gpus) == gpus)):
         raise ConfigError(
             f"--gpus-per-run {gpus}: give a part of one GPU, say 0.25, or a whole number up to {MOST_GPUS}"
         )

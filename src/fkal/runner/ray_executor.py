@@ -27,6 +27,8 @@ from fkal.runner.plan import PlannedRun, RayCluster
 from fkal.runner.worker import GRACE_SECONDS, Report
 from fkal.tracking.store import tracking_uri
 
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read as it is imported
+
 try:
     import ray
     from ray.exceptions import OutOfMemoryError, RayError
@@ -158,7 +160,6 @@ def _cpus(needs: Sequence[_Need], jobs: int) -> int:
 @contextmanager
 def _connected(cluster: RayCluster, cpus: int) -> Iterator[None]:
     """Ray within the block; its statistics and lines go nowhere, those too that it writes to standard output."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), _signals_kept() as keep:
         try:
@@ -190,10 +191,14 @@ def _connect(cluster: RayCluster, cpus: int) -> None:
         ray.init(cluster.address, configure_logging=False, log_to_driver=False)
     except NO_START as error:
         found_none = cluster.address == "auto" and isinstance(error, ConnectionError)
-        raise _silent(cluster.address, "no Ray runs on this machine" if found_none else first_line(error)) from error
+        reason = "no Ray runs on this machine" if found_none else f"{first_line(error)}; {TOKEN}"
+        raise _silent(cluster.address, reason) from error
 
 
 NO_START = (ConnectionError, RuntimeError, OSError, ValueError, RayError)
+
+
+TOKEN = "where the cluster has a token, set RAY_AUTH_MODE=token"
 
 
 def _silent(address: str, reason: str) -> ClusterError:
