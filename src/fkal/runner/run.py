@@ -189,12 +189,12 @@ class _Work(NamedTuple):
 
     def on_cluster(self, cluster: RayCluster, jobs: int) -> Ended:
         """As tasks of Ray; what is finished is only looked at, by this process."""
-        from fkal.runner.ray_executor import on_ray
-
         finished = [place for place, plan in enumerate(self.planned) if self._is_finished(plan)]
         yield from self._in_turn(finished)
         left = self._spread(sorted(set(range(len(self.planned))) - set(finished)))
         if left:
+            from fkal.runner.ray_executor import on_ray
+
             yield from on_ray(
                 {place: self.planned[place] for place in left},
                 cluster=cluster,
