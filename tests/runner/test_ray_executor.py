@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from fkal.cli.main import app
@@ -189,8 +190,6 @@ def test_what_was_shown_of_a_lost_try_is_taken_away():
 
 
 def test_ray_reserves_the_threads_of_an_experiment():
-    import torch
-
     from fkal.runner.ray_executor import _need
 
     on_cpu = {"device": "cpu"}
@@ -199,8 +198,6 @@ def test_ray_reserves_the_threads_of_an_experiment():
 
 
 def test_a_machine_that_would_run_another_experiment_says_so(here):
-    import torch
-
     from fkal.config.layers import load, preset
     from fkal.runner import worker
 
@@ -215,13 +212,13 @@ def test_a_machine_that_would_run_another_experiment_says_so(here):
 
 
 def test_a_folder_that_a_machine_lacks_is_named(here):
-    from fkal.runner.ray_executor import _enter, _Task
+    from fkal.runner.ray_executor import _enter, _Site
 
     (here / "runs").mkdir()
-    task = _Task(0, Config(), None, 1, here / "gone", here / "runs", ".cluster-x", "sqlite:///x.db", True)
+    site = _Site(torch.get_num_threads(), here / "gone", here / "runs", ".cluster-x")
     with pytest.raises(ValueError, match=r"gone is not on .*; give the command in a folder that all machines share"):
-        _enter(task)
+        _enter(site)
     with pytest.raises(ValueError, match=r"--out .*runs is another folder on .*; name one that all machines share"):
-        _enter(task._replace(folder=here))
+        _enter(site._replace(folder=here))
     (here / "runs" / ".cluster-x").touch()
-    _enter(task._replace(folder=here))
+    _enter(site._replace(folder=here))

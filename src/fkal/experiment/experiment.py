@@ -5,10 +5,11 @@
 """
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from fkal.config.schema import Config, ConfigError, configured
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset, load
 from fkal.data.digest import bytes_digest
+from fkal.data.images import ImageSet
 from fkal.data.settings import DataConfig
 from fkal.data.sources import source_stamp
 from fkal.data.splits import Split, draw_split, hold_out
@@ -40,7 +42,7 @@ from fkal.errors import MissingWeights
 from fkal.experiment.backbone import Backbone, about_weights, backbone_of, feature_check_line, seen_dataset
 from fkal.experiment.checks import refuse_infeasible, refuse_unfit_for_frozen
 from fkal.experiment.command import command_of
-from fkal.experiment.descriptor_cache import DescriptorFiles
+from fkal.experiment.descriptor_cache import DescriptorFiles, ShardMade
 from fkal.experiment.device import device_named, reproducible, reproducibly
 from fkal.experiment.embedding_cache import EmbeddingFiles
 from fkal.experiment.fingerprint import (
@@ -76,6 +78,18 @@ from fkal.models.weights_files import checksum
 from fkal.notify import Notify
 
 R = TypeVar("R")
+Part = Literal["train", "test"]
+"""Which images indices count in: those of pool and validation, or those that are measured."""
+
+
+class Elsewhere(Protocol):
+    """Makes what is kept of theta^0 on other machines, a file at a time; all of it is there when it ends."""
+
+    def descriptors(self, files: Sequence[Path]) -> Generator[Progress, None, None]: ...
+
+    def embeddings(self, part: Part, indices: Tensor, first: int) -> Generator[Progress, None, None]:
+        """Those of images of the part, KEPT_ROWS in each file, the files being numbered from `first` on."""
+        ...
 
 
 class Loadable(NamedTuple):
@@ -111,6 +125,7 @@ class Experiment:
     say: Notify
     backbone: Backbone | None = None
     bound: MemoryBound = UNBOUNDED
+    elsewhere: Elsewhere | None = None
     _embedded: list[Embedded] = field(default_factory=list, repr=False)
 
     @property
@@ -276,6 +291,21 @@ class Experiment:
         yield from self._learning(theta_0, self.problem, kept).first_evidence()
         return kept.used
 
+    def descriptor_shard(self, file: Path) -> Generator[Progress, None, None]:
+        """Make this file of `first_descriptors` unless it is there, and of the others what it depends on."""
+        yield from reproducibly(self.config.threads, self._descriptor_shard(file))
+
+    def _descriptor_shard(self, file: Path) -> Generator[Progress, None, None]:
+        theta_0 = yield from self._theta_0()
+        kept = replace(self.descriptor_files(theta_0, makes=True), only=file)
+        with suppress(ShardMade):
+            yield from self._learning(theta_0, self.problem, kept).first_evidence()
+
+    def embedding_shard(self, part: Part, indices: Tensor, number: int) -> Generator[Progress, None, None]:
+        """Embed these images and keep them as the file of this number."""
+        images = self.problem.train if part == "train" else self.problem.test_images
+        yield from reproducibly(self.config.threads, self._embedding().keep(images, indices, number))
+
     def embedding_files(self) -> EmbeddingFiles:
         """The cache of embeddings by this backbone."""
         assert self.backbone is not None
@@ -306,7 +336,14 @@ class Experiment:
     def _embedding(self) -> Embedding:
         if self.backbone is None:  # own embeddings
             return Embedding(None, Meter(self.device), bound=self.bound)
-        return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files(), self.bound)
+        elsewhere = None if self.elsewhere is None else partial(self._embed_elsewhere, self.elsewhere)
+        return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files(), self.bound, elsewhere)
+
+    def _embed_elsewhere(
+        self, elsewhere: Elsewhere, images: ImageSet, indices: Tensor, first: int
+    ) -> Generator[Progress, None, None]:
+        part: Part = "train" if images is self.problem.train else "test"
+        yield from elsewhere.embeddings(part, indices, first)
 
     def descriptor_files(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
         """The cache of descriptors of these weights; with `makes` it keeps what is not kept yet."""
@@ -316,6 +353,7 @@ class Experiment:
             labeling=about_labels(self.config, self.problem.validation),
             say=self.say,
             makes=makes,
+            elsewhere=None if self.elsewhere is None else self.elsewhere.descriptors,
         )
 
     def loadable(self, weights: Weights, n: int) -> Loadable:

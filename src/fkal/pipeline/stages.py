@@ -55,14 +55,16 @@ def pretrain(plan: Path, out: Path, display: Display = PLAIN) -> list[dict[str, 
     return [each for some in made.values() for each in some]
 
 
-def descriptors(plan: Path, out: Path, display: Display = PLAIN) -> list[dict[str, Any]]:
-    """What `prepare.descriptors` returns.
+def descriptors(
+    plan: Path, out: Path, display: Display = PLAIN, cluster: RayCluster | None = None
+) -> list[dict[str, Any]]:
+    """What `prepare.embed` returns.
 
     A folder for each method, so that an experiment depends on its own; one that needs none has an empty one.
     """
     every: list[dict[str, Any]] = []
     for work in _methods_of(plan, out, DESCRIPTORS, display.notify):
-        made = preparing.descriptors(work.configs, out=out, display=display)
+        made = preparing.embed(work.configs, out=out, cluster=cluster, display=display)
         every += made
         folders = [Path(path) for each in made for path in each["paths"]]
         files = [path for folder in dict.fromkeys(folders) for path in sorted(folder.glob("*.safetensors"))]

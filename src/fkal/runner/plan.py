@@ -84,11 +84,12 @@ def refuse_wrong_options(tracking: str | None, jobs: int, cluster: RayCluster | 
     if not 1 <= jobs <= MOST_JOBS:
         raise ConfigError(f"--jobs {jobs}: give 1 to {MOST_JOBS} experiments to be at work at once")
     if cluster is not None:
-        _refuse_wrong_cluster(cluster, jobs)
+        refuse_wrong_cluster(cluster, jobs)
     tracking_uri(tracking, Path.cwd())
 
 
-def _refuse_wrong_cluster(cluster: RayCluster, jobs: int) -> None:
+def refuse_wrong_cluster(cluster: RayCluster, jobs: int = 1) -> None:
+    """Raises ConfigError for an address or a share of GPUs that cannot be."""
     address, gpus = cluster
     if address is not None and jobs > 1:
         raise ConfigError(

@@ -1,4 +1,7 @@
-"""`fkal run --executor ray`: each experiment is a task of a Ray cluster. No other module imports ray."""
+"""`--executor ray`: each experiment, or each file of descriptors, is a task of a Ray cluster.
+
+No other module imports ray.
+"""
 
 import logging
 import os
@@ -8,16 +11,20 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple, Self
 
 import torch
+from torch import Tensor
 
 from fkal.config.schema import Config, ConfigError
+from fkal.engine.embedding import KEPT_ROWS
+from fkal.engine.progress import Progress
 from fkal.errors import EndsAll, MissingPackage, UserError, first_line
 from fkal.experiment.device import device_named
+from fkal.experiment.experiment import Experiment, Part, prepare
 from fkal.experiment.names import shown_name
 from fkal.notify import PLAIN, Display, ManyShown, Notify
 from fkal.results.outcome import Outcome
@@ -62,19 +69,35 @@ class _Need(NamedTuple):
         return self.cpus <= offered.get("CPU", 0) and self.gpus <= offered.get("GPU", 0)
 
 
-class _Task(NamedTuple):
-    """What a machine of the cluster is sent; paths are absolute, but for those of the settings, which are below
-    `folder`."""
+class _Site(NamedTuple):
+    """Where a task works. Paths are absolute; those of settings are as they were typed, below `folder`."""
 
-    place: int
-    config: Config
-    fingerprint: str | None
     threads: int
     folder: Path
     out: Path
     marker: str
+
+
+class _Task(NamedTuple):
+    """An experiment, as a machine of the cluster is sent it."""
+
+    site: _Site
+    place: int
+    config: Config
+    fingerprint: str | None
     tracking: str
     wait: bool
+
+
+class _ShardTask(NamedTuple):
+    """A file of descriptors, or of embeddings of the images of a part of the data."""
+
+    site: _Site
+    config: Config
+    descriptors: Path | None = None
+    part: Part = "train"
+    indices: tuple[int, ...] = ()
+    number: int = 0
 
 
 def on_ray(
@@ -100,7 +123,7 @@ def on_ray(
     needs = {place: _need(plan.config, cluster) for place, plan in planned.items()}
     with (
         display.many(len(planned)) as bars,
-        tempfile.NamedTemporaryFile(dir=out, prefix=MARKER) as marker,
+        _site(out) as site,
         _connected(cluster, _cpus(list(needs.values()), jobs)),
     ):
         _notify_of_waiting(list(needs.values()), display.notify)
@@ -110,17 +133,15 @@ def on_ray(
         try:
             for place, plan in planned.items():
                 task = _Task(
+                    site=site,
                     place=place,
                     config=plan.config,
                     fingerprint=plan.fingerprint,
-                    threads=torch.get_num_threads(),
-                    folder=Path.cwd(),
-                    out=out.absolute(),
-                    marker=Path(marker.name).name,
                     tracking=tracking_uri(tracking, Path.cwd()),
                     wait=wait,
                 )
-                tasks[_submitted(task, reports, needs[place], shown_name(plan.config))] = place
+                remote = _remote(_work, needs[place], shown_name(plan.config))
+                tasks[remote.remote(task, reports)] = place
             while tasks:
                 done, _ = ray.wait(list(tasks), timeout=POLL_SECONDS)
                 _drain(reports, tell)
@@ -291,41 +312,47 @@ def _drain(reports: Queue, tell: Any) -> None:
         tell(report)
 
 
-def _submitted(task: _Task, reports: Queue, need: _Need, name: str) -> "ray.ObjectRef[bytes]":
-    remote = ray.remote(_work).options(
+def _remote(work: Callable[..., bytes], need: _Need, name: str) -> Any:
+    return ray.remote(work).options(
         name=name, num_cpus=need.cpus, num_gpus=need.gpus, max_retries=RETRIES, retry_exceptions=False
     )
-    return remote.remote(task, reports)
 
 
 def _work(task: _Task, reports: Queue) -> bytes:
     """In a worker of the cluster: the pickled Outcome, or what it failed of."""
     try:
         worker.report_to(reports, task.place)
-        _enter(task)
-        worker.take_threads(task.threads)
-        return worker.work(task.config, task.out, task.tracking, task.wait, task.fingerprint)
+        _enter(task.site)
+        return worker.work(task.config, task.site.out, task.tracking, task.wait, task.fingerprint)
     except Exception as error:
         return pickle.dumps(error)
 
 
-def _enter(task: _Task) -> None:
+@contextmanager
+def _site(out: Path) -> Iterator[_Site]:
+    """That of this process; a file in `out` shows to others that they have the same folder."""
+    with tempfile.NamedTemporaryFile(dir=out, prefix=MARKER) as marker:
+        yield _Site(torch.get_num_threads(), Path.cwd(), out.absolute(), Path(marker.name).name)
+
+
+def _enter(site: _Site) -> None:
     """Raises ValueError where the folders of the command are not those of this machine."""
     host = socket.gethostname()
     try:
-        os.chdir(task.folder)
+        os.chdir(site.folder)
     except OSError as error:
         raise ValueError(
-            f"{task.folder} is not on {host} ({error.strerror}); give the command in a folder that all machines share"
+            f"{site.folder} is not on {host} ({error.strerror}); give the command in a folder that all machines share"
         ) from error
-    if not (task.out / task.marker).exists():
-        raise ValueError(f"--out {task.out} is another folder on {host}; name one that all machines share")
+    if not (site.out / site.marker).exists():
+        raise ValueError(f"--out {site.out} is another folder on {host}; name one that all machines share")
+    worker.take_threads(site.threads)
 
 
-def _result(task: "ray.ObjectRef[bytes]") -> Outcome | Exception:
+def _result(task: "ray.ObjectRef[bytes]") -> Any:
+    """What the task returned or failed of."""
     try:
-        result: Outcome | Exception = pickle.loads(ray.get(task))
-        return result
+        return pickle.loads(ray.get(task))
     except OutOfMemoryError:
         return RuntimeError(f"its machine ran out of memory, {RETRIES + 1} times; ask for more CPUs per run, {AGAIN}")
     except RayError as error:
@@ -341,3 +368,87 @@ def _cancel(tasks: "Sequence[ray.ObjectRef[bytes]]") -> None:
     _, left = ray.wait(list(tasks), num_returns=len(tasks), timeout=GRACE_SECONDS)
     for task in left:
         ray.cancel(task, force=True)
+
+
+class RayShards:
+    """Makes what `fkal embed` keeps on a cluster, a task for each file. Ray starts when the first one is missing."""
+
+    def __init__(self, cluster: RayCluster, configs: Sequence[Config], out: Path) -> None:
+        self._cluster, self._out = cluster, out
+        self._needs = {config.digest: _need(config, cluster) for config in configs}
+        self._held = ExitStack()
+        self._there: _Site | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.__exit__(kind, error, trace)
+
+    def of(self, experiment: Experiment) -> "_ShardsOf":
+        """An `Elsewhere` of this experiment."""
+        return _ShardsOf(self, experiment)
+
+    @property
+    def site(self) -> _Site:
+        if self._there is None:
+            self._there = self._held.enter_context(_site(self._out))
+            self._held.enter_context(_connected(self._cluster, _cpus(list(self._needs.values()), 1)))
+        return self._there
+
+    def need(self, config: Config) -> _Need:
+        return self._needs[config.digest]
+
+
+class _ShardsOf(NamedTuple):
+    shards: RayShards
+    experiment: Experiment
+
+    def descriptors(self, files: Sequence[Path]) -> Generator[Progress, None, None]:
+        site, config = self.shards.site, self.experiment.config
+        yield from self._made([_ShardTask(site, config, descriptors=file.absolute()) for file in files], "descriptors")
+
+    def embeddings(self, part: Part, indices: Tensor, first: int) -> Generator[Progress, None, None]:
+        site, config = self.shards.site, self.experiment.config
+        parts = enumerate(indices.split(KEPT_ROWS), start=first)
+        tasks = [
+            _ShardTask(site, config, part=part, indices=tuple(rows.tolist()), number=number) for number, rows in parts
+        ]
+        yield from self._made(tasks, "embeddings")
+
+    def _made(self, tasks: Sequence[_ShardTask], what: str) -> Generator[Progress, None, None]:
+        need, name = self.shards.need(self.experiment.config), self.experiment.shown_name
+        _notify_of_waiting([need], self.experiment.say)
+        pending = [_remote(_make_shard, need, f"{name} {what}").remote(task) for task in tasks]
+        try:
+            while pending:
+                done, pending = ray.wait(pending, timeout=POLL_SECONDS)
+                for each in done:
+                    lines = _result(each)
+                    if isinstance(lines, Exception):
+                        raise lines
+                    for line in lines:
+                        self.experiment.say(line)
+                    yield Progress(f"{what} on the cluster", len(tasks) - len(pending), len(tasks), "shards")
+        finally:
+            _cancel(pending)
+
+
+def _make_shard(task: _ShardTask) -> bytes:
+    """In a worker of the cluster: what was said while it was made, pickled, or what it failed of."""
+    lines: list[str] = []
+    try:
+        _enter(task.site)
+        experiment = prepare(task.config, task.site.out, lines.append)
+        lines.clear()  # of its data, which the driver has said
+        if task.descriptors is None:
+            steps = experiment.embedding_shard(task.part, torch.tensor(task.indices), task.number)
+        else:
+            steps = experiment.descriptor_shard(task.descriptors)
+        for _ in steps:
+            pass
+        return pickle.dumps(lines)
+    except Exception as error:
+        return pickle.dumps(worker.portable(error))

@@ -92,9 +92,7 @@ def work(config: Config, out: Path, tracking: str | None, wait: bool, fingerprin
     except KeyboardInterrupt:
         os._exit(INTERRUPTED)  # run and state are closed; the pool would go on with the next experiment
     except Exception as error:
-        if _can_travel(error):
-            raise
-        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        raise portable(error) from error
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -142,6 +140,11 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
     os._exit(INTERRUPTED)
+
+
+def portable(error: Exception) -> Exception:
+    """The error, or one of the same words where the parent cannot be given it as it is."""
+    return error if _can_travel(error) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _can_travel(error: Exception) -> bool:
