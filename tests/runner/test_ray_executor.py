@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from fkal.cli.main import app
@@ -101,7 +102,9 @@ def test_a_terminated_command_ends_its_cluster_and_closes_its_runs(started, here
     assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
     assert (here / "err").read_text().splitlines()[-1].startswith("error: terminated; the same command goes on")
     assert (here / "out").read_text() == ""
-    assert len(list(here.glob("runs/state/*/unfinished.safetensors"))) == 2
+    client = MlflowClient(tracking_uri=f"sqlite:///{here / 'mlflow.db'}")
+    runs = client.search_runs(["1"], "tags.`fkal.kind` = 'experiment'")
+    assert [each.info.status for each in runs] == ["KILLED", "KILLED"]
 
 
 @pytest.mark.slow
