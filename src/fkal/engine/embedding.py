@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from fkal.core.precision_names import Precision
 from fkal.core.row_stream import ROWS_AT_ONCE
 from fkal.core.standardising import Standardising
 from fkal.data.images import Identified, ImageSet
@@ -20,6 +21,7 @@ from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.loop import Problem
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
+from fkal.engine.precision import computing
 from fkal.engine.progress import Progress
 from fkal.models.modes import evaluating
 
@@ -74,13 +76,15 @@ class Embedding:
 
     Images whose embedding the `cache` had kept count, too. All batches have the same size, the last one being filled
     up with its last image: an embedding then does not depend on what else was asked for. Embeddings beyond the `bound`
-    of memory are mapped from a file. Those that the cache lacks are made `elsewhere`, where there is such a place.
+    of memory are mapped from a file. Those that the cache lacks are made `elsewhere`, where there is such a place. Passes
+    compute in the `precision`; embeddings are float32.
     """
 
     model: nn.Module | None
     meter: Meter
     cache: EmbeddingCache | None = None
     bound: MemoryBound = UNBOUNDED
+    precision: Precision | None = None
     elsewhere: MadeElsewhere | None = None
 
     def rows(
@@ -129,7 +133,9 @@ class Embedding:
         try:
             with evaluating(self.model), torch.no_grad():
                 for x in images.batches(batches, device=self.meter.device):
-                    rows = self.model(x.contiguous(memory_format=torch.channels_last)).float().cpu()
+                    with computing(self.precision, self.meter.device):
+                        embedded = self.model(x.contiguous(memory_format=torch.channels_last))
+                    rows = embedded.float().cpu()
                     rows = rows[: len(indices) - done]
                     target.of_width(rows.shape[1])[places[done : done + len(rows)]] = rows
                     done += len(rows)

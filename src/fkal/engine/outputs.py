@@ -10,22 +10,39 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fkal.core.evidence import Outputs, PoolOutputs, StreamedOutputs
+from fkal.core.precision_names import Precision
 from fkal.core.row_stream import RowStream
 from fkal.data.images import ImageSet
 from fkal.engine.describing import Gathered
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
+from fkal.engine.precision import computing
 from fkal.engine.progress import Progress
 from fkal.models.head import HeadInput
 from fkal.models.modes import evaluating
 
 
 def outputs(
-    model: nn.Module, images: ImageSet, indices: Int[Tensor, " n"], *, batch_size: int, meter: Meter, what: str
+    model: nn.Module,
+    images: ImageSet,
+    indices: Int[Tensor, " n"],
+    *,
+    batch_size: int,
+    meter: Meter,
+    what: str,
+    precision: Precision | None = None,
 ) -> Generator[Progress, None, Outputs]:
     """In memory, of at least one image, `batch_size` at a time."""
     found = yield from pool_outputs(
-        model, images, indices, batch_size=batch_size, meter=meter, what=what, bound=UNBOUNDED, in_memory=True
+        model,
+        images,
+        indices,
+        batch_size=batch_size,
+        meter=meter,
+        what=what,
+        bound=UNBOUNDED,
+        in_memory=True,
+        precision=precision,
     )
     assert isinstance(found, Outputs)
     return found
@@ -41,19 +58,21 @@ def pool_outputs(
     what: str,
     bound: MemoryBound,
     in_memory: bool,
+    precision: Precision | None = None,
 ) -> Generator[Progress, None, PoolOutputs]:
     """The same with features beyond the bound streamed; with `in_memory` these raise ValueError."""
     gathered = Gathered(len(indices), meter.device, bound)
     batches = indices.split(batch_size)
     with evaluating(model):
         for done, x in enumerate(images.batches(batches, device=meter.device), start=1):
-            with torch.no_grad(), HeadInput(model) as caught:
+            with torch.no_grad(), HeadInput(model) as caught, computing(precision, meter.device):
                 made = model(x)
             meter.forward(len(x))
             assert caught.features is not None
+            features = caught.features.float()
             if in_memory:
-                _refuse_beyond(bound, len(indices), caught.features, what)
-            gathered.add({"logits": made, "features": caught.features})
+                _refuse_beyond(bound, len(indices), features, what)
+            gathered.add({"logits": made.float(), "features": features})
             yield Progress(f"outputs of {what}", done, len(batches), "batches")
     rows = gathered.rows
     if isinstance(rows["features"], RowStream):
@@ -62,15 +81,22 @@ def pool_outputs(
 
 
 def logits(
-    model: nn.Module, images: ImageSet, indices: Int[Tensor, " n"], *, batch_size: int, meter: Meter, what: str
+    model: nn.Module,
+    images: ImageSet,
+    indices: Int[Tensor, " n"],
+    *,
+    batch_size: int,
+    meter: Meter,
+    what: str,
+    precision: Precision | None = None,
 ) -> Generator[Progress, None, Float[Tensor, "n d"]]:
     """The logits alone, without features, which a large pool has no memory for."""
     parts: list[Tensor] = []
     batches = indices.split(batch_size)
     with evaluating(model):
         for done, x in enumerate(images.batches(batches, device=meter.device), start=1):
-            with torch.no_grad():
-                parts.append(model(x))
+            with torch.no_grad(), computing(precision, meter.device):
+                parts.append(model(x).float())
             meter.forward(len(x))
             yield Progress(f"outputs of {what}", done, len(batches), "batches")
     return torch.cat(parts)

@@ -17,7 +17,7 @@ from fkal.data.images import ImageSet
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
 from fkal.engine.settings import PretrainConfig
-from fkal.engine.training import optimizer, shuffled_batches, train_epoch
+from fkal.engine.training import optimizer, scaler_of, shuffled_batches, train_epoch
 from fkal.models.registry import head_name
 
 ROTATIONS = 4
@@ -54,12 +54,14 @@ def pretrain(
     """
     network = _with_rotation_head(model, generator).to(meter.device).train()
     sgd = optimizer(network, config)
+    scaler = scaler_of(config.precision, meter.device)
     schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)
     for epoch in range(config.epochs):
         order = [pool[r] for r in shuffled_batches(len(pool), config.batch_size, generator)]
         stream = images.batches(order, device=meter.device, augment=generator)
         batches = ((rotated(x), _turns(len(x), meter.device)) for x in stream)
-        mean = train_epoch(network, batches, sgd, meter, seed=generator.initial_seed() + epoch)
+        seed = generator.initial_seed() + epoch
+        mean = train_epoch(network, batches, sgd, meter, seed=seed, precision=config.precision, scaler=scaler)
         schedule.step()
         if not math.isfinite(mean):
             raise FloatingPointError(

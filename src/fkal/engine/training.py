@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from fkal.core.precision_names import Precision
 from fkal.data.images import ImageSet
 from fkal.engine.losses import LOSSES
 from fkal.engine.metering import Meter
+from fkal.engine.precision import computing, resolved
 from fkal.engine.settings import SgdConfig, TrainConfig
 from fkal.engine.unfinished import FitState
 from fkal.models.modes import learning
@@ -64,32 +66,59 @@ def fit(
     learner = model.get_submodule(head_name(model)) if config.layers == "head" else model
     with learning(model, learner):
         sgd = optimizer(learner, config)
+        scaler = scaler_of(config.precision, device)
         if begun is not None:
-            _go_on(learner, sgd, generator, begun)
+            _go_on(learner, sgd, scaler, generator, begun)
         schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor, last_epoch=first_epoch - 1)
         for epoch in range(first_epoch, config.epochs):
             rows = shuffled_batches(len(indices), config.batch_size, generator)
             stream = images.batches([indices[r] for r in rows], device=device, augment=generator)
             batches = ((x, labels[r].to(device)) for r, x in zip(rows, stream, strict=True))
-            mean = train_epoch(model, batches, sgd, meter, seed=generator.initial_seed() + epoch, loss=loss)
+            mean = train_epoch(
+                model,
+                batches,
+                sgd,
+                meter,
+                seed=generator.initial_seed() + epoch,
+                loss=loss,
+                precision=config.precision,
+                scaler=scaler,
+            )
             schedule.step()
             if not math.isfinite(mean):
                 raise FloatingPointError(
                     f"the training loss is {mean} after epoch {epoch + 1}; lower train.lr = {config.lr}"
                 )
             if after_epoch is not None:
-                after_epoch(partial(_fit_state, learner, sgd, generator))
+                after_epoch(partial(_fit_state, learner, sgd, scaler, generator))
             yield mean
 
 
-def _fit_state(learner: nn.Module, sgd: torch.optim.SGD, generator: torch.Generator) -> FitState:
+def scaler_of(precision: Precision | None, device: torch.device) -> torch.amp.GradScaler:
+    """Scales losses whose gradients are in float16, so that small ones are not lost; others it leaves alone."""
+    return torch.amp.GradScaler(device.type, enabled=resolved(precision, device) == "float16")
+
+
+def _fit_state(
+    learner: nn.Module, sgd: torch.optim.SGD, scaler: torch.amp.GradScaler, generator: torch.Generator
+) -> FitState:
     buffers = {name: sgd.state[each].get(MOMENTUM) for name, each in learner.named_parameters() if each in sgd.state}
     momentum = {name: kept.detach().cpu().clone() for name, kept in buffers.items() if kept is not None}
-    return FitState(momentum, generator.get_state())
+    scales = {name: torch.tensor(value, dtype=torch.float64) for name, value in scaler.state_dict().items()}
+    return FitState(momentum, generator.get_state(), scales)
 
 
-def _go_on(learner: nn.Module, sgd: torch.optim.SGD, generator: torch.Generator, begun: FitState) -> None:
+def _go_on(
+    learner: nn.Module,
+    sgd: torch.optim.SGD,
+    scaler: torch.amp.GradScaler,
+    generator: torch.Generator,
+    begun: FitState,
+) -> None:
     generator.set_state(begun.generator)
+    if scaler.is_enabled():
+        whole = ("growth_interval", "_growth_tracker")
+        scaler.load_state_dict({name: int(v) if name in whole else float(v) for name, v in begun.scales.items()})
     for name, parameter in learner.named_parameters():
         if name in begun.momentum:
             sgd.state[parameter][MOMENTUM] = torch.empty_like(parameter).copy_(begun.momentum[name])
@@ -105,20 +134,25 @@ def train_epoch(
     *,
     seed: int,
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    precision: Precision | None = None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> float:
-    """One pass over (images, labels) batches; returns the mean loss (nats).
+    """One pass over (images, labels) batches; returns the mean loss (nats), which is computed in float32.
 
     Layers that draw, such as a model's own dropout, know only torch's global generators; these
     are set to `seed` meanwhile and afterwards are as they were.
     """
+    scaler = scaler or scaler_of(precision, meter.device)
     total, n = torch.zeros((), device=meter.device), 0
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for x, y in batches:
-            mean = loss(model(x), y)
-            sgd.zero_grad(set_to_none=True)
-            mean.backward()
-            sgd.step()
+            with computing(precision, meter.device):
+                mean = loss(model(x).float(), y)
+                sgd.zero_grad(set_to_none=True)
+                scaler.scale(mean).backward()
+            scaler.step(sgd)
+            scaler.update()
             total += mean.detach() * len(y)
             n += len(y)
             meter.forward(len(y))

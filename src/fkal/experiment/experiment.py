@@ -336,8 +336,14 @@ class Experiment:
     def _embedding(self) -> Embedding:
         if self.backbone is None:  # own embeddings
             return Embedding(None, Meter(self.device), bound=self.bound)
-        elsewhere = None if self.elsewhere is None else partial(self._embed_elsewhere, self.elsewhere)
-        return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files(), self.bound, elsewhere)
+        return Embedding(
+            self.backbone.embedder,
+            Meter(self.device),
+            self.embedding_files(),
+            self.bound,
+            self.config.features.precision,
+            None if self.elsewhere is None else partial(self._embed_elsewhere, self.elsewhere),
+        )
 
     def _embed_elsewhere(
         self, elsewhere: Elsewhere, images: ImageSet, indices: Tensor, first: int
@@ -407,7 +413,13 @@ class Experiment:
             method=Method(
                 needs=entry.needs.record,
                 select=partial(entry.select, **options),
-                config=EvidenceConfig(config, self.config.vaal, self.config.features.tokens, entry.in_memory),
+                config=EvidenceConfig(
+                    config,
+                    self.config.vaal,
+                    self.config.features.tokens,
+                    entry.in_memory,
+                    None if self.config.is_frozen else self.config.features.precision,
+                ),
                 budget=self.budget,
                 rounds=self.rounds,
                 random_first=entry.random_first,
