@@ -76,8 +76,8 @@ class Embedding:
 
     Images whose embedding the `cache` had kept count, too. All batches have the same size, the last one being filled
     up with its last image: an embedding then does not depend on what else was asked for. Embeddings beyond the `bound`
-    of memory are mapped from a file. Those that the cache lacks are made `elsewhere`, where there is such a place. Passes
-    compute in the `precision`; embeddings are float32.
+    of memory are mapped from a file. Those that the cache lacks are made `elsewhere`, where there is such a place.
+    Passes compute in the `precision`; embeddings are float32.
     """
 
     model: nn.Module | None
