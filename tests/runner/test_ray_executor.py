@@ -115,7 +115,8 @@ def test_a_failed_experiment_fails_alone(here):
 
 
 def test_what_is_finished_needs_no_ray(here, monkeypatch):
-    quick = [*START, "--set", "train.epochs=4", "--set", "acquisition.rounds=1", "--method", "random"]
+    quick = ["--preset", "digits", "--set", "pretrain.task=none", "--set", "train.epochs=1",
+             "--set", "acquisition.rounds=1", "--method", "random"]  # fmt: skip
     first = run(*quick)
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "fkal.runner.ray_executor", raising=False)
