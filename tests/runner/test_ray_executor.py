@@ -52,6 +52,7 @@ def written(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_cluster_gives_what_this_process_gives_and_a_second_run_touches_nothing(here):
     alone = run(*QUICK, "--method", "random,pfk", "--out", "alone", "--tracking-uri", "sqlite:///alone.db")
     both = run(*QUICK, "--method", "random,pfk", *RAY)
@@ -82,6 +83,7 @@ def worker_of(name: str, processes: list[psutil.Process]) -> psutil.Process:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_killed_worker_changes_no_pick(started, here):
     process, processes = started
     worker_of("digits-ir20-random-s1", processes).kill()
@@ -94,6 +96,7 @@ def test_a_killed_worker_changes_no_pick(started, here):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_terminated_command_ends_its_cluster_and_closes_its_runs(started, here):
     process, processes = started
     process.send_signal(signal.SIGTERM)
@@ -108,6 +111,7 @@ def test_a_terminated_command_ends_its_cluster_and_closes_its_runs(started, here
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_failed_experiment_fails_alone(here):
     told = run(*QUICK, "--method", "random", "--seeds", "0-1", "--set", "train.lr=1e20", *RAY, code=3)
     assert "2 of 2 experiments failed" in told.stderr
