@@ -17,6 +17,7 @@ from fkal.core.row_stream import ROWS_AT_ONCE
 from fkal.core.standardising import Standardising
 from fkal.data.images import Identified, ImageSet
 from fkal.data.vectors import VectorSet
+from fkal.engine.compiling import compiled
 from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.loop import Problem
 from fkal.engine.memory import UNBOUNDED, MemoryBound
@@ -77,7 +78,7 @@ class Embedding:
     Images whose embedding the `cache` had kept count, too. All batches have the same size, the last one being filled
     up with its last image: an embedding then does not depend on what else was asked for. Embeddings beyond the `bound`
     of memory are mapped from a file. Those that the cache lacks are made `elsewhere`, where there is such a place.
-    Passes compute in the `precision`; embeddings are float32.
+    Passes compute in the `precision`; embeddings are float32. With `compiles` images pass a program of the model.
     """
 
     model: nn.Module | None
@@ -85,6 +86,7 @@ class Embedding:
     cache: EmbeddingCache | None = None
     bound: MemoryBound = UNBOUNDED
     precision: Precision | None = None
+    compiles: bool = False
     elsewhere: MadeElsewhere | None = None
 
     def rows(
@@ -129,12 +131,12 @@ class Embedding:
         assert self.model is not None, "images need a backbone"
         done = 0
         batches = _filled_up(indices, BATCHES.get(self.meter.device.type, OTHER_BATCHES))
-        self.model.to(self.meter.device)
+        network = compiled(self.model.to(self.meter.device), compiles=self.compiles)
         try:
             with evaluating(self.model), torch.no_grad():
                 for x in images.batches(batches, device=self.meter.device):
                     with computing(self.precision, self.meter.device):
-                        embedded = self.model(x.contiguous(memory_format=torch.channels_last))
+                        embedded = network(x.contiguous(memory_format=torch.channels_last))
                     rows = embedded.float().cpu()
                     rows = rows[: len(indices) - done]
                     target.of_width(rows.shape[1])[places[done : done + len(rows)]] = rows

@@ -147,6 +147,7 @@ class ActiveLearning:
 
     Rows of the pool beyond the `bound` of memory are streamed, by methods that can.
     `unfinished` keeps the state of a round within its training; a round that it knows goes on from there.
+    With `compiles` training images pass a program of the model.
     """
 
     problem: Problem
@@ -162,6 +163,7 @@ class ActiveLearning:
     ahead: Meter | None = None
     bound: MemoryBound = UNBOUNDED
     unfinished: UnfinishedRounds | None = None
+    compiles: bool = False
 
     def first_evidence(self) -> Generator[Progress]:
         """What the first round gathers, for the sake of what `cache` keeps of it."""
@@ -401,6 +403,7 @@ class ActiveLearning:
             first_epoch=len(losses),
             begun=None if begun is None else begun.fit,
             after_epoch=made.append,
+            compiles=self.compiles,
         )
         while True:
             with work.meter.phase("train"):

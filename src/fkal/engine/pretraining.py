@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from fkal.data.images import ImageSet
+from fkal.engine.compiling import compiled
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
 from fkal.engine.settings import PretrainConfig
-from fkal.engine.training import optimizer, scaler_of, shuffled_batches, train_epoch
+from fkal.engine.training import next_rate, optimizer, scaler_of, shuffled_batches, train_epoch
 from fkal.models.registry import head_name
 
 ROTATIONS = 4
@@ -46,23 +47,25 @@ def pretrain(
     config: PretrainConfig,
     generator: torch.Generator,
     meter: Meter,
+    compiles: bool = False,
 ) -> Generator[Progress, None, dict[str, Tensor]]:
     """Yields progress by epoch; returns the pretrained state without the head (on the CPU).
 
     The model itself is left as it was; of it only the architecture and the first weights are
-    used.
+    used. With `compiles` images pass a program of it.
     """
     network = _with_rotation_head(model, generator).to(meter.device).train()
-    sgd = optimizer(network, config)
+    passed = compiled(network, compiles=compiles)
     scaler = scaler_of(config.precision, meter.device)
+    sgd = optimizer(network, config, scaler)
     schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)
     for epoch in range(config.epochs):
         order = [pool[r] for r in shuffled_batches(len(pool), config.batch_size, generator)]
         stream = images.batches(order, device=meter.device, augment=generator)
         batches = ((rotated(x), _turns(len(x), meter.device)) for x in stream)
         seed = generator.initial_seed() + epoch
-        mean = train_epoch(network, batches, sgd, meter, seed=seed, precision=config.precision, scaler=scaler)
-        schedule.step()
+        mean = train_epoch(passed, batches, sgd, meter, seed=seed, precision=config.precision, scaler=scaler)
+        next_rate(schedule)
         if not math.isfinite(mean):
             raise FloatingPointError(
                 f"the pretraining loss is {mean} after epoch {epoch + 1}; lower pretrain.lr = {config.lr}"
