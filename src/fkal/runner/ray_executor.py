@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Self
@@ -363,11 +363,12 @@ def _cancel(tasks: "Sequence[ray.ObjectRef[bytes]]") -> None:
     """One at work closes its run and its state first; after the time of grace none is left."""
     if not tasks or not ray.is_initialized():
         return
-    for task in tasks:
-        ray.cancel(task)
-    _, left = ray.wait(list(tasks), num_returns=len(tasks), timeout=GRACE_SECONDS)
-    for task in left:
-        ray.cancel(task, force=True)
+    with suppress(RayError):  # of a cluster that is gone, and its tasks with it
+        for task in tasks:
+            ray.cancel(task)
+        _, left = ray.wait(list(tasks), num_returns=len(tasks), timeout=GRACE_SECONDS)
+        for task in left:
+            ray.cancel(task, force=True)
 
 
 class RayShards:
