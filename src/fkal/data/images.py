@@ -30,7 +30,7 @@ from fkal.data.digest import files_digest, pixels_digest
 from fkal.data.errors import CorruptImage
 from fkal.data.files import ImageSource, notes_on
 from fkal.data.gpu_decoding import FileBytes, SeenAs, gpu_views
-from fkal.data.loading import in_processes, in_threads
+from fkal.data.loading import StayingWorkers, in_threads
 from fkal.data.settings import Decoding, Interpolation
 
 ID_BYTES = 16
@@ -211,9 +211,11 @@ class FolderImages:
         self.names: Sequence[str] = files.printable_names
         self._files = files
         self._workers = workers
+        self._undecoded = StayingWorkers(FileBytes(files), workers=workers)
         self._digest = digest
         self._hashes = hashes
         self._view = _FileView(size, evaluated, interpolation, decoding)
+        self._views = StayingWorkers(_WholeBatches(files, self._view), workers=workers)
         self._normalise = Normalisation(mean, std, channels=3)
 
     def __len__(self) -> int:
@@ -253,9 +255,7 @@ class FolderImages:
             yield from self._by_gpu(batches, device)
             return
         requests = _Requests(batches, len(self), augment)
-        answers = _WholeBatches(self._files, self._view)
-        loader = in_processes(answers, requests, workers=self._workers, pin_memory=on_gpu)
-        for pixels in loader:
+        for pixels in self._views.answers(requests, pin_memory=on_gpu):
             if isinstance(pixels, CorruptImage):
                 raise pixels
             yield self._normalise(pixels.to(device, non_blocking=on_gpu))
@@ -263,8 +263,7 @@ class FolderImages:
     def _by_gpu(self, batches: Iterable[Tensor], device: torch.device) -> Iterator[Float[Tensor, "b c h w"]]:
         view = self._view
         seen_as: SeenAs = "evaluation" if view.evaluated is evaluation_view else "covering"
-        loader = in_processes(FileBytes(self._files), _Requests(batches, len(self), None), workers=self._workers)
-        for files in loader:
+        for files in self._undecoded.answers(_Requests(batches, len(self), None)):
             if isinstance(files, CorruptImage):
                 raise files
             pixels = gpu_views(files, view.size, seen_as, view.interpolation, device)
