@@ -36,7 +36,11 @@ class Memory:
         found[is_known] = torch.stack(known)
         return is_known, found
 
-    def write(self, ids, rows):
+    @property
+    def next_number(self) -> int:
+        return len(self.written)
+
+    def write(self, ids, rows, number=None):
         self.written.append(len(ids))
         self.rows |= {key.tobytes(): row for key, row in zip(ids.numpy(), rows, strict=True)}
 

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from fkal.config.layers import from_assignments, from_file, merged, preset
 from fkal.engine import describing
 from fkal.engine.describing import Describer
+from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import prepare
 from fkal.experiment.shared_files import write_tensors
@@ -199,3 +200,50 @@ def test_what_a_stop_left_is_gone_on_with(tmp_path, monkeypatch, describes):
     assert 0 < stopped < len(files)
     assert len(describes) == 2 * (len(files) - stopped) - 1  # two batches a file; the last has one
     assert result(first_round(tmp_path, small)) == whole
+
+
+class InTurn:
+    """An `Elsewhere` in this process, which makes the last file first."""
+
+    def __init__(self, again) -> None:
+        self._again = again
+        self.made: list = []
+
+    def descriptors(self, files):
+        for done, file in enumerate(reversed(files), start=1):
+            self.made.append(file)
+            for _ in self._again().descriptor_shard(file):
+                pass
+            yield Progress("descriptors", done, len(files), "shards")
+
+
+def kept_elsewhere(out, *assignments) -> InTurn:
+    elsewhere = InTurn(lambda: experiment(out, *assignments))
+    for _ in dataclasses.replace(experiment(out, *assignments), elsewhere=elsewhere).first_descriptors():
+        pass
+    return elsewhere
+
+
+def contents(out) -> dict[str, bytes]:
+    return {str(file.relative_to(out)): file.read_bytes() for file in sorted(out.rglob("*.safetensors"))}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_files_made_elsewhere_in_any_order_have_the_bytes_of_those_made_here(method, tmp_path, monkeypatch):
+    monkeypatch.setattr(describing, "SHARD_ROWS", 100)
+    chosen = (*METHODS[method], "acquisition.batch_size=50")
+    keep(tmp_path / "here", *chosen)
+    made = kept_elsewhere(tmp_path / "there", *chosen).made
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    assert len(made) == len(set(made)) == len(contents(tmp_path / "there")) > 3
+
+
+def test_only_the_files_that_are_missing_are_made_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(describing, "SHARD_ROWS", 100)
+    small = "acquisition.batch_size=50"
+    folders = keep(tmp_path, small)
+    before = contents(tmp_path)
+    (folders[1] / "0001.safetensors").unlink()
+    assert kept_elsewhere(tmp_path, small).made == [folders[1] / "0001.safetensors"]
+    assert contents(tmp_path) == before
+    assert kept_elsewhere(tmp_path, small).made == []

@@ -1,5 +1,6 @@
 """Frozen runs end to end on digits: one pass per image, a head on embeddings, own embeddings, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -227,6 +228,43 @@ def test_pretrained_weights_train_whole_as_well(place):
 
 
 def _result(work):
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
+class InTurn:
+    """An `Elsewhere` in this process, with files of 256 embeddings."""
+
+    def __init__(self, again: Experiment) -> None:
+        self._again = again
+        self.made: list[tuple[str, int, int]] = []
+
+    def embeddings(self, part, indices, first):
+        for number, rows in enumerate(indices.split(256), start=first):
+            self.made.append((part, number, len(rows)))
+            yield from self._again.embedding_shard(part, rows, number)
+
+
+def test_embeddings_made_elsewhere_are_those_made_here_and_made_once(place, tmp_path):
+    model = {"model.weights": place / "w.safetensors", "model.name": f"torchvision:{MODEL}"}
+    here, there = prepare(configured(**model), tmp_path / "here", [].append), tmp_path / "there"
+    elsewhere = InTurn(prepare(configured(**model), there, [].append))
+    away = replace(prepare(configured(**model), there, [].append), elsewhere=elsewhere)
+    found, made = (run_to_end(each.embedded()).problem for each in (here, away))
+    known = torch.cat([here.split.pool, here.split.validation])
+    assert torch.equal(found.train.rows(known), made.train.rows(known))
+    assert torch.equal(found.test_images.rows(found.test), made.test_images.rows(made.test))
+    assert {part for part, _, _ in elsewhere.made} == {"train", "test"}
+    assert sum(n for _, _, n in elsewhere.made) == len(known) + len(here.split.test)
+    again = InTurn(elsewhere._again)
+    run_to_end(replace(prepare(configured(**model), there, [].append), elsewhere=again).embedded())
+    assert again.made == []
+
+
+def run_to_end(work):
     while True:
         try:
             next(work)

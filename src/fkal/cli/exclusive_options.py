@@ -4,7 +4,7 @@ import typer
 
 from fkal.errors import ConfigError
 
-PLAN = frozenset({"plan", "out", "tracking_uri", "jobs", "no_wait", "debug"})
+PLAN = frozenset({"plan", "out", "tracking_uri", "jobs", "executor", "ray_address", "gpus_per_run", "no_wait", "debug"})
 """What may stand beside --plan."""
 
 PROJECT = frozenset({"project", "truth", "method", "seeds", "assignments", "as_json", "debug"})

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fkal.cli.exclusive_options import refuse_beside_plan
+from fkal.cli.executor_options import ExecutorOptions
 from fkal.cli.exit import cli_errors
 from fkal.cli.options import (
     DataRoot,
@@ -92,13 +93,17 @@ def pretrain(
         print_pretrained(preparing.pretrain(configs, out=out, display=TERMINAL), as_json=as_json)
 
 
-DESCRIPTORS_EXAMPLES = "Example:\n\n    fkal descriptors --preset mnist --method pcc,pfk_joint --seeds 0-4"
+EMBED_EXAMPLES = (
+    "Examples:\n\n    fkal embed --preset mnist --method pcc,pfk_joint --seeds 0-4\n\n"
+    "    fkal embed --preset cifar10-frozen --executor ray --ray-address auto"
+)
 
 
 @expanded
-def descriptors(
+def embed(
     context: typer.Context,
     settings: Settings,
+    executor: ExecutorOptions,
     method: Method = None,
     seeds: Seeds = None,
     out: Out = Path("runs"),
@@ -109,18 +114,20 @@ def descriptors(
     """Describe pool and validation images by theta^0 and keep the descriptors, for first rounds to read.
 
     Experiments whose training alone differs then describe nothing in their first round. Large pools make
-    large files: 4 bytes a feature and as many a gradient for each image, method and seed.
+    large files: 4 bytes a feature and as many a gradient for each image, method and seed. A frozen backbone's
+    embeddings are kept likewise. With --executor ray each file is a task.
     """
     with cli_errors(debug):
         from fkal.runner import expand as configuring
 
+        cluster = executor.cluster()
         if plan is not None:
             refuse_beside_plan(context)
             from fkal.cli.prepare_output import print_descriptors
             from fkal.cli.progress import TERMINAL
             from fkal.pipeline import stages
 
-            print_descriptors(stages.descriptors(plan, out, TERMINAL), as_json=False)
+            print_descriptors(stages.descriptors(plan, out, TERMINAL, cluster), as_json=False)
             return
         sources = settings.sources(out=out)
         configs = configuring.experiments(sources, method, seeds)
@@ -128,7 +135,8 @@ def descriptors(
         from fkal.cli.progress import TERMINAL
         from fkal.runner import prepare as preparing
 
-        print_descriptors(preparing.descriptors(configs, out=out, display=TERMINAL), as_json=as_json)
+        answers = preparing.embed(configs, out=out, cluster=cluster, display=TERMINAL)
+        print_descriptors(answers, as_json=as_json)
 
 
 GRID_EXAMPLES = "Example:\n\n    fkal grid --dataset mnist --ratio 1,100 --seeds 0-4 > params.yaml"

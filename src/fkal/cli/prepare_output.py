@@ -1,4 +1,4 @@
-"""What `fkal split`, `fkal pretrain` and `fkal descriptors` print."""
+"""What `fkal split`, `fkal pretrain` and `fkal embed` print."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

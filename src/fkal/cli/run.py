@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fkal.cli.exclusive_options import refuse_beside_plan, refuse_beside_project
+from fkal.cli.executor_options import ExecutorOptions
 from fkal.cli.exit import cli_errors
 from fkal.cli.options import (
     Debug,
@@ -27,6 +28,7 @@ RUN_EXAMPLES = (
     "    fkal run --preset mnist --method random,pfk_joint --seeds 0-4\n\n"
     "    fkal run --preset mnist --set bias.ratio=1 --set acquisition.combine=sum\n\n"
     "    fkal run --preset mnist --method random,pfk_joint --seeds 0-9 --shard 0/4\n\n"
+    "    fkal run --preset mnist --method random,pfk_joint --seeds 0-9 --executor ray --ray-address auto\n\n"
     "    fkal run --project my-project --truth labels.csv --method random,fisher_coverage"
 )
 
@@ -35,6 +37,7 @@ RUN_EXAMPLES = (
 def run(
     context: typer.Context,
     settings: Settings,
+    executor: ExecutorOptions,
     method: Method = None,
     seeds: Seeds = None,
     out: Out = Path("runs"),
@@ -71,6 +74,7 @@ def run(
         from fkal.runner import expand as configuring
         from fkal.runner.shards import in_shard
 
+        cluster = executor.cluster()
         if plan is not None:
             refuse_beside_plan(context)
             from fkal.cli.progress import round_display
@@ -78,7 +82,9 @@ def run(
             from fkal.pipeline import stages
 
             display = round_display(as_json=False)
-            staged = stages.experiment(plan, out, tracking_uri, jobs, wait=not no_wait, display=display)
+            staged = stages.experiment(
+                plan, out, tracking_uri, jobs, cluster=cluster, wait=not no_wait, display=display
+            )
             print_finished(staged, as_json=False)
             return
         if project is not None or truth is not None:
@@ -102,6 +108,7 @@ def run(
                 out=out,
                 tracking=tracking_uri,
                 jobs=jobs,
+                cluster=cluster,
                 notify=display.notify,
                 as_json=as_json,
                 verify=verify,
@@ -110,7 +117,9 @@ def run(
         from fkal.cli.run_output import print_finished
         from fkal.runner import run as running
 
-        finished = running.run(configs, out=out, tracking=tracking_uri, jobs=jobs, wait=not no_wait, display=display)
+        finished = running.run(
+            configs, out=out, tracking=tracking_uri, jobs=jobs, cluster=cluster, wait=not no_wait, display=display
+        )
         print_finished(finished, as_json=as_json)
 
 

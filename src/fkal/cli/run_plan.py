@@ -11,7 +11,7 @@ from fkal.config.schema import Config
 from fkal.experiment.names import experiment_name, shown_name
 from fkal.notify import Notify
 from fkal.results.checkpoint import Checkpoint
-from fkal.runner.plan import PlannedRun, remembered_runs
+from fkal.runner.plan import PlannedRun, RayCluster, remembered_runs
 
 UNKNOWN = "unknown until the data are here"
 
@@ -22,6 +22,7 @@ def show_plan(
     out: Path,
     tracking: str | None,
     jobs: int,
+    cluster: RayCluster | None = None,
     notify: Notify,
     as_json: bool,
     verify: bool,
@@ -29,11 +30,13 @@ def show_plan(
     """Print what `fkal run` would do. With `verify`, what was found before is found again."""
     planned = None
     if not verify:
-        planned = remembered_runs(configs, out=out, tracking=tracking, jobs=jobs, notify=notify)
+        planned = remembered_runs(configs, out=out, tracking=tracking, jobs=jobs, cluster=cluster, notify=notify)
     if planned is None:
         from fkal.runner.run import plan_runs
 
-        planned = plan_runs(configs, out=out, tracking=tracking, jobs=jobs, notify=notify, looks_only=True)
+        planned = plan_runs(
+            configs, out=out, tracking=tracking, jobs=jobs, cluster=cluster, notify=notify, looks_only=True
+        )
     print_plan(planned, out, as_json=as_json)
 
 

@@ -4,7 +4,7 @@ Each is a function of two `Descriptors` that returns an `(m n)` block. `top_matc
 kernel over the pool and keeps each target's k best, so memory grows with m k + n l, never m n.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from types import MappingProxyType
 from typing import NamedTuple
@@ -180,6 +180,35 @@ def top_matches(
             better = _merged(Matches(*(column[rows] for column in best)), _top(scores[rows], k, first), k)
             best.scores[rows], best.positions[rows] = better
     return best
+
+
+def merged_matches(parts: Sequence[Matches], k: int) -> Matches:
+    """The k best of the whole pool, from each part's own best; what `top_matches` says of all of it.
+
+    Args:
+        parts: Matches of the same targets in disjoint parts of the pool, in any order. Positions count in the whole
+            pool. A part has its k best matches, or all of them where it has fewer images.
+        k: Matches per target.
+
+    Returns:
+        Scores and positions, best first; equal scores go to the smaller position, whichever part it is in.
+
+    Raises:
+        ValueError: The parts have fewer than k matches together.
+
+    Example:
+        >>> first = Matches(torch.tensor([[0.5, 0.25]]), torch.tensor([[0, 2]]))
+        >>> second = Matches(torch.tensor([[0.75, 0.5]]), torch.tensor([[5, 4]]))
+        >>> merged_matches([second, first], 3).positions.tolist()
+        [[5, 0, 4]]
+    """
+    scores, positions = (torch.cat(columns, dim=1) for columns in zip(*parts, strict=True))
+    if not 1 <= k <= scores.shape[1]:
+        raise ValueError(f"k = {k} matches of parts that have {scores.shape[1]}; ask for 1 to {scores.shape[1]}")
+    by_position = positions.argsort(dim=1)
+    order = scores.gather(1, by_position).argsort(dim=1, descending=True, stable=True)[:, :k]
+    chosen = by_position.gather(1, order)
+    return Matches(scores.gather(1, chosen), positions.gather(1, chosen))
 
 
 class Closest(NamedTuple):

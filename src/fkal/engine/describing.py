@@ -143,6 +143,10 @@ class DescriptorCache(Protocol):
         """Whether rows of this key are read and written at all."""
         ...
 
+    def parts(self, key: DescriptorKey) -> Generator[Progress, None, Sequence[DescriptorKey]]:
+        """The shards to go through, in the order of their rows; those that others make are there by then."""
+        ...
+
     def lock(self, key: DescriptorKey) -> AbstractContextManager[None]:
         """Held while the rows of one shard are looked for and made, so that two processes make them once."""
         ...
@@ -220,7 +224,7 @@ class Describer:
         if cache is None or not cache.keeps(key):
             yield from self._make(of_batch, what, key, gathered)
             return gathered.rows
-        for shard in key.shards:
+        for shard in (yield from cache.parts(key)):
             with cache.lock(shard):
                 rows = cache.read(shard)
                 if rows is None:

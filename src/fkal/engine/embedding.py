@@ -57,7 +57,18 @@ class EmbeddingCache(Protocol):
         """
         ...
 
-    def write(self, ids: UInt8[Tensor, "n 16"], rows: Float[Tensor, "n l"]) -> None: ...
+    @property
+    def next_number(self) -> int:
+        """The number of the file that is written next."""
+        ...
+
+    def write(self, ids: UInt8[Tensor, "n 16"], rows: Float[Tensor, "n l"], number: int | None = None) -> None:
+        """Keep them in a file of their own, the next one or that of the number."""
+        ...
+
+
+MadeElsewhere = Callable[[ImageSet, Tensor, int], Generator[Progress, None, None]]
+"""Embeds images of these indices and keeps them in files from this number on, KEPT_ROWS in each."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +77,8 @@ class Embedding:
 
     Images whose embedding the `cache` had kept count, too. All batches have the same size, the last one being filled
     up with its last image: an embedding then does not depend on what else was asked for. Embeddings beyond the `bound`
-    of memory are mapped from a file. Passes compute in the `precision`; embeddings are float32. With
-    `compiles` images pass a program of the model.
+    of memory are mapped from a file. Those that the cache lacks are made `elsewhere`, where there is such a place.
+    Passes compute in the `precision`; embeddings are float32. With `compiles` images pass a program of the model.
     """
 
     model: nn.Module | None
@@ -76,6 +87,7 @@ class Embedding:
     bound: MemoryBound = UNBOUNDED
     precision: Precision | None = None
     compiles: bool = False
+    elsewhere: MadeElsewhere | None = None
 
     def rows(
         self, images: ImageSet, indices: Int[Tensor, " n"], *, what: str
@@ -90,12 +102,21 @@ class Embedding:
             return target.rows
         ids = images.content_ids(indices)
         with self.cache.lock():
-            is_known, _ = self.cache.read(ids, target.of_width)
-            missing = (~is_known).nonzero()[:, 0]
+            missing = _missing(self.cache, ids, target)
+            if len(missing) and self.elsewhere is not None:
+                yield from self.elsewhere(images, indices[missing], self.cache.next_number)
+                missing = _missing(self.cache, ids, target)
             if len(missing):
                 keeping = _Keeping(self.cache, ids[missing])
                 yield from self._make(images, indices[missing], what, target, missing, keeping)
         return target.rows
+
+    def keep(self, images: ImageSet, indices: Int[Tensor, " n"], number: int) -> Generator[Progress, None, None]:
+        """Embed these images and keep them as the cache's file of this number. Whoever calls it holds the lock."""
+        assert self.cache is not None and isinstance(images, Identified)
+        target = _Target(len(indices), UNBOUNDED)
+        yield from self._make(images, indices, "images", target, torch.arange(len(indices)))
+        self.cache.write(images.content_ids(indices), target.rows, number)
 
     def _make(
         self,
@@ -126,6 +147,12 @@ class Embedding:
         finally:
             if keeping is not None:
                 keeping.write()
+
+
+def _missing(cache: EmbeddingCache, ids: UInt8[Tensor, "n 16"], target: _Target) -> Int[Tensor, " m"]:
+    """Places of the ids that the cache lacks; the rows of the others are in the target."""
+    is_known, _ = cache.read(ids, target.of_width)
+    return (~is_known).nonzero()[:, 0]
 
 
 @dataclass

@@ -6,7 +6,7 @@ Each file has the rows of some 65,000 images, and in its header what they are ma
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from fkal.config.schema import digest_of
 from fkal.core.picks import is_finite
 from fkal.data.digest import bytes_digest
 from fkal.engine.describing import PASSES, DescriptorKey
+from fkal.engine.progress import Progress
 from fkal.errors import listed
 from fkal.experiment.shared_files import locked, read_tensors, write_tensors
 from fkal.folders import below
@@ -44,12 +45,17 @@ def _flaw_of(name: str, tensor: Tensor, n: int) -> str:
     return "" if is_finite(tensor) else f"{name} has NaN or infinite numbers"
 
 
+class ShardMade(Exception):
+    """The one shard that was asked for is kept; what follows it is for others."""
+
+
 @dataclass
 class DescriptorFiles:
     """A `DescriptorCache` in `folder`; without `makes` it keeps only what is kept there already.
 
     `about` is what descriptors depend on, whoever asks for them (weights, images, arithmetic), `labeling` what
-    estimated labels depend on besides. `used` names the folders that were read or written.
+    estimated labels depend on besides. `used` names the folders that were read or written. Files that are not there are
+    made `elsewhere` first, where there is such a place. With `only` it raises ShardMade as soon as that file is there.
     """
 
     folder: Path
@@ -58,9 +64,20 @@ class DescriptorFiles:
     say: Notify
     makes: bool = False
     used: list[Path] = field(default_factory=list)
+    elsewhere: Callable[[Sequence[Path]], Generator[Progress, None, None]] | None = None
+    only: Path | None = None
 
     def keeps(self, key: DescriptorKey) -> bool:
         return self.makes or self._folder(key).exists()
+
+    def parts(self, key: DescriptorKey) -> Generator[Progress, None, Sequence[DescriptorKey]]:
+        if self.only is not None:
+            wanted = [shard for shard in key.shards if self.path(shard) == self.only]
+            return wanted or key.shards
+        missing = [path for shard in key.shards if not (path := self.path(shard)).exists()]
+        if missing and self.elsewhere is not None:
+            yield from self.elsewhere(missing)
+        return key.shards
 
     def lock(self, key: DescriptorKey) -> AbstractContextManager[None]:
         return locked(self.path(key), self.say)
@@ -71,11 +88,15 @@ class DescriptorFiles:
         if rows is not None and (flaw := _flaw(rows, len(key.rows))):
             self.say(f"{self.path(key)}: not what was kept there ({flaw}); it is made again")
             return None
+        if rows is not None and self.path(key) == self.only:
+            raise ShardMade
         return rows
 
     def write(self, key: DescriptorKey, rows: Mapping[str, Tensor]) -> None:
         self._use(key)
         write_tensors(self.path(key), rows, self._of(key))
+        if self.path(key) == self.only:
+            raise ShardMade
 
     def _use(self, key: DescriptorKey) -> None:
         folder = self._folder(key)

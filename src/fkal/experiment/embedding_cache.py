@@ -56,9 +56,12 @@ class EmbeddingFiles:
                 is_known[places] = True
         return is_known, found
 
-    def write(self, ids: Tensor, rows: Tensor) -> None:
-        last = max((int(file.stem) for file in self._files()), default=-1)
-        file = self.path / f"{last + 1:04}.safetensors"
+    @property
+    def next_number(self) -> int:
+        return 1 + max((int(file.stem) for file in self._files()), default=-1)
+
+    def write(self, ids: Tensor, rows: Tensor, number: int | None = None) -> None:
+        file = self.path / f"{self.next_number if number is None else number:04}.safetensors"
         self.path.mkdir(parents=True, exist_ok=True)
         write_tensors(file, {IDS: ids, ROWS: rows.contiguous()}, self._of)
 

@@ -5,10 +5,11 @@
 """
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from fkal.core.precision_names import Precision
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset, load
 from fkal.data.digest import bytes_digest
+from fkal.data.images import ImageSet
 from fkal.data.settings import DataConfig
 from fkal.data.sources import source_stamp
 from fkal.data.splits import Split, draw_split, hold_out
@@ -42,7 +44,7 @@ from fkal.errors import MissingWeights
 from fkal.experiment.backbone import Backbone, about_weights, backbone_of, feature_check_line, seen_dataset
 from fkal.experiment.checks import refuse_infeasible, refuse_unfit_for_frozen
 from fkal.experiment.command import command_of
-from fkal.experiment.descriptor_cache import DescriptorFiles
+from fkal.experiment.descriptor_cache import DescriptorFiles, ShardMade
 from fkal.experiment.device import device_named, reproducible, reproducibly
 from fkal.experiment.embedding_cache import EmbeddingFiles
 from fkal.experiment.fingerprint import (
@@ -78,6 +80,18 @@ from fkal.models.weights_files import checksum
 from fkal.notify import Notify
 
 R = TypeVar("R")
+Part = Literal["train", "test"]
+"""Which images indices count in: those of pool and validation, or those that are measured."""
+
+
+class Elsewhere(Protocol):
+    """Makes what is kept of theta^0 on other machines, a file at a time; all of it is there when it ends."""
+
+    def descriptors(self, files: Sequence[Path]) -> Generator[Progress, None, None]: ...
+
+    def embeddings(self, part: Part, indices: Tensor, first: int) -> Generator[Progress, None, None]:
+        """Those of images of the part, KEPT_ROWS in each file, the files being numbered from `first` on."""
+        ...
 
 
 class Loadable(NamedTuple):
@@ -113,6 +127,7 @@ class Experiment:
     say: Notify
     backbone: Backbone | None = None
     bound: MemoryBound = UNBOUNDED
+    elsewhere: Elsewhere | None = None
     _embedded: list[Embedded] = field(default_factory=list, repr=False)
 
     @property
@@ -278,6 +293,21 @@ class Experiment:
         yield from self._learning(theta_0, self.problem, kept).first_evidence()
         return kept.used
 
+    def descriptor_shard(self, file: Path) -> Generator[Progress, None, None]:
+        """Make this file of `first_descriptors` unless it is there, and of the others what it depends on."""
+        yield from reproducibly(self.config.threads, self._descriptor_shard(file))
+
+    def _descriptor_shard(self, file: Path) -> Generator[Progress, None, None]:
+        theta_0 = yield from self._theta_0()
+        kept = replace(self.descriptor_files(theta_0, makes=True), only=file)
+        with suppress(ShardMade):
+            yield from self._learning(theta_0, self.problem, kept).first_evidence()
+
+    def embedding_shard(self, part: Part, indices: Tensor, number: int) -> Generator[Progress, None, None]:
+        """Embed these images and keep them as the file of this number."""
+        images = self.problem.train if part == "train" else self.problem.test_images
+        yield from reproducibly(self.config.threads, self._embedding().keep(images, indices, number))
+
     def embedding_files(self) -> EmbeddingFiles:
         """The cache of embeddings by this backbone."""
         assert self.backbone is not None
@@ -317,7 +347,14 @@ class Experiment:
             self.bound,
             precision,
             self._compiles(embedder, learns=False, precision=precision),
+            None if self.elsewhere is None else partial(self._embed_elsewhere, self.elsewhere),
         )
+
+    def _embed_elsewhere(
+        self, elsewhere: Elsewhere, images: ImageSet, indices: Tensor, first: int
+    ) -> Generator[Progress, None, None]:
+        part: Part = "train" if images is self.problem.train else "test"
+        yield from elsewhere.embeddings(part, indices, first)
 
     def _compiles(self, model: nn.Module, *, learns: bool, precision: Precision | None) -> bool:
         """Whether it is asked for and can be; if it is asked for and cannot be, a message says why."""
@@ -336,6 +373,7 @@ class Experiment:
             labeling=about_labels(self.config, self.problem.validation),
             say=self.say,
             makes=makes,
+            elsewhere=None if self.elsewhere is None else self.elsewhere.descriptors,
         )
 
     def loadable(self, weights: Weights, n: int) -> Loadable:

@@ -22,6 +22,7 @@ from fkal.pipeline.published import (
 from fkal.pipeline.restore import restore
 from fkal.runner import prepare as preparing
 from fkal.runner import run as running
+from fkal.runner.plan import RayCluster
 
 STAGES = {PRETRAINED: "pretrain", DESCRIPTORS: "descriptors"}
 """The stage that publishes each kind."""
@@ -54,14 +55,16 @@ def pretrain(plan: Path, out: Path, display: Display = PLAIN) -> list[dict[str, 
     return [each for some in made.values() for each in some]
 
 
-def descriptors(plan: Path, out: Path, display: Display = PLAIN) -> list[dict[str, Any]]:
-    """What `prepare.descriptors` returns.
+def descriptors(
+    plan: Path, out: Path, display: Display = PLAIN, cluster: RayCluster | None = None
+) -> list[dict[str, Any]]:
+    """What `prepare.embed` returns.
 
     A folder for each method, so that an experiment depends on its own; one that needs none has an empty one.
     """
     every: list[dict[str, Any]] = []
     for work in _methods_of(plan, out, DESCRIPTORS, display.notify):
-        made = preparing.descriptors(work.configs, out=out, display=display)
+        made = preparing.embed(work.configs, out=out, cluster=cluster, display=display)
         every += made
         folders = [Path(path) for each in made for path in each["paths"]]
         files = [path for folder in dict.fromkeys(folders) for path in sorted(folder.glob("*.safetensors"))]
@@ -81,7 +84,14 @@ def _methods_of(plan: Path, out: Path, kind: str, notify: Notify) -> Iterator[St
 
 
 def experiment(
-    plan: Path, out: Path, tracking: str | None, jobs: int, *, wait: bool = True, display: Display = PLAIN
+    plan: Path,
+    out: Path,
+    tracking: str | None,
+    jobs: int,
+    *,
+    cluster: RayCluster | None = None,
+    wait: bool = True,
+    display: Display = PLAIN,
 ) -> running.Finished:
     """What `run.run` returns, once it is published. Its curves are drawn by the report."""
     work = planned(plan, "experiment")
@@ -89,7 +99,16 @@ def experiment(
     for kind in (METRICS, CURVES, TIMINGS):
         cell_file(work.root, kind, work.cell)
     restore(work.root, out, display.notify)
-    finished = running.run(work.configs, out=out, tracking=tracking, jobs=jobs, draws=False, wait=wait, display=display)
+    finished = running.run(
+        work.configs,
+        out=out,
+        tracking=tracking,
+        jobs=jobs,
+        cluster=cluster,
+        draws=False,
+        wait=wait,
+        display=display,
+    )
     if not finished.failures:
         publish_cell(finished.outcomes, work.cell, work.root, out, data=work.data)
     return finished

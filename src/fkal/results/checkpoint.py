@@ -216,7 +216,10 @@ class Checkpoint:
 
     def _note(self, **entries: Any) -> None:
         self._check_open()
-        content = json.dumps({**self._notes(), **entries}, indent=1) + "\n"
+        known = self._notes()
+        if all(name in known and known[name] == entry for name, entry in entries.items()):
+            return
+        content = json.dumps({**known, **entries}, indent=1) + "\n"
         write_whole(self.path / "notes.json", content.encode())
 
     def _check_open(self) -> None:

@@ -46,7 +46,7 @@ def side_by_side(
         jobs, mp_context=context, initializer=worker.begin, initargs=(reports, torch.get_num_threads())
     )
     with display.many(len(configs)) as bars:
-        tell = _listener(bars, display.notify)
+        tell = listener(bars, display.notify)
         try:
             places = {pool.submit(worker.work, configs[place], out, tracking, wait): place for place in order}
             pending = set(places)
@@ -81,7 +81,8 @@ def _result(future: "Future[bytes]") -> Outcome | Exception:
         return error
 
 
-def _listener(bars: ManyShown, notify: Notify) -> Callable[[Report], None]:
+def listener(bars: ManyShown, notify: Notify) -> Callable[[Report], None]:
+    """Shows the reports of workers."""
     told: Mapping[str, Callable[..., Any]] = {
         "said": lambda _, name, message: notify(message if message.startswith(name) else f"{name}: {message}"),
         "began": bars.began,

@@ -1,15 +1,17 @@
 """The files that experiments share, made ahead: splits, pretrained weights, descriptors."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fkal.config.schema import Config, ConfigError
 from fkal.engine.progress import Progress
-from fkal.experiment.experiment import prepare, prepare_split
+from fkal.experiment.experiment import Experiment, prepare, prepare_split
 from fkal.experiment.names import bias_name, dataset_name
 from fkal.notify import PLAIN, Display, ShownBy
 from fkal.runner.out_folder import refuse_unusable
+from fkal.runner.plan import RayCluster, refuse_wrong_cluster
 
 T = TypeVar("T")
 
@@ -58,12 +60,29 @@ def pretrain(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) 
     return answers
 
 
-def descriptors(configs: Sequence[Config], *, out: Path, display: Display = PLAIN) -> list[dict[str, Any]]:
-    """Keep what the first rounds read of theta^0; returns the folders of their descriptors."""
+def embed(
+    configs: Sequence[Config], *, out: Path, cluster: RayCluster | None = None, display: Display = PLAIN
+) -> list[dict[str, Any]]:
+    """Keep what the first rounds read of theta^0; returns the folders of their descriptors.
+
+    With `cluster` each file that is missing is a task of Ray.
+    """
     refuse_unusable(out)
+    if cluster is None:
+        return _embedded(configs, out, display, lambda experiment: experiment)
+    refuse_wrong_cluster(cluster)
+    from fkal.runner.ray_executor import RayShards
+
+    with RayShards(cluster, configs, out) as shards:
+        return _embedded(configs, out, display, lambda experiment: replace(experiment, elsewhere=shards.of(experiment)))
+
+
+def _embedded(
+    configs: Sequence[Config], out: Path, display: Display, placed: Callable[[Experiment], Experiment]
+) -> list[dict[str, Any]]:
     answers: list[dict[str, Any]] = []
     for config in configs:
-        experiment = prepare(config, out, display.notify)
+        experiment = placed(prepare(config, out, display.notify))
         folders, steps = _shown(experiment.shown_name, experiment.first_descriptors(), display.one)
         answers.append(
             {

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from statistics import mean
@@ -24,12 +24,13 @@ from fkal.folders import below
 from fkal.models.pretrained import names_own_file
 from fkal.notify import PLAIN, Display, Notify
 from fkal.redaction import redacted
+from fkal.results.checkpoint import Checkpoint
 from fkal.results.csv_files import csv_bytes
 from fkal.results.curves import curve_frame
 from fkal.results.outcome import GROUPED, Group, Outcome, by_cell, distinctions
 from fkal.runner.executors import interleave, side_by_side
 from fkal.runner.out_folder import refuse_no_folder, refuse_unusable
-from fkal.runner.plan import PlannedRun, each_once, plan_memory, refuse_wrong_options
+from fkal.runner.plan import PlannedRun, RayCluster, each_once, plan_memory, refuse_wrong_options
 from fkal.runner.single import run_one
 from fkal.tracking.store import StoreError, prepare_store, tracking_uri
 
@@ -60,6 +61,7 @@ def run(
     out: Path,
     tracking: str | None,
     jobs: int = 1,
+    cluster: RayCluster | None = None,
     draws: bool = True,
     wait: bool = True,
     display: Display = PLAIN,
@@ -67,13 +69,14 @@ def run(
     """Run what is not finished yet and, with `draws`, draw the curves.
 
     Everything that can be is checked before anything runs. With `wait`, experiments that another process works on
-    are waited for. What fails all of them, or the only one, is raised.
+    are waited for. With `cluster` each is a task of Ray. What fails all of them, or the only one, is raised.
     """
-    planned = plan_runs(configs, out=out, tracking=tracking, jobs=jobs, notify=display.notify)
+    planned = plan_runs(configs, out=out, tracking=tracking, jobs=jobs, cluster=cluster, notify=display.notify)
     client = prepare_store(tracking_uri(tracking, Path.cwd()), display.notify)
     outcomes: dict[int, Outcome] = {}
     failures: dict[int, str] = {}
-    with closing(_ended(planned, out, tracking, jobs=jobs, wait=wait, display=display)) as ended:
+    work = _Work(planned, out=out, tracking=tracking, wait=wait, display=display)
+    with closing(work.on_cluster(cluster, jobs) if cluster else work.here(jobs)) as ended:
         for place, result in ended:
             if isinstance(result, Outcome):
                 outcomes[place] = result
@@ -98,6 +101,7 @@ def plan_runs(
     out: Path,
     tracking: str | None,
     jobs: int = 1,
+    cluster: RayCluster | None = None,
     notify: Notify,
     looks_only: bool = False,
 ) -> list[PlannedRun]:
@@ -106,7 +110,7 @@ def plan_runs(
     Then the fingerprint is unknown where images or weights are not here. Raises ConfigError or StoreError for what
     cannot be done.
     """
-    refuse_wrong_options(tracking, jobs)
+    refuse_wrong_options(tracking, jobs, cluster)
     if looks_only:
         refuse_no_folder(out)
     else:
@@ -157,24 +161,67 @@ def _names_own_files(config: Config) -> bool:
     return config.data.name in ("folder", EMBEDDINGS) or names_own_file(config.model)
 
 
-def _ended(
-    planned: Sequence[PlannedRun], out: Path, tracking: str | None, *, jobs: int, wait: bool, display: Display
-) -> Generator[tuple[int, Outcome | Exception], None, None]:
-    """Each experiment's place in the plan and its outcome, or what it failed of, as they end."""
-    jobs = min(jobs, len(planned))
-    if jobs > 1:
-        configs = [plan.config for plan in planned]
-        _notify_if_crowded(configs, jobs, display.notify)
-        order = interleave([plan.pretrained for plan in planned])  # those that share pretraining wait for the first
-        yield from side_by_side(configs, order, jobs=jobs, out=out, tracking=tracking, wait=wait, display=display)
-        return
-    for place, plan in enumerate(planned):
-        result: Outcome | Exception
-        try:
-            result = run_one(prepare(plan.config, out, display.notify), out, tracking, wait=wait, shown_by=display.one)
-        except Exception as error:
-            result = error
-        yield place, result
+Ended = Generator[tuple[int, Outcome | Exception], None, None]
+"""Each experiment's place in the plan and its outcome, or what it failed of, as they end."""
+
+
+class _Work(NamedTuple):
+    """Experiments to run, and how."""
+
+    planned: Sequence[PlannedRun]
+    out: Path
+    tracking: str | None
+    wait: bool
+    display: Display
+
+    def here(self, jobs: int) -> Ended:
+        """In this process, or in several of this machine."""
+        jobs = min(jobs, len(self.planned))
+        if jobs == 1:
+            yield from self._in_turn(range(len(self.planned)))
+            return
+        configs = [plan.config for plan in self.planned]
+        _notify_if_crowded(configs, jobs, self.display.notify)
+        order = self._spread(range(len(configs)))
+        yield from side_by_side(
+            configs, order, jobs=jobs, out=self.out, tracking=self.tracking, wait=self.wait, display=self.display
+        )
+
+    def on_cluster(self, cluster: RayCluster, jobs: int) -> Ended:
+        """As tasks of Ray; what is finished is only looked at, by this process."""
+        finished = [place for place, plan in enumerate(self.planned) if self._is_finished(plan)]
+        yield from self._in_turn(finished)
+        left = self._spread(sorted(set(range(len(self.planned))) - set(finished)))
+        if left:
+            from fkal.runner.ray_executor import on_ray
+
+            yield from on_ray(
+                {place: self.planned[place] for place in left},
+                cluster=cluster,
+                jobs=jobs,
+                out=self.out,
+                tracking=self.tracking,
+                wait=self.wait,
+                display=self.display,
+            )
+
+    def _in_turn(self, places: Iterable[int]) -> Ended:
+        """One after another, in this process."""
+        for place in places:
+            result: Outcome | Exception
+            try:
+                experiment = prepare(self.planned[place].config, self.out, self.display.notify)
+                result = run_one(experiment, self.out, self.tracking, wait=self.wait, shown_by=self.display.one)
+            except Exception as error:
+                result = error
+            yield place, result
+
+    def _spread(self, places: Sequence[int]) -> list[int]:
+        """In an order in which those that share pretraining, which wait for the first, are apart."""
+        return [places[turn] for turn in interleave([self.planned[place].pretrained for place in places])]
+
+    def _is_finished(self, plan: PlannedRun) -> bool:
+        return plan.fingerprint is not None and Checkpoint(self.out, plan.fingerprint).is_finished
 
 
 def _notify_if_crowded(configs: Sequence[Config], jobs: int, notify: Notify) -> None:

@@ -1,16 +1,17 @@
-"""A worker process of `fkal run --jobs`: runs experiments, and reports to the process that has the terminal."""
+"""A worker process of `fkal run`: runs experiments, and reports to the process that has the terminal."""
 
 import multiprocessing
 import os
 import pickle
 import signal
+import socket
 import time
 from functools import partial
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from threading import Thread
 from types import FrameType, TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 
@@ -33,43 +34,67 @@ class Report(NamedTuple):
     values: tuple[Any, ...]
 
 
-_reports: "SimpleQueue[Report]"
+class Reports(Protocol):
+    """Where reports go."""
+
+    def put(self, report: Report, /) -> None: ...
+
+
+_reports: Reports
+_worker: int
+
+
+def report_to(reports: Reports, worker: int) -> None:
+    """From now on this process reports there, as the worker of this number."""
+    global _reports, _worker
+    _reports, _worker = reports, worker
 
 
 def begin(reports: "SimpleQueue[Report]", threads: int) -> None:
-    """Called once in each new worker; `threads` are those that experiments get that do not say how many.
+    """Called once in each new worker of `--jobs`; `threads` are those that experiments get that do not say how many.
 
     An interrupt from the keyboard and the end of the terminal reach the parent, which ends its workers. One whose
     parent is gone ends itself.
     """
-    global _reports
-    _reports = reports
+    report_to(reports, os.getpid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
+    take_threads(threads)
     Thread(target=_end_with_parent, daemon=True).start()
 
 
-def work(config: Config, out: Path, tracking: str | None, wait: bool) -> bytes:
-    """The pickled Outcome; as bytes, since tensors would else travel as one open file each."""
+def take_threads(threads: int) -> None:
+    """Of experiments that do not say how many. The parent's number, since sums depend on it."""
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
+def work(config: Config, out: Path, tracking: str | None, wait: bool, fingerprint: str | None = None) -> bytes:
+    """The pickled Outcome; as bytes, since tensors would else travel as one open file each.
+
+    With `fingerprint` an experiment that has another one here is refused.
+    """
     from fkal.experiment.experiment import prepare
     from fkal.runner.single import run_one
 
     name = shown_name(config)
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         experiment = prepare(config, out, partial(_report, "said", name))
+        if fingerprint is not None and experiment.fingerprint != fingerprint:
+            raise ValueError(
+                f"{socket.gethostname()} would run another experiment than the command's machine, on "
+                f"{experiment.device.type} with {len(experiment.split.pool):,} pool images; the images, the type of "
+                "device (--set device=cpu or cuda) and the version of fkal must be the same on all machines"
+            )
         return pickle.dumps(run_one(experiment, out, tracking, wait=wait, shown_by=Reported))
     except KeyboardInterrupt:
         os._exit(INTERRUPTED)  # run and state are closed; the pool would go on with the next experiment
     except Exception as error:
-        if _can_travel(error):
-            raise
-        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        raise portable(error) from error
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, before)
 
 
 class Reported:
@@ -100,7 +125,7 @@ class Reported:
 
 
 def _report(what: str, *values: Any) -> None:
-    _reports.put(Report(os.getpid(), what, values))
+    _reports.put(Report(_worker, what, values))
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -115,6 +140,11 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
     os._exit(INTERRUPTED)
+
+
+def portable(error: Exception) -> Exception:
+    """The error, or one of the same words where the parent cannot be given it as it is."""
+    return error if _can_travel(error) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _can_travel(error: Exception) -> bool:
