@@ -1,7 +1,7 @@
 """Describing images by a model's tapped layers: features, loss gradients, and the labels behind these."""
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -15,6 +15,7 @@ from fkal.core.row_stream import PoolDescriptors, Rows, RowStream, StreamedDescr
 from fkal.data.images import ImageSet
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
+from fkal.engine.processes import ALONE, Processes
 from fkal.engine.progress import Progress
 from fkal.models.linear_head import LinearHead
 from fkal.models.modes import evaluating
@@ -158,6 +159,9 @@ class Describer:
 
     Feature maps are averaged in `grid` x `grid` fields, and a transformer's tokens by the rule `tokens`. Rows that the
     `cache` had kept count the passes that once made them. Descriptors and features beyond the `bound` are streamed.
+
+    Several processes share the batches. All of them have the rows, or, unless these go `to_all`, the first one alone;
+    the others then have none.
     """
 
     model: nn.Module
@@ -169,6 +173,8 @@ class Describer:
     grid: int = 1
     tokens: TokenRule | None = None
     bound: MemoryBound = UNBOUNDED
+    processes: Processes = ALONE
+    to_all: bool = True
 
     def describe(
         self,
@@ -210,32 +216,46 @@ class Describer:
 
     def _kept_or_made(self, key: DescriptorKey, of_batch: "OfBatch", what: str) -> Made:
         cache, gathered = self.cache, Gathered(len(key.indices), self.meter.device, self.bound)
-        if cache is None or not cache.keeps(key):
+        leads = self.processes.leads
+        if cache is None or not self.processes.from_first(leads and cache.keeps(key)):
             yield from self._make(of_batch, what, key, gathered)
             return gathered.rows
         for shard in key.shards:
-            with cache.lock(shard):
-                rows = cache.read(shard)
+            with cache.lock(shard) if leads else nullcontext():
+                rows = self._kept(cache, shard)
                 if rows is None:
                     made = Gathered(len(shard.rows), self.meter.device)
                     yield from self._make(of_batch, what, shard, made)
                     rows = made.tensors
-                    cache.write(shard, rows)
+                    if leads:
+                        cache.write(shard, rows)
             gathered.add({name: block.to(self.meter.device) for name, block in rows.items()})
         return gathered.rows
+
+    def _kept(self, cache: DescriptorCache, shard: DescriptorKey) -> dict[str, Tensor] | None:
+        """As the first process reads them; the others get all of them or none, as they do of those that are made."""
+        rows = cache.read(shard) if self.processes.leads else None
+        sent = rows if rows is None or self.to_all else {name: block[:0] for name, block in rows.items()}
+        received = self.processes.from_first(sent)
+        return rows if self.processes.leads else received
 
     def _make(
         self, of_batch: "OfBatch", what: str, key: DescriptorKey, gathered: "Gathered"
     ) -> Generator[Progress, None, None]:
         before, total = self.meter.passes, -(-len(key.indices) // self.batch_size)
-        batches, first = key.rows.split(self.batch_size), 1 + key.first // self.batch_size
+        batches, done = key.rows.split(self.batch_size), key.first // self.batch_size
+        own, device = self.processes.own(batches), self.meter.device
         with evaluating(self.model):
-            stream = self.images.batches(batches, device=self.meter.device)
-            for done, (batch, x) in enumerate(zip(batches, stream, strict=True), start=first):
-                gathered.add(of_batch(batch, x))
+            stream = self.images.batches(own, device=device)
+            made = (of_batch(batch, x) for batch, x in zip(own, stream, strict=True))
+            for turn in self.processes.in_order(len(batches), made, to_all=self.to_all, device=device):
+                for part in turn:
+                    gathered.add(part)
+                    done += 1
                 yield Progress(what, done, total, "batches")
         passes = [[now - then for now, then in zip(self.meter.passes, before, strict=True)]]
-        gathered.add({PASSES: torch.tensor(passes)})
+        gathered.add({PASSES: self.processes.summed(torch.tensor(passes))})
+        gathered.receive_names(self.processes)
 
     def _features_of_batch(self, batch: Tensor, x: Tensor) -> dict[str, Tensor]:
         with torch.no_grad(), Taps(self.model, self.taps) as taps:
@@ -304,6 +324,17 @@ class Gathered:
                 self._write(name, block)
             else:
                 self._parts.setdefault(name, []).append(block)
+
+    def receive_names(self, processes: Processes) -> None:
+        """Names without a row here get none, as wide as the first process has them."""
+        for name, none in processes.from_first(self._without_rows if processes.leads else {}).items():
+            if name not in self._parts and name not in self._mapped:
+                self._parts[name] = [none.to(self.device)]
+
+    @property
+    def _without_rows(self) -> dict[str, Tensor]:
+        kept = {name: blocks[0] for name, blocks in self._parts.items()} | self._mapped
+        return {name: block[:0].cpu().clone() for name, block in kept.items()}
 
     @property
     def tensors(self) -> dict[str, Tensor]:

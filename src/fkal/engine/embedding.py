@@ -20,6 +20,7 @@ from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.loop import Problem
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
+from fkal.engine.processes import ALONE, Processes
 from fkal.engine.progress import Progress
 from fkal.models.modes import evaluating
 
@@ -64,32 +65,49 @@ class Embedding:
     Images whose embedding the `cache` had kept count, too. All batches have the same size, the last one being filled
     up with its last image: an embedding then does not depend on what else was asked for. Embeddings beyond the `bound`
     of memory are mapped from a file.
+
+    Several processes share the batches. The first one reads and writes what is kept and has the rows.
     """
 
     model: nn.Module | None
     meter: Meter
     cache: EmbeddingCache | None = None
     bound: MemoryBound = UNBOUNDED
+    processes: Processes = ALONE
 
     def rows(
         self, images: ImageSet, indices: Int[Tensor, " n"], *, what: str
     ) -> Generator[Progress, None, Float[Tensor, "n l"]]:
-        """One row per index, on the CPU. Own embeddings are there already and pass nothing."""
+        """One row per index, on the CPU. Own embeddings are there already and pass nothing.
+
+        Other processes than the first one have none.
+        """
         if isinstance(images, VectorSet):
             return images.rows(indices)
+        if not self.processes.leads:
+            yield from self._share(images, indices, what)
+            return torch.empty(0, 0)
         self.meter.forward(len(indices))
         target = _Target(len(indices), self.bound)
         if self.cache is None or not isinstance(images, Identified):
-            yield from self._make(images, indices, what, target, torch.arange(len(indices)))
+            places = self.processes.from_first(torch.arange(len(indices)))
+            yield from self._make(images, indices, what, target, places)
             return target.rows
         ids = images.content_ids(indices)
         with self.cache.lock():
             is_known, _ = self.cache.read(ids, target.of_width)
-            missing = (~is_known).nonzero()[:, 0]
+            missing = self.processes.from_first((~is_known).nonzero()[:, 0])
             if len(missing):
                 keeping = _Keeping(self.cache, ids[missing])
                 yield from self._make(images, indices[missing], what, target, missing, keeping)
         return target.rows
+
+    def _share(self, images: ImageSet, indices: Int[Tensor, " n"], what: str) -> Generator[Progress, None, None]:
+        """What another process than the first one does: its batches of the images that the first one lacks."""
+        missing = self.processes.from_first(torch.empty(0, dtype=torch.long))
+        if len(missing):
+            target = _Target(len(indices), self.bound)
+            yield from self._make(images, indices[missing], what, target, missing)
 
     def _make(
         self,
@@ -107,17 +125,22 @@ class Embedding:
         self.model.to(self.meter.device)
         try:
             with evaluating(self.model), torch.no_grad():
-                for x in images.batches(batches, device=self.meter.device):
-                    rows = self.model(x.contiguous(memory_format=torch.channels_last)).float().cpu()
-                    rows = rows[: len(indices) - done]
-                    target.of_width(rows.shape[1])[places[done : done + len(rows)]] = rows
-                    done += len(rows)
-                    if keeping is not None:
-                        keeping.add(rows)
+                made = map(self._embed, images.batches(self.processes.own(batches), device=self.meter.device))
+                for turn in self.processes.in_order(len(batches), made, to_all=False, device=torch.device("cpu")):
+                    for part in turn:
+                        rows = part["rows"][: len(indices) - done]
+                        target.of_width(rows.shape[1])[places[done : done + len(rows)]] = rows
+                        done += len(rows)
+                        if keeping is not None:
+                            keeping.add(rows)
                     yield Progress(f"embedding {what}", done, len(indices), "images")
         finally:
             if keeping is not None:
                 keeping.write()
+
+    def _embed(self, x: Tensor) -> dict[str, Tensor]:
+        assert self.model is not None
+        return {"rows": self.model(x.contiguous(memory_format=torch.channels_last)).float().cpu()}
 
 
 @dataclass

@@ -10,6 +10,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from fkal.data.images import ImageSet
+from fkal.engine.batch_parts import WHOLE, BatchParts, StepBatch
+from fkal.engine.batch_statistics import SharedStatistics
 from fkal.engine.losses import LOSSES
 from fkal.engine.metering import Meter
 from fkal.engine.settings import SgdConfig, TrainConfig
@@ -43,6 +45,7 @@ def fit(
     first_epoch: int = 0,
     begun: FitState | None = None,
     after_epoch: Callable[[Callable[[], FitState]], None] | None = None,
+    parts: BatchParts = WHOLE,
 ) -> Iterator[float]:
     """Train the model in place; yields each epoch's mean loss (nats) when the epoch is over.
 
@@ -61,17 +64,21 @@ def fit(
     def loss(logits: Tensor, y: Tensor) -> Tensor:
         return LOSSES[config.loss](logits, y, counts)
 
+    def labeled(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return x, labels[rows].to(device)
+
     learner = model.get_submodule(head_name(model)) if config.layers == "head" else model
     with learning(model, learner):
+        trained = parts.trained(model)
         sgd = optimizer(learner, config)
         if begun is not None:
             _go_on(learner, sgd, generator, begun)
         schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor, last_epoch=first_epoch - 1)
         for epoch in range(first_epoch, config.epochs):
             rows = shuffled_batches(len(indices), config.batch_size, generator)
-            stream = images.batches([indices[r] for r in rows], device=device, augment=generator)
-            batches = ((x, labels[r].to(device)) for r, x in zip(rows, stream, strict=True))
-            mean = train_epoch(model, batches, sgd, meter, seed=generator.initial_seed() + epoch, loss=loss)
+            steps = parts.steps(images, indices, rows, labeled, augment=generator, device=device)
+            seed = generator.initial_seed() + epoch
+            mean = train_epoch(trained, steps, sgd, meter, seed=seed, loss=loss, parts=parts)
             schedule.step()
             if not math.isfinite(mean):
                 raise FloatingPointError(
@@ -80,6 +87,7 @@ def fit(
             if after_epoch is not None:
                 after_epoch(partial(_fit_state, learner, sgd, generator))
             yield mean
+    parts.agree(model)
 
 
 def _fit_state(learner: nn.Module, sgd: torch.optim.SGD, generator: torch.Generator) -> FitState:
@@ -99,31 +107,37 @@ def _go_on(learner: nn.Module, sgd: torch.optim.SGD, generator: torch.Generator,
 
 def train_epoch(
     model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    steps: Iterable[StepBatch],
     sgd: torch.optim.Optimizer,
     meter: Meter,
     *,
     seed: int,
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    parts: BatchParts = WHOLE,
 ) -> float:
-    """One pass over (images, labels) batches; returns the mean loss (nats).
+    """One pass over batches; returns the mean loss (nats).
 
     Layers that draw, such as a model's own dropout, know only torch's global generators; these
     are set to `seed` meanwhile and afterwards are as they were.
     """
-    total, n = torch.zeros((), device=meter.device), 0
-    with torch.random.fork_rng():
+    totals, n = torch.zeros(parts.count, device=meter.device), 0
+    cards = [torch.cuda.current_device()] if meter.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cards), parts.statistics() as statistics:
         torch.manual_seed(seed)
-        for x, y in batches:
-            mean = loss(model(x), y)
+        for number, step in enumerate(steps):
             sgd.zero_grad(set_to_none=True)
-            mean.backward()
+            for part in step.parts:
+                parts.seed(seed, number, part.place)
+                if isinstance(statistics, SharedStatistics):
+                    statistics.counts = part.share > 0
+                mean = loss(model(part.x), part.y) * part.share
+                mean.backward()
+                totals[part.place] += mean.detach() * step.n
             sgd.step()
-            total += mean.detach() * len(y)
-            n += len(y)
-            meter.forward(len(y))
-            meter.backward(len(y))
-    return float(total) / n
+            n += step.n
+            meter.forward(step.n)
+            meter.backward(step.n)
+    return float(parts.total(totals)) / n
 
 
 def shuffled_batches(n: int, size: int, generator: torch.Generator) -> list[Int[Tensor, " b"]]:

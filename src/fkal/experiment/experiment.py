@@ -22,6 +22,7 @@ from fkal.data.digest import bytes_digest
 from fkal.data.settings import DataConfig
 from fkal.data.sources import source_stamp
 from fkal.data.splits import Split, draw_split, hold_out
+from fkal.engine.batch_parts import BatchParts
 from fkal.engine.describing import DescriptorCache
 from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.embedding import Embedded, Embedding, components, embedded_problem
@@ -33,6 +34,7 @@ from fkal.engine.measured import VALIDATION
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
 from fkal.engine.pretraining import pretrain
+from fkal.engine.processes import ALONE, Processes, current_processes
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
 from fkal.engine.unfinished import UnfinishedRounds
@@ -96,6 +98,8 @@ class Experiment:
     has the file of pretrained weights of each member, `descriptors_path` is the folder of kept descriptors.
     `backbone` is the pretrained model, if there is one; where it is frozen, the task model is a head on its embeddings.
     Rows of the pool beyond the `bound` of memory are in files, with the same result.
+    Several `processes` run it together. The first one reads and writes files; of a frozen run it does all but the
+    embedding.
     """
 
     config: Config
@@ -111,6 +115,7 @@ class Experiment:
     say: Notify
     backbone: Backbone | None = None
     bound: MemoryBound = UNBOUNDED
+    processes: Processes = field(default_factory=current_processes)
     _embedded: list[Embedded] = field(default_factory=list, repr=False)
 
     @property
@@ -202,6 +207,7 @@ class Experiment:
             "model": self.config.model.name,
             "algorithm": algorithm(self.config),
             **({} if self.backbone is None else {"weights": self.backbone.digest, "license": self.backbone.license}),
+            **({} if self.processes.count == 1 else {"processes": str(self.processes.count)}),
         }
 
     @cached_property
@@ -244,8 +250,17 @@ class Experiment:
     def _events(
         self, finished: Sequence[Round], unfinished: UnfinishedRounds | None
     ) -> Generator[Progress | Round, None, None]:
+        if self.config.is_frozen and not self.processes.leads:
+            yield from self._share_embedding()
+            return
         loop = yield from self._loop()
         yield from replace(loop, unfinished=unfinished).rounds(finished)
+
+    def _share_embedding(self) -> Generator[Progress, None, None]:
+        """What another process than the first one does of a frozen run."""
+        embedding, problem = self._embedding(self.processes), self.problem
+        yield from embedding.rows(problem.train, torch.cat([problem.pool, problem.validation]), what="")
+        yield from embedding.rows(problem.test_images, problem.test, what="")
 
     def loop(self) -> Generator[Progress, None, ActiveLearning]:
         """Algorithm 1 of this experiment, once what it starts from is made. Run its steps by `reproducibly`."""
@@ -290,7 +305,7 @@ class Experiment:
             return self._embedded[0]
         assert isinstance(self.model, LinearHead)
         pca = None if self.config.features.pca is None else self.model.head.in_features
-        seen = yield from embedded_problem(self.problem, self._embedding(), pca)
+        seen = yield from embedded_problem(self.problem, self._embedding(self.processes), pca)
         self._embedded.append(seen)
         return seen
 
@@ -303,10 +318,15 @@ class Experiment:
         found = _checked_once(rows, self.seed, groups)
         return feature_check_line(found, f"{dataset_name(self.config.data)} seed {self.seed}", len(indices))
 
-    def _embedding(self) -> Embedding:
+    def _embedding(self, processes: Processes = ALONE) -> Embedding:
         if self.backbone is None:  # own embeddings
             return Embedding(None, Meter(self.device), bound=self.bound)
-        return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files(), self.bound)
+        return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files(), self.bound, processes)
+
+    @property
+    def _parts(self) -> BatchParts:
+        """Those of training, which one process does alone where a head is all that learns from embeddings."""
+        return BatchParts() if self.config.is_frozen else BatchParts(self.config.batch_parts, self.processes)
 
     def descriptor_files(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
         """The cache of descriptors of these weights; with `makes` it keeps what is not kept yet."""
@@ -342,9 +362,23 @@ class Experiment:
             return self.first_weights
         self.model.load_state_dict(self.first_weights)
         for e, member in enumerate(members_of(self.model)):
-            body = yield from shared_tensors(self.weights_paths[e], partial(self._pretrain, e, member), self.say)
+            body = yield from self._pretrained(e, member)
             member.load_state_dict({**member.state_dict(), **body})
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def _pretrained(self, e: int, member: nn.Module) -> Generator[Progress, None, dict[str, Tensor]]:
+        """As the first process finds or makes them; it says to the others which of both it does."""
+        processes, nothing = self.processes, dict[str, Tensor]()
+        if not processes.leads:
+            return processes.from_first(nothing) or (yield from self._pretrain(e, member))
+        made: list[dict[str, Tensor]] = []
+
+        def make() -> Generator[Progress, None, dict[str, Tensor]]:
+            made.append(processes.from_first(nothing))
+            return (yield from self._pretrain(e, member))
+
+        body = yield from shared_tensors(self.weights_paths[e], make, self.say)
+        return body if made else processes.from_first(body)
 
     def _pretrain(self, e: int, member: nn.Module) -> Generator[Progress, None, dict[str, Tensor]]:
         return pretrain(
@@ -354,6 +388,7 @@ class Experiment:
             config=self.config.pretrain,
             generator=stream(self.seed, "pretrain", *member_name(e)),
             meter=Meter(self.device),
+            parts=self._parts,
         )
 
     def _learning(
@@ -385,6 +420,7 @@ class Experiment:
             cache=cache,
             ahead=ahead,
             bound=self.bound,
+            parts=self._parts,
         )
 
 
