@@ -72,9 +72,9 @@ class BatchParts:
         self,
         images: ImageSet,
         indices: Int[Tensor, " n"],
-        batches: Sequence[Int[Tensor, " b"]],
-        labeled: Labeled,
+        batches: Sequence[Tensor],
         *,
+        labeled: Labeled,
         augment: torch.Generator,
         device: torch.device,
     ) -> Iterator[StepBatch]:

@@ -63,7 +63,7 @@ def pretrain(
     schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)
     for epoch in range(config.epochs):
         rows = shuffled_batches(len(pool), config.batch_size, generator)
-        steps = parts.steps(images, pool, rows, labeled, augment=generator, device=meter.device)
+        steps = parts.steps(images, pool, rows, labeled=labeled, augment=generator, device=meter.device)
         mean = train_epoch(trained, steps, sgd, meter, seed=generator.initial_seed() + epoch, parts=parts)
         schedule.step()
         if not math.isfinite(mean):

@@ -76,7 +76,7 @@ def fit(
         schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor, last_epoch=first_epoch - 1)
         for epoch in range(first_epoch, config.epochs):
             rows = shuffled_batches(len(indices), config.batch_size, generator)
-            steps = parts.steps(images, indices, rows, labeled, augment=generator, device=device)
+            steps = parts.steps(images, indices, rows, labeled=labeled, augment=generator, device=device)
             seed = generator.initial_seed() + epoch
             mean = train_epoch(trained, steps, sgd, meter, seed=seed, loss=loss, parts=parts)
             schedule.step()
