@@ -17,7 +17,8 @@ from fkal.cli.main import app
 from fkal.launch import Launch, launch
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
-QUICK = ("--preset", "digits", "--set", "pretrain.epochs=1", "--set", "train.epochs=4", "--set", "acquisition.rounds=3")
+DIGITS = ("--preset", "digits", "--set", "pretrain.epochs=1", "--set", "acquisition.rounds=3")
+QUICK = (*DIGITS, "--set", "train.epochs=4")
 
 
 def options(out: Path) -> list[str]:
@@ -80,7 +81,7 @@ def test_two_processes_that_share_each_batch_give_the_picks_and_weights_of_one_i
 
 @pytest.mark.slow
 def test_a_run_whose_second_process_is_killed_ends_and_goes_on_to_the_same_result(tmp_path):
-    words = (*QUICK, "--method", "margin", "--set", "batch_parts=2", "--set", "train.epochs=150")
+    words = (*DIGITS, "--method", "margin", "--set", "batch_parts=2", "--set", "train.epochs=150")
     words = (*words, "--set", "train.checkpoint_minutes=0.0001")
     process = subprocess.Popen(
         torchrun(*words, *options(tmp_path / "two")),
