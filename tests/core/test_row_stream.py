@@ -9,7 +9,7 @@ from fkal.core.descriptors import Descriptors
 from fkal.core.kernels import r_zg_product, top_matches
 from fkal.core.label_shift import estimated_prior
 from fkal.core.picks import is_finite
-from fkal.core.row_stream import ROWS_AT_ONCE, RowStream, StreamedDescriptors, joined
+from fkal.core.row_stream import ROWS_AT_ONCE, RowStream, StreamedDescriptors, joined, with_rows
 from fkal.core.whitening import Whitening
 
 CPU = torch.device("cpu")
@@ -44,6 +44,21 @@ def test_no_more_rows_are_read_at_once_than_the_bound():
     stream = StreamedDescriptors({"a": RowStream((3 * ROWS_AT_ONCE, 2), torch.float32, CPU, read)})
     assert [first for first, _ in stream.blocks(10**9)] == [0, ROWS_AT_ONCE, 2 * ROWS_AT_ONCE]
     assert max(longest) == ROWS_AT_ONCE
+
+
+@pytest.mark.parametrize("at", [[], [4], [10, 0, 3]])
+def test_some_rows_are_put_in_place_of_others_in_a_tensor_and_in_a_stream(at):
+    rows, values = draws(11, 3), draws(len(at), 3, seed=1)
+    expected = rows.clone()
+    expected[at] = values
+    positions = torch.tensor(at, dtype=torch.long)
+    stream = with_rows(streamed(rows), positions, values)
+    assert torch.equal(with_rows(rows, positions, values), expected)
+    assert torch.equal(stream[:], expected) and torch.equal(stream[2:7], expected[2:7])
+    assert torch.equal(stream[torch.tensor([10, 1, 0, 10])], expected[[10, 1, 0, 10]])
+    assert torch.equal(rows, draws(11, 3))
+    again = with_rows(stream, torch.tensor([1]), torch.ones(1, 3))
+    assert torch.equal(again[1:2], torch.ones(1, 3)) and torch.equal(again[3:], expected[3:])
 
 
 def test_joined_parts_are_those_of_cat():

@@ -50,6 +50,8 @@ def assert_equal(again: Round, once: Round) -> None:
         ("varr", "lenet", {"members": 2}),
         ("random", "lenet", {"training": {"layers": "head"}}),
         ("pfk", "lenet", {"training": {"on_validation": True}}),
+        ("pfk", "with norm", {"training": {"precision": "float16"}}),
+        ("pfk", "with dropout", {"training": {"precision": "bfloat16"}}),
     ],
 )
 def test_a_round_goes_on_after_any_epoch_of_its_training_to_the_bit(learning, name, kind, options):

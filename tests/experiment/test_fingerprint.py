@@ -59,6 +59,7 @@ CHANGES = {
     "model.accept_license": ("some-license", set()),
     "features.pca": (16, {RUN}),
     "features.tokens": ("cls", {ROWS, LABELS, RUN}),
+    "features.precision": ("mixed", {ROWS, LABELS, RUN}),
     "pretrain.task": ("none", {WEIGHTS, RUN}),
     "pretrain.epochs": (1, {WEIGHTS, RUN}),
     "pretrain.batch_size": (24, {WEIGHTS, RUN}),
@@ -68,6 +69,7 @@ CHANGES = {
     "pretrain.decay": (0.5, {WEIGHTS, RUN}),
     "pretrain.decay_epochs": ([1], {WEIGHTS, RUN}),
     "pretrain.warmup_epochs": (1, {WEIGHTS, RUN}),
+    "pretrain.precision": ("mixed", {WEIGHTS, RUN}),
     "train.checkpoint_minutes": (1.0, set()),
     "train.epochs": (1, {RUN}),
     "train.batch_size": (24, {RUN}),
@@ -77,6 +79,7 @@ CHANGES = {
     "train.decay": (0.5, {RUN}),
     "train.decay_epochs": ([1], {RUN}),
     "train.warmup_epochs": (1, {RUN}),
+    "train.precision": ("mixed", {RUN}),
     "train.start": ("theta_0", {RUN}),
     "train.layers": ("head", {RUN}),
     "train.on_validation": (True, {RUN}),
@@ -287,6 +290,12 @@ def test_another_revision_of_a_matching_changes_what_is_matched_by_it(name, matc
     before = keys(base)
     monkeypatch.setitem(MATCHING_REVISIONS, "coverage", 99)
     assert differing(before, keys(base)) == expected
+
+
+@pytest.mark.parametrize("section", ["features", "pretrain", "train"])
+def test_mixed_precision_is_what_the_device_has_of_it(section, base, tmp_path):
+    mixed, other = (after(base, {f"{section}.precision": name}, tmp_path) for name in ("mixed", "bfloat16"))
+    assert keys(mixed) == keys(other) != keys(base)
 
 
 def test_a_member_of_an_ensemble_has_weights_of_its_own(base):

@@ -38,10 +38,19 @@ PROTOCOL = "protocol"
 SET = "--set"
 LATER_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "train": {"loss": TrainConfig.loss, "on_validation": TrainConfig.on_validation},
+        "train": {
+            "loss": TrainConfig.loss,
+            "on_validation": TrainConfig.on_validation,
+            "precision": TrainConfig.precision,
+        },
+        "pretrain": {"precision": PretrainConfig.precision},
         "data": {"per_class": None, "groups": None, "embeddings": None, "interpolation": None},
         "model": {"weights": ModelConfig.weights},
-        "features": {"pca": FeaturesConfig.pca, "tokens": FeaturesConfig.tokens},
+        "features": {
+            "pca": FeaturesConfig.pca,
+            "tokens": FeaturesConfig.tokens,
+            "precision": FeaturesConfig.precision,
+        },
     }
 )
 """Settings by section that came after the first digests: at these values they change none."""

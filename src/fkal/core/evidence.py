@@ -8,13 +8,14 @@ forward passes a pool image, `Coverage` one a pool image, `Discrimination` the t
 and `Calibrated` one more a validation image, `PredictiveInformation` K passes a pool image and target.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from fkal.core.descriptors import Descriptors
 from fkal.core.row_stream import PoolDescriptors, RowStream
+from fkal.core.whitening import Whiten, unchanged
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,14 @@ class Nothing:
 
 @dataclass(frozen=True)
 class Features:
-    """z of the open pool images and z_v of the targets (misclassified validation images)."""
+    """z of the open pool images and z_v of the targets (misclassified validation images).
+
+    `whiten` is what all of them went through.
+    """
 
     pool: PoolDescriptors
     targets: Descriptors
+    whiten: Whiten = field(default=unchanged, kw_only=True, compare=False)
 
     @property
     def n(self) -> int:

@@ -47,6 +47,24 @@ class RowStream:
 Rows = Tensor | RowStream
 
 
+def with_rows(rows: Rows, at: Int[Tensor, " r"], values: Float[Tensor, "r l"]) -> Rows:
+    """The same rows but for those `at` some distinct positions, which have these values."""
+    if isinstance(rows, Tensor):
+        return rows.index_copy(0, at.to(rows.device), values.to(rows))
+    place = torch.full((len(rows),), -1)  # of each row among the values
+    place[at.cpu()] = torch.arange(len(at))
+    new = values.to(rows.device, rows.dtype)
+
+    def read(which: Tensor | slice) -> Tensor:
+        part = rows.read(which)
+        among = place[which.cpu() if isinstance(which, Tensor) else which]
+        changed = (among >= 0).nonzero()[:, 0]
+        part[changed.to(part.device)] = new[among[changed].to(part.device)]
+        return part
+
+    return replace(rows, read=read)
+
+
 def joined(parts: Iterable[Tensor], n: int) -> Tensor:
     """The parts below each other, n rows in all, each of which is let go before the next one is made.
 

@@ -78,12 +78,13 @@ class Whiten(Protocol):
     def __call__(self, descriptors: Of) -> Of: ...
 
 
-def _unchanged(descriptors: Of) -> Of:
+def unchanged(descriptors: Of) -> Of:
+    """No whitening."""
     return descriptors
 
 
 def _none(_: Descriptors) -> Whiten:
-    return _unchanged
+    return unchanged
 
 
 WHITENINGS: Mapping[str, Callable[[Descriptors], Whiten]] = MappingProxyType(

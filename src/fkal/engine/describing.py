@@ -1,6 +1,6 @@
 """Describing images by a model's tapped layers: features, loss gradients, and the labels behind these."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -11,10 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fkal.core.descriptors import Descriptors, loss_gradient
+from fkal.core.precision_names import Precision
 from fkal.core.row_stream import PoolDescriptors, Rows, RowStream, StreamedDescriptors
 from fkal.data.images import ImageSet
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
+from fkal.engine.precision import computing
 from fkal.engine.processes import ALONE, Processes
 from fkal.engine.progress import Progress
 from fkal.models.linear_head import LinearHead
@@ -93,6 +95,9 @@ KEPT: Mapping[tuple[bool, bool], What] = MappingProxyType(
 )
 """What is described with or without gradients, with or without logits."""
 
+FLOAT16_SCALES = (4096.0, 256.0, 16.0, 1.0)
+"""Of the gradient at the logits, whose largest entry is 1, in float16: the first under which no number overflows."""
+
 SHARD_ROWS = 1 << 16
 """Rows that a cache keeps together, about."""
 
@@ -159,6 +164,7 @@ class Describer:
 
     Feature maps are averaged in `grid` x `grid` fields, and a transformer's tokens by the rule `tokens`. Rows that the
     `cache` had kept count the passes that once made them. Descriptors and features beyond the `bound` are streamed.
+    Passes compute in the `precision`; rows are float32.
 
     Several processes share the batches. All of them have the rows, or, unless these go `to_all`, the first one alone;
     the others then have none.
@@ -173,6 +179,7 @@ class Describer:
     grid: int = 1
     tokens: TokenRule | None = None
     bound: MemoryBound = UNBOUNDED
+    precision: Precision | None = None
     processes: Processes = ALONE
     to_all: bool = True
 
@@ -258,7 +265,7 @@ class Describer:
         gathered.receive_names(self.processes)
 
     def _features_of_batch(self, batch: Tensor, x: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad(), Taps(self.model, self.taps) as taps:
+        with torch.no_grad(), Taps(self.model, self.taps) as taps, self._computing:
             self.model(x)
         self.meter.forward(len(x))
         return {"features": torch.cat([self._pooled(taps.outputs[tap]) for tap in self.taps], dim=1)}
@@ -268,19 +275,20 @@ class Describer:
         with (
             torch.set_grad_enabled(differentiates),
             Taps(self.model, self.taps, with_grad=differentiates) as taps,
+            self._computing,
         ):
             logits = self.model(x)
         self.meter.forward(len(x))
         outputs = {tap: taps.outputs[tap] for tap in self.taps}
         z = {tap: self._pooled(output.detach()) for tap, output in outputs.items()}
         descriptors = Descriptors.of(z)
-        y = labeler(Batch(x, logits.detach(), descriptors, batch))
+        shown = logits.detach().float()
+        y = labeler(Batch(x, shown, descriptors, batch))
         if with_grad:
-            at_logits = loss_gradient(logits.detach(), y)
-            g = self._gradients(logits, outputs, at_logits)
+            g = self._gradients(logits, outputs, loss_gradient(shown, y))
             self.meter.backward(len(x))
             descriptors = Descriptors.of(z, g)
-        return Described(descriptors, logits.detach().argmax(dim=1), y, logits.detach())
+        return Described(descriptors, shown.argmax(dim=1), y, shown)
 
     def _gradients(
         self, logits: Float[Tensor, "n d"], outputs: Mapping[str, Tensor], at_logits: Float[Tensor, "n d"]
@@ -288,11 +296,29 @@ class Describer:
         """At the tapped tensors; of a head on embeddings at its logits, where they are p - y."""
         if isinstance(self.model, LinearHead):
             return dict.fromkeys(outputs, at_logits)
-        gradients = torch.autograd.grad(logits, list(outputs.values()), at_logits)
+        with self._computing:
+            gradients = _scaled_gradients(logits, list(outputs.values()), at_logits)
         return {tap: self._pooled(grad) for tap, grad in zip(outputs, gradients, strict=True)}
 
+    @property
+    def _computing(self) -> AbstractContextManager[None]:
+        return computing(self.precision, self.meter.device)
+
     def _pooled(self, output: Tensor) -> Float[Tensor, "n l"]:
-        return pooled_tap(self.model, output, grid=self.grid, tokens=self.tokens)
+        return pooled_tap(self.model, output.float(), grid=self.grid, tokens=self.tokens)
+
+
+def _scaled_gradients(
+    logits: Float[Tensor, "n d"], at: Sequence[Tensor], at_logits: Float[Tensor, "n d"]
+) -> tuple[Tensor, ...]:
+    """Of float16, whose small numbers would be lost, from as large a start as they allow; only directions count."""
+    if logits.dtype != torch.float16:
+        return torch.autograd.grad(logits, at, at_logits.to(logits))
+    for scale in FLOAT16_SCALES:
+        gradients = torch.autograd.grad(logits, at, (scale * at_logits).to(logits), retain_graph=scale > 1)
+        if all(bool(gradient.isfinite().all()) for gradient in gradients):
+            break
+    return gradients
 
 
 OfBatch = Callable[[Tensor, Tensor], dict[str, Tensor]]

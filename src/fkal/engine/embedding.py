@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from fkal.core.precision_names import Precision
 from fkal.core.row_stream import ROWS_AT_ONCE
 from fkal.core.standardising import Standardising
 from fkal.data.images import Identified, ImageSet
@@ -20,6 +21,7 @@ from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.loop import Problem
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
+from fkal.engine.precision import computing
 from fkal.engine.processes import ALONE, Processes
 from fkal.engine.progress import Progress
 from fkal.models.modes import evaluating
@@ -64,7 +66,7 @@ class Embedding:
 
     Images whose embedding the `cache` had kept count, too. All batches have the same size, the last one being filled
     up with its last image: an embedding then does not depend on what else was asked for. Embeddings beyond the `bound`
-    of memory are mapped from a file.
+    of memory are mapped from a file. Passes compute in the `precision`; embeddings are float32.
 
     Several processes share the batches. The first one reads and writes what is kept and has the rows.
     """
@@ -73,6 +75,7 @@ class Embedding:
     meter: Meter
     cache: EmbeddingCache | None = None
     bound: MemoryBound = UNBOUNDED
+    precision: Precision | None = None
     processes: Processes = ALONE
 
     def rows(
@@ -140,7 +143,9 @@ class Embedding:
 
     def _embed(self, x: Tensor) -> dict[str, Tensor]:
         assert self.model is not None
-        return {"rows": self.model(x.contiguous(memory_format=torch.channels_last)).float().cpu()}
+        with computing(self.precision, self.meter.device):
+            embedded = self.model(x.contiguous(memory_format=torch.channels_last))
+        return {"rows": embedded.float().cpu()}
 
 
 @dataclass

@@ -32,6 +32,7 @@ from fkal.core.evidence import (
 )
 from fkal.core.kernels import R_ZG, Kernel
 from fkal.core.labels import PSEUDO_LABELS, PseudoLabel
+from fkal.core.precision_names import Precision
 from fkal.core.pseudo_labels import PoolBatch, PoolLabels, Reference
 from fkal.core.row_stream import PoolDescriptors
 from fkal.core.softmax import margin, wrongness
@@ -42,6 +43,7 @@ from fkal.engine.describing import Batch, Described, Describer, DescriptorCache,
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
 from fkal.engine.outputs import logits, outputs, pool_outputs
+from fkal.engine.precision import exact
 from fkal.engine.processes import ALONE, Processes
 from fkal.engine.progress import Progress
 from fkal.engine.sampling import predictive_information, sampled_uncertainty
@@ -57,12 +59,16 @@ EvidenceAndTargets = tuple[Evidence, Int[Tensor, " t"]]
 
 @dataclass(frozen=True)
 class EvidenceConfig:
-    """The settings that gathering reads, of which each kind of evidence needs some: the acquisition's and VAAL's."""
+    """The settings that gathering reads, of which each kind of evidence needs some: the acquisition's and VAAL's.
+
+    Passes over the pool compute in the `precision`. Under autocast those over other images, which are few, stay exact.
+    """
 
     acquisition: AcquisitionConfig
     vaal: VaalConfig = field(default_factory=VaalConfig)
     tokens: TokenRule | None = None
     in_memory: bool = False
+    precision: Precision | None = None
 
     @property
     def pseudo_label(self) -> PseudoLabel:
@@ -114,13 +120,14 @@ class RoundContext:
             self.meter,
             cache=self.cache,
             tokens=self.config.tokens,
+            precision=exact(self.config.precision),
             processes=self.processes,
         )
 
     @property
     def pool_describer(self) -> Describer:
         """That of the open pool, whose rows are streamed beyond the bound; the first process alone has them."""
-        return replace(self.describer, bound=self.bound, to_all=False)
+        return replace(self.describer, bound=self.bound, precision=self.config.precision, to_all=False)
 
 
 def gather(context: RoundContext, needs: type[Evidence]) -> Generator[Progress, None, EvidenceAndTargets]:
@@ -190,7 +197,7 @@ def _fisher_scores(context: RoundContext) -> Generator[Progress, None, EvidenceA
     rows = _rows_of_targets(context, known.y_hat, y_v)
     whiten = WHITENINGS[context.settings.whitening](known.in_memory)
     targets = whiten(known.in_memory[rows])
-    return FisherScores(whiten(pool.descriptors), targets, pool.y, prior), rows.cpu()
+    return FisherScores(whiten(pool.descriptors), targets, pool.y, prior, whiten=whiten), rows.cpu()
 
 
 def _labeler(
@@ -275,6 +282,7 @@ class _Guessed:
             self.posterior.to(pool.device, dtype),
             self.labels,
             self.prior,
+            whiten=self.whiten,
         )
 
 
@@ -351,6 +359,7 @@ def _predictions(context: RoundContext) -> Generator[Progress, None, EvidenceAnd
         batch_size=context.settings.batch_size,
         meter=context.meter,
         what="pool",
+        precision=context.config.precision,
         processes=context.processes,
     )
     return Predictions(pool), _no_targets()
@@ -409,6 +418,7 @@ def _outputs(context: RoundContext, indices: Int[Tensor, " n"], what: str) -> Ge
         batch_size=context.settings.batch_size,
         meter=context.meter,
         what=what,
+        precision=exact(context.config.precision),
         processes=context.processes,
     )
 
@@ -424,6 +434,7 @@ def _pool_outputs(context: RoundContext) -> Generator[Progress, None, PoolOutput
         what="pool",
         bound=context.bound,
         in_memory=context.config.in_memory,
+        precision=context.config.precision,
         processes=context.processes,
     )
 

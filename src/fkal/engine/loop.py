@@ -34,6 +34,7 @@ from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
 from fkal.engine.processes import Processes
 from fkal.engine.progress import Progress
+from fkal.engine.ranking_again import ranked_again
 from fkal.engine.rounds import Request, Round, Selection
 from fkal.engine.settings import FEW_CLASSES, TrainConfig
 from fkal.engine.training import fit
@@ -207,11 +208,14 @@ class ActiveLearning:
         self.model.load_state_dict(state.weights)
         needs, select = (Nothing, _at_random) if method.random_first and b == 1 else (method.needs, method.select)
         with meter.phase("descriptors"):
-            evidence, rows = yield from gather(self._context(state, meter, cross_fitted), needs)
+            context = self._context(state, meter, cross_fitted)
+            evidence, rows = yield from gather(context, needs)
         if not self._processes.leads:
             return self._processes.from_first(_not_selected_here(b))
         with meter.phase("select"):
-            picks = select(evidence, method.budget, stream(self.seed, "select", b))
+            picks, evidence, again = yield from ranked_again(
+                context, evidence, lambda found: select(found, method.budget, stream(self.seed, "select", b))
+            )
         positions = picks.positions.cpu()
         guessed = evidence.pseudo_labels if isinstance(evidence, FisherScores | Posteriors) else None
         request = Request(
@@ -221,7 +225,10 @@ class ActiveLearning:
             scores=None if picks.scores is None else picks.scores.float().cpu(),
             matches=None if picks.targets is None else self.problem.validation[rows[picks.targets.cpu()]],
             pseudo_labels=None if guessed is None else guessed.cpu()[positions],
-            metrics=self._about_evidence(evidence, state.pool.open),
+            metrics={
+                **self._about_evidence(evidence, state.pool.open),
+                **({"select/ranked_again": float(again)} if again else {}),
+            },
             forward_images=dict(meter.forward_images),
             backward_images=dict(meter.backward_images),
             seconds=dict(meter.seconds),

@@ -10,11 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fkal.core.evidence import Outputs, PoolOutputs, StreamedOutputs
+from fkal.core.precision_names import Precision
 from fkal.core.row_stream import RowStream
 from fkal.data.images import ImageSet
 from fkal.engine.describing import Gathered
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
+from fkal.engine.precision import computing
 from fkal.engine.processes import ALONE, Processes
 from fkal.engine.progress import Progress
 from fkal.models.head import HeadInput
@@ -29,6 +31,7 @@ def outputs(
     batch_size: int,
     meter: Meter,
     what: str,
+    precision: Precision | None = None,
     processes: Processes = ALONE,
 ) -> Generator[Progress, None, Outputs]:
     """In memory, of at least one image, `batch_size` at a time; all processes have them."""
@@ -41,6 +44,7 @@ def outputs(
         what=what,
         bound=UNBOUNDED,
         in_memory=True,
+        precision=precision,
         processes=processes,
         to_all=True,
     )
@@ -58,6 +62,7 @@ def pool_outputs(
     what: str,
     bound: MemoryBound,
     in_memory: bool,
+    precision: Precision | None = None,
     processes: Processes = ALONE,
     to_all: bool = False,
 ) -> Generator[Progress, None, PoolOutputs]:
@@ -68,12 +73,13 @@ def pool_outputs(
     gathered = Gathered(len(indices), meter.device, bound)
 
     def of_batch(x: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad(), HeadInput(model) as caught:
+        with torch.no_grad(), HeadInput(model) as caught, computing(precision, meter.device):
             made = model(x)
         assert caught.features is not None
+        features = caught.features.float()
         if in_memory:
-            _refuse_beyond(bound, len(indices), caught.features, what)
-        return {"logits": made, "features": caught.features}
+            _refuse_beyond(bound, len(indices), features, what)
+        return {"logits": made.float(), "features": features}
 
     yield from _gather(
         of_batch,
@@ -100,6 +106,7 @@ def logits(
     batch_size: int,
     meter: Meter,
     what: str,
+    precision: Precision | None = None,
     processes: Processes = ALONE,
     to_all: bool = False,
 ) -> Generator[Progress, None, Float[Tensor, "n d"]]:
@@ -107,8 +114,8 @@ def logits(
     gathered = Gathered(len(indices), meter.device)
 
     def of_batch(x: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad():
-            return {"logits": model(x)}
+        with torch.no_grad(), computing(precision, meter.device):
+            return {"logits": model(x).float()}
 
     yield from _gather(
         of_batch,

@@ -18,7 +18,7 @@ from fkal.engine.batch_parts import WHOLE, BatchParts
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
 from fkal.engine.settings import PretrainConfig
-from fkal.engine.training import optimizer, shuffled_batches, train_epoch
+from fkal.engine.training import optimizer, scaler_of, shuffled_batches, train_epoch
 from fkal.models.registry import head_name
 
 ROTATIONS = 4
@@ -60,11 +60,21 @@ def pretrain(
         return rotated(x), _turns(len(x), meter.device)
 
     sgd, trained = optimizer(network, config), parts.trained(network)
+    scaler = scaler_of(config.precision, meter.device)
     schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)
     for epoch in range(config.epochs):
         rows = shuffled_batches(len(pool), config.batch_size, generator)
         steps = parts.steps(images, pool, rows, labeled=labeled, augment=generator, device=meter.device)
-        mean = train_epoch(trained, steps, sgd, meter, seed=generator.initial_seed() + epoch, parts=parts)
+        mean = train_epoch(
+            trained,
+            steps,
+            sgd,
+            meter,
+            seed=generator.initial_seed() + epoch,
+            precision=config.precision,
+            scaler=scaler,
+            parts=parts,
+        )
         schedule.step()
         if not math.isfinite(mean):
             raise FloatingPointError(

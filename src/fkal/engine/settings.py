@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Literal, get_args
 
+from fkal.core.precision_names import Precision
 from fkal.errors import shortened
 
 FEW_CLASSES = 20
@@ -59,6 +60,9 @@ class SgdConfig:
     """Epochs, counted from 0, from which the learning rate is smaller by `decay`."""
     warmup_epochs: int = 0
     """Epochs over which the learning rate first rises."""
+    precision: Precision | None = None
+    """What training passes compute in: `float32`, `tf32` (of a GPU), `mixed` (bfloat16 where the device has it, else
+    float16 with a scaled loss), `bfloat16` or `float16`; null: as torch has it. Weights are float32."""
 
     def __post_init__(self) -> None:
         for key, least in (("epochs", 1), ("batch_size", 1), ("warmup_epochs", 0)):

@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from fkal.core.precision_names import Precision
 from fkal.data.images import ImageSet
 from fkal.engine.batch_parts import WHOLE, BatchParts, StepBatch
 from fkal.engine.batch_statistics import SharedStatistics
 from fkal.engine.losses import LOSSES
 from fkal.engine.metering import Meter
+from fkal.engine.precision import computing, resolved
 from fkal.engine.settings import SgdConfig, TrainConfig
 from fkal.engine.unfinished import FitState
 from fkal.models.modes import learning
@@ -71,33 +73,60 @@ def fit(
     with learning(model, learner):
         trained = parts.trained(model)
         sgd = optimizer(learner, config)
+        scaler = scaler_of(config.precision, device)
         if begun is not None:
-            _go_on(learner, sgd, generator, begun)
+            _go_on(learner, sgd, scaler, generator, begun)
         schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor, last_epoch=first_epoch - 1)
         for epoch in range(first_epoch, config.epochs):
             rows = shuffled_batches(len(indices), config.batch_size, generator)
             steps = parts.steps(images, indices, rows, labeled=labeled, augment=generator, device=device)
-            seed = generator.initial_seed() + epoch
-            mean = train_epoch(trained, steps, sgd, meter, seed=seed, loss=loss, parts=parts)
+            mean = train_epoch(
+                trained,
+                steps,
+                sgd,
+                meter,
+                seed=generator.initial_seed() + epoch,
+                loss=loss,
+                precision=config.precision,
+                scaler=scaler,
+                parts=parts,
+            )
             schedule.step()
             if not math.isfinite(mean):
                 raise FloatingPointError(
                     f"the training loss is {mean} after epoch {epoch + 1}; lower train.lr = {config.lr}"
                 )
             if after_epoch is not None:
-                after_epoch(partial(_fit_state, learner, sgd, generator))
+                after_epoch(partial(_fit_state, learner, sgd, scaler, generator))
             yield mean
     parts.agree(model)
 
 
-def _fit_state(learner: nn.Module, sgd: torch.optim.SGD, generator: torch.Generator) -> FitState:
+def scaler_of(precision: Precision | None, device: torch.device) -> torch.amp.GradScaler:
+    """Scales losses whose gradients are in float16, so that small ones are not lost; others it leaves alone."""
+    return torch.amp.GradScaler(device.type, enabled=resolved(precision, device) == "float16")
+
+
+def _fit_state(
+    learner: nn.Module, sgd: torch.optim.SGD, scaler: torch.amp.GradScaler, generator: torch.Generator
+) -> FitState:
     buffers = {name: sgd.state[each].get(MOMENTUM) for name, each in learner.named_parameters() if each in sgd.state}
     momentum = {name: kept.detach().cpu().clone() for name, kept in buffers.items() if kept is not None}
-    return FitState(momentum, generator.get_state())
+    scales = {name: torch.tensor(value, dtype=torch.float64) for name, value in scaler.state_dict().items()}
+    return FitState(momentum, generator.get_state(), scales)
 
 
-def _go_on(learner: nn.Module, sgd: torch.optim.SGD, generator: torch.Generator, begun: FitState) -> None:
+def _go_on(
+    learner: nn.Module,
+    sgd: torch.optim.SGD,
+    scaler: torch.amp.GradScaler,
+    generator: torch.Generator,
+    begun: FitState,
+) -> None:
     generator.set_state(begun.generator)
+    if scaler.is_enabled():
+        whole = ("growth_interval", "_growth_tracker")
+        scaler.load_state_dict({name: int(v) if name in whole else float(v) for name, v in begun.scales.items()})
     for name, parameter in learner.named_parameters():
         if name in begun.momentum:
             sgd.state[parameter][MOMENTUM] = torch.empty_like(parameter).copy_(begun.momentum[name])
@@ -113,13 +142,16 @@ def train_epoch(
     *,
     seed: int,
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    precision: Precision | None = None,
+    scaler: torch.amp.GradScaler | None = None,
     parts: BatchParts = WHOLE,
 ) -> float:
-    """One pass over batches; returns the mean loss (nats).
+    """One pass over batches; returns the mean loss (nats), which is computed in float32.
 
     Layers that draw, such as a model's own dropout, know only torch's global generators; these
     are set to `seed` meanwhile and afterwards are as they were.
     """
+    scaler = scaler or scaler_of(precision, meter.device)
     totals, n = torch.zeros(parts.count, device=meter.device), 0
     cards = [torch.cuda.current_device()] if meter.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cards), parts.statistics() as statistics:
@@ -130,10 +162,12 @@ def train_epoch(
                 parts.seed(seed, number, part.place)
                 if isinstance(statistics, SharedStatistics):
                     statistics.counts = part.share > 0
-                mean = loss(model(part.x), part.y) * part.share
-                mean.backward()
+                with computing(precision, meter.device):
+                    mean = loss(model(part.x).float(), part.y) * part.share
+                    scaler.scale(mean).backward()
                 totals[part.place] += mean.detach() * step.n
-            sgd.step()
+            scaler.step(sgd)
+            scaler.update()
             n += step.n
             meter.forward(step.n)
             meter.backward(step.n)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import UInt8
@@ -17,11 +18,13 @@ Weights = Mapping[str, Tensor]
 class FitState(NamedTuple):
     """What training draws and steps from after a whole epoch. Tensors on the CPU.
 
-    `momentum` has the optimiser's buffers by the name of the parameter, `generator` is the state of the draws.
+    `momentum` has the optimiser's buffers by the name of the parameter, `generator` is the state of the draws, and
+    `scales` that of what scales a loss in float16, by torch's own names.
     """
 
     momentum: Weights
     generator: UInt8[Tensor, " s"]
+    scales: Weights = MappingProxyType({})
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset
 from fkal.data.splits import Split, hold_out
 from fkal.engine.cross_fitting import folds
+from fkal.engine.precision import resolved
 from fkal.engine.processes import current_processes
 from fkal.models.dropout import MonteCarloDropout
 from fkal.models.head import head_width
@@ -32,6 +33,7 @@ MOMENT_ARRAYS = 10
 
 def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.Module, device: torch.device) -> None:
     """Raises ConfigError for what one of the values alone does not show to be wrong."""
+    _refuse_unknown_precision(config, device)
     entry = acquisition_of(config.acquisition)
     reads = entry.reads(config.acquisition.pseudo_label)
     shape = (model.head.in_features, 1, 1) if isinstance(model, LinearHead) else dataset.train.shape
@@ -121,6 +123,16 @@ def refuse_unfit_for_frozen(config: Config) -> None:
         )
     if config.epoch != "last":
         raise ConfigError("epoch = 'best_on_test': a frozen run has no epochs to choose from; set epoch=last")
+
+
+def _refuse_unknown_precision(config: Config, device: torch.device) -> None:
+    """Raises ConfigError for what the device does not compute in."""
+    for key, precision in (
+        ("features.precision", config.features.precision),
+        ("pretrain.precision", config.pretrain.precision),
+        ("train.precision", config.train.precision),
+    ):
+        configured(key, lambda named: resolved(named, device), precision)
 
 
 def _refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:

@@ -321,7 +321,14 @@ class Experiment:
     def _embedding(self, processes: Processes = ALONE) -> Embedding:
         if self.backbone is None:  # own embeddings
             return Embedding(None, Meter(self.device), bound=self.bound)
-        return Embedding(self.backbone.embedder, Meter(self.device), self.embedding_files(), self.bound, processes)
+        return Embedding(
+            self.backbone.embedder,
+            Meter(self.device),
+            self.embedding_files(),
+            bound=self.bound,
+            precision=self.config.features.precision,
+            processes=processes,
+        )
 
     @property
     def _parts(self) -> BatchParts:
@@ -404,7 +411,13 @@ class Experiment:
             method=Method(
                 needs=entry.needs.record,
                 select=partial(entry.select, **options),
-                config=EvidenceConfig(config, self.config.vaal, self.config.features.tokens, entry.in_memory),
+                config=EvidenceConfig(
+                    config,
+                    self.config.vaal,
+                    self.config.features.tokens,
+                    entry.in_memory,
+                    None if self.config.is_frozen else self.config.features.precision,
+                ),
                 budget=self.budget,
                 rounds=self.rounds,
                 random_first=entry.random_first,

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from fkal.config.schema import Config, about_data, digest_of
+from fkal.core.precision_names import Precision
 from fkal.data.digest import bytes_digest
 from fkal.data.scaling import View
 from fkal.data.splits import Split
+from fkal.engine.precision import resolved
 from fkal.experiment.names import (
     METHOD_SETTINGS,
     PRETRAINING_IGNORES,
@@ -77,6 +79,7 @@ def about_descriptors(config: Config, data_digest: str, device: torch.device) ->
         "device": device.type,
         "algorithm": ALGO_VERSION,
         **({} if config.features.tokens is None else {"tokens": config.features.tokens}),
+        **_precision(config.features.precision, device),
         **({"token_revision": TOKEN_REVISION} if config.model.name.startswith("vit_") else {}),
     }
 
@@ -97,6 +100,7 @@ def about_embeddings(
         "threads": _threads(config, device),
         "device": device.type,
         "algorithm": ALGO_VERSION,
+        **_precision(config.features.precision, device),
     }
 
 
@@ -113,11 +117,23 @@ def _threads(config: Config, device: torch.device) -> int | None:
     return config.threads or (torch.get_num_threads() if device.type == "cpu" else None)
 
 
+def _precision(precision: Precision | None, device: torch.device) -> dict[str, str]:
+    """As the device has it: `mixed` is not the same everywhere. Nothing where it is left to torch."""
+    found = resolved(precision, device)
+    return {} if found is None else {"precision": found}
+
+
 def _computed(config: Config, split: Split, device: torch.device) -> dict[str, Any]:
     """The configuration and what it is computed on."""
     tree: Mapping[str, Any] = config.digest_tree
+    precisions = {
+        section: {**tree[section], **_precision(given, device)}
+        for section in ("features", "pretrain", "train")
+        if (given := tree.get(section, {}).get("precision")) is not None
+    }
     return {
         **tree,
+        **precisions,
         "data": about_data(tree),
         "threads": _threads(config, device),
         "split": split.digest,

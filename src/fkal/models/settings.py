@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from fkal.core.precision_names import Precision
 from fkal.errors import did_you_mean
 from fkal.object_references import offered, resolved
 
@@ -68,7 +69,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
-    """What becomes of the features of a pretrained model."""
+    """How features are made, and what becomes of those of a pretrained model."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
@@ -77,6 +78,10 @@ class FeaturesConfig:
     tokens: TokenRule | None = None
     """How a transformer's tokens become one row: `mean` of the patches, `cls`, or both; null: taps take the mean,
     a frozen embedding is what the model's own head takes."""
+    precision: Precision | None = None
+    """What passes over the pool, and those of embeddings, compute in: `float32`, `tf32` (of a GPU), `mixed` (bfloat16
+    where the device has it, else float16), `bfloat16` or `float16`; null: as torch has it. Picks under the last three
+    are ranked again by passes in float32."""
 
     def __post_init__(self) -> None:
         if self.pca is not None and not 1 <= self.pca <= MOST_COMPONENTS:

@@ -23,7 +23,7 @@ LARGEST = 2**36
 """Bytes of a file that is read."""
 SECONDS_BETWEEN = 10.0
 """Between two states that are held in memory, of which the last is written when the process is asked to end."""
-REQUEST, WEIGHTS, MOMENTUM, GENERATOR = "request.", "weights.", "momentum.", "generator"
+REQUEST, WEIGHTS, MOMENTUM, SCALES, GENERATOR = "request.", "weights.", "momentum.", "scales.", "generator"
 COUNTS = ("forward_images", "backward_images", "seconds")
 
 
@@ -77,6 +77,7 @@ def unfinished_bytes(unfinished: Unfinished) -> bytes:
         **{REQUEST + name: tensor for name, tensor in columns.items()},
         **{WEIGHTS + name: tensor.contiguous() for name, tensor in unfinished.weights.items()},
         **{MOMENTUM + name: tensor.contiguous() for name, tensor in unfinished.fit.momentum.items()},
+        **{SCALES + name: tensor for name, tensor in unfinished.fit.scales.items()},
         GENERATOR: unfinished.fit.generator,
     }
     counts = {name: dict(getattr(unfinished, name)) for name in COUNTS}
@@ -95,7 +96,7 @@ def unfinished_of(content: bytes) -> Unfinished:
             request=request_of(_named(tensors, REQUEST), facts["request"]),
             losses=tuple(map(tuple, facts["losses"])),
             weights=_named(tensors, WEIGHTS),
-            fit=FitState(_named(tensors, MOMENTUM), tensors[GENERATOR]),
+            fit=FitState(_named(tensors, MOMENTUM), tensors[GENERATOR], _named(tensors, SCALES)),
             **{name: facts[name] for name in COUNTS},
         )
     except (SafetensorError, AttributeError, KeyError, TypeError, RecursionError) as error:
