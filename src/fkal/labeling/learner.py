@@ -373,9 +373,15 @@ def training_settings(config: Config) -> dict[str, object]:
     without = {"root", "workers", *(() if config.data.interpolation else ("interpolation",))}  # a later setting
     return {
         **read,
+        **_parts(config),
         "data": {k: v for k, v in tree["data"].items() if k not in without},
         "train": {k: v for k, v in tree["train"].items() if k != "checkpoint_minutes"},
     }
+
+
+def _parts(config: Config) -> dict[str, int]:
+    """A later setting, which changes nothing where it is left as it was."""
+    return {} if config.batch_parts == 1 else {"batch_parts": config.batch_parts}
 
 
 def _grown(name: str, value: Tensor, first: Tensor) -> Tensor:
@@ -471,7 +477,8 @@ def _split(dataset: ProjectDataset) -> Split:
 def _weights_paths(project: Project, experiment: Experiment) -> tuple[Path, ...]:
     """Pretraining is done once, with the pool as it is then; a pool that grows keeps its weights."""
     config = experiment.config
-    read = {k: v for k, v in config.tree.items() if k not in PRETRAINING_IGNORES and k not in ("device", "threads")}
+    ignored = PRETRAINING_IGNORES | {"device", "threads", "batch_parts"}
+    read = {k: v for k, v in config.tree.items() if k not in ignored} | _parts(config)
     key = digest_of({**read, "data": _about_pixels(config), "device": experiment.device.type, "version": ALGO_VERSION})
     names = [f"{key[:16]}-{e}" for e in range(len(members_of(experiment.model)))]
     return tuple(below(project.weights_path, f"theta_0-{name}.safetensors") for name in names)
