@@ -81,7 +81,7 @@ def test_two_processes_that_share_each_batch_give_the_picks_and_weights_of_one_i
 
 @pytest.mark.slow
 def test_a_run_whose_second_process_is_killed_ends_and_goes_on_to_the_same_result(tmp_path):
-    words = (*DIGITS, "--method", "margin", "--set", "batch_parts=2", "--set", "train.epochs=150")
+    words = (*DIGITS, "--method", "margin", "--set", "batch_parts=2", "--set", "train.epochs=60")
     words = (*words, "--set", "train.checkpoint_minutes=0.0001")
     process = subprocess.Popen(
         torchrun(*words, *options(tmp_path / "two")),
