@@ -6,8 +6,8 @@
     python benchmarks/bench.py --full                             # also the recorded run at full size: hours
 
 Both sides of a row take turns in one process, on one thread, and count CPU-seconds, which other work on the machine
-hardly lengthens. A row whose peer is not installed keeps its floor. The figures go into benchmarks/bench.json, the
-table between the markers of benchmarks/README.md.
+hardly lengthens. A row whose peer is not installed keeps its floor. The figures go into benchmarks/bench.json, those of
+a GPU into bench-cuda.json, the tables between the markers of benchmarks/README.md.
 """
 
 import argparse
@@ -25,8 +25,7 @@ import torch
 from bench_rows import ROWS, Row, Sides
 
 HERE = Path(__file__).resolve().parent
-FIGURES, PAGE = HERE / "bench.json", HERE / "README.md"
-START, END = "<!-- bench -->", "<!-- end -->"
+PAGE = HERE / "README.md"
 PACKAGES = ("torch", "numpy", "scikit-learn", "scikit-activeml", "submodlib-py", "apricot-select")
 MEBI = 1 << 10
 """Of the kibibytes in which the system tells of memory."""
@@ -95,9 +94,15 @@ def cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def figures_of(device: torch.device) -> Path:
+    """Each type of device has figures of its own."""
+    return HERE / ("bench.json" if device.type == "cpu" else f"bench-{device.type}.json")
+
+
 def table(figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    yield f"`make bench` on {about['machine']}, one thread; Python {about['python']}, {versions}."
+    how = "`make bench`" if about["device"] == "cpu" else f"`bench.py --device {about['device']}`"
+    yield f"{how} on {about['machine']}, one thread; Python {about['python']}, {versions}."
     yield ""
     yield "| what | beside | ratio: median (smallest to largest) | target | seconds | |"
     yield "| --- | --- | --- | --- | --- | --- |"
@@ -111,11 +116,13 @@ def table(figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> Iterator
         )
 
 
-def write(figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> None:
-    FIGURES.write_text(json.dumps({**about, "rows": figures}, indent=1) + "\n")
-    before, rest = PAGE.read_text().split(START)
-    after = rest.split(END)[1]
-    PAGE.write_text("\n".join([before + START, *table(figures, about), END]) + after)
+def write(figures: dict[str, dict[str, Any]], device: torch.device) -> None:
+    about = machine(device)
+    figures_of(device).write_text(json.dumps({**about, "rows": figures}, indent=1) + "\n")
+    start, end = f"<!-- bench {device.type} -->", f"<!-- end {device.type} -->"
+    before, rest = PAGE.read_text().split(start)
+    after = rest.split(end)[1]
+    PAGE.write_text("\n".join([before + start, *table(figures, about), end]) + after)
 
 
 def main() -> None:
@@ -129,8 +136,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     device = torch.device(given.device)
-    kept = json.loads(FIGURES.read_text()) if FIGURES.exists() else {"rows": {}}
-    figures = kept["rows"] if kept.get("device", device.type) == device.type else {}
+    path = figures_of(device)
+    figures = json.loads(path.read_text())["rows"] if path.exists() else {}
     names = [*given.rows.split(","), *(name for name, row in ROWS.items() if row.full_size and given.full)]
     for name in names:
         row = ROWS[name]
@@ -145,7 +152,7 @@ def main() -> None:
             figures[name]["note"] += f"; {given.threads} threads"
         low, median, high = figures[name]["ratio"]
         print(f"{name}: {median:.2f} ({low:.2f} to {high:.2f}) of {row.beside} {figures[name]['note']}", flush=True)
-        write({name: figures[name] for name in ROWS if name in figures}, machine(device))
+        write({name: figures[name] for name in ROWS if name in figures}, device)
 
 
 if __name__ == "__main__":

@@ -366,6 +366,7 @@ def test_the_authors_rule_says_so_everywhere(here):
         (["--set", "device=cuda:63"], 2, ["device = 'cuda:63'"]),
         (["--set", "device=cud"], 2, ["device = 'cud'", "give auto, cpu, cuda"]),
         (["--set", "features.precision=tf32"], 2, ["features.precision", "tf32", "cpu has no TF32; give float32"]),
+        (["--set", "data.decoding=gpu"], 2, ["data.decoding = 'gpu'", "cpu decodes no JPEG files", "decoding=draft"]),
         (["--set", "train.precision=half"], 2, ["train.precision", "half", "bfloat16"]),
         (["--set", "bias.cut=[77]"], 2, ["cut", "77"]),
         (["--method", "randon"], 2, ["randon", "did you mean 'random'"]),

@@ -1,5 +1,6 @@
 """What passes compute in, and picks that are ranked again in float32."""
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 
@@ -256,6 +257,16 @@ def test_training_under_autocast_is_near_that_in_float32_and_keeps_weights_in_fl
 
 def test_float16_training_scales_its_loss_and_others_do_not():
     assert [scaler_of(p, CPU).is_enabled() for p in (None, "float32", "bfloat16", "float16")] == [False] * 3 + [True]
+
+
+def test_a_first_step_whose_gradients_overflow_is_left_out(images, model):
+    """The scale is halved until they do not."""
+    pictures, network = images(12, seed=9), model("with norm", seed=9)
+    with torch.no_grad():
+        network.head.weight.mul_(40)
+    losses = trained(network, pictures, precision="float16", momentum=0.9)
+    assert all(map(math.isfinite, losses))
+    assert all(bool(parameter.isfinite().all()) for parameter in network.parameters())
 
 
 def test_training_in_float32_is_what_torch_does_unasked(images, model):

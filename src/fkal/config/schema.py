@@ -44,8 +44,8 @@ LATER_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "precision": TrainConfig.precision,
         },
         "pretrain": {"precision": PretrainConfig.precision},
-        "data": {"per_class": None, "groups": None, "embeddings": None, "interpolation": None},
-        "model": {"weights": ModelConfig.weights},
+        "data": {"per_class": None, "groups": None, "embeddings": None, "interpolation": None, "decoding": None},
+        "model": {"weights": ModelConfig.weights, "compile": ModelConfig.compile},
         "features": {
             "pca": FeaturesConfig.pca,
             "tokens": FeaturesConfig.tokens,

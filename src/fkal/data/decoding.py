@@ -100,11 +100,17 @@ class Header:
     may_be_transparent: bool
 
 
-def decode(data: bytes, name: str) -> Decoded:
-    """The image of a file's bytes; raises CorruptImage with its name, its flaw and the reason."""
+def decode(data: bytes, name: str, *, at_least: int | None = None) -> Decoded:
+    """The image of a file's bytes; raises CorruptImage with its name, its flaw and the reason.
+
+    A JPEG file of which `at_least` so many pixels a side are wanted comes at 1/2, 1/4 or 1/8 of its size where that
+    is enough.
+    """
     with _named_flaws(name, data[:1]):
         image = _opened(io.BytesIO(data))
         orientation = _orientation(image)
+        if at_least is not None and image.format in ("JPEG", "MPO"):
+            image.draft(None, (at_least, at_least))
         image.load()
         if image.format != "TIFF":  # Pillow turns TIFF while it loads; PNG may have its EXIF at the end
             orientation = _orientation(image)
@@ -180,12 +186,17 @@ def fitted(image: Image.Image, height: int, width: int, interpolation: Interpola
 def evaluation_view(image: Image.Image, size: int, interpolation: Interpolation = "bilinear") -> Image.Image:
     """The shorter side scaled to 256/224 of `size`, then the central size x size."""
     width, height = image.size
-    scale = round(size * EVALUATION_SCALE) / min(width, height)
+    scale = evaluation_side(size) / min(width, height)
     scaled = image.resize(
         (max(size, round(width * scale)), max(size, round(height * scale))), RESAMPLING[interpolation]
     )
     left, top = (scaled.width - size) // 2, (scaled.height - size) // 2
     return scaled.crop((left, top, left + size, top + size))
+
+
+def evaluation_side(size: int) -> int:
+    """Pixels of the shorter side before the centre crop."""
+    return round(size * EVALUATION_SCALE)
 
 
 def covering_view(image: Image.Image, size: int, interpolation: Interpolation = "bilinear") -> Image.Image:

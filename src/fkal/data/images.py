@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,6 +20,7 @@ from fkal.data.decoding import (
     UNCHANGED,
     Change,
     decode,
+    evaluation_side,
     evaluation_view,
     header,
     is_plain_jpeg,
@@ -28,8 +29,9 @@ from fkal.data.decoding import (
 from fkal.data.digest import files_digest, pixels_digest
 from fkal.data.errors import CorruptImage
 from fkal.data.files import ImageSource, notes_on
-from fkal.data.loading import in_processes, in_threads
-from fkal.data.settings import Interpolation
+from fkal.data.gpu_decoding import FileBytes, SeenAs, gpu_views
+from fkal.data.loading import StayingWorkers, in_threads
+from fkal.data.settings import Decoding, Interpolation
 
 ID_BYTES = 16
 """Of an image's SHA-256 that tell it from others."""
@@ -194,6 +196,7 @@ class FolderImages:
         hashes: Sequence[bytes] | None = None,
         evaluated: EvaluatedAs = evaluation_view,
         interpolation: Interpolation = "bilinear",
+        decoding: Decoding | None = None,
         may_be_unlabeled: bool = False,
     ) -> None:
         """With `digest`, of files that are known to decode, no file is read for digest and notes.
@@ -208,9 +211,11 @@ class FolderImages:
         self.names: Sequence[str] = files.printable_names
         self._files = files
         self._workers = workers
+        self._undecoded = StayingWorkers(FileBytes(files), workers=workers)
         self._digest = digest
         self._hashes = hashes
-        self._view = _FileView(size, evaluated, interpolation)
+        self._view = _FileView(size, evaluated, interpolation, decoding)
+        self._views = StayingWorkers(_WholeBatches(files, self._view), workers=workers)
         self._normalise = Normalisation(mean, std, channels=3)
 
     def __len__(self) -> int:
@@ -246,17 +251,28 @@ class FolderImages:
         """Each batch is made whole by one worker from a seed of its own, so their number changes nothing."""
         device = torch.device(device)
         on_gpu = device.type == "cuda"
+        if self._view.decoding == "gpu" and augment is None:
+            yield from self._by_gpu(batches, device)
+            return
         requests = _Requests(batches, len(self), augment)
-        answers = _WholeBatches(self._files, self._view)
-        loader = in_processes(answers, requests, workers=self._workers, pin_memory=on_gpu)
-        for pixels in loader:
+        for pixels in self._views.answers(requests, pin_memory=on_gpu):
             if isinstance(pixels, CorruptImage):
                 raise pixels
             yield self._normalise(pixels.to(device, non_blocking=on_gpu))
 
+    def _by_gpu(self, batches: Iterable[Tensor], device: torch.device) -> Iterator[Float[Tensor, "b c h w"]]:
+        view = self._view
+        seen_as: SeenAs = "evaluation" if view.evaluated is evaluation_view else "covering"
+        for files in self._undecoded.answers(_Requests(batches, len(self), None)):
+            if isinstance(files, CorruptImage):
+                raise files
+            pixels = gpu_views(files, view.size, seen_as, view.interpolation, device)
+            yield self._normalise(pixels)
+
     def pixels(self, indices: Tensor) -> UInt8[Tensor, "b c h w"]:
+        """Decoded whole."""
         _refuse_outside(indices, len(self))
-        return _views(self._files, indices.tolist(), self._view)
+        return _views(self._files, indices.tolist(), replace(self._view, decoding=None))
 
     def content_ids(self, indices: Tensor) -> UInt8[Tensor, "b 16"]:
         """Another view of the same file is another content."""
@@ -334,12 +350,21 @@ class _FileView:
     size: int
     evaluated: EvaluatedAs
     interpolation: Interpolation
+    decoding: Decoding | None
 
     @property
     def name(self) -> str:
         """Empty for the first one that there was."""
         kind = "" if self.evaluated is evaluation_view else self.evaluated.__name__
-        return kind if self.interpolation == "bilinear" else f"{kind} {self.interpolation}"
+        kind = kind if self.interpolation == "bilinear" else f"{kind} {self.interpolation}"
+        return kind if self.decoding is None else f"{kind} {self.decoding}"
+
+    @property
+    def at_least(self) -> int | None:
+        """Pixels a side that a draft needs for evaluation; None where files are decoded whole."""
+        if self.decoding != "draft":
+            return None
+        return evaluation_side(self.size) if self.evaluated is evaluation_view else self.size
 
     def of(self, image: Image.Image, generator: torch.Generator | None) -> Image.Image:
         """For training, by random draws, with a generator."""
@@ -380,15 +405,16 @@ def _views(
 ) -> UInt8[Tensor, "b 3 s s"]:
     """With a seed random training views, else what evaluation sees."""
     generator = None if seed is None else torch.Generator().manual_seed(seed)
+    at_least = view.at_least if generator is None else None
     views = torch.empty(len(indices), 3, view.size, view.size, dtype=torch.uint8)
     for row, index in enumerate(indices):
-        image = _decoded_file(files, index).convert("RGB")
+        image = _decoded_file(files, index, at_least).convert("RGB")
         views[row] = pixels_of(view.of(image, generator))
     return views
 
 
-def _decoded_file(files: ImageSource, index: int) -> Image.Image:
-    return decode(files.bytes_of(index), files.path(index)).image
+def _decoded_file(files: ImageSource, index: int, at_least: int | None = None) -> Image.Image:
+    return decode(files.bytes_of(index), files.path(index), at_least=at_least).image
 
 
 def _ids(digests: Iterable[bytes]) -> UInt8[Tensor, "b 16"]:

@@ -15,7 +15,7 @@ from fkal.data.decoding import covering_view
 from fkal.data.errors import printable
 from fkal.data.files import flaws_of_file
 from fkal.data.images import FolderImages, ImageSet, TensorImages
-from fkal.data.settings import Interpolation
+from fkal.data.settings import Decoding, Interpolation
 from fkal.data.trees import IN_MEMORY, decoded_files
 
 
@@ -86,6 +86,7 @@ def listed_images(
     digest: str,
     hashes: Sequence[bytes] | None = None,
     interpolation: Interpolation = "bilinear",
+    decoding: Decoding | None = None,
     streamed: bool = False,
 ) -> ImageSet:
     """Images of three channels, size x size, in memory or `streamed`: evaluation sees the same pixels of them.
@@ -104,6 +105,7 @@ def listed_images(
             hashes=hashes,
             evaluated=covering_view,
             interpolation=interpolation,
+            decoding=decoding,
             may_be_unlabeled=True,
         )
     return TensorImages(

@@ -30,6 +30,8 @@ BIAS_KINDS = ("imbalance", "long_tail", "by_hand", "none")
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
 INTERPOLATIONS: tuple[Interpolation, ...] = ("bilinear", "bicubic", "nearest")
 
+Decoding = Literal["draft", "gpu"]
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -48,6 +50,10 @@ class DataConfig:
     interpolation: Interpolation | None = None
     """How images are scaled: `bilinear`, `bicubic` or `nearest`; null: as the pretrained model was made for, else
     bilinear."""
+    decoding: Decoding | None = None
+    """How JPEG files that do not fit into memory are decoded, but for random training views: `draft`, at the smallest
+    of 1/2, 1/4 and 1/8 of their size that is enough; `gpu`, by the GPU that computes; null: whole, on the CPU. Pixels
+    differ a little."""
     validation_per_class: int = 30
     """Validation images per class."""
     rare: tuple[str | int, ...] | None = None

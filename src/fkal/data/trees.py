@@ -147,6 +147,7 @@ def _streamed(config: DataConfig, train: ImageFiles, test: ImageFiles) -> Parts:
             size=size,
             workers=config.workers,
             interpolation=config.resampling,
+            decoding=config.decoding,
         )
         for files in (train, test)
     )

@@ -17,6 +17,7 @@ from fkal.core.row_stream import ROWS_AT_ONCE
 from fkal.core.standardising import Standardising
 from fkal.data.images import Identified, ImageSet
 from fkal.data.vectors import VectorSet
+from fkal.engine.compiling import compiled
 from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.loop import Problem
 from fkal.engine.memory import UNBOUNDED, MemoryBound
@@ -66,7 +67,8 @@ class Embedding:
 
     Images whose embedding the `cache` had kept count, too. All batches have the same size, the last one being filled
     up with its last image: an embedding then does not depend on what else was asked for. Embeddings beyond the `bound`
-    of memory are mapped from a file. Passes compute in the `precision`; embeddings are float32.
+    of memory are mapped from a file. Passes compute in the `precision`; embeddings are float32. With
+    `compiles` images pass a program of the model.
 
     Several processes share the batches. The first one reads and writes what is kept and has the rows.
     """
@@ -76,6 +78,7 @@ class Embedding:
     cache: EmbeddingCache | None = None
     bound: MemoryBound = UNBOUNDED
     precision: Precision | None = None
+    compiles: bool = False
     processes: Processes = ALONE
 
     def rows(
@@ -125,10 +128,11 @@ class Embedding:
         assert self.model is not None, "images need a backbone"
         done = 0
         batches = _filled_up(indices, BATCHES.get(self.meter.device.type, OTHER_BATCHES))
-        self.model.to(self.meter.device)
+        network = compiled(self.model.to(self.meter.device), compiles=self.compiles)
         try:
             with evaluating(self.model), torch.no_grad():
-                made = map(self._embed, images.batches(self.processes.own(batches), device=self.meter.device))
+                own = images.batches(self.processes.own(batches), device=self.meter.device)
+                made = (self._embed(network, x) for x in own)
                 for turn in self.processes.in_order(len(batches), made, to_all=False, device=torch.device("cpu")):
                     for part in turn:
                         rows = part["rows"][: len(indices) - done]
@@ -141,10 +145,9 @@ class Embedding:
             if keeping is not None:
                 keeping.write()
 
-    def _embed(self, x: Tensor) -> dict[str, Tensor]:
-        assert self.model is not None
+    def _embed(self, network: nn.Module, x: Tensor) -> dict[str, Tensor]:
         with computing(self.precision, self.meter.device):
-            embedded = self.model(x.contiguous(memory_format=torch.channels_last))
+            embedded = network(x.contiguous(memory_format=torch.channels_last))
         return {"rows": embedded.float().cpu()}
 
 

@@ -149,6 +149,7 @@ class ActiveLearning:
 
     Rows of the pool beyond the `bound` of memory are streamed, by methods that can.
     `unfinished` keeps the state of a round within its training; a round that it knows goes on from there.
+    With `compiles` training images pass a program of the model.
 
     Training batches are in `parts`. Where each process computes one of them, the processes also share the other
     passes; the first one selects and knows what is `unfinished`, and all of them yield the same rounds.
@@ -167,6 +168,7 @@ class ActiveLearning:
     ahead: Meter | None = None
     bound: MemoryBound = UNBOUNDED
     unfinished: UnfinishedRounds | None = None
+    compiles: bool = False
     parts: BatchParts = WHOLE
 
     @property
@@ -417,6 +419,7 @@ class ActiveLearning:
             first_epoch=len(losses),
             begun=None if begun is None else begun.fit,
             after_epoch=made.append,
+            compiles=self.compiles,
             parts=self.parts,
         )
         while True:

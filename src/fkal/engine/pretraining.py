@@ -15,10 +15,11 @@ from torch.nn.functional import interpolate
 
 from fkal.data.images import ImageSet
 from fkal.engine.batch_parts import WHOLE, BatchParts
+from fkal.engine.compiling import compiled
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
 from fkal.engine.settings import PretrainConfig
-from fkal.engine.training import optimizer, scaler_of, shuffled_batches, train_epoch
+from fkal.engine.training import next_rate, optimizer, scaler_of, shuffled_batches, train_epoch
 from fkal.models.registry import head_name
 
 ROTATIONS = 4
@@ -47,20 +48,22 @@ def pretrain(
     config: PretrainConfig,
     generator: torch.Generator,
     meter: Meter,
+    compiles: bool = False,
     parts: BatchParts = WHOLE,
 ) -> Generator[Progress, None, dict[str, Tensor]]:
     """Yields progress by epoch; returns the pretrained state without the head (on the CPU).
 
     The model itself is left as it was; of it only the architecture and the first weights are
-    used.
+    used. With `compiles` images pass a program of it.
     """
     network = _with_rotation_head(model, generator).to(meter.device).train()
 
     def labeled(x: Tensor, _rows: Tensor) -> tuple[Tensor, Tensor]:
         return rotated(x), _turns(len(x), meter.device)
 
-    sgd, trained = optimizer(network, config), parts.trained(network)
+    trained = parts.trained(compiled(network, compiles=compiles))
     scaler = scaler_of(config.precision, meter.device)
+    sgd = optimizer(network, config, scaler)
     schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)
     for epoch in range(config.epochs):
         rows = shuffled_batches(len(pool), config.batch_size, generator)
@@ -75,7 +78,7 @@ def pretrain(
             scaler=scaler,
             parts=parts,
         )
-        schedule.step()
+        next_rate(schedule)
         if not math.isfinite(mean):
             raise FloatingPointError(
                 f"the pretraining loss is {mean} after epoch {epoch + 1}; lower pretrain.lr = {config.lr}"

@@ -51,6 +51,7 @@ class Processes:
                 continue
             turn = self._gathered(None if mine is None else {name: rows.cpu() for name, rows in mine.items()}, to_all)
             yield [{name: rows.to(device) for name, rows in part.items()} for part in turn if part is not None]
+        assert next(made, None) is None  # and so whatever loads the batches comes to its end
 
     def _gathered(self, value: T | None, to_all: bool) -> list[T | None]:
         """The values of all processes by rank; unless they go `to_all`, they go to the first."""

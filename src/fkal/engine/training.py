@@ -1,6 +1,7 @@
 """Supervised training on the labels so far: a cross-entropy, SGD, step decay."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -13,6 +14,7 @@ from fkal.core.precision_names import Precision
 from fkal.data.images import ImageSet
 from fkal.engine.batch_parts import WHOLE, BatchParts, StepBatch
 from fkal.engine.batch_statistics import SharedStatistics
+from fkal.engine.compiling import compiled
 from fkal.engine.losses import LOSSES
 from fkal.engine.metering import Meter
 from fkal.engine.precision import computing, resolved
@@ -25,13 +27,15 @@ MOMENTUM = "momentum_buffer"
 """torch's own name of it in the state of SGD."""
 
 
-def optimizer(model: nn.Module, config: SgdConfig) -> torch.optim.SGD:
+def optimizer(model: nn.Module, config: SgdConfig, scaler: torch.amp.GradScaler) -> torch.optim.SGD:
+    """In one kernel, but for losses that are scaled: where their first step is left out, that kernel's momentum starts
+    at whatever was in memory."""
     return torch.optim.SGD(
         model.parameters(),
         lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
-        fused=True,
+        fused=not scaler.is_enabled(),
     )
 
 
@@ -47,13 +51,14 @@ def fit(
     first_epoch: int = 0,
     begun: FitState | None = None,
     after_epoch: Callable[[Callable[[], FitState]], None] | None = None,
+    compiles: bool = False,
     parts: BatchParts = WHOLE,
 ) -> Iterator[float]:
     """Train the model in place; yields each epoch's mean loss (nats) when the epoch is over.
 
     With `begun` it goes on at `first_epoch`, from the weights that the model has. `after_epoch` gets a function that
-    makes such a state. Where the head alone learns, the body stays in evaluation mode: its normalisation, too, is as
-    it was.
+    makes such a state. With `compiles` images pass a program of the model. Where the head alone learns, the body stays
+    in evaluation mode: its normalisation, too, is as it was.
 
     Raises FloatingPointError as soon as an epoch's loss is not finite, ValueError for an image without a label.
     """
@@ -70,10 +75,11 @@ def fit(
         return x, labels[rows].to(device)
 
     learner = model.get_submodule(head_name(model)) if config.layers == "head" else model
+    network = compiled(model, compiles=compiles)
     with learning(model, learner):
-        trained = parts.trained(model)
-        sgd = optimizer(learner, config)
+        trained = parts.trained(network)
         scaler = scaler_of(config.precision, device)
+        sgd = optimizer(learner, config, scaler)
         if begun is not None:
             _go_on(learner, sgd, scaler, generator, begun)
         schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor, last_epoch=first_epoch - 1)
@@ -91,7 +97,7 @@ def fit(
                 scaler=scaler,
                 parts=parts,
             )
-            schedule.step()
+            next_rate(schedule)
             if not math.isfinite(mean):
                 raise FloatingPointError(
                     f"the training loss is {mean} after epoch {epoch + 1}; lower train.lr = {config.lr}"
@@ -105,6 +111,13 @@ def fit(
 def scaler_of(precision: Precision | None, device: torch.device) -> torch.amp.GradScaler:
     """Scales losses whose gradients are in float16, so that small ones are not lost; others it leaves alone."""
     return torch.amp.GradScaler(device.type, enabled=resolved(precision, device) == "float16")
+
+
+def next_rate(schedule: torch.optim.lr_scheduler.LRScheduler) -> None:
+    """The rate of the next epoch; torch warns where the only step of an epoch was left out by the scaler."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        schedule.step()
 
 
 def _fit_state(

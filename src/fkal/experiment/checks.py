@@ -12,6 +12,7 @@ from fkal.acquisition.settings import AcquisitionConfig
 from fkal.config.schema import Config, ConfigError, configured
 from fkal.core.labels import PSEUDO_LABELS
 from fkal.core.randomness import stream
+from fkal.data import gpu_decoding
 from fkal.data.datasets import Dataset
 from fkal.data.splits import Split, hold_out
 from fkal.engine.cross_fitting import folds
@@ -34,6 +35,7 @@ MOMENT_ARRAYS = 10
 def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.Module, device: torch.device) -> None:
     """Raises ConfigError for what one of the values alone does not show to be wrong."""
     _refuse_unknown_precision(config, device)
+    _refuse_unable_to_decode(config, device)
     entry = acquisition_of(config.acquisition)
     reads = entry.reads(config.acquisition.pseudo_label)
     shape = (model.head.in_features, 1, 1) if isinstance(model, LinearHead) else dataset.train.shape
@@ -133,6 +135,12 @@ def _refuse_unknown_precision(config: Config, device: torch.device) -> None:
         ("train.precision", config.train.precision),
     ):
         configured(key, lambda named: resolved(named, device), precision)
+
+
+def _refuse_unable_to_decode(config: Config, device: torch.device) -> None:
+    """Raises ConfigError where the GPU is to decode and cannot."""
+    if config.data.decoding == "gpu" and (why := gpu_decoding.why_not(device)) is not None:
+        raise ConfigError(f"data.decoding = 'gpu': {why}; set data.decoding=draft, or leave it out")
 
 
 def _refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fkal.acquisition.registry import Acquisition, acquisition_of
 from fkal.config.machine import memory_gb
 from fkal.config.schema import Config, ConfigError, configured
+from fkal.core.precision_names import Precision
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset, load
 from fkal.data.digest import bytes_digest
@@ -23,6 +24,7 @@ from fkal.data.settings import DataConfig
 from fkal.data.sources import source_stamp
 from fkal.data.splits import Split, draw_split, hold_out
 from fkal.engine.batch_parts import BatchParts
+from fkal.engine.compiling import why_not
 from fkal.engine.describing import DescriptorCache
 from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.embedding import Embedded, Embedding, components, embedded_problem
@@ -321,14 +323,29 @@ class Experiment:
     def _embedding(self, processes: Processes = ALONE) -> Embedding:
         if self.backbone is None:  # own embeddings
             return Embedding(None, Meter(self.device), bound=self.bound)
+        embedder, precision = self.backbone.embedder, self.config.features.precision
+        assert embedder is not None
         return Embedding(
-            self.backbone.embedder,
+            embedder,
             Meter(self.device),
             self.embedding_files(),
             bound=self.bound,
-            precision=self.config.features.precision,
+            precision=precision,
+            compiles=self._compiles(embedder, learns=False, precision=precision),
             processes=processes,
         )
+
+    def _compiles(self, model: nn.Module, *, learns: bool, precision: Precision | None) -> bool:
+        """Whether it is asked for and can be; if it is asked for and cannot be, a message says why."""
+        if not self.config.model.compile:
+            return False
+        if learns and self._parts.are_shared:
+            why: str | None = "processes share its batches"
+        else:
+            why = why_not(model, self.dataset.train.shape, self.device, learns=learns, precision=precision)
+        if why is not None:
+            _say_once([f"model.compile: {self.config.model.name} passes as it is, uncompiled: {why}"], self.say)
+        return why is None
 
     @property
     def _parts(self) -> BatchParts:
@@ -395,6 +412,7 @@ class Experiment:
             config=self.config.pretrain,
             generator=stream(self.seed, "pretrain", *member_name(e)),
             meter=Meter(self.device),
+            compiles=self._compiles(member, learns=True, precision=self.config.pretrain.precision),
             parts=self._parts,
         )
 
@@ -406,6 +424,7 @@ class Experiment:
         options = {name: getattr(config, name) for name in entry.options}
         labels = self.dataset.train.labels
         is_known = not bool((labels[self.split.pool] < 0).any())
+        learner, precision = members_of(self.model)[0], self.config.train.precision
         return ActiveLearning(
             problem=problem,
             method=Method(
@@ -433,6 +452,7 @@ class Experiment:
             cache=cache,
             ahead=ahead,
             bound=self.bound,
+            compiles=not self.config.is_frozen and self._compiles(learner, learns=True, precision=precision),
             parts=self._parts,
         )
 

@@ -74,6 +74,7 @@ def about_descriptors(config: Config, data_digest: str, device: torch.device) ->
         "dataset": config.data.name,
         **{name: config.tree["data"][name] for name in ("image_size", "mean", "std")},
         **({} if config.data.interpolation is None else {"interpolation": config.data.interpolation}),
+        **({} if config.data.decoding is None else {"decoding": config.data.decoding}),
         "model": config.model.name,
         "threads": _threads(config, device),
         "device": device.type,
@@ -101,6 +102,8 @@ def about_embeddings(
         "device": device.type,
         "algorithm": ALGO_VERSION,
         **_precision(config.features.precision, device),
+        **({"compiled": True} if config.model.compile else {}),
+        **({} if config.data.decoding is None else {"decoding": config.data.decoding}),
     }
 
 

@@ -10,6 +10,8 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -368,20 +370,39 @@ def grown(weights: Weights, theta_0: Weights) -> Weights:
 
 def training_settings(config: Config) -> dict[str, object]:
     """The settings that a training depends on, whatever chooses the images."""
-    tree = config.tree
+    tree = _without_later(config.tree)
     read = {key: tree[key] for key in ("data", "model", "features", "pretrain", "train", "seed", "threads", "device")}
-    without = {"root", "workers", *(() if config.data.interpolation else ("interpolation",))}  # a later setting
     return {
         **read,
-        **_parts(config),
-        "data": {k: v for k, v in tree["data"].items() if k not in without},
+        **({} if config.batch_parts == 1 else {"batch_parts": config.batch_parts}),
+        "data": {k: v for k, v in tree["data"].items() if k not in ("root", "workers")},
         "train": {k: v for k, v in tree["train"].items() if k != "checkpoint_minutes"},
     }
 
 
-def _parts(config: Config) -> dict[str, int]:
-    """A later setting, which changes nothing where it is left as it was."""
-    return {} if config.batch_parts == 1 else {"batch_parts": config.batch_parts}
+LATER_THAN_PROJECTS: Mapping[str, tuple[str, Any]] = MappingProxyType(
+    {
+        "data.interpolation": ("interpolation", None),
+        "data.decoding": ("decoding", None),
+        "model.compile": ("compile", False),
+        "features.precision": ("precision", None),
+        "pretrain.precision": ("precision", None),
+        "train.precision": ("precision", None),
+    }
+)
+"""Settings that came after the first projects, by section and key, and what each is where nobody set it."""
+
+
+def _without_later(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree without the later settings that nobody set, as the first projects have it in their keys."""
+    found = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    for place, (name, unset) in LATER_THAN_PROJECTS.items():
+        section = found[place.partition(".")[0]]
+        if section[name] == unset:
+            del section[name]
+    if found["batch_parts"] == 1:
+        del found["batch_parts"]
+    return found
 
 
 def _grown(name: str, value: Tensor, first: Tensor) -> Tensor:
@@ -477,13 +498,14 @@ def _split(dataset: ProjectDataset) -> Split:
 def _weights_paths(project: Project, experiment: Experiment) -> tuple[Path, ...]:
     """Pretraining is done once, with the pool as it is then; a pool that grows keeps its weights."""
     config = experiment.config
-    ignored = PRETRAINING_IGNORES | {"device", "threads", "batch_parts"}
-    read = {k: v for k, v in config.tree.items() if k not in ignored} | _parts(config)
+    tree = _without_later(config.tree)
+    read = {k: v for k, v in tree.items() if k not in PRETRAINING_IGNORES and k not in ("device", "threads")}
     key = digest_of({**read, "data": _about_pixels(config), "device": experiment.device.type, "version": ALGO_VERSION})
     names = [f"{key[:16]}-{e}" for e in range(len(members_of(experiment.model)))]
     return tuple(below(project.weights_path, f"theta_0-{name}.safetensors") for name in names)
 
 
 def _about_pixels(config: Config) -> dict[str, object]:
-    how = {} if config.data.interpolation is None else {"interpolation": config.data.interpolation}
-    return {**{name: config.tree["data"][name] for name in ("name", "image_size", "mean", "std")}, **how}
+    data = _without_later(config.tree)["data"]
+    how = ("name", "image_size", "mean", "std", "interpolation", "decoding")
+    return {name: data[name] for name in how if name in data}

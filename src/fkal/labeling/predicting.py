@@ -108,6 +108,7 @@ class TrainedModel:
             workers=self.learner.experiment.config.data.workers,
             digest=files_digest([b""] * len(files), self.learner.dataset.train.shape, files.labels, files.classes),
             interpolation=said["interpolation"],
+            decoding=self.learner.experiment.config.data.decoding,
             streamed=not fit_in_memory(len(files), said["size"][0]),
         )
         backbone = self.learner.experiment.backbone

@@ -175,6 +175,7 @@ def _images(
         digest=digest,
         hashes=hashes,
         interpolation=config.data.resampling,
+        decoding=config.data.decoding,
         streamed=streamed,
     )
 

@@ -50,6 +50,9 @@ class ModelConfig:
     """One of `fkal list models`, `torchvision:NAME`, `timm:NAME`, or the file of an exported program, NAME.pt2."""
     weights: str | None = None
     """Pretrained weights: `DEFAULT`, a name such as `IMAGENET1K_V2`, a file, or an id of the Hugging Face hub."""
+    compile: bool = False
+    """Whether training and embeddings pass the model as a program of torch.compile; where that fails, the model passes
+    as it is, and a message says why."""
     accept_license: str | None = None
     """The license of the weights that you accept, where it is neither Apache, MIT, BSD nor CC-BY."""
 
