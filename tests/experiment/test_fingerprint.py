@@ -300,6 +300,24 @@ def test_mixed_precision_is_what_the_device_has_of_it(section, base, tmp_path):
     assert keys(mixed) == keys(other) != keys(base)
 
 
+@pytest.mark.parametrize(("members", "kinds"), [(1, 1), (2, 2)])
+def test_an_ensemble_that_a_gpu_trains_together_is_another_than_one_by_one(members, kinds, tmp_path, monkeypatch):
+    """What else tells a GPU's experiment from a CPU's is made equal."""
+    config = configured(**{"acquisition.name": "varr", "acquisition.ensemble": members, "threads": 1})
+    base = prepare(config, tmp_path, quiet)
+    cpu = {**fingerprint_tree(config, base, torch.device("cpu"), monkeypatch), "device": None}
+    gpu = {**fingerprint_tree(config, base, torch.device("cuda"), monkeypatch), "device": None}
+    assert len({digest_of(cpu), digest_of(gpu)}) == kinds
+
+
+def fingerprint_tree(config: Config, base: Experiment, device: torch.device, monkeypatch) -> dict:
+    """What the fingerprint is the digest of."""
+    trees = []
+    monkeypatch.setattr("fkal.experiment.fingerprint.digest_of", lambda tree: trees.append(tree) or "")
+    fingerprint(config, base.split, device)
+    return trees[-1]
+
+
 def test_a_member_of_an_ensemble_has_weights_of_its_own(base):
     names = {pretraining_key(base.config, base.split, base.device, member) for member in range(3)}
     assert len(names) == 3

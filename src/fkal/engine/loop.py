@@ -26,6 +26,7 @@ from fkal.engine.cross_fitting import CrossFit, CrossFitted, cross_fitted_head, 
 from fkal.engine.describing import DescriptorCache
 from fkal.engine.embedded_images import EmbeddedImages
 from fkal.engine.evaluation import accuracies, confusion_matrix, confusion_of
+from fkal.engine.fitting_together import fit_together, learn_together
 from fkal.engine.gathering import EvidenceConfig, RoundContext, gather
 from fkal.engine.head_training import LabeledRows, fit_head, fit_head_under
 from fkal.engine.losses import LOSSES
@@ -387,6 +388,8 @@ class ActiveLearning:
         """Train on all labels so far; leaves the kept weights in the model. The loss is the members' mean."""
         if self.training.start == "theta_0":
             self.model.load_state_dict(self.theta_0)
+        if self.epoch == "last" and learn_together(members_of(self.model), self.training, self.device):
+            return (yield from self._train_together(work))
         by_member: list[list[float]] = []
         if work.begun is not None:
             self.model.load_state_dict(work.begun.weights)
@@ -397,6 +400,23 @@ class ActiveLearning:
                 losses, epoch = yield from self._train_member(e, member, work, by_member)
                 by_member.append(losses)
         return [sum(epoch_losses) / len(by_member) for epoch_losses in zip(*by_member, strict=True)], epoch
+
+    def _train_together(self, work: _Work) -> Generator[Progress, None, tuple[list[float], int]]:
+        """Small members on a GPU, whose rounds take too little time for a state within one to be kept."""
+        indices, y = self._learned_from(work.state)
+        members, b = members_of(self.model), work.request.b
+        draws = [stream(self.seed, "train", b, *member_name(e)) for e in range(len(members))]
+        epochs = fit_together(
+            members, self.problem.train, indices, y, config=self.training, generators=draws, meter=work.meter
+        )
+        means: list[float] = []
+        while True:
+            with work.meter.phase("train"):
+                losses = next(epochs, None)
+            if losses is None:
+                return means, len(means)
+            means.append(sum(losses) / len(losses))
+            yield Progress(f"training b = {b}", len(means), self.training.epochs, "epochs")
 
     def _train_member(
         self, e: int, member: nn.Module, work: _Work, before: Sequence[Sequence[float]]

@@ -20,6 +20,7 @@ from fkal.experiment.names import (
     PRETRAINING_IGNORES,
     bias_name,
     dataset_name,
+    ensemble_size,
     label_revision,
     read_by_descriptors,
     revision,
@@ -42,6 +43,8 @@ def fingerprint(config: Config, split: Split, device: torch.device, weights: str
     if not config.holdout:  # likewise
         del tree["holdout"]
     tree["acquisition"].update(revision(config))
+    if device.type == "cuda" and ensemble_size(config) > 1:
+        tree["members"] = "together"  # how a GPU trains them; sums round otherwise than one by one
     return digest_of(tree)
 
 
