@@ -388,7 +388,8 @@ class ActiveLearning:
         """Train on all labels so far; leaves the kept weights in the model. The loss is the members' mean."""
         if self.training.start == "theta_0":
             self.model.load_state_dict(self.theta_0)
-        if self.epoch == "last" and learn_together(members_of(self.model), self.training, self.device):
+        is_whole = self.epoch == "last" and self.parts.count == 1
+        if is_whole and learn_together(members_of(self.model), self.training, self.device):
             return (yield from self._train_together(work))
         by_member: list[list[float]] = []
         if work.begun is not None:
@@ -414,6 +415,7 @@ class ActiveLearning:
             with work.meter.phase("train"):
                 losses = next(epochs, None)
             if losses is None:
+                self.parts.agree(self.model)
                 return means, len(means)
             means.append(sum(losses) / len(losses))
             yield Progress(f"training b = {b}", len(means), self.training.epochs, "epochs")
