@@ -57,6 +57,10 @@ class EndsAll(Exception):
     """Every further run of a grid would fail of it, too."""
 
 
+class ProcessLost(EndsAll, RuntimeError):
+    """Another process that computes the same run has ended."""
+
+
 class UserError(EndsAll):
     """The user has to set something right first."""
 

@@ -28,7 +28,7 @@ def layered(*assignments: str) -> Config:
 @pytest.mark.parametrize("name", list(presets()))
 def test_a_preset_states_every_value_but_those_that_came_later_and_are_off_unless_set(name):
     stated = yaml.safe_load(preset(name).read_text())
-    assert set(Config.model_fields) - {"features"} <= set(stated) <= set(Config.model_fields)
+    assert set(Config.model_fields) - {"features", "batch_parts"} <= set(stated) <= set(Config.model_fields)
     for section, values in stated.items():
         if isinstance(values, dict):
             known = {field.name for field in fields(Config.model_fields[section].annotation)}
@@ -165,7 +165,7 @@ def test_the_flat_tree_has_dotted_keys_and_plain_values():
     assert json.loads(flat["acquisition.taps"]) == ["conv1", "conv2", "fc1"]
     assert json.loads(flat["bias.fractions"]) == {"5": 0.1}
     assert flat["threads"] is None
-    assert all("." in key or key in ("epoch", "holdout", "seed", "device", "threads") for key in flat)
+    assert all("." in key or key in ("epoch", "holdout", "seed", "device", "threads", "batch_parts") for key in flat)
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ CHANGES = {
     "seed": (1, ALL),
     "device": ("cuda", COMPUTED),
     "threads": (2, COMPUTED),
+    "batch_parts": (2, {WEIGHTS, RUN}),
 }
 WITH = {
     "bias.kind": {"bias.ratio": 20},

@@ -3,6 +3,7 @@
 import typer
 
 from fkal.errors import ConfigError
+from fkal.launch import launch
 
 PLAN = frozenset({"plan", "out", "tracking_uri", "jobs", "executor", "ray_address", "gpus_per_run", "no_wait", "debug"})
 """What may stand beside --plan."""
@@ -16,6 +17,36 @@ APPLY = frozenset({"apply", "dataset", "preset", "params", "tuned_dir", "dry_run
 
 SCHEMA = frozenset({"schema", "debug"})
 """What may be given with --schema, which prints one file whatever is configured."""
+
+
+NOT_UNDER_TORCHRUN = frozenset({"plan", "project", "jobs", "dry_run", "executor"})
+"""Options of `fkal run` that have processes of their own, or need a single one."""
+
+
+def refuse_under_torchrun(command: str | None) -> None:
+    """Raises ConfigError for a command that several processes cannot do together."""
+    if launch().processes > 1 and command != "run":
+        _refuse(
+            f"fkal {command or ''} takes one process, and torchrun started {launch().processes}; leave torchrun out"
+        )
+
+
+def refuse_beside_torchrun(context: typer.Context, jobs: int) -> None:
+    """Raises ConfigError for options that would start processes, or that one process is enough for."""
+    if launch().processes == 1:
+        return
+    given = [
+        param.opts[0]
+        for param in context.command.params
+        if _is_given(context, param.name) and param.name in NOT_UNDER_TORCHRUN
+    ]
+    if jobs > 1 and "--jobs" not in given:
+        given.append(f"FKAL_JOBS={jobs}")
+    if given:
+        _refuse(
+            f"{', '.join(given)} cannot be used under torchrun, whose processes share one experiment at a time; "
+            "leave one of them out"
+        )
 
 
 def refuse_beside_schema(context: typer.Context) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -27,6 +28,7 @@ from fkal.errors import (
     SomeFailed,
     UserError,
 )
+from fkal.launch import launch
 from fkal.locks import LockHeld
 
 FAILED, WRONG, SOME_FAILED, MISSING, WAITING, INTERRUPTED, UNREAD = 1, 2, 3, 4, 5, 130, 141
@@ -34,6 +36,8 @@ ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") i
 SIGNAL_CODE = 128
 """A process that a signal ended has this exit code and the signal's number: 143 of SIGTERM, 129 of SIGHUP."""
 AGAIN_SECONDS = 0.05
+FIRST_SECONDS = 5.0
+"""What the first of several processes has for ending of the same error."""
 ODD_PATH = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST)
 """What the system says of a folder in place of a file, a file in place of a folder, links in a circle, long names."""
 LONGEST = 500
@@ -160,6 +164,16 @@ def _answer(error: Exception) -> tuple[int, str]:
     return FAILED, f"{kind}{_shortened(' '.join(str(error).split()))} (--debug shows where)"
 
 
+def _leave_to_first(code: int) -> None:
+    """Of several processes of a run the first one says what ended it, and torchrun then ends the others.
+
+    One that is still here after some seconds failed by itself, and says so.
+    """
+    if code in (INTERRUPTED, *(SIGNAL_CODE + number for number in ENDING_SIGNALS)):
+        raise typer.Exit(code) from None
+    time.sleep(FIRST_SECONDS)
+
+
 def _folder_is_gone() -> bool:
     try:
         Path.cwd()
@@ -194,6 +208,9 @@ def _shortened(text: str) -> str:
 
 
 def _end(code: int, message: str) -> None:
+    if not launch().leads:
+        _leave_to_first(code)
+        message = f"process {launch().rank} of {launch().processes}: {message}"
     with suppress(OSError):  # where standard error cannot be written to either, the exit code says it alone
         for line in message.splitlines():
             complain(f"error: {line}")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fkal.cli import label, merge, pipeline, project, project_data, report, reproduce, run, runs, tune, ui
-from fkal.cli.exclusive_options import refuse_beside_schema
+from fkal.cli.exclusive_options import refuse_beside_schema, refuse_under_torchrun
 from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json, Method, Settings, Untuned, expanded
 from fkal.cli.terminal import echo, prepare_streams
@@ -32,12 +32,15 @@ app.command(epilog=ui.EPILOG)(ui.ui)
 
 @app.callback(invoke_without_command=True)
 def main(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     prepare_streams()
     if version:
         echo(f"fkal {__version__}")
         raise typer.Exit
+    with cli_errors(False):
+        refuse_under_torchrun(context.invoked_subcommand)
 
 
 app.command(epilog=project_data.INIT_EXAMPLES)(project_data.init)

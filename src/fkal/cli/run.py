@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fkal.cli.exclusive_options import refuse_beside_plan, refuse_beside_project
+from fkal.cli.exclusive_options import refuse_beside_plan, refuse_beside_project, refuse_beside_torchrun
 from fkal.cli.executor_options import ExecutorOptions
 from fkal.cli.exit import cli_errors
 from fkal.cli.options import (
@@ -74,6 +74,7 @@ def run(
         from fkal.runner import expand as configuring
         from fkal.runner.shards import in_shard
 
+        refuse_beside_torchrun(context, jobs)
         cluster = executor.cluster()
         if plan is not None:
             refuse_beside_plan(context)
@@ -116,10 +117,16 @@ def run(
             return
         from fkal.cli.run_output import print_finished
         from fkal.runner import run as running
+        from fkal.runner import together
 
-        finished = running.run(
-            configs, out=out, tracking=tracking_uri, jobs=jobs, cluster=cluster, wait=not no_wait, display=display
-        )
+        with together.joined() as processes:
+            if not processes.leads:
+                together.follow(out)
+                return
+            together.notify_of_whole_batches(configs, display.notify)
+            finished = running.run(
+                configs, out=out, tracking=tracking_uri, jobs=jobs, cluster=cluster, wait=not no_wait, display=display
+            )
         print_finished(finished, as_json=as_json)
 
 

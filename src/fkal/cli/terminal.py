@@ -19,6 +19,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from fkal.escaping import json_text, printable
+from fkal.launch import launch
 from fkal.redaction import redacted
 
 WIDTH = 160
@@ -83,13 +84,15 @@ def _silenced(stream: TextIO | None) -> bool:
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """A line, or several."""
-    typer.echo(_shown(text, err=err), err=err, nl=nl)
+    """A line, or several. Of several processes of a run the first one writes."""
+    if launch().leads:
+        typer.echo(_shown(text, err=err), err=err, nl=nl)
 
 
 def echo_json(value: Any) -> None:
     """One object on one line of standard output."""
-    typer.echo(json_text(value))
+    if launch().leads:
+        typer.echo(json_text(value))
 
 
 def say(message: str) -> None:

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from fkal.cli.exit import WRONG
 from fkal.cli.terminal import complain
 from fkal.errors import shortened
+from fkal.launch import launch
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """Of the click that typer brings along, or of click itself."""
@@ -105,6 +106,6 @@ def _given(error: Any, args: Sequence[str]) -> str:
 
 
 def _end(problems: Sequence[str]) -> NoReturn:
-    for problem in problems:
+    for problem in problems if launch().leads else ():
         complain(f"error: {problem}")
     raise typer.Exit(WRONG) from None

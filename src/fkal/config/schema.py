@@ -30,6 +30,7 @@ LONGEST_NAME = 100
 MOST_PROBLEMS = 20
 """So many are listed."""
 LARGEST_SEED = 2**63 - 1
+MOST_PARTS = 1024
 LARGEST_HOLDOUT = 10_000_000
 DEEPEST_KEY = 3
 PROTOCOL = "protocol"
@@ -91,6 +92,9 @@ class Config(BaseModel):
     """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """Threads of computations on the CPU; null: as many as torch chooses."""
+    batch_parts: int = Field(default=1, ge=1, le=MOST_PARTS)
+    """Parts of each training batch, whose gradients are summed in order. Under `torchrun` with as many processes each
+    computes one part; one process computes all of them, with the same result."""
 
     @model_validator(mode="before")
     @classmethod
@@ -136,6 +140,8 @@ class Config(BaseModel):
             tree[section] = {k: v for k, v in tree[section].items() if k not in later or v != later[k]}
         for section, name in IN_NO_DIGEST.items():
             tree[section].pop(name)
+        if self.batch_parts == 1:  # likewise later
+            del tree["batch_parts"]
         return {section: values for section, values in tree.items() if values != {}}
 
     @property

@@ -3,7 +3,7 @@
 A model makes no mistake on images that it was trained on, so that its own predictions would leave no targets.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from fkal.core.randomness import stream
 from fkal.data.images import ImageSet
+from fkal.engine.batch_parts import WHOLE, BatchParts
 from fkal.engine.head_training import LabeledRows, balanced_error, logits_of, penalty_path
 from fkal.engine.losses import Loss
 from fkal.engine.metering import Meter
+from fkal.engine.outputs import logits
 from fkal.engine.progress import Progress
 from fkal.engine.settings import TrainConfig
 from fkal.engine.training import fit
-from fkal.models.modes import evaluating
 
 FOLDS = 5
 
@@ -47,6 +48,7 @@ class CrossFit:
     config: TrainConfig
     batch_size: int
     meter: Meter
+    parts: BatchParts = WHOLE
 
     def run(
         self, labeled: Int[Tensor, " l"], y: Int[Tensor, " l"], *, seed: int, what: str
@@ -63,20 +65,36 @@ class CrossFit:
             indices = torch.cat([labeled, self.validation[fold != k]])
             labels = torch.cat([y, y_v[fold != k]])
             draws = stream(seed, "fold", k)
-            for _ in fit(model, self.images, indices, labels, config=self.config, generator=draws, meter=self.meter):
+            for _ in self._fit(model, indices, labels, draws):
                 pass
-            found[fold == k] = self._logits(model, self.validation[fold == k]).to(found)
+            logits_of_fold = yield from self._logits(model, self.validation[fold == k])
+            found[fold == k] = logits_of_fold.to(found)
             yield Progress(what, k + 1, n_folds, "folds")
         return CrossFitted(found)
 
-    @torch.no_grad()
-    def _logits(self, model: nn.Module, indices: Int[Tensor, " k"]) -> Float[Tensor, "k d"]:
-        parts = []
-        with evaluating(model):
-            for x in self.images.batches(indices.split(self.batch_size), device=self.meter.device):
-                parts.append(model(x))
-                self.meter.forward(len(x))
-        return torch.cat(parts)
+    def _fit(self, model: nn.Module, indices: Tensor, labels: Tensor, draws: torch.Generator) -> Iterator[float]:
+        return fit(
+            model,
+            self.images,
+            indices,
+            labels,
+            config=self.config,
+            generator=draws,
+            meter=self.meter,
+            parts=self.parts,
+        )
+
+    def _logits(self, model: nn.Module, indices: Int[Tensor, " k"]) -> Generator[Progress, None, Float[Tensor, "k d"]]:
+        return logits(
+            model,
+            self.images,
+            indices,
+            batch_size=self.batch_size,
+            meter=self.meter,
+            what="a fold",
+            processes=self.parts.processes,
+            to_all=True,
+        )
 
 
 def cross_fitted_head(

@@ -1,7 +1,7 @@
 """Describing images by a model's tapped layers: features, loss gradients, and the labels behind these."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -17,6 +17,7 @@ from fkal.data.images import ImageSet
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
 from fkal.engine.precision import computing
+from fkal.engine.processes import ALONE, Processes
 from fkal.engine.progress import Progress
 from fkal.models.linear_head import LinearHead
 from fkal.models.modes import evaluating
@@ -168,6 +169,9 @@ class Describer:
     Feature maps are averaged in `grid` x `grid` fields, and a transformer's tokens by the rule `tokens`. Rows that the
     `cache` had kept count the passes that once made them. Descriptors and features beyond the `bound` are streamed.
     Passes compute in the `precision`; rows are float32.
+
+    Several processes share the batches. All of them have the rows, or, unless these go `to_all`, the first one alone;
+    the others then have none.
     """
 
     model: nn.Module
@@ -180,6 +184,8 @@ class Describer:
     tokens: TokenRule | None = None
     bound: MemoryBound = UNBOUNDED
     precision: Precision | None = None
+    processes: Processes = ALONE
+    to_all: bool = True
 
     def describe(
         self,
@@ -221,32 +227,46 @@ class Describer:
 
     def _kept_or_made(self, key: DescriptorKey, of_batch: "OfBatch", what: str) -> Made:
         cache, gathered = self.cache, Gathered(len(key.indices), self.meter.device, self.bound)
-        if cache is None or not cache.keeps(key):
+        leads = self.processes.leads
+        if cache is None or not self.processes.from_first(leads and cache.keeps(key)):
             yield from self._make(of_batch, what, key, gathered)
             return gathered.rows
         for shard in (yield from cache.parts(key)):
-            with cache.lock(shard):
-                rows = cache.read(shard)
+            with cache.lock(shard) if leads else nullcontext():
+                rows = self._kept(cache, shard)
                 if rows is None:
                     made = Gathered(len(shard.rows), self.meter.device)
                     yield from self._make(of_batch, what, shard, made)
                     rows = made.tensors
-                    cache.write(shard, rows)
+                    if leads:
+                        cache.write(shard, rows)
             gathered.add({name: block.to(self.meter.device) for name, block in rows.items()})
         return gathered.rows
+
+    def _kept(self, cache: DescriptorCache, shard: DescriptorKey) -> dict[str, Tensor] | None:
+        """As the first process reads them; the others get all of them or none, as they do of those that are made."""
+        rows = cache.read(shard) if self.processes.leads else None
+        sent = rows if rows is None or self.to_all else {name: block[:0] for name, block in rows.items()}
+        received = self.processes.from_first(sent)
+        return rows if self.processes.leads else received
 
     def _make(
         self, of_batch: "OfBatch", what: str, key: DescriptorKey, gathered: "Gathered"
     ) -> Generator[Progress, None, None]:
         before, total = self.meter.passes, -(-len(key.indices) // self.batch_size)
-        batches, first = key.rows.split(self.batch_size), 1 + key.first // self.batch_size
+        batches, done = key.rows.split(self.batch_size), key.first // self.batch_size
+        own, device = self.processes.own(batches), self.meter.device
         with evaluating(self.model):
-            stream = self.images.batches(batches, device=self.meter.device)
-            for done, (batch, x) in enumerate(zip(batches, stream, strict=True), start=first):
-                gathered.add(of_batch(batch, x))
+            stream = self.images.batches(own, device=device)
+            made = (of_batch(batch, x) for batch, x in zip(own, stream, strict=True))
+            for turn in self.processes.in_order(len(batches), made, to_all=self.to_all, device=device):
+                for part in turn:
+                    gathered.add(part)
+                    done += 1
                 yield Progress(what, done, total, "batches")
         passes = [[now - then for now, then in zip(self.meter.passes, before, strict=True)]]
-        gathered.add({PASSES: torch.tensor(passes)})
+        gathered.add({PASSES: self.processes.summed(torch.tensor(passes))})
+        gathered.receive_names(self.processes)
 
     def _features_of_batch(self, batch: Tensor, x: Tensor) -> dict[str, Tensor]:
         with torch.no_grad(), Taps(self.model, self.taps) as taps, self._computing:
@@ -334,6 +354,17 @@ class Gathered:
                 self._write(name, block)
             else:
                 self._parts.setdefault(name, []).append(block)
+
+    def receive_names(self, processes: Processes) -> None:
+        """Names without a row here get none, as wide as the first process has them."""
+        for name, none in processes.from_first(self._without_rows if processes.leads else {}).items():
+            if name not in self._parts and name not in self._mapped:
+                self._parts[name] = [none.to(self.device)]
+
+    @property
+    def _without_rows(self) -> dict[str, Tensor]:
+        kept = {name: blocks[0] for name, blocks in self._parts.items()} | self._mapped
+        return {name: block[:0].cpu().clone() for name, block in kept.items()}
 
     @property
     def tensors(self) -> dict[str, Tensor]:

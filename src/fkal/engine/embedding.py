@@ -23,6 +23,7 @@ from fkal.engine.loop import Problem
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
 from fkal.engine.precision import computing
+from fkal.engine.processes import ALONE, Processes
 from fkal.engine.progress import Progress
 from fkal.models.modes import evaluating
 
@@ -79,6 +80,8 @@ class Embedding:
     up with its last image: an embedding then does not depend on what else was asked for. Embeddings beyond the `bound`
     of memory are mapped from a file. Those that the cache lacks are made `elsewhere`, where there is such a place.
     Passes compute in the `precision`; embeddings are float32. With `compiles` images pass a program of the model.
+
+    Several processes share the batches. The first one reads and writes what is kept and has the rows.
     """
 
     model: nn.Module | None
@@ -88,17 +91,25 @@ class Embedding:
     precision: Precision | None = None
     compiles: bool = False
     elsewhere: MadeElsewhere | None = None
+    processes: Processes = ALONE
 
     def rows(
         self, images: ImageSet, indices: Int[Tensor, " n"], *, what: str
     ) -> Generator[Progress, None, Float[Tensor, "n l"]]:
-        """One row per index, on the CPU. Own embeddings are there already and pass nothing."""
+        """One row per index, on the CPU. Own embeddings are there already and pass nothing.
+
+        Other processes than the first one have none.
+        """
         if isinstance(images, VectorSet):
             return images.rows(indices)
+        if not self.processes.leads:
+            yield from self._share(images, indices, what)
+            return torch.empty(0, 0)
         self.meter.forward(len(indices))
         target = _Target(len(indices), self.bound)
         if self.cache is None or not isinstance(images, Identified):
-            yield from self._make(images, indices, what, target, torch.arange(len(indices)))
+            places = self.processes.from_first(torch.arange(len(indices)))
+            yield from self._make(images, indices, what, target, places)
             return target.rows
         ids = images.content_ids(indices)
         with self.cache.lock():
@@ -106,6 +117,7 @@ class Embedding:
             if len(missing) and self.elsewhere is not None:
                 yield from self.elsewhere(images, indices[missing], self.cache.next_number)
                 missing = _missing(self.cache, ids, target)
+            missing = self.processes.from_first(missing)
             if len(missing):
                 keeping = _Keeping(self.cache, ids[missing])
                 yield from self._make(images, indices[missing], what, target, missing, keeping)
@@ -117,6 +129,13 @@ class Embedding:
         target = _Target(len(indices), UNBOUNDED)
         yield from self._make(images, indices, "images", target, torch.arange(len(indices)))
         self.cache.write(images.content_ids(indices), target.rows, number)
+
+    def _share(self, images: ImageSet, indices: Int[Tensor, " n"], what: str) -> Generator[Progress, None, None]:
+        """What another process than the first one does: its batches of the images that the first one lacks."""
+        missing = self.processes.from_first(torch.empty(0, dtype=torch.long))
+        if len(missing):
+            target = _Target(len(indices), self.bound)
+            yield from self._make(images, indices[missing], what, target, missing)
 
     def _make(
         self,
@@ -134,19 +153,24 @@ class Embedding:
         network = compiled(self.model.to(self.meter.device), compiles=self.compiles)
         try:
             with evaluating(self.model), torch.no_grad():
-                for x in images.batches(batches, device=self.meter.device):
-                    with computing(self.precision, self.meter.device):
-                        embedded = network(x.contiguous(memory_format=torch.channels_last))
-                    rows = embedded.float().cpu()
-                    rows = rows[: len(indices) - done]
-                    target.of_width(rows.shape[1])[places[done : done + len(rows)]] = rows
-                    done += len(rows)
-                    if keeping is not None:
-                        keeping.add(rows)
+                own = images.batches(self.processes.own(batches), device=self.meter.device)
+                made = (self._embed(network, x) for x in own)
+                for turn in self.processes.in_order(len(batches), made, to_all=False, device=torch.device("cpu")):
+                    for part in turn:
+                        rows = part["rows"][: len(indices) - done]
+                        target.of_width(rows.shape[1])[places[done : done + len(rows)]] = rows
+                        done += len(rows)
+                        if keeping is not None:
+                            keeping.add(rows)
                     yield Progress(f"embedding {what}", done, len(indices), "images")
         finally:
             if keeping is not None:
                 keeping.write()
+
+    def _embed(self, network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+        with computing(self.precision, self.meter.device):
+            embedded = network(x.contiguous(memory_format=torch.channels_last))
+        return {"rows": embedded.float().cpu()}
 
 
 def _missing(cache: EmbeddingCache, ids: UInt8[Tensor, "n 16"], target: _Target) -> Int[Tensor, " m"]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fkal.data.images import ImageSet
 from fkal.engine.metering import Meter
+from fkal.engine.processes import ALONE, Processes
 from fkal.models.modes import evaluating
 
 
@@ -19,18 +20,19 @@ def confusion_matrix(
     *,
     batch_size: int,
     meter: Meter,
+    processes: Processes = ALONE,
 ) -> Int[Tensor, "d d"]:
-    """Counts by (true class, predicted class), on the CPU."""
+    """Counts by (true class, predicted class), on the CPU; several processes share the batches."""
     d = len(images.classes)
     cells = torch.zeros(d, d, dtype=torch.long)
-    batches = indices.split(batch_size)
+    batches = processes.own(indices.split(batch_size))
     with evaluating(model):
         stream = images.batches(batches, device=meter.device)
         for batch, x in zip(batches, stream, strict=True):
             y_hat = model(x).argmax(dim=1).cpu()
-            meter.forward(len(x))
             cells += confusion_of(images.labels[batch], y_hat, d)
-    return cells
+    meter.forward(len(indices))
+    return processes.summed(cells)
 
 
 def confusion_of(y: Int[Tensor, " n"], y_hat: Int[Tensor, " n"], d: int) -> Int[Tensor, "d d"]:

@@ -44,6 +44,7 @@ from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
 from fkal.engine.outputs import logits, outputs, pool_outputs
 from fkal.engine.precision import exact
+from fkal.engine.processes import ALONE, Processes
 from fkal.engine.progress import Progress
 from fkal.engine.sampling import predictive_information, sampled_uncertainty
 from fkal.engine.settings import VaalConfig
@@ -86,6 +87,7 @@ class RoundContext:
     from `generator`. An `untrained` model has no opinion, so no mistakes either: all validation images are targets.
     `cross_fitted` has logits of the validation images where the model was trained on these; which of them are
     misclassified then goes by it. Rows of the pool that would take more memory than the `bound` are streamed.
+    Several `processes` share the passes: the first one has the rows of the pool, all have those of other images.
     """
 
     members: Sequence[nn.Module]
@@ -101,6 +103,7 @@ class RoundContext:
     untrained: bool = False
     cross_fitted: Float[Tensor, "m d"] | None = None
     bound: MemoryBound = UNBOUNDED
+    processes: Processes = ALONE
 
     @property
     def settings(self) -> AcquisitionConfig:
@@ -118,17 +121,23 @@ class RoundContext:
             cache=self.cache,
             tokens=self.config.tokens,
             precision=exact(self.config.precision),
+            processes=self.processes,
         )
 
     @property
     def pool_describer(self) -> Describer:
-        """That of the open pool, whose rows are streamed beyond the bound."""
-        return replace(self.describer, bound=self.bound, precision=self.config.precision)
+        """That of the open pool, whose rows are streamed beyond the bound; the first process alone has them."""
+        return replace(self.describer, bound=self.bound, precision=self.config.precision, to_all=False)
 
 
 def gather(context: RoundContext, needs: type[Evidence]) -> Generator[Progress, None, EvidenceAndTargets]:
-    """The evidence that a method needs, and the validation rows that are its targets."""
-    return GATHERERS[needs](context)
+    """The evidence that a method needs, and the validation rows that are its targets.
+
+    Of several processes the first one has it; what the others have of it counts for nothing.
+    """
+    if needs not in DRAWN_IN_ORDER or context.processes.count == 1:
+        return GATHERERS[needs](context)
+    return GATHERERS[needs](replace(context, processes=ALONE)) if context.processes.leads else _nothing(context)
 
 
 def target_rows(y_hat: Int[Tensor, " m"], y: Int[Tensor, " m"]) -> Int[Tensor, " t"]:
@@ -208,7 +217,7 @@ def _pool_labels(
     context: RoundContext, reference: Reference, features: PoolDescriptors | None = None
 ) -> Generator[Progress, None, PoolLabels]:
     """The whole pool's, by its `features` where these are at hand and the estimator asks for no others."""
-    label = context.config.pseudo_label
+    label, processes = context.config.pseudo_label, context.processes
     assert label.of_pool is not None
     if label.grid > 1:
         describer = replace(context.describer, grid=label.grid)
@@ -218,7 +227,12 @@ def _pool_labels(
         describer = replace(context.pool_describer, grid=label.grid)
         pool = yield from _z(describer, context.open_pool, "pool, for its labels")
         features = pool.descriptors
-    return label.of_pool(features, reference, context.y.to(context.meter.device))
+    if not processes.leads:
+        none = torch.empty(0)
+        return processes.from_first(PoolLabels(none, none, none))
+    found = label.of_pool(features, reference, context.y.to(context.meter.device))
+    processes.from_first(PoolLabels(found.y.cpu(), found.prior.cpu(), found.posterior[:0].cpu()))
+    return found
 
 
 def _posteriors(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
@@ -346,6 +360,7 @@ def _predictions(context: RoundContext) -> Generator[Progress, None, EvidenceAnd
         meter=context.meter,
         what="pool",
         precision=context.config.precision,
+        processes=context.processes,
     )
     return Predictions(pool), _no_targets()
 
@@ -390,6 +405,7 @@ def _predictive_information(context: RoundContext) -> Generator[Progress, None, 
         batch_size=context.settings.batch_size,
         generator=context.generator,
         meter=context.meter,
+        processes=context.processes,
     )
     return evidence, _no_targets()
 
@@ -403,6 +419,7 @@ def _outputs(context: RoundContext, indices: Int[Tensor, " n"], what: str) -> Ge
         meter=context.meter,
         what=what,
         precision=exact(context.config.precision),
+        processes=context.processes,
     )
 
 
@@ -418,6 +435,7 @@ def _pool_outputs(context: RoundContext) -> Generator[Progress, None, PoolOutput
         bound=context.bound,
         in_memory=context.config.in_memory,
         precision=context.config.precision,
+        processes=context.processes,
     )
 
 
@@ -442,6 +460,9 @@ GATHERERS: Mapping[type[Evidence], Gather] = MappingProxyType(
     }
 )
 """By kind of evidence; `fkal.acquisition.evidence_kinds` says what each reads and costs."""
+
+DRAWN_IN_ORDER: frozenset[type[Evidence]] = frozenset({Uncertainty, Discrimination})
+"""Kinds whose draws or steps follow one another, so that the first process gathers them alone."""
 
 
 class _Estimator:

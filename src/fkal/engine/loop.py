@@ -21,6 +21,7 @@ from fkal.core.picks import Picks
 from fkal.core.pool import Pool
 from fkal.core.randomness import stream
 from fkal.data.images import ImageSet
+from fkal.engine.batch_parts import WHOLE, BatchParts
 from fkal.engine.cross_fitting import CrossFit, CrossFitted, cross_fitted_head, folds
 from fkal.engine.describing import DescriptorCache
 from fkal.engine.embedded_images import EmbeddedImages
@@ -32,6 +33,7 @@ from fkal.engine.losses import LOSSES
 from fkal.engine.measured import VALIDATION
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
+from fkal.engine.processes import Processes
 from fkal.engine.progress import Progress
 from fkal.engine.ranking_again import ranked_again
 from fkal.engine.rounds import Request, Round, Selection
@@ -149,6 +151,9 @@ class ActiveLearning:
     Rows of the pool beyond the `bound` of memory are streamed, by methods that can.
     `unfinished` keeps the state of a round within its training; a round that it knows goes on from there.
     With `compiles` training images pass a program of the model.
+
+    Training batches are in `parts`. Where each process computes one of them, the processes also share the other
+    passes; the first one selects and knows what is `unfinished`, and all of them yield the same rounds.
     """
 
     problem: Problem
@@ -165,6 +170,11 @@ class ActiveLearning:
     bound: MemoryBound = UNBOUNDED
     unfinished: UnfinishedRounds | None = None
     compiles: bool = False
+    parts: BatchParts = WHOLE
+
+    @property
+    def _processes(self) -> Processes:
+        return self.parts.processes
 
     def first_evidence(self) -> Generator[Progress]:
         """What the first round gathers, for the sake of what `cache` keeps of it."""
@@ -177,7 +187,8 @@ class ActiveLearning:
         assert self.oracle is not None, "without an oracle call select and learn"
         state = self.state(finished)
         while state.b < self.method.rounds:
-            begun = None if self.unfinished is None else self.unfinished.read(state.b + 1)
+            known = None if self.unfinished is None else self.unfinished.read(state.b + 1)
+            begun = self._processes.from_first(known)
             request = (yield from self.select(state)) if begun is None else begun.request
             this = yield from self.learn(state, request, self.oracle(request.indices), begun)
             state = state.after(this)
@@ -202,13 +213,15 @@ class ActiveLearning:
         with meter.phase("descriptors"):
             context = self._context(state, meter, cross_fitted)
             evidence, rows = yield from gather(context, needs)
+        if not self._processes.leads:
+            return self._processes.from_first(_not_selected_here(b))
         with meter.phase("select"):
             picks, evidence, again = yield from ranked_again(
                 context, evidence, lambda found: select(found, method.budget, stream(self.seed, "select", b))
             )
         positions = picks.positions.cpu()
         guessed = evidence.pseudo_labels if isinstance(evidence, FisherScores | Posteriors) else None
-        return Request(
+        request = Request(
             b=b,
             indices=state.pool.open[positions],
             ranks=None if picks.ranks is None else picks.ranks.cpu(),
@@ -224,6 +237,7 @@ class ActiveLearning:
             seconds=dict(meter.seconds),
             peak_memory_mb=_peak_memory_mb(self.device),
         )
+        return self._processes.from_first(request)
 
     def learn(
         self, state: LoopState, request: Request, labels: Int[Tensor, " p"], begun: Unfinished | None = None
@@ -294,6 +308,7 @@ class ActiveLearning:
             config=self.training,
             batch_size=self.method.config.acquisition.batch_size,
             meter=meter,
+            parts=self.parts,
         )
         self.model.load_state_dict(weights)
         with meter.phase("train"):
@@ -342,6 +357,7 @@ class ActiveLearning:
             untrained=self._is_frozen and not len(state.y),
             cross_fitted=cross_fitted,
             bound=self.bound,
+            processes=self._processes,
         )
 
     def _about_labels(self, selection: Selection) -> dict[str, float]:
@@ -372,7 +388,8 @@ class ActiveLearning:
         """Train on all labels so far; leaves the kept weights in the model. The loss is the members' mean."""
         if self.training.start == "theta_0":
             self.model.load_state_dict(self.theta_0)
-        if self.epoch == "last" and learn_together(members_of(self.model), self.training, self.device):
+        is_whole = self.epoch == "last" and self.parts.count == 1
+        if is_whole and learn_together(members_of(self.model), self.training, self.device):
             return (yield from self._train_together(work))
         by_member: list[list[float]] = []
         if work.begun is not None:
@@ -398,6 +415,7 @@ class ActiveLearning:
             with work.meter.phase("train"):
                 losses = next(epochs, None)
             if losses is None:
+                self.parts.agree(self.model)
                 return means, len(means)
             means.append(sum(losses) / len(losses))
             yield Progress(f"training b = {b}", len(means), self.training.epochs, "epochs")
@@ -424,6 +442,7 @@ class ActiveLearning:
             begun=None if begun is None else begun.fit,
             after_epoch=made.append,
             compiles=self.compiles,
+            parts=self.parts,
         )
         while True:
             with work.meter.phase("train"):
@@ -505,15 +524,17 @@ class ActiveLearning:
         }
 
     def _on_test(self, member: nn.Module, meter: Meter) -> Tensor:
+        return self._confusion(member, self.problem.test_images, self.problem.test, meter)
+
+    def _confusion(self, member: nn.Module, images: ImageSet, indices: Tensor, meter: Meter) -> Tensor:
         batch = self.method.config.acquisition.batch_size
-        return confusion_matrix(member, self.problem.test_images, self.problem.test, batch_size=batch, meter=meter)
+        return confusion_matrix(member, images, indices, batch_size=batch, meter=meter, processes=self._processes)
 
     def _on_validation(self, members: Sequence[nn.Module], meter: Meter, cross_fitted: Tensor | None) -> Tensor:
-        batch, images, indices = self.method.config.acquisition.batch_size, self.problem.train, self.problem.validation
+        images, indices = self.problem.train, self.problem.validation
         if cross_fitted is not None:
             return confusion_of(images.labels[indices], cross_fitted.argmax(dim=1).cpu(), len(images.classes))
-        by_member = [confusion_matrix(member, images, indices, batch_size=batch, meter=meter) for member in members]
-        return torch.stack(by_member).sum(dim=0)
+        return torch.stack([self._confusion(member, images, indices, meter) for member in members]).sum(dim=0)
 
     def _test_accuracy(self, member: nn.Module, meter: Meter) -> float:
         with meter.phase("evaluate"):
@@ -538,6 +559,12 @@ class _BestEpoch:
         if accuracy <= self.accuracy:
             return self
         return _BestEpoch(epoch, accuracy, _snapshot(model))
+
+
+def _not_selected_here(b: int) -> Request:
+    """What stands for the request until the first process sends it."""
+    none = torch.empty(0, dtype=torch.long)
+    return Request(b, none, None, None, None, None, {}, {}, {}, {}, None)
 
 
 def _at_random(evidence: Evidence, p: int, generator: torch.Generator) -> Picks:

@@ -3,7 +3,7 @@
 Features beyond a bound are streamed, unless what asks for them needs all of them at once.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,7 @@ from fkal.engine.describing import Gathered
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
 from fkal.engine.precision import computing
+from fkal.engine.processes import ALONE, Processes
 from fkal.engine.progress import Progress
 from fkal.models.head import HeadInput
 from fkal.models.modes import evaluating
@@ -31,8 +32,9 @@ def outputs(
     meter: Meter,
     what: str,
     precision: Precision | None = None,
+    processes: Processes = ALONE,
 ) -> Generator[Progress, None, Outputs]:
-    """In memory, of at least one image, `batch_size` at a time."""
+    """In memory, of at least one image, `batch_size` at a time; all processes have them."""
     found = yield from pool_outputs(
         model,
         images,
@@ -43,6 +45,8 @@ def outputs(
         bound=UNBOUNDED,
         in_memory=True,
         precision=precision,
+        processes=processes,
+        to_all=True,
     )
     assert isinstance(found, Outputs)
     return found
@@ -59,21 +63,35 @@ def pool_outputs(
     bound: MemoryBound,
     in_memory: bool,
     precision: Precision | None = None,
+    processes: Processes = ALONE,
+    to_all: bool = False,
 ) -> Generator[Progress, None, PoolOutputs]:
-    """The same with features beyond the bound streamed; with `in_memory` these raise ValueError."""
+    """The same with features beyond the bound streamed; with `in_memory` these raise ValueError.
+
+    Unless they go `to_all`, only the first of several processes has rows.
+    """
     gathered = Gathered(len(indices), meter.device, bound)
-    batches = indices.split(batch_size)
-    with evaluating(model):
-        for done, x in enumerate(images.batches(batches, device=meter.device), start=1):
-            with torch.no_grad(), HeadInput(model) as caught, computing(precision, meter.device):
-                made = model(x)
-            meter.forward(len(x))
-            assert caught.features is not None
-            features = caught.features.float()
-            if in_memory:
-                _refuse_beyond(bound, len(indices), features, what)
-            gathered.add({"logits": made.float(), "features": features})
-            yield Progress(f"outputs of {what}", done, len(batches), "batches")
+
+    def of_batch(x: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad(), HeadInput(model) as caught, computing(precision, meter.device):
+            made = model(x)
+        assert caught.features is not None
+        features = caught.features.float()
+        if in_memory:
+            _refuse_beyond(bound, len(indices), features, what)
+        return {"logits": made.float(), "features": features}
+
+    yield from _gather(
+        of_batch,
+        gathered,
+        model=model,
+        images=images,
+        batches=indices.split(batch_size),
+        meter=meter,
+        what=what,
+        processes=processes,
+        to_all=to_all,
+    )
     rows = gathered.rows
     if isinstance(rows["features"], RowStream):
         return StreamedOutputs(gathered.tensors["logits"], rows["features"])
@@ -89,17 +107,53 @@ def logits(
     meter: Meter,
     what: str,
     precision: Precision | None = None,
+    processes: Processes = ALONE,
+    to_all: bool = False,
 ) -> Generator[Progress, None, Float[Tensor, "n d"]]:
     """The logits alone, without features, which a large pool has no memory for."""
-    parts: list[Tensor] = []
-    batches = indices.split(batch_size)
+    gathered = Gathered(len(indices), meter.device)
+
+    def of_batch(x: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad(), computing(precision, meter.device):
+            return {"logits": model(x).float()}
+
+    yield from _gather(
+        of_batch,
+        gathered,
+        model=model,
+        images=images,
+        batches=indices.split(batch_size),
+        meter=meter,
+        what=what,
+        processes=processes,
+        to_all=to_all,
+    )
+    return gathered.tensors["logits"]
+
+
+def _gather(
+    of_batch: Callable[[Tensor], dict[str, Tensor]],
+    gathered: Gathered,
+    *,
+    model: nn.Module,
+    images: ImageSet,
+    batches: Sequence[Tensor],
+    meter: Meter,
+    what: str,
+    processes: Processes,
+    to_all: bool,
+) -> Generator[Progress, None, None]:
+    """One forward pass per image, the batches shared among the processes; counts those of all of them."""
+    done = 0
     with evaluating(model):
-        for done, x in enumerate(images.batches(batches, device=meter.device), start=1):
-            with torch.no_grad(), computing(precision, meter.device):
-                parts.append(model(x).float())
-            meter.forward(len(x))
+        made = map(of_batch, images.batches(processes.own(batches), device=meter.device))
+        for turn in processes.in_order(len(batches), made, to_all=to_all, device=meter.device):
+            for part in turn:
+                gathered.add(part)
+            meter.forward(sum(map(len, batches[done : done + processes.count])))
+            done = min(done + processes.count, len(batches))
             yield Progress(f"outputs of {what}", done, len(batches), "batches")
-    return torch.cat(parts)
+    gathered.receive_names(processes)
 
 
 def _refuse_beyond(bound: MemoryBound, n: int, features: Tensor, what: str) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from fkal.data.images import ImageSet
+from fkal.engine.batch_parts import WHOLE, BatchParts
 from fkal.engine.compiling import compiled
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
@@ -48,6 +49,7 @@ def pretrain(
     generator: torch.Generator,
     meter: Meter,
     compiles: bool = False,
+    parts: BatchParts = WHOLE,
 ) -> Generator[Progress, None, dict[str, Tensor]]:
     """Yields progress by epoch; returns the pretrained state without the head (on the CPU).
 
@@ -55,22 +57,34 @@ def pretrain(
     used. With `compiles` images pass a program of it.
     """
     network = _with_rotation_head(model, generator).to(meter.device).train()
-    passed = compiled(network, compiles=compiles)
+
+    def labeled(x: Tensor, _rows: Tensor) -> tuple[Tensor, Tensor]:
+        return rotated(x), _turns(len(x), meter.device)
+
+    trained = parts.trained(compiled(network, compiles=compiles))
     scaler = scaler_of(config.precision, meter.device)
     sgd = optimizer(network, config, scaler)
     schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor)
     for epoch in range(config.epochs):
-        order = [pool[r] for r in shuffled_batches(len(pool), config.batch_size, generator)]
-        stream = images.batches(order, device=meter.device, augment=generator)
-        batches = ((rotated(x), _turns(len(x), meter.device)) for x in stream)
-        seed = generator.initial_seed() + epoch
-        mean = train_epoch(passed, batches, sgd, meter, seed=seed, precision=config.precision, scaler=scaler)
+        rows = shuffled_batches(len(pool), config.batch_size, generator)
+        steps = parts.steps(images, pool, rows, labeled=labeled, augment=generator, device=meter.device)
+        mean = train_epoch(
+            trained,
+            steps,
+            sgd,
+            meter,
+            seed=generator.initial_seed() + epoch,
+            precision=config.precision,
+            scaler=scaler,
+            parts=parts,
+        )
         next_rate(schedule)
         if not math.isfinite(mean):
             raise FloatingPointError(
                 f"the pretraining loss is {mean} after epoch {epoch + 1}; lower pretrain.lr = {config.lr}"
             )
         yield Progress("pretraining", epoch + 1, config.epochs, "epochs")
+    parts.agree(network)
     head = head_name(network)
     state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     return {name: value for name, value in state.items() if not name.startswith(f"{head}.")}

@@ -35,6 +35,7 @@ from fkal.engine.describing import Batch
 from fkal.engine.gathering import RoundContext
 from fkal.engine.outputs import logits, outputs
 from fkal.engine.precision import AUTOCAST, exact, resolved
+from fkal.engine.processes import ALONE
 from fkal.engine.progress import Progress
 
 MOST_TURNS = 8
@@ -79,8 +80,9 @@ def ranked_again(
 
 
 def _of_few(context: RoundContext) -> RoundContext:
-    """For passes over few images of the pool, which no cache keeps."""
-    return replace(context, cache=None, config=replace(context.config, precision=exact(context.config.precision)))
+    """For passes over few images of the pool, which no cache keeps and the first of several processes makes alone."""
+    config = replace(context.config, precision=exact(context.config.precision))
+    return replace(context, cache=None, config=config, processes=ALONE)
 
 
 def _described(context: RoundContext, evidence: Features, at: Int[Tensor, " r"]) -> Generator[Progress, None, Features]:

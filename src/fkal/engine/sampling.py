@@ -14,7 +14,9 @@ from fkal.core.epig import epig
 from fkal.core.evidence import PredictiveInformation, Uncertainty
 from fkal.core.uncertainty import uncertainty
 from fkal.data.images import ImageSet
+from fkal.engine.describing import Gathered
 from fkal.engine.metering import Meter
+from fkal.engine.processes import ALONE, Processes
 from fkal.engine.progress import Progress
 from fkal.models.dropout import MonteCarloDropout, monte_carlo_dropout
 from fkal.models.modes import evaluating
@@ -54,19 +56,29 @@ def predictive_information(
     batch_size: int,
     generator: torch.Generator,
     meter: Meter,
+    processes: Processes = ALONE,
 ) -> Generator[Progress, None, PredictiveInformation]:
-    """How much the labels of the images say about the targets' predictions, k drawn networks seeing both."""
+    """How much the labels of the images say about the targets' predictions, k drawn networks seeing both.
+
+    Several processes share the images; the first one has the result, the others have none of it.
+    """
     seeds = torch.randint(1 << 62, (k,), generator=generator).tolist()
     sampler = Sampler(model, meter)
     p_targets = torch.cat(
         [sampler.networks(x, seeds) for x in images.batches(targets.split(batch_size), device=meter.device)], dim=1
     )
-    parts: list[Tensor] = []
+    gathered, done = Gathered(len(indices), meter.device), 0
     batches = indices.split(batch_size)
-    for done, x in enumerate(images.batches(batches, device=meter.device), start=1):
-        parts.append(epig(sampler.networks(x, seeds), p_targets))
+    own = processes.own(batches)
+    made = ({"epig": epig(sampler.networks(x, seeds), p_targets)} for x in images.batches(own, device=meter.device))
+    for turn in processes.in_order(len(batches), made, to_all=False, device=meter.device):
+        for part in turn:
+            gathered.add(part)
+        done = min(done + processes.count, len(batches))
         yield Progress("Monte Carlo passes", done, len(batches), "batches")
-    return PredictiveInformation(torch.cat(parts))
+    meter.forward(k * (len(indices) - sum(map(len, own))))
+    gathered.receive_names(processes)
+    return PredictiveInformation(gathered.tensors["epig"])
 
 
 class Sampler:

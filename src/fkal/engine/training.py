@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from fkal.core.precision_names import Precision
 from fkal.data.images import ImageSet
+from fkal.engine.batch_parts import WHOLE, BatchParts, StepBatch
+from fkal.engine.batch_statistics import SharedStatistics
 from fkal.engine.compiling import compiled
 from fkal.engine.losses import LOSSES
 from fkal.engine.metering import Meter
@@ -50,6 +52,7 @@ def fit(
     begun: FitState | None = None,
     after_epoch: Callable[[Callable[[], FitState]], None] | None = None,
     compiles: bool = False,
+    parts: BatchParts = WHOLE,
 ) -> Iterator[float]:
     """Train the model in place; yields each epoch's mean loss (nats) when the epoch is over.
 
@@ -68,9 +71,13 @@ def fit(
     def loss(logits: Tensor, y: Tensor) -> Tensor:
         return LOSSES[config.loss](logits, y, counts)
 
+    def labeled(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return x, labels[rows].to(device)
+
     learner = model.get_submodule(head_name(model)) if config.layers == "head" else model
     network = compiled(model, compiles=compiles)
     with learning(model, learner):
+        trained = parts.trained(network)
         scaler = scaler_of(config.precision, device)
         sgd = optimizer(learner, config, scaler)
         if begun is not None:
@@ -78,17 +85,17 @@ def fit(
         schedule = torch.optim.lr_scheduler.LambdaLR(sgd, config.factor, last_epoch=first_epoch - 1)
         for epoch in range(first_epoch, config.epochs):
             rows = shuffled_batches(len(indices), config.batch_size, generator)
-            stream = images.batches([indices[r] for r in rows], device=device, augment=generator)
-            batches = ((x, labels[r].to(device)) for r, x in zip(rows, stream, strict=True))
+            steps = parts.steps(images, indices, rows, labeled=labeled, augment=generator, device=device)
             mean = train_epoch(
-                network,
-                batches,
+                trained,
+                steps,
                 sgd,
                 meter,
                 seed=generator.initial_seed() + epoch,
                 loss=loss,
                 precision=config.precision,
                 scaler=scaler,
+                parts=parts,
             )
             next_rate(schedule)
             if not math.isfinite(mean):
@@ -98,6 +105,7 @@ def fit(
             if after_epoch is not None:
                 after_epoch(partial(_fit_state, learner, sgd, scaler, generator))
             yield mean
+    parts.agree(model)
 
 
 def scaler_of(precision: Precision | None, device: torch.device) -> torch.amp.GradScaler:
@@ -141,7 +149,7 @@ def _go_on(
 
 def train_epoch(
     model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    steps: Iterable[StepBatch],
     sgd: torch.optim.Optimizer,
     meter: Meter,
     *,
@@ -149,28 +157,34 @@ def train_epoch(
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     precision: Precision | None = None,
     scaler: torch.amp.GradScaler | None = None,
+    parts: BatchParts = WHOLE,
 ) -> float:
-    """One pass over (images, labels) batches; returns the mean loss (nats), which is computed in float32.
+    """One pass over batches; returns the mean loss (nats), which is computed in float32.
 
     Layers that draw, such as a model's own dropout, know only torch's global generators; these
     are set to `seed` meanwhile and afterwards are as they were.
     """
     scaler = scaler or scaler_of(precision, meter.device)
-    total, n = torch.zeros((), device=meter.device), 0
-    with torch.random.fork_rng():
+    totals, n = torch.zeros(parts.count, device=meter.device), 0
+    cards = [torch.cuda.current_device()] if meter.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cards), parts.statistics() as statistics:
         torch.manual_seed(seed)
-        for x, y in batches:
-            with computing(precision, meter.device):
-                mean = loss(model(x).float(), y)
-                sgd.zero_grad(set_to_none=True)
-                scaler.scale(mean).backward()
+        for number, step in enumerate(steps):
+            sgd.zero_grad(set_to_none=True)
+            for part in step.parts:
+                parts.seed(seed, number, part.place)
+                if isinstance(statistics, SharedStatistics):
+                    statistics.counts = part.share > 0
+                with computing(precision, meter.device):
+                    mean = loss(model(part.x).float(), part.y) * part.share
+                    scaler.scale(mean).backward()
+                totals[part.place] += mean.detach() * step.n
             scaler.step(sgd)
             scaler.update()
-            total += mean.detach() * len(y)
-            n += len(y)
-            meter.forward(len(y))
-            meter.backward(len(y))
-    return float(total) / n
+            n += step.n
+            meter.forward(step.n)
+            meter.backward(step.n)
+    return float(parts.total(totals)) / n
 
 
 def shuffled_batches(n: int, size: int, generator: torch.Generator) -> list[Int[Tensor, " b"]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fkal.acquisition.evidence_kinds import PREDICTIVE_INFORMATION, UNCERTAINTY
 from fkal.acquisition.registry import acquisition_of
@@ -16,6 +17,7 @@ from fkal.data.datasets import Dataset
 from fkal.data.splits import Split, hold_out
 from fkal.engine.cross_fitting import folds
 from fkal.engine.precision import resolved
+from fkal.engine.processes import current_processes
 from fkal.models.dropout import MonteCarloDropout
 from fkal.models.head import head_width
 from fkal.models.linear_head import LinearHead
@@ -44,6 +46,7 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
         _refuse_lone_fold(dataset, split)
     if entry.has_schedule:
         _refuse_beyond_pool(config.acquisition, len(split.pool))
+    _refuse_parts(config, model)
     _require_batch_of_two(config, model, has_budget=entry.has_schedule and not config.train.on_validation)
     if config.pretrains:
         configured("model.name", lambda _: head_name(model), config.model.name, "; or set pretrain.task=none")
@@ -72,6 +75,28 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
             raise ConfigError(
                 f"acquisition.taps: {narrow} return a single number, which has no correlation; tap others"
             )
+
+
+def _refuse_parts(config: Config, model: nn.Module) -> None:
+    """Parts of a batch that one process computes one after the other cannot share what normalises them."""
+    parts = config.batch_parts
+    if parts == 1 or config.is_frozen:
+        return
+    for key, size in (("train", config.train.batch_size), ("pretrain", config.pretrain.batch_size)):
+        if parts > size and (key == "train" or config.pretrains):
+            raise ConfigError(
+                f"batch_parts = {parts}: {key}.batch_size = {size} has fewer images; set it to {parts} or more"
+            )
+    learns = config.train.layers == "all" or config.pretrains
+    if (
+        current_processes().count != parts
+        and learns
+        and any(isinstance(layer, _BatchNorm) for layer in model.modules())
+    ):
+        raise ConfigError(
+            f"batch_parts = {parts}: {config.model.name} has batch normalisation, which sees the whole batch at once; "
+            f"run it by torchrun with {parts} processes, or set batch_parts=1"
+        )
 
 
 def refuse_unfit_for_frozen(config: Config) -> None:

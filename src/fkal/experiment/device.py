@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 
 from fkal.config.schema import ConfigError
+from fkal.engine.processes import current_processes
+from fkal.launch import launch
 
 Y = TypeVar("Y")
 R = TypeVar("R")
@@ -15,9 +17,12 @@ R = TypeVar("R")
 
 def device_named(name: str) -> torch.device:
     """The device of this name; `auto` is the first accelerator, else the CPU."""
+    device = torch.device(name) if name != "auto" else None
+    if device is None:
+        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    _refuse_for_several(device, name)
     if name == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    device = torch.device(name)
+        return device
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device = {name!r}: torch sees no CUDA device; set device=cpu or auto")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -25,6 +30,18 @@ def device_named(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"device = {name!r}: torch sees no MPS device; set device=cpu or auto")
     return device
+
+
+def _refuse_for_several(device: torch.device, name: str) -> None:
+    """Each of several processes has a GPU of its own, by its rank, or the CPU."""
+    several = current_processes().count > 1
+    if several and (device.type not in ("cpu", "cuda") or device.index is not None):
+        raise ConfigError(f"device = {name!r}: under torchrun each process takes its own; set device=cuda or cpu")
+    if several and device.type == "cuda" and launch().local_processes > torch.cuda.device_count():
+        raise ConfigError(
+            f"device = {name!r}: {launch().local_processes} processes and {torch.cuda.device_count()} CUDA devices; "
+            "start one process for each device, or set device=cpu"
+        )
 
 
 @contextmanager

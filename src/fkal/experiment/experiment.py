@@ -25,6 +25,7 @@ from fkal.data.images import ImageSet
 from fkal.data.settings import DataConfig
 from fkal.data.sources import source_stamp
 from fkal.data.splits import Split, draw_split, hold_out
+from fkal.engine.batch_parts import BatchParts
 from fkal.engine.compiling import why_not
 from fkal.engine.describing import DescriptorCache
 from fkal.engine.embedded_images import EmbeddedImages
@@ -37,6 +38,7 @@ from fkal.engine.measured import VALIDATION
 from fkal.engine.memory import UNBOUNDED, MemoryBound
 from fkal.engine.metering import Meter
 from fkal.engine.pretraining import pretrain
+from fkal.engine.processes import ALONE, Processes, current_processes
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
 from fkal.engine.unfinished import UnfinishedRounds
@@ -112,6 +114,8 @@ class Experiment:
     has the file of pretrained weights of each member, `descriptors_path` is the folder of kept descriptors.
     `backbone` is the pretrained model, if there is one; where it is frozen, the task model is a head on its embeddings.
     Rows of the pool beyond the `bound` of memory are in files, with the same result.
+    Several `processes` run it together. The first one reads and writes files; of a frozen run it does all but the
+    embedding.
     """
 
     config: Config
@@ -128,6 +132,7 @@ class Experiment:
     backbone: Backbone | None = None
     bound: MemoryBound = UNBOUNDED
     elsewhere: Elsewhere | None = None
+    processes: Processes = field(default_factory=current_processes)
     _embedded: list[Embedded] = field(default_factory=list, repr=False)
 
     @property
@@ -219,6 +224,7 @@ class Experiment:
             "model": self.config.model.name,
             "algorithm": algorithm(self.config),
             **({} if self.backbone is None else {"weights": self.backbone.digest, "license": self.backbone.license}),
+            **({} if self.processes.count == 1 else {"processes": str(self.processes.count)}),
         }
 
     @cached_property
@@ -261,8 +267,17 @@ class Experiment:
     def _events(
         self, finished: Sequence[Round], unfinished: UnfinishedRounds | None
     ) -> Generator[Progress | Round, None, None]:
+        if self.config.is_frozen and not self.processes.leads:
+            yield from self._share_embedding()
+            return
         loop = yield from self._loop()
         yield from replace(loop, unfinished=unfinished).rounds(finished)
+
+    def _share_embedding(self) -> Generator[Progress, None, None]:
+        """What another process than the first one does of a frozen run."""
+        embedding, problem = self._embedding(self.processes), self.problem
+        yield from embedding.rows(problem.train, torch.cat([problem.pool, problem.validation]), what="")
+        yield from embedding.rows(problem.test_images, problem.test, what="")
 
     def loop(self) -> Generator[Progress, None, ActiveLearning]:
         """Algorithm 1 of this experiment, once what it starts from is made. Run its steps by `reproducibly`."""
@@ -322,7 +337,7 @@ class Experiment:
             return self._embedded[0]
         assert isinstance(self.model, LinearHead)
         pca = None if self.config.features.pca is None else self.model.head.in_features
-        seen = yield from embedded_problem(self.problem, self._embedding(), pca)
+        seen = yield from embedded_problem(self.problem, self._embedding(self.processes), pca)
         self._embedded.append(seen)
         return seen
 
@@ -335,7 +350,7 @@ class Experiment:
         found = _checked_once(rows, self.seed, groups)
         return feature_check_line(found, f"{dataset_name(self.config.data)} seed {self.seed}", len(indices))
 
-    def _embedding(self) -> Embedding:
+    def _embedding(self, processes: Processes = ALONE) -> Embedding:
         if self.backbone is None:  # own embeddings
             return Embedding(None, Meter(self.device), bound=self.bound)
         embedder, precision = self.backbone.embedder, self.config.features.precision
@@ -344,10 +359,11 @@ class Experiment:
             embedder,
             Meter(self.device),
             self.embedding_files(),
-            self.bound,
-            precision,
-            self._compiles(embedder, learns=False, precision=precision),
-            None if self.elsewhere is None else partial(self._embed_elsewhere, self.elsewhere),
+            bound=self.bound,
+            precision=precision,
+            compiles=self._compiles(embedder, learns=False, precision=precision),
+            elsewhere=None if self.elsewhere is None else partial(self._embed_elsewhere, self.elsewhere),
+            processes=processes,
         )
 
     def _embed_elsewhere(
@@ -360,10 +376,18 @@ class Experiment:
         """Whether it is asked for and can be; if it is asked for and cannot be, a message says why."""
         if not self.config.model.compile:
             return False
-        why = why_not(model, self.dataset.train.shape, self.device, learns=learns, precision=precision)
+        if learns and self._parts.are_shared:
+            why: str | None = "processes share its batches"
+        else:
+            why = why_not(model, self.dataset.train.shape, self.device, learns=learns, precision=precision)
         if why is not None:
             _say_once([f"model.compile: {self.config.model.name} passes as it is, uncompiled: {why}"], self.say)
         return why is None
+
+    @property
+    def _parts(self) -> BatchParts:
+        """Those of training, which one process does alone where a head is all that learns from embeddings."""
+        return BatchParts() if self.config.is_frozen else BatchParts(self.config.batch_parts, self.processes)
 
     def descriptor_files(self, theta_0: Weights, *, makes: bool = False) -> DescriptorFiles:
         """The cache of descriptors of these weights; with `makes` it keeps what is not kept yet."""
@@ -400,9 +424,23 @@ class Experiment:
             return self.first_weights
         self.model.load_state_dict(self.first_weights)
         for e, member in enumerate(members_of(self.model)):
-            body = yield from shared_tensors(self.weights_paths[e], partial(self._pretrain, e, member), self.say)
+            body = yield from self._pretrained(e, member)
             member.load_state_dict({**member.state_dict(), **body})
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def _pretrained(self, e: int, member: nn.Module) -> Generator[Progress, None, dict[str, Tensor]]:
+        """As the first process finds or makes them; it says to the others which of both it does."""
+        processes, nothing = self.processes, dict[str, Tensor]()
+        if not processes.leads:
+            return processes.from_first(nothing) or (yield from self._pretrain(e, member))
+        made: list[dict[str, Tensor]] = []
+
+        def make() -> Generator[Progress, None, dict[str, Tensor]]:
+            made.append(processes.from_first(nothing))
+            return (yield from self._pretrain(e, member))
+
+        body = yield from shared_tensors(self.weights_paths[e], make, self.say)
+        return body if made else processes.from_first(body)
 
     def _pretrain(self, e: int, member: nn.Module) -> Generator[Progress, None, dict[str, Tensor]]:
         return pretrain(
@@ -413,6 +451,7 @@ class Experiment:
             generator=stream(self.seed, "pretrain", *member_name(e)),
             meter=Meter(self.device),
             compiles=self._compiles(member, learns=True, precision=self.config.pretrain.precision),
+            parts=self._parts,
         )
 
     def _learning(
@@ -452,6 +491,7 @@ class Experiment:
             ahead=ahead,
             bound=self.bound,
             compiles=not self.config.is_frozen and self._compiles(learner, learns=True, precision=precision),
+            parts=self._parts,
         )
 
 

@@ -231,6 +231,8 @@ def _is_unread_by_pretrained(config: Config, key: str) -> bool:
     section, _, name = key.partition(".")
     if section == "pretrain":
         return config.has_given_weights
+    if key == "batch_parts":
+        return config.is_frozen
     return section == "train" and config.is_frozen and name not in READ_BY_FROZEN
 
 
@@ -266,6 +268,7 @@ def tree_read(config: Config, tree: Mapping[str, Any]) -> dict[str, Any]:
         del sections["pretrain"]
     if config.is_frozen:
         sections["train"] = {k: v for k, v in tree["train"].items() if k in READ_BY_FROZEN}
+        sections.pop("batch_parts", None)
     return sections
 
 

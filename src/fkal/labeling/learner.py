@@ -374,6 +374,7 @@ def training_settings(config: Config) -> dict[str, object]:
     read = {key: tree[key] for key in ("data", "model", "features", "pretrain", "train", "seed", "threads", "device")}
     return {
         **read,
+        **({} if config.batch_parts == 1 else {"batch_parts": config.batch_parts}),
         "data": {k: v for k, v in tree["data"].items() if k not in ("root", "workers")},
         "train": {k: v for k, v in tree["train"].items() if k != "checkpoint_minutes"},
     }
@@ -399,6 +400,8 @@ def _without_later(tree: Mapping[str, Any]) -> dict[str, Any]:
         section = found[place.partition(".")[0]]
         if section[name] == unset:
             del section[name]
+    if found["batch_parts"] == 1:
+        del found["batch_parts"]
     return found
 
 

@@ -15,6 +15,7 @@ from fkal.atomic_files import write_whole
 from fkal.config.schema import Config, digest_of
 from fkal.data.errors import MissingData
 from fkal.data.settings import EMBEDDINGS
+from fkal.engine.processes import current_processes
 from fkal.errors import MissingWeights, SomeFailed, ends_all
 from fkal.experiment.device import device_named
 from fkal.experiment.experiment import prepare
@@ -82,10 +83,11 @@ def run(
                 outcomes[place] = result
                 put_under_method(client, result.run_id, display.notify)
                 continue
-            if len(planned) == 1 or ends_all(result):
+            if len(planned) == 1 or ends_all(result) or current_processes().count > 1:
                 raise result
             failures[place] = f"{shown_name(planned[place].config)}: {redacted(str(result))}"
             display.notify(f"failed: {failures[place]}")
+    current_processes().from_first(None)
     finished = [outcomes[place] for place in sorted(outcomes)]
     groups = by_cell(finished) if draws else {}
     differs = distinctions(list(groups))

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fkal.config.schema import ConfigError
+from fkal.engine.processes import current_processes
 from fkal.engine.rounds import Round
+from fkal.errors import ProcessLost
 from fkal.experiment.experiment import Experiment
 from fkal.notify import ShownBy, Unseen
 from fkal.results.checkpoint import ABOUT, UNUSABLE, Checkpoint
 from fkal.results.manifest import about_bytes, read_about
 from fkal.results.outcome import Outcome
+from fkal.runner.together import shared_work
 from fkal.tracking.store import tracking_uri
 
 if TYPE_CHECKING:
@@ -83,6 +86,7 @@ def _worked(
     shown_by: ShownBy,
 ) -> list[Round]:
     new = []
+    current_processes().from_first(shared_work(experiment, finished))
     unfinished = state.unfinished(experiment.config.train.checkpoint_minutes, experiment.say)
     with shown_by(experiment.shown_name, iterations=experiment.rounds, done=len(finished)) as bars:
         try:
@@ -95,7 +99,7 @@ def _worked(
                     bars.advance()
                 else:
                     bars.show(event)
-        except KeyboardInterrupt:  # SIGTERM is one as well
+        except (KeyboardInterrupt, ProcessLost):  # SIGTERM is one of the first as well
             unfinished.flush()
             raise
     return new
