@@ -6,6 +6,7 @@ from sklearn import cluster
 from threadpoolctl import threadpool_info
 from torch import Tensor
 
+from fkal.acquisition import typiclust
 from fkal.acquisition.clusters import k_means
 from fkal.acquisition.typiclust import select
 from fkal.core.evidence import Outputs, Supervised
@@ -130,3 +131,14 @@ def test_k_means_works_with_as_many_threads_as_torch(monkeypatch, k, algorithm):
     finally:
         torch.set_num_threads(before)
     assert seen and set(seen) == {1}
+
+
+@pytest.mark.parametrize("n", [30, 31])
+def test_distances_in_blocks_find_the_same_images(n, monkeypatch):
+    rows, _ = pool_of([n] * 3, 3)
+    evidence = supervised(rows, torch.empty(0, rows.shape[1], dtype=rows.dtype))
+    whole = select(evidence, 8, seeded(1))
+    monkeypatch.setattr(typiclust, "ENTRIES", 5 * n)
+    parts = select(evidence, 8, seeded(1))
+    assert parts.positions.tolist() == whole.positions.tolist()
+    assert torch.allclose(parts.scores, whole.scores)

@@ -9,7 +9,7 @@ from fkal.core.descriptors import Descriptors
 from fkal.core.kernels import r_zg_product, top_matches
 from fkal.core.label_shift import estimated_prior
 from fkal.core.picks import is_finite
-from fkal.core.row_stream import ROWS_AT_ONCE, RowStream, StreamedDescriptors, joined, with_rows
+from fkal.core.row_stream import ROWS_AT_ONCE, RowStream, StreamedDescriptors, below, joined, some, through, with_rows
 from fkal.core.whitening import Whitening
 
 CPU = torch.device("cpu")
@@ -59,6 +59,19 @@ def test_some_rows_are_put_in_place_of_others_in_a_tensor_and_in_a_stream(at):
     assert torch.equal(rows, draws(11, 3))
     again = with_rows(stream, torch.tensor([1]), torch.ones(1, 3))
     assert torch.equal(again[1:2], torch.ones(1, 3)) and torch.equal(again[3:], expected[3:])
+
+
+def test_rows_below_each_other_and_some_of_them_are_those_of_tensors():
+    rows, more, at = draws(9, 3), draws(4, 3, seed=1), torch.tensor([12, 0, 9, 3, 9])
+    whole = torch.cat([rows, more])
+    for found in (below(rows, more), below(streamed(rows), more)):
+        assert len(found) == 13
+        for which in (slice(None), slice(5, 11), slice(10, 99), at):
+            assert torch.equal(found[which], whole[which])
+        few = some(found, at)
+        assert torch.equal(few[:], whole[at])
+        assert torch.equal(few[1:3], whole[at][1:3]) and torch.equal(few[torch.tensor([4, 0])], whole[at][[4, 0]])
+        assert torch.equal(through(few, torch.square)[:], whole[at].square())
 
 
 def test_joined_parts_are_those_of_cat():

@@ -132,7 +132,6 @@ def learning(problem) -> Callable[..., ActiveLearning]:
                         samples=samples,
                     ),
                     TINY_VAAL,
-                    in_memory=entry.in_memory,
                 ),
                 budget=budget,
                 rounds=rounds,

@@ -128,6 +128,8 @@ def rounds_of(learning: ActiveLearning) -> list[Round]:
         "probcover",
         "maxherding",
         "uherding",
+        "typiclust",
+        "dropquery",
     ],
 )
 def test_rounds_pick_the_same_images_with_streamed_rows(name, learning, tmp_path):
@@ -137,13 +139,6 @@ def test_rounds_pick_the_same_images_with_streamed_rows(name, learning, tmp_path
         assert other.selection.indices.tolist() == one.selection.indices.tolist()
         assert other.metrics == one.metrics
         assert other.forward_images == one.forward_images
-
-
-@pytest.mark.parametrize("name", ["typiclust", "dropquery"])
-def test_a_method_that_needs_all_features_at_once_is_refused_with_the_way_out(name, learning, tmp_path):
-    streamed = replace(learning(name), bound=smallest(tmp_path))
-    with pytest.raises(ValueError, match=r"features of the .* raise FKAL_MEMORY_GB, or take a method that streams"):
-        rounds_of(streamed)
 
 
 @pytest.mark.parametrize("pca", [None, 3])

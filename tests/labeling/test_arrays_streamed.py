@@ -6,17 +6,16 @@ import torch
 
 import fkal
 from fkal.acquisition.registry import ACQUISITIONS
-from fkal.labeling.array_rows import STREAMED
+from fkal.core.row_stream import RowStream
+from fkal.labeling.array_rows import STREAMED, rows_of
 from fkal.labeling.arrays import MAKERS, RUN_A_MODEL
 
 N, M, WIDTH, CLASSES = 9_000, 40, 12, 3
-IN_MEMORY = ("typiclust",)
 ON_ARRAYS = [
     name
     for name, entry in ACQUISITIONS.items()
     if entry.needs.name in MAKERS and name not in RUN_A_MODEL and entry.has_schedule
 ]
-STREAMING = [name for name in ON_ARRAYS if name not in IN_MEMORY]
 VARIANTS = [
     "fisher_coverage",
     "fisher_coverage:whiten",
@@ -65,7 +64,7 @@ def picked(given, method, n=25, **options):
     return {name: value.tolist() for name, value in vars(picks).items() if value is not None}
 
 
-@pytest.mark.parametrize("method", [*STREAMING, *VARIANTS])
+@pytest.mark.parametrize("method", [*ON_ARRAYS, *VARIANTS])
 @pytest.mark.parametrize("gradients", [{}, GRADIENTS], ids=["no gradients", "gradients"])
 def test_a_streamed_file_gives_the_picks_of_the_array(method, gradients, tmp_path):
     given = EVERYTHING | gradients
@@ -96,14 +95,6 @@ def test_tensors_of_any_precision_stream_as_arrays_do(method):
         assert picked(given, method, stream_above_gb=0)["positions"] == picked(given, method)["positions"]
 
 
-@pytest.mark.parametrize("method", IN_MEMORY)
-def test_a_method_that_does_not_stream_refuses_a_file_and_says_the_way_out(method, tmp_path):
-    given = mapped(tmp_path, EVERYTHING)
-    with pytest.raises(ValueError, match=rf"pool: method '{method}' needs the whole file .* raise stream_above_gb"):
-        picked(given, method, stream_above_gb=0)
-    assert picked(given, method, 5)["positions"] == picked(EVERYTHING, method, 5)["positions"]
-
-
 @pytest.mark.parametrize("method", ["coreset", "fisher_coverage", "flqmi"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_number_that_is_not_finite_is_refused_wherever_it_is(method, value, tmp_path):
@@ -119,9 +110,8 @@ def test_lengths_that_do_not_fit_are_refused_without_reading_the_file(tmp_path):
         picked(given, "margin", stream_above_gb=0)
 
 
-def test_the_bound_counts_half_precision_as_float32(tmp_path):
+def test_the_bound_counts_half_precision_as_float32():
     size = N * WIDTH * 4 / 1e9
-    given = mapped(tmp_path, EVERYTHING)
-    picked(given, "typiclust", 3, stream_above_gb=size)
-    with pytest.raises(ValueError, match="needs the whole file"):
-        picked(given, "typiclust", 3, stream_above_gb=0.99 * size)
+    pool = EVERYTHING["pool"]
+    assert isinstance(rows_of("pool", pool, stream_above_gb=size), torch.Tensor)
+    assert isinstance(rows_of("pool", pool, stream_above_gb=0.99 * size), RowStream)

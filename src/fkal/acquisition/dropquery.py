@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from fkal.acquisition.clusters import k_means
 from fkal.core.evidence import LastLayer
 from fkal.core.picks import Picks, first_occurrences, refuse_beyond, refuse_unfinite
-from fkal.core.row_stream import joined
+from fkal.core.row_stream import Rows, joined, some, through
 
 DROPPED = 0.75
 """The part of the features that is dropped."""
@@ -46,7 +46,7 @@ def select(evidence: LastLayer, p: int, generator: torch.Generator) -> Picks:
     candidates = _changes(evidence, generator).nonzero()[:, 0]
     if len(candidates) < p:
         candidates = torch.arange(evidence.n, device=candidates.device)
-    rows = normalize(evidence.pool.features[candidates], dim=1)
+    rows = through(some(evidence.pool.features, candidates), normalize)
     distances, ranks = _to_own_mean(rows, k_means(rows, p, generator))
     order = distances.argsort(stable=True)
     order = order[ranks[order].argsort(stable=True)][:p]
@@ -67,18 +67,25 @@ def _changes(evidence: LastLayer, generator: torch.Generator) -> Bool[Tensor, " 
     return joined(map(of_part, range(0, evidence.n, ROWS_AT_ONCE)), evidence.n)
 
 
-def _to_own_mean(
-    rows: Float[Tensor, "r l"], clusters: Int[Tensor, " r"]
-) -> tuple[Float[Tensor, " r"], Int[Tensor, " r"]]:
+def _to_own_mean(rows: Rows, clusters: Int[Tensor, " r"]) -> tuple[Float[Tensor, " r"], Int[Tensor, " r"]]:
     """Of each row its distance to the mean of its cluster, and how many of the cluster are nearer."""
-    sizes = clusters.bincount()
-    sums = torch.zeros(len(sizes), rows.shape[1], dtype=rows.dtype, device=rows.device).index_add_(0, clusters, rows)
+    sizes, n = clusters.bincount(), len(rows)
+    parts = clusters.split(ROWS_AT_ONCE)
+    sums = torch.zeros(len(sizes), rows.shape[1], dtype=rows.dtype, device=rows.device)
+    for part, own in zip(rows.split(ROWS_AT_ONCE), parts, strict=True):
+        sums.index_add_(0, own, part)
     means = sums / sizes[:, None].clamp(min=1)
-    distances = torch.linalg.vector_norm(rows - means[clusters], dim=1)
+    distances = joined(
+        (
+            torch.linalg.vector_norm(part - means[own], dim=1)
+            for part, own in zip(rows.split(ROWS_AT_ONCE), parts, strict=True)
+        ),
+        n,
+    )
     order = distances.argsort(stable=True)
     order = order[clusters[order].argsort(stable=True)]  # cluster by cluster, nearest first
     starts = first_occurrences(clusters[order])
-    place = torch.arange(len(rows), device=rows.device)
+    place = torch.arange(n, device=rows.device)
     ranks = torch.empty_like(place)
     ranks[order] = place - starts[torch.searchsorted(starts, place, right=True) - 1]
     return distances, ranks

@@ -53,8 +53,7 @@ class Acquisition:
     `function` is that function, or a reference to it, `package.module:name`. `options` names the fields of
     `AcquisitionConfig` that `select` takes as keywords. With `random_first` the first round, when no model is
     trained yet, picks at random; with `whole_pool` there is one round, which labels the pool; with `validation_only`
-    there is one, which labels nothing and trains on the validation images. With `in_memory` it works on the features of
-    all pool images at once, which are then not streamed. `by_matching` has what stands for it under
+    there is one, which labels nothing and trains on the validation images. `by_matching` has what stands for it under
     a matching that needs other evidence.
     """
 
@@ -66,7 +65,6 @@ class Acquisition:
     random_first: bool = False
     whole_pool: bool = False
     validation_only: bool = False
-    in_memory: bool = False
     by_matching: Mapping[str, Acquisition] = field(default_factory=dict)
 
     def under(self, matching: str) -> Acquisition:
@@ -202,14 +200,12 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
             LAST_LAYER,
             "middles of clusters of images whose prediction dropped features change",
             "Gupte et al., TMLR 2024",
-            in_memory=True,
         ),
         "typiclust": Acquisition(
             "fkal.acquisition.typiclust:select",
             SUPERVISED,
             "most typical image of each cluster without labels",
             "Hacohen et al., ICML 2022",
-            in_memory=True,
         ),
         "probcover": Acquisition(
             "fkal.acquisition.coverage:select_probcover",

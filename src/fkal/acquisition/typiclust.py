@@ -12,14 +12,18 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fkal.acquisition.clusters import k_means
-from fkal.core.evidence import Outputs, Supervised
+from fkal.core.evidence import Supervised
 from fkal.core.picks import Picks, refuse_beyond, refuse_unfinite
+from fkal.core.row_stream import Rows, below, through
 
 NEIGHBOURS = 20
 """Those that typicality is the mean distance to."""
 
 MOST_CLUSTERS = 500
 """Of more, clusters would hold too few images (both as in the authors' program)."""
+
+ENTRIES = 1 << 26
+"""Distances within a cluster that are in memory at once: 256 MiB of float32, a cluster of 8,192 images whole."""
 
 SMALL = 5
 """Clusters of no more images wait until the others are used up; the authors' program drops them."""
@@ -33,9 +37,8 @@ def select(evidence: Supervised, p: int, generator: torch.Generator) -> Picks:
     the score. Raises ValueError if p exceeds the pool or a feature is not finite.
     """
     refuse_beyond(p, evidence.n)
-    assert isinstance(evidence.pool, Outputs), "its features are in memory"
     refuse_unfinite(evidence.pool.features, evidence.labeled.features)
-    rows = normalize(torch.cat([evidence.pool.features, evidence.labeled.features]), dim=1)
+    rows = through(below(evidence.pool.features, evidence.labeled.features), normalize)
     clusters = k_means(rows, min(len(evidence.labeled) + p, MOST_CLUSTERS), generator)
     sizes, labels = torch.bincount(clusters), torch.bincount(clusters[evidence.n :], minlength=int(clusters.max()) + 1)
     members = clusters[: evidence.n].argsort(stable=True).split((sizes - labels).tolist())
@@ -51,7 +54,7 @@ def _large_and_small(sizes: Int[Tensor, " k"], labels: Int[Tensor, " k"]) -> tup
     return [c for c in order if sizes[c] > SMALL], [c for c in order if sizes[c] <= SMALL]
 
 
-def _in_turns(rows: Float[Tensor, "n l"], clusters: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+def _in_turns(rows: Rows, clusters: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """The most typical image of each cluster and its typicality, then the next of each, until none is left."""
     while clusters:
         left = []
@@ -67,7 +70,14 @@ def _most_typical(rows: Float[Tensor, "r l"]) -> tuple[Int[Tensor, ""], Float[Te
     k = min(NEIGHBOURS, len(rows) // 2)
     if k == 0:
         return torch.tensor(0, device=rows.device), torch.tensor(torch.inf, device=rows.device)
-    distances = torch.cdist(rows, rows).fill_diagonal_(torch.inf)
-    typicality = 1 / distances.topk(k, dim=1, largest=False, sorted=False).values.mean(dim=1)
+    size = max(1, ENTRIES // len(rows))
+    typicality = torch.cat([_typicality(rows, first, size, k) for first in range(0, len(rows), size)])
     best = typicality.argmax()
     return best, typicality[best]
+
+
+def _typicality(rows: Float[Tensor, "r l"], first: int, size: int, k: int) -> Float[Tensor, " b"]:
+    """Of `size` rows from the first on."""
+    distances = torch.cdist(rows[first : first + size], rows)
+    distances.diagonal(first).fill_(torch.inf)  # a row is no neighbour of itself
+    return 1 / distances.topk(k, dim=1, largest=False, sorted=False).values.mean(dim=1)

@@ -65,6 +65,40 @@ def with_rows(rows: Rows, at: Int[Tensor, " r"], values: Float[Tensor, "r l"]) -
     return replace(rows, read=read)
 
 
+def below(rows: Rows, more: Float[Tensor, "m l"]) -> Rows:
+    """The rows, and more rows below them."""
+    if isinstance(rows, Tensor):
+        return torch.cat([rows, more])
+    n, whole = len(rows), len(rows) + len(more)
+    added = more.to(rows.device, rows.dtype)
+
+    def read(which: Tensor | slice) -> Tensor:
+        places = torch.arange(*which.indices(whole)) if isinstance(which, slice) else which.cpu()
+        part = added.new_empty(len(places), added.shape[1])
+        is_added = places >= n
+        part[(~is_added).to(part.device)] = rows.read(places[~is_added])
+        part[is_added.to(part.device)] = added[(places[is_added] - n).to(part.device)]
+        return part
+
+    return replace(rows, shape=(whole, rows.shape[1]), read=read)
+
+
+def some(rows: Rows, at: Int[Tensor, " r"]) -> Rows:
+    """The rows at these positions."""
+    if isinstance(rows, Tensor):
+        return rows[at]
+
+    def read(which: Tensor | slice) -> Tensor:
+        return rows.read(at[which.to(at.device) if isinstance(which, Tensor) else which])
+
+    return replace(rows, shape=(len(at), rows.shape[1]), read=read)
+
+
+def through(rows: Rows, function: Callable[[Tensor], Tensor]) -> Rows:
+    """What a function that keeps width and type makes of each row."""
+    return rows.mapped(function) if isinstance(rows, RowStream) else function(rows)
+
+
 def joined(parts: Iterable[Tensor], n: int) -> Tensor:
     """The parts below each other, n rows in all, each of which is let go before the next one is made.
 
@@ -124,8 +158,4 @@ PoolDescriptors = Descriptors | StreamedDescriptors
 
 
 def _mapped(blocks: Mapping[str, Rows], maps: Maps) -> dict[str, Rows]:
-    return {tap: _mapped_rows(block, maps[tap]) if tap in maps else block for tap, block in blocks.items()}
-
-
-def _mapped_rows(rows: Rows, function: Callable[[Tensor], Tensor]) -> Rows:
-    return rows.mapped(function) if isinstance(rows, RowStream) else function(rows)
+    return {tap: through(block, maps[tap]) if tap in maps else block for tap, block in blocks.items()}

@@ -67,7 +67,6 @@ class EvidenceConfig:
     acquisition: AcquisitionConfig
     vaal: VaalConfig = field(default_factory=VaalConfig)
     tokens: TokenRule | None = None
-    in_memory: bool = False
     precision: Precision | None = None
 
     @property
@@ -433,7 +432,6 @@ def _pool_outputs(context: RoundContext) -> Generator[Progress, None, PoolOutput
         meter=context.meter,
         what="pool",
         bound=context.bound,
-        in_memory=context.config.in_memory,
         precision=context.config.precision,
         processes=context.processes,
     )

@@ -1,14 +1,13 @@
 """The bound of memory: rows that would take more are in files as soon as they are made."""
 
 import math
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from fkal.core.mapped_rows import mapped
 from fkal.core.row_stream import Rows, RowStream
 
 
@@ -31,10 +30,7 @@ class MemoryBound:
             return torch.empty(shape, dtype=dtype)
         assert self.folder is not None, "a bound needs a folder"
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix="rows-") as file:
-            # without room for all of it, a later write to the mapping would end the process
-            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * dtype.itemsize)
-            return torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=dtype).view(shape)
+        return mapped(shape, dtype, self.folder)
 
     def read(self, rows: Tensor, device: torch.device) -> Rows:
         """Rows on the device: all of them, or a stream of those that `empty` had mapped."""

@@ -1,6 +1,6 @@
 """Outputs: logits of some images and the features that enter the last layer, in one forward pass each.
 
-Features beyond a bound are streamed, unless what asks for them needs all of them at once.
+Features beyond a bound are streamed.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -43,7 +43,6 @@ def outputs(
         meter=meter,
         what=what,
         bound=UNBOUNDED,
-        in_memory=True,
         precision=precision,
         processes=processes,
         to_all=True,
@@ -61,12 +60,11 @@ def pool_outputs(
     meter: Meter,
     what: str,
     bound: MemoryBound,
-    in_memory: bool,
     precision: Precision | None = None,
     processes: Processes = ALONE,
     to_all: bool = False,
 ) -> Generator[Progress, None, PoolOutputs]:
-    """The same with features beyond the bound streamed; with `in_memory` these raise ValueError.
+    """The same with features beyond the bound streamed.
 
     Unless they go `to_all`, only the first of several processes has rows.
     """
@@ -76,10 +74,7 @@ def pool_outputs(
         with torch.no_grad(), HeadInput(model) as caught, computing(precision, meter.device):
             made = model(x)
         assert caught.features is not None
-        features = caught.features.float()
-        if in_memory:
-            _refuse_beyond(bound, len(indices), features, what)
-        return {"logits": made.float(), "features": features}
+        return {"logits": made.float(), "features": caught.features.float()}
 
     yield from _gather(
         of_batch,
@@ -154,13 +149,3 @@ def _gather(
             done = min(done + processes.count, len(batches))
             yield Progress(f"outputs of {what}", done, len(batches), "batches")
     gathered.receive_names(processes)
-
-
-def _refuse_beyond(bound: MemoryBound, n: int, features: Tensor, what: str) -> None:
-    shape = (n, features.shape[1])
-    if bound.is_exceeded(shape, features.dtype):
-        raise ValueError(
-            f"the features of the {what}, {n:,} x {shape[1]:,}, take {n * features[0].nbytes / 1e9:.1f} GB, more than "
-            f"FKAL_MEMORY_GB={bound.gb:g}, and this method needs all of them at once; raise FKAL_MEMORY_GB, or take a "
-            "method that streams, such as fisher_coverage, coreset or margin"
-        )

@@ -472,7 +472,6 @@ class Experiment:
                     config,
                     self.config.vaal,
                     self.config.features.tokens,
-                    entry.in_memory,
                     None if self.config.is_frozen else self.config.features.precision,
                 ),
                 budget=self.budget,

@@ -33,11 +33,6 @@ def rows_of(name: str, value: Any, *, stream_above_gb: float) -> Rows:
     return tensor_of(name, value)
 
 
-def is_mapped(value: Any) -> bool:
-    """Whether an array is a file of which memory holds nothing yet."""
-    return isinstance(value, np.memmap)
-
-
 def tensor_of(name: str, value: Any) -> Tensor:
     """On the CPU, floats as they are but never half; refuses what has another number of dimensions or is not finite."""
     try:

@@ -29,7 +29,7 @@ from fkal.core.randomness import stream
 from fkal.core.row_stream import PoolDescriptors, Rows, RowStream, StreamedDescriptors, joined
 from fkal.core.softmax import margin, wrongness
 from fkal.core.whitening import WHITENINGS
-from fkal.labeling.array_rows import is_mapped, refuse_unfinite_rows, rows_of
+from fkal.labeling.array_rows import refuse_unfinite_rows, rows_of
 
 TAP = "features"
 STREAM_ABOVE_GB = 2.0
@@ -78,8 +78,8 @@ there are labeled images |
     are for `fkal.Project` and `fkal run`.
 
     A pool that would take more than `stream_above_gb` in memory is read in blocks, and the picks are the same. It may
-    then be a file: `np.load("pool.npy", mmap_mode="r")`. All methods of this table stream but
-    `typiclust`, which clusters the whole pool at once and refuses such a file.
+    then be a file: `np.load("pool.npy", mmap_mode="r")`. `typiclust` writes the features of such a pool, in float32,
+    to a file in the folder for temporary files (`TMPDIR`) while it clusters them.
 
     Args:
         pool: Features of the unlabeled images, a row each: a numpy or torch array (n l).
@@ -130,7 +130,6 @@ as float32.
         method,
         settings,
         {name: rows_of(name, value, stream_above_gb=stream_above_gb) for name, value in given.items()},
-        frozenset(name for name, value in given.items() if is_mapped(value)),
     )
     evidence = arrays.evidence(entry)
     options = {name: getattr(settings, name) for name in entry.options}
@@ -139,12 +138,11 @@ as float32.
 
 @dataclass(frozen=True)
 class Arrays:
-    """What a caller gave, by name, for one method; `mapped` names what is a file."""
+    """What a caller gave, by name, for one method."""
 
     method: str
     settings: AcquisitionConfig
     given: Mapping[str, Rows]
-    mapped: frozenset[str] = frozenset()
 
     def evidence(self, entry: Acquisition) -> Evidence:
         """The record that the method reads. Raises ValueError where it cannot be made of arrays."""
@@ -165,20 +163,10 @@ class Arrays:
         return all(name in self.given for name in names)
 
     def __getitem__(self, name: str) -> Tensor:
-        """In memory. Raises ValueError for a file that is to be streamed."""
+        """What is no array of the pool, and so in memory."""
         rows = self._given(name)
-        if isinstance(rows, Tensor):
-            return rows
-        if name in self.mapped:
-            size = len(rows) * rows.shape[1] * rows.dtype.itemsize / 1e9
-            raise ValueError(
-                f"{name}: method {self.method!r} needs the whole file in memory, {size:.1f} GB and a few times as much "
-                "to work with; raise stream_above_gb above that, or take a method that streams, such as "
-                "fisher_coverage, coreset or margin"
-            )
-        whole = rows[:]
-        refuse_unfinite_rows(name, whole)
-        return whole
+        assert isinstance(rows, Tensor)
+        return rows
 
     def rows(self, name: str) -> Rows:
         """In memory, or as a stream, which is read once to see whether it is finite."""
@@ -416,8 +404,6 @@ def _at_logits(z: PoolDescriptors, logits: Tensor, y: Tensor) -> PoolDescriptors
 
 
 def _pool_outputs(arrays: Arrays) -> PoolOutputs:
-    if acquisition(arrays.settings.name).in_memory:
-        return _outputs(arrays, "pool", "probabilities")
     features, logits = arrays.rows("pool"), arrays.logits("probabilities", "pool")
     if isinstance(features, Tensor):
         return Outputs(logits.to(features), features)
