@@ -1,7 +1,8 @@
 """`fkal run` and `fkal cost`: options and help."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +23,12 @@ from fkal.cli.options import (
     Verify,
     expanded,
 )
+
+if TYPE_CHECKING:
+    from fkal.config.schema import Config
+    from fkal.notify import Display
+    from fkal.runner.plan import RayCluster
+    from fkal.runner.run import Finished
 
 RUN_EXAMPLES = (
     "Examples:\n\n    fkal run\n\n"
@@ -78,15 +85,7 @@ def run(
         cluster = executor.cluster()
         if plan is not None:
             refuse_beside_plan(context)
-            from fkal.cli.progress import round_display
-            from fkal.cli.run_output import print_finished
-            from fkal.pipeline import stages
-
-            display = round_display(as_json=False)
-            staged = stages.experiment(
-                plan, out, tracking_uri, jobs, cluster=cluster, wait=not no_wait, display=display
-            )
-            print_finished(staged, as_json=False)
+            _run_stage(plan, out, tracking_uri, jobs, cluster=cluster, wait=not no_wait)
             return
         if project is not None or truth is not None:
             refuse_beside_project(context)
@@ -115,19 +114,48 @@ def run(
                 verify=verify,
             )
             return
-        from fkal.cli.run_output import print_finished
-        from fkal.runner import run as running
-        from fkal.runner import together
+        finished = _run_together(
+            configs, out=out, tracking=tracking_uri, jobs=jobs, cluster=cluster, wait=not no_wait, display=display
+        )
+        if finished is not None:
+            from fkal.cli.run_output import print_finished
 
-        with together.joined() as processes:
-            if not processes.leads:
-                together.follow(out)
-                return
-            together.notify_of_whole_batches(configs, display.notify)
-            finished = running.run(
-                configs, out=out, tracking=tracking_uri, jobs=jobs, cluster=cluster, wait=not no_wait, display=display
-            )
-        print_finished(finished, as_json=as_json)
+            print_finished(finished, as_json=as_json)
+
+
+def _run_stage(
+    plan: Path, out: Path, tracking: str | None, jobs: int, *, cluster: "RayCluster | None", wait: bool
+) -> None:
+    """The experiments of a stage of the pipeline."""
+    from fkal.cli.progress import round_display
+    from fkal.cli.run_output import print_finished
+    from fkal.pipeline import stages
+
+    display = round_display(as_json=False)
+    staged = stages.experiment(plan, out, tracking, jobs, cluster=cluster, wait=wait, display=display)
+    print_finished(staged, as_json=False)
+
+
+def _run_together(
+    configs: "Sequence[Config]",
+    *,
+    out: Path,
+    tracking: str | None,
+    jobs: int,
+    cluster: "RayCluster | None",
+    wait: bool,
+    display: "Display",
+) -> "Finished | None":
+    """By all processes that torchrun started, of which the first one leads; None in the others."""
+    from fkal.runner import run as running
+    from fkal.runner import together
+
+    with together.joined() as processes:
+        if not processes.leads:
+            together.follow(out)
+            return None
+        together.notify_of_whole_batches(configs, display.notify)
+        return running.run(configs, out=out, tracking=tracking, jobs=jobs, cluster=cluster, wait=wait, display=display)
 
 
 COST_EXAMPLES = (
