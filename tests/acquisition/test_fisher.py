@@ -156,7 +156,7 @@ def test_where_every_target_can_have_a_pick_coverage_goes_on_with_second_best_ma
     assert picks.ranks.tolist() == sorted(picks.ranks.tolist())
 
 
-@pytest.mark.parametrize("matching", ["k_center", "coverage"])
+@pytest.mark.parametrize("matching", ["k_center", "coverage", "transport"])
 def test_no_target_at_all_is_refused(matching):
     pool = described([0, 1, 2])
     with pytest.raises(ValueError, match="0 validation images to pick for; give at least one"):

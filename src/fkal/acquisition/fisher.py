@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import torch
 
+from fkal.acquisition.transport import by_transport
 from fkal.core.centers import k_center
 from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import Features, FisherScores
@@ -114,6 +115,6 @@ def _in_blocks(rows: Descriptors, columns: Descriptors) -> Iterator[tuple[int, D
 
 
 MATCHINGS: Mapping[str, Callable[[Features, int, torch.Generator, Kernel], Picks]] = MappingProxyType(
-    {"k_center": by_centers, "coverage": by_coverage}
+    {"k_center": by_centers, "coverage": by_coverage, "transport": by_transport}
 )
 """How targets share the p picks, by the name that `acquisition.matching` takes."""
