@@ -137,6 +137,8 @@ def test_what_is_finished_needs_no_ray(here, monkeypatch):
         (["--executor", "ray", "--gpus-per-run", "1.5"], "give a part of one GPU"),
         (["--executor", "ray", "--ray-address", "ray://host:10001"], "without ray://"),
         (["--executor", "ray", "--ray-address", "host"], "give HOST:PORT"),
+        (["--executor", "ray", "--ray-address", "127.0.0.1:99999"], "give HOST:PORT"),
+        (["--executor", "ray", "--ray-address", "127.0.0.1:0"], "give HOST:PORT"),
         (["--executor", "ray", "--ray-address", "auto", "--jobs", "2"], "--jobs 2"),
     ],
 )
@@ -160,6 +162,18 @@ def test_a_cluster_that_does_not_answer_is_one_line(here):
     assert (
         told.count("error: ") == 1 and "--ray-address 127.0.0.1:1: no Ray cluster answers (Connection refused)" in told
     )
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'a' * 64}.b"])
+def test_a_host_that_no_machine_can_be_called_is_refused(here, host):
+    told = run(*QUICK, "--method", "random", "--executor", "ray", "--ray-address", f"{host}:1", code=2).stderr
+    assert f"--ray-address {host}:1: no Ray cluster answers ({host} is no name of a machine)" in told
+
+
+def test_a_recorded_cluster_that_is_gone_is_named_at_once(here, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    told = run(*QUICK, "--method", "random", "--executor", "ray", "--ray-address", "auto", code=2).stderr
+    assert re.search(r"--ray-address auto: no Ray cluster answers \([\d.]+:1: Connection refused\)", told)
 
 
 def test_a_gpu_for_an_experiment_on_the_cpu_is_refused(here):

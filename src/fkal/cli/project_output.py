@@ -151,7 +151,7 @@ def _echo_batch(asked: Asked) -> None:
         more = len(guesses) - MOST_GUESSES
         echo(f"guessed classes: {named}{f' and {more} more' if more > 0 else ''}")
     then = "fkal status" if batch.request.kind == "audit" else "fkal next"
-    echo(f"label them: fkal label, or fill the column label and run fkal label import; then: {then}")
+    echo(f"label them: fkal label, or fill the column label and run fkal label import FILE; then: {then}")
 
 
 def _echo_training(trained: Trained) -> None:

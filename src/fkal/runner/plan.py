@@ -18,7 +18,8 @@ from fkal.tracking.store import tracking_uri
 
 MOST_JOBS = 1024
 MOST_GPUS = 1024
-ADDRESS = re.compile(r"([\w.-]{1,253}|\[[0-9a-fA-F:]{2,39}\]):[0-9]{1,5}", re.ASCII)
+ADDRESS = re.compile(r"([\w.-]{1,253}|\[[0-9a-fA-F:]{2,39}\]):([0-9]{1,5})", re.ASCII)
+LARGEST_PORT = 65_535
 PLANS = f"{DIGESTS}/plans"
 """Below --out: what was found of experiments before their work."""
 
@@ -100,12 +101,17 @@ def refuse_wrong_cluster(cluster: RayCluster, jobs: int = 1) -> None:
             f"--ray-address {shortened(address)}: give HOST:PORT without {address.partition('://')[0]}://, or auto, on "
             "a machine of the cluster"
         )
-    if address is not None and address != "auto" and not ADDRESS.fullmatch(address):
+    if address is not None and address != "auto" and not _is_address(address):
         raise ConfigError(f"--ray-address {shortened(address)}: give HOST:PORT, say 10.0.0.5:6379, or auto")
     if gpus is not None and not (0 <= gpus <= 1 or (1 < gpus <= MOST_GPUS and math.floor(gpus) == gpus)):
         raise ConfigError(
             f"--gpus-per-run {gpus}: give a part of one GPU, say 0.25, or a whole number up to {MOST_GPUS}"
         )
+
+
+def _is_address(text: str) -> bool:
+    found = ADDRESS.fullmatch(text)
+    return found is not None and 0 < int(found[2]) <= LARGEST_PORT
 
 
 def each_once(plans: Iterable[PlannedRun], notify: Notify) -> list[PlannedRun]:

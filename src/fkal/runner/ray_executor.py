@@ -38,6 +38,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read as it is imported
 
 try:
     import ray
+    from ray._private.services import canonicalize_bootstrap_address
     from ray.exceptions import OutOfMemoryError, RayError
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -113,7 +114,7 @@ def on_ray(
     """The experiments as they end: its key in `planned`, and its outcome or what it failed of.
 
     They are begun in the order of `planned`. A task whose worker or machine is lost is tried again, and goes on from
-    the rounds that are finished. However this generator ends, its tasks end with it: asked to first.
+    the rounds that are finished. When this generator ends, it asks its tasks to end, and then ends them.
 
     Raises:
         ConfigError: An experiment cannot have the GPU that is asked for.
@@ -206,14 +207,11 @@ def _connect(cluster: RayCluster, cpus: int) -> None:
         except NO_START as error:
             raise ClusterError(f"Ray does not start on this machine: {first_line(error)}") from error
         return
-    if cluster.address != "auto":
-        _refuse_silent(cluster.address)
+    _refuse_silent(cluster.address)
     try:
         ray.init(cluster.address, configure_logging=False, log_to_driver=False)
     except NO_START as error:
-        found_none = cluster.address == "auto" and isinstance(error, ConnectionError)
-        reason = "no Ray runs on this machine" if found_none else f"{first_line(error)}; {TOKEN}"
-        raise _silent(cluster.address, reason) from error
+        raise _silent(cluster.address, f"{first_line(error)}; {TOKEN}") from error
 
 
 NO_START = (ConnectionError, RuntimeError, OSError, ValueError, RayError)
@@ -231,11 +229,26 @@ def _silent(address: str, reason: str) -> ClusterError:
 
 def _refuse_silent(address: str) -> None:
     """Raises ClusterError where nothing listens; Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
+    found = _recorded() if address == "auto" else address
+    host, _, port = found.rpartition(":")
+    where = f"{found}: " if address == "auto" else ""
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+    except UnicodeError as error:  # of a name that no machine can have
+        raise _silent(address, f"{where}{host} is no name of a machine") from error
     except OSError as error:
-        raise _silent(address, error.strerror or "no answer in time") from error
+        raise _silent(address, f"{where}{error.strerror or 'no answer in time'}") from error
+
+
+def _recorded() -> str:
+    """Where `auto` leads: RAY_ADDRESS, else the cluster that was last started on this machine, be it gone or not."""
+    try:
+        found = canonicalize_bootstrap_address("auto")
+    except (ConnectionError, ValueError) as error:
+        raise _silent("auto", "no Ray runs on this machine") from error
+    if found is None:  # RAY_ADDRESS=local
+        raise _silent("auto", "RAY_ADDRESS names no cluster")
+    return str(found)
 
 
 @contextmanager

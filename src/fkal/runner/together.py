@@ -56,9 +56,12 @@ def joined() -> Iterator[Processes]:
 def notify_of_whole_batches(configs: Sequence[Config], notify: Notify) -> None:
     """Parts of a batch are a part of an experiment, so they are not changed in silence."""
     count = current_processes().count
-    if count > 1 and any(not config.is_frozen and config.batch_parts != count for config in configs):
+    given = {config.batch_parts for config in configs if not config.is_frozen} - {count}
+    if count > 1 and given:
+        parts = sorted(given - {1})
+        unfit = f"batch_parts = {', '.join(map(str, parts))} is not the number of processes: " if parts else ""
         notify(
-            f"each of the {count} processes trains on whole batches, so picks are those of one process; "
+            f"{unfit}each of the {count} processes trains on whole batches, so picks are those of one process; "
             f"--set batch_parts={count} shares each batch among them, but is another experiment: "
             "sums in another order differ in their last digits"
         )
