@@ -84,6 +84,7 @@ def worker_of(name: str, processes: list[psutil.Process]) -> psutil.Process:
 
 
 @pytest.mark.slow
+@pytest.mark.clusters
 @pytest.mark.timeout(900)
 def test_a_killed_worker_changes_no_pick(started, here):
     process, processes = started
@@ -97,6 +98,7 @@ def test_a_killed_worker_changes_no_pick(started, here):
 
 
 @pytest.mark.slow
+@pytest.mark.clusters
 @pytest.mark.timeout(900)
 def test_a_terminated_command_ends_its_cluster_and_closes_its_runs(started, here):
     process, processes = started
@@ -112,6 +114,7 @@ def test_a_terminated_command_ends_its_cluster_and_closes_its_runs(started, here
 
 
 @pytest.mark.slow
+@pytest.mark.clusters
 @pytest.mark.timeout(900)
 def test_a_failed_experiment_fails_alone(here):
     told = run(*QUICK, "--method", "random", "--seeds", "0-1", "--set", "train.lr=1e20", *RAY, code=3)

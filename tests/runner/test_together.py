@@ -72,6 +72,7 @@ def test_two_processes_give_the_picks_and_weights_of_one(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.clusters
 def test_two_processes_that_share_each_batch_give_the_picks_and_weights_of_one_in_two_parts(tmp_path):
     words = (*QUICK, "--method", "margin,fisher_coverage", "--seeds", "0-1", "--set", "batch_parts=2", "--json")
     by_two(words, tmp_path / "two")
@@ -80,6 +81,7 @@ def test_two_processes_that_share_each_batch_give_the_picks_and_weights_of_one_i
 
 
 @pytest.mark.slow
+@pytest.mark.clusters
 def test_a_run_whose_second_process_is_killed_ends_and_goes_on_to_the_same_result(tmp_path):
     words = (*DIGITS, "--method", "margin", "--set", "batch_parts=2", "--set", "train.epochs=60")
     words = (*words, "--set", "train.checkpoint_minutes=0.0001")
