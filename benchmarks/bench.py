@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE / "README.md"
 PACKAGES = ("torch", "numpy", "scikit-learn", "scikit-activeml", "submodlib-py", "apricot-select")
 MEBI = 1 << 10
-"""Of the kibibytes in which the system tells of memory."""
+"""Kibibytes, the system's unit for memory, in a mebibyte."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from fkal.results.unfinished_io import unfinished_bytes, unfinished_of
 
 
 class Kept:
-    """Keeps each state, as its file would hold it, until it is told to stop after the n-th."""
+    """Keeps each state, as its file would hold it."""
 
     def __init__(self, begun: Unfinished | None = None) -> None:
         self.states: list[bytes] = []

@@ -72,7 +72,7 @@ def framed(page: Path, width: int) -> Path:
 
 
 def probed(browser: str, made: Path, folder: Path, width: int) -> tuple[dict, str]:
-    """What the page tells of itself in a frame so wide, and the browser's log."""
+    """What the page reports in a frame of this width, and the browser's log."""
     copy = made / f"probed-{width}.html"
     copy.write_text((made / "index.html").read_text().replace("<head>", "<head>" + PROBE))
     outer = framed(copy, width)

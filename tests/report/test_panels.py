@@ -1,4 +1,4 @@
-"""What is put into one panel, and how panels of one name are told apart; from tables alone."""
+"""What is put into one panel, and what distinguishes panels of one name; from tables alone."""
 
 import pandas as pd
 

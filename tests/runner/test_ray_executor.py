@@ -186,7 +186,7 @@ def test_a_gpu_for_an_experiment_on_the_cpu_is_refused(here):
 
 
 class Bars:
-    """Keeps what it is told to show."""
+    """Keeps the calls that would show something."""
 
     def __init__(self) -> None:
         self.calls: list[tuple] = []

@@ -1,6 +1,5 @@
 """Members of an ensemble trained as one batched model: on a GPU small models wait for launches, not for sums."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -14,7 +13,7 @@ from fkal.engine.losses import LOSSES
 from fkal.engine.metering import Meter
 from fkal.engine.precision import computing, resolved
 from fkal.engine.settings import TrainConfig
-from fkal.engine.training import next_rate, shuffled_batches
+from fkal.engine.training import next_rate, refuse_unfinite, shuffled_batches
 
 
 def learn_together(members: Sequence[nn.Module], config: TrainConfig, device: torch.device) -> bool:
@@ -80,10 +79,8 @@ def fit_together(
                 meter.backward(len(x))
         next_rate(schedule)
         losses = (totals / len(indices)).tolist()
-        if not all(map(math.isfinite, losses)):
-            raise FloatingPointError(
-                f"the training losses are {losses} after epoch {epoch + 1}; lower train.lr = {config.lr}"
-            )
+        for loss in losses:
+            refuse_unfinite(loss, epoch, "train", config)
         if epoch + 1 == config.epochs:
             _keep(members, stacked)
         yield losses

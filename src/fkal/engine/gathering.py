@@ -351,17 +351,24 @@ def _discrimination(context: RoundContext) -> Generator[Progress, None, Evidence
 
 
 def _predictions(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
-    pool = yield from logits(
+    pool = yield from logits_of(context, context.open_pool, "pool")
+    return Predictions(pool), _no_targets()
+
+
+def logits_of(
+    context: RoundContext, indices: Int[Tensor, " n"], what: str
+) -> Generator[Progress, None, Float[Tensor, "n d"]]:
+    """In the context's precision."""
+    return logits(
         context.members[0],
         context.images,
-        context.open_pool,
+        indices,
         batch_size=context.settings.batch_size,
         meter=context.meter,
-        what="pool",
+        what=what,
         precision=context.config.precision,
         processes=context.processes,
     )
-    return Predictions(pool), _no_targets()
 
 
 def _last_layer(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
@@ -373,21 +380,21 @@ def _supervised(context: RoundContext) -> Generator[Progress, None, EvidenceAndT
     pool = yield from _pool_outputs(context)
     labeled = pool[:0]
     if len(context.labeled):
-        labeled = yield from _outputs(context, context.labeled, "labeled images")
+        labeled = yield from outputs_of(context, context.labeled, "labeled images")
     return Supervised(pool, labeled, context.y.to(context.meter.device)), _no_targets()
 
 
 def _calibrated(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
     known, _ = yield from _supervised(context)
     assert isinstance(known, Supervised)
-    validation = yield from _outputs(context, context.validation, "validation")
+    validation = yield from outputs_of(context, context.validation, "validation")
     y_v = _true_labels(context, context.validation)
     logits = validation.logits if context.cross_fitted is None else context.cross_fitted.to(validation.logits)
     return Calibrated(known.pool, known.labeled, known.y, logits, y_v), _no_targets()
 
 
 def _queried(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
-    validation = yield from _outputs(context, context.validation, "validation")
+    validation = yield from outputs_of(context, context.validation, "validation")
     pool = yield from _pool_outputs(context)
     rows = _rows_of_targets(context, validation.logits.argmax(dim=1), _true_labels(context, context.validation))
     return Queried(pool.features, validation.features[rows]), _no_targets()
@@ -409,7 +416,8 @@ def _predictive_information(context: RoundContext) -> Generator[Progress, None, 
     return evidence, _no_targets()
 
 
-def _outputs(context: RoundContext, indices: Int[Tensor, " n"], what: str) -> Generator[Progress, None, Outputs]:
+def outputs_of(context: RoundContext, indices: Int[Tensor, " n"], what: str) -> Generator[Progress, None, Outputs]:
+    """Exact ones, of images that are few."""
     return outputs(
         context.members[0],
         context.images,

@@ -4,7 +4,6 @@ Gidaris, Singh, Komodakis: Unsupervised Representation Learning by Predicting Im
 ICLR 2018. All four rotations of every image stand in one batch.
 """
 
-import math
 from collections.abc import Generator
 from copy import deepcopy
 
@@ -19,7 +18,7 @@ from fkal.engine.compiling import compiled
 from fkal.engine.metering import Meter
 from fkal.engine.progress import Progress
 from fkal.engine.settings import PretrainConfig
-from fkal.engine.training import next_rate, optimizer, scaler_of, shuffled_batches, train_epoch
+from fkal.engine.training import next_rate, optimizer, refuse_unfinite, scaler_of, shuffled_batches, train_epoch
 from fkal.models.registry import head_name
 
 ROTATIONS = 4
@@ -79,10 +78,7 @@ def pretrain(
             parts=parts,
         )
         next_rate(schedule)
-        if not math.isfinite(mean):
-            raise FloatingPointError(
-                f"the pretraining loss is {mean} after epoch {epoch + 1}; lower pretrain.lr = {config.lr}"
-            )
+        refuse_unfinite(mean, epoch, "pretrain", config)
         yield Progress("pretraining", epoch + 1, config.epochs, "epochs")
     parts.agree(network)
     head = head_name(network)

@@ -32,8 +32,7 @@ from fkal.core.evidence import (
 from fkal.core.picks import Picks
 from fkal.core.row_stream import PoolDescriptors, Rows, RowStream, StreamedDescriptors, with_rows
 from fkal.engine.describing import Batch
-from fkal.engine.gathering import RoundContext
-from fkal.engine.outputs import logits, outputs
+from fkal.engine.gathering import RoundContext, logits_of, outputs_of
 from fkal.engine.precision import AUTOCAST, exact, resolved
 from fkal.engine.processes import ALONE
 from fkal.engine.progress import Progress
@@ -122,20 +121,12 @@ def _covered(context: RoundContext, evidence: Coverage, at: Int[Tensor, " r"]) -
 def _predicted(
     context: RoundContext, evidence: Predictions, at: Int[Tensor, " r"]
 ) -> Generator[Progress, None, Predictions]:
-    rows = yield from logits(
-        context.members[0],
-        context.images,
-        context.open_pool[at],
-        batch_size=context.settings.batch_size,
-        meter=context.meter,
-        what=PICKS,
-        precision=context.config.precision,
-    )
+    rows = yield from logits_of(context, context.open_pool[at], PICKS)
     return Predictions(evidence.logits.index_copy(0, at.to(rows.device), rows))
 
 
 def _put_out(context: RoundContext, evidence: OfOutputs, at: Int[Tensor, " r"]) -> Generator[Progress, None, OfOutputs]:
-    rows = yield from _outputs(context, at)
+    rows = yield from outputs_of(context, context.open_pool[at], PICKS)
     made = evidence.pool.logits.index_copy(0, at.to(rows.logits.device), rows.logits)
     features = with_rows(evidence.pool.features, at, rows.features)
     pool = StreamedOutputs(made, features) if isinstance(features, RowStream) else Outputs(made, features)
@@ -143,20 +134,8 @@ def _put_out(context: RoundContext, evidence: OfOutputs, at: Int[Tensor, " r"]) 
 
 
 def _asked(context: RoundContext, evidence: Queried, at: Int[Tensor, " r"]) -> Generator[Progress, None, Queried]:
-    rows = yield from _outputs(context, at)
+    rows = yield from outputs_of(context, context.open_pool[at], PICKS)
     return replace(evidence, pool=with_rows(evidence.pool, at, rows.features))
-
-
-def _outputs(context: RoundContext, at: Int[Tensor, " r"]) -> Generator[Progress, None, Outputs]:
-    return outputs(
-        context.members[0],
-        context.images,
-        context.open_pool[at],
-        batch_size=context.settings.batch_size,
-        meter=context.meter,
-        what=PICKS,
-        precision=context.config.precision,
-    )
 
 
 MakeExact = Callable[[RoundContext, Any, Tensor], Generator[Progress, None, Evidence]]

@@ -98,10 +98,7 @@ def fit(
                 parts=parts,
             )
             next_rate(schedule)
-            if not math.isfinite(mean):
-                raise FloatingPointError(
-                    f"the training loss is {mean} after epoch {epoch + 1}; lower train.lr = {config.lr}"
-                )
+            refuse_unfinite(mean, epoch, "train", config)
             if after_epoch is not None:
                 after_epoch(partial(_fit_state, learner, sgd, scaler, generator))
             yield mean
@@ -111,6 +108,14 @@ def fit(
 def scaler_of(precision: Precision | None, device: torch.device) -> torch.amp.GradScaler:
     """Scales losses whose gradients are in float16, so that small ones are not lost; others it leaves alone."""
     return torch.amp.GradScaler(device.type, enabled=resolved(precision, device) == "float16")
+
+
+def refuse_unfinite(loss: float, epoch: int, section: str, config: SgdConfig) -> None:
+    """Raises FloatingPointError, which names the rate of this section of the settings."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the {section}ing loss is {loss} after epoch {epoch + 1}; lower {section}.lr = {config.lr}"
+        )
 
 
 def next_rate(schedule: torch.optim.lr_scheduler.LRScheduler) -> None:
