@@ -22,7 +22,7 @@ MATCHING_SUMMARIES: Mapping[str, str] = MappingProxyType(
         "k_center": "targets thinned to as many as there are picks, as unlike as can be; the best match of each",
         "coverage": "the picks that together are most like all targets",
         "transport": "each target's best match, then its second best; of a rank that does not fit, the dearest to move",
-        "ecov": "the same, by features and class probabilities instead of gradients",
+        "ecov": "as coverage, by features and class probabilities instead of gradients",
         "noisy_or": "the picks that together are most likely to help each validation image, by its weight",
     }
 )
