@@ -209,15 +209,16 @@ def test_what_it_reads_are_settings(name, pseudo_label):
 
 def test_views_are_read_where_a_pseudo_label_looks_at_them():
     views = {"samples", "view_degrees", "view_noise"}
-    pfk = {"taps", "pseudo_label", "combine", "matching", "whitening"}
+    pfk = {"taps", "pseudo_label", "combine", "matching", "whitening", "parts"}
     for name in ("trace", "mutual_information", "mutual_information_diagonal"):
         assert ACQUISITIONS["pfk"].reads(name) == pfk | views
     for name in ("joint", "joint_shift", "joint_shift_grid", "joint_zg", "predicted", "true"):
         assert ACQUISITIONS["pfk"].reads(name) == pfk
-    assert ACQUISITIONS["pcc"].reads("trace") == {"taps"}
+    assert ACQUISITIONS["pcc"].reads("trace") == {"taps", "parts"}
     without_g = {"taps", "pseudo_label", "matching", "whitening"}
-    assert BY_MATCHING["ecov"].reads("joint_shift_grid") == BY_MATCHING["noisy_or"].reads("joint") == without_g
-    assert BY_MATCHING["ecov"].reads("joint_zg") == without_g | {"combine"}  # the label's own kernel
+    assert BY_MATCHING["noisy_or"].reads("joint") == without_g
+    assert BY_MATCHING["ecov"].reads("joint_shift_grid") == without_g | {"parts"}
+    assert BY_MATCHING["ecov"].reads("joint_zg") == without_g | {"combine", "parts"}  # the label's own kernel
     assert ACQUISITIONS["random"].reads("trace") == ACQUISITIONS["all"].reads("trace") == set()
     assert ACQUISITIONS["varr"].reads("trace") == {"samples", "ensemble"}
     assert ACQUISITIONS["coreset"].reads("trace") == {"taps"}
