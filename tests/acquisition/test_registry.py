@@ -32,6 +32,7 @@ from fkal.core.evidence import (
 )
 from fkal.core.kernels import R_ZG
 from fkal.core.labels import PSEUDO_LABELS
+from fkal.core.pool_parts import Parts
 from fkal.core.uncertainty import uncertainty
 from fkal.experiment.names import METHOD_SETTINGS
 
@@ -179,6 +180,28 @@ def test_more_picks_than_the_pool_has_are_refused(name, options, targets, p):
     refusal = "picks none; ask for 0" if entry.validation_only else "20"
     with pytest.raises(ValueError, match=refusal):
         entry.select(seen, p, seeded(0), **options)
+
+
+def in_parts() -> list:
+    return [each for each in variants() if ENTRIES[each.values[0]].in_parts]
+
+
+@pytest.mark.parametrize(("name", "options"), in_parts())
+@pytest.mark.parametrize("targets", [1, 3, 15])
+@pytest.mark.parametrize("count", [2, 7, 100])
+def test_in_parts_it_picks_p_distinct_positions_whichever_part_is_done_first(name, options, targets, count):
+    def last_first(work, parts):
+        return [work(part.in_memory()) for part in reversed(parts)][::-1]
+
+    entry = ENTRIES[name]
+    seen = evidence(entry.needs.record, n=20, targets=targets)
+    picks = entry.select(seen, 6, seeded(0), **options, parts=Parts(count))
+    again = entry.select(seen, 6, seeded(0), **options, parts=Parts(count, last_first))
+    assert len(set(picks.positions.tolist())) == 6
+    assert set(picks.positions.tolist()) <= set(range(20))
+    assert torch.equal(picks.positions, again.positions)
+    for before, after in zip(vars(picks).values(), vars(again).values(), strict=True):
+        assert (before is None and after is None) or torch.equal(before, after)
 
 
 @pytest.mark.parametrize(("name", "options"), variants())
