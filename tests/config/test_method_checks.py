@@ -11,7 +11,7 @@ from fkal.config.method_checks import refuse_unable_in_parts
 from fkal.errors import ConfigError
 
 UNABLE = [name for name, entry in ACQUISITIONS.items() if not entry.in_parts]
-WAY_OUT = "take pcc, pfk (but not pfk:noisy_or), flqmi, or leave acquisition.parts out"
+WAY_OUT = "take pcc, pfk (but not pfk:noisy_or, pfk:tail_first), flqmi, or leave acquisition.parts out"
 
 
 def test_these_methods_choose_in_parts():

@@ -12,6 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from fkal.cli.main import app
+from fkal.config.schema import Config
 from fkal.core.partitioned_cover import partitioned_cover
 from fkal.core.pool_parts import MapParts, Parts, one_by_one, parts_of
 
@@ -128,3 +129,18 @@ def test_an_experiment_of_the_cluster_chooses_in_parts_as_one_of_this_process_do
     alone = run(*QUICK, *parts, "--out", "alone", "--tracking-uri", "sqlite:///alone.db")
     assert run(*QUICK, *parts, "--executor", "ray", "--jobs", "2") == alone
     assert tensors_of(tmp_path / "runs") == tensors_of(tmp_path / "alone") != {}
+
+
+def test_an_experiment_on_a_gpu_goes_through_its_parts_itself():
+    """Ray lends the CPUs of a task that waits to others, and not its GPU, so that parts on it would wait for ever."""
+    from fkal.runner.ray_executor import _over_parts, _Site, _Task
+    from fkal.runner.ray_parts import RayParts
+    from fkal.runner.ray_tasks import Need
+
+    def task(need: Need) -> _Task:
+        site = _Site(1, Path("folder"), Path("out"), "marker")
+        return _Task(site, 0, need, Config(), fingerprint=None, tracking="", wait=True)
+
+    assert _over_parts(task(Need(2, 0.25))) is one_by_one
+    over_parts = _over_parts(task(Need(2, 0.0)))
+    assert isinstance(over_parts, RayParts) and over_parts.cpus == 2
