@@ -66,6 +66,22 @@ def test_a_cluster_gives_what_this_process_gives_and_a_second_run_touches_nothin
     assert written(here / "runs") == times
 
 
+def tensors_of(folder: Path) -> dict[str, str]:
+    """Picks, scores and weights of each round, by the digests of their files."""
+    found = contents(folder / "state")
+    return {Path(path).name: digest for path, digest in found.items() if path.endswith(".safetensors")}
+
+
+@pytest.mark.slow
+@pytest.mark.clusters
+@pytest.mark.timeout(900)
+def test_an_experiment_of_the_cluster_chooses_in_parts_as_one_of_this_process_does(here):
+    parts = [*QUICK, "--method", "fisher_coverage", "--set", "acquisition.parts=3"]
+    alone = run(*parts, "--out", "alone", "--tracking-uri", "sqlite:///alone.db")
+    assert results(run(*parts, *RAY).stdout) == results(alone.stdout)
+    assert tensors_of(here / "runs") == tensors_of(here / "alone") != {}
+
+
 @pytest.fixture
 def started(here):
     """A command whose two tasks have finished a round, and its processes."""

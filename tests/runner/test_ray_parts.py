@@ -1,7 +1,5 @@
 """The parts of a choice as tasks of a real Ray cluster of this machine."""
 
-import hashlib
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -9,15 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from fkal.cli.main import app
 from fkal.config.schema import Config
 from fkal.core.partitioned_cover import partitioned_cover
 from fkal.core.pool_parts import MapParts, Parts, one_by_one, parts_of
-
-QUICK = ["--preset", "digits", "--method", "fisher_coverage,pcc", "--set", "pretrain.epochs=1",
-         "--set", "train.epochs=4", "--set", "acquisition.rounds=2", "--set", "threads=1"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -106,29 +99,6 @@ def test_what_a_part_fails_of_is_raised_and_not_tried_again(over_parts, tmp_path
         over_parts(fails, parts_of(pool(), 2))
     tries = (tmp_path / "tries").read_text().splitlines()
     assert len(tries) == len(set(tries))
-
-
-def run(*arguments: str) -> list:
-    result = CliRunner().invoke(app, ["run", *arguments, "--json"])
-    assert result.exit_code == 0, result.output
-    return [(e["name"], e["fingerprint"], e["rounds"]) for e in json.loads(result.stdout)["experiments"]]
-
-
-def tensors_of(folder: Path) -> dict[str, str]:
-    """Picks, scores and weights of each round."""
-    rounds = sorted(folder.glob("state/*/round-*.safetensors"))
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in rounds}
-
-
-@pytest.mark.slow
-@pytest.mark.clusters
-@pytest.mark.timeout(900)
-def test_an_experiment_of_the_cluster_chooses_in_parts_as_one_of_this_process_does(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    parts = ["--set", "acquisition.parts=3"]
-    alone = run(*QUICK, *parts, "--out", "alone", "--tracking-uri", "sqlite:///alone.db")
-    assert run(*QUICK, *parts, "--executor", "ray", "--jobs", "2") == alone
-    assert tensors_of(tmp_path / "runs") == tensors_of(tmp_path / "alone") != {}
 
 
 def test_an_experiment_on_a_gpu_goes_through_its_parts_itself():
