@@ -33,6 +33,7 @@ from fkal.core.evidence import (
 )
 from fkal.core.kernels import R_ZG
 from fkal.core.labels import PSEUDO_LABELS
+from fkal.core.pool_parts import Parts
 from fkal.core.uncertainty import uncertainty
 from fkal.experiment.names import METHOD_SETTINGS
 
@@ -188,6 +189,28 @@ def test_more_picks_than_the_pool_has_are_refused(name, options, targets, p):
         entry.select(seen, p, seeded(0), **options)
 
 
+def in_parts() -> list:
+    return [each for each in variants() if ENTRIES[each.values[0]].in_parts]
+
+
+@pytest.mark.parametrize(("name", "options"), in_parts())
+@pytest.mark.parametrize("targets", [1, 3, 15])
+@pytest.mark.parametrize("count", [2, 7, 100])
+def test_in_parts_it_picks_p_distinct_positions_whichever_part_is_done_first(name, options, targets, count):
+    def last_first(work, parts):
+        return [work(part.in_memory()) for part in reversed(parts)][::-1]
+
+    entry = ENTRIES[name]
+    seen = evidence(entry.needs.record, n=20, targets=targets)
+    picks = entry.select(seen, 6, seeded(0), **options, parts=Parts(count))
+    again = entry.select(seen, 6, seeded(0), **options, parts=Parts(count, last_first))
+    assert len(set(picks.positions.tolist())) == 6
+    assert set(picks.positions.tolist()) <= set(range(20))
+    assert torch.equal(picks.positions, again.positions)
+    for before, after in zip(vars(picks).values(), vars(again).values(), strict=True):
+        assert (before is None and after is None) or torch.equal(before, after)
+
+
 @pytest.mark.parametrize(("name", "options"), variants())
 def test_evidence_is_left_as_it_was(name, options):
     entry = ENTRIES[name]
@@ -216,15 +239,16 @@ def test_what_it_reads_are_settings(name, pseudo_label):
 
 def test_views_are_read_where_a_pseudo_label_looks_at_them():
     views = {"samples", "view_degrees", "view_noise"}
-    pfk = {"taps", "pseudo_label", "combine", "matching", "whitening"}
+    pfk = {"taps", "pseudo_label", "combine", "matching", "whitening", "parts"}
     for name in ("trace", "mutual_information", "mutual_information_diagonal"):
         assert ACQUISITIONS["pfk"].reads(name) == pfk | views
     for name in ("joint", "joint_shift", "joint_shift_grid", "joint_zg", "predicted", "true"):
         assert ACQUISITIONS["pfk"].reads(name) == pfk
-    assert ACQUISITIONS["pcc"].reads("trace") == {"taps"}
+    assert ACQUISITIONS["pcc"].reads("trace") == {"taps", "parts"}
     without_g = {"taps", "pseudo_label", "matching", "whitening"}
-    assert BY_MATCHING["ecov"].reads("joint_shift_grid") == BY_MATCHING["noisy_or"].reads("joint") == without_g
-    assert BY_MATCHING["ecov"].reads("joint_zg") == without_g | {"combine"}  # the label's own kernel
+    assert BY_MATCHING["noisy_or"].reads("joint") == without_g
+    assert BY_MATCHING["ecov"].reads("joint_shift_grid") == without_g | {"parts"}
+    assert BY_MATCHING["ecov"].reads("joint_zg") == without_g | {"combine", "parts"}  # the label's own kernel
     assert ACQUISITIONS["random"].reads("trace") == ACQUISITIONS["all"].reads("trace") == set()
     assert ACQUISITIONS["varr"].reads("trace") == {"samples", "ensemble"}
     assert ACQUISITIONS["coreset"].reads("trace") == {"taps"}
