@@ -27,6 +27,7 @@ from fkal.core.evidence import (
     Predictions,
     PredictiveInformation,
     Queried,
+    Revealed,
     Supervised,
     WeighedPosteriors,
 )
@@ -116,6 +117,12 @@ def evidence(needs: type[Evidence], *, n: int, targets: int, seed: int = 0) -> E
         case "Calibrated":
             logits = torch.randn(targets, 3, generator=draws)
             return Calibrated(outputs(n), outputs(targets), labels(targets), logits, labels(targets))
+        case "Revealed":
+            known, weight = outputs(targets), torch.randn(3, 5, generator=draws)
+            return Revealed(
+                outputs(n), outputs(targets), labels(targets), y_pool=labels(n), weight=weight, known=known,
+                y_v=labels(targets),
+            )  # fmt: skip
         case "Queried":
             return Queried(torch.rand(n, 5, generator=draws), torch.rand(targets, 5, generator=draws))
         case "PredictiveInformation":

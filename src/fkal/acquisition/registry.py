@@ -24,6 +24,7 @@ from fkal.acquisition.evidence_kinds import (
     PREDICTIONS,
     PREDICTIVE_INFORMATION,
     QUERIED,
+    REVEALED,
     SUPERVISED,
     UNCERTAINTY,
     WEIGHED_POSTERIORS,
@@ -277,6 +278,12 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
             SUPERVISED,
             "last-layer Fisher information, class by class",
             "Ash et al., NeurIPS 2021",
+        ),
+        "boss": Acquisition(
+            "fkal.acquisition.boss:select",
+            REVEALED,
+            "best of 100 batches of ten strategies by true labels: an oracle, not a method",
+            "Huseljic et al., CVPR 2026",
         ),
         "all": Acquisition(
             "fkal.acquisition.everything:select",
