@@ -209,7 +209,7 @@ def test_what_it_reads_are_settings(name, pseudo_label):
 
 def test_views_are_read_where_a_pseudo_label_looks_at_them():
     views = {"samples", "view_degrees", "view_noise"}
-    pfk = {"taps", "pseudo_label", "combine", "matching", "whitening"}
+    pfk = {"taps", "pseudo_label", "combine", "matching", "whitening", "parts"}
     for name in ("trace", "mutual_information", "mutual_information_diagonal"):
         assert ACQUISITIONS["pfk"].reads(name) == pfk | views
     for name in ("joint", "joint_shift", "joint_shift_grid", "joint_zg", "predicted", "true"):
