@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from result_pages import checking, computing, earlier, pages
+from result_pages.grids import GRIDS, Machine, read_plan
+from result_pages.missing import Missing, chosen_jobs, missing
+from result_pages.rows import Pages, cpu_model
 
 from fkal.cli.exit import FAILED, cli_errors
 from fkal.cli.progress import round_display
 from fkal.cli.terminal import echo
 from fkal.config.params_file import seed_numbers
-from result_pages import checking, computing, earlier, pages
-from result_pages.grids import GRIDS, Machine, read_plan
-from result_pages.missing import Missing, chosen_jobs, missing
-from result_pages.rows import Pages, cpu_model
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None)
 GridNames = Annotated[str | None, typer.Option("--grid", help="Grids of results.yaml, separated by commas.")]

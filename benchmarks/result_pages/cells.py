@@ -13,7 +13,7 @@ NOT_MEASURED = "not measured by this version"
 
 def spread(values: pd.Series) -> str:
     """Mean ± standard deviation of fractions, in %."""
-    return _mean_and_std(100 * values.mean(), 100 * values.std())
+    return points(100 * values)
 
 
 def points(values: pd.Series) -> str:

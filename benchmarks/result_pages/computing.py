@@ -1,7 +1,7 @@
 """Computing what is missing of the grids. Each finished experiment is put into the committed rows at once."""
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType

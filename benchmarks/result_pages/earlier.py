@@ -14,7 +14,7 @@ from fkal.atomic_files import write_whole
 from fkal.report.figures.published import published_curves
 from fkal.report.stats.paired_tests import holm
 from result_pages import tables
-from result_pages.cells import NOT_MEASURED, areas, by_round, head, p_text, points, row, seeds, signed_points
+from result_pages.cells import areas, by_round, head, p_text, points, row, seeds, signed_points
 from result_pages.grids import ROOT
 from result_pages.tables import AGAINST, BEFORE, OURS, Table, is_of_the_paper, rank
 
@@ -52,10 +52,7 @@ def filled(match: re.Match[str]) -> str:
     published = published_curves()
     paper = published[(published.dataset == dataset) & (published.bias == bias)]
     curves = curves_of(name, dataset, bias)
-    if curves.empty:
-        lines = [NOT_MEASURED]
-    else:
-        lines = again(curves) if name == "again" else PLAIN[name](curves, paper, ())
+    lines = again(curves) if name == "again" else PLAIN[name](curves, paper, ())
     return match["start"] + "\n".join(lines) + "\n" + match["end"]
 
 

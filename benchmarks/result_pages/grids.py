@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fkal.config.documents import yaml_of_file
-from fkal.config.params_file import seed_numbers
 from fkal.config.schema import Config, ConfigError, about_data, digest_of
 from fkal.errors import did_you_mean, shortened
 from fkal.experiment.names import algorithm, method_name, settings_read
@@ -24,6 +23,9 @@ class Machine(NamedTuple):
 
     data_root: Path | None = None
     weights: Path | None = None
+
+
+ANYWHERE = Machine()
 
 
 class Tier(NamedTuple):
@@ -107,25 +109,24 @@ def read_plan(path: Path = GRIDS) -> Plan:
     return Plan(grids, content["readme"]["grid"], content["readme"]["methods"])
 
 
-def jobs_of(grid: Grid, machine: Machine = Machine()) -> list[Job]:
+def jobs_of(grid: Grid, machine: Machine = ANYWHERE) -> list[Job]:
     """Every experiment of the grid: tier by tier, and within a tier seed by seed over its methods."""
     return [
         Job(grid, place, method_name(config), config, recipe(config))
         for place, tier in enumerate(grid.tiers)
-        for seed in seed_numbers(tier.seeds, f"seeds of {grid.name}")
-        for config in _configs(grid, tier.methods, str(seed), machine)
+        for config in sorted(_configs(grid, tier.methods, tier.seeds, machine), key=lambda config: config.seed)
     ]
 
 
 def recipes_of(grid: Grid) -> dict[str, str]:
     """The recipe of each method by its full name, in the order of the file."""
-    first = (_configs(grid, tier.methods, "0", Machine()) for tier in grid.tiers)
+    first = (_configs(grid, tier.methods, "0", ANYWHERE) for tier in grid.tiers)
     return {method_name(config): recipe(config) for configs in first for config in configs}
 
 
 def first_config(grid: Grid) -> Config:
     """Settings that all experiments of the grid share are those of this one."""
-    return _configs(grid, grid.tiers[0].methods[:1], "0", Machine())[0]
+    return _configs(grid, grid.tiers[0].methods[:1], "0", ANYWHERE)[0]
 
 
 def recipe(config: Config) -> str:

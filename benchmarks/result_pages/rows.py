@@ -28,7 +28,7 @@ RUN = ["grid", "method", "seed"]
 IDENTITY = ["fingerprint", "recipe", "version"]
 COUNTS = ["b", "labels_used"]
 COSTS = [*RUN, "seconds", "date", "cpu", "threads", "torch"]
-TEXT = {name: str for name in ("grid", "method", *IDENTITY, "date", "cpu", "torch")}
+TEXT = dict.fromkeys(("grid", "method", *IDENTITY, "date", "cpu", "torch"), str)
 LOCK = "rows.lock"
 """Below --out: one process at a time changes the rows."""
 
