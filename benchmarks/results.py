@@ -30,6 +30,7 @@ Seeds = Annotated[str | None, typer.Option(help="Only these seeds, say 0-1.")]
 Out = Annotated[Path, typer.Option(help="Where rounds are kept while they are made, as of `fkal run`.")]
 DataRoot = Annotated[Path | None, typer.Option(envvar="FKAL_DATA_ROOT", help="Folder of the images.")]
 Weights = Annotated[Path | None, typer.Option(help="File of the frozen backbone; without it it is downloaded.")]
+HERE = Pages()
 Debug = Annotated[bool, typer.Option(help="Show tracebacks.")]
 
 
@@ -49,17 +50,17 @@ def run(
 ) -> None:
     """Compute every experiment without rows of today, and add its rows as soon as it is finished."""
     with cli_errors(debug):
-        display, here = round_display(as_json=False), Pages()
+        display = round_display(as_json=False)
         numbers = None if seeds is None else seed_numbers(seeds)
         wanted = chosen_jobs(read_plan(GRIDS).chosen(grid), Machine(data_root, weights), methods, numbers)
-        found = missing(wanted, here, out, display.notify)
+        found = missing(wanted, HERE, out, display.notify)
         echo("\n".join(summary(found, len(wanted))))
         if dry_run or not found:
             return
         try:
             with computing.for_minutes(minutes):
                 todo = [each.job for each in found]
-                computing.compute(todo, here, out=out, tracking=tracking_uri, workers=jobs, display=display)
+                computing.compute(todo, HERE, out=out, tracking=tracking_uri, workers=jobs, display=display)
         except computing.TimeUp:
             echo(f"{minutes:g} minutes are over; the same command goes on")
 
@@ -98,10 +99,10 @@ def take(
 ) -> None:
     """Add the rows of experiments that are finished elsewhere, where their fingerprint is today's."""
     with cli_errors(debug):
-        display, here = round_display(as_json=False), Pages()
+        display = round_display(as_json=False)
         wanted = chosen_jobs(read_plan(GRIDS).chosen(grid), Machine(data_root, weights))
-        lacking = [each.job for each in missing(wanted, here, out, display.notify)]
-        count = computing.take(lacking, here, state=state, cpu=cpu or cpu_model(), out=out, notify=display.notify)
+        lacking = [each.job for each in missing(wanted, HERE, out, display.notify)]
+        count = computing.take(lacking, HERE, state=state, cpu=cpu or cpu_model(), out=out, notify=display.notify)
         echo(f"{count} experiments taken, {len(lacking) - count} are missing")
 
 
@@ -110,7 +111,7 @@ def tables(debug: Debug = False) -> None:
     """Write the tables of README and docs/results from the rows."""
     with cli_errors(debug):
         earlier.write_tables()
-        for path in pages.write_tables(read_plan(GRIDS), Pages()):
+        for path in pages.write_tables(pages.paths(), read_plan(GRIDS), HERE):
             echo(f"changed: {path}")
 
 
@@ -135,7 +136,7 @@ def check(
             methods or ",".join(plan.readme_methods),
             seed_numbers(seeds),
         )
-        pairs = checking.compared(wanted, Pages(), workers=jobs, display=round_display(as_json=False))
+        pairs = checking.compared(wanted, HERE, workers=jobs, display=round_display(as_json=False))
         found = checking.differences(pairs)
         echo("\n".join(checking.report(pairs, found)))
         if found:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fkal.config.documents import yaml_of_file
+from fkal.config.params_file import seed_numbers
 from fkal.config.schema import Config, ConfigError, about_data, digest_of
 from fkal.errors import did_you_mean, shortened
 from fkal.experiment.names import algorithm, method_name, settings_read
@@ -111,22 +112,23 @@ def read_plan(path: Path = GRIDS) -> Plan:
 
 def jobs_of(grid: Grid, machine: Machine = ANYWHERE) -> list[Job]:
     """Every experiment of the grid: tier by tier, and within a tier seed by seed over its methods."""
-    return [
-        Job(grid, place, method_name(config), config, recipe(config))
-        for place, tier in enumerate(grid.tiers)
-        for config in sorted(_configs(grid, tier.methods, tier.seeds, machine), key=lambda config: config.seed)
-    ]
+    found = []
+    for place, tier in enumerate(grid.tiers):
+        methods = [Job(grid, place, method_name(each), each, recipe(each)) for each in _configs(grid, tier, machine)]
+        for seed in seed_numbers(tier.seeds, f"seeds of {grid.name}"):
+            found += [job._replace(config=job.config.model_copy(update={"seed": seed})) for job in methods]
+    return found
 
 
 def recipes_of(grid: Grid) -> dict[str, str]:
     """The recipe of each method by its full name, in the order of the file."""
-    first = (_configs(grid, tier.methods, "0", ANYWHERE) for tier in grid.tiers)
-    return {method_name(config): recipe(config) for configs in first for config in configs}
+    configs = [config for tier in grid.tiers for config in _configs(grid, tier, ANYWHERE)]
+    return {method_name(config): recipe(config) for config in configs}
 
 
 def first_config(grid: Grid) -> Config:
     """Settings that all experiments of the grid share are those of this one."""
-    return _configs(grid, grid.tiers[0].methods[:1], "0", ANYWHERE)[0]
+    return _configs(grid, grid.tiers[0], ANYWHERE)[0]
 
 
 def recipe(config: Config) -> str:
@@ -137,17 +139,16 @@ def recipe(config: Config) -> str:
     return digest_of([settings, algorithm(config)])[:RECIPE_DIGITS]
 
 
-def _configs(grid: Grid, methods: Sequence[str], seeds: str, machine: Machine) -> list[Config]:
+def _configs(grid: Grid, tier: Tier, machine: Machine) -> list[Config]:
+    """The configuration of each method, with seed 0."""
     given = {**ON_CPU, **grid.settings}
-    configs = _expanded(grid, given, methods, seeds, machine)
+    configs = _expanded(grid, given, tier.methods, machine)
     if machine.weights is None or not configs[0].model.is_pretrained:
         return configs
-    return _expanded(grid, {**given, "model.weights": str(machine.weights)}, methods, seeds, machine)
+    return _expanded(grid, {**given, "model.weights": str(machine.weights)}, tier.methods, machine)
 
 
-def _expanded(
-    grid: Grid, given: Mapping[str, Any], methods: Sequence[str], seeds: str, machine: Machine
-) -> list[Config]:
+def _expanded(grid: Grid, given: Mapping[str, Any], methods: Sequence[str], machine: Machine) -> list[Config]:
     """As `fkal run --preset ... --set ... --untuned` has them, whatever the environment sets."""
     sources = Sources(
         preset=grid.preset,
@@ -156,4 +157,4 @@ def _expanded(
         environment={},
         tuned=None,
     )
-    return experiments(sources, ",".join(methods), seeds)
+    return experiments(sources, ",".join(methods), "0")

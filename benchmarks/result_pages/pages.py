@@ -5,7 +5,7 @@ that were measured by the settings and versions of today.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -43,10 +43,10 @@ def paths() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def write_tables(plan: Plan, pages: Pages) -> list[Path]:
-    """Fill in the tables of all pages; returns the pages that changed."""
+def write_tables(files: Iterable[Path], plan: Plan, pages: Pages) -> list[Path]:
+    """Fill in the tables of these files; returns those that changed."""
     changed = []
-    for path in paths():
+    for path in files:
         before = path.read_text(encoding="utf-8")
         after = MARKED.sub(lambda match: filled(match, plan, pages), before)
         if after != before:

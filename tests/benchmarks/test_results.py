@@ -1,0 +1,132 @@
+"""`benchmarks/results.py run`, `take` and `check`: days of computing add up, and rows hold."""
+
+import os
+import signal
+
+import pandas as pd
+import pytest
+
+from fkal.notify import Display, ManyUnseen, Unseen
+
+
+class EndsAfter(Unseen):
+    """Sends this process a signal after so many rounds."""
+
+    rounds = 3
+    number = signal.SIGTERM
+    seen = 0
+
+    def advance(self) -> None:
+        EndsAfter.seen += 1
+        if EndsAfter.seen == self.rounds:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture
+def interrupted(small, monkeypatch):
+    """The script, ended by SIGTERM after its third round: one experiment of two rounds is finished, one begun."""
+    EndsAfter.seen = 0
+    monkeypatch.setattr(small.results, "round_display", lambda as_json: Display(print, EndsAfter, ManyUnseen))
+    return small
+
+
+def test_a_run_that_was_terminated_keeps_its_rows_goes_on_and_then_computes_nothing(interrupted):
+    ended = interrupted("run")
+    assert ended.exit_code == 143
+    assert "4 of 4 experiments are missing, about 4.0 CPU-hours" in ended.output
+    kept = pd.read_csv(interrupted.rows)
+    assert kept[["method", "seed", "b"]].values.tolist() == [["random", 0, 1], ["random", 0, 2]]
+
+    resumed = interrupted("run")
+    assert resumed.exit_code == 0, resumed.output
+    assert "3 of 4 experiments are missing" in resumed.output
+    assert "going on after round 1 of 2" in resumed.output
+    rows = pd.read_csv(interrupted.rows)
+    assert rows.groupby(["method", "seed"]).size().to_dict() == dict.fromkeys(
+        [("margin", 0), ("margin", 1), ("random", 0), ("random", 1)], 2
+    )
+    assert EndsAfter.seen == 8  # no round was made twice
+
+    before = interrupted.files
+    again = interrupted("run")
+    assert again.exit_code == 0 and "0 of 4 experiments are missing" in again.output
+    assert EndsAfter.seen == 8
+    assert interrupted.files == before
+
+
+def test_methods_come_seed_by_seed_and_what_is_not_asked_for_is_left_out(small):
+    assert small("run", "--seeds", "0", "--methods", "margin").exit_code == 0
+    assert set(pd.read_csv(small.rows)["method"]) == {"margin"}
+    dry = small("run", "--dry-run")
+    assert "small: 3 missing" in dry.output and "random, margin" in dry.output
+    jobs = small.results.chosen_jobs(small.results.read_plan(small.plan).chosen(None), small.results.Machine())
+    assert [(job.method, job.seed) for job in jobs] == [("random", 0), ("margin", 0), ("random", 1), ("margin", 1)]
+
+
+def test_rows_of_another_fingerprint_are_stale_and_replaced(small):
+    small("run", "--seeds", "0")
+    before = small.files
+    rows = pd.read_csv(small.rows, dtype=str)
+    rows.loc[rows["method"] == "margin", ["fingerprint", "test/accuracy"]] = ["0" * 32, "0.5"]
+    rows.to_csv(small.rows, index=False)
+    said = small("run", "--seeds", "0", "--dry-run").output
+    assert "small: 1 missing (1 of them with rows of another fingerprint)" in said
+    assert small("run", "--seeds", "0").exit_code == 0
+    assert small.files == before
+
+
+def test_other_settings_make_all_rows_stale(small):
+    small("run", "--seeds", "0", "--methods", "random")
+    small.set_epochs(2)
+    said = small("run", "--seeds", "0", "--methods", "random", "--dry-run").output
+    assert "1 missing (1 of them with rows of another fingerprint)" in said
+
+
+def test_experiments_that_fkal_run_finished_are_taken(small, tmp_path):
+    small("run", "--out", "elsewhere", "--seeds", "0")
+    rows, costs = small.files
+    small.rows.unlink()
+    small.costs.unlink()
+    state = tmp_path / "elsewhere" / "state"
+    kept = {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
+    said = small("take", str(state), "--out", "here")
+    assert said.exit_code == 0 and "2 experiments taken, 2 are missing" in said.output
+    assert small.files == (rows, costs)
+    assert {path: path.read_bytes() for path in state.rglob("*") if path.is_file()} == kept
+
+
+def test_check_passes_and_fails_on_a_changed_number(small):
+    small("run", "--seeds", "0", "--methods", "random")
+    passed = small("check", "--seeds", "0")
+    assert passed.exit_code == 0, passed.output
+    assert "1 experiments compared: 1 to the digit" in passed.output
+
+    rows = pd.read_csv(small.rows, dtype=str)
+    was = rows.loc[1, "test/accuracy"]
+    rows.loc[1, "test/accuracy"] = f"{float(was) + 0.001:.6g}"
+    rows.to_csv(small.rows, index=False)
+    failed = small("check", "--seeds", "0")
+    assert failed.exit_code == 1
+    assert "small random s0" in failed.output and was in failed.output
+
+    costs = pd.read_csv(small.costs)
+    costs.assign(cpu="another processor").to_csv(small.costs, index=False)
+    elsewhere = small("check", "--seeds", "0")  # a tenth of a point is within a point
+    assert elsewhere.exit_code == 0 and "0 to the digit, 1 within a point" in elsewhere.output
+
+    rows["test/accuracy"] = ["0.9", "0.9"]
+    rows.to_csv(small.rows, index=False)
+    far = small("check", "--seeds", "0")
+    assert far.exit_code == 1 and "AUBC" in far.output
+
+
+def test_check_names_what_has_no_rows(small):
+    said = small("check", "--seeds", "0")
+    assert said.exit_code == 4
+    assert "no rows of small random s0" in said.output
+
+
+def test_a_grid_that_there_is_not_is_refused(small):
+    said = small("run", "--grid", "smal", "--dry-run")
+    assert said.exit_code == 2
+    assert "did you mean 'small'?" in said.output
