@@ -110,8 +110,7 @@ def take(
 def tables(debug: Debug = False) -> None:
     """Write the tables of README and docs/results from the rows."""
     with cli_errors(debug):
-        earlier.write_tables()
-        for path in pages.write_tables(pages.paths(), read_plan(GRIDS), HERE):
+        for path in [*earlier.write_tables(), *pages.write_tables(pages.paths(), read_plan(GRIDS), HERE)]:
             echo(f"changed: {path}")
 
 

@@ -1,6 +1,6 @@
 """Tables of balanced accuracy, for the presets with frozen backbones and for GTSRB."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 from scipy import stats
@@ -18,7 +18,6 @@ from result_pages.cells import (
     seeds,
     signed_points,
     spread,
-    unmeasured,
 )
 
 BASELINE = "random"
@@ -30,7 +29,7 @@ ALPHA = 0.05
 BALANCED = "test/macro_accuracy"
 
 
-def balanced(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[str]) -> list[str]:
+def balanced(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """A row per method: balanced accuracies, their area, the share of the reachable gain, a paired test."""
     order = list(dict.fromkeys(curves.method))
     of_methods = {m: areas(curves[curves.method == m], BALANCED) for m in order if m not in WITHOUT_CURVE}
@@ -52,7 +51,7 @@ def balanced(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[st
         else:
             cells = (*[""] * (len(shown) - 1), spread(mine[BALANCED]), rare, *[""] * 4)
         lines.append(row(f"`{short_method_name(method)}`", seeds(mine), *cells))
-    return [*lines, *(unmeasured(short_method_name(method), len(shown) + 7) for method in lacking)]
+    return lines
 
 
 def shares_of(of_methods: Mapping[str, pd.Series]) -> dict[str, str]:

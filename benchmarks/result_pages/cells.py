@@ -8,8 +8,6 @@ from scipy import stats
 from fkal.report.stats.paired_tests import holm
 from fkal.results.curves import area_under_budget_curve
 
-NOT_MEASURED = "not measured by this version"
-
 
 def spread(values: pd.Series) -> str:
     """Mean ± standard deviation of fractions, in %."""
@@ -52,11 +50,6 @@ def row(*cells: str) -> str:
 def head(*cells: str) -> list[str]:
     """The two lines above the rows."""
     return [row(*cells), "|" + " --- |" * len(cells)]
-
-
-def unmeasured(name: str, columns: int) -> str:
-    """The row of a method that has no rows of today, in a table of so many columns."""
-    return row(f"`{name}`", NOT_MEASURED, *[""] * (columns - 2))
 
 
 def p_text(p: float) -> str:

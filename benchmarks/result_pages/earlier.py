@@ -38,12 +38,14 @@ PLAIN: dict[str, Table] = {
 }
 
 
-def write_tables() -> None:
-    """Fill in the page's tables."""
+def write_tables() -> list[Path]:
+    """Fill in the page's tables; returns the page if it changed."""
     before = PAGE.read_text(encoding="utf-8")
     after = MARKED.sub(filled, before)
-    if after != before:
-        write_whole(PAGE, after.encode())
+    if after == before:
+        return []
+    write_whole(PAGE, after.encode())
+    return [PAGE]
 
 
 def filled(match: re.Match[str]) -> str:
@@ -52,7 +54,7 @@ def filled(match: re.Match[str]) -> str:
     published = published_curves()
     paper = published[(published.dataset == dataset) & (published.bias == bias)]
     curves = curves_of(name, dataset, bias)
-    lines = again(curves) if name == "again" else PLAIN[name](curves, paper, ())
+    lines = again(curves) if name == "again" else PLAIN[name](curves, paper)
     return match["start"] + "\n".join(lines) + "\n" + match["end"]
 
 

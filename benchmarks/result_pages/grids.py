@@ -128,7 +128,7 @@ def recipes_of(grid: Grid) -> dict[str, str]:
 
 def first_config(grid: Grid) -> Config:
     """Settings that all experiments of the grid share are those of this one."""
-    return _configs(grid, grid.tiers[0], ANYWHERE)[0]
+    return _expanded(grid, {**ON_CPU, **grid.settings}, grid.tiers[0].methods[:1], ANYWHERE)[0]
 
 
 def recipe(config: Config) -> str:

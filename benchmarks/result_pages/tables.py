@@ -1,7 +1,7 @@
 """Tables of accuracies on MNIST and of networks trained from scratch.
 
 Each takes the rows of a page as `curves`, with `accuracy` as it was measured and `validation`, the images per class
-that the method sees; the published curves of the same data; and the methods that have no rows.
+that the method sees; and the published curves of the same data.
 """
 
 import re
@@ -13,7 +13,6 @@ import pandas as pd
 from fkal.config.method_spec import short_method_name
 from fkal.report.figures.published import known_as
 from result_pages.cells import (
-    NOT_MEASURED,
     areas,
     by_round,
     gaps,
@@ -24,7 +23,6 @@ from result_pages.cells import (
     row,
     seeds,
     spread,
-    unmeasured,
 )
 
 ORDER = (
@@ -83,6 +81,8 @@ CONTENDERS = (
     "pfk_true:coverage",
 )
 """Rows of the table of what came since the paper; they are held against `AGAINST`."""
+SMALL = ("validation_only", OURS, *BEFORE, AGAINST)
+"""Methods that are measured with small validation sets."""
 WITHOUT = "base"
 """The best method that needs no validation set."""
 TOLERANCE = {2: 5.0, 3: 5.0}
@@ -96,7 +96,7 @@ REMARKS = {"pfk_joint": " (the paper's)", OURS: " (ours)"}
 OPTIONS = re.compile(
     r"pfk_(?P<label>joint|joint_shift|joint_shift_grid)(?P<coverage>:coverage)?(?P<whiten>:whiten)?(?P<cold>:random_theta_0)?"
 )
-Table = Callable[[pd.DataFrame, pd.DataFrame, Sequence[str]], list[str]]
+Table = Callable[[pd.DataFrame, pd.DataFrame], list[str]]
 
 
 def rounds_of(curves: pd.DataFrame) -> list[int]:
@@ -116,14 +116,11 @@ def is_of_the_paper(method: str) -> bool:
     return known_as(method) in ORDER and not method.startswith("all")
 
 
-def accuracy(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[str]) -> list[str]:
+def accuracy(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """Mean ± standard deviation by round, the published row below."""
     rounds = rounds_of(curves)
     lines = head("method", "seeds", *round_heads(rounds), "beyond tolerance")
-    for method in sorted({*curves.method, *lacking}, key=rank):
-        if method in lacking:
-            lines.append(unmeasured(method, len(rounds) + 3))
-            continue
+    for method in sorted(curves.method.unique(), key=rank):
         mine = curves[curves.method == method]
         paper = published[published.method == known_as(method)].set_index("b").accuracy
         means = 100 * mine.groupby("b").accuracy.mean()
@@ -135,18 +132,17 @@ def accuracy(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[st
     return lines
 
 
-def confused_digits(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[str]) -> list[str]:
+def confused_digits(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """Mean accuracy of the digits 5, 8 and 9 at b = 3."""
     third = curves[curves.b == 3]
     lines = head("method", "seeds", "digits 5, 8, 9 at b = 3")
-    for method in sorted({*third.method, *lacking}, key=rank):
+    for method in sorted(third.method.unique(), key=rank):
         mine = third[third.method == method]
-        cells = (seeds(mine), spread(mine[CONFUSED_DIGITS].mean(axis=1)))
-        lines.append(unmeasured(method, 3) if method in lacking else row(f"`{method}`", *cells))
+        lines.append(row(f"`{method}`", seeds(mine), spread(mine[CONFUSED_DIGITS].mean(axis=1))))
     return lines
 
 
-def whole_pool(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[str]) -> list[str]:
+def whole_pool(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """Every pool image labeled."""
     labels = str(int(curves.labels_used.max()))
     return [
@@ -155,7 +151,7 @@ def whole_pool(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[
     ]
 
 
-def contenders(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[str]) -> list[str]:
+def contenders(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """Mean ± standard deviation by round, rare digits, area under the curve and its paired test."""
     rounds = rounds_of(curves)
     measured = [method for method in CONTENDERS if method in set(curves.method)]
@@ -163,10 +159,7 @@ def contenders(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[
     apart = gaps(of_methods, AGAINST)
     ps = holm_ps(apart)
     lines = head("method", "seeds", *round_heads(rounds), "rare digits, b=4", "AUBC", f"- `{AGAINST}`", "p")
-    for method in [m for m in CONTENDERS if m in {*measured, *lacking}]:
-        if method in lacking:
-            lines.append(unmeasured(short_method_name(method), len(rounds) + 6))
-            continue
+    for method in measured:
         mine = curves[curves.method == method]
         rare = spread(mine[mine.b == 4][RARE_DIGITS].mean(axis=1)) if 4 in set(mine.b) else ""
         area = points(of_methods[method]) if method in of_methods else ""
@@ -176,10 +169,10 @@ def contenders(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[
     return lines
 
 
-def options(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[str]) -> list[str]:
+def options(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """The first four rounds of each combination of the three options, on pretraining and off it."""
     lines = head("pretrained", "labels", "matching", "whitened", "seeds", "b=1", "b=2", "b=3", "b=4")
-    found = {m: match for m in {*curves.method, *lacking} if (match := OPTIONS.fullmatch(m))}
+    found = {m: match for m in curves.method.unique() if (match := OPTIONS.fullmatch(m))}
     order = sorted(found, key=lambda m: (bool(found[m]["cold"]), found[m]["label"], bool(found[m]["coverage"]), m))
     for method in order:
         label, coverage, whiten, cold = (found[method][part] for part in ("label", "coverage", "whiten", "cold"))
@@ -190,18 +183,16 @@ def options(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[str
             "yes" if whiten else "no",
         )
         mine = curves[curves.method == method]
-        cells = (seeds(mine), *by_round(mine, "accuracy", range(1, 5)))
-        lines.append(row(*named, *((NOT_MEASURED, *[""] * 4) if method in lacking else cells)))
+        lines.append(row(*named, seeds(mine), *by_round(mine, "accuracy", range(1, 5))))
     return lines
 
 
-def small(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[str]) -> list[str]:
+def small(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """The first five rounds by size of the validation set."""
-    methods = ("validation_only", OURS, *BEFORE, AGAINST)
     rounds = range(1, 6)
     lines = head("validation images", "method", "seeds", *round_heads(rounds))
     for size, of_size in curves[curves.method != WITHOUT].groupby("validation"):
-        for method in methods:
+        for method in SMALL:
             mine = of_size[of_size.method == method]
             if len(mine):
                 cells = by_round(mine, "accuracy", rounds)
@@ -209,7 +200,7 @@ def small(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[str])
     return lines
 
 
-def paid(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[str]) -> list[str]:
+def paid(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """Mean accuracy by labels paid for, those of the validation set included; between rounds on the line."""
     lines = head("method", "validation images", *(f"{n:,}" for n in PAID))
     bought = curves.validation.where(curves.method != WITHOUT, 0)
@@ -221,7 +212,7 @@ def paid(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[str]) 
     return lines
 
 
-def in_short(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[str]) -> list[str]:
+def in_short(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """Every method, the smallest area first: accuracies, those of rare classes after the last label, the area under
     the curve, and what was rare among all picks."""
     rounds = rounds_of(curves)
@@ -233,15 +224,15 @@ def in_short(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[st
         rare = spread(mine[mine.b == mine.b.max()]["test/minority_accuracy"])
         cells = (*by_round(mine, "accuracy", rounds), rare, points(of_methods[method]), spread(picked))
         lines.append(row(f"`{method}`", seeds(mine), *cells))
-    return [*lines, *(unmeasured(method, len(rounds) + 5) for method in lacking)]
+    return lines
 
 
-def readme(curves: pd.DataFrame, published: pd.DataFrame, lacking: Sequence[str]) -> list[str]:
+def readme(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """Four methods by four label counts."""
     lines = head("method", "seeds", *(f"{n:,} labels" for n in README_LABELS))
-    for method in dict.fromkeys([*curves.method, *lacking]):
+    for method in dict.fromkeys(curves.method):
         mine = curves[curves.method == method]
         name = f"`{short_method_name(method)}`{REMARKS.get(method, '')}"
         cells = by_round(mine.assign(b=mine.labels_used), "accuracy", README_LABELS)
-        lines.append(row(name, seeds(mine) if len(mine) else NOT_MEASURED, *cells))
+        lines.append(row(name, seeds(mine), *cells))
     return lines
