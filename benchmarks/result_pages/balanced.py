@@ -7,6 +7,7 @@ from scipy import stats
 
 from fkal.config.method_spec import short_method_name
 from result_pages.cells import (
+    WITHOUT_CURVE,
     areas,
     by_round,
     gaps,
@@ -24,7 +25,6 @@ BASELINE = "random"
 AGAINST = "balanced_margin"
 LIMITS = ("pfk_true", "pfk_true:coverage")
 """Methods that know the pool's labels."""
-WITHOUT_CURVE = ("validation_only", "all")
 ALPHA = 0.05
 BALANCED = "test/macro_accuracy"
 
@@ -45,11 +45,8 @@ def balanced(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
         mine = curves[curves.method == method]
         rare = spread(mine[mine.b == mine.b.max()]["test/minority_accuracy"])
         test = (signed_points(apart[method]), p_text(ps[method])) if method in ps else ("", "")
-        if method in of_methods:
-            area = points(of_methods[method])
-            cells = (*by_round(mine, BALANCED, shown), rare, area, shares.get(method, ""), *test)
-        else:
-            cells = (*[""] * (len(shown) - 1), spread(mine[BALANCED]), rare, *[""] * 4)
+        area = points(of_methods[method]) if method in of_methods else ""
+        cells = (*by_round(mine, BALANCED, shown), rare, area, shares.get(method, ""), *test)
         lines.append(row(f"`{short_method_name(method)}`", seeds(mine), *cells))
     return lines
 

@@ -8,6 +8,9 @@ from scipy import stats
 from fkal.report.stats.paired_tests import holm
 from fkal.results.curves import area_under_budget_curve
 
+WITHOUT_CURVE = ("validation_only", "all")
+"""Methods that train once, on no pool image or on all of them."""
+
 
 def spread(values: pd.Series) -> str:
     """Mean ± standard deviation of fractions, in %."""
@@ -25,12 +28,19 @@ def signed_points(values: pd.Series) -> str:
 
 
 def _mean_and_std(mean: float, std: float) -> str:
-    """A single value has no deviation."""
+    """A single value has no deviation, and no value no cell."""
+    if pd.isna(mean):
+        return ""
     return f"{mean:.1f}" if pd.isna(std) else f"{mean:.1f}±{std:.1f}"
 
 
 def by_round(curves: pd.DataFrame, column: str, rounds: Sequence[int]) -> list[str]:
-    """Over the seeds, for each of the rounds; nothing where a round is not there."""
+    """Over the seeds, for each of the rounds; nothing where a round is not there.
+
+    A method without a curve is in the last one.
+    """
+    if set(curves.method) <= set(WITHOUT_CURVE):
+        return [*[""] * (len(rounds) - 1), spread(curves[column])]
     found = 100 * curves.groupby("b")[column].agg(["mean", "std"])
     return [_mean_and_std(*found.loc[b]) if b in found.index else "" for b in rounds]
 

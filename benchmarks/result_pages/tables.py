@@ -13,6 +13,7 @@ import pandas as pd
 from fkal.config.method_spec import short_method_name
 from fkal.report.figures.published import known_as
 from result_pages.cells import (
+    WITHOUT_CURVE,
     areas,
     by_round,
     gaps,
@@ -155,7 +156,7 @@ def contenders(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """Mean ± standard deviation by round, rare digits, area under the curve and its paired test."""
     rounds = rounds_of(curves)
     measured = [method for method in CONTENDERS if method in set(curves.method)]
-    of_methods = {m: areas(curves[curves.method == m]) for m in measured if m != "validation_only"}
+    of_methods = {m: areas(curves[curves.method == m]) for m in measured if m not in WITHOUT_CURVE}
     apart = gaps(of_methods, AGAINST)
     ps = holm_ps(apart)
     lines = head("method", "seeds", *round_heads(rounds), "rare digits, b=4", "AUBC", f"- `{AGAINST}`", "p")
@@ -216,13 +217,14 @@ def in_short(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """Every method, the smallest area first: accuracies, those of rare classes after the last label, the area under
     the curve, and what was rare among all picks."""
     rounds = rounds_of(curves)
-    of_methods = {method: areas(mine) for method, mine in curves.groupby("method")}
+    of_methods = {method: areas(mine) for method, mine in curves.groupby("method")}  # of one round, its accuracy
     lines = head("method", "seeds", *round_heads(rounds), "rare classes", "AUBC", "rare among all picks, %")
     for method in sorted(of_methods, key=lambda method: of_methods[method].mean()):
         mine = curves[curves.method == method]
         picked = mine.groupby("seed")["select/minority_fraction"].mean()
         rare = spread(mine[mine.b == mine.b.max()]["test/minority_accuracy"])
-        cells = (*by_round(mine, "accuracy", rounds), rare, points(of_methods[method]), spread(picked))
+        area = "" if method in WITHOUT_CURVE else points(of_methods[method])
+        cells = (*by_round(mine, "accuracy", rounds), rare, area, spread(picked))
         lines.append(row(f"`{method}`", seeds(mine), *cells))
     return lines
 
