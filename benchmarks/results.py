@@ -4,7 +4,8 @@
     python benchmarks/results.py run --minutes 60         # computes what is missing; stop and start it at will
     python benchmarks/results.py take runs/state          # rows of experiments that `fkal run` has finished
     python benchmarks/results.py tables                   # README and docs/results, between their markers
-    python benchmarks/results.py check                    # the README's methods anew, held against their rows
+    python benchmarks/results.py check                    # the README's methods once more, compared with their rows
+    python benchmarks/results.py curves mnist-ir100 curves.csv    # what `fkal report --curves` draws
 
 `results.yaml` lists the experiments. The rows of a page are in docs/results/<page>/rows.csv.
 """
@@ -18,10 +19,12 @@ from result_pages.grids import GRIDS, Machine, read_plan
 from result_pages.missing import Missing, chosen_jobs, missing
 from result_pages.rows import Pages, cpu_model
 
+from fkal.atomic_files import write_whole
 from fkal.cli.exit import FAILED, cli_errors
 from fkal.cli.progress import round_display
 from fkal.cli.terminal import echo
 from fkal.config.params_file import seed_numbers
+from fkal.results.csv_files import csv_bytes
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None)
 GridNames = Annotated[str | None, typer.Option("--grid", help="Grids of results.yaml, separated by commas.")]
@@ -115,14 +118,26 @@ def tables(debug: Debug = False) -> None:
 
 
 @app.command()
+def curves(
+    grid: Annotated[str, typer.Argument(help="A grid of results.yaml.")],
+    file: Annotated[Path, typer.Argument(help="The CSV file to write.")],
+    debug: Debug = False,
+) -> None:
+    """Write the rows of one grid as a CSV that `fkal report --curves` draws."""
+    with cli_errors(debug):
+        (chosen,) = read_plan(GRIDS).chosen(grid)
+        write_whole(file, csv_bytes(pages.curves_of(chosen, HERE)))
+
+
+@app.command()
 def check(
     methods: Methods = None,
-    seeds: Annotated[str, typer.Option(help="Seeds that are run anew.")] = "0-1",
+    seeds: Annotated[str, typer.Option(help="Seeds that are run again.")] = "0-1",
     jobs: Annotated[int, typer.Option(min=1, help="Experiments at work at once.")] = 1,
     data_root: DataRoot = None,
     debug: Debug = False,
 ) -> None:
-    """Run the README's methods anew and compare with their rows; exit code 1 where they differ.
+    """Run the README's methods once more and compare with their rows; exit code 1 where they differ.
 
     On the processor and torch that the rows were made with each digit counts. Elsewhere the mean accuracy over the
     budget, of all seeds together, is to be within a point.

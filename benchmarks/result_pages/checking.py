@@ -43,7 +43,7 @@ def compared(jobs: Sequence[Job], pages: Pages, *, workers: int, display: Displa
     """Runs the jobs. Raises MissingRuns where they have no rows, and whatever a run fails of."""
     page = jobs[0].grid.page
     committed, costs = pages.rows(page), pages.costs(page)
-    absent = [job.title for job in jobs if _of(committed, job).empty]
+    absent = [job.title for job in jobs if of_job(committed, job).empty]
     if absent:
         raise MissingRuns(f"no rows of {', '.join(absent)}; `results.py run` measures them")
     pairs = []
@@ -54,8 +54,8 @@ def compared(jobs: Sequence[Job], pages: Pages, *, workers: int, display: Displa
             if not isinstance(result, Outcome):
                 raise result
             now = measured_in(Checkpoint(out, result.fingerprint).path, job, cpu_model())
-            made = _of(costs, job).iloc[0]
-            pairs.append(Pair(job, _of(committed, job), now.rows(), (made.cpu, made.torch) == (now.cpu, now.torch)))
+            made = of_job(costs, job).iloc[0]
+            pairs.append(Pair(job, of_job(committed, job), now.rows(), (made.cpu, made.torch) == (now.cpu, now.torch)))
     return pairs
 
 
@@ -112,7 +112,7 @@ def _texts(rows: pd.DataFrame) -> pd.DataFrame:
     return as_written(rows).astype(str).reset_index(drop=True)
 
 
-def _of(table: pd.DataFrame, job: Job) -> pd.DataFrame:
+def of_job(table: pd.DataFrame, job: Job) -> pd.DataFrame:
     """The rows of this experiment."""
     grid, method, seed = job.key
     return table[(table.grid == grid) & (table.method == method) & (table.seed == seed)]

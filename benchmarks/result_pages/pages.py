@@ -18,7 +18,7 @@ from fkal.report.figures.published import published_curves
 from result_pages import tables
 from result_pages.balanced import balanced
 from result_pages.grids import ROOT, Grid, Plan, first_config, recipes_of
-from result_pages.rows import Pages
+from result_pages.rows import COUNTS, Pages
 from result_pages.tables import CONTENDERS, OPTIONS, SMALL, WITHOUT, Table, is_of_the_paper
 
 MARKED = re.compile(r"(?P<start><!-- rows (?P<kind>\w+) (?P<grids>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
@@ -102,3 +102,18 @@ def published_of(grid: Grid) -> pd.DataFrame:
     """The paper's curves of the same dataset and bias."""
     config, paper = first_config(grid), published_curves()
     return paper[(paper.dataset == dataset_name(config.data)) & (paper.bias == bias_name(config.bias))]
+
+
+def curves_of(grid: Grid, pages: Pages) -> pd.DataFrame:
+    """The grid's rows of today as `fkal report --curves` reads them."""
+    config = first_config(grid)
+    rows = todays_rows(grid, list(recipes_of(grid)), pages)
+    about = {
+        "dataset": dataset_name(config.data),
+        "bias": bias_name(config.bias),
+        "protocol": config.protocol,
+        "loss": config.train.loss,
+        "on_validation": config.train.on_validation,
+    }
+    kept = rows[["method", "seed", *COUNTS, *grid.columns]].dropna(axis=1, how="all")
+    return pd.concat([pd.DataFrame(about, index=kept.index), kept], axis=1)

@@ -3,6 +3,7 @@
 import importlib
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import pytest
 from click.testing import Result
@@ -45,6 +46,10 @@ class Small:
 
     def __call__(self, *words: str) -> Result:
         return CliRunner().invoke(self.results.app, list(words))
+
+    @property
+    def grid(self) -> NamedTuple:
+        return self.results.read_plan(self.plan).grids["small"]
 
     @property
     def files(self) -> tuple[bytes, bytes]:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from fkal.report.load.csv import from_curves
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITH_ROWS = [page for page in PAGES if "<!-- rows " in page.read_text(encoding="utf-8")]
@@ -62,6 +64,15 @@ def test_a_recipe_depends_on_settings_and_not_on_the_machine(parts):
     assert grids.jobs_of(grid, here)[0].config.model.weights == "backbone.safetensors"
     other = grid._replace(settings={**grid.settings, "train.loss": "plain"})
     assert not set(grids.recipes_of(other).values()) & set(grids.recipes_of(grid).values())
+
+
+def test_rows_become_curves_that_the_report_reads(small, tmp_path):
+    small("run", "--seeds", "0", "--methods", "random")
+    assert small("curves", "small", str(tmp_path / "curves.csv")).exit_code == 0
+    read = from_curves(tmp_path / "curves.csv").frame
+    rows = pd.read_csv(small.rows)
+    assert read["test/accuracy"].tolist() == rows["test/accuracy"].tolist()
+    assert set(read["dataset"]) == {"digits"} and set(read["bias"]) == {"ir20"}
 
 
 TABLE = "<!-- rows short small -->\nold\n<!-- end -->\n"

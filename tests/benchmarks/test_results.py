@@ -1,5 +1,6 @@
 """`benchmarks/results.py run`, `take` and `check`: days of computing add up, and rows hold."""
 
+import importlib
 import os
 import signal
 
@@ -95,29 +96,54 @@ def test_experiments_that_fkal_run_finished_are_taken(small, tmp_path):
     assert {path: path.read_bytes() for path in state.rglob("*") if path.is_file()} == kept
 
 
+def changed(small, *accuracies: str) -> None:
+    """The rows as if they had been measured so."""
+    rows = pd.read_csv(small.rows, dtype=str)
+    rows.assign(**{"test/accuracy": accuracies}).to_csv(small.rows, index=False)
+
+
 def test_check_passes_and_fails_on_a_changed_number(small):
     small("run", "--seeds", "0", "--methods", "random")
     passed = small("check", "--seeds", "0")
     assert passed.exit_code == 0, passed.output
-    assert "1 experiments compared: 1 to the digit" in passed.output
+    assert "1 experiments compared: 1 to the digit" in passed.output and "the rows hold" in passed.output
 
-    rows = pd.read_csv(small.rows, dtype=str)
-    was = rows.loc[1, "test/accuracy"]
-    rows.loc[1, "test/accuracy"] = f"{float(was) + 0.001:.6g}"
-    rows.to_csv(small.rows, index=False)
+    first, second = pd.read_csv(small.rows)["test/accuracy"]
+    changed(small, f"{first:.6g}", f"{second + 0.001:.6g}")
     failed = small("check", "--seeds", "0")
     assert failed.exit_code == 1
-    assert "small random s0" in failed.output and was in failed.output
+    assert "small random s0" in failed.output and f"{second:.6g}" in failed.output
 
-    costs = pd.read_csv(small.costs)
-    costs.assign(cpu="another processor").to_csv(small.costs, index=False)
-    elsewhere = small("check", "--seeds", "0")  # a tenth of a point is within a point
-    assert elsewhere.exit_code == 0 and "0 to the digit, 1 within a point" in elsewhere.output
 
-    rows["test/accuracy"] = ["0.9", "0.9"]
-    rows.to_csv(small.rows, index=False)
-    far = small("check", "--seeds", "0")
-    assert far.exit_code == 1 and "AUBC" in far.output
+def test_on_another_processor_a_point_of_the_mean_is_allowed(small):
+    small("run", "--methods", "random")
+    checking = importlib.import_module("result_pages.checking")
+    rows, jobs = pd.read_csv(small.rows), small.results.chosen_jobs([small.grid], small.results.Machine(), "random")
+    moved = rows.assign(**{"test/accuracy": rows["test/accuracy"] + 0.009})
+    far = rows.assign(**{"test/accuracy": rows["test/accuracy"] + 0.011})
+
+    def pairs(now: pd.DataFrame, is_same_machine: bool) -> list:
+        return [
+            checking.Pair(job, checking.of_job(rows, job), checking.of_job(now, job), is_same_machine) for job in jobs
+        ]
+
+    assert checking.differences(pairs(moved, False)) == []
+    (difference,) = checking.differences(pairs(far, False))
+    assert difference.experiment == "small random s0, s1" and difference.figure == "AUBC"
+    assert float(difference.now) - float(difference.committed) == pytest.approx(1.1, abs=0.011)
+    assert {each.figure for each in checking.differences(pairs(moved, True))} == {"test/accuracy"}
+    assert checking.differences(pairs(rows, True)) == []
+
+
+@pytest.mark.slow
+def test_experiments_side_by_side_have_the_same_rows(small):
+    small("run")
+    rows, _ = small.files
+    small.rows.unlink()
+    small.costs.unlink()
+    beside = small("run", "--jobs", "2", "--out", "beside")
+    assert beside.exit_code == 0, beside.output
+    assert small.files[0] == rows
 
 
 def test_check_names_what_has_no_rows(small):
