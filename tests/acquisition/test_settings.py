@@ -24,7 +24,8 @@ def test_every_reading_and_estimator_can_be_set(combine, pseudo_label):
         ({"pseudo_label": "best"}, "pseudo_label = 'best'; give one of joint, joint_shift, joint_shift_grid, joint_zg"),
         (
             {"matching": "cover"},
-            "matching = 'cover'; did you mean 'coverage'\\? give one of k_center, coverage, transport, ecov, noisy_or",
+            "matching = 'cover'; did you mean 'coverage'\\? give one of k_center, coverage, transport, ecov, noisy_or, "
+            "tail_first",
         ),
         ({"whitening": "yes"}, "whitening = 'yes'; give one of none, shrunk"),
         ({"samples": 0}, "samples = 0; give at least 1"),

@@ -139,7 +139,7 @@ def test_matching_and_whitening_reach_the_choice(setting, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("matching", ["ecov", "noisy_or"])
+@pytest.mark.parametrize("matching", ["ecov", "noisy_or", "tail_first"])
 @pytest.mark.parametrize("label", ["joint_shift_grid", "predicted"])
 def test_matchings_by_class_probabilities_run_with_a_trained_network(matching, label, tmp_path):
     done = rounds(digits(f"acquisition.matching={matching}", f"acquisition.pseudo_label={label}"), tmp_path)
@@ -150,7 +150,9 @@ def test_matchings_by_class_probabilities_run_with_a_trained_network(matching, l
         assert not any(first.backward_images.get(phase) for phase in ("descriptors", "select"))
         assert "pseudo/accuracy" in first.metrics
     validation = prepare(digits(), tmp_path, quiet).split.validation
-    assert set(done[1].selection.matches.tolist()) <= set(validation.tolist())
+    matches = done[1].selection.matches
+    assert (matches is None) is (matching == "tail_first")
+    assert matches is None or set(matches.tolist()) <= set(validation.tolist())
 
 
 def test_an_estimate_of_the_pools_frequencies_is_told_beside_the_true_ones(tmp_path):

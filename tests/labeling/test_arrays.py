@@ -48,7 +48,13 @@ ON_ARRAYS = [
 ]
 
 
-BY_PROBABILITIES = ["pfk_joint_shift_grid:ecov", "pfk_joint:ecov", "pfk_predicted:noisy_or", "pfk_joint_shift:noisy_or"]
+BY_PROBABILITIES = [
+    "pfk_joint_shift_grid:ecov",
+    "pfk_joint:ecov",
+    "pfk_predicted:noisy_or",
+    "pfk_joint_shift:noisy_or",
+    "pfk_joint_shift_grid:tail_first",
+]
 
 
 @pytest.mark.parametrize("method", [*ON_ARRAYS, "fisher_coverage", "pfk_joint", *BY_PROBABILITIES])
@@ -97,11 +103,11 @@ def test_matchings_by_class_probabilities_need_no_gradient_and_read_what_is_labe
     few = {name: EVERYTHING[name] for name in ("pool", "targets", "target_labels")}
     of_labeled = ("labeled", "labels", "probabilities", "target_probabilities", "labeled_probabilities")
     labeled = {name: EVERYTHING[name] for name in of_labeled}
-    for matching in ("ecov", "noisy_or"):
+    for matching in ("ecov", "noisy_or", "tail_first"):
         plain = fkal.select(**few, n=8, method=f"pfk_joint:{matching}").positions.tolist()
         assert len(set(plain)) == 8
         steered = fkal.select(**few, **labeled, n=8, method=f"pfk_joint:{matching}").positions.tolist()
-        assert (steered == plain) is (matching == "ecov")
+        assert (steered == plain) is (matching != "noisy_or")
 
 
 def test_noisy_or_picks_what_its_function_picks_of_the_same_evidence():

@@ -114,6 +114,9 @@ BY_MATCHING: Mapping[str, Acquisition] = MappingProxyType(
         "noisy_or": Acquisition(
             "fkal.acquisition.noisy_or:select_noisy_or", WEIGHED_POSTERIORS, MATCHING_SUMMARIES["noisy_or"], OURS
         ),
+        "tail_first": Acquisition(
+            "fkal.acquisition.tail_first:select_tail_first", POSTERIORS, MATCHING_SUMMARIES["tail_first"], "a baseline"
+        ),
     }
 )
 """What `pfk` is under matchings that read class probabilities, and neither g nor `combine`."""

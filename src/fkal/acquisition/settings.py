@@ -24,6 +24,7 @@ MATCHING_SUMMARIES: Mapping[str, str] = MappingProxyType(
         "transport": "each target's best match, then its second best; of a rank that does not fit, the dearest to move",
         "ecov": "as coverage, by features and class probabilities instead of gradients",
         "noisy_or": "the picks that together are most likely to help each validation image, by its weight",
+        "tail_first": "the rarest class of the pool, as estimated, chooses first, by class probabilities alone",
     }
 )
 """How targets share the picks."""
@@ -44,10 +45,10 @@ class AcquisitionConfig:
     `budget` is the paper's P (images labeled per round), `rounds` its B. `taps` are module
     names of the model whose outputs become descriptors; `batch_size` images are described at
     once. `combine`, `pseudo_label`, `matching` (how the targets share the budget) and `whitening` (of
-    descriptors, before they are compared) matter to `pfk` alone; under the matchings `ecov` and `noisy_or`
-    `combine` does not matter. `samples` (K) are Monte Carlo passes or views, `ensemble` (E) the models of uncertainty
-    methods; views are turned by up to `view_degrees` and get noise of `view_noise` (standard deviation, on normalised
-    inputs).
+    descriptors, before they are compared) matter to `pfk` alone; `combine` does not matter under the matchings
+    `ecov`, `noisy_or` and `tail_first`. `samples` (K) are Monte Carlo passes or views, `ensemble` (E) the models of
+    uncertainty methods; views are turned by up to `view_degrees` and get noise of `view_noise` (standard deviation,
+    on normalised inputs).
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

@@ -4,15 +4,12 @@ import errno
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import typer
 
@@ -28,6 +25,7 @@ from fkal.errors import (
     SomeFailed,
     UserError,
 )
+from fkal.interrupts import none_lost
 from fkal.launch import launch
 from fkal.locks import LockHeld
 
@@ -35,7 +33,6 @@ FAILED, WRONG, SOME_FAILED, MISSING, WAITING, INTERRUPTED, UNREAD = 1, 2, 3, 4, 
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 SIGNAL_CODE = 128
 """A process that a signal ended has this exit code and the signal's number: 143 of SIGTERM, 129 of SIGHUP."""
-AGAIN_SECONDS = 0.05
 FIRST_SECONDS = 5.0
 """What the first of several processes has for ending of the same error."""
 ODD_PATH = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST)
@@ -96,15 +93,11 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
-    hook, again = sys.unraisablehook, list[threading.Timer]()
-    sys.unraisablehook = partial(_send_again, hook, again)
     call_when_ended(_terminate)
     try:
-        yield
+        with none_lost(_armed):
+            yield
     finally:
-        sys.unraisablehook = hook
-        for timer in again:
-            timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -123,22 +116,11 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
     raise Terminated(number)
 
 
-def _send_again(otherwise: Callable[[Any], object], again: list[threading.Timer], unraisable: Any) -> None:
-    """What is raised within a finaliser or a weak reference's callback goes no further, an ending signal too.
-
-    Such a signal is sent once more, a moment later: raised here it would go no further either.
-    """
-    error = unraisable.exc_value
-    if not isinstance(error, KeyboardInterrupt):
-        otherwise(unraisable)
-        return
-    number = error.number if isinstance(error, Terminated) else signal.SIGINT
-    if isinstance(error, Terminated):
-        signal.signal(number, _terminate)
-    timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
-    timer.daemon = True
-    again.append(timer)
-    timer.start()
+def _armed(error: KeyboardInterrupt) -> int:
+    if not isinstance(error, Terminated):
+        return signal.SIGINT
+    signal.signal(error.number, _terminate)
+    return error.number
 
 
 def _answer(error: Exception) -> tuple[int, str]:

@@ -64,7 +64,7 @@ def select(
     | `pcc`, `flqmi`, `gcmi` | `targets` |
     | `pfk...`, `fisher_coverage` | `targets`, and gradients of both; or instead of gradients `probabilities`, \
 `target_probabilities` and `target_labels`, from which gradients at the logits are made |
-    | `pfk...:ecov` | `targets` and `target_labels` |
+    | `pfk...:ecov`, `:tail_first` | `targets` and `target_labels` |
     | `pfk...:noisy_or` | the same; `labeled`, `labels` and the probabilities of all three where there are \
 labeled images |
     | `coreset` | nothing; `labeled` where there are labeled images |

@@ -101,13 +101,15 @@ def _drain(reports: "SimpleQueue[Report]", tell: Callable[[Report], None]) -> No
 def _end(workers: Sequence[BaseProcess], reports: "SimpleQueue[Report]") -> None:
     """One that is idle ends at once, one at work closes its run first; after the time of grace none is left.
 
+    Each is asked again and again: one that was about to become idle would wait for someone to take its result.
+
     What they still report is read, since a full pipe would stop them, and not told any more.
     """
-    for process in workers:
-        process.terminate()
     last = time.monotonic() + GRACE_SECONDS
     try:
         while any(process.is_alive() for process in workers) and time.monotonic() < last:
+            for process in workers:
+                process.terminate()
             _drain(reports, lambda _: None)
             time.sleep(POLL_SECONDS / 2)
     finally:

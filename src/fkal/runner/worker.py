@@ -11,13 +11,17 @@ from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from threading import Thread
 from types import FrameType, TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import torch
 
 from fkal.config.schema import Config
 from fkal.experiment.names import shown_name
+from fkal.interrupts import none_lost
 from fkal.notify import Step
+
+if TYPE_CHECKING:
+    from fkal.experiment.experiment import Experiment
 
 INTERRUPTED = 130
 """Exit code of a worker that was asked to end."""
@@ -81,20 +85,25 @@ def work(config: Config, out: Path, tracking: str | None, wait: bool, fingerprin
     name = shown_name(config)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        experiment = prepare(config, out, partial(_report, "said", name))
-        if fingerprint is not None and experiment.fingerprint != fingerprint:
-            raise ValueError(
-                f"{socket.gethostname()} would run another experiment than the command's machine, on "
-                f"{experiment.device.type} with {len(experiment.split.pool):,} pool images; the images, the type of "
-                "device (--set device=cpu or cuda) and the version of fkal must be the same on all machines"
-            )
-        return pickle.dumps(run_one(experiment, out, tracking, wait=wait, shown_by=Reported))
+        with none_lost(_armed):
+            experiment = prepare(config, out, partial(_report, "said", name))
+            if fingerprint is not None and experiment.fingerprint != fingerprint:
+                raise _other_experiment(experiment)
+            return pickle.dumps(run_one(experiment, out, tracking, wait=wait, shown_by=Reported))
     except KeyboardInterrupt:
         os._exit(INTERRUPTED)  # run and state are closed; the pool would go on with the next experiment
     except Exception as error:
         raise portable(error) from error
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _other_experiment(experiment: "Experiment") -> ValueError:
+    return ValueError(
+        f"{socket.gethostname()} would run another experiment than the command's machine, on "
+        f"{experiment.device.type} with {len(experiment.split.pool):,} pool images; the images, the type of "
+        "device (--set device=cpu or cuda) and the version of fkal must be the same on all machines"
+    )
 
 
 class Reported:
@@ -131,6 +140,11 @@ def _report(what: str, *values: Any) -> None:
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def _armed(_error: KeyboardInterrupt) -> int:
+    signal.signal(signal.SIGTERM, _interrupt)
+    return signal.SIGTERM
 
 
 def _end_with_parent() -> None:

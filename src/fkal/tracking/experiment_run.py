@@ -3,7 +3,6 @@
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -28,7 +27,7 @@ from fkal.tracking.dataset_inputs import dataset_inputs, measured_dataset
 from fkal.tracking.descriptions import CURVE, Described, experiment_note, round_note
 from fkal.tracking.metrics import Point, child_points, nested, param_text, parent_points, round_digest
 from fkal.tracking.model import EXAMPLES, NotTraceable, has_model, log_model
-from fkal.tracking.patience import StoreUnavailable, impatient
+from fkal.tracking.patience import StoreUnavailable, terminate_soon
 from fkal.tracking.run_writer import RunWriter, new_run
 from fkal.tracking.store import experiment_id, prepare_store, tracking_uri
 from fkal.tracking.system_metrics import ENERGY, Meters
@@ -181,8 +180,7 @@ class TrackedRun:
     def _stopped(self, run_id: str, kind: type[BaseException]) -> None:
         """A store that is locked or gone cannot be told; the run stays RUNNING there, and is taken up again."""
         if not self._is_finished and not issubclass(kind, StoreUnavailable):
-            with suppress(MlflowException):  # what went wrong first is what matters
-                impatient(self._client).set_terminated(run_id, "FAILED" if issubclass(kind, Exception) else "KILLED")
+            terminate_soon(self._client, run_id, "FAILED" if issubclass(kind, Exception) else "KILLED")
 
     def _found(self) -> Run | None:
         """The run of an earlier process; one that was deleted does not count."""

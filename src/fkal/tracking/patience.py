@@ -3,10 +3,12 @@
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fkal.errors import EndsAll
+from fkal.interrupts import unbroken
 from fkal.notify import Notify
 from fkal.tracking.unreadable_rows import unreadable_store
 
@@ -20,6 +22,8 @@ GONE = re.compile(r"API request to .* failed with (timeout )?exception", re.DOTA
 """How MLflow says that a server does not answer; it has repeated the request by then."""
 READS = ("search_", "get_")
 """How the names of calls begin that change nothing."""
+ON_FILES = ("log_artifact", "log_artifacts", "log_model_artifacts", "log_text", "download_artifacts", "list_artifacts")
+"""Calls that may copy for minutes, and leave no transaction open."""
 FULL = re.compile(r"(database or disk is full|disk I/O error)")
 PATIENCE_SECONDS = 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -36,7 +40,8 @@ class StoreUnavailable(EndsAll, ValueError):
 class PatientClient:
     """MLflow's client of a store, each of whose calls waits for a locked file.
 
-    A call that finds the file locked has changed nothing, so it can be made again.
+    A call that finds the file locked has changed nothing, so it can be made again. An interrupt waits for a database's
+    answer: a call that it broke off would keep the file locked, for this process too.
     """
 
     def __init__(self, client: "MlflowClient", name: str, say: Notify, way_out: str) -> None:
@@ -51,9 +56,16 @@ class PatientClient:
 
     def _call(self, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
         call = partial(function, *values, **named)
+        if function.__name__ not in ON_FILES and not self._client.tracking_uri.startswith("http"):
+            call = partial(_unbroken, call)
         if function.__name__.startswith(READS):
             call = partial(_read, call, self._name)
         return patiently(call, self._name, self._say, self._way_out)
+
+
+def _unbroken(call: Callable[[], T]) -> T:
+    with unbroken():
+        return call()
 
 
 def _read(call: Callable[[], T], name: str) -> T:
@@ -75,8 +87,16 @@ def patient(client: "MlflowClient", name: str, say: Notify, way_out: str) -> "Ml
     return cast("MlflowClient", PatientClient(client, name, say, way_out))
 
 
+def terminate_soon(client: "MlflowClient", run_id: str, status: str) -> None:
+    """Gives a run its end without waiting for a store that is locked or gone: what went wrong first is what matters."""
+    from mlflow.exceptions import MlflowException
+
+    with suppress(MlflowException), unbroken():
+        impatient(client).set_terminated(run_id, status)
+
+
 def impatient(client: "MlflowClient") -> "MlflowClient":
-    """The client whose calls do not wait: for what must be over soon."""
+    """The client whose calls do not wait."""
     return client._client if isinstance(client, PatientClient) else client
 
 

@@ -9,7 +9,6 @@ from statistics import mean
 from types import TracebackType
 from typing import Any, Self
 
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -18,7 +17,7 @@ from fkal.atomic_files import naming
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment
 from fkal.tracking.metrics import PARENT_METRICS, Point, child_points, round_digest, stored_name
-from fkal.tracking.patience import StoreUnavailable, impatient
+from fkal.tracking.patience import StoreUnavailable, terminate_soon
 from fkal.tracking.run_writer import RunWriter, new_run
 from fkal.tracking.store import experiment_id, prepare_store
 from fkal.tracking.tags import KEY, PARENT, child_tags, study_tags
@@ -64,7 +63,7 @@ class StudyRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            _killed(self.client, self.run_id)
+            terminate_soon(self.client, self.run_id, "KILLED")
 
     def begin(self) -> None:
         """At work, be it again: another process may have ended the run meanwhile."""
@@ -126,7 +125,7 @@ class TrialRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            _killed(self._study.client, self._ledger.run_id)
+            terminate_soon(self._study.client, self._ledger.run_id, "KILLED")
 
     def begin(self, experiments: Sequence[Experiment]) -> None:
         self._experiments = experiments
@@ -171,9 +170,3 @@ class TrialRun:
         params = {**self._trial.params, "trial": self._trial.number, "seed": experiment.seed, "b": finished.b}
         RunWriter(client, run).write(child_points(finished), params=params)
         client.set_terminated(run.info.run_id, "FINISHED")
-
-
-def _killed(client: MlflowClient, run_id: str) -> None:
-    """Says so, if the store answers: what went wrong first is what matters."""
-    with suppress(MlflowException):
-        impatient(client).set_terminated(run_id, "KILLED")
