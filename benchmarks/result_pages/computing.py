@@ -1,10 +1,11 @@
 """Computing what is missing of the grids. Each finished experiment is put into the committed rows at once."""
 
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import FrameType
 
 from fkal.errors import SomeFailed, ends_all
 from fkal.experiment.experiment import prepare
@@ -90,18 +91,24 @@ def take(jobs: Sequence[Job], pages: Pages, *, state: Path, cpu: str, out: Path,
 
 @contextmanager
 def for_minutes(minutes: float | None) -> Iterator[None]:
-    """Raises TimeUp in the block once so many minutes are over; without a number, never."""
+    """Raises TimeUp in the block once so many minutes are over, as Ctrl-C would interrupt it; without a number, never."""
     if minutes is None:
         yield
         return
-    before = signal.signal(signal.SIGALRM, _time_up)
-    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(60 * minutes, end)
+    timer.daemon = True
+    timer.start()
     try:
         yield
+    except KeyboardInterrupt as error:
+        if over.is_set() and type(error) is KeyboardInterrupt:  # a subclass is another signal's
+            raise TimeUp from None
+        raise
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _time_up(_number: int, _frame: FrameType | None) -> None:
-    raise TimeUp
+        timer.cancel()

@@ -64,6 +64,13 @@ def test_methods_come_seed_by_seed_and_what_is_not_asked_for_is_left_out(small):
     assert [(job.method, job.seed) for job in jobs] == [("random", 0), ("margin", 0), ("random", 1), ("margin", 1)]
 
 
+def test_minutes_that_are_over_end_the_run_as_ctrl_c_does(small):
+    over = small("run", "--minutes", "0.001")
+    assert over.exit_code == 0
+    assert "0.001 minutes are over; the same command goes on" in over.output
+    assert "4 of 4 experiments are missing" in small("run", "--dry-run").output
+
+
 def test_rows_of_another_fingerprint_are_stale_and_replaced(small):
     small("run", "--seeds", "0")
     before = small.files
