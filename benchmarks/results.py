@@ -33,8 +33,9 @@ Seeds = Annotated[str | None, typer.Option(help="Only these seeds, say 0-1.")]
 Out = Annotated[Path, typer.Option(help="Where rounds are kept while they are made, as of `fkal run`.")]
 DataRoot = Annotated[Path | None, typer.Option(envvar="FKAL_DATA_ROOT", help="Folder of the images.")]
 Weights = Annotated[Path | None, typer.Option(help="File of the frozen backbone; without it it is downloaded.")]
-HERE = Pages()
 Debug = Annotated[bool, typer.Option(help="Show tracebacks.")]
+HERE = Pages()
+"""The committed rows."""
 
 
 @app.command()

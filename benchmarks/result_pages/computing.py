@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from fkal.tracking.store import prepare_store, tracking_uri
 from result_pages.grids import Job
 from result_pages.rows import Measured, Pages, cpu_model, measured_in
 
-Ended = Iterator[tuple[int, Outcome | Exception]]
+Ended = Generator[tuple[int, Outcome | Exception], None, None]
 """Places of jobs as they end, and their outcome or why they failed."""
 
 
@@ -57,7 +57,7 @@ def outcomes(
         if workers > 1
         else _in_turn(jobs, out, tracking, display)
     )
-    with closing(ended):  # type: ignore[type-var]
+    with closing(ended):
         for place, result in ended:
             if isinstance(result, Exception) and ends_all(result):
                 raise result
@@ -91,7 +91,7 @@ def take(jobs: Sequence[Job], pages: Pages, *, state: Path, cpu: str, out: Path,
 
 @contextmanager
 def for_minutes(minutes: float | None) -> Iterator[None]:
-    """Raises TimeUp in the block once so many minutes are over, as Ctrl-C would interrupt it; without a number, never."""
+    """Raises TimeUp in the block once so many minutes are over, as Ctrl-C would interrupt it."""
     if minutes is None:
         yield
         return
