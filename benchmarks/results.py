@@ -36,6 +36,8 @@ Weights = Annotated[Path | None, typer.Option(help="File of the frozen backbone;
 Debug = Annotated[bool, typer.Option(help="Show tracebacks.")]
 HERE = Pages()
 """The committed rows."""
+FILES = pages.paths()
+"""Where their tables may be."""
 
 
 @app.command()
@@ -52,7 +54,10 @@ def run(
     weights: Weights = None,
     debug: Debug = False,
 ) -> None:
-    """Compute every experiment without rows of today, and add its rows as soon as it is finished."""
+    """Compute every experiment without rows of today, and add its rows as soon as it is finished.
+
+    At the end the tables are written; after an interrupt, the command `tables` does it.
+    """
     with cli_errors(debug):
         display = round_display(as_json=False)
         numbers = None if seeds is None else seed_numbers(seeds)
@@ -67,6 +72,7 @@ def run(
                 computing.compute(todo, HERE, out=out, tracking=tracking_uri, workers=jobs, display=display)
         except computing.TimeUp:
             echo(f"{minutes:g} minutes are over; the same command goes on")
+        write_tables()
 
 
 def summary(found: list[Missing], total: int) -> list[str]:
@@ -108,14 +114,19 @@ def take(
         lacking = [each.job for each in missing(wanted, HERE, out, display.notify)]
         count = computing.take(lacking, HERE, state=state, cpu=cpu or cpu_model(), out=out, notify=display.notify)
         echo(f"{count} experiments taken, {len(lacking) - count} are missing")
+        write_tables()
 
 
 @app.command()
 def tables(debug: Debug = False) -> None:
     """Write the tables of README and docs/results from the rows."""
     with cli_errors(debug):
-        for path in [*earlier.write_tables(), *pages.write_tables(pages.paths(), read_plan(GRIDS), HERE)]:
-            echo(f"changed: {path}")
+        write_tables()
+
+
+def write_tables() -> None:
+    for path in [*earlier.write_tables(), *pages.write_tables(FILES, read_plan(GRIDS), HERE)]:
+        echo(f"changed: {path}")
 
 
 @app.command()

@@ -39,10 +39,16 @@ class Small:
         self.plan = folder / "small.yaml"
         self.rows = folder / "pages" / "digits" / "rows.csv"
         self.costs = self.rows.with_name("costs.csv")
+        self.page = folder / "page.md"
+        self.page.write_text("<!-- rows short small -->\nold\n<!-- end -->\n")
         self.set_epochs(1)
 
     def set_epochs(self, epochs: int) -> None:
         self.plan.write_text(SMALL.replace("EPOCHS", str(epochs)))
+
+    def table(self) -> list[str]:
+        """The lines of the page's table."""
+        return self.page.read_text().splitlines()[1:-1]
 
     def __call__(self, *words: str) -> Result:
         return CliRunner().invoke(self.results.app, list(words))
@@ -62,5 +68,6 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
     found = Small(results, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(results, "GRIDS", found.plan)
+    monkeypatch.setattr(results, "FILES", [found.page])
     monkeypatch.setattr(results, "HERE", results.Pages(tmp_path / "pages"))
     return found

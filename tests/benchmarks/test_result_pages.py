@@ -75,23 +75,14 @@ def test_rows_become_curves_that_the_report_reads(small, tmp_path):
     assert set(read["dataset"]) == {"digits"} and set(read["bias"]) == {"ir20"}
 
 
-TABLE = "<!-- rows short small -->\nold\n<!-- end -->\n"
-
-
-def test_a_table_has_the_seeds_of_each_row_and_names_what_is_not_measured(small, tmp_path, parts):
-    page = tmp_path / "page.md"
-    page.write_text(TABLE)
-
-    def table() -> list[str]:
-        plan = small.results.read_plan(small.plan)
-        parts["pages"].write_tables([page], plan, small.results.HERE)
-        return page.read_text().splitlines()[1:-1]
-
-    assert table() == ["not measured by this version"]
+def test_a_table_has_the_seeds_of_each_row_and_names_what_is_not_measured(small):
+    small("tables")
+    assert small.table() == ["not measured by this version"]
     small("run", "--seeds", "0", "--methods", "random")
     measured = 100 * pd.read_csv(small.rows)["test/accuracy"]
-    lines = table()
+    lines = small.table()
     assert lines[2].startswith(f"| `random` | 0 | {measured[0]:.1f} | {measured[1]:.1f} |")
     assert lines[3:] == ["", "Not measured by this version: `margin`."]
     small.set_epochs(2)
-    assert table() == ["not measured by this version"]
+    small("tables")
+    assert small.table() == ["not measured by this version"]
