@@ -26,7 +26,9 @@ from fkal.cli.terminal import echo
 from fkal.config.params_file import seed_numbers
 from fkal.results.csv_files import csv_bytes
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None)
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help=(__doc__ or "").partition("\n\n")[0], rich_markup_mode=None
+)
 GridNames = Annotated[str | None, typer.Option("--grid", help="Grids of results.yaml, separated by commas.")]
 Methods = Annotated[str | None, typer.Option(help="Only these methods, separated by commas.")]
 Seeds = Annotated[str | None, typer.Option(help="Only these seeds, say 0-1.")]

@@ -59,6 +59,7 @@ AGAINST = "pfk_joint"
 CONTENDERS = (
     "validation_only",
     "random",
+    "least_confidence",
     "softmax_entropy",
     "margin",
     "balanced_margin",
@@ -66,6 +67,7 @@ CONTENDERS = (
     "direct",
     "galaxy",
     "badge",
+    "bait",
     "coreset",
     "coreset@fc1",
     "typiclust",
@@ -73,6 +75,7 @@ CONTENDERS = (
     "maxherding",
     "uherding",
     "epig:k16",
+    "dropquery",
     "gcmi",
     "flqmi",
     "pfk_joint",
