@@ -10,6 +10,7 @@ few classes as can be.
 import argparse
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, pstdev
 
@@ -19,10 +20,11 @@ from torch import Tensor
 
 from fkal.config.layers import from_assignments, from_file, merged, preset
 from fkal.core.descriptors import Descriptors
-from fkal.core.facility_location import Similarity, facility_location
+from fkal.core.facility_location import facility_location
 from fkal.core.kernels import r_z
 from fkal.core.partitioned_cover import objective, partitioned_cover
 from fkal.core.picks import Picks
+from fkal.core.pool_parts import Parts
 from fkal.core.randomness import stream
 from fkal.experiment.experiment import Experiment, prepare
 
@@ -48,7 +50,7 @@ def main() -> None:
     print(f"{options.preset}: {len(pool):,} images, {len(targets)} targets, {width} features")
     print("| parts | picks | drawn at random | by class | worst |\n| --- | --- | --- | --- | --- |")
     for p in PICKS:
-        measure(lambda rows: r_z(targets, pool[rows]).T.contiguous(), len(targets), classes, p)
+        measure(targets, pool, classes, p)
 
 
 def described(experiment: Experiment) -> tuple[Descriptors, Descriptors]:
@@ -69,20 +71,37 @@ def described(experiment: Experiment) -> tuple[Descriptors, Descriptors]:
     return by_length[len(experiment.split.validation)], by_length[len(experiment.split.pool)]
 
 
-def measure(similarity: Similarity, m: int, classes: Tensor, p: int) -> None:
+def measure(targets: Descriptors, pool: Descriptors, classes: Tensor, p: int) -> None:
     """Prints a row for each number of parts."""
-    weights, covered, n = torch.ones(m), torch.zeros(m), len(classes)
+    weights, covered, n = torch.ones(len(targets)), torch.zeros(len(targets)), len(classes)
 
-    def reached(picks: Picks) -> float:
-        return objective(similarity, picks.positions, weights=weights, covered=covered)
+    def similarity(rows: Descriptors) -> Tensor:
+        return r_z(targets, rows).T.contiguous()
+
+    def reached(picks: Picks, candidates: Descriptors) -> float:
+        looked_up = partial(looked_up_similarity, candidates)
+        return objective(looked_up, picks.positions, weights=weights, covered=covered)
+
+    def looked_up_similarity(candidates: Descriptors, rows: Tensor) -> Tensor:
+        return similarity(candidates[rows])
 
     def one_stage(seed: int) -> float:
         draws = stream(seed)
-        return reached(facility_location(similarity, n, p, weights=weights, covered=covered, generator=draws))
+        looked_up = partial(looked_up_similarity, pool)
+        return reached(facility_location(looked_up, n, p, weights=weights, covered=covered, generator=draws), pool)
 
     def two_stages(order: Tensor, parts: int, seed: int) -> float:
-        pieces, draws = list(order.tensor_split(parts)), stream(seed)
-        return reached(partitioned_cover(similarity, pieces, p, weights=weights, covered=covered, generator=draws))
+        candidates = pool[order]
+        picks = partitioned_cover(
+            candidates,
+            p,
+            similarity=similarity,
+            weights=weights,
+            covered=covered,
+            generator=stream(seed),
+            parts=Parts(parts),
+        )
+        return reached(picks, candidates)
 
     began = time.perf_counter()
     alone = [one_stage(seed) for seed in SEEDS]

@@ -5,7 +5,7 @@
 Makes up descriptors in half precision, a block at a time, in `pool.npy` below the folder, and removes them at the end.
 Each row runs in a process of its own, whose anonymous memory (RssAnon, which leaves mapped pages out) is looked at
 every 20 ms. A row that `scale.json` in the folder has is not measured again, so a run that was ended goes on.
-`--whole` reads the pool into memory instead, for the same picks.
+`--whole` reads the pool into memory instead, for the same picks. `--parts` chooses in parts of the pool.
 """
 
 import argparse
@@ -77,6 +77,7 @@ def measured(arguments: argparse.Namespace, n: int, method: str) -> dict[str, ob
         n=arguments.picks,
         method=method,
         stream_above_gb=float("inf") if arguments.whole else 0.0,
+        parts=arguments.parts,
         **given,
     )
     seconds, of_cpu = time.perf_counter() - start, time.process_time() - started
@@ -108,7 +109,7 @@ def row(arguments: argparse.Namespace, n: int, method: str) -> dict[str, object]
 
 
 def key_of(arguments: argparse.Namespace, n: int, method: str) -> dict[str, object]:
-    settings = ("width", "classes", "targets", "picks", "threads", "whole")
+    settings = ("width", "classes", "targets", "picks", "threads", "whole", "parts")
     return {"method": method, "pool": n, **{name: getattr(arguments, name) for name in settings}}
 
 
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     for name, value in (("width", 768), ("classes", 10), ("targets", 500), ("picks", 50), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--parts", type=int, default=None, help="choose in so many parts")
     parser.add_argument("--whole", action="store_true", help="read the pool into memory")
     parser.add_argument("--folder", type=Path, default=Path("scale"))
     parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)

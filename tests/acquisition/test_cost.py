@@ -67,6 +67,7 @@ def test_table_1_is_what_it_is_by_hand(row, sizes, acquisition, trained):
         ("badge", "joint", SIZES, (90, 0), None),
         ("typiclust", "joint", SIZES, (100, 0), None),  # 90 open, 10 labeled before
         ("uherding", "joint", SIZES, (135, 0), None),  # 35 of validation beside these
+        ("boss", "joint", SIZES, (135, 0), None),
         ("flqmi", "joint", SIZES, (125, 0), None),
         ("epig", "joint", SIZES, (500, 0), None),  # 4 (90 + 35)
         ("epig", "joint", MANY, (760, 0), None),  # 4 (90 + 100): no more than 100 of 350 are targets

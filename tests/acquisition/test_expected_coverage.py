@@ -11,7 +11,7 @@ from fkal.acquisition.expected_coverage import select_ecov
 from fkal.acquisition.fisher import select_pfk
 from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import FisherScores, Posteriors
-from fkal.core.facility_location import facility_location
+from fkal.core.partitioned_cover import partitioned_cover
 
 CLASSES = 3
 
@@ -63,7 +63,7 @@ def slow(kernel: list[list[float]], p: int) -> list[int]:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("certain", [False, True])
 def test_the_picks_are_those_of_greedy_over_the_whole_matrix(seed, certain, monkeypatch):
-    monkeypatch.setattr(fisher, "facility_location", partial(facility_location, epsilon=1e-300))
+    monkeypatch.setattr(fisher, "partitioned_cover", partial(partitioned_cover, epsilon=1e-300))
     evidence = made(seed, certain=certain)
     kernel = similarity(evidence)
     picks = select_ecov(evidence, 6, seeded(seed))

@@ -9,8 +9,8 @@ from fkal.acquisition import fisher
 from fkal.acquisition.fisher import select_pcc, select_pfk
 from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import Features, FisherScores
-from fkal.core.facility_location import facility_location
 from fkal.core.kernels import R_ZG
+from fkal.core.partitioned_cover import partitioned_cover
 
 D = 8
 
@@ -106,7 +106,7 @@ def covered(kernel: list[list[float]], picked: list[int]) -> float:
 @pytest.mark.parametrize("combine", list(R_ZG))
 @pytest.mark.parametrize("seed", range(3))
 def test_coverage_is_what_greedy_over_the_whole_kernel_reaches(combine, seed, monkeypatch):
-    monkeypatch.setattr(fisher, "facility_location", partial(facility_location, epsilon=1e-300))
+    monkeypatch.setattr(fisher, "partitioned_cover", partial(partitioned_cover, epsilon=1e-300))
     draws = seeded(seed)
     pool, targets = (
         Descriptors.of({"fc": torch.randn(n, 6, generator=draws)}, {"fc": torch.randn(n, 6, generator=draws)})

@@ -27,11 +27,13 @@ from fkal.core.evidence import (
     Predictions,
     PredictiveInformation,
     Queried,
+    Revealed,
     Supervised,
     WeighedPosteriors,
 )
 from fkal.core.kernels import R_ZG
 from fkal.core.labels import PSEUDO_LABELS
+from fkal.core.pool_parts import Parts
 from fkal.core.uncertainty import uncertainty
 from fkal.experiment.names import METHOD_SETTINGS
 
@@ -115,6 +117,12 @@ def evidence(needs: type[Evidence], *, n: int, targets: int, seed: int = 0) -> E
         case "Calibrated":
             logits = torch.randn(targets, 3, generator=draws)
             return Calibrated(outputs(n), outputs(targets), labels(targets), logits, labels(targets))
+        case "Revealed":
+            known, weight = outputs(targets), torch.randn(3, 5, generator=draws)
+            return Revealed(
+                outputs(n), outputs(targets), labels(targets), y_pool=labels(n), weight=weight, known=known,
+                y_v=labels(targets),
+            )  # fmt: skip
         case "Queried":
             return Queried(torch.rand(n, 5, generator=draws), torch.rand(targets, 5, generator=draws))
         case "PredictiveInformation":
@@ -181,6 +189,28 @@ def test_more_picks_than_the_pool_has_are_refused(name, options, targets, p):
         entry.select(seen, p, seeded(0), **options)
 
 
+def in_parts() -> list:
+    return [each for each in variants() if ENTRIES[each.values[0]].in_parts]
+
+
+@pytest.mark.parametrize(("name", "options"), in_parts())
+@pytest.mark.parametrize("targets", [1, 3, 15])
+@pytest.mark.parametrize("count", [2, 7, 100])
+def test_in_parts_it_picks_p_distinct_positions_whichever_part_is_done_first(name, options, targets, count):
+    def last_first(work, parts):
+        return [work(part.in_memory()) for part in reversed(parts)][::-1]
+
+    entry = ENTRIES[name]
+    seen = evidence(entry.needs.record, n=20, targets=targets)
+    picks = entry.select(seen, 6, seeded(0), **options, parts=Parts(count))
+    again = entry.select(seen, 6, seeded(0), **options, parts=Parts(count, last_first))
+    assert len(set(picks.positions.tolist())) == 6
+    assert set(picks.positions.tolist()) <= set(range(20))
+    assert torch.equal(picks.positions, again.positions)
+    for before, after in zip(vars(picks).values(), vars(again).values(), strict=True):
+        assert (before is None and after is None) or torch.equal(before, after)
+
+
 @pytest.mark.parametrize(("name", "options"), variants())
 def test_evidence_is_left_as_it_was(name, options):
     entry = ENTRIES[name]
@@ -214,10 +244,11 @@ def test_views_are_read_where_a_pseudo_label_looks_at_them():
         assert ACQUISITIONS["pfk"].reads(name) == pfk | views
     for name in ("joint", "joint_shift", "joint_shift_grid", "joint_zg", "predicted", "true"):
         assert ACQUISITIONS["pfk"].reads(name) == pfk
-    assert ACQUISITIONS["pcc"].reads("trace") == {"taps"}
+    assert ACQUISITIONS["pcc"].reads("trace") == {"taps", "parts"}
     without_g = {"taps", "pseudo_label", "matching", "whitening"}
-    assert BY_MATCHING["ecov"].reads("joint_shift_grid") == BY_MATCHING["noisy_or"].reads("joint") == without_g
-    assert BY_MATCHING["ecov"].reads("joint_zg") == without_g | {"combine"}  # the label's own kernel
+    assert BY_MATCHING["noisy_or"].reads("joint") == without_g
+    assert BY_MATCHING["ecov"].reads("joint_shift_grid") == without_g | {"parts"}
+    assert BY_MATCHING["ecov"].reads("joint_zg") == without_g | {"combine", "parts"}  # the label's own kernel
     assert ACQUISITIONS["random"].reads("trace") == ACQUISITIONS["all"].reads("trace") == set()
     assert ACQUISITIONS["varr"].reads("trace") == {"samples", "ensemble"}
     assert ACQUISITIONS["coreset"].reads("trace") == {"taps"}

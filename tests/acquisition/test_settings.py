@@ -33,6 +33,8 @@ def test_every_reading_and_estimator_can_be_set(combine, pseudo_label):
         ({"view_degrees": -1.0}, "view_degrees = -1.0; give 0 to 180"),
         ({"view_degrees": 181.0}, "view_degrees = 181.0; give 0 to 180"),
         ({"view_degrees": float("nan")}, "view_degrees = nan; give 0 to 180"),
+        ({"parts": 0}, "parts = 0; give 1 to 65,536, or null for the whole pool at once"),
+        ({"parts": 65_537}, "parts = 65537; give 1 to 65,536"),
         ({"view_noise": -0.01}, "view_noise = -0.01; give 0 to 1e.06"),
     ],
 )

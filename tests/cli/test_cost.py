@@ -40,6 +40,7 @@ COSTS = {
     "galaxy": 523,
     "uherding": 823,  # M + N^b + N_(b-1)
     "flqmi": 803,
+    "boss": 823,
     "epig": 1206,  # K (N^b + Q) = 2 (503 + 100)
     "vaal": 1103,  # N^b + 2 x 2 x 50 images of the VAE, twice, and of the discriminator, once: 503 + 400 + 200
     "random:head_only": 0,

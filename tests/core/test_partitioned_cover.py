@@ -1,114 +1,144 @@
-"""Two stages of greedy covering beside one stage, and partial lists of matches beside one list."""
+"""Two stages of greedy covering beside one stage."""
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fkal.core.facility_location import facility_location
 from fkal.core.partitioned_cover import objective, partitioned_cover
+from fkal.core.pool_parts import Parts
+from fkal.core.row_stream import RowStream
+
+TARGETS = torch.randn(30, 6, generator=torch.Generator().manual_seed(2))
+ABOUT = {"weights": torch.ones(30), "covered": torch.zeros(30)}
 
 
 def of_seed(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def similarity(rows: torch.Tensor) -> torch.Tensor:
+    return rows @ TARGETS.T
+
+
 @pytest.fixture
-def problem():
-    pool, targets = torch.randn(240, 6, generator=of_seed(1)), torch.randn(30, 6, generator=of_seed(2))
-    return (lambda rows: pool[rows] @ targets.T), {"weights": torch.ones(30), "covered": torch.zeros(30)}
+def pool() -> torch.Tensor:
+    return torch.randn(240, 6, generator=of_seed(1))
 
 
-def split(n: int, parts: int, seed: int = 0) -> list[torch.Tensor]:
-    return list(torch.randperm(n, generator=of_seed(seed)).tensor_split(parts))
+def streamed(pool: torch.Tensor, reads: list[int] | None = None) -> RowStream:
+    def read(rows: torch.Tensor | slice) -> torch.Tensor:
+        found = pool[rows].clone()
+        if reads is not None:
+            reads.append(len(found))
+        return found
+
+    return RowStream((len(pool), pool.shape[1]), pool.dtype, pool.device, read)
 
 
-def test_one_part_is_one_stage(problem):
-    similarity, about = problem
-    alone = facility_location(similarity, 240, 9, **about, generator=of_seed(0))
-    parts = partitioned_cover(similarity, [torch.arange(240)], 9, **about, generator=of_seed(0))
+def cover(pool, p: int, parts: Parts, seed: int = 0, **others):
+    return partitioned_cover(
+        pool, p, **{"similarity": similarity, **ABOUT, **others}, parts=parts, generator=of_seed(seed)
+    )
+
+
+def reached(pool: torch.Tensor, positions: torch.Tensor) -> float:
+    return objective(lambda rows: similarity(pool[rows]), positions, **ABOUT)
+
+
+def test_one_part_is_one_stage(pool):
+    alone = facility_location(lambda rows: similarity(pool[rows]), 240, 9, **ABOUT, generator=of_seed(0))
+    parts = cover(pool, 9, Parts(1))
     assert parts.positions.tolist() == alone.positions.tolist()
-    torch.testing.assert_close(parts.scores, alone.scores)
+    assert parts.scores.tolist() == alone.scores.tolist()
 
 
 @pytest.mark.parametrize("parts", [2, 5, 16])
 @pytest.mark.parametrize("seed", range(3))
-def test_parts_reach_nearly_what_one_stage_reaches_with_picks_of_their_own(problem, parts, seed):
-    similarity, about = problem
-    alone = facility_location(similarity, 240, 9, **about, generator=of_seed(0)).positions
-    picks = partitioned_cover(similarity, split(240, parts, seed), 9, **about, generator=of_seed(0))
+def test_parts_reach_nearly_what_one_stage_reaches_with_picks_of_their_own(pool, parts, seed):
+    pool = pool[torch.randperm(240, generator=of_seed(seed))]
+    alone = cover(pool, 9, Parts(1)).positions
+    picks = cover(pool, 9, Parts(parts))
     assert len(set(picks.positions.tolist())) == 9
-    reached = objective(similarity, picks.positions, **about)
-    assert reached >= 0.97 * objective(similarity, alone, **about)
-    assert float(picks.scores.sum()) == pytest.approx(reached, rel=1e-5)
+    assert reached(pool, picks.positions) >= 0.97 * reached(pool, alone)
+    assert float(picks.scores.sum()) == pytest.approx(reached(pool, picks.positions), rel=1e-5)
+
+
+def test_it_does_not_matter_which_part_is_done_first(pool):
+    def last_first(work, parts):
+        return [work(part) for part in reversed(parts)][::-1]
+
+    about = {"epsilon": 0.5}  # so that what is drawn decides
+    in_order, backwards = cover(pool, 9, Parts(8), **about), cover(pool, 9, Parts(8, last_first), **about)
+    assert in_order.positions.tolist() == backwards.positions.tolist()
+    assert in_order.scores.tolist() == backwards.scores.tolist()
+    assert in_order.positions.tolist() != cover(pool, 9, Parts(8), seed=1, **about).positions.tolist()
+
+
+def test_a_part_works_with_its_own_rows_alone(pool):
+    """Elsewhere a part has its rows in memory and is picked from as here, whether the pool was streamed or not."""
+    sent = []
+
+    def elsewhere(work, parts):
+        sent.extend(part.in_memory() for part in parts)
+        return [work(part) for part in sent]
+
+    here = cover(pool, 9, Parts(5))
+    for rows in (pool, streamed(pool)):
+        there = cover(rows, 9, Parts(5, elsewhere))
+        assert there.positions.tolist() == here.positions.tolist()
+        assert there.scores.tolist() == here.scores.tolist()
+    assert [len(part.rows) for part in sent[5:]] == [48] * 5
+    assert all(part.rows.untyped_storage().nbytes() == 48 * 6 * 4 for part in sent)
+
+
+def test_a_streamed_pool_is_never_read_whole(pool, monkeypatch):
+    for name in ("FEWEST_ROWS", "CACHED_ENTRIES"):
+        monkeypatch.setattr(f"fkal.core.facility_location.{name}", 8)
+    reads: list[int] = []
+    assert cover(streamed(pool, reads), 9, Parts(4)).positions.tolist() == cover(pool, 9, Parts(4)).positions.tolist()
+    assert max(reads) <= 32
+
+
+def test_similarities_are_kept_for_one_part_at_a_time(pool, monkeypatch):
+    """Those of all candidates together are too many, those of each part are not."""
+    monkeypatch.setattr("fkal.core.facility_location.KEPT_ENTRIES", 60 * 30)
+    seen = []
+
+    def counted(rows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(rows))
+        return similarity(rows)
+
+    kept = cover(pool, 9, Parts(4), similarity=counted, keep=True)
+    with_keeping = sum(seen)
+    seen.clear()
+    assert kept.positions.tolist() == cover(pool, 9, Parts(4), similarity=counted).positions.tolist()
+    assert with_keeping < sum(seen)
 
 
 def test_a_part_that_alone_reaches_more_than_the_union_is_kept():
     """Each part's first pick covers everything a little; the union prefers these to what completes each other."""
-    rows = torch.tensor([[0.6, 0.6, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
-    about = {"weights": torch.ones(4), "covered": torch.zeros(4)}
-    parts = [torch.tensor([2, 3]), torch.tensor([0, 1])]
-    picks = partitioned_cover(lambda some: rows[some], parts, 2, **about, generator=of_seed(0))
-    alone = max(objective(lambda some: rows[some], part, **about) for part in parts)
-    assert objective(lambda some: rows[some], picks.positions, **about) >= alone
+    rows = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.6, 0.6, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0]])
+    about = {"similarity": torch.clone, "weights": torch.ones(4), "covered": torch.zeros(4)}
+    picks = cover(rows, 2, Parts(2), **about)
+    alone = max(float(rows[part].amax(dim=0).sum()) for part in ([0, 1], [2, 3]))
+    assert float(rows[picks.positions].amax(dim=0).sum()) >= alone
 
 
-def test_a_bonus_counts_by_positions_of_the_whole_pool(problem):
-    similarity, about = problem
-    bonus = torch.zeros(240)
-    bonus[[17, 201]] = 1000.0
-    picks = partitioned_cover(similarity, split(240, 4), 3, **about, bonus=bonus, generator=of_seed(0))
+def test_a_bonus_counts_in_both_stages(pool):
+    pool[[17, 201], 0] = 1000.0
+    about = {"similarity": lambda rows: similarity(rows.clamp(max=3))}
+    picks = cover(pool, 3, Parts(4), bonus=lambda rows: rows[:, 0], **about)
     assert {17, 201} <= set(picks.positions.tolist())
 
 
-def test_a_part_smaller_than_the_picks_gives_all_it_has(problem):
-    similarity, about = problem
-    parts = [torch.arange(2), torch.arange(2, 4), torch.arange(4, 5)]
-    picks = partitioned_cover(similarity, parts, 5, **about, generator=of_seed(0))
-    assert sorted(picks.positions.tolist()) == [0, 1, 2, 3, 4]
+def test_more_parts_than_rows_give_all_they_have(pool):
+    few = pool[:5]
+    for count in (3, 5, 65_536):
+        assert sorted(cover(few, 5, Parts(count)).positions.tolist()) == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="6"):
-        partitioned_cover(similarity, parts, 6, **about, generator=of_seed(0))
+        cover(few, 6, Parts(3))
 
 
-@given(
-    scores=st.lists(st.integers(-2, 2), min_size=1, max_size=24),
-    parts=st.integers(1, 5),
-    k=st.integers(1, 24),
-    seed=st.integers(0, 99),
-)
-def test_partial_lists_merge_to_the_one_list_ties_too(scores, parts, k, seed):
-    from fkal.core.kernels import Matches, merged_matches
-
-    k = min(k, len(scores))
-    whole = sorted(range(len(scores)), key=lambda position: (-scores[position], position))[:k]
-    lists = []
-    for rows in split(len(scores), parts, seed):
-        best = sorted(rows.tolist(), key=lambda position: (-scores[position], position))[:k]
-        values = torch.tensor([[float(scores[position]) for position in best]]).reshape(1, len(best))
-        lists.append(Matches(values, torch.tensor([best], dtype=torch.long).reshape(1, len(best))))
-    merged = merged_matches(lists, k)
-    assert merged.positions[0].tolist() == whole
-    assert merged.scores[0].tolist() == [float(scores[position]) for position in whole]
-
-
-def test_more_matches_than_the_parts_have_are_refused():
-    from fkal.core.kernels import Matches, merged_matches
-
-    part = Matches(torch.zeros(2, 3), torch.arange(3).expand(2, 3))
-    with pytest.raises(ValueError, match="k = 4"):
-        merged_matches([part], 4)
-
-
-def test_parts_of_a_pool_that_is_read_by_kernels_merge_to_its_top_matches():
-    from fkal.core.descriptors import Descriptors
-    from fkal.core.kernels import merged_matches, r_z, top_matches
-
-    pool = Descriptors.of({"fc1": torch.randn(60, 5, generator=of_seed(3)).round()})
-    targets = pool[:7]
-    lists = []
-    for first in (40, 0, 20):
-        found = top_matches(targets, pool[first : first + 20], 6, kernel=r_z)
-        lists.append(found._replace(positions=found.positions + first))
-    merged, whole = merged_matches(lists, 6), top_matches(targets, pool, 6, kernel=r_z)
-    assert merged.positions.tolist() == whole.positions.tolist()
-    assert merged.scores.tolist() == whole.scores.tolist()
+def test_a_similarity_that_is_no_number_is_refused(pool):
+    with pytest.raises(ValueError, match="a similarity is NaN"):
+        cover(pool, 3, Parts(4), similarity=lambda rows: similarity(rows).mul_(torch.nan))

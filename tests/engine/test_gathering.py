@@ -25,6 +25,7 @@ from fkal.core.evidence import (
     Predictions,
     PredictiveInformation,
     Queried,
+    Revealed,
     Supervised,
     Uncertainty,
     WeighedPosteriors,
@@ -292,6 +293,23 @@ def test_what_is_known_of_the_last_layer_is_what_enters_and_leaves_it(outcome, i
     assert len(rows) == 0
 
 
+def test_an_oracle_sees_the_labels_of_the_pool(outcome, images, model, meter):
+    members, pictures = members_and_pictures(images, model, 33)
+    seen, rows = gathered(outcome, members, pictures, Revealed, meter)
+    for part, indices in ((seen.pool, POOL), (seen.labeled, LABELED), (seen.known, VALIDATION)):
+        assert_close((part.logits, part.features), at_the_head(members[0], pictures, indices))
+    for y, indices in ((seen.y_pool, POOL), (seen.y, LABELED), (seen.y_v, VALIDATION)):
+        assert torch.equal(y, pictures.labels[indices])
+    assert torch.equal(seen.weight, members[0].fc2.weight) and len(rows) == 0
+
+
+def test_an_oracle_of_a_pool_without_labels_is_refused(outcome, images, model, meter):
+    members, unlabeled = members_and_pictures(images, model, 33)
+    unlabeled.labels = torch.full_like(unlabeled.labels, -1)
+    with pytest.raises(ValueError, match=r"acquisition\.name = .*which nobody knows; take another one"):
+        gathered(outcome, members, unlabeled, Revealed, meter)
+
+
 def test_queries_are_the_misclassified_validation_images(outcome, images, model, meter):
     pictures, network = images(13, seed=15), model("lenet", seed=15)
     evidence, rows = gathered(outcome, network, pictures, Queried, meter)
@@ -347,6 +365,7 @@ def test_predictive_information_is_over_networks_that_pool_and_targets_share(out
         (LastLayer, "joint", 1, 5, 0),
         (Supervised, "joint", 1, 5 + 2, 0),
         (Calibrated, "joint", 1, 6 + 5 + 2, 0),
+        (Revealed, "joint", 1, 6 + 5 + 2, 0),
         (Queried, "joint", 1, 6 + 5, 0),
         (PredictiveInformation, "joint", 1, K * (5 + 6), 0),
     ],

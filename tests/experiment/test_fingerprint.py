@@ -99,6 +99,7 @@ CHANGES = {
     "acquisition.ensemble": (2, set()),
     "acquisition.view_degrees": (4.0, set()),
     "acquisition.view_noise": (0.02, set()),
+    "acquisition.parts": (8, {RUN}),
     "vaal.iterations": (100, set()),
     "vaal.batch_size": (24, set()),
     "vaal.lr": (1e-3, set()),

@@ -77,7 +77,8 @@ def test_the_first_round_counts_each_image_once_and_later_rounds_none(finished):
 @pytest.mark.slow
 def test_rows_beyond_the_bound_of_memory_change_neither_fingerprint_nor_picks(place, finished, monkeypatch):
     monkeypatch.setenv("FKAL_MEMORY_GB", "1e-9")
-    for settings in ({}, {"acquisition.name": "pfk", "acquisition.pseudo_label": "joint_shift_grid"}):
+    pfk = {"acquisition.name": "pfk", "acquisition.pseudo_label": "joint_shift_grid"}
+    for settings in ({}, pfk, {**pfk, "acquisition.matching": "coverage", "acquisition.parts": 5}):
         streamed = prepared(place, **settings)
         monkeypatch.delenv("FKAL_MEMORY_GB")
         whole = prepared(place, **settings)

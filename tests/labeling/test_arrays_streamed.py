@@ -115,3 +115,28 @@ def test_the_bound_counts_half_precision_as_float32():
     pool = EVERYTHING["pool"]
     assert isinstance(rows_of("pool", pool, stream_above_gb=size), torch.Tensor)
     assert isinstance(rows_of("pool", pool, stream_above_gb=0.99 * size), RowStream)
+
+
+IN_PARTS = ["fisher_coverage", "pfk_joint:coverage", "pfk_joint_shift_grid:ecov", "flqmi"]
+
+
+@pytest.mark.parametrize("method", IN_PARTS)
+def test_a_streamed_file_is_chosen_from_in_parts_as_the_array_is(method, tmp_path):
+    given = EVERYTHING | GRADIENTS
+    whole = picked(given, method, parts=3)
+    streamed = picked(mapped(tmp_path, given), method, stream_above_gb=0, parts=3)
+    assert streamed["positions"] == whole["positions"]
+    assert len(set(whole["positions"])) == 25
+
+
+@pytest.mark.parametrize("method", ["pcc", "pfk_joint", "pfk_joint_shift_grid:transport"])
+@pytest.mark.parametrize("above", [0, 2])
+def test_what_rests_on_best_matches_is_the_same_in_parts(method, above, tmp_path):
+    given = mapped(tmp_path, EVERYTHING | GRADIENTS)
+    whole = picked(given, method, stream_above_gb=above)
+    assert picked(given, method, stream_above_gb=above, parts=3) == whole
+
+
+def test_one_part_is_the_whole_pool():
+    given = EVERYTHING | GRADIENTS
+    assert picked(given, "fisher_coverage", parts=1) == picked(given, "fisher_coverage")

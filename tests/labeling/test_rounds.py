@@ -72,6 +72,18 @@ def test_the_same_call_shows_the_open_batch_and_another_call_is_refused(signs):
             select(made.project, other)
 
 
+def test_a_batch_is_chosen_in_parts_of_the_pool(signs):
+    """What rests on best matches is the same in parts; a method that needs the whole pool is refused, and asks none."""
+    in_parts = SelectOptions(method="pcc", assignments=["acquisition.parts=3"])
+    whole = select(signs("whole").project, SelectOptions(method="pcc")).batch
+    assert paths_of(select(signs("parts").project, in_parts).batch) == paths_of(whole)
+    made = signs("covered")
+    covered = select(made.project, SelectOptions(assignments=["acquisition.parts=3", "acquisition.matching=coverage"]))
+    assert len(set(paths_of(covered.batch))) == 6
+    with pytest.raises(ConfigError, match=r"acquisition.parts = 3: random does not choose in parts; take pcc, "):
+        select(signs("refused").project, replace(in_parts, method="random"))
+
+
 def test_a_further_batch_asks_for_other_images_and_both_are_trained_on(signs):
     made = signs()
     first = select(made.project).batch

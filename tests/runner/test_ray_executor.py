@@ -127,7 +127,8 @@ def test_what_is_finished_needs_no_ray(here, monkeypatch):
              "--set", "acquisition.rounds=1", "--method", "random"]  # fmt: skip
     first = run(*quick)
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "fkal.runner.ray_executor", raising=False)
+    for name in ("executor", "parts", "tasks"):
+        monkeypatch.delitem(sys.modules, f"fkal.runner.ray_{name}", raising=False)
     assert results(run(*quick, *RAY).stdout) == results(first.stdout)
     assert "pip install 'fkal[ray]'" in run(*quick, "--seeds", "1", *RAY, code=2).stderr
 
@@ -234,7 +235,7 @@ def test_a_machine_that_would_run_another_experiment_says_so(here):
     worker.report_to(Nowhere(), 0)
     worker.take_threads(torch.get_num_threads())
     with pytest.raises(ValueError, match="would run another experiment than the command's machine, on cpu"):
-        worker.work(config, here / "runs", None, True, "0" * 32)
+        worker.work(config, here / "runs", None, True, fingerprint="0" * 32)
 
 
 def test_a_folder_that_a_machine_lacks_is_named(here):

@@ -104,6 +104,16 @@ def test_a_space_that_cannot_be_is_refused_with_its_key(method, more, given, wor
     assert words in str(refusal.value)
 
 
+def test_a_matching_that_cannot_be_had_with_parts_is_refused_before_the_first_trial():
+    base = digits("acquisition.parts=4")
+    with pytest.raises(ConfigError, match=r"^tune.space.acquisition.matching: acquisition.parts = 4: pfk:noisy_or"):
+        search_space(base, ["matching"], None)
+    space = search_space(base, [], {"matching": ["k_center", "coverage"]})
+    assert space.keys == ["acquisition.matching"]
+    with pytest.raises(ConfigError, match=r"'acquisition.parts' cannot be searched"):
+        search_space(base, ["acquisition.parts"], None)
+
+
 @pytest.mark.parametrize("text", ["aubc,final", "cost", "aubc,aubc", "cost,aubc", "aubc,cost,final"])
 def test_objectives_are_one_accuracy_and_at_most_the_cost(text):
     assert [each.name for each in objectives("minority,cost")] == ["minority", "cost"]

@@ -243,6 +243,12 @@ CALIBRATED = Cost(
     forward=lambda s: s.validation + s.unlabeled + s.labeled_before,
     why="features of the open and of the labeled images, a temperature from the validation images",
 )
+REVEALED = Cost(
+    row=None,
+    text="M + N^b + N_(b-1)",
+    forward=lambda s: s.validation + s.unlabeled + s.labeled_before,
+    why="features of the open, of the labeled and of the validation images",
+)
 QUERIED = Cost(
     row=None,
     text="M + N^b",

@@ -23,7 +23,8 @@ class EvidenceKind:
     """A kind of evidence: the name of its record, what it is in words, what it costs, what its gathering reads.
 
     `cost` is that of one model, with labels that cost nothing; `ensemble_cost` that of several models, where they
-    are all asked. With `at_head` it is gathered where the last linear layer makes the logits. `labeling` is what a
+    are all asked. With `at_head` it is gathered where the last linear layer makes the logits. With `sees_oracle` it
+    has the true labels of the pool. `labeling` is what a
     pseudo-label adds, by the passes that it takes.
     """
 
@@ -33,6 +34,7 @@ class EvidenceKind:
     ensemble_cost: Cost | None = None
     reads: tuple[str, ...] = ()
     at_head: bool = False
+    sees_oracle: bool = False
     labeling: Mapping[str, Cost] = field(default_factory=lambda: LABELING)
 
     @property
@@ -102,6 +104,13 @@ CALIBRATED = EvidenceKind(
     cost=cost.CALIBRATED,
     at_head=True,
 )
+REVEALED = EvidenceKind(
+    name="Revealed",
+    summary="what enters and leaves the last layer: pool, labeled images, validation; all labels, the pool's too",
+    cost=cost.REVEALED,
+    at_head=True,
+    sees_oracle=True,
+)
 QUERIED = EvidenceKind(
     name="Queried",
     summary="what enters the last layer: pool, misclassified validation images",
@@ -131,6 +140,7 @@ EVIDENCE_KINDS: Mapping[str, EvidenceKind] = MappingProxyType(
             LAST_LAYER,
             SUPERVISED,
             CALIBRATED,
+            REVEALED,
             QUERIED,
             PREDICTIVE_INFORMATION,
         )

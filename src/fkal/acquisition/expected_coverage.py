@@ -15,17 +15,19 @@ from fkal.core.descriptors import Descriptors
 from fkal.core.evidence import Features, Posteriors
 from fkal.core.kernels import r_z
 from fkal.core.picks import Picks, refuse_unfinite
+from fkal.core.pool_parts import WHOLE, Parts
 
 CLASSES = "classes"
 
 
-def select_ecov(evidence: Posteriors, p: int, generator: torch.Generator) -> Picks:
+def select_ecov(evidence: Posteriors, p: int, generator: torch.Generator, *, parts: Parts = WHOLE) -> Picks:
     """Largest sum over targets t of the best max(0, R_z(t, a)) p(y_t | z_a) among the picks a, greedily.
 
     Args:
         evidence: Features of the open pool and of the targets, classes of these, class probabilities of those.
         p: How many images to pick.
         generator: Source of every random choice.
+        parts: In how many parts the pool is looked at, and by whom.
 
     Returns:
         p distinct positions in the open pool, with the target that each is most similar to.
@@ -38,7 +40,7 @@ def select_ecov(evidence: Posteriors, p: int, generator: torch.Generator) -> Pic
     one_hot = torch.nn.functional.one_hot(evidence.y_t, max(d, int(evidence.y_t.max()) + 1) if len(evidence.y_t) else d)
     pool = evidence.pool.with_gradients({CLASSES: evidence.posterior})
     targets = Descriptors(evidence.targets.z, {CLASSES: one_hot[:, :d].to(evidence.posterior)})
-    picks = by_coverage(Features(pool, targets), p, generator, expected_similarity)
+    picks = by_coverage(Features(pool, targets), p, generator, expected_similarity, parts=parts)
     assert picks.scores is not None
     return replace(picks, scores=picks.scores.clamp(min=0))
 

@@ -24,6 +24,7 @@ from fkal.acquisition.evidence_kinds import (
     PREDICTIONS,
     PREDICTIVE_INFORMATION,
     QUERIED,
+    REVEALED,
     SUPERVISED,
     UNCERTAINTY,
     WEIGHED_POSTERIORS,
@@ -54,7 +55,8 @@ class Acquisition:
     `AcquisitionConfig` that `select` takes as keywords. With `random_first` the first round, when no model is
     trained yet, picks at random; with `whole_pool` there is one round, which labels the pool; with `validation_only`
     there is one, which labels nothing and trains on the validation images. `by_matching` has what stands for it under
-    a matching that needs other evidence.
+    a matching that needs other evidence. With `in_parts` the choice can be made in parts of the pool, and `select`
+    takes `parts` (`fkal.core.pool_parts.Parts`).
     """
 
     function: str | Callable[..., Picks]
@@ -66,6 +68,7 @@ class Acquisition:
     whole_pool: bool = False
     validation_only: bool = False
     by_matching: Mapping[str, Acquisition] = field(default_factory=dict)
+    in_parts: bool = False
 
     def under(self, matching: str) -> Acquisition:
         """The method as it is with this matching."""
@@ -84,7 +87,7 @@ class Acquisition:
 
     def reads(self, pseudo_label: str) -> frozenset[str]:
         """The settings that affect what this method picks."""
-        read = {*self.options, *self.needs.reads}
+        read = {*self.options, *self.needs.reads, *(["parts"] if self.in_parts else [])}
         if "pseudo_label" in read and PSEUDO_LABELS[pseudo_label].views == "perturbed":
             read |= {"samples", "view_degrees", "view_noise"}
         if "pseudo_label" in read and PSEUDO_LABELS[pseudo_label].views == "clean":
@@ -109,7 +112,11 @@ def _trained(function: str, needs: EvidenceKind, summary: str, reference: str) -
 BY_MATCHING: Mapping[str, Acquisition] = MappingProxyType(
     {
         "ecov": Acquisition(
-            "fkal.acquisition.expected_coverage:select_ecov", POSTERIORS, MATCHING_SUMMARIES["ecov"], OURS
+            "fkal.acquisition.expected_coverage:select_ecov",
+            POSTERIORS,
+            MATCHING_SUMMARIES["ecov"],
+            OURS,
+            in_parts=True,
         ),
         "noisy_or": Acquisition(
             "fkal.acquisition.noisy_or:select_noisy_or", WEIGHED_POSTERIORS, MATCHING_SUMMARIES["noisy_or"], OURS
@@ -127,7 +134,13 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
         "random": Acquisition(
             "fkal.acquisition.random:select", NOTHING, "uniform draw from the open pool", "the baseline"
         ),
-        "pcc": Acquisition("fkal.acquisition.fisher:select_pcc", FEATURES, "feature similarity R_z", f"{PAPER}, eq. 6"),
+        "pcc": Acquisition(
+            "fkal.acquisition.fisher:select_pcc",
+            FEATURES,
+            "feature similarity R_z",
+            f"{PAPER}, eq. 6",
+            in_parts=True,
+        ),
         "pfk": Acquisition(
             "fkal.acquisition.fisher:select_pfk",
             FISHER_SCORES,
@@ -135,6 +148,7 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
             f"{PAPER}, eq. 12",
             options=("combine", "matching"),
             by_matching=BY_MATCHING,
+            in_parts=True,
         ),
         "varr": _uncertain(
             "fkal.acquisition.uncertainty:select_variation_ratio",
@@ -233,6 +247,7 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
             QUERIED,
             "features that cover those of misclassified validation images",
             SIMILAR,
+            in_parts=True,
         ),
         "gcmi": Acquisition(
             "fkal.acquisition.similar:select_gcmi",
@@ -263,6 +278,12 @@ ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(
             SUPERVISED,
             "last-layer Fisher information, class by class",
             "Ash et al., NeurIPS 2021",
+        ),
+        "boss": Acquisition(
+            "fkal.acquisition.boss:select",
+            REVEALED,
+            "best of 100 batches of ten strategies by true labels: an oracle, not a method",
+            "Huseljic et al., CVPR 2026",
         ),
         "all": Acquisition(
             "fkal.acquisition.everything:select",

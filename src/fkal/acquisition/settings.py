@@ -12,6 +12,7 @@ MOST: Mapping[str, int] = MappingProxyType(
     {"budget": 100_000_000, "rounds": 10_000, "batch_size": 1_000_000, "samples": 4096, "ensemble": 1024}
 )
 """Far above what the paper needs, and below what no memory holds."""
+MOST_PARTS = 65_536
 MOST_TAPS = 1000
 
 COMBINE_NAMES = ("product", "product_of_sums", "sum")
@@ -48,7 +49,8 @@ class AcquisitionConfig:
     descriptors, before they are compared) matter to `pfk` alone; `combine` does not matter under the matchings
     `ecov`, `noisy_or` and `tail_first`. `samples` (K) are Monte Carlo passes or views, `ensemble` (E) the models of
     uncertainty methods; views are turned by up to `view_degrees` and get noise of `view_noise` (standard deviation,
-    on normalised inputs).
+    on normalised inputs). In `parts` the pool is not looked at as a whole: each part has its own best matches, which
+    are merged, or under `coverage` and `ecov` its own picks, from which the picks are chosen.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -79,6 +81,8 @@ class AcquisitionConfig:
     """Views are turned by up to this many degrees."""
     view_noise: float = 0.01
     """Standard deviation of the noise that views get, on normalised images."""
+    parts: int | None = None
+    """Parts of the pool that a choice is made in, at most; null: the whole pool at once."""
 
     def __post_init__(self) -> None:
         for key, limit in MOST.items():
@@ -86,6 +90,8 @@ class AcquisitionConfig:
                 raise ValueError(f"{key} = {getattr(self, key)}; give at least 1")
             if getattr(self, key) > limit:
                 raise ValueError(f"{key} = {getattr(self, key)}; give at most {limit:,}")
+        if self.parts is not None and not 1 <= self.parts <= MOST_PARTS:
+            raise ValueError(f"parts = {self.parts}; give 1 to {MOST_PARTS:,}, or null for the whole pool at once")
         for key, most in (("view_degrees", 180.0), ("view_noise", 1e6)):
             if not 0 <= getattr(self, key) <= most:
                 raise ValueError(f"{key} = {getattr(self, key)}; give 0 to {most:g}")

@@ -7,40 +7,53 @@ last layer. The paper takes last-layer gradients, those of the pool under the la
 takes rare images for common ones, these point away from the queries' gradients under their true labels.
 """
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from fkal.core.evidence import Queried
-from fkal.core.facility_location import facility_location, max_targets, rows_at_once, subsample
+from fkal.core.facility_location import max_targets, rows_at_once, subsample
+from fkal.core.partitioned_cover import partitioned_cover
 from fkal.core.picks import Picks, largest, refuse_beyond, refuse_empty, refuse_unfinite
+from fkal.core.pool_parts import WHOLE, Parts
 from fkal.core.row_stream import Rows, RowStream, joined
 
 ETA = 1.0
 """How much a pick's own relevance counts beside the coverage of the queries."""
 
 
-def select_flqmi(evidence: Queried, p: int, generator: torch.Generator) -> Picks:
+def select_flqmi(evidence: Queried, p: int, generator: torch.Generator, *, parts: Parts = WHOLE) -> Picks:
     """Largest sum_q max_a s(q, a) + eta sum_a max_q s(q, a) over queries q and picks a, greedily.
 
     A negative similarity covers nothing. With many queries for few picks, coverage is that of a drawn part of them,
-    each of which counts for more.
+    each of which counts for more. In parts, each part of the pool picks first.
     """
     pool, queries = _unit_rows(evidence, p)
-    size = rows_at_once(len(queries))
-    relevance = joined(((rows @ queries.T).amax(dim=1) for rows in pool.split(size)), len(pool))
-    count = len(queries)
-    queries = queries[subsample(count, max_targets(p), generator).to(queries.device)]
-    return facility_location(
-        lambda rows: pool[rows] @ queries.T,
-        evidence.n,
+    drawn = queries[subsample(len(queries), max_targets(p), generator).to(queries.device)]
+    return partitioned_cover(
+        pool,
         p,
-        weights=torch.full_like(queries[:, 0], count / len(queries)),
-        covered=torch.zeros_like(queries[:, 0]),
-        bonus=ETA * relevance.clamp(min=0),
+        similarity=partial(_products, queries=drawn),
+        weights=torch.full_like(drawn[:, 0], len(queries) / len(drawn)),
+        covered=torch.zeros_like(drawn[:, 0]),
+        bonus=partial(_relevance, queries=queries),
         generator=generator,
+        parts=parts,
     )
+
+
+def _products(rows: Float[Tensor, "r l"], *, queries: Float[Tensor, "m l"]) -> Float[Tensor, "r m"]:
+    return rows @ queries.T
+
+
+def _relevance(rows: Rows, *, queries: Float[Tensor, "m l"]) -> Float[Tensor, " n"]:
+    """eta max_q s(q, a) of each row a, at least 0."""
+    size = rows_at_once(len(queries))
+    relevance = joined(((block @ queries.T).amax(dim=1) for block in rows.split(size)), len(rows))
+    return ETA * relevance.clamp(min=0)
 
 
 def select_gcmi(evidence: Queried, p: int, generator: torch.Generator) -> Picks:

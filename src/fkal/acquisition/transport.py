@@ -11,15 +11,19 @@ import torch
 
 from fkal.core.evidence import Features
 from fkal.core.facility_location import subsample
-from fkal.core.kernels import Kernel, top_matches
+from fkal.core.kernels import Kernel
+from fkal.core.partitioned_matches import partitioned_matches
 from fkal.core.picks import FIRST_WIDTH, Picks, distinct, refuse_beyond, refuse_empty
+from fkal.core.pool_parts import WHOLE, Parts
 from fkal.core.transport import source_potentials
 
 MOST_TARGETS = 2000
 """Of more, a drawn part is matched: costs of a whole rank are held at once, 32 MB in float64."""
 
 
-def by_transport(evidence: Features, p: int, generator: torch.Generator, kernel: Kernel) -> Picks:
+def by_transport(
+    evidence: Features, p: int, generator: torch.Generator, kernel: Kernel, *, parts: Parts = WHOLE
+) -> Picks:
     """Whole ranks of matches, one after the other, as long as they fit; of the next rank the largest potentials.
 
     The cost between an image and a target is the distance of unit vectors whose product is the kernel. Raises
@@ -29,7 +33,7 @@ def by_transport(evidence: Features, p: int, generator: torch.Generator, kernel:
     refuse_empty(len(evidence.targets))
     rows = subsample(len(evidence.targets), MOST_TARGETS, generator).to(evidence.pool.device)
     targets = evidence.targets[rows]
-    found = _whole_ranks(evidence, p, kernel, rows)
+    found = _whole_ranks(replace(evidence, targets=targets), p, kernel, parts)
     assert found.ranks is not None and found.scores is not None and found.targets is not None
     order = torch.arange(len(found.ranks), device=found.ranks.device)
     if len(order) > p:
@@ -47,12 +51,13 @@ def by_transport(evidence: Features, p: int, generator: torch.Generator, kernel:
     )
 
 
-def _whole_ranks(evidence: Features, p: int, kernel: Kernel, rows: torch.Tensor) -> Picks:
-    """At least p distinct matches of these targets: all of the ranks that are needed for p, and no others."""
-    targets, width = evidence.targets[rows], FIRST_WIDTH
+def _whole_ranks(evidence: Features, p: int, kernel: Kernel, parts: Parts) -> Picks:
+    """At least p distinct matches of the targets: all of the ranks that are needed for p, and no others."""
+    targets, width = evidence.targets, FIRST_WIDTH
     while True:
         k = min(max(width, -(-p // len(targets))), evidence.n)
-        found = distinct(top_matches(targets, evidence.pool, k, kernel=kernel), k * len(targets))
+        matches = partitioned_matches(targets, evidence.pool, k, kernel=kernel, parts=parts)
+        found = distinct(matches, k * len(targets))
         assert found.ranks is not None and found.scores is not None and found.targets is not None
         if len(found.ranks) >= p:
             needed = found.ranks <= found.ranks[p - 1]

@@ -66,6 +66,7 @@ def _acquisitions() -> list[Row]:
             "what": entry.summary,
             "needs": entry.needs.summary,
             "passes": _passes(entry),
+            "reads true labels": "yes" if entry.needs.sees_oracle else "no",
             "reference": entry.reference,
         }
         for name, entry in _offered(ACQUISITIONS, "fkal.acquisitions").items()

@@ -44,6 +44,7 @@ LATER_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "precision": TrainConfig.precision,
         },
         "pretrain": {"precision": PretrainConfig.precision},
+        "acquisition": {"parts": AcquisitionConfig.parts},
         "data": {"per_class": None, "groups": None, "embeddings": None, "interpolation": None, "decoding": None},
         "model": {"weights": ModelConfig.weights, "compile": ModelConfig.compile},
         "features": {

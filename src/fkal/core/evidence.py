@@ -4,11 +4,11 @@ Each names its own cost. A method that asks for `Nothing` pays no pass, `Feature
 an image of pool and validation, `WeighedPosteriors` one more a labeled image, `FisherScores` one forward and one
 backward pass, `Uncertainty` E K
 forward passes a pool image, `Coverage` one a pool image, `Discrimination` the training of VAAL's networks.
-`Predictions` and `LastLayer` pay one forward pass a pool image, `Supervised` one more a labeled image, `Queried`
-and `Calibrated` one more a validation image, `PredictiveInformation` K passes a pool image and target.
+`Predictions` and `LastLayer` pay one forward pass a pool image, `Supervised` one more a labeled image, `Queried`,
+`Calibrated` and `Revealed` one more a validation image, `PredictiveInformation` K passes a pool image and target.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -195,6 +195,23 @@ class Calibrated(Supervised):
 
 
 @dataclass(frozen=True)
+class Revealed(Supervised):
+    """The same with the true labels of the pool, the weight of the last layer, and outputs and labels of the validation
+    images: for oracles."""
+
+    pool: Outputs
+    y_pool: Int[Tensor, " n"]
+    weight: Float[Tensor, "d f"]
+    known: Outputs
+    y_v: Int[Tensor, " m"]
+
+    def part(self, rows: Int[Tensor, " r"]) -> "Revealed":
+        """Of these rows of the pool."""
+        rows = rows.to(self.y_pool.device)
+        return replace(self, pool=self.pool[rows], y_pool=self.y_pool[rows])
+
+
+@dataclass(frozen=True)
 class Queried:
     """Features that enter the last layer: of open pool images, and of queries, the misclassified validation images."""
 
@@ -230,6 +247,7 @@ Evidence = (
     | LastLayer
     | Supervised
     | Calibrated
+    | Revealed
     | Queried
     | PredictiveInformation
 )

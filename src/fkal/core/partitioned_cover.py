@@ -1,10 +1,12 @@
-"""Facility location of a pool that no machine holds: each part picks for itself, then the picks of all are picked from.
+"""Facility location in parts of a pool: each part picks for itself, then the picks of all are picked from.
 
 Each part's greedy sees all targets, which are few, and its own candidates alone; the second stage sees at most p
 candidates of each part (GreeDi: Mirzasoleiman et al., Distributed Submodular Maximization, NIPS 2013).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +14,14 @@ from torch import Tensor
 
 from fkal.core.facility_location import EPSILON, Similarity, facility_location, rows_at_once
 from fkal.core.picks import Picks, refuse_beyond
+from fkal.core.pool_parts import WHOLE, Parts, PoolPart, PoolRows, parts_of
+from fkal.core.randomness import stream
+
+RowSimilarity = Callable[[Any], Tensor]
+"""Rows that were looked up in the pool to their similarities with all targets (r m), which may be overwritten."""
+
+RowBonus = Callable[[Any], Tensor]
+"""A pool, or a part of one, to what each of its rows is worth on its own (n)."""
 
 
 def objective(
@@ -30,63 +40,135 @@ def objective(
 
 
 def partitioned_cover(
-    similarity: Similarity,
-    parts: Sequence[Int[Tensor, " _"]],
+    pool: PoolRows,
     p: int,
     *,
+    similarity: RowSimilarity,
     weights: Float[Tensor, " m"],
     covered: Float[Tensor, " m"],
     generator: torch.Generator,
-    bonus: Float[Tensor, " n"] | None = None,
+    parts: Parts = WHOLE,
+    bonus: RowBonus | None = None,
     epsilon: float = EPSILON,
+    keep: bool = False,
 ) -> Picks:
-    """p candidates in two stages of `facility_location`: p of each part, then p of the union of these.
+    """p rows in two stages of `facility_location`: p of each part, then p of the union of these.
+
+    One part is one stage. Each of several parts has draws of its own, so it does not matter which one is done first.
 
     Args:
-        similarity: The rows s(a, .) of some candidates, by their positions in the whole pool.
-        parts: Positions of each part's candidates, disjoint; what one machine holds.
+        pool: The candidates, in memory or streamed.
         p: How many to pick, of each part and in the end.
+        similarity: The rows s(a, .) of some candidates. With workers in other processes it has to be pickled, as
+            `bonus` has to be.
         weights: What each target counts.
         covered: How well each target is covered already.
         generator: Source of the draws.
-        bonus: What each candidate of the whole pool is worth on its own.
+        parts: How many parts there are, and who works on them.
+        bonus: What candidates are worth on their own.
         epsilon: As `facility_location` takes it.
+        keep: As `facility_location` takes it, for each part.
 
     Returns:
-        Positions in the whole pool, and their gains when picked. If one part alone reached more than the union, its
-        picks.
+        Positions in the pool, and their gains when picked. If one part alone reached more than the union, its picks.
 
     Raises:
-        ValueError: p exceeds the candidates of all parts, or a similarity is NaN.
+        ValueError: p exceeds the pool, or a similarity is NaN.
 
     Example:
         >>> pool, targets = torch.eye(4), torch.eye(4)[:2]
         >>> picks = partitioned_cover(
-        ...     lambda rows: pool[rows] @ targets.T, [torch.tensor([0, 2]), torch.tensor([1, 3])], 2,
-        ...     weights=torch.ones(2), covered=torch.zeros(2), generator=torch.Generator().manual_seed(0),
+        ...     pool, 2, similarity=lambda rows: rows @ targets.T, weights=torch.ones(2), covered=torch.zeros(2),
+        ...     generator=torch.Generator().manual_seed(0), parts=Parts(2),
         ... )
         >>> sorted(picks.positions.tolist())
         [0, 1]
     """
-    refuse_beyond(p, sum(map(len, parts)))
+    refuse_beyond(p, len(pool))
+    cover = _Cover(p, similarity, weights, covered, epsilon, keep)
+    pieces = parts_of(pool, parts.count)
+    if len(pieces) == 1:
+        return cover.picks(pool, None if bonus is None else bonus(pool), generator)
+    seed = int(torch.randint(1 << 62, (), generator=generator))
+    found: list[_Found] = parts.over(_OfPart(cover, bonus, seed), pieces)
+    union = torch.cat([each.picks.positions for each in found])
+    worth = torch.cat([each.bonus for each in found if each.bonus is not None]) if bonus is not None else None
+    candidates = _At(pool, union)
+    second = cover.picks(candidates, worth, stream(seed, "union"))
+    reached = cover.reached(candidates, second.positions, worth)
+    best = max((each for each in found if len(each.picks.positions) == p), key=lambda each: each.reached, default=None)
+    if best is not None and best.reached > reached:
+        return best.picks
+    return Picks(union[second.positions], scores=second.scores)
 
-    def picked(rows: Int[Tensor, " r"]) -> Picks:
-        found = facility_location(
-            lambda some: similarity(rows[some]),
+
+class _Found(NamedTuple):
+    """Picks of a part by their positions in the pool, what each is worth on its own, and what they reach together."""
+
+    picks: Picks
+    bonus: Tensor | None
+    reached: float
+
+
+@dataclass(frozen=True)
+class _At:
+    """Rows of the pool at some positions, which are looked up when they are asked for."""
+
+    pool: PoolRows
+    positions: Int[Tensor, " u"]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, rows: Int[Tensor, " r"]) -> Any:
+        return self.pool[self.positions[rows]]
+
+
+@dataclass(frozen=True)
+class _Cover:
+    """One stage, and what it is about."""
+
+    p: int
+    similarity: RowSimilarity
+    weights: Float[Tensor, " m"]
+    covered: Float[Tensor, " m"]
+    epsilon: float
+    keep: bool
+
+    def picks(self, rows: PoolRows | _At, bonus: Tensor | None, generator: torch.Generator) -> Picks:
+        return facility_location(
+            lambda some: self.similarity(rows[some]),
             len(rows),
-            min(p, len(rows)),
-            weights=weights,
-            covered=covered,
+            min(self.p, len(rows)),
+            weights=self.weights,
+            covered=self.covered,
             generator=generator,
-            bonus=None if bonus is None else bonus[rows],
-            epsilon=epsilon,
+            bonus=bonus,
+            epsilon=self.epsilon,
+            keep=self.keep,
         )
-        return Picks(rows[found.positions], scores=found.scores)
 
-    of_parts = [picked(rows.to(covered.device)) for rows in parts if len(rows)]
-    if len(of_parts) == 1:
-        return of_parts[0]
-    union = picked(torch.cat([each.positions for each in of_parts]))
-    whole = [union, *(each for each in of_parts if len(each.positions) == p)]
-    reached = [objective(similarity, each.positions, weights=weights, covered=covered, bonus=bonus) for each in whole]
-    return whole[reached.index(max(reached))]
+    def reached(self, rows: PoolRows | _At, positions: Tensor, bonus: Tensor | None) -> float:
+        return objective(
+            lambda some: self.similarity(rows[some]),
+            positions,
+            weights=self.weights,
+            covered=self.covered,
+            bonus=bonus,
+        )
+
+
+@dataclass(frozen=True)
+class _OfPart:
+    """The first stage of one part."""
+
+    cover: _Cover
+    bonus: RowBonus | None
+    seed: int
+
+    def __call__(self, part: PoolPart) -> _Found:
+        bonus = None if self.bonus is None else self.bonus(part.rows)
+        picks = self.cover.picks(part.rows, bonus, stream(self.seed, "part", part.number))
+        reached = self.cover.reached(part.rows, picks.positions, bonus)
+        worth = None if bonus is None else bonus[picks.positions]
+        return _Found(Picks(picks.positions + part.first, scores=picks.scores), worth, reached)

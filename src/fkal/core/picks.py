@@ -7,7 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fkal.core.descriptors import Descriptors
-from fkal.core.kernels import Kernel, Matches, top_matches
+from fkal.core.kernels import Kernel, Matches
+from fkal.core.partitioned_matches import partitioned_matches
+from fkal.core.pool_parts import WHOLE, Parts
 from fkal.core.row_stream import PoolDescriptors, Rows, RowStream
 
 FIRST_WIDTH = 32
@@ -97,7 +99,13 @@ def distinct(matches: Matches, p: int) -> Picks:
 
 
 def best_distinct(
-    targets: Descriptors, pool: PoolDescriptors, p: int, *, kernel: Kernel, width: int = FIRST_WIDTH
+    targets: Descriptors,
+    pool: PoolDescriptors,
+    p: int,
+    *,
+    kernel: Kernel,
+    width: int = FIRST_WIDTH,
+    parts: Parts = WHOLE,
 ) -> Picks:
     """p distinct pool positions that maximise the kernel, rank by rank over the targets.
 
@@ -110,6 +118,7 @@ def best_distinct(
         p: How many images to pick.
         kernel: One of `fkal.core.kernels.R_ZG`, or `r_z`.
         width: Matches per target to begin with.
+        parts: In how many parts of the pool matches are looked for, and by whom. The picks are the same.
 
     Returns:
         Positions with ranks, scores and the target of each.
@@ -126,7 +135,7 @@ def best_distinct(
     refuse_beyond(p, len(pool))
     k = min(max(width, -(-p // len(targets))), len(pool))
     while True:
-        picks = distinct(top_matches(targets, pool, k, kernel=kernel), p)
+        picks = distinct(partitioned_matches(targets, pool, k, kernel=kernel, parts=parts), p)
         if len(picks.positions) == p:
             return picks
         k = min(2 * k, len(pool))

@@ -16,6 +16,7 @@ from torch import Tensor
 from fkal.core.descriptors import Descriptors
 from fkal.core.kernels import r_z
 from fkal.core.row_stream import PoolDescriptors, joined
+from fkal.core.softmax_regression import WeightedLoss, class_sizes, regressed, with_one
 from fkal.core.whitening import Whitening
 
 Posterior = Callable[[PoolDescriptors], Tensor]
@@ -98,7 +99,9 @@ class _LeftOut(NamedTuple):
         found = [_nearest(block, references, k) for block in _blocks(whiten(z[out]), len(known))]
         similar, labels = (torch.cat(column) for column in zip(*found, strict=True))
         labels = known[labels]
-        return _LeftOut(similar, (1 / _sizes(known, int(y.max()) + 1, similar))[labels], labels == own[:, None], own)
+        return _LeftOut(
+            similar, (1 / class_sizes(known, int(y.max()) + 1, similar))[labels], labels == own[:, None], own
+        )
 
     def loss(self, k: int, temperature: float, *, classes: int) -> float:
         """The mean over classes of what their images lose: minus the logarithm of the probability of their class."""
@@ -117,7 +120,6 @@ PENALTIES = (1e-5, 1e-4, 1e-3)
 """Those tried: of the mean loss, on the squared weights."""
 
 FOLDS = 2
-STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Logistic:
         return joined((self._of(_side_by_side(block)) for block in blocks), len(queries))
 
     def _of(self, z: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
-        return (_with_one((z.to(self.mean) - self.mean) / self.scale) @ self.weight).softmax(dim=1).to(z)
+        return (with_one((z.to(self.mean) - self.mean) / self.scale) @ self.weight).softmax(dim=1).to(z)
 
     @staticmethod
     def fitted(z: Descriptors, y: Int[Tensor, " m"]) -> "Logistic":
@@ -157,11 +159,12 @@ class Logistic:
     def _with(penalty: float, rows: Float[Tensor, "m l"], y: Int[Tensor, " m"], all_y: Int[Tensor, " a"]) -> "Logistic":
         mean, scale = rows.mean(dim=0), rows.std(dim=0, unbiased=False)
         scale = torch.where(scale > 0, scale, 1)
-        return Logistic(mean, scale, _regressed(_with_one((rows - mean) / scale), y, penalty, all_y))
+        x, classes = with_one((rows - mean) / scale), int(all_y.max()) + 1
+        return Logistic(mean, scale, regressed(x, y, penalty, all_y=all_y, classes=classes))
 
     def _loss(self, rows: Float[Tensor, "m l"], y: Int[Tensor, " m"], all_y: Int[Tensor, " a"]) -> float:
-        logits = _with_one((rows - self.mean) / self.scale) @ self.weight
-        return float(_WeightedLoss.of(logits, y, all_y).value) if len(y) else 0.0
+        logits = with_one((rows - self.mean) / self.scale) @ self.weight
+        return float(WeightedLoss.of(logits, y, all_y).value) if len(y) else 0.0
 
 
 def opinion_pool(posteriors: Sequence[Posterior], z: PoolDescriptors) -> Float[Tensor, "n d"]:
@@ -177,41 +180,6 @@ def opinion_pool(posteriors: Sequence[Posterior], z: PoolDescriptors) -> Float[T
     return pooled
 
 
-def _regressed(
-    x: Float[Tensor, "m l1"], y: Int[Tensor, " m"], penalty: float, all_y: Int[Tensor, " a"]
-) -> Float[Tensor, "l1 d"]:
-    """The weight of least loss; its gradient is written out, which takes three quarters of autograd's time."""
-    weight = torch.zeros(x.shape[1], int(all_y.max()) + 1, dtype=x.dtype, device=x.device)
-    optimiser = torch.optim.LBFGS([weight], max_iter=STEPS, history_size=20, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        loss = _WeightedLoss.of(x @ weight, y, all_y)
-        weight.grad = x.T @ loss.gradient
-        weight.grad[:-1] += 2 * penalty * weight[:-1]
-        return loss.value + penalty * weight[:-1].square().sum()
-
-    with torch.no_grad():
-        optimiser.step(closure)
-    return weight
-
-
-class _WeightedLoss(NamedTuple):
-    """Mean cross-entropy under equal class frequencies, and its gradient with respect to the logits."""
-
-    value: Float[Tensor, ""]
-    gradient: Float[Tensor, "m d"]
-
-    @staticmethod
-    def of(logits: Float[Tensor, "m d"], y: Int[Tensor, " m"], all_y: Int[Tensor, " a"]) -> "_WeightedLoss":
-        share = (1 / _sizes(all_y, logits.shape[1], logits))[y]
-        share = share / share.sum()
-        logs = logits.log_softmax(dim=1)
-        value = -(share @ logs.gather(1, y[:, None])[:, 0])
-        gradient = logs.exp_()
-        gradient[torch.arange(len(y), device=y.device), y] -= 1
-        return _WeightedLoss(value, gradient.mul_(share[:, None]))
-
-
 def _folds(y: Int[Tensor, " m"], count: int) -> Int[Tensor, " m"]:
     """A fold for each image, so that every fold has about as many images of each class."""
     fold = torch.empty_like(y)
@@ -219,17 +187,8 @@ def _folds(y: Int[Tensor, " m"], count: int) -> Int[Tensor, " m"]:
     return fold
 
 
-def _sizes(y: Int[Tensor, " m"], classes: int, like: Float[Tensor, "..."]) -> Float[Tensor, " d"]:
-    """How many images each class has, at least 1."""
-    return y.bincount(minlength=classes).clamp(min=1).to(like)
-
-
 def _side_by_side(z: Descriptors) -> Float[Tensor, "n l"]:
     return torch.cat(list(z.z.values()), dim=1)
-
-
-def _with_one(x: Float[Tensor, "n l"]) -> Float[Tensor, "n l1"]:
-    return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
 
 
 def _blocks(queries: PoolDescriptors, m: int) -> Iterator[Descriptors]:
@@ -245,7 +204,7 @@ def _weighed(
     similar: Float[Tensor, "n k"], labels: Int[Tensor, "n k"], y: Int[Tensor, " m"], temperature: float
 ) -> Float[Tensor, "n d"]:
     """The share of each class among neighbours, best first, under equal class frequencies."""
-    sizes = _sizes(y, int(y.max()) + 1, similar)
+    sizes = class_sizes(y, int(y.max()) + 1, similar)
     weights = ((similar - similar[:, :1]) / temperature).exp() / sizes[labels]
     p = torch.zeros(len(similar), len(sizes), dtype=similar.dtype, device=similar.device)
     p.scatter_add_(1, labels, weights)

@@ -26,6 +26,7 @@ from fkal.core.evidence import (
     Predictions,
     PredictiveInformation,
     Queried,
+    Revealed,
     Supervised,
     Uncertainty,
     WeighedPosteriors,
@@ -393,6 +394,23 @@ def _calibrated(context: RoundContext) -> Generator[Progress, None, EvidenceAndT
     return Calibrated(known.pool, known.labeled, known.y, logits, y_v), _no_targets()
 
 
+def _revealed(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
+    y_pool = _true_labels(context, context.open_pool)
+    if bool((y_pool < 0).any()):
+        raise ValueError(
+            f"acquisition.name = {context.settings.name!r}: it reads the true labels of the pool, which nobody knows; "
+            "take another one, such as fisher_coverage"
+        )
+    pool = yield from outputs_of(context, context.open_pool, "pool")
+    labeled = pool[:0]
+    if len(context.labeled):
+        labeled = yield from outputs_of(context, context.labeled, "labeled images")
+    known = yield from outputs_of(context, context.validation, "validation")
+    y, y_v = context.y.to(context.meter.device), _true_labels(context, context.validation)
+    weight = HeadInput(context.members[0]).weight.clone()
+    return Revealed(pool, labeled, y, y_pool=y_pool, weight=weight, known=known, y_v=y_v), _no_targets()
+
+
 def _queried(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
     validation = yield from outputs_of(context, context.validation, "validation")
     pool = yield from _pool_outputs(context)
@@ -461,6 +479,7 @@ GATHERERS: Mapping[type[Evidence], Gather] = MappingProxyType(
         LastLayer: _last_layer,
         Supervised: _supervised,
         Calibrated: _calibrated,
+        Revealed: _revealed,
         Queried: _queried,
         PredictiveInformation: _predictive_information,
     }

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from fkal.acquisition.registry import Acquisition, acquisition_of
 from fkal.config.machine import memory_gb
+from fkal.config.method_checks import refuse_unable_in_parts
 from fkal.config.schema import Config, ConfigError, configured
+from fkal.core.pool_parts import MapParts, Parts, one_by_one
 from fkal.core.precision_names import Precision
 from fkal.core.randomness import stream
 from fkal.data.datasets import Dataset, load
@@ -114,6 +116,7 @@ class Experiment:
     has the file of pretrained weights of each member, `descriptors_path` is the folder of kept descriptors.
     `backbone` is the pretrained model, if there is one; where it is frozen, the task model is a head on its embeddings.
     Rows of the pool beyond the `bound` of memory are in files, with the same result.
+    `over_parts` goes through the parts of a pool, where a choice is made in parts.
     Several `processes` run it together. The first one reads and writes files; of a frozen run it does all but the
     embedding.
     """
@@ -132,6 +135,7 @@ class Experiment:
     backbone: Backbone | None = None
     bound: MemoryBound = UNBOUNDED
     elsewhere: Elsewhere | None = None
+    over_parts: MapParts = one_by_one
     processes: Processes = field(default_factory=current_processes)
     _embedded: list[Embedded] = field(default_factory=list, repr=False)
 
@@ -460,6 +464,8 @@ class Experiment:
         """The oracle knows the labels of the dataset; there is none where pool images have none."""
         config, entry = self.config.acquisition, self._acquisition
         options = {name: getattr(config, name) for name in entry.options}
+        if config.parts is not None:
+            options["parts"] = Parts(config.parts, self.over_parts)
         labels = self.dataset.train.labels
         is_known = not bool((labels[self.split.pool] < 0).any())
         learner, precision = members_of(self.model)[0], self.config.train.precision
@@ -519,6 +525,7 @@ def prepare(config: Config, out: Path, say: Notify, *, looks_only: bool = False)
         ('digits-ir20-pfk_joint-s0', 20, 6)
     """
     configured("acquisition.name", lambda _: acquisition_of(config.acquisition), config.acquisition.name)
+    refuse_unable_in_parts(config.acquisition)
     device = device_named(config.device)
     if looks_only and not names_own_file(config.model) and not weights_are_here(config.model):
         raise MissingWeights(f"the weights of {config.model.name} are not here; fkal run downloads them")

@@ -163,11 +163,12 @@ METHOD_SETTINGS = frozenset(
         "ensemble",
         "view_degrees",
         "view_noise",
+        "parts",
     }
 )
 """Settings of the acquisition that only some methods read."""
 
-AFTER_DESCRIPTORS = frozenset({"combine", "matching", "whitening"})
+AFTER_DESCRIPTORS = frozenset({"combine", "matching", "whitening", "parts"})
 """Of these, what changes only what is made of descriptors and labels; labels that compare by R_zg go by
 `combine` as well."""
 

@@ -17,6 +17,7 @@ from torch.nn.functional import one_hot, pad
 
 from fkal.acquisition.registry import Acquisition, acquisition, acquisition_of
 from fkal.acquisition.settings import AcquisitionConfig
+from fkal.config.method_checks import refuse_unable_in_parts
 from fkal.config.method_spec import method_layer
 from fkal.core import evidence as records
 from fkal.core.descriptors import Descriptors, loss_gradient, standardised
@@ -24,6 +25,7 @@ from fkal.core.evidence import Evidence, Outputs, PoolOutputs, StreamedOutputs
 from fkal.core.kernels import R_ZG
 from fkal.core.labels import PSEUDO_LABELS, PseudoLabel
 from fkal.core.picks import Picks
+from fkal.core.pool_parts import Parts
 from fkal.core.pseudo_labels import PoolBatch, Reference
 from fkal.core.randomness import stream
 from fkal.core.row_stream import PoolDescriptors, Rows, RowStream, StreamedDescriptors, joined
@@ -55,6 +57,7 @@ def select(
     labeled_probabilities: Any = None,
     seed: int = 0,
     stream_above_gb: float = STREAM_ABOVE_GB,
+    parts: int | None = None,
 ) -> Picks:
     """Picks n rows of a pool by features, gradients and probabilities that are at hand. No model is run.
 
@@ -97,6 +100,7 @@ there are labeled images |
         seed: Seed of every random choice.
         stream_above_gb: GB (10^9 bytes) above which `pool` and `pool_gradients` are streamed; half precision counts \
 as float32.
+        parts: Parts of the pool that the choice is made in, as the setting `acquisition.parts`; None: the whole pool.
 
     Returns:
         Positions in the pool in the order of picking, and where the method knows them ranks, scores, targets.
@@ -123,8 +127,9 @@ as float32.
         "labels": labels,
         "labeled_probabilities": labeled_probabilities,
     }
-    settings = AcquisitionConfig(**method_layer(method).values["acquisition"])
+    settings = AcquisitionConfig(**method_layer(method).values["acquisition"], parts=parts)
     entry = acquisition_of(settings)
+    refuse_unable_in_parts(settings)
     given = {name: value for name, value in given.items() if value is not None}
     arrays = Arrays(
         method,
@@ -133,6 +138,8 @@ as float32.
     )
     evidence = arrays.evidence(entry)
     options = {name: getattr(settings, name) for name in entry.options}
+    if parts is not None:
+        options["parts"] = Parts(parts)
     return partial(entry.select, **options)(evidence, n, stream(seed, "select", "arrays"))
 
 

@@ -380,6 +380,12 @@ def training_settings(config: Config) -> dict[str, object]:
     }
 
 
+def acquisition_settings(config: Config) -> dict[str, object]:
+    """The settings that choose the images."""
+    found: dict[str, object] = _without_later(config.tree)["acquisition"]
+    return found
+
+
 LATER_THAN_PROJECTS: Mapping[str, tuple[str, Any]] = MappingProxyType(
     {
         "data.interpolation": ("interpolation", None),
@@ -388,6 +394,7 @@ LATER_THAN_PROJECTS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         "features.precision": ("precision", None),
         "pretrain.precision": ("precision", None),
         "train.precision": ("precision", None),
+        "acquisition.parts": ("parts", None),
     }
 )
 """Settings that came after the first projects, by section and key, and what each is where nobody set it."""

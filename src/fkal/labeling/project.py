@@ -20,6 +20,7 @@ from fkal.acquisition.registry import acquisition
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
 from fkal.config.layers import Layer, from_assignments, from_environment, from_file, merged
+from fkal.config.method_checks import refuse_unable_in_parts
 from fkal.config.method_spec import method_layer
 from fkal.config.rules import rule_of
 from fkal.config.schema import LONGEST_PATH, PROTOCOL, Config, configured
@@ -239,6 +240,7 @@ class Project:
         )
         config = merged(layers)
         configured("acquisition.name", acquisition, config.acquisition.name)
+        refuse_unable_in_parts(config.acquisition)
         return config
 
     @cached_property

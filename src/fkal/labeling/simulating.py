@@ -19,7 +19,15 @@ from fkal.experiment.versions import ALGO_VERSION
 from fkal.labeling.answers import digest_finder
 from fkal.labeling.books import Books
 from fkal.labeling.given_labels import NONE_OF_THESE, GivenLabel, read_given_labels
-from fkal.labeling.learner import Known, Learner, Selecting, answered, empty_request, training_settings
+from fkal.labeling.learner import (
+    Known,
+    Learner,
+    Selecting,
+    acquisition_settings,
+    answered,
+    empty_request,
+    training_settings,
+)
 from fkal.labeling.listing import Listing
 from fkal.labeling.project import STATE, Project
 from fkal.labeling.rounds import method_of, rows_by_digest, watched
@@ -127,7 +135,7 @@ def _simulated(project: Project, config: Config, oracle: Oracle, dedup: float | 
         {
             "settings": training_settings(config),
             "method": method,
-            "acquisition": config.tree["acquisition"],
+            "acquisition": acquisition_settings(config),
             "dedup": dedup,
             "truth": digest_of(sorted(oracle.answers.items())),
             "given": sorted(given.items()),

@@ -57,6 +57,7 @@ STYLES: Mapping[str, Style] = {
     "bald": (PURPLE, "P", "--"),
     "mean_std": (SKY, "<", "--"),
     "vaal": (ORANGE, "X", "--"),
+    "boss": (GREY, "D", "--"),
     "least_confidence": (VERMILION, "s", "--"),
     "margin": (GREEN, "D", "--"),
     "softmax_entropy": (BLACK, "<", "--"),

@@ -23,6 +23,7 @@ from fkal.config.layers import (
     unknown_variables,
     yaml_value,
 )
+from fkal.config.method_checks import refuse_unable_in_parts
 from fkal.config.method_spec import method_layer
 from fkal.config.params_file import MOST_EXPERIMENTS, ParamsFile, params_file, seed_numbers
 from fkal.config.schema import LONGEST_NAME, SET, Config, ConfigError, configured
@@ -270,6 +271,7 @@ def _product(sources: Sources, file: ParamsFile, dataset: str | None, axes: Sequ
         _refuse_without_folder(config)
         configured("model.name", known_model, config.model.name)
         _refuse_unread(chosen[1], config)
+        refuse_unable_in_parts(config.acquisition)
         _refuse_long(config)
         yield config
 

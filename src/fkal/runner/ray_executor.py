@@ -1,7 +1,4 @@
-"""`--executor ray`: each experiment, or each file of descriptors, is a task of a Ray cluster.
-
-No other module imports ray.
-"""
+"""`--executor ray`: each experiment, or each file of descriptors, is a task of a Ray cluster."""
 
 import logging
 import os
@@ -20,9 +17,10 @@ import torch
 from torch import Tensor
 
 from fkal.config.schema import Config, ConfigError
+from fkal.core.pool_parts import MapParts, one_by_one
 from fkal.engine.embedding import KEPT_ROWS
 from fkal.engine.progress import Progress
-from fkal.errors import EndsAll, MissingPackage, UserError, first_line
+from fkal.errors import EndsAll, UserError, first_line
 from fkal.experiment.device import device_named
 from fkal.experiment.experiment import Experiment, Part, prepare
 from fkal.experiment.names import shown_name
@@ -31,22 +29,22 @@ from fkal.results.outcome import Outcome
 from fkal.runner import worker
 from fkal.runner.executors import POLL_SECONDS, listener
 from fkal.runner.plan import PlannedRun, RayCluster
+from fkal.runner.ray_parts import RayParts
+from fkal.runner.ray_tasks import (
+    AGAIN,
+    RETRIES,
+    Need,
+    NodeAffinitySchedulingStrategy,
+    Queue,
+    RayError,
+    canonicalize_bootstrap_address,
+    ray,
+    remote,
+    result_of,
+)
 from fkal.runner.worker import GRACE_SECONDS, Report
 from fkal.tracking.store import tracking_uri
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read as it is imported
-
-try:
-    import ray
-    from ray._private.services import canonicalize_bootstrap_address
-    from ray.exceptions import OutOfMemoryError, RayError
-    from ray.util.queue import Queue
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-except ImportError as error:
-    raise MissingPackage("--executor ray needs Ray; install it: pip install 'fkal[ray]'") from error
-
-RETRIES = 3
-"""So often a task is tried again whose worker was killed or whose machine is lost."""
 REACH_SECONDS = 5.0
 MARKER = ".cluster-"
 """How the name of a file in --out begins by which a machine sees that it has the same folder."""
@@ -58,16 +56,6 @@ class ClusterError(UserError, ValueError):
 
 class ClusterLost(EndsAll, ValueError):
     """The Ray cluster answered, and is gone now."""
-
-
-class _Need(NamedTuple):
-    """What Ray reserves for a task."""
-
-    cpus: int
-    gpus: float
-
-    def fits(self, offered: Mapping[str, float]) -> bool:
-        return self.cpus <= offered.get("CPU", 0) and self.gpus <= offered.get("GPU", 0)
 
 
 class _Site(NamedTuple):
@@ -84,6 +72,7 @@ class _Task(NamedTuple):
 
     site: _Site
     place: int
+    need: Need
     config: Config
     fingerprint: str | None
     tracking: str
@@ -136,29 +125,27 @@ def on_ray(
                 task = _Task(
                     site=site,
                     place=place,
+                    need=needs[place],
                     config=plan.config,
                     fingerprint=plan.fingerprint,
                     tracking=tracking_uri(tracking, Path.cwd()),
                     wait=wait,
                 )
-                remote = _remote(_work, needs[place], shown_name(plan.config))
-                tasks[remote.remote(task, reports)] = place
+                work = remote(_work, needs[place], shown_name(plan.config))
+                tasks[work.remote(task, reports)] = place
             while tasks:
                 done, _ = ray.wait(list(tasks), timeout=POLL_SECONDS)
                 _drain(reports, tell)
                 for each in done:
                     bars.ended()
-                    yield tasks.pop(each), _result(each)
+                    yield tasks.pop(each), result_of(each)
         except RayError as lost:
             raise ClusterLost(f"the Ray cluster is gone ({first_line(lost)}); {AGAIN}") from lost
         finally:
             _cancel(list(tasks))
 
 
-AGAIN = "finished rounds are kept: the same command goes on"
-
-
-def _need(config: Config, cluster: RayCluster) -> _Need:
+def _need(config: Config, cluster: RayCluster) -> Need:
     """Ray shares out its CPUs by the threads of experiments. One that computes on a GPU keeps one busy."""
     device = device_named(config.device)
     on_gpu = device.type == "cuda"
@@ -170,10 +157,10 @@ def _need(config: Config, cluster: RayCluster) -> _Need:
     if device.index:
         raise ConfigError(f"device = {config.device!r}: Ray chooses the GPU of each experiment; set device=cuda")
     gpus = cluster.gpus_per_run if cluster.gpus_per_run is not None else float(on_gpu)
-    return _Need(config.threads or (1 if on_gpu else torch.get_num_threads()), gpus)
+    return Need(config.threads or (1 if on_gpu else torch.get_num_threads()), gpus)
 
 
-def _cpus(needs: Sequence[_Need], jobs: int) -> int:
+def _cpus(needs: Sequence[Need], jobs: int) -> int:
     """Of a cluster that is started here: enough for so many jobs, or what the machine has."""
     most = max(need.cpus for need in needs)
     return jobs * most if jobs > 1 else max(most, os.cpu_count() or 1)
@@ -285,15 +272,19 @@ def _signals_kept() -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
-def _notify_of_waiting(needs: Sequence[_Need], notify: Notify) -> None:
+def _notify_of_waiting(needs: Sequence[Need], notify: Notify) -> None:
     """A cluster may grow, so that what fits nowhere now is no error."""
     offered = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for need in sorted({need for need in needs if not any(need.fits(each) for each in offered)}):
+    for need in sorted({need for need in needs if not any(_fits(need, each) for each in offered)}):
         gpus = f" and {need.gpus:g} GPUs" if need.gpus else ""
         notify(
             f"no machine of the cluster has {need.cpus} CPUs{gpus} for an experiment; it waits for one that has "
             "(--set threads=N asks for N CPUs)"
         )
+
+
+def _fits(need: Need, offered: Mapping[str, float]) -> bool:
+    return need.cpus <= offered.get("CPU", 0) and need.gpus <= offered.get("GPU", 0)
 
 
 def _reports() -> Queue:
@@ -325,20 +316,26 @@ def _drain(reports: Queue, tell: Any) -> None:
         tell(report)
 
 
-def _remote(work: Callable[..., bytes], need: _Need, name: str) -> Any:
-    return ray.remote(work).options(
-        name=name, num_cpus=need.cpus, num_gpus=need.gpus, max_retries=RETRIES, retry_exceptions=False
-    )
-
-
 def _work(task: _Task, reports: Queue) -> bytes:
     """In a worker of the cluster: the pickled Outcome, or what it failed of."""
     try:
         worker.report_to(reports, task.place)
         _enter(task.site)
-        return worker.work(task.config, task.site.out, task.tracking, task.wait, task.fingerprint)
+        return worker.work(
+            task.config,
+            task.site.out,
+            task.tracking,
+            task.wait,
+            fingerprint=task.fingerprint,
+            over_parts=_over_parts(task),
+        )
     except Exception as error:
         return pickle.dumps(error)
+
+
+def _over_parts(task: _Task) -> MapParts:
+    """Ray gives the CPUs of a task that waits to others, but not its GPU: with a GPU it works on its parts itself."""
+    return one_by_one if task.need.gpus else RayParts(shown_name(task.config), task.need.cpus)
 
 
 @contextmanager
@@ -360,16 +357,6 @@ def _enter(site: _Site) -> None:
     if not (site.out / site.marker).exists():
         raise ValueError(f"--out {site.out} is another folder on {host}; name one that all machines share")
     worker.take_threads(site.threads)
-
-
-def _result(task: "ray.ObjectRef[bytes]") -> Any:
-    """What the task returned or failed of."""
-    try:
-        return pickle.loads(ray.get(task))
-    except OutOfMemoryError:
-        return RuntimeError(f"its machine ran out of memory, {RETRIES + 1} times; ask for more CPUs per run, {AGAIN}")
-    except RayError as error:
-        return RuntimeError(f"its worker was lost {RETRIES + 1} times ({first_line(error)}); {AGAIN}")
 
 
 def _cancel(tasks: "Sequence[ray.ObjectRef[bytes]]") -> None:
@@ -412,7 +399,7 @@ class RayShards:
             self._held.enter_context(_connected(self._cluster, _cpus(list(self._needs.values()), 1)))
         return self._there
 
-    def need(self, config: Config) -> _Need:
+    def need(self, config: Config) -> Need:
         return self._needs[config.digest]
 
 
@@ -435,12 +422,12 @@ class _ShardsOf(NamedTuple):
     def _made(self, tasks: Sequence[_ShardTask], what: str) -> Generator[Progress, None, None]:
         need, name = self.shards.need(self.experiment.config), self.experiment.shown_name
         _notify_of_waiting([need], self.experiment.say)
-        pending = [_remote(_make_shard, need, f"{name} {what}").remote(task) for task in tasks]
+        pending = [remote(_make_shard, need, f"{name} {what}").remote(task) for task in tasks]
         try:
             while pending:
                 done, pending = ray.wait(pending, timeout=POLL_SECONDS)
                 for each in done:
-                    lines = _result(each)
+                    lines = result_of(each)
                     if isinstance(lines, Exception):
                         raise lines
                     for line in lines:

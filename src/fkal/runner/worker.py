@@ -6,6 +6,7 @@ import pickle
 import signal
 import socket
 import time
+from dataclasses import replace
 from functools import partial
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 import torch
 
 from fkal.config.schema import Config
+from fkal.core.pool_parts import MapParts, one_by_one
 from fkal.experiment.names import shown_name
 from fkal.interrupts import none_lost
 from fkal.notify import Step
@@ -74,10 +76,19 @@ def take_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def work(config: Config, out: Path, tracking: str | None, wait: bool, fingerprint: str | None = None) -> bytes:
+def work(
+    config: Config,
+    out: Path,
+    tracking: str | None,
+    wait: bool,
+    *,
+    fingerprint: str | None = None,
+    over_parts: MapParts = one_by_one,
+) -> bytes:
     """The pickled Outcome; as bytes, since tensors would else travel as one open file each.
 
-    With `fingerprint` an experiment that has another one here is refused.
+    With `fingerprint` an experiment that has another one here is refused. `over_parts` goes through the parts of a
+    choice.
     """
     from fkal.experiment.experiment import prepare
     from fkal.runner.single import run_one
@@ -89,6 +100,7 @@ def work(config: Config, out: Path, tracking: str | None, wait: bool, fingerprin
             experiment = prepare(config, out, partial(_report, "said", name))
             if fingerprint is not None and experiment.fingerprint != fingerprint:
                 raise _other_experiment(experiment)
+            experiment = replace(experiment, over_parts=over_parts)
             return pickle.dumps(run_one(experiment, out, tracking, wait=wait, shown_by=Reported))
     except KeyboardInterrupt:
         os._exit(INTERRUPTED)  # run and state are closed; the pool would go on with the next experiment

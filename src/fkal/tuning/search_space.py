@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from fkal.acquisition.registry import acquisition
 from fkal.acquisition.settings import MATCHING_NAMES
 from fkal.config.layers import Layer, merged
+from fkal.config.method_checks import refuse_unable_in_parts
 from fkal.config.rules import rule_of
 from fkal.config.schema import Config, ConfigError
 from fkal.config.tuned import nested, value_at
@@ -52,8 +53,8 @@ SHORT = MappingProxyType(
 
 NO_TAPS = "no tap is left, and the method describes images by taps"
 ALWAYS = ("batch_size", "taps")
-NOT_SEARCHED = frozenset({"task", "decay_epochs", "name", "budget", "rounds"})
-"""Lists, names of things, and what makes results incomparable."""
+NOT_SEARCHED = frozenset({"task", "decay_epochs", "name", "budget", "rounds", "parts"})
+"""Lists, names of things, what makes results incomparable, and what saves time or memory alone."""
 
 Usual = Callable[[Any], BaseDistribution]
 
@@ -271,7 +272,7 @@ def _refuse_impossible(base: Config, key: str, distribution: BaseDistribution, n
         some, holds = [distribution.low, distribution.high], distribution.low <= now <= distribution.high
     for value in some:
         try:
-            with_settings(base, {key: value})
+            refuse_unable_in_parts(with_settings(base, {key: value}).acquisition)
         except ConfigError as error:
             raise ConfigError(f"tune.space.{key}: {error}") from None
     if not holds:

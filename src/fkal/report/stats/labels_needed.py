@@ -21,7 +21,7 @@ STEPS = (5.0, 1.0, 0.1)
 ROUNDING = 1e-9
 """80 is 80 where sums make 79.99999999999999 of it."""
 
-KNOWS_LABELS = ("pfk_true", "all")
+KNOWS_LABELS = ("pfk_true", "boss", "all")
 """What is a limit and no method."""
 
 
