@@ -3,6 +3,8 @@
 import importlib
 import os
 import signal
+import time
+from contextlib import contextmanager
 
 import pandas as pd
 import pytest
@@ -64,11 +66,30 @@ def test_methods_come_seed_by_seed_and_what_is_not_asked_for_is_left_out(small):
     assert [(job.method, job.seed) for job in jobs] == [("random", 0), ("margin", 0), ("random", 1), ("margin", 1)]
 
 
-def test_minutes_that_are_over_end_the_run_as_ctrl_c_does(small):
-    over = small("run", "--minutes", "0.001")
+def test_minutes_that_are_over_interrupt_and_ctrl_c_stays_ctrl_c(small):
+    computing = small.results.computing
+    with pytest.raises(computing.TimeUp), computing.for_minutes(0.001):
+        time.sleep(60)
+    with pytest.raises(KeyboardInterrupt) as raised, computing.for_minutes(60):
+        signal.raise_signal(signal.SIGINT)
+    assert not isinstance(raised.value, computing.TimeUp)
+
+
+def test_a_run_whose_minutes_are_over_ends_well_and_writes_the_tables(small, monkeypatch):
+    small("run", "--seeds", "0", "--methods", "random")
+    table = small.page.read_text()
+    small.page.write_text(table.replace("`random`", "`changed`"))
+
+    @contextmanager
+    def over_at_once(minutes: float):
+        raise small.results.computing.TimeUp
+        yield
+
+    monkeypatch.setattr(small.results.computing, "for_minutes", over_at_once)
+    over = small("run", "--minutes", "7.5")
     assert over.exit_code == 0
-    assert "0.001 minutes are over; the same command goes on" in over.output
-    assert "4 of 4 experiments are missing" in small("run", "--dry-run").output
+    assert "7.5 minutes are over; the same command goes on" in over.output
+    assert small.page.read_text() == table
 
 
 def test_rows_of_another_fingerprint_are_stale_and_replaced(small):
