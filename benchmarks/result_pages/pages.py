@@ -1,0 +1,119 @@
+"""The pages that show tables of the committed rows, between their markers.
+
+A table is between `<!-- rows KIND GRID,GRID -->` and `<!-- end -->`. It is made of the rows alone, and of those only
+that were measured by the settings and versions of today.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from fkal.atomic_files import write_whole
+from fkal.config.method_spec import long_method_name, short_method_name
+from fkal.config.schema import ConfigError
+from fkal.experiment.names import bias_name, dataset_name
+from fkal.report.figures.published import published_curves
+from result_pages import tables
+from result_pages.balanced import balanced
+from result_pages.grids import ROOT, Grid, Plan, first_config, recipes_of
+from result_pages.rows import COUNTS, Pages
+from result_pages.tables import CONTENDERS, OPTIONS, SMALL, WITHOUT, Table, is_of_the_paper
+
+MARKED = re.compile(r"(?P<start><!-- rows (?P<kind>\w+) (?P<grids>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+KINDS: dict[str, tuple[Table, Callable[[str], bool]]] = {
+    "accuracy": (tables.accuracy, is_of_the_paper),
+    "digits": (tables.confused_digits, is_of_the_paper),
+    "all": (tables.whole_pool, lambda method: method == "all"),
+    "contenders": (tables.contenders, lambda method: method in CONTENDERS),
+    "options": (tables.options, lambda method: OPTIONS.fullmatch(method) is not None),
+    "small": (tables.small, lambda method: method in SMALL),
+    "paid": (tables.paid, lambda method: method in (*SMALL, WITHOUT)),
+    "short": (tables.in_short, lambda method: True),
+    "balanced": (balanced, lambda method: True),
+    "readme": (tables.readme, lambda method: True),
+}
+"""Each kind of table, and which methods of its grids have a row in it."""
+
+
+NOT_MEASURED = "not measured by this version"
+
+
+def paths() -> list[Path]:
+    """Pages that may have tables of rows."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def write_tables(files: Iterable[Path], plan: Plan, pages: Pages) -> list[Path]:
+    """Fill in the tables of these files; returns those that changed."""
+    changed = []
+    for path in files:
+        before = path.read_text(encoding="utf-8")
+        after = MARKED.sub(lambda match: filled(match, plan, pages), before)
+        if after != before:
+            write_whole(path, after.encode())
+            changed.append(path)
+    return changed
+
+
+def filled(match: re.Match[str], plan: Plan, pages: Pages) -> str:
+    """One table with its markers. Raises ConfigError for a kind or a grid that there is not."""
+    if match["kind"] not in KINDS:
+        raise ConfigError(f"{match['start'].strip()}: no such kind of table; there are {', '.join(KINDS)}")
+    table, is_shown = KINDS[match["kind"]]
+    grids = plan.chosen(match["grids"])
+    if match["kind"] == "readme":
+        methods = {grid.name: [long_method_name(method) for method in plan.readme_methods] for grid in grids}
+    else:
+        methods = {grid.name: [method for method in recipes_of(grid) if is_shown(method)] for grid in grids}
+    curves = pd.concat([todays_rows(grid, methods[grid.name], pages) for grid in grids])
+    lines = [NOT_MEASURED] if curves.empty else [*table(curves, published_of(grids[0])), *lacking(curves, methods)]
+    return match["start"] + "\n".join(lines) + "\n" + match["end"]
+
+
+def lacking(curves: pd.DataFrame, methods: Mapping[str, Sequence[str]]) -> list[str]:
+    """A line below the table that names the methods of each grid that have no rows; nothing where all have some."""
+    known = set(curves[["grid", "method"]].itertuples(index=False, name=None))
+    absent = [
+        f"`{short_method_name(method)}`{f' ({grid})' if len(methods) > 1 else ''}"
+        for grid, named in methods.items()
+        for method in named
+        if (grid, method) not in known
+    ]
+    return ["", f"{NOT_MEASURED.capitalize()}: {', '.join(absent)}."] if absent else []
+
+
+def todays_rows(grid: Grid, methods: Sequence[str], pages: Pages) -> pd.DataFrame:
+    """The rows of these methods whose recipe is today's, in the methods' order.
+
+    With `accuracy` as it was measured and `validation`, the images per class that a method sees.
+    """
+    rows, config, recipes = pages.rows(grid.page), first_config(grid), recipes_of(grid)
+    place = {method: n for n, method in enumerate(methods)}
+    is_today = (rows.grid == grid.name) & (rows.recipe == rows.method.map(recipes)) & rows.method.isin(place)
+    mine = rows[is_today].sort_values("method", key=lambda names: names.map(place), kind="stable")
+    measured = "holdout/accuracy" if config.holdout else "test/accuracy"
+    accuracy = mine[measured] if measured in mine else pd.Series(dtype=float)
+    return mine.assign(accuracy=accuracy, validation=config.data.validation_per_class - config.holdout)
+
+
+def published_of(grid: Grid) -> pd.DataFrame:
+    """The paper's curves of the same dataset and bias."""
+    config, paper = first_config(grid), published_curves()
+    return paper[(paper.dataset == dataset_name(config.data)) & (paper.bias == bias_name(config.bias))]
+
+
+def curves_of(grid: Grid, pages: Pages) -> pd.DataFrame:
+    """The grid's rows of today as `fkal report --curves` reads them."""
+    config = first_config(grid)
+    rows = todays_rows(grid, list(recipes_of(grid)), pages)
+    about = {
+        "dataset": dataset_name(config.data),
+        "bias": bias_name(config.bias),
+        "protocol": config.protocol,
+        "loss": config.train.loss,
+        "on_validation": config.train.on_validation,
+    }
+    kept = rows[["method", "seed", *COUNTS, *grid.columns]].dropna(axis=1, how="all")
+    return pd.concat([pd.DataFrame(about, index=kept.index), kept], axis=1)

@@ -1,0 +1,88 @@
+"""Printed tables are those of their CSV files, and rows are those of the listed grids."""
+
+import importlib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fkal.report.load.csv import from_curves
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WITH_ROWS = [page for page in PAGES if "<!-- rows " in page.read_text(encoding="utf-8")]
+ROWS = sorted((ROOT / "docs" / "results").glob("*/rows.csv"))
+
+
+@pytest.fixture
+def parts():
+    """The modules of `benchmarks/result_pages` by name."""
+    return {name: importlib.import_module(f"result_pages.{name}") for name in ("earlier", "grids", "pages", "rows")}
+
+
+@pytest.mark.parametrize("page", WITH_ROWS, ids=lambda page: page.name)
+def test_each_printed_number_is_that_of_the_rows(page, parts):
+    plan, rows, text = parts["grids"].read_plan(), parts["rows"].Pages(), page.read_text(encoding="utf-8")
+    found = list(parts["pages"].MARKED.finditer(text))
+    assert len(found) == text.count("<!-- rows ")
+    for match in found:
+        assert parts["pages"].filled(match, plan, rows) == match.group()
+
+
+def test_each_number_of_the_earlier_page_is_that_of_its_curves(parts):
+    found = list(parts["earlier"].MARKED.finditer(parts["earlier"].PAGE.read_text(encoding="utf-8")))
+    assert len(found) > 10
+    for match in found:
+        assert parts["earlier"].filled(match) == match.group()
+
+
+@pytest.mark.parametrize("path", ROWS, ids=lambda path: path.parent.name)
+def test_rows_belong_to_a_listed_experiment_and_are_sorted_and_whole(path, parts):
+    plan, text = parts["grids"].read_plan(), path.read_text(encoding="utf-8")
+    rows = pd.read_csv(path)
+    listed = {
+        job.key: job
+        for name in rows.grid.unique()
+        for job in parts["grids"].jobs_of(plan.grids[name])
+        if job.grid.page == path.parent.name
+    }
+    assert {tuple(key) for key in rows[["grid", "method", "seed"]].values} <= set(listed)
+    ordered = rows.sort_values(["grid", "method", "seed", "b"], ignore_index=True)
+    pd.testing.assert_frame_equal(rows, ordered)
+    assert rows.groupby(["grid", "method", "seed"]).fingerprint.nunique().max() == 1
+    assert "/work" not in text and "safetensors" not in text
+    costs = pd.read_csv(path.with_name("costs.csv"))
+    experiments = rows[["grid", "method", "seed"]].drop_duplicates(ignore_index=True)
+    pd.testing.assert_frame_equal(experiments, costs[["grid", "method", "seed"]])
+
+
+def test_a_recipe_depends_on_settings_and_not_on_the_machine(parts):
+    grids = parts["grids"]
+    grid = grids.read_plan().grids["cifar10-frozen-class_balanced"]
+    here = grids.Machine(Path("images"), Path("backbone.safetensors"))
+    assert [job.recipe for job in grids.jobs_of(grid, here)] == [job.recipe for job in grids.jobs_of(grid)]
+    assert grids.jobs_of(grid, here)[0].config.model.weights == "backbone.safetensors"
+    other = grid._replace(settings={**grid.settings, "train.loss": "plain"})
+    assert not set(grids.recipes_of(other).values()) & set(grids.recipes_of(grid).values())
+
+
+def test_rows_become_curves_that_the_report_reads(small, tmp_path):
+    small("run", "--seeds", "0", "--methods", "random")
+    assert small("curves", "small", str(tmp_path / "curves.csv")).exit_code == 0
+    read = from_curves(tmp_path / "curves.csv").frame
+    rows = pd.read_csv(small.rows)
+    assert read["test/accuracy"].tolist() == rows["test/accuracy"].tolist()
+    assert set(read["dataset"]) == {"digits"} and set(read["bias"]) == {"ir20"}
+
+
+def test_a_table_has_the_seeds_of_each_row_and_names_what_is_not_measured(small):
+    small("tables")
+    assert small.table() == ["not measured by this version"]
+    small("run", "--seeds", "0", "--methods", "random")
+    measured = 100 * pd.read_csv(small.rows)["test/accuracy"]
+    lines = small.table()
+    assert lines[2].startswith(f"| `random` | 0 | {measured[0]:.1f} | {measured[1]:.1f} |")
+    assert lines[3:] == ["", "Not measured by this version: `margin`."]
+    small.set_epochs(2)
+    small("tables")
+    assert small.table() == ["not measured by this version"]
