@@ -165,6 +165,7 @@ def test_a_change_reaches_only_those_who_read_it(project):
     assert "digits-20-pcc.json" in differences and "aubc.mean" in differences
 
 
+@pytest.mark.clusters
 def test_a_killed_repro_goes_on_in_the_same_runs(tmp_path):
     folder = new_project(tmp_path / "killed")
     set_params(folder, grid={"method": ["random"]}, acquisition={"rounds": 6}, train={"epochs": 30})

@@ -90,7 +90,7 @@ LONG = [
     "--set",
     "acquisition.rounds=12",
     "--set",
-    "train.epochs=60",
+    "train.epochs=20",
 ]
 
 

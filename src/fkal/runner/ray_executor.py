@@ -7,6 +7,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
@@ -46,6 +47,7 @@ from fkal.runner.worker import GRACE_SECONDS, Report
 from fkal.tracking.store import tracking_uri
 
 REACH_SECONDS = 5.0
+ASK_AGAIN_SECONDS = 1.0
 MARKER = ".cluster-"
 """How the name of a file in --out begins by which a machine sees that it has the same folder."""
 
@@ -360,13 +362,18 @@ def _enter(site: _Site) -> None:
 
 
 def _cancel(tasks: "Sequence[ray.ObjectRef[bytes]]") -> None:
-    """One at work closes its run and its state first; after the time of grace none is left."""
+    """One at work closes its run and its state first; after the time of grace none is left.
+
+    Each is asked again and again, since Ray promises for no single time that it arrives.
+    """
     if not tasks or not ray.is_initialized():
         return
     with suppress(RayError):  # of a cluster that is gone, and its tasks with it
-        for task in tasks:
-            ray.cancel(task)
-        _, left = ray.wait(list(tasks), num_returns=len(tasks), timeout=GRACE_SECONDS)
+        left, last = list(tasks), time.monotonic() + GRACE_SECONDS
+        while left and time.monotonic() < last:
+            for task in left:
+                ray.cancel(task)
+            _, left = ray.wait(left, num_returns=len(left), timeout=ASK_AGAIN_SECONDS)
         for task in left:
             ray.cancel(task, force=True)
 

@@ -6,6 +6,7 @@ import pickle
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from multiprocessing.queues import SimpleQueue
@@ -25,6 +26,8 @@ from fkal.notify import Step
 if TYPE_CHECKING:
     from fkal.experiment.experiment import Experiment
 
+Handler = Callable[[int, FrameType | None], Any] | int | None
+"""What a signal calls, or whether it is ignored."""
 INTERRUPTED = 130
 """Exit code of a worker that was asked to end."""
 GRACE_SECONDS = 10.0
@@ -94,7 +97,7 @@ def work(
     from fkal.runner.single import run_one
 
     name = shown_name(config)
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = _call_when_asked_to_end(_interrupt)
     try:
         with none_lost(_armed):
             experiment = prepare(config, out, partial(_report, "said", name))
@@ -107,7 +110,8 @@ def work(
     except Exception as error:
         raise portable(error) from error
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _other_experiment(experiment: "Experiment") -> ValueError:
@@ -149,8 +153,19 @@ def _report(what: str, *values: Any) -> None:
     _reports.put(Report(_worker, what, values))
 
 
+def _call_when_asked_to_end(handler: Handler) -> dict[signal.Signals, Handler]:
+    """By SIGTERM, or by the SIGINT that Ray sends; a worker of `--jobs` ignores the latter. Returns those of before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    if before[signal.SIGINT] == signal.SIG_IGN:
+        del before[signal.SIGINT]
+    for number in before:
+        signal.signal(number, handler)
+    return before
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Once: whoever asks again does not break off what is being closed."""
+    _call_when_asked_to_end(signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
