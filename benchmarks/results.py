@@ -70,8 +70,8 @@ def run(
             return
         try:
             with computing.for_minutes(minutes):
-                todo = [each.job for each in found]
-                computing.compute(todo, HERE, out=out, tracking=tracking_uri, workers=jobs, display=display)
+                lacking = [each.job for each in found]
+                computing.compute(lacking, HERE, out=out, tracking=tracking_uri, workers=jobs, display=display)
         except computing.TimeUp:
             echo(f"{minutes:g} minutes are over; the same command goes on")
         write_tables()

@@ -379,9 +379,7 @@ def _last_layer(context: RoundContext) -> Generator[Progress, None, EvidenceAndT
 
 def _supervised(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
     pool = yield from _pool_outputs(context)
-    labeled = pool[:0]
-    if len(context.labeled):
-        labeled = yield from outputs_of(context, context.labeled, "labeled images")
+    labeled = yield from _labeled_outputs(context, pool)
     return Supervised(pool, labeled, context.y.to(context.meter.device)), _no_targets()
 
 
@@ -402,9 +400,7 @@ def _revealed(context: RoundContext) -> Generator[Progress, None, EvidenceAndTar
             "take another one, such as fisher_coverage"
         )
     pool = yield from outputs_of(context, context.open_pool, "pool")
-    labeled = pool[:0]
-    if len(context.labeled):
-        labeled = yield from outputs_of(context, context.labeled, "labeled images")
+    labeled = yield from _labeled_outputs(context, pool)
     known = yield from outputs_of(context, context.validation, "validation")
     y, y_v = context.y.to(context.meter.device), _true_labels(context, context.validation)
     weight = HeadInput(context.members[0]).weight.clone()
@@ -432,6 +428,13 @@ def _predictive_information(context: RoundContext) -> Generator[Progress, None, 
         processes=context.processes,
     )
     return evidence, _no_targets()
+
+
+def _labeled_outputs(context: RoundContext, pool: PoolOutputs) -> Generator[Progress, None, Outputs]:
+    """No rows before anything is labeled."""
+    if not len(context.labeled):
+        return pool[:0]
+    return (yield from outputs_of(context, context.labeled, "labeled images"))
 
 
 def outputs_of(context: RoundContext, indices: Int[Tensor, " n"], what: str) -> Generator[Progress, None, Outputs]:

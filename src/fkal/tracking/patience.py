@@ -57,15 +57,10 @@ class PatientClient:
     def _call(self, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
         call = partial(function, *values, **named)
         if function.__name__ not in ON_FILES and not self._client.tracking_uri.startswith("http"):
-            call = partial(_unbroken, call)
+            call = unbroken()(call)
         if function.__name__.startswith(READS):
             call = partial(_read, call, self._name)
         return patiently(call, self._name, self._say, self._way_out)
-
-
-def _unbroken(call: Callable[[], T]) -> T:
-    with unbroken():
-        return call()
 
 
 def _read(call: Callable[[], T], name: str) -> T:
