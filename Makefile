@@ -10,6 +10,8 @@ DATA_ROOT ?= data
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# the slow lane waits for processes and servers a good part of its time, so it has a worker more than there are cores
+SLOW_WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # compiled modules make each later start several times faster
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -52,7 +54,7 @@ test: install
 	$(PYTEST) -m "not slow and not kills"
 
 test-slow: install
-	$(PYTEST) -m "(slow or kills) and not clusters"
+	$(PYTEST) -n $(SLOW_WORKERS) -m "(slow or kills) and not clusters"
 
 test-all: install
 	FKAL_KILLS=60 $(PYTEST)

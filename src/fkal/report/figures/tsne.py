@@ -92,14 +92,19 @@ def first_member(weights: Weights) -> dict[str, Tensor]:
 
 
 def layout(features: list[np.ndarray]) -> np.ndarray:
-    """Places (n 2) by the features of several models, each column standardised: none of them outweighs another."""
+    """Places (n 2) by the features of several models, each column standardised: none of them outweighs another.
+
+    By one thread: several wait for each other so busily that beside other work they took five times as long.
+    """
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     columns = np.concatenate(features, axis=1)
     deviation = columns.std(axis=0)
     standard = (columns - columns.mean(axis=0))[:, deviation > 0] / deviation[deviation > 0]
     perplexity = min(30.0, (len(standard) - 1) / 3)
-    return TSNE(init="pca", perplexity=perplexity, random_state=0, max_iter=500).fit_transform(standard)
+    with threadpool_limits(1):
+        return TSNE(init="pca", perplexity=perplexity, random_state=0, max_iter=500).fit_transform(standard)
 
 
 def _some(n: int) -> Tensor:
