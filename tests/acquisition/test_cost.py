@@ -89,6 +89,7 @@ def test_table_1_is_what_it_is_by_hand(row, sizes, acquisition, trained):
         ("pfk:ecov", "trace", SIZES, (485, 1800), None),  # 125 + 4 x 90; 4 x 5 x 90
         ("pfk:noisy_or", "joint", SIZES, (135, 0), None),  # 10 labeled before
         ("pfk:noisy_or", "joint_shift_grid", SIZES, (260, 0), None),
+        ("pfk:wcov", "joint_shift_grid", SIZES, (260, 0), None),
     ],
 )
 def test_what_a_method_should_pass_here_is_what_it_is_by_hand(method, pseudo_label, sizes, passes, row):

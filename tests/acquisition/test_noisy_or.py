@@ -38,6 +38,7 @@ def made(seed: int, *, n: int = 40, m: int = 11, labeled: int = 6) -> WeighedPos
         labeled=described(labeled),
         y=classes(labeled),
         labeled_doubt=torch.rand(labeled, generator=draws, dtype=torch.float64),
+        logits=None,
     )
 
 
@@ -135,6 +136,7 @@ def test_images_of_a_class_that_is_labeled_well_wait_for_those_of_one_that_is_no
         labeled=pool[:0],
         y=torch.empty(0, dtype=torch.long),
         labeled_doubt=torch.empty(0, dtype=torch.float64),
+        logits=None,
     )
     assert select_noisy_or(evidence, 1, seeded()).positions.tolist() == [0]
     labeled = Descriptors.of({"a": axes[[0]]})

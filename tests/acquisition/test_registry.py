@@ -101,6 +101,7 @@ def evidence(needs: type[Evidence], *, n: int, targets: int, seed: int = 0) -> E
                 labeled=described(4, False),
                 y=labels(4),
                 labeled_doubt=labeled_doubt,
+                logits=torch.randn(n, 3, generator=draws),
             )
         case "Uncertainty":
             return uncertainty(torch.randn(6, n, 3, generator=draws).softmax(dim=2))
@@ -247,7 +248,8 @@ def test_views_are_read_where_a_pseudo_label_looks_at_them():
     assert ACQUISITIONS["pcc"].reads("trace") == {"taps", "parts"}
     without_g = {"taps", "pseudo_label", "matching", "whitening"}
     assert BY_MATCHING["noisy_or"].reads("joint") == without_g
-    assert BY_MATCHING["ecov"].reads("joint_shift_grid") == without_g | {"parts"}
+    for matching in ("ecov", "wcov"):
+        assert BY_MATCHING[matching].reads("joint_shift_grid") == without_g | {"parts"}
     assert BY_MATCHING["ecov"].reads("joint_zg") == without_g | {"combine", "parts"}  # the label's own kernel
     assert ACQUISITIONS["random"].reads("trace") == ACQUISITIONS["all"].reads("trace") == set()
     assert ACQUISITIONS["varr"].reads("trace") == {"samples", "ensemble"}

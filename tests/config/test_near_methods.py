@@ -38,7 +38,7 @@ def test_an_alias_and_what_it_stands_for_are_one_method():
     assert method_layer("fisher_coverage").values == method_layer(long).values
 
 
-@pytest.mark.parametrize("matching", ["k_center", "coverage", "transport", "ecov", "noisy_or", "tail_first"])
+@pytest.mark.parametrize("matching", ["k_center", "coverage", "transport", "ecov", "noisy_or", "wcov", "tail_first"])
 def test_every_matching_is_a_mark_of_a_methods_name(matching):
     layer = method_layer(f"pfk_joint_shift_grid:{matching}@conv2")
     assert layer.values["acquisition"] == {

@@ -242,8 +242,8 @@ def test_a_short_name_of_another_form_is_refused(spec):
             "varr:4",
             [
                 "'4' is unknown",
-                "known: product, product_of_sums, sum, k_center, coverage, transport, ecov, noisy_or, tail_first, "
-                "whiten, random_theta_0, ",
+                "known: product, product_of_sums, sum, k_center, coverage, transport, ecov, noisy_or, wcov, "
+                "tail_first, whiten, random_theta_0, ",
             ],
         ),
         ("varr:e", ["'e' is unknown"]),

@@ -449,7 +449,12 @@ def test_a_grid_tells_where_and_an_average_does_not(outcome, meter):
     assert right("joint_shift") < 0.8
 
 
-WITHOUT_GRADIENT = {"ecov": Posteriors, "noisy_or": WeighedPosteriors, "tail_first": Posteriors}
+WITHOUT_GRADIENT = {
+    "ecov": Posteriors,
+    "noisy_or": WeighedPosteriors,
+    "wcov": WeighedPosteriors,
+    "tail_first": Posteriors,
+}
 
 
 @pytest.mark.parametrize("matching", list(WITHOUT_GRADIENT))
@@ -458,7 +463,7 @@ def test_posteriors_are_the_estimators_and_no_gradient_is_gathered(outcome, imag
     pictures, network = images(13, seed=40), model("lenet", seed=40)
     evidence, rows = gathered(outcome, network, pictures, WITHOUT_GRADIENT[matching], meter, pseudo_label=name)
     by_gradient, wrong = gathered(outcome, network, pictures, FisherScores, Meter(meter.device), pseudo_label=name)
-    assert rows.tolist() == (wrong.tolist() if matching != "noisy_or" else list(range(6)))
+    assert rows.tolist() == (list(range(6)) if WITHOUT_GRADIENT[matching] is WeighedPosteriors else wrong.tolist())
     for tap in LENET:
         assert_close(evidence.pool.z[tap], by_gradient.pool.z[tap])
     assert evidence.pool.g == evidence.targets.g == {}
@@ -502,6 +507,7 @@ def test_weights_and_doubts_are_the_models_and_labeled_images_come_with_their_cl
     for doubt, logits in zip((evidence.doubt, evidence.labeled_doubt), of_others, strict=True):
         best = logits.softmax(dim=1).sort(dim=1, descending=True).values
         assert_close(doubt, 1 - (best[:, 0] - best[:, 1]), rtol=1e-4, atol=1e-6)
+    assert_close(evidence.logits.double(), of_others[0], rtol=1e-4, atol=1e-6)
     alone = described(outcome, network, pictures, LABELED, pictures.labels, meter, with_grad=False).descriptors
     for tap in LENET:
         assert_close(evidence.labeled.z[tap], alone.z[tap])
@@ -514,6 +520,7 @@ def test_before_anything_is_labeled_all_weigh_the_same_and_no_labeled_image_is_d
     assert evidence.weights.tolist() == [1.0] * 6
     assert evidence.doubt.tolist() == [1.0] * 5
     assert len(evidence.labeled) == len(evidence.y) == len(evidence.labeled_doubt) == 0
+    assert evidence.logits is None
 
 
 def test_weights_of_validation_images_that_were_learned_from_are_cross_fitted(outcome, images, model, meter):

@@ -103,6 +103,7 @@ READ_BY = {
     "pfk_mutual_information_diagonal": {"extent", "taps", "combine", "pseudo_label", "matching", "samples", "views"},
     "pfk:ecov": {"extent", "taps", "pseudo_label", "matching"},
     "pfk_joint_shift_grid:noisy_or": {"extent", "taps", "pseudo_label", "matching"},
+    "pfk_joint_shift_grid:wcov": {"extent", "taps", "pseudo_label", "matching"},
     "pfk_joint_zg:noisy_or": {"extent", "taps", "combine", "pseudo_label", "matching"},
     "varr": {"extent", "samples", "ensemble"},
     "mean_std": {"extent", "samples", "ensemble"},
@@ -129,6 +130,7 @@ def test_the_settings_that_a_method_reads_and_no_others_make_a_new_experiment(me
         "acquisition.matching=coverage",
         "acquisition.matching=ecov",
         "acquisition.matching=noisy_or",
+        "acquisition.matching=wcov",
         "acquisition.whitening=shrunk",
     ],
 )
@@ -139,7 +141,7 @@ def test_matching_and_whitening_reach_the_choice(setting, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("matching", ["ecov", "noisy_or", "tail_first"])
+@pytest.mark.parametrize("matching", ["ecov", "noisy_or", "wcov", "tail_first"])
 @pytest.mark.parametrize("label", ["joint_shift_grid", "predicted"])
 def test_matchings_by_class_probabilities_run_with_a_trained_network(matching, label, tmp_path):
     done = rounds(digits(f"acquisition.matching={matching}", f"acquisition.pseudo_label={label}"), tmp_path)

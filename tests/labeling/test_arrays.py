@@ -52,6 +52,7 @@ BY_PROBABILITIES = [
     "pfk_joint_shift_grid:ecov",
     "pfk_joint:ecov",
     "pfk_predicted:noisy_or",
+    "pfk_predicted:wcov",
     "pfk_joint_shift:noisy_or",
     "pfk_joint_shift_grid:tail_first",
 ]
@@ -103,11 +104,11 @@ def test_matchings_by_class_probabilities_need_no_gradient_and_read_what_is_labe
     few = {name: EVERYTHING[name] for name in ("pool", "targets", "target_labels")}
     of_labeled = ("labeled", "labels", "probabilities", "target_probabilities", "labeled_probabilities")
     labeled = {name: EVERYTHING[name] for name in of_labeled}
-    for matching in ("ecov", "noisy_or", "tail_first"):
+    for matching in ("ecov", "noisy_or", "wcov", "tail_first"):
         plain = fkal.select(**few, n=8, method=f"pfk_joint:{matching}").positions.tolist()
         assert len(set(plain)) == 8
         steered = fkal.select(**few, **labeled, n=8, method=f"pfk_joint:{matching}").positions.tolist()
-        assert (steered == plain) is (matching != "noisy_or")
+        assert (steered == plain) is (matching not in ("noisy_or", "wcov"))
 
 
 def test_noisy_or_picks_what_its_function_picks_of_the_same_evidence():
@@ -125,6 +126,7 @@ def test_noisy_or_picks_what_its_function_picks_of_the_same_evidence():
         labeled=Descriptors.of({"a": known["labeled"]}),
         y=known["labels"],
         labeled_doubt=margin(known["labeled_probabilities"].double().log()),
+        logits=p,
     )
     expected = select_noisy_or(evidence, 8, stream(0, "select", "arrays"))
     made = fkal.select(**EVERYTHING, n=8, method="pfk_predicted:noisy_or")
@@ -141,6 +143,7 @@ def test_noisy_or_picks_what_its_function_picks_of_the_same_evidence():
         ("margin", [], "probabilities"),
         ("pfk_joint:ecov", ["targets"], "target_labels"),
         ("pfk_joint:noisy_or", ["targets", "target_labels", "labeled", "labels"], "target_probabilities"),
+        ("pfk_joint:wcov", ["targets", "target_labels", "labeled", "labels"], "target_probabilities"),
         ("galaxy", ["probabilities"], "labeled"),
         ("uherding", ["probabilities", "labeled", "labels", "labeled_probabilities"], "target_labels"),
     ],

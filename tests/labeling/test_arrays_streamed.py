@@ -24,6 +24,7 @@ VARIANTS = [
     "pfk_predicted:coverage",
     "pfk_joint_shift_grid:ecov",
     "pfk_predicted:noisy_or",
+    "pfk_predicted:wcov",
 ]
 
 

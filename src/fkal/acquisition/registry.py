@@ -121,6 +121,13 @@ BY_MATCHING: Mapping[str, Acquisition] = MappingProxyType(
         "noisy_or": Acquisition(
             "fkal.acquisition.noisy_or:select_noisy_or", WEIGHED_POSTERIORS, MATCHING_SUMMARIES["noisy_or"], OURS
         ),
+        "wcov": Acquisition(
+            "fkal.acquisition.weighted_coverage:select_wcov",
+            WEIGHED_POSTERIORS,
+            MATCHING_SUMMARIES["wcov"],
+            OURS,
+            in_parts=True,
+        ),
         "tail_first": Acquisition(
             "fkal.acquisition.tail_first:select_tail_first", POSTERIORS, MATCHING_SUMMARIES["tail_first"], "a baseline"
         ),

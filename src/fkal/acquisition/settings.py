@@ -25,6 +25,7 @@ MATCHING_SUMMARIES: Mapping[str, str] = MappingProxyType(
         "transport": "each target's best match, then its second best; of a rank that does not fit, the dearest to move",
         "ecov": "as coverage, by features and class probabilities instead of gradients",
         "noisy_or": "the picks that together are most likely to help each validation image, by its weight",
+        "wcov": "as ecov, for all validation images by their weight, and less for what the model knows already",
         "tail_first": "the rarest class of the pool, as estimated, chooses first, by class probabilities alone",
     }
 )
@@ -47,10 +48,10 @@ class AcquisitionConfig:
     names of the model whose outputs become descriptors; `batch_size` images are described at
     once. `combine`, `pseudo_label`, `matching` (how the targets share the budget) and `whitening` (of
     descriptors, before they are compared) matter to `pfk` alone; `combine` does not matter under the matchings
-    `ecov`, `noisy_or` and `tail_first`. `samples` (K) are Monte Carlo passes or views, `ensemble` (E) the models of
-    uncertainty methods; views are turned by up to `view_degrees` and get noise of `view_noise` (standard deviation,
-    on normalised inputs). In `parts` the pool is not looked at as a whole: each part has its own best matches, which
-    are merged, or under `coverage` and `ecov` its own picks, from which the picks are chosen.
+    `ecov`, `noisy_or`, `wcov` and `tail_first`. `samples` (K) are Monte Carlo passes or views, `ensemble` (E) the
+    models of uncertainty methods; views are turned by up to `view_degrees` and get noise of `view_noise` (standard
+    deviation, on normalised inputs). In `parts` the pool is not looked at as a whole: each part has its own best
+    matches, which are merged, or under `coverage`, `ecov` and `wcov` its own picks, from which the picks are chosen.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

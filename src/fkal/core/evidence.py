@@ -69,9 +69,9 @@ class Posteriors(Features):
 @dataclass(frozen=True)
 class WeighedPosteriors(Posteriors):
     """The same where all validation images are targets: what each of them counts, how unsure the model is of each open
-    image, and z, the classes `y` and the doubt of the labeled images.
+    image and its `logits` of it, and z, the classes `y` and the doubt of the labeled images.
 
-    Before anything is labeled, all weights and all doubts are 1.
+    Before anything is labeled, all weights and all doubts are 1, and there are no logits.
     """
 
     weights: Float[Tensor, " m"]
@@ -79,6 +79,7 @@ class WeighedPosteriors(Posteriors):
     labeled: Descriptors
     y: Int[Tensor, " l"]
     labeled_doubt: Float[Tensor, " l"]
+    logits: Float[Tensor, "n d"] | None
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,8 @@ class _OfPart:
     seed: int
 
     def __call__(self, part: PoolPart) -> _Found:
+        if not part.is_streamed:
+            part = part.in_memory()  # on some processors the last digit of a product depends on where rows begin
         bonus = None if self.bonus is None else self.bonus(part.rows)
         picks = self.cover.picks(part.rows, bonus, stream(self.seed, "part", part.number))
         reached = self.cover.reached(part.rows, picks.positions, bonus)

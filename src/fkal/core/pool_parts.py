@@ -27,6 +27,10 @@ class PoolPart:
         """The same part with rows of its own, which another process can be sent."""
         return replace(self, rows=self.rows[torch.arange(len(self.rows))])
 
+    @property
+    def is_streamed(self) -> bool:
+        return isinstance(self.rows, StreamedDescriptors | RowStream)
+
 
 MapParts = Callable[[Callable[[PoolPart], Any], Sequence[PoolPart]], list[Any]]
 """What a function makes of each part, in the order of the parts. The function and its results can be pickled."""

@@ -27,6 +27,15 @@ def wrongness(logits: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Float[Tenso
     return -torch.expm1(logs.gather(1, y[:, None])[:, 0])
 
 
+def class_doubts(logits: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """1 - max(0, p_y - largest p of another class): how unsure a model is of an image if it is of class y.
+
+    Of the predicted class it is `margin`, of all others 1.
+    """
+    predicted = logits.argmax(dim=1, keepdim=True)
+    return torch.ones_like(logits, dtype=torch.float64).scatter_(1, predicted, margin(logits)[:, None])
+
+
 def entropy(logits: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     """H[p] in nats (Shannon, 1948)."""
     return torch.special.entr(logits.double().softmax(dim=1)).sum(dim=1)

@@ -248,7 +248,7 @@ def _weighed_posteriors(context: RoundContext) -> Generator[Progress, None, Evid
     rows = torch.arange(len(known.y), device=known.y.device)
     seen = guessed.of_targets(rows)
     weights, doubt = (torch.ones(len(part.y), dtype=torch.float64, device=rows.device) for part in (known, pool))
-    labeled, y, labeled_doubt = seen.pool[:0], known.y[:0], doubt[:0]
+    labeled, y, labeled_doubt, of_pool = seen.pool[:0], known.y[:0], doubt[:0], None
     if len(context.labeled):
         describe = partial(context.describer.describe, labeler=_arg_max, labels="arg_max", with_grad=False)
         described = yield from describe(context.labeled, what="labeled images", with_logits=True)
@@ -256,8 +256,9 @@ def _weighed_posteriors(context: RoundContext) -> Generator[Progress, None, Evid
         assert known.logits is not None and pool.logits is not None and described.logits is not None
         logits = known.logits if context.cross_fitted is None else context.cross_fitted.to(known.logits)
         weights, doubt, labeled_doubt = wrongness(logits, known.y), margin(pool.logits), margin(described.logits)
+        of_pool = pool.logits
     return WeighedPosteriors(
-        **vars(seen), weights=weights, doubt=doubt, labeled=labeled, y=y, labeled_doubt=labeled_doubt
+        **vars(seen), weights=weights, doubt=doubt, labeled=labeled, y=y, labeled_doubt=labeled_doubt, logits=of_pool
     ), rows.cpu()
 
 

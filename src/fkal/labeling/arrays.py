@@ -68,7 +68,7 @@ def select(
     | `pfk...`, `fisher_coverage` | `targets`, and gradients of both; or instead of gradients `probabilities`, \
 `target_probabilities` and `target_labels`, from which gradients at the logits are made |
     | `pfk...:ecov`, `:tail_first` | `targets` and `target_labels` |
-    | `pfk...:noisy_or` | the same; `labeled`, `labels` and the probabilities of all three where there are \
+    | `pfk...:noisy_or`, `:wcov` | the same; `labeled`, `labels` and the probabilities of all three where there are \
 labeled images |
     | `coreset` | nothing; `labeled` where there are labeled images |
     | `least_confidence`, `margin`, `softmax_entropy`, `balanced_margin`, `badge` | `probabilities` |
@@ -295,15 +295,19 @@ def _weighed_posteriors(arrays: Arrays) -> Evidence:
             labeled=seen.pool[:0],
             y=seen.y_t[:0],
             labeled_doubt=doubt[:0],
+            logits=None,
         )
     whiten = WHITENINGS[arrays.settings.whitening](_standard(arrays["targets"]))
+    weights = wrongness(arrays.logits("target_probabilities", "targets"), seen.y_t)
+    logits = arrays.logits("probabilities", "pool")
     return records.WeighedPosteriors(
         **vars(seen),
-        weights=wrongness(arrays.logits("target_probabilities", "targets"), seen.y_t),
-        doubt=margin(arrays.logits("probabilities", "pool")),
+        weights=weights,
+        doubt=margin(logits),
         labeled=whiten(_standard(arrays["labeled"])),
         y=arrays.labels("labels", "labeled"),
         labeled_doubt=margin(arrays.logits("labeled_probabilities", "labeled")),
+        logits=logits,
     )
 
 

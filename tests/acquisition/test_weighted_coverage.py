@@ -1,0 +1,161 @@
+"""Weighted coverage on evidence, against loops in float64 over the definition."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from fkal.acquisition import weighted_coverage
+from fkal.acquisition.weighted_coverage import BONUS, select_wcov
+from fkal.core.descriptors import Descriptors
+from fkal.core.evidence import WeighedPosteriors
+from fkal.core.pool_parts import Parts
+from fkal.core.softmax import class_doubts, margin
+
+CLASSES = 3
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def made(seed: int, *, n: int = 40, m: int = 11, taps: tuple[str, ...] = ("a", "b")) -> WeighedPosteriors:
+    draws = seeded(seed)
+
+    def described(rows: int) -> Descriptors:
+        return Descriptors.of({tap: torch.randn(rows, 5, generator=draws) for tap in taps})
+
+    def classes(rows: int) -> torch.Tensor:
+        return torch.randint(CLASSES, (rows,), generator=draws)
+
+    return WeighedPosteriors(
+        pool=described(n),
+        targets=described(m),
+        y_t=classes(m),
+        posterior=torch.randn(n, CLASSES, generator=draws).softmax(dim=1),
+        pseudo_labels=classes(n),
+        prior=None,
+        weights=torch.rand(m, generator=draws, dtype=torch.float64),
+        doubt=torch.rand(n, generator=draws, dtype=torch.float64),
+        labeled=described(2),
+        y=classes(2),
+        labeled_doubt=torch.rand(2, generator=draws, dtype=torch.float64),
+        logits=3 * torch.randn(n, CLASSES, generator=draws),
+    )
+
+
+def similarity(evidence: WeighedPosteriors) -> list[list[float]]:
+    """s(t, a) word by word, a row for each a."""
+    taps, rows = list(evidence.pool.z), []
+    for a in range(evidence.n):
+        row = []
+        for t, y in enumerate(evidence.y_t.tolist()):
+            of_taps = [float(evidence.pool.z[tap][a].double() @ evidence.targets.z[tap][t].double()) for tap in taps]
+            unsure = 1.0
+            if evidence.logits is not None:
+                p = evidence.logits[a].double().softmax(dim=0).tolist()
+                unsure = 1 - max(0.0, p[y] - max(other for c, other in enumerate(p) if c != y))
+            row.append(max(0.0, sum(of_taps) / len(taps)) * float(evidence.posterior[a, y]) * unsure)
+        rows.append(row)
+    return rows
+
+
+def slow(evidence: WeighedPosteriors, p: int) -> list[int]:
+    s, w = similarity(evidence), [float(each / evidence.weights.max()) for each in evidence.weights]
+
+    def value(picked: list[int]) -> float:
+        alone = sum(w[t] * s[a][t] for a in picked for t in range(len(w)))
+        return sum(w[t] * max(s[a][t] for a in picked) for t in range(len(w))) + BONUS * alone
+
+    picked: list[int] = []
+    for _ in range(p):
+        picked.append(max((a for a in range(evidence.n) if a not in picked), key=lambda a: value([*picked, a])))
+    return picked
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("m", [3, 11, 30])  # fewer targets than picks, and more
+def test_the_picks_are_those_of_the_definition(seed, trained, m):
+    evidence = made(seed, m=m)
+    if not trained:
+        evidence = replace(evidence, logits=None)
+    picks = select_wcov(evidence, 9, seeded())  # of 40 images all are drawn
+    assert picks.positions.tolist() == slow(evidence, 9)
+    s = torch.tensor(similarity(evidence), dtype=torch.float64)[picks.positions]
+    assert picks.targets.tolist() == (s * evidence.weights).argmax(dim=1).tolist()
+
+
+def test_the_doubt_of_a_class_is_that_of_the_margin_where_the_model_predicts_it_and_whole_elsewhere():
+    logits = torch.randn(7, 4, generator=seeded(3))
+    p = logits.double().softmax(dim=1)
+    others = torch.stack([p[:, [c for c in range(4) if c != y]].amax(dim=1) for y in range(4)], dim=1)
+    assert_close(class_doubts(logits), 1 - (p - others).clamp(min=0))
+    assert_close(class_doubts(logits).amin(dim=1), margin(logits))
+    assert class_doubts(torch.tensor([[2.0]])).tolist() == [[0.0]]  # a single class is known
+
+
+def test_what_the_model_knows_already_is_left_and_what_it_mistakes_is_not():
+    """Two images of the class alike: the model is sure of the first, and takes the second for another class."""
+    axes = torch.eye(3)
+    evidence = WeighedPosteriors(
+        pool=Descriptors.of({"a": axes[[0, 0, 1]]}),
+        targets=Descriptors.of({"a": axes[[0, 0, 1]]}),
+        y_t=torch.tensor([0, 0, 1]),
+        posterior=torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9]]),
+        pseudo_labels=torch.tensor([0, 0, 1]),
+        prior=None,
+        weights=torch.tensor([1.0, 1.0, 0.1], dtype=torch.float64),
+        doubt=torch.ones(3, dtype=torch.float64),
+        labeled=Descriptors.of({"a": axes[[0]]}),
+        y=torch.tensor([0]),
+        labeled_doubt=torch.ones(1, dtype=torch.float64),
+        logits=torch.tensor([[9.0, 0.0], [0.0, 9.0], [0.0, 0.0]]),
+    )
+    assert select_wcov(evidence, 1, seeded()).positions.tolist() == [1]
+    sure = replace(evidence, logits=torch.tensor([[9.0, 0.0], [9.0, 0.0], [0.0, 0.0]]))
+    assert select_wcov(sure, 1, seeded()).positions.tolist() == [2]
+
+
+def test_targets_that_count_nothing_are_not_served_while_others_count(monkeypatch):
+    evidence = made(5, m=30)
+    weights = torch.zeros(30, dtype=torch.float64)
+    weights[:4] = 1.0
+    counted = replace(evidence, weights=weights)
+    alone = replace(evidence, targets=evidence.targets[:4], y_t=evidence.y_t[:4], weights=weights[:4])
+    assert select_wcov(counted, 4, seeded()).positions.tolist() == select_wcov(alone, 4, seeded()).positions.tolist()
+    equal = [select_wcov(replace(evidence, weights=c * torch.ones(30).double()), 9, seeded()) for c in (0.0, 1.0, 1e-9)]
+    assert equal[0].positions.tolist() == equal[1].positions.tolist() == equal[2].positions.tolist()
+    monkeypatch.setattr(weighted_coverage, "max_targets", lambda p: 4)
+    assert set(select_wcov(counted, 4, seeded()).targets.tolist()) <= {0, 1, 2, 3}
+
+
+def test_rows_of_probabilities_are_multiplied_in_parts(monkeypatch):
+    evidence = made(6)
+    whole = select_wcov(evidence, 9, seeded()).positions.tolist()
+    monkeypatch.setattr(weighted_coverage, "ROWS", 7)
+    assert select_wcov(evidence, 9, seeded()).positions.tolist() == whole
+
+
+def test_parts_of_the_pool_pick_for_themselves_and_reach_nearly_as_much():
+    evidence = made(8, n=200, m=60)
+    s = torch.tensor(similarity(evidence), dtype=torch.float64)
+
+    def reached(picks) -> float:
+        assert len(set(picks.positions.tolist())) == 12
+        return float(s[picks.positions].amax(dim=0) @ evidence.weights)
+
+    whole, parts = (reached(select_wcov(evidence, 12, seeded(), parts=Parts(count))) for count in (1, 5))
+    assert parts > 0.9 * whole
+
+
+def test_what_cannot_be_is_refused():
+    evidence = made(0)
+    with pytest.raises(ValueError, match="0 validation images to pick for; give at least one"):
+        select_wcov(made(0, m=0), 1, seeded())
+    with pytest.raises(ValueError, match="41 picks of a pool of 40"):
+        select_wcov(evidence, 41, seeded())
+    for broken in ({"posterior": evidence.posterior * torch.inf}, {"logits": evidence.logits * torch.nan}):
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            select_wcov(replace(evidence, **broken), 1, seeded())
