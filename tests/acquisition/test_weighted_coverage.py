@@ -65,7 +65,7 @@ def slow(evidence: WeighedPosteriors, p: int) -> list[int]:
     s, w = similarity(evidence), [float(each / evidence.weights.max()) for each in evidence.weights]
 
     def value(picked: list[int]) -> float:
-        alone = sum(w[t] * s[a][t] for a in picked for t in range(len(w)))
+        alone = sum(w[t] * s[a][t] for a in picked for t in range(len(w))) / sum(w)
         return sum(w[t] * max(s[a][t] for a in picked) for t in range(len(w))) + BONUS * alone
 
     picked: list[int] = []
@@ -127,8 +127,42 @@ def test_targets_that_count_nothing_are_not_served_while_others_count(monkeypatc
     assert select_wcov(counted, 4, seeded()).positions.tolist() == select_wcov(alone, 4, seeded()).positions.tolist()
     equal = [select_wcov(replace(evidence, weights=c * torch.ones(30).double()), 9, seeded()) for c in (0.0, 1.0, 1e-9)]
     assert equal[0].positions.tolist() == equal[1].positions.tolist() == equal[2].positions.tolist()
-    monkeypatch.setattr(weighted_coverage, "max_targets", lambda p: 4)
-    assert set(select_wcov(counted, 4, seeded()).targets.tolist()) <= {0, 1, 2, 3}
+    for most in (2, 4, 29):
+        monkeypatch.setattr(weighted_coverage, "max_targets", lambda p, most=most: most)
+        assert set(select_wcov(counted, 4, seeded()).targets.tolist()) <= {0, 1, 2, 3}
+
+
+def test_drawn_targets_count_together_what_all_of_them_count():
+    weights = torch.rand(5000, generator=seeded(1), dtype=torch.float64) ** 8
+    rows, counts = weighted_coverage._drawn(weights, 3000, seeded(2))
+    assert len(rows.unique()) == len(rows) < 3000 and counts.amax() == 1
+    drawn = torch.zeros(5000, dtype=torch.float64).index_add_(0, rows, counts)
+    for half in (slice(0, 2500), slice(2500, 5000)):
+        assert_close(drawn[half].sum() / drawn.sum(), weights[half].sum() / weights.sum(), rtol=0, atol=0.03)
+    heavy = weights > 0.5
+    assert_close(drawn[heavy].sum() / drawn.sum(), weights[heavy].sum() / weights.sum(), rtol=0, atol=0.03)
+
+
+def test_a_rare_target_is_served_before_one_more_copy_of_what_is_covered():
+    axes = torch.eye(4)
+    n, m = 21, 2901  # twenty copies of one image for all targets but the last, which one image alone resembles
+    evidence = replace(
+        made(0, n=n, m=m),
+        pool=Descriptors.of({"a": axes[[0] * 20 + [1]]}),
+        targets=Descriptors.of({"a": axes[[0] * 2900 + [1]]}),
+        y_t=torch.tensor([0] * 2900 + [1]),
+        posterior=torch.tensor([[1.0, 0.0]] * 20 + [[0.0, 1.0]]),
+        weights=torch.tensor([1.0] * 2900 + [0.01], dtype=torch.float64),
+        logits=None,
+    )
+    assert 20 in select_wcov(evidence, 2, seeded()).positions.tolist()
+
+
+def test_classes_that_no_validation_image_has_are_no_help():
+    """A model knows more classes than the estimator, which learned from validation images alone."""
+    evidence = made(7)
+    wide = torch.cat([evidence.logits, torch.full((evidence.n, 2), -torch.inf)], dim=1).clamp(min=-100)
+    assert select_wcov(replace(evidence, logits=wide), 9, seeded()).positions.tolist() == slow(evidence, 9)
 
 
 def test_rows_of_probabilities_are_multiplied_in_parts(monkeypatch):

@@ -1,8 +1,8 @@
-"""Weighted coverage: facility location for all validation images, by how far the model is from each and from its help.
+"""Weighted coverage: facility location for all validation images, each of which counts by the model's doubt of it.
 
 `ecov` serves the misclassified validation images, all alike, by the pool images that probably are of their class. Here
 a validation image counts by what the model leaves to other classes, and a pool image helps it as far as the model does
-not know its class yet: what resembles labeled images of the class is left, whatever the estimator says.
+not know its class yet: what the model is sure of is left.
 """
 
 from dataclasses import replace
@@ -26,11 +26,8 @@ from fkal.core.softmax import class_doubts
 CLASSES = "classes"
 
 BONUS = 1e-4
-"""What a pick counts beside what it covers, as a part of all that it would cover alone. It decides where all targets
-are covered as well as they can be, as where there are more picks than targets."""
-
-LEAST = 1e-12
-"""What a target that counts nothing counts in a draw, so that there are always enough to draw."""
+"""What a pick counts beside what it covers, as a part of its mean similarity with the targets. It decides where all
+targets are covered as well as they can be, as where there are more picks than targets."""
 
 ROWS = 1 << 16
 """Whose probabilities are multiplied at once."""
@@ -41,7 +38,8 @@ def select_wcov(evidence: WeighedPosteriors, p: int, generator: torch.Generator,
 
     s(t, a) = max(0, R_z(t, a)) p(y_t | z_a) u(a, y_t), R_z being the mean over taps. w_t is how far the model is from
     t's class, 1 - p_model(y_t | t), and u(a, y) how unsure it is that a is of class y: 1 - max(0, p_y - max of the
-    other classes' p). Before anything is labeled both are 1. Of many targets a part is drawn by their weights.
+    other classes' p). Before anything is labeled both are 1. Of many targets some are drawn in proportion to their
+    weights. Where no image helps, picks are random. Labeled images are not read.
 
     Args:
         evidence: Features of the open pool and of all validation images; class probabilities, the estimator's and the
@@ -51,7 +49,8 @@ def select_wcov(evidence: WeighedPosteriors, p: int, generator: torch.Generator,
         parts: In how many parts the pool is looked at, and by whom.
 
     Returns:
-        p distinct positions in the open pool, with the target that each does most for; the score is what it added.
+        p distinct positions in the open pool, with the target that each does most for; the score is what it added, the
+        largest weight being 1.
 
     Raises:
         ValueError: p exceeds the pool, there is no validation image, or a number is NaN or infinite.
@@ -63,6 +62,7 @@ def select_wcov(evidence: WeighedPosteriors, p: int, generator: torch.Generator,
     rows, weights = _drawn(evidence.weights, max_targets(p), generator)
     targets = _with_classes(evidence, rows)
     weights = weights.to(next(iter(targets.z.values())))
+    rows = rows.to(weights.device)
     similarity = partial(_similarity, targets=targets)
     picks = partitioned_cover(
         pool,
@@ -87,21 +87,26 @@ def _helpful(evidence: WeighedPosteriors) -> Float[Tensor, "n d"]:
     refuse_unfinite(evidence.logits)
     parts = zip(evidence.posterior.split(ROWS), evidence.logits.split(ROWS), strict=True)
     return joined(
-        (posterior * class_doubts(logits).to(posterior) for posterior, logits in parts), len(evidence.posterior)
+        (posterior * class_doubts(logits)[:, : posterior.shape[1]].to(posterior) for posterior, logits in parts),
+        len(evidence.posterior),
     )
 
 
 def _drawn(
     weights: Float[Tensor, " m"], most: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, " t"], Float[Tensor, " t"]]:
-    """Rows of the targets and what they count, the largest 1. Of more than `most` those of large weight are likelier
-    to be drawn, and count alike. Where no target counts anything, all count alike."""
+    """Rows of the targets and what they count, the largest 1.
+
+    Of more than `most`, so many are drawn in proportion to their weights, and each counts as often as it was drawn.
+    Where no target counts anything, all count alike.
+    """
     weights = weights if weights.amax() > 0 else torch.ones_like(weights)
+    weights = weights / weights.amax()
     if len(weights) <= most:
-        return torch.arange(len(weights), device=weights.device), weights / weights.amax()
-    some = torch.multinomial((weights.cpu() / weights.amax().cpu()).clamp(min=LEAST), most, generator=generator)
-    rows = some.sort().values.to(weights.device)
-    return rows, torch.ones_like(weights[rows])
+        return torch.arange(len(weights), device=weights.device), weights
+    drawn = torch.multinomial(weights.cpu(), most, replacement=True, generator=generator)
+    rows, counts = drawn.unique(return_counts=True)
+    return rows.to(weights.device), (counts / counts.amax()).to(weights)
 
 
 def _with_classes(evidence: WeighedPosteriors, rows: Int[Tensor, " t"]) -> Descriptors:
@@ -119,6 +124,6 @@ def _similarity(rows: Descriptors, *, targets: Descriptors) -> Float[Tensor, "r 
 
 
 def _alone(pool: PoolDescriptors, *, targets: Descriptors, weights: Float[Tensor, " t"]) -> Float[Tensor, " n"]:
-    """`BONUS` times what each image would cover if it were the only pick."""
-    blocks = pool.blocks(rows_at_once(len(targets)))
-    return BONUS * joined((_similarity(block, targets=targets) @ weights for _, block in blocks), len(pool))
+    """`BONUS` times the mean similarity of each image with the targets, by their weights."""
+    blocks, share = pool.blocks(rows_at_once(len(targets))), BONUS * weights / weights.sum()
+    return joined((_similarity(block, targets=targets) @ share for _, block in blocks), len(pool))

@@ -79,7 +79,7 @@ class WeighedPosteriors(Posteriors):
     labeled: Descriptors
     y: Int[Tensor, " l"]
     labeled_doubt: Float[Tensor, " l"]
-    logits: Float[Tensor, "n d"] | None
+    logits: Float[Tensor, "n e"] | None
 
 
 @dataclass(frozen=True)
