@@ -60,7 +60,7 @@ def ranked_again(
     """`choose` from the evidence, and where the pool's rows are of autocast, from evidence that is exact for the picks.
 
     `choose` must pick the same from the same evidence, so what it draws is drawn alike at each call. Class
-    probabilities and labels that were estimated from the whole pool stay as they are.
+    probabilities and labels that were estimated from the whole pool, and what the model says of it, stay as they are.
     """
     picks = choose(evidence)
     makes_exact = _MAKES_EXACT.get(type(evidence))
