@@ -295,6 +295,19 @@ def test_another_revision_of_a_matching_changes_what_is_matched_by_it(name, matc
     assert differing(before, keys(base)) == expected
 
 
+@pytest.mark.parametrize(
+    ("layers", "on_validation", "revised"),
+    [("frozen", True, True), ("frozen", False, False), ("all", True, False)],
+)
+def test_another_revision_of_cross_fitting_changes_heads_that_learn_from_validation(
+    layers, on_validation, revised, monkeypatch
+):
+    config = configured(**{"train.layers": layers, "train.on_validation": on_validation})
+    before = revision(config)
+    monkeypatch.setattr("fkal.experiment.names.CROSS_FIT_REVISION", 99)
+    assert (revision(config) != before) == revised
+
+
 @pytest.mark.parametrize("section", ["features", "pretrain", "train"])
 def test_mixed_precision_is_what_the_device_has_of_it(section, base, tmp_path):
     mixed, other = (after(base, {f"{section}.precision": name}, tmp_path) for name in ("mixed", "bfloat16"))

@@ -3,6 +3,7 @@
 A model makes no mistake on images that it was trained on, so that its own predictions would leave no targets.
 """
 
+import math
 from collections.abc import Generator, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from fkal.core.randomness import stream
 from fkal.data.images import ImageSet
 from fkal.engine.batch_parts import WHOLE, BatchParts
-from fkal.engine.head_training import LabeledRows, balanced_error, logits_of, penalty_path
+from fkal.engine.head_training import ROUGH, LabeledRows, balanced_error, logits_of, penalty_path
 from fkal.engine.losses import Loss
 from fkal.engine.metering import Meter
 from fkal.engine.outputs import logits
@@ -23,6 +24,8 @@ from fkal.engine.settings import TrainConfig
 from fkal.engine.training import fit
 
 FOLDS = 5
+CLEARLY = 0.95
+"""Of the error of a head of zeros: one that is smaller has learned to tell classes."""
 
 
 @dataclass(frozen=True)
@@ -102,18 +105,29 @@ def cross_fitted_head(
 ) -> CrossFitted:
     """Each fold by a head that learned from the labeled rows and all other folds.
 
-    All heads have the penalty that is best over all folds together.
+    All heads have the penalty that is best over all folds together. Smaller ones are not tried once the error rises
+    from one that is clearly below that of zeros; before, it may rise and fall again, as where a frequent class is
+    learned first. Heads are trained to `ROUGH`: they tell what is mistaken and which penalty is best, and are not kept.
     """
-    m = len(validation.y)
-    by_penalty: dict[float, Tensor] = {}
-    for k in range(int(fold.max()) + 1):
-        held = (fold == k).to(validation.y.device)
-        rows = LabeledRows(torch.cat([labeled.z, validation.z[~held]]), torch.cat([labeled.y, validation.y[~held]]))
-        for fitted, weights in penalty_path(rows, loss, n_classes):
-            logits = by_penalty.setdefault(fitted.penalty, weights.new_zeros(m, n_classes))
-            logits[held] = logits_of(weights, validation.z[held])
-    penalty = min(by_penalty, key=lambda each: balanced_error(by_penalty[each], validation.y))
-    return CrossFitted(by_penalty[penalty].float(), penalty)
+    held = [(fold == k).to(validation.y.device) for k in range(int(fold.max()) + 1)]
+    paths = [penalty_path(_beside(labeled, validation, ~rows), loss, n_classes, tolerance=ROUGH) for rows in held]
+    best: tuple[float, CrossFitted] | None = None
+    for fits in zip(*paths, strict=True):
+        logits = torch.zeros(len(validation.y), n_classes, dtype=torch.float64, device=validation.y.device)
+        for rows, (_, weights) in zip(held, fits, strict=True):
+            logits[rows] = logits_of(weights, validation.z[rows])
+        error = balanced_error(logits, validation.y)
+        if best is None or error < best[0]:
+            best = error, CrossFitted(logits.float(), fits[0][0].penalty)
+        elif best[0] < CLEARLY * math.log(n_classes):
+            break
+    assert best is not None
+    return best[1]
+
+
+def _beside(labeled: LabeledRows, validation: LabeledRows, kept: Tensor) -> LabeledRows:
+    """The labeled rows and those of validation that are kept."""
+    return LabeledRows(torch.cat([labeled.z, validation.z[kept]]), torch.cat([labeled.y, validation.y[kept]]))
 
 
 def folds(labels: Int[Tensor, " m"], groups: Int[Tensor, " m"] | None, generator: torch.Generator) -> Int[Tensor, " m"]:

@@ -16,7 +16,14 @@ from fkal.core.labels import PSEUDO_LABELS
 from fkal.data.registry import DATASETS
 from fkal.data.settings import EMBEDDINGS, BiasConfig, DataConfig
 from fkal.engine.settings import TrainConfig
-from fkal.experiment.versions import ALGO_VERSION, LABEL_REVISIONS, MATCHING_REVISIONS, METHOD_REVISIONS, TOKEN_REVISION
+from fkal.experiment.versions import (
+    ALGO_VERSION,
+    CROSS_FIT_REVISION,
+    LABEL_REVISIONS,
+    MATCHING_REVISIONS,
+    METHOD_REVISIONS,
+    TOKEN_REVISION,
+)
 from fkal.models.settings import usual_taps
 
 FROZEN = "frozen"
@@ -194,13 +201,15 @@ def label_revision(config: Config) -> dict[str, int]:
 
 
 def revision(config: Config) -> dict[str, int]:
-    """The revisions of the labels, of the method and of its matching; without those that are still the first."""
+    """The revisions of labels, method, matching and cross-fitting; without those that are still the first."""
     name, matching = config.acquisition.name, config.acquisition.matching
     found = label_revision(config)
     if name in METHOD_REVISIONS:
         found["method_revision"] = METHOD_REVISIONS[name]
     if matching in MATCHING_REVISIONS and "matching" in _method_reads(config):
         found["matching_revision"] = MATCHING_REVISIONS[matching]
+    if config.train.layers == "frozen" and config.train.on_validation:
+        found["cross_fit_revision"] = CROSS_FIT_REVISION
     return found
 
 

@@ -53,3 +53,9 @@ MATCHING_REVISIONS = {"coverage": 2}
 coverage: 2, greedy over more drawn candidates and fewer drawn targets; best matches where there are no more targets
 than picks.
 """
+
+CROSS_FIT_REVISION = 2
+"""The same for frozen backbones with `train.on_validation`.
+
+2: cross-fitting ends once smaller penalties are worse, and its heads are trained to a gradient of 1e-4.
+"""
