@@ -5,6 +5,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from fkal.config.layers import from_assignments, from_file, merged, preset
 from fkal.config.schema import Config, ConfigError
+from fkal.experiment.checks import refuse_unfit_for_frozen
 from fkal.tuning.objectives import objectives
 from fkal.tuning.samplers import PRUNERS, SAMPLERS, pruner_named, sampler_named
 from fkal.tuning.search_space import EmptyTaps, Space, search_space, with_settings
@@ -12,6 +13,10 @@ from fkal.tuning.search_space import EmptyTaps, Space, search_space, with_settin
 
 def digits(*assignments: str) -> Config:
     return merged([from_file(preset("digits"), "digits"), from_assignments(assignments)])
+
+
+def frozen(*assignments: str) -> Config:
+    return merged([from_file(preset("cifar10-frozen"), "cifar10-frozen"), from_assignments(assignments)])
 
 
 NUMBERS = Space({"train.lr": FloatDistribution(0.01, 1.0, log=True)}, {"train.lr": 0.05})
@@ -52,6 +57,38 @@ def test_decays_move_with_the_epochs_that_are_searched():
     assert "train.decay_epochs" in space.described
     without = search_space(base, [], None)
     assert "train.decay_epochs" not in without.settings(without.defaults)
+
+
+def test_of_a_frozen_backbone_the_head_is_searched_which_has_neither_batches_nor_taps():
+    base = frozen()
+    space = search_space(base, [], None)
+    assert space.distributions == {
+        "train.loss": CategoricalDistribution(["plain", "class_balanced", "balanced_softmax"]),
+        "features.pca": IntDistribution(64, 1024, log=True),
+    }
+    assert with_settings(base, space.settings(space.defaults)) == base
+    assert search_space(frozen("features.pca=null"), [], None).keys == ["train.loss"]
+
+
+def test_estimators_that_turn_images_are_no_choice_of_a_frozen_backbone():
+    choices = search_space(frozen(), ["pseudo_label"], None).distributions["acquisition.pseudo_label"].choices
+    assert {"joint", "joint_shift_grid", "predicted"} <= set(choices)
+    for name in choices:
+        refuse_unfit_for_frozen(with_settings(frozen(), {"acquisition.pseudo_label": name}))
+
+
+@pytest.mark.parametrize(
+    ("key", "settings", "expected"),
+    [
+        ("batch_size", [], "a frozen run does not read train.batch_size"),
+        ("taps", [], "a frozen run does not read acquisition.taps"),
+        ("pca", ["features.pca=null"], "the configured value, which is null"),
+        ("pca", ["train.layers=all", "features.pca=null"], "a run that is not frozen does not read features.pca"),
+    ],
+)
+def test_what_a_frozen_backbone_cannot_search_is_refused(key, settings, expected):
+    with pytest.raises(ConfigError, match=expected):
+        search_space(frozen(*settings), [key], None)
 
 
 @pytest.mark.parametrize("method", ["random", "entropy", "vaal"])

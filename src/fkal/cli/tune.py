@@ -41,8 +41,9 @@ Space = Annotated[
     str | None,
     typer.Option(
         help="Search these as well, comma-separated: lr, decay, epochs (train.decay_epochs move in proportion), "
-        "combine, pseudo_label, matching, whitening, k. "
-        "Searched anyway: batch_size and taps, or what the params file has under tune.space."
+        "combine, pseudo_label, matching, whitening, k, loss; pca of a frozen backbone. "
+        "Searched anyway: batch_size and taps, of a frozen backbone loss and pca, or what the params file has under "
+        "tune.space."
     ),
 ]
 Holdout = Annotated[

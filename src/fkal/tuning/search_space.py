@@ -26,6 +26,7 @@ from fkal.config.tuned import nested, value_at
 from fkal.core.kernels import R_ZG
 from fkal.core.labels import PSEUDO_LABELS
 from fkal.core.whitening import WHITENINGS
+from fkal.engine.losses import LOSSES
 from fkal.engine.settings import PretrainConfig, TrainConfig, VaalConfig
 from fkal.errors import did_you_mean, shortened
 from fkal.models.settings import usual_taps
@@ -34,6 +35,7 @@ TAPS = "acquisition.taps"
 EPOCHS, DECAY_EPOCHS = "train.epochs", "train.decay_epochs"
 ESTIMATOR = "acquisition.pseudo_label"
 MATCHING = "acquisition.matching"
+LOSS, PCA = "train.loss", "features.pca"
 
 SHORT = MappingProxyType(
     {
@@ -47,12 +49,16 @@ SHORT = MappingProxyType(
         "whitening": "acquisition.whitening",
         "pseudo_label": ESTIMATOR,
         "k": "acquisition.samples",
+        "loss": LOSS,
+        "pca": PCA,
     }
 )
 """What `--space` and the section `tune.space` may call a key for short."""
 
 NO_TAPS = "no tap is left, and the method describes images by taps"
 ALWAYS = ("batch_size", "taps")
+ALWAYS_FROZEN = ("loss", "pca")
+"""A head on one embedding is trained to convergence, so it has neither batches nor taps to choose."""
 NOT_SEARCHED = frozenset({"task", "decay_epochs", "name", "budget", "rounds", "parts"})
 """Lists, names of things, what makes results incomparable, and what saves time or memory alone."""
 
@@ -72,13 +78,12 @@ USUAL: Mapping[str, Usual] = MappingProxyType(
         "acquisition.combine": lambda _: CategoricalDistribution(list(R_ZG)),
         MATCHING: lambda _: CategoricalDistribution(list(MATCHING_NAMES)),
         "acquisition.whitening": lambda _: CategoricalDistribution(list(WHITENINGS)),
-        ESTIMATOR: lambda _: CategoricalDistribution(
-            [s for s, entry in PSEUDO_LABELS.items() if not entry.sees_oracle]
-        ),
         "acquisition.samples": _around(2, 4),
+        LOSS: lambda _: CategoricalDistribution(list(LOSSES)),
+        PCA: _around(1, 4),
     }
 )
-"""Where a key is searched whose range nobody gave, by its configured value; no estimator that sees the truth."""
+"""Where a key is searched whose range nobody gave, by its configured value."""
 
 
 class Range(BaseModel):
@@ -163,9 +168,7 @@ def search_space(base: Config, more: Sequence[str], given: Mapping[str, Any] | N
     that has not the configured value in it: the first trial is the configured one.
     """
     wanted: dict[str, Any] = {_full(key): value for key, value in (given or {}).items()}
-    reads_taps = TAPS in searchable(base, wanted)
-    usual = [] if given else [name for name in ALWAYS if name != "taps" or reads_taps]
-    for name in [*usual, *more]:
+    for name in [*([] if given else _usual(base, wanted)), *more]:
         wanted.setdefault(_full(name), None)
     known = searchable(base, [*wanted])
     distributions: dict[str, BaseDistribution] = {}
@@ -180,7 +183,7 @@ def search_space(base: Config, more: Sequence[str], given: Mapping[str, Any] | N
             distributions |= {name: CategoricalDistribution([False, True]) for name in names}
             defaults |= names
         else:
-            distributions[key] = _distribution(key, value, now)
+            distributions[key] = _distribution(key, value, now, base)
             defaults[key] = now
             _refuse_impossible(base, key, distributions[key], now)
     moved = base.train.decay_epochs if EPOCHS in distributions else ()
@@ -195,17 +198,36 @@ def with_settings(base: Config, settings: Mapping[str, Any]) -> Config:
 def searchable(base: Config, wanted: Iterable[str]) -> list[str]:
     """Dotted keys that change what the method does; an estimator or a matching that is searched reads what any of them
     reads."""
-    estimators = list(PSEUDO_LABELS) if ESTIMATOR in wanted else [base.acquisition.pseudo_label]
+    estimators = _estimators(base) if ESTIMATOR in wanted else [base.acquisition.pseudo_label]
     matchings = MATCHING_NAMES if MATCHING in wanted else (base.acquisition.matching,)
     entries = [acquisition(base.acquisition.name).under(matching) for matching in matchings]
     reads = frozenset[str]().union(*(entry.reads(each) for entry in entries for each in estimators))
     sections: dict[str, Iterable[str]] = {
-        "train": (field.name for field in fields(TrainConfig)),
+        "train": (field.name for field in fields(TrainConfig)) if not base.is_frozen else ("loss",),
+        "features": ("pca",) if base.is_frozen else (),
         "acquisition": (field.name for field in fields(base.acquisition) if field.name in reads),
         "pretrain": (field.name for field in fields(PretrainConfig)) if base.pretrains else (),
         "vaal": (field.name for field in fields(VaalConfig)) if "vaal" in reads else (),
     }
-    return [f"{section}.{name}" for section, names in sections.items() for name in names if name not in NOT_SEARCHED]
+    keys = [f"{section}.{name}" for section, names in sections.items() for name in names if name not in NOT_SEARCHED]
+    return [key for key in keys if key != TAPS or not base.is_frozen]
+
+
+def _usual(base: Config, wanted: Iterable[str]) -> list[str]:
+    """What is searched unless a space is given."""
+    if base.is_frozen:
+        return [name for name in ALWAYS_FROZEN if name != "pca" or base.features.pca is not None]
+    reads_taps = TAPS in searchable(base, wanted)
+    return [name for name in ALWAYS if name != "taps" or reads_taps]
+
+
+def _estimators(base: Config) -> list[str]:
+    """Those that do not see the truth; of a frozen run, which has no images to turn, those that turn none."""
+    return [
+        name
+        for name, entry in PSEUDO_LABELS.items()
+        if not entry.sees_oracle and not (base.is_frozen and entry.views == "perturbed")
+    ]
 
 
 def _full(name: str) -> str:
@@ -217,11 +239,20 @@ def _refuse_unsearchable(key: str, base: Config, known: Sequence[str]) -> None:
         return
     short = {full: name for name, full in SHORT.items()}
     if key in short:
-        raise ConfigError(f"space: {short[key]}: {base.acquisition.name} does not read {key}; leave it out")
+        raise ConfigError(f"space: {short[key]}: {_reader(key, base)} does not read {key}; leave it out")
     near = did_you_mean(key, [*known, *SHORT])
     raise ConfigError(
         f"space: {shortened(key)} cannot be searched; {near}known: {', '.join(SHORT)}, and in full {', '.join(known)}"
     )
+
+
+def _reader(key: str, base: Config) -> str:
+    """Who does not read a key."""
+    if key == PCA:
+        return "a run that is not frozen"
+    if base.is_frozen and (key == TAPS or key.startswith("train.")):
+        return "a frozen run"
+    return base.acquisition.name
 
 
 def _taps(base: Config, value: Any, now: Sequence[str]) -> tuple[str, ...]:
@@ -235,7 +266,11 @@ def _taps(base: Config, value: Any, now: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _distribution(key: str, value: Any, now: Any) -> BaseDistribution:
+def _distribution(key: str, value: Any, now: Any, base: Config) -> BaseDistribution:
+    if value is None and key == ESTIMATOR:
+        return CategoricalDistribution(_estimators(base))
+    if key == PCA and now is None:
+        raise ConfigError("space: pca: the first trial has the configured value, which is null; set features.pca=256")
     if value is None and key in USUAL:
         return USUAL[key](now)
     if isinstance(value, list) and value:
