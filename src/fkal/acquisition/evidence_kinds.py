@@ -57,6 +57,12 @@ FISHER_SCORES = EvidenceKind(
     cost=cost.PFK,
     reads=("taps", "pseudo_label", "whitening"),
 )
+WEIGHED_SCORES = EvidenceKind(
+    name="WeighedScores",
+    summary="the same, validation labels, logits of all",
+    cost=cost.PFK,
+    reads=(*FISHER_SCORES.reads, "matching"),
+)
 POSTERIORS = EvidenceKind(
     name="Posteriors",
     summary="pool and validation features, validation labels, class probabilities guessed",
@@ -131,6 +137,7 @@ EVIDENCE_KINDS: Mapping[str, EvidenceKind] = MappingProxyType(
             NOTHING,
             FEATURES,
             FISHER_SCORES,
+            WEIGHED_SCORES,
             POSTERIORS,
             WEIGHED_POSTERIORS,
             UNCERTAINTY,
