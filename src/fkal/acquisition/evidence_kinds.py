@@ -59,7 +59,7 @@ FISHER_SCORES = EvidenceKind(
 )
 WEIGHED_SCORES = EvidenceKind(
     name="WeighedScores",
-    summary="the same, validation labels, logits of all",
+    summary="pool and validation features, loss gradients, validation labels, labels guessed, logits of all",
     cost=cost.PFK,
     reads=(*FISHER_SCORES.reads, "matching"),
 )
@@ -72,7 +72,7 @@ POSTERIORS = EvidenceKind(
 )
 WEIGHED_POSTERIORS = EvidenceKind(
     name="WeighedPosteriors",
-    summary="the same, labeled features and labels, logits of all",
+    summary="pool, validation and labeled features, their labels, class probabilities guessed, logits of all",
     cost=cost.WEIGHED_POSTERIORS,
     reads=POSTERIORS.reads,
     labeling=GUESSING,
