@@ -90,6 +90,8 @@ def test_table_1_is_what_it_is_by_hand(row, sizes, acquisition, trained):
         ("pfk:noisy_or", "joint", SIZES, (135, 0), None),  # 10 labeled before
         ("pfk:noisy_or", "joint_shift_grid", SIZES, (260, 0), None),
         ("pfk:wcov", "joint_shift_grid", SIZES, (260, 0), None),
+        ("pfk:wcov_zg", "joint", SIZES, (125, 125), "PFK"),
+        ("pfk:wcov_zg", "joint_shift_grid", SIZES, (250, 125), None),
     ],
 )
 def test_what_a_method_should_pass_here_is_what_it_is_by_hand(method, pseudo_label, sizes, passes, row):

@@ -30,6 +30,7 @@ from fkal.core.evidence import (
     Revealed,
     Supervised,
     WeighedPosteriors,
+    WeighedScores,
 )
 from fkal.core.kernels import R_ZG
 from fkal.core.labels import PSEUDO_LABELS
@@ -82,6 +83,12 @@ def evidence(needs: type[Evidence], *, n: int, targets: int, seed: int = 0) -> E
         case "FisherScores":
             guessed = labels(n)
             return FisherScores(described(n, True), described(targets, True), guessed)
+        case "WeighedScores":
+            return WeighedScores(
+                described(n, True), described(targets, True), labels(n),
+                y_t=labels(targets), weights=torch.rand(targets, generator=draws),
+                logits=torch.randn(n, 3, generator=draws),
+            )  # fmt: skip
         case "Posteriors" | "WeighedPosteriors":
             known = {
                 "pool": described(n, False),
@@ -250,6 +257,7 @@ def test_views_are_read_where_a_pseudo_label_looks_at_them():
     assert BY_MATCHING["noisy_or"].reads("joint") == without_g
     for matching in ("ecov", "wcov"):
         assert BY_MATCHING[matching].reads("joint_shift_grid") == without_g | {"parts"}
+    assert BY_MATCHING["wcov_zg"].reads("joint") == without_g | {"combine", "parts"}
     assert BY_MATCHING["ecov"].reads("joint_zg") == without_g | {"combine", "parts"}  # the label's own kernel
     assert ACQUISITIONS["random"].reads("trace") == ACQUISITIONS["all"].reads("trace") == set()
     assert ACQUISITIONS["varr"].reads("trace") == {"samples", "ensemble"}

@@ -25,7 +25,7 @@ def test_every_reading_and_estimator_can_be_set(combine, pseudo_label):
         (
             {"matching": "cover"},
             "matching = 'cover'; did you mean 'coverage'\\? give one of k_center, coverage, transport, ecov, noisy_or, "
-            "wcov, tail_first",
+            "wcov, wcov_zg, tail_first",
         ),
         ({"whitening": "yes"}, "whitening = 'yes'; give one of none, shrunk"),
         ({"samples": 0}, "samples = 0; give at least 1"),

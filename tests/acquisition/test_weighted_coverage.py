@@ -7,9 +7,10 @@ import torch
 from torch.testing import assert_close
 
 from fkal.acquisition import weighted_coverage
-from fkal.acquisition.weighted_coverage import BONUS, select_wcov
+from fkal.acquisition.weighted_coverage import BONUS, select_wcov, select_wcov_zg
 from fkal.core.descriptors import Descriptors
-from fkal.core.evidence import WeighedPosteriors
+from fkal.core.evidence import WeighedPosteriors, WeighedScores
+from fkal.core.kernels import R_ZG
 from fkal.core.pool_parts import Parts
 from fkal.core.softmax import class_doubts, margin
 
@@ -61,8 +62,9 @@ def similarity(evidence: WeighedPosteriors) -> list[list[float]]:
     return rows
 
 
-def slow(evidence: WeighedPosteriors, p: int) -> list[int]:
-    s, w = similarity(evidence), [float(each / evidence.weights.max()) for each in evidence.weights]
+def slow(evidence: WeighedPosteriors | WeighedScores, p: int, s: list[list[float]] | None = None) -> list[int]:
+    s = s or similarity(evidence)
+    w = [float(each / evidence.weights.max()) for each in evidence.weights]
 
     def value(picked: list[int]) -> float:
         alone = sum(w[t] * s[a][t] for a in picked for t in range(len(w))) / sum(w)
@@ -193,3 +195,87 @@ def test_what_cannot_be_is_refused():
     for broken in ({"posterior": evidence.posterior * torch.inf}, {"logits": evidence.logits * torch.nan}):
         with pytest.raises(ValueError, match="NaN or infinite"):
             select_wcov(replace(evidence, **broken), 1, seeded())
+
+
+def scored(seed: int, **sizes: int) -> WeighedScores:
+    """The same features beside gradients of as many taps."""
+    known, draws = made(seed, **sizes), seeded(100 + seed)
+
+    def with_gradients(rows: Descriptors) -> Descriptors:
+        return Descriptors.of(dict(rows.z), {tap: torch.randn(len(rows), 3, generator=draws) for tap in rows.z})
+
+    return WeighedScores(
+        pool=with_gradients(known.pool),
+        targets=with_gradients(known.targets),
+        pseudo_labels=known.pseudo_labels,
+        y_t=known.y_t,
+        weights=known.weights,
+        logits=known.logits,
+    )
+
+
+def by_kernel(evidence: WeighedScores, combine: str) -> list[list[float]]:
+    """s(t, a) word by word, a row for each a."""
+    rows = []
+    for a in range(evidence.n):
+        row = []
+        for t, y in enumerate(evidence.y_t.tolist()):
+            pairs = [
+                tuple(float(of[tap][a].double() @ other[tap][t].double()) for of, other in blocks)
+                for blocks in [((evidence.pool.z, evidence.targets.z), (evidence.pool.g, evidence.targets.g))]
+                for tap in evidence.targets.z
+            ]
+            r_z, r_g = (sum(pair[k] for pair in pairs) for k in (0, 1))
+            kernel = {"product": sum(z * g for z, g in pairs), "product_of_sums": r_z * r_g, "sum": r_z + r_g}[combine]
+            unsure = 1.0
+            if evidence.logits is not None and y < evidence.logits.shape[1]:
+                p = evidence.logits[a].double().softmax(dim=0).tolist()
+                unsure = 1 - max(0.0, p[y] - max(other for c, other in enumerate(p) if c != y))
+            row.append(max(0.0, kernel) * unsure)
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("combine", list(R_ZG))
+@pytest.mark.parametrize("m", [3, 11, 30])  # fewer targets than picks, and more
+def test_by_the_kernel_the_picks_are_those_of_its_definition(seed, trained, combine, m):
+    evidence = scored(seed, m=m)
+    if not trained:
+        evidence = replace(evidence, logits=None)
+    picks = select_wcov_zg(evidence, 9, seeded(), combine=combine)
+    expected = by_kernel(evidence, combine)
+    assert picks.positions.tolist() == slow(evidence, 9, expected)
+    s = torch.tensor(expected, dtype=torch.float64)[picks.positions]
+    assert picks.targets.tolist() == (s * evidence.weights).argmax(dim=1).tolist()
+
+
+def test_of_a_class_that_the_model_does_not_have_it_knows_nothing():
+    evidence = scored(3)
+    unknown = replace(evidence, y_t=torch.where(torch.arange(11) < 5, evidence.y_t, CLASSES + 1))
+    made_of = select_wcov_zg(unknown, 9, seeded(), combine="product").positions.tolist()
+    assert made_of == slow(unknown, 9, by_kernel(unknown, "product"))
+
+
+def test_by_the_kernel_parts_of_the_pool_reach_nearly_as_much():
+    evidence = scored(8, n=200, m=60)
+    s = torch.tensor(by_kernel(evidence, "product"), dtype=torch.float64)
+
+    def reached(count: int) -> float:
+        picks = select_wcov_zg(evidence, 12, seeded(), combine="product", parts=Parts(count))
+        assert len(set(picks.positions.tolist())) == 12
+        return float(s[picks.positions].amax(dim=0) @ evidence.weights)
+
+    assert reached(5) > 0.9 * reached(1)
+
+
+def test_by_the_kernel_what_cannot_be_is_refused():
+    evidence = scored(0)
+    with pytest.raises(ValueError, match="0 validation images to pick for; give at least one"):
+        select_wcov_zg(scored(0, m=0), 1, seeded(), combine="product")
+    with pytest.raises(ValueError, match="41 picks of a pool of 40"):
+        select_wcov_zg(evidence, 41, seeded(), combine="product")
+    for broken in ({"weights": evidence.weights * torch.nan}, {"logits": evidence.logits * torch.nan}):
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            select_wcov_zg(replace(evidence, **broken), 1, seeded(), combine="product")

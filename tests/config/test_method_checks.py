@@ -16,7 +16,7 @@ WAY_OUT = "take pcc, pfk (but not pfk:noisy_or, pfk:tail_first), flqmi, or leave
 
 def test_these_methods_choose_in_parts():
     assert set(ACQUISITIONS) - set(UNABLE) == {"pcc", "pfk", "flqmi"}
-    assert [name for name, entry in BY_MATCHING.items() if entry.in_parts] == ["ecov", "wcov"]
+    assert [name for name, entry in BY_MATCHING.items() if entry.in_parts] == ["ecov", "wcov", "wcov_zg"]
 
 
 @pytest.mark.parametrize("name", UNABLE)
@@ -30,7 +30,7 @@ def test_a_method_that_needs_the_whole_pool_is_refused_in_one_line(name):
 def test_a_matching_that_needs_the_whole_pool_is_named_with_its_method():
     with pytest.raises(ConfigError, match=r"^acquisition.parts = 1: pfk:noisy_or does not choose in parts; take pcc, "):
         refuse_unable_in_parts(AcquisitionConfig(name="pfk", matching="noisy_or", parts=1))
-    for matching in ("k_center", "coverage", "transport", "ecov", "wcov"):
+    for matching in ("k_center", "coverage", "transport", "ecov", "wcov", "wcov_zg"):
         refuse_unable_in_parts(AcquisitionConfig(name="pfk", matching=matching, parts=8))
 
 

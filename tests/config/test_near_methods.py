@@ -2,7 +2,7 @@
 
 import pytest
 
-from fkal.acquisition.settings import AcquisitionConfig
+from fkal.acquisition.settings import MATCHING_NAMES, AcquisitionConfig
 from fkal.config.method_spec import long_method_name, method_layer, short_method_name, with_alias
 from fkal.config.schema import ConfigError
 
@@ -38,7 +38,7 @@ def test_an_alias_and_what_it_stands_for_are_one_method():
     assert method_layer("fisher_coverage").values == method_layer(long).values
 
 
-@pytest.mark.parametrize("matching", ["k_center", "coverage", "transport", "ecov", "noisy_or", "wcov", "tail_first"])
+@pytest.mark.parametrize("matching", MATCHING_NAMES)
 def test_every_matching_is_a_mark_of_a_methods_name(matching):
     layer = method_layer(f"pfk_joint_shift_grid:{matching}@conv2")
     assert layer.values["acquisition"] == {

@@ -243,7 +243,7 @@ def test_a_short_name_of_another_form_is_refused(spec):
             [
                 "'4' is unknown",
                 "known: product, product_of_sums, sum, k_center, coverage, transport, ecov, noisy_or, wcov, "
-                "tail_first, whiten, random_theta_0, ",
+                "wcov_zg, tail_first, whiten, random_theta_0, ",
             ],
         ),
         ("varr:e", ["'e' is unknown"]),

@@ -10,17 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import pandas as pd
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from fkal.cli.main import app
-from fkal.config.method_spec import METHOD_ALIASES
-from fkal.experiment.versions import ALGO_VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "docs" / "results"
 RUN = "<!-- run -->"
 SMALLER = {"FKAL_ACQUISITION__ROUNDS": "2", "FKAL_TRAIN__EPOCHS": "2", "FKAL_PRETRAIN__EPOCHS": "1"}
 
@@ -112,26 +108,6 @@ def test_the_first_screen_says_when_it_helps_and_when_not():
     screen = "\n".join(README.splitlines()[:24])
     for words in ("**It helps**", "**It does not help**", "one label per image"):
         assert words in screen
-
-
-def test_the_table_of_results_has_the_numbers_of_the_kept_curves():
-    assert f"algorithm {ALGO_VERSION}, the present version" in README
-    kept = {name: pd.read_csv(RESULTS / name) for name in ("algorithm-2.csv", "revision-2.csv")}
-    head = re.search(r"^\| method \| seeds \|(.+)\|$", README, flags=re.MULTILINE)
-    labels = [int(cell.split()[0].replace(",", "")) for cell in head[1].split("|")]
-    rows = re.findall(r"^\| `([^`]+)`[^|]* \| (\d+)-(\d+) \|((?: \d+\.\d±\d+\.\d \|)+)$", README, flags=re.MULTILINE)
-    assert len(labels) == len(rows) == 4
-    for name, first, last, cells in rows:
-        curves = kept["revision-2.csv" if name in ("fisher_coverage", "coreset") else "algorithm-2.csv"]
-        chosen = curves[
-            (curves["dataset"] == "mnist")
-            & (curves["bias"] == "ir100")
-            & (curves["protocol"] == "last")
-            & (curves["method"] == METHOD_ALIASES.get(name, name))
-        ]
-        assert sorted(chosen["seed"].unique()) == list(range(int(first), int(last) + 1))
-        by_labels = 100 * chosen.groupby("labels_used")["test/accuracy"].agg(["mean", "std"]).loc[labels]
-        assert [f"{m:.1f}±{s:.1f}" for m, s in by_labels.itertuples(index=False)] == re.findall(r"[\d.]+±[\d.]+", cells)
 
 
 def shell_lines() -> Iterator[tuple[str, str]]:

@@ -29,6 +29,7 @@ from fkal.core.evidence import (
     Supervised,
     Uncertainty,
     WeighedPosteriors,
+    WeighedScores,
 )
 from fkal.core.kernels import R_ZG
 from fkal.core.labels import PSEUDO_LABELS
@@ -537,3 +538,29 @@ def test_whitened_posteriors_are_by_features_that_vary_alike(outcome, images, mo
     evidence, rows = gathered(outcome, network, pictures, WeighedPosteriors, meter, whitening="shrunk")
     known = described(outcome, network, pictures, VALIDATION, pictures.labels, meter, with_grad=False).descriptors
     assert_close(evidence.targets.z, dict(WHITENINGS["shrunk"](known)(known).z))
+
+
+def test_weighed_scores_are_fisher_scores_of_all_validation_images_with_the_models_opinion(
+    outcome, images, model, meter
+):
+    pictures, network = images(13, seed=46), model("lenet", seed=46)
+    evidence, rows = gathered(outcome, network, pictures, WeighedScores, meter, pseudo_label="joint_shift_grid")
+    assert rows.tolist() == list(range(6))
+    plain, wrong = gathered(
+        outcome, network, pictures, FisherScores, Meter(meter.device), pseudo_label="joint_shift_grid"
+    )
+    for tap in LENET:
+        assert_close(evidence.pool.z[tap], plain.pool.z[tap])
+        assert_close(evidence.pool.g[tap], plain.pool.g[tap])
+        assert_close(evidence.targets.g[tap][wrong], plain.targets.g[tap])
+    assert torch.equal(evidence.pseudo_labels, plain.pseudo_labels)
+    assert torch.equal(evidence.y_t, pictures.labels[VALIDATION])
+    by_posterior, _ = gathered(outcome, network, pictures, WeighedPosteriors, Meter(meter.device))
+    assert_close(evidence.weights, by_posterior.weights)
+    assert_close(evidence.logits, by_posterior.logits)
+    crossed = torch.randn(6, 3, generator=torch.Generator().manual_seed(3))
+    context = context_of(network, pictures, meter)
+    other, _ = outcome(gather(replace(context, cross_fitted=crossed), WeighedScores))
+    assert_close(other.weights, 1 - crossed.double().softmax(dim=1)[torch.arange(6), pictures.labels[VALIDATION]])
+    first, _ = outcome(gather(replace(context, labeled=POOL[:0], y=POOL[:0]), WeighedScores))
+    assert first.weights.tolist() == [1.0] * 6 and first.logits is None

@@ -104,6 +104,7 @@ READ_BY = {
     "pfk:ecov": {"extent", "taps", "pseudo_label", "matching"},
     "pfk_joint_shift_grid:noisy_or": {"extent", "taps", "pseudo_label", "matching"},
     "pfk_joint_shift_grid:wcov": {"extent", "taps", "pseudo_label", "matching"},
+    "pfk_joint_shift_grid:wcov_zg": {"extent", "taps", "combine", "pseudo_label", "matching"},
     "pfk_joint_zg:noisy_or": {"extent", "taps", "combine", "pseudo_label", "matching"},
     "varr": {"extent", "samples", "ensemble"},
     "mean_std": {"extent", "samples", "ensemble"},
@@ -131,6 +132,7 @@ def test_the_settings_that_a_method_reads_and_no_others_make_a_new_experiment(me
         "acquisition.matching=ecov",
         "acquisition.matching=noisy_or",
         "acquisition.matching=wcov",
+        "acquisition.matching=wcov_zg",
         "acquisition.whitening=shrunk",
     ],
 )
@@ -155,6 +157,18 @@ def test_matchings_by_class_probabilities_run_with_a_trained_network(matching, l
     matches = done[1].selection.matches
     assert (matches is None) is (matching == "tail_first")
     assert matches is None or set(matches.tolist()) <= set(validation.tolist())
+
+
+@pytest.mark.slow
+def test_weighted_coverage_by_the_kernel_runs_with_a_trained_network(tmp_path):
+    settings = ("acquisition.matching=wcov_zg", "acquisition.pseudo_label=joint_shift_grid")
+    done, again = rounds(digits(*settings), tmp_path), rounds(digits(*settings), tmp_path)
+    for first, second in zip(done, again, strict=True):
+        assert first.selection.indices.tolist() == second.selection.indices.tolist()
+    other = rounds(digits("acquisition.matching=coverage", *settings[1:]), tmp_path)
+    assert done[1].selection.indices.tolist() != other[1].selection.indices.tolist()
+    validation = prepare(digits(), tmp_path, quiet).split.validation
+    assert set(done[1].selection.matches.tolist()) <= set(validation.tolist())
 
 
 def test_an_estimate_of_the_pools_frequencies_is_told_beside_the_true_ones(tmp_path):

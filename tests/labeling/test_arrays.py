@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ import fkal
 from fkal.acquisition.fisher import select_pfk
 from fkal.acquisition.noisy_or import select_noisy_or
 from fkal.acquisition.registry import ACQUISITIONS
+from fkal.acquisition.weighted_coverage import select_wcov_zg
 from fkal.core.descriptors import Descriptors, loss_gradient
-from fkal.core.evidence import FisherScores, WeighedPosteriors
+from fkal.core.evidence import FisherScores, WeighedPosteriors, WeighedScores
 from fkal.core.randomness import stream
 from fkal.core.softmax import margin, wrongness
 from fkal.labeling.arrays import MAKERS, RUN_A_MODEL
@@ -53,6 +55,7 @@ BY_PROBABILITIES = [
     "pfk_joint:ecov",
     "pfk_predicted:noisy_or",
     "pfk_predicted:wcov",
+    "pfk_joint_shift:wcov_zg",
     "pfk_joint_shift:noisy_or",
     "pfk_joint_shift_grid:tail_first",
 ]
@@ -133,6 +136,27 @@ def test_noisy_or_picks_what_its_function_picks_of_the_same_evidence():
     assert made.positions.tolist() == expected.positions.tolist()
 
 
+def test_weighted_coverage_by_the_kernel_picks_what_its_function_picks_of_the_same_evidence():
+    known = {name: torch.from_numpy(np.array(value)) for name, value in EVERYTHING.items()}
+    p, p_v = (known[name].double().log() for name in ("probabilities", "target_probabilities"))
+    y, y_v = p.argmax(dim=1), known["target_labels"]
+    evidence = WeighedScores(
+        pool=Descriptors.of({"a": known["pool"]}, {"a": loss_gradient(p, y).float()}),
+        targets=Descriptors.of({"a": known["targets"]}, {"a": loss_gradient(p_v, y_v).float()}),
+        pseudo_labels=y,
+        y_t=y_v,
+        weights=wrongness(p_v, y_v),
+        logits=p,
+    )
+    given = {name: rows for name, rows in EVERYTHING.items() if "gradients" not in name}
+    made = fkal.select(**given, n=8, method="pfk_predicted:wcov_zg").positions.tolist()
+    assert made == select_wcov_zg(evidence, 8, stream(0, "select", "arrays"), combine="product").positions.tolist()
+    nothing_labeled = {name: rows for name, rows in given.items() if "labeled" not in name and name != "labels"}
+    first = fkal.select(**nothing_labeled, n=8, method="pfk_predicted:wcov_zg").positions.tolist()
+    evidence = replace(evidence, weights=torch.ones(len(y_v)).double(), logits=None)
+    assert first == select_wcov_zg(evidence, 8, stream(0, "select", "arrays"), combine="product").positions.tolist()
+
+
 @pytest.mark.parametrize(
     ("method", "given", "missing"),
     [
@@ -144,6 +168,8 @@ def test_noisy_or_picks_what_its_function_picks_of_the_same_evidence():
         ("pfk_joint:ecov", ["targets"], "target_labels"),
         ("pfk_joint:noisy_or", ["targets", "target_labels", "labeled", "labels"], "target_probabilities"),
         ("pfk_joint:wcov", ["targets", "target_labels", "labeled", "labels"], "target_probabilities"),
+        ("pfk_joint:wcov_zg", ["targets"], "pool_gradients and target_gradients"),
+        ("pfk_joint:wcov_zg", ["targets", "pool_gradients", "target_gradients"], "target_labels"),
         ("galaxy", ["probabilities"], "labeled"),
         ("uherding", ["probabilities", "labeled", "labels", "labeled_probabilities"], "target_labels"),
     ],

@@ -25,6 +25,7 @@ VARIANTS = [
     "pfk_joint_shift_grid:ecov",
     "pfk_predicted:noisy_or",
     "pfk_predicted:wcov",
+    "pfk_predicted:wcov_zg",
 ]
 
 

@@ -57,6 +57,12 @@ FISHER_SCORES = EvidenceKind(
     cost=cost.PFK,
     reads=("taps", "pseudo_label", "whitening"),
 )
+WEIGHED_SCORES = EvidenceKind(
+    name="WeighedScores",
+    summary="pool and validation features, loss gradients, validation labels, labels guessed, logits of all",
+    cost=cost.PFK,
+    reads=(*FISHER_SCORES.reads, "matching"),
+)
 POSTERIORS = EvidenceKind(
     name="Posteriors",
     summary="pool and validation features, validation labels, class probabilities guessed",
@@ -66,7 +72,7 @@ POSTERIORS = EvidenceKind(
 )
 WEIGHED_POSTERIORS = EvidenceKind(
     name="WeighedPosteriors",
-    summary="the same, labeled features and labels, logits of all",
+    summary="pool, validation and labeled features, their labels, class probabilities guessed, logits of all",
     cost=cost.WEIGHED_POSTERIORS,
     reads=POSTERIORS.reads,
     labeling=GUESSING,
@@ -131,6 +137,7 @@ EVIDENCE_KINDS: Mapping[str, EvidenceKind] = MappingProxyType(
             NOTHING,
             FEATURES,
             FISHER_SCORES,
+            WEIGHED_SCORES,
             POSTERIORS,
             WEIGHED_POSTERIORS,
             UNCERTAINTY,

@@ -28,6 +28,7 @@ from fkal.acquisition.evidence_kinds import (
     SUPERVISED,
     UNCERTAINTY,
     WEIGHED_POSTERIORS,
+    WEIGHED_SCORES,
     EvidenceKind,
 )
 from fkal.acquisition.settings import MATCHING_SUMMARIES, AcquisitionConfig
@@ -128,12 +129,21 @@ BY_MATCHING: Mapping[str, Acquisition] = MappingProxyType(
             OURS,
             in_parts=True,
         ),
+        "wcov_zg": Acquisition(
+            "fkal.acquisition.weighted_coverage:select_wcov_zg",
+            WEIGHED_SCORES,
+            MATCHING_SUMMARIES["wcov_zg"],
+            OURS,
+            options=("combine",),
+            in_parts=True,
+        ),
         "tail_first": Acquisition(
             "fkal.acquisition.tail_first:select_tail_first", POSTERIORS, MATCHING_SUMMARIES["tail_first"], "a baseline"
         ),
     }
 )
-"""What `pfk` is under matchings that read class probabilities, and neither g nor `combine`."""
+"""What `pfk` is under matchings that read more than g under one label: class probabilities in the place of g and
+`combine`, or, under `wcov_zg`, the model's beside them."""
 
 
 ACQUISITIONS: Mapping[str, Acquisition] = MappingProxyType(

@@ -26,6 +26,7 @@ MATCHING_SUMMARIES: Mapping[str, str] = MappingProxyType(
         "ecov": "as coverage, by features and class probabilities instead of gradients",
         "noisy_or": "the picks that together are most likely to help each validation image, by its weight",
         "wcov": "as ecov, for all validation images by their weight, and less for what the model knows already",
+        "wcov_zg": "as coverage, for all validation images by their weight, and less for what the model knows already",
         "tail_first": "the rarest class of the pool, as estimated, chooses first, by class probabilities alone",
     }
 )
@@ -51,7 +52,8 @@ class AcquisitionConfig:
     `ecov`, `noisy_or`, `wcov` and `tail_first`. `samples` (K) are Monte Carlo passes or views, `ensemble` (E) the
     models of uncertainty methods; views are turned by up to `view_degrees` and get noise of `view_noise` (standard
     deviation, on normalised inputs). In `parts` the pool is not looked at as a whole: each part has its own best
-    matches, which are merged, or under `coverage`, `ecov` and `wcov` its own picks, from which the picks are chosen.
+    matches, which are merged, or under `coverage`, `ecov`, `wcov` and `wcov_zg` its own picks, from which the picks are
+    chosen.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

@@ -27,10 +27,10 @@ def method_layer(spec: str) -> Layer:
     """A method by its short name: `random`, `varr:e4:k32`, `pcc@conv2`, `pfk_joint:sum@conv1+conv2`.
 
     After `pfk_` stands the pseudo-label; after each `:` how R_z and R_g meet, how targets share the budget
-    (`coverage`, `transport`, `ecov`, `noisy_or`, `wcov`, `tail_first`), `whiten` for whitened descriptors, `e4` for an
-    ensemble of 4, `k32` for 32 Monte Carlo passes or views, `random_theta_0` for no pretraining, `head_only` for
-    retraining the last layer alone; after `@` the taps. `fisher_coverage` stands for what `METHOD_ALIASES` says.
-    What is not said stays as configured.
+    (`coverage`, `transport`, `ecov`, `noisy_or`, `wcov`, `wcov_zg`, `tail_first`), `whiten` for whitened descriptors,
+    `e4` for an ensemble of 4, `k32` for 32 Monte Carlo passes or views, `random_theta_0` for no pretraining,
+    `head_only` for retraining the last layer alone; after `@` the taps. `fisher_coverage` stands for what
+    `METHOD_ALIASES` says. What is not said stays as configured.
     Raises ConfigError for what is not of this form.
     """
     if len(spec) > LONGEST_METHOD:

@@ -156,6 +156,10 @@ class Descriptors:
         """The same features beside these gradients, or what takes their place."""
         return Descriptors(self.z, g)
 
+    def with_one_more(self, name: str, rows: Tensor) -> "Descriptors":
+        """The same with one more block beside the gradients."""
+        return Descriptors(self.z, {**self.g, name: rows})
+
     def mapped(self, z: Maps, g: Maps) -> "Descriptors":
         """Their features and gradients by functions of rows."""
         return Descriptors(_mapped(self.z, z), _mapped(self.g, g))

@@ -1,9 +1,9 @@
 """Evidence: what an acquisition may see. Frozen records; the engine gathers them.
 
 Each names its own cost. A method that asks for `Nothing` pays no pass, `Features` and `Posteriors` one forward pass
-an image of pool and validation, `WeighedPosteriors` one more a labeled image, `FisherScores` one forward and one
-backward pass, `Uncertainty` E K
-forward passes a pool image, `Coverage` one a pool image, `Discrimination` the training of VAAL's networks.
+an image of pool and validation, `WeighedPosteriors` one more a labeled image, `FisherScores` and `WeighedScores` one
+forward and one backward pass, `Uncertainty` E K forward passes a pool image, `Coverage` one a pool image,
+`Discrimination` the training of VAAL's networks.
 `Predictions` and `LastLayer` pay one forward pass a pool image, `Supervised` one more a labeled image, `Queried`,
 `Calibrated` and `Revealed` one more a validation image, `PredictiveInformation` K passes a pool image and target.
 """
@@ -50,6 +50,19 @@ class FisherScores(Features):
 
     pseudo_labels: Int[Tensor, " n"]
     prior: Float[Tensor, " d"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeighedScores(FisherScores):
+    """The same where all validation images are targets: the classes `y_t` and what each counts, and the model's
+    `logits` of the open pool images.
+
+    Before anything is labeled, all weights are 1, and there are no logits.
+    """
+
+    y_t: Int[Tensor, " m"]
+    weights: Float[Tensor, " m"]
+    logits: Float[Tensor, "n e"] | None
 
 
 @dataclass(frozen=True)
@@ -241,6 +254,7 @@ Evidence = (
     | FisherScores
     | Posteriors
     | WeighedPosteriors
+    | WeighedScores
     | Uncertainty
     | Coverage
     | Discrimination

@@ -142,6 +142,10 @@ class StreamedDescriptors:
         """The same features beside these gradients, or what takes their place."""
         return StreamedDescriptors(self.z, g)
 
+    def with_one_more(self, name: str, rows: Tensor) -> "StreamedDescriptors":
+        """The same with one more block, which is in memory, beside the gradients."""
+        return StreamedDescriptors(self.z, {**self.g, name: rows})
+
     def mapped(self, z: Maps, g: Maps) -> "StreamedDescriptors":
         """The stream of what functions make of their features and gradients."""
         return StreamedDescriptors(_mapped(self.z, z), _mapped(self.g, g))

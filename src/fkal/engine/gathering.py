@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -30,6 +31,7 @@ from fkal.core.evidence import (
     Supervised,
     Uncertainty,
     WeighedPosteriors,
+    WeighedScores,
 )
 from fkal.core.kernels import R_ZG, Kernel
 from fkal.core.labels import PSEUDO_LABELS, PseudoLabel
@@ -177,6 +179,46 @@ def _z(describer: Describer, indices: Int[Tensor, " n"], what: str) -> Generator
 
 
 def _fisher_scores(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
+    scored = yield from _scored(context)
+    rows = _rows_of_targets(context, scored.known.y_hat, scored.y_v)
+    return FisherScores(**scored.for_targets(rows)), rows.cpu()
+
+
+def _weighed_scores(context: RoundContext) -> Generator[Progress, None, EvidenceAndTargets]:
+    """A model that learned from no label weighs nothing; of validation images that it learned from, others weigh."""
+    scored = yield from _scored(context, with_logits=True)
+    y_v, known, pool = scored.y_v, scored.known, scored.pool
+    rows = torch.arange(len(y_v), device=y_v.device)
+    weights, of_pool = torch.ones(len(y_v), dtype=torch.float64, device=y_v.device), None
+    if len(context.labeled):
+        assert known.logits is not None and pool.logits is not None
+        logits = known.logits if context.cross_fitted is None else context.cross_fitted.to(known.logits)
+        weights, of_pool = wrongness(logits, y_v), pool.logits
+    return WeighedScores(**scored.for_targets(rows), y_t=y_v, weights=weights, logits=of_pool), rows.cpu()
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """z and g of validation and pool images, the former with their classes, the latter under guessed labels."""
+
+    known: Described
+    pool: Described
+    y_v: Int[Tensor, " m"]
+    prior: Float[Tensor, " d"] | None
+    whiten: Whiten
+
+    def for_targets(self, rows: Int[Tensor, " t"]) -> dict[str, Any]:
+        """The fields of `FisherScores`, by the validation images of these rows."""
+        return {
+            "pool": self.whiten(self.pool.descriptors),
+            "targets": self.whiten(self.known.in_memory[rows]),
+            "pseudo_labels": self.pool.y,
+            "prior": self.prior,
+            "whiten": self.whiten,
+        }
+
+
+def _scored(context: RoundContext, *, with_logits: bool = False) -> Generator[Progress, None, _Scored]:
     """g_v under y_v, or under the estimator's own label where it has one for validation images too (decision 006)."""
     estimator, y_v = _Estimator(context), _true_labels(context, context.validation)
 
@@ -187,17 +229,14 @@ def _fisher_scores(context: RoundContext) -> Generator[Progress, None, EvidenceA
 
     by: LabeledBy = "estimated" if context.config.pseudo_label.own_g_v else "true"
     known = yield from context.describer.describe(
-        context.validation, of_validation, labels=by, with_grad=True, what="validation"
+        context.validation, of_validation, labels=by, with_grad=True, with_logits=with_logits, what="validation"
     )
     reference = Reference(known.in_memory, y_v, context.config.kernel)
     labeler, prior = yield from _labeler(context, estimator, reference)
     pool = yield from context.pool_describer.describe(
-        context.open_pool, labeler, labels="estimated", with_grad=True, what="pool"
+        context.open_pool, labeler, labels="estimated", with_grad=True, with_logits=with_logits, what="pool"
     )
-    rows = _rows_of_targets(context, known.y_hat, y_v)
-    whiten = WHITENINGS[context.settings.whitening](known.in_memory)
-    targets = whiten(known.in_memory[rows])
-    return FisherScores(whiten(pool.descriptors), targets, pool.y, prior, whiten=whiten), rows.cpu()
+    return _Scored(known, pool, y_v, prior, WHITENINGS[context.settings.whitening](known.in_memory))
 
 
 def _labeler(
@@ -476,6 +515,7 @@ GATHERERS: Mapping[type[Evidence], Gather] = MappingProxyType(
         FisherScores: _fisher_scores,
         Posteriors: _posteriors,
         WeighedPosteriors: _weighed_posteriors,
+        WeighedScores: _weighed_scores,
         Uncertainty: _uncertainty,
         Coverage: _coverage,
         Discrimination: _discrimination,

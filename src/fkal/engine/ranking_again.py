@@ -28,6 +28,7 @@ from fkal.core.evidence import (
     StreamedOutputs,
     Supervised,
     WeighedPosteriors,
+    WeighedScores,
 )
 from fkal.core.picks import Picks
 from fkal.core.row_stream import PoolDescriptors, Rows, RowStream, StreamedDescriptors, with_rows
@@ -146,6 +147,7 @@ _MAKES_EXACT: Mapping[type[Evidence], MakeExact] = MappingProxyType(
         FisherScores: _described,
         Posteriors: _described,
         WeighedPosteriors: _described,
+        WeighedScores: _described,
         Coverage: _covered,
         Predictions: _predicted,
         LastLayer: _put_out,

@@ -70,6 +70,8 @@ def select(
     | `pfk...:ecov`, `:tail_first` | `targets` and `target_labels` |
     | `pfk...:noisy_or`, `:wcov` | the same; `labeled`, `labels` and the probabilities of all three where there are \
 labeled images |
+    | `pfk...:wcov_zg` | as `pfk...`, and `target_labels`; `labeled`, `labels`, `probabilities` and \
+`target_probabilities` where there are labeled images |
     | `coreset` | nothing; `labeled` where there are labeled images |
     | `least_confidence`, `margin`, `softmax_entropy`, `balanced_margin`, `badge` | `probabilities` |
     | `typiclust`, `probcover`, `maxherding` | `probabilities`; `labeled`, `labels` and `labeled_probabilities` where \
@@ -221,7 +223,7 @@ def _features(arrays: Arrays) -> Evidence:
     return records.Features(_described(arrays, "pool"), _standard(arrays["targets"]))
 
 
-def _fisher_scores(arrays: Arrays) -> Evidence:
+def _fisher_scores(arrays: Arrays) -> records.FisherScores:
     """With gradients as given, or with those of the loss at the logits."""
     targets, whitening = arrays["targets"], WHITENINGS[arrays.settings.whitening]
     if arrays.has("pool_gradients") or arrays.has("target_gradients"):
@@ -242,6 +244,17 @@ def _fisher_scores(arrays: Arrays) -> Evidence:
     known = z_v.with_gradients({TAP: standardised(loss_gradient(target_logits, y_v).to(targets))})
     whiten = whitening(known)
     return records.FisherScores(whiten(_at_logits(z, logits, guessed.y)), whiten(known), guessed.y, guessed.prior)
+
+
+def _weighed_scores(arrays: Arrays) -> Evidence:
+    """Weighed by the model where there are labeled images that it learned from."""
+    seen, y_t = _fisher_scores(arrays), arrays.labels("target_labels", "targets")
+    if not arrays.has("labeled"):
+        weights = torch.ones(len(y_t), dtype=torch.float64)
+        return records.WeighedScores(**vars(seen), y_t=y_t, weights=weights, logits=None)
+    weights = wrongness(arrays.logits("target_probabilities", "targets"), y_t)
+    logits = arrays.logits("probabilities", "pool")
+    return records.WeighedScores(**vars(seen), y_t=y_t, weights=weights, logits=logits)
 
 
 class _Guessed(NamedTuple):
@@ -354,6 +367,7 @@ MAKERS: Mapping[str, Make] = MappingProxyType(
         "Nothing": _nothing,
         "Features": _features,
         "FisherScores": _fisher_scores,
+        "WeighedScores": _weighed_scores,
         "Posteriors": _posteriors,
         "WeighedPosteriors": _weighed_posteriors,
         "Coverage": _coverage,

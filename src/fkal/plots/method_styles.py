@@ -36,6 +36,7 @@ STYLES: Mapping[str, Style] = {
     "pfk_joint_shift_grid:ecov": (VERMILION, "<", "-"),
     "pfk_joint_shift_grid:noisy_or": (BLUE, "*", "-"),
     "pfk_joint_shift_grid:wcov": (PURPLE, "s", "-"),
+    "pfk_joint_shift_grid:wcov_zg": (PURPLE, "D", "-"),
     "pfk_joint_shift_grid:tail_first": (BROWN, "P", "-"),
     "pfk_joint_shift_grid:transport:whiten": (SKY, "D", "-"),
     "pfk_joint_zg": (PINK, "<", "-"),
