@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fkal.engine.head_training import PENALTIES, ROUGH, LabeledRows, balanced_error, logits_of, minimised
+from fkal.engine.head_training import PENALTIES, ROUGH, LabeledRows, balanced_error, logits_of, penalty_path
 from fkal.engine.losses import plain
 
 FOLDS = 5
@@ -82,13 +82,8 @@ def _groups_of_rarest(y: Int[Tensor, " m"], groups: Int[Tensor, " m"]) -> int:
 def _by_penalty(validation: LabeledRows, trained: Tensor, n_classes: int) -> Float[Tensor, "q f d"]:
     """Logits of the images that are not trained on, by heads under each penalty."""
     labeled = LabeledRows(validation.z[trained], validation.y[trained])
-    counts = labeled.y.bincount(minlength=n_classes)
-    weights = torch.zeros(n_classes, labeled.z.shape[1] + 1, dtype=torch.float64, device=labeled.z.device)
-    parts = []
-    for penalty in PENALTIES:
-        weights = minimised(weights, labeled, penalty, lambda logits, y: plain(logits, y, counts), tolerance=ROUGH)
-        parts.append(logits_of(weights, validation.z[~trained]))
-    return torch.stack(parts)
+    path = penalty_path(labeled, plain, n_classes, tolerance=ROUGH)
+    return torch.stack([logits_of(weights, validation.z[~trained]) for _, weights in path])
 
 
 def _balanced_accuracy(y_hat: Int[Tensor, " m"], y: Int[Tensor, " m"]) -> float:

@@ -208,7 +208,7 @@ def revision(config: Config) -> dict[str, int]:
         found["method_revision"] = METHOD_REVISIONS[name]
     if matching in MATCHING_REVISIONS and "matching" in _method_reads(config):
         found["matching_revision"] = MATCHING_REVISIONS[matching]
-    if config.train.layers == "frozen" and config.train.on_validation:
+    if config.is_frozen and config.train.on_validation:
         found["cross_fit_revision"] = CROSS_FIT_REVISION
     return found
 
