@@ -19,6 +19,7 @@ from result_pages import tables
 from result_pages.balanced import balanced
 from result_pages.grids import ROOT, Grid, Plan, first_config, recipes_of
 from result_pages.rows import COUNTS, Pages
+from result_pages.standings import CANDIDATES, standings
 from result_pages.tables import CONTENDERS, OPTIONS, SMALL, WITHOUT, Table, is_of_the_paper
 
 MARKED = re.compile(r"(?P<start><!-- rows (?P<kind>\w+) (?P<grids>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
@@ -33,6 +34,7 @@ KINDS: dict[str, tuple[Table, Callable[[str], bool]]] = {
     "short": (tables.in_short, lambda method: True),
     "balanced": (balanced, lambda method: True),
     "readme": (tables.readme, lambda method: True),
+    "standings": (standings, lambda method: True),
 }
 """Each kind of table, and which methods of its grids have a row in it."""
 
@@ -68,6 +70,8 @@ def filled(match: re.Match[str], plan: Plan, pages: Pages) -> str:
     else:
         methods = {grid.name: [method for method in recipes_of(grid) if is_shown(method)] for grid in grids}
     curves = pd.concat([todays_rows(grid, methods[grid.name], pages) for grid in grids])
+    if match["kind"] == "standings":
+        methods = {grid: [method for method in named if method in CANDIDATES] for grid, named in methods.items()}
     lines = [NOT_MEASURED] if curves.empty else [*table(curves, published_of(grids[0])), *lacking(curves, methods)]
     return match["start"] + "\n".join(lines) + "\n" + match["end"]
 
@@ -75,13 +79,13 @@ def filled(match: re.Match[str], plan: Plan, pages: Pages) -> str:
 def lacking(curves: pd.DataFrame, methods: Mapping[str, Sequence[str]]) -> list[str]:
     """A line below the table that names the methods of each grid that have no rows; nothing where all have some."""
     known = set(curves[["grid", "method"]].itertuples(index=False, name=None))
-    absent = [
-        f"`{short_method_name(method)}`{f' ({grid})' if len(methods) > 1 else ''}"
-        for grid, named in methods.items()
-        for method in named
-        if (grid, method) not in known
+    absent = {grid: [method for method in named if (grid, method) not in known] for grid, named in methods.items()}
+    texts = [
+        (f"in `{grid}` " if len(methods) > 1 else "") + ", ".join(f"`{short_method_name(method)}`" for method in named)
+        for grid, named in absent.items()
+        if named
     ]
-    return ["", f"{NOT_MEASURED.capitalize()}: {', '.join(absent)}."] if absent else []
+    return ["", f"{NOT_MEASURED.capitalize()}: {'; '.join(texts)}."] if texts else []
 
 
 def todays_rows(grid: Grid, methods: Sequence[str], pages: Pages) -> pd.DataFrame:

@@ -55,6 +55,7 @@ ORDER = (
 OURS = "pfk_joint_shift_grid:coverage"
 BEFORE = ("pfk_joint_shift:coverage", "pfk_joint_shift:coverage:whiten")
 """What was recommended before."""
+OTHER_MATCHINGS = tuple(f"pfk_joint_shift_grid:{matching}" for matching in ("ecov", "noisy_or", "wcov", "wcov_zg"))
 AGAINST = "pfk_joint"
 CONTENDERS = (
     "validation_only",
@@ -81,6 +82,7 @@ CONTENDERS = (
     "pfk_joint",
     *BEFORE,
     OURS,
+    *OTHER_MATCHINGS,
     "pfk_true",
     "pfk_true:coverage",
 )

@@ -17,7 +17,10 @@ ROWS = sorted((ROOT / "docs" / "results").glob("*/rows.csv"))
 @pytest.fixture
 def parts():
     """The modules of `benchmarks/result_pages` by name."""
-    return {name: importlib.import_module(f"result_pages.{name}") for name in ("earlier", "grids", "pages", "rows")}
+    return {
+        name: importlib.import_module(f"result_pages.{name}")
+        for name in ("earlier", "grids", "pages", "rows", "standings")
+    }
 
 
 @pytest.mark.parametrize("page", WITH_ROWS, ids=lambda page: page.name)
@@ -86,3 +89,79 @@ def test_a_table_has_the_seeds_of_each_row_and_names_what_is_not_measured(small)
     small.set_epochs(2)
     small("tables")
     assert small.table() == ["not measured by this version"]
+
+
+def _curves(levels: dict[str, list[float]], grid: str = "g") -> pd.DataFrame:
+    """Two rounds per seed, balanced accuracy in %; the last round is a point better."""
+    return pd.DataFrame(
+        {
+            "grid": grid,
+            "method": method,
+            "seed": seed,
+            "b": b,
+            "labels_used": 10 * b,
+            "test/macro_accuracy": (level + b - 1) / 100,
+        }
+        for method, of_seeds in levels.items()
+        for seed, level in enumerate(of_seeds)
+        for b in (1, 2)
+    )
+
+
+def _verdicts(parts, curves: pd.DataFrame) -> dict[str, list[str]]:
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in parts["standings"].standings(curves, None)
+    ]
+    return {cells[1].strip("`"): cells for cells in lines[2:]}
+
+
+def test_a_candidate_is_first_level_or_behind(parts):
+    ours = "pfk_joint_shift_grid:"
+    found = _verdicts(
+        parts,
+        _curves(
+            {
+                f"{ours}coverage": [50.0, 52.0, 54.0, 56.0],
+                f"{ours}wcov": [50.4, 51.7, 54.5, 56.2],
+                f"{ours}noisy_or": [40.0, 42.5, 44.0, 46.5],
+                "random": [30.0, 35.0, 33.0, 31.0],
+                "pfk_true": [80.0, 81.0, 82.0, 83.0],
+                "all": [90.0, 90.0, 90.0, 90.0],
+            }
+        ),
+    )
+    assert set(found) == {"fisher_coverage", f"{ours}wcov", f"{ours}noisy_or"}
+    assert found[f"{ours}wcov"][3:8] == ["53.7±2.6", "`fisher_coverage`", "+0.2±0.4", "0.343", "first"]
+    assert found["fisher_coverage"][4:6] == [f"`{ours}wcov`", "-0.2±0.4"]
+    assert found["fisher_coverage"][7] == "level"
+    assert found[f"{ours}noisy_or"][4] == f"`{ours}wcov`" and found[f"{ours}noisy_or"][7] == "behind"
+    assert found[f"{ours}wcov"][8] == "54.2±2.6"  # the last round
+
+
+def test_a_candidate_is_behind_even_if_the_best_mean_proves_nothing(parts):
+    """The method with the largest mean scatters; another one is a little and surely ahead."""
+    found = _verdicts(
+        parts,
+        _curves(
+            {
+                "pfk_joint_shift_grid:coverage": [50.0, 51.0, 52.0, 53.0],
+                "base": [70.0, 40.0, 75.0, 45.0],
+                "margin": [50.5, 51.6, 52.5, 53.6],
+            }
+        ),
+    )
+    assert found["fisher_coverage"][4] == "`base`"
+    assert float(found["fisher_coverage"][6]) > 0.05 and found["fisher_coverage"][7] == "behind"
+
+
+def test_a_candidate_without_a_second_common_seed_has_no_row(parts):
+    one = _curves({"pfk_joint_shift_grid:coverage": [50.0], "random": [40.0, 41.0]})
+    assert _verdicts(parts, one) == {}
+
+
+def test_what_lacks_is_named_by_setting(parts):
+    curves = pd.concat([_curves({"random": [40.0]}, "one"), _curves({"margin": [40.0]}, "two")])
+    methods = {"one": ["random", "margin"], "two": ["random", "margin"]}
+    lines = parts["pages"].lacking(curves, methods)
+    assert lines == ["", "Not measured by this version: in `one` `margin`; in `two` `random`."]
+    assert parts["pages"].lacking(curves[curves.grid == "one"], {"one": ["random"]}) == []

@@ -1,0 +1,73 @@
+"""Where each candidate for the recommendation is first, level with the first, or behind: a row per setting."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pandas as pd
+
+from fkal.config.method_spec import short_method_name
+from result_pages.balanced import ALPHA, BALANCED, LIMITS
+from result_pages.cells import WITHOUT_CURVE, areas, gaps, head, holm_ps, p_text, points, row, seeds, signed_points
+
+CANDIDATES = tuple(f"pfk_joint_shift_grid:{matching}" for matching in ("coverage", "wcov_zg", "wcov", "noisy_or"))
+UNRANKED = (*LIMITS, *WITHOUT_CURVE, "boss")
+"""Rows that no method is held against: they know labels that nobody has paid for, or choose nothing."""
+
+
+class Standing(NamedTuple):
+    """A candidate among the other methods of one setting, by one measure.
+
+    `other` is the best of those; `gap` and `p` belong to the difference to it. p is corrected by Holm over all others.
+    """
+
+    mine: pd.Series
+    other: str
+    gap: pd.Series
+    p: float
+    is_behind: bool
+
+    @property
+    def verdict(self) -> str:
+        """`behind` where any other method is significantly ahead."""
+        if self.is_behind:
+            return "behind"
+        return "first" if self.gap.mean() > 0 else "level"
+
+    def cells(self) -> tuple[str, ...]:
+        named = f"`{short_method_name(self.other)}`"
+        return points(self.mine), named, signed_points(self.gap), p_text(self.p), self.verdict
+
+
+def standings(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
+    """A row per setting and candidate: the area and the last round, each against the best other method."""
+    measured = ("best other", "difference", "p", "")
+    lines = head("setting", "method", "seeds", "AUBC", *measured, "last round", *measured)
+    for grid in dict.fromkeys(curves.grid):
+        of_grid = curves[(curves.grid == grid) & ~curves.method.isin(UNRANKED)]
+        by_method = {str(method): mine for method, mine in of_grid.groupby("method", sort=False)}
+        of_areas = {method: areas(mine, BALANCED) for method, mine in by_method.items()}
+        of_last = {method: last_round(mine) for method, mine in by_method.items()}
+        for method in CANDIDATES:
+            if method not in by_method:
+                continue
+            area, last = standing(method, of_areas), standing(method, of_last)
+            if area is not None and last is not None:
+                named = (f"`{grid}`", f"`{short_method_name(method)}`", seeds(by_method[method]))
+                lines.append(row(*named, *area.cells(), *last.cells()))
+    return lines
+
+
+def last_round(curves: pd.DataFrame) -> pd.Series:
+    """Balanced accuracy after the last label, in points, by seed."""
+    return 100 * curves[curves.b == curves.b.max()].set_index("seed")[BALANCED]
+
+
+def standing(method: str, of_methods: Mapping[str, pd.Series]) -> Standing | None:
+    """None where the method has not two seeds in common with another one."""
+    apart = {other: -gap for other, gap in gaps(of_methods, method).items()}
+    if not apart:
+        return None
+    ps = holm_ps(apart)
+    other = min(apart, key=lambda name: float(apart[name].mean()))
+    is_behind = any(gap.mean() < 0 and ps[name] < ALPHA for name, gap in apart.items())
+    return Standing(of_methods[method], other, apart[other], ps[other], is_behind)
