@@ -7,6 +7,7 @@ that were measured by the settings and versions of today.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -23,20 +24,34 @@ from result_pages.standings import CANDIDATES, standings
 from result_pages.tables import CONTENDERS, OPTIONS, SMALL, WITHOUT, Table, is_of_the_paper
 
 MARKED = re.compile(r"(?P<start><!-- rows (?P<kind>\w+) (?P<grids>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
-KINDS: dict[str, tuple[Table, Callable[[str], bool]]] = {
-    "accuracy": (tables.accuracy, is_of_the_paper),
-    "digits": (tables.confused_digits, is_of_the_paper),
-    "all": (tables.whole_pool, lambda method: method == "all"),
-    "contenders": (tables.contenders, lambda method: method in CONTENDERS),
-    "options": (tables.options, lambda method: OPTIONS.fullmatch(method) is not None),
-    "small": (tables.small, lambda method: method in SMALL),
-    "paid": (tables.paid, lambda method: method in (*SMALL, WITHOUT)),
-    "short": (tables.in_short, lambda method: True),
-    "balanced": (balanced, lambda method: True),
-    "readme": (tables.readme, lambda method: True),
-    "standings": (standings, lambda method: True),
+Chosen = Callable[[str], bool]
+
+
+def every(method: str) -> bool:
+    return True
+
+
+class Kind(NamedTuple):
+    """A kind of table: which methods of its grids it is made of, and which of these are named where they lack."""
+
+    table: Table
+    is_read: Chosen = every
+    is_missed: Chosen = every
+
+
+KINDS: dict[str, Kind] = {
+    "accuracy": Kind(tables.accuracy, is_of_the_paper),
+    "digits": Kind(tables.confused_digits, is_of_the_paper),
+    "all": Kind(tables.whole_pool, lambda method: method == "all"),
+    "contenders": Kind(tables.contenders, lambda method: method in CONTENDERS),
+    "options": Kind(tables.options, lambda method: OPTIONS.fullmatch(method) is not None),
+    "small": Kind(tables.small, lambda method: method in SMALL),
+    "paid": Kind(tables.paid, lambda method: method in (*SMALL, WITHOUT)),
+    "short": Kind(tables.in_short),
+    "balanced": Kind(balanced),
+    "readme": Kind(tables.readme),
+    "standings": Kind(standings, is_missed=lambda method: method in CANDIDATES),
 }
-"""Each kind of table, and which methods of its grids have a row in it."""
 
 
 NOT_MEASURED = "not measured by this version"
@@ -63,16 +78,15 @@ def filled(match: re.Match[str], plan: Plan, pages: Pages) -> str:
     """One table with its markers. Raises ConfigError for a kind or a grid that there is not."""
     if match["kind"] not in KINDS:
         raise ConfigError(f"{match['start'].strip()}: no such kind of table; there are {', '.join(KINDS)}")
-    table, is_shown = KINDS[match["kind"]]
+    kind = KINDS[match["kind"]]
     grids = plan.chosen(match["grids"])
     if match["kind"] == "readme":
         methods = {grid.name: [long_method_name(method) for method in plan.readme_methods] for grid in grids}
     else:
-        methods = {grid.name: [method for method in recipes_of(grid) if is_shown(method)] for grid in grids}
+        methods = {grid.name: [method for method in recipes_of(grid) if kind.is_read(method)] for grid in grids}
     curves = pd.concat([todays_rows(grid, methods[grid.name], pages) for grid in grids])
-    if match["kind"] == "standings":
-        methods = {grid: [method for method in named if method in CANDIDATES] for grid, named in methods.items()}
-    lines = [NOT_MEASURED] if curves.empty else [*table(curves, published_of(grids[0])), *lacking(curves, methods)]
+    missed = {grid: [method for method in named if kind.is_missed(method)] for grid, named in methods.items()}
+    lines = [NOT_MEASURED] if curves.empty else [*kind.table(curves, published_of(grids[0])), *lacking(curves, missed)]
     return match["start"] + "\n".join(lines) + "\n" + match["end"]
 
 

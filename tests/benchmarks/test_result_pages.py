@@ -130,12 +130,12 @@ def test_a_candidate_is_first_level_or_behind(parts):
             }
         ),
     )
-    assert set(found) == {"fisher_coverage", f"{ours}wcov", f"{ours}noisy_or"}
-    assert found[f"{ours}wcov"][3:8] == ["53.7±2.6", "`fisher_coverage`", "+0.2±0.4", "0.343", "first"]
-    assert found["fisher_coverage"][4:6] == [f"`{ours}wcov`", "-0.2±0.4"]
+    assert set(found) == {"fisher_coverage", "weighted_coverage", f"{ours}noisy_or"}
+    assert found["weighted_coverage"][3:8] == ["53.7±2.6", "`fisher_coverage`", "+0.2±0.4", "0.343", "first"]
+    assert found["fisher_coverage"][4:6] == ["`weighted_coverage`", "-0.2±0.4"]
     assert found["fisher_coverage"][7] == "level"
-    assert found[f"{ours}noisy_or"][4] == f"`{ours}wcov`" and found[f"{ours}noisy_or"][7] == "behind"
-    assert found[f"{ours}wcov"][8] == "54.2±2.6"  # the last round
+    assert found[f"{ours}noisy_or"][4] == "`weighted_coverage`" and found[f"{ours}noisy_or"][7] == "behind"
+    assert found["weighted_coverage"][8] == "54.2±2.6"  # the last round
 
 
 def test_a_candidate_is_behind_even_if_the_best_mean_proves_nothing(parts):

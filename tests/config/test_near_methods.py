@@ -29,13 +29,20 @@ def test_so_is_a_mistyped_setting(key, typed, meant):
         AcquisitionConfig(**{key: typed})
 
 
-def test_an_alias_and_what_it_stands_for_are_one_method():
-    long = "pfk_joint_shift_grid:coverage"
-    assert long_method_name("fisher_coverage:k16@conv2") == f"{long}:k16@conv2"
-    assert short_method_name(f"{long}:k16@conv2") == "fisher_coverage:k16@conv2"
-    assert with_alias(f"digits-ir20-{long}-s0", long) == "digits-ir20-fisher_coverage-s0"
-    assert long_method_name("random") == short_method_name("random") == "random"
-    assert method_layer("fisher_coverage").values == method_layer(long).values
+@pytest.mark.parametrize(
+    ("alias", "long"),
+    [("fisher_coverage", "pfk_joint_shift_grid:coverage"), ("weighted_coverage", "pfk_joint_shift_grid:wcov")],
+)
+def test_an_alias_and_what_it_stands_for_are_one_method(alias, long):
+    assert long_method_name(f"{alias}:k16@conv2") == f"{long}:k16@conv2"
+    assert short_method_name(f"{long}:k16@conv2") == f"{alias}:k16@conv2"
+    assert with_alias(f"digits-ir20-{long}-s0", long) == f"digits-ir20-{alias}-s0"
+    assert method_layer(alias).values == method_layer(long).values
+
+
+def test_other_methods_have_no_alias():
+    for method in ("random", "pfk_joint_shift_grid:wcov_zg", "pfk_joint:coverage"):
+        assert long_method_name(method) == short_method_name(method) == method
 
 
 @pytest.mark.parametrize("matching", MATCHING_NAMES)

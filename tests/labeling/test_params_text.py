@@ -6,6 +6,7 @@ import yaml
 from fkal.errors import ConfigError
 from fkal.labeling.params_text import FirstParams, first_text, with_place
 from fkal.labeling.project import Project
+from fkal.labeling.rounds import method_of
 
 VALUES = FirstParams(
     name="pets",
@@ -28,7 +29,18 @@ def test_the_first_file_is_read_as_it_was_meant(tmp_path):
     config = project.config(environment={})
     assert project.settings.pools == VALUES.pools and project.groups == config.data.groups == VALUES.groups
     assert (config.data.image_size, config.acquisition.budget, config.model.name) == (32, 20, "resnet10")
-    assert (config.bias.kind, config.acquisition.matching, config.device) == ("none", "coverage", "auto")
+    assert (config.bias.kind, config.device) == ("none", "auto")
+
+
+@pytest.mark.parametrize(
+    ("weights", "layers", "method"), [(None, "all", "fisher_coverage"), ("DEFAULT", "frozen", "weighted_coverage")]
+)
+def test_a_frozen_backbone_and_a_network_that_learns_have_methods_of_their_own(tmp_path, weights, layers, method):
+    (tmp_path / ".fkal").mkdir()
+    (tmp_path / "params.yaml").write_text(first_text(VALUES._replace(model="torchvision:resnet50", weights=weights)))
+    config = Project.open(tmp_path).config(environment={})
+    assert (config.train.layers, method_of(config).removesuffix("@embedding")) == (layers, method)
+    assert config.acquisition.budget == 20
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ RUN_EXAMPLES = (
     "    fkal run --preset mnist --set bias.ratio=1 --set acquisition.combine=sum\n\n"
     "    fkal run --preset mnist --method random,pfk_joint --seeds 0-9 --shard 0/4\n\n"
     "    fkal run --preset mnist --method random,pfk_joint --seeds 0-9 --executor ray --ray-address auto\n\n"
-    "    fkal run --project my-project --truth labels.csv --method random,fisher_coverage"
+    "    fkal run --project my-project --truth labels.csv --method random,weighted_coverage"
 )
 
 

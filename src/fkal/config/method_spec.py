@@ -19,8 +19,10 @@ COUNTS = {"e": "ensemble", "k": "samples"}
 RANDOM_THETA_0 = "random_theta_0"
 HEAD_ONLY = "head_only"
 WHITEN = "whiten"
-METHOD_ALIASES: Mapping[str, str] = MappingProxyType({"fisher_coverage": "pfk_joint_shift_grid:coverage"})
-"""Short names of short names: what this platform recommends, by a name of its own."""
+METHOD_ALIASES: Mapping[str, str] = MappingProxyType(
+    {"fisher_coverage": "pfk_joint_shift_grid:coverage", "weighted_coverage": "pfk_joint_shift_grid:wcov"}
+)
+"""Short names of short names: what this platform recommends, by names of their own."""
 
 
 def method_layer(spec: str) -> Layer:
@@ -29,8 +31,8 @@ def method_layer(spec: str) -> Layer:
     After `pfk_` stands the pseudo-label; after each `:` how R_z and R_g meet, how targets share the budget
     (`coverage`, `transport`, `ecov`, `noisy_or`, `wcov`, `wcov_zg`, `tail_first`), `whiten` for whitened descriptors,
     `e4` for an ensemble of 4, `k32` for 32 Monte Carlo passes or views, `random_theta_0` for no pretraining,
-    `head_only` for retraining the last layer alone; after `@` the taps. `fisher_coverage` stands for what
-    `METHOD_ALIASES` says. What is not said stays as configured.
+    `head_only` for retraining the last layer alone; after `@` the taps. Names of `METHOD_ALIASES`
+    stand for what it says. What is not said stays as configured.
     Raises ConfigError for what is not of this form.
     """
     if len(spec) > LONGEST_METHOD:

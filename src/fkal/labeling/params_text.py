@@ -41,8 +41,12 @@ train:
   decay: 0.1
   decay_epochs: [15, 25]
   start: warm  # each round goes on from the weights of the round before
+acquisition:
+  name: pfk  # these three are fisher_coverage, which fkal recommends for a network that learns
+  pseudo_label: joint_shift_grid
+  matching: coverage
 """
-"""A network that learns from the pool and from labels alone."""
+"""A network that learns from the pool and from labels alone, and the method that suits it."""
 FROZEN = """\
 model:
   name: {model}  # torchvision:NAME, timm:NAME, or the file of an exported program, NAME.pt2
@@ -52,8 +56,12 @@ pretrain:
 train:
   layers: frozen  # the pool is embedded once, and a linear head learns
   loss: balanced_softmax  # rare classes count as much as common ones
+acquisition:
+  name: pfk  # these three are weighted_coverage, which fkal recommends for a frozen backbone
+  pseudo_label: joint_shift_grid
+  matching: wcov
 """
-"""A pretrained model under a linear head."""
+"""A pretrained model under a linear head, and the method that suits it."""
 
 
 class FirstParams(NamedTuple):
@@ -90,11 +98,7 @@ data:
   workers: 2  # processes that decode image files
 bias:
   kind: none  # the pool is used as it is
-{_learning(values)}acquisition:
-  name: pfk  # these three are fisher_coverage, the method that fkal recommends
-  pseudo_label: joint_shift_grid
-  matching: coverage
-  budget: {values.budget}  # images per round; {values.budget_rule}
+{_learning(values)}  budget: {values.budget}  # images per round; {values.budget_rule}
   rounds: 5
 seed: 0
 device: auto
@@ -102,7 +106,7 @@ device: auto
 
 
 def _learning(values: FirstParams) -> str:
-    """The sections of the model and of its training."""
+    """The sections of the model, of its training and of the method; the last one is continued."""
     if values.weights is None:
         return FROM_SCRATCH.format(model=json.dumps(values.model))
     return FROZEN.format(model=json.dumps(values.model), weights=json.dumps(values.weights))
