@@ -25,6 +25,15 @@ BASELINE = "random"
 AGAINST = "balanced_margin"
 LIMITS = ("pfk_true", "pfk_true:coverage")
 """Methods that know the pool's labels."""
+OVERVIEW = (
+    "random",
+    "balanced_margin",
+    "pfk_joint_shift_grid:coverage",
+    "pfk_joint_shift_grid:wcov",
+    "pfk_true:coverage",
+    "validation_only",
+)
+"""The columns of a table that has a setting per row."""
 ALPHA = 0.05
 BALANCED = "test/macro_accuracy"
 
@@ -69,3 +78,19 @@ def shares_of(of_methods: Mapping[str, pd.Series]) -> dict[str, str]:
         if method != BASELINE and len(mine):
             shares[method] = f"{100 * mine.mean() / gain[mine.index].mean():.0f}"
     return shares
+
+
+def overview(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
+    """Mean balanced accuracies after the first and after the last round of each setting, a column per method."""
+    lines = head("setting", "seeds", "labels", *(f"`{short_method_name(method)}`" for method in OVERVIEW))
+    for title in dict.fromkeys(curves.title):
+        mine = curves[curves.title == title]
+        with_curve = mine[~mine.method.isin(WITHOUT_CURVE)]
+        for b in (1, int(with_curve.b.max())):
+            of_round = with_curve[with_curve.b == b]
+            shown = pd.concat([of_round, mine[mine.method.isin(WITHOUT_CURVE)]])
+            means = 100 * shown.groupby("method")[BALANCED].mean()
+            cells = [f"{means[method]:.1f}" if method in means else "" for method in OVERVIEW]
+            named = (title, seeds(of_round)) if b == 1 else ("", "")
+            lines.append(row(*named, f"{int(of_round.labels_used.iloc[0]):,}", *cells))
+    return lines

@@ -46,6 +46,8 @@ class Grid(NamedTuple):
     settings: Mapping[str, Any]
     columns: Sequence[str]
     tiers: Sequence[Tier]
+    title: str = ""
+    """The setting in words, for tables of several grids."""
 
 
 class Job(NamedTuple):
@@ -102,6 +104,7 @@ def read_plan(path: Path = GRIDS) -> Plan:
             preset=grid["preset"],
             settings=grid.get("settings", {}),
             columns=section["columns"],
+            title=grid.get("title", name),
             tiers=[Tier(str(tier["seeds"]), tier["methods"], float(tier["seconds"])) for tier in grid["tiers"]],
         )
         for page, section in content["pages"].items()

@@ -17,7 +17,7 @@ from fkal.config.schema import ConfigError
 from fkal.experiment.names import bias_name, dataset_name
 from fkal.report.figures.published import published_curves
 from result_pages import tables
-from result_pages.balanced import balanced
+from result_pages.balanced import OVERVIEW, balanced, overview
 from result_pages.grids import ROOT, Grid, Plan, first_config, recipes_of
 from result_pages.rows import COUNTS, Pages
 from result_pages.standings import CANDIDATES, standings
@@ -49,6 +49,7 @@ KINDS: dict[str, Kind] = {
     "paid": Kind(tables.paid, lambda method: method in (*SMALL, WITHOUT)),
     "short": Kind(tables.in_short),
     "balanced": Kind(balanced),
+    "overview": Kind(overview, lambda method: method in OVERVIEW),
     "readme": Kind(tables.readme),
     "standings": Kind(standings, is_missed=lambda method: method in CANDIDATES),
 }
@@ -105,7 +106,7 @@ def lacking(curves: pd.DataFrame, methods: Mapping[str, Sequence[str]]) -> list[
 def todays_rows(grid: Grid, methods: Sequence[str], pages: Pages) -> pd.DataFrame:
     """The rows of these methods whose recipe is today's, in the methods' order.
 
-    With `accuracy` as it was measured and `validation`, the images per class that a method sees.
+    With `accuracy` as it was measured, `validation`, the images per class that a method sees, and the grid's `title`.
     """
     rows, config, recipes = pages.rows(grid.page), first_config(grid), recipes_of(grid)
     place = {method: n for n, method in enumerate(methods)}
@@ -113,7 +114,8 @@ def todays_rows(grid: Grid, methods: Sequence[str], pages: Pages) -> pd.DataFram
     mine = rows[is_today].sort_values("method", key=lambda names: names.map(place), kind="stable")
     measured = "holdout/accuracy" if config.holdout else "test/accuracy"
     accuracy = mine[measured] if measured in mine else pd.Series(dtype=float)
-    return mine.assign(accuracy=accuracy, validation=config.data.validation_per_class - config.holdout)
+    seen = config.data.validation_per_class - config.holdout
+    return mine.assign(accuracy=accuracy, validation=seen, title=grid.title)
 
 
 def published_of(grid: Grid) -> pd.DataFrame:
