@@ -9,7 +9,8 @@ from fkal.config.method_spec import short_method_name
 from result_pages.balanced import ALPHA, BALANCED, LIMITS
 from result_pages.cells import WITHOUT_CURVE, areas, gaps, head, holm_ps, p_text, points, row, seeds, signed_points
 
-CANDIDATES = tuple(f"pfk_joint_shift_grid:{matching}" for matching in ("coverage", "wcov_zg", "wcov", "noisy_or"))
+SAME_LABELS = "pfk_joint_shift_grid:"
+CANDIDATES = tuple(f"{SAME_LABELS}{matching}" for matching in ("coverage", "wcov_zg", "wcov", "noisy_or"))
 UNRANKED = (*LIMITS, *WITHOUT_CURVE, "boss")
 """Rows that no method is held against: they know labels that nobody has paid for, or choose nothing."""
 
@@ -34,14 +35,18 @@ class Standing(NamedTuple):
         return "first" if self.gap.mean() > 0 else "level"
 
     def cells(self) -> tuple[str, ...]:
-        named = f"`{short_method_name(self.other)}`"
-        return points(self.mine), named, signed_points(self.gap), p_text(self.p), self.verdict
+        against = f"{shown(self.other)} {signed_points(self.gap)}, p {p_text(self.p)}"
+        return points(self.mine), against, self.verdict
+
+
+def shown(method: str) -> str:
+    """A matching with the labels of all candidates by its name alone, unless the method has a name of its own."""
+    return f"`{short_method_name(method).removeprefix(SAME_LABELS)}`"
 
 
 def standings(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """A row per setting and candidate: the area and the last round, each against the best other method."""
-    measured = ("best other", "difference", "p", "")
-    lines = head("setting", "method", "seeds", "AUBC", *measured, "last round", *measured)
+    lines = head("setting", "method", "seeds", "AUBC", "best other", "", "last round", "best other", "")
     for grid in dict.fromkeys(curves.grid):
         of_grid = curves[(curves.grid == grid) & ~curves.method.isin(UNRANKED)]
         by_method = {str(method): mine for method, mine in of_grid.groupby("method", sort=False)}
@@ -52,7 +57,7 @@ def standings(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
                 continue
             area, last = standing(method, of_areas), standing(method, of_last)
             if area is not None and last is not None:
-                named = (f"`{grid}`", f"`{short_method_name(method)}`", seeds(by_method[method]))
+                named = (f"`{grid}`", shown(method), seeds(by_method[method]))
                 lines.append(row(*named, *area.cells(), *last.cells()))
     return lines
 

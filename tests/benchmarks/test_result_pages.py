@@ -19,7 +19,7 @@ def parts():
     """The modules of `benchmarks/result_pages` by name."""
     return {
         name: importlib.import_module(f"result_pages.{name}")
-        for name in ("earlier", "grids", "pages", "rows", "standings")
+        for name in ("balanced", "earlier", "grids", "pages", "rows", "standings")
     }
 
 
@@ -130,12 +130,12 @@ def test_a_candidate_is_first_level_or_behind(parts):
             }
         ),
     )
-    assert set(found) == {"fisher_coverage", "weighted_coverage", f"{ours}noisy_or"}
-    assert found["weighted_coverage"][3:8] == ["53.7±2.6", "`fisher_coverage`", "+0.2±0.4", "0.343", "first"]
-    assert found["fisher_coverage"][4:6] == ["`weighted_coverage`", "-0.2±0.4"]
-    assert found["fisher_coverage"][7] == "level"
-    assert found[f"{ours}noisy_or"][4] == "`weighted_coverage`" and found[f"{ours}noisy_or"][7] == "behind"
-    assert found["weighted_coverage"][8] == "54.2±2.6"  # the last round
+    assert set(found) == {"fisher_coverage", "weighted_coverage", "noisy_or"}
+    assert found["weighted_coverage"][3:6] == ["53.7±2.6", "`fisher_coverage` +0.2±0.4, p 0.343", "first"]
+    assert found["fisher_coverage"][4].startswith("`weighted_coverage` -0.2±0.4")
+    assert found["fisher_coverage"][5] == "level"
+    assert found["noisy_or"][4].startswith("`weighted_coverage`") and found["noisy_or"][5] == "behind"
+    assert found["weighted_coverage"][6] == "54.2±2.6"  # the last round
 
 
 def test_a_candidate_is_behind_even_if_the_best_mean_proves_nothing(parts):
@@ -150,8 +150,9 @@ def test_a_candidate_is_behind_even_if_the_best_mean_proves_nothing(parts):
             }
         ),
     )
-    assert found["fisher_coverage"][4] == "`base`"
-    assert float(found["fisher_coverage"][6]) > 0.05 and found["fisher_coverage"][7] == "behind"
+    other, p = found["fisher_coverage"][4].split(", p ")
+    assert other.startswith("`base`") and float(p) > 0.05
+    assert found["fisher_coverage"][5] == "behind"
 
 
 def test_a_candidate_without_a_second_common_seed_has_no_row(parts):
@@ -165,3 +166,11 @@ def test_what_lacks_is_named_by_setting(parts):
     lines = parts["pages"].lacking(curves, methods)
     assert lines == ["", "Not measured by this version: in `one` `margin`; in `two` `random`."]
     assert parts["pages"].lacking(curves[curves.grid == "one"], {"one": ["random"]}) == []
+
+
+def test_an_overview_has_the_first_and_the_last_round_of_each_setting(parts):
+    curves = _curves({"random": [40.0, 42.0], "validation_only": [60.0, 61.0]}, "g").assign(title="a pool")
+    curves = curves[(curves.method != "validation_only") | (curves.b == 1)]
+    lines = parts["balanced"].overview(curves, None)
+    assert lines[0].startswith("| setting | labels | `random` | `balanced_margin` |")
+    assert lines[2:] == ["| a pool (seeds 0-1) | 10, 20 | 41.0, 42.0 |  |  |  |  | 60.5 |"]
