@@ -4,6 +4,7 @@ import io
 import json
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -15,7 +16,7 @@ from torch import nn
 
 from fkal.errors import ConfigError, MissingWeights
 from fkal.models.dropout import MonteCarloDropout
-from fkal.models.head import HeadInput
+from fkal.models.head import HeadInput, head_width
 from fkal.models.pretrained import Embedder, Pretrained, pretrained, weights_are_here
 from fkal.models.settings import ModelConfig, usual_taps
 from fkal.models.taps import Taps, pooled_tap, tap_widths
@@ -79,6 +80,28 @@ def test_a_new_head_is_drawn_and_the_body_is_kept(of_torchvision):
     assert found.model(x).shape == (2, 7)
 
 
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_byobnet"])
+def test_a_model_without_a_head_embeds_as_it_is_and_gets_one_to_learn(tmp_path, name):
+    """Those that were trained without labels, such as DINOv2, have none."""
+    model = seeded(lambda: timm.create_model(name, num_classes=0))
+    weights = saved(model, tmp_path / "w.safetensors")
+    x = torch.rand(2, *model.default_cfg["input_size"])
+    found = pretrained(ModelConfig(name=f"timm:{name}", weights=weights))
+    embedder = Embedder(found, None).eval()
+    torch.testing.assert_close(embedder(x), model(x).detach())
+    assert embedder.width(tuple(x.shape[1:])) == model.num_features
+    assert head_width(found.with_head(4).eval(), tuple(x.shape[1:])) == model.num_features
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_small_patch14_dinov2", "vit_small_patch16_dinov3", "convnext_tiny.dinov3_lvd1689m"]
+)
+def test_the_suggested_backbone_and_its_kind_embed_small_images(tmp_path, name):
+    model = seeded(lambda: timm.create_model(name))
+    config = ModelConfig(name=f"timm:{name}", weights=saved(model, tmp_path / "w.safetensors"))
+    assert Embedder(pretrained(config), None).width((3, 112, 112)) == model.num_features
+
+
 def test_inputs_are_those_of_the_default_weights(of_torchvision, of_timm):
     assert of_torchvision[1].inputs.size == 224
     assert of_torchvision[1].inputs.mean == (0.485, 0.456, 0.406)
@@ -112,6 +135,24 @@ def test_a_failed_download_says_which_file_goes_where(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(MissingWeights, match=r"bring resnet50-11ad3fa6.pth .*checkpoints"):
         pretrained(ModelConfig(name="resnet50", weights="DEFAULT"))
+
+
+@pytest.mark.parametrize("weights", ["DEFAULT", "lvd1689m"])
+def test_a_license_that_has_to_be_accepted_is_refused_before_the_download(monkeypatch, weights):
+    asked = []
+
+    def no_network(*args, **kwargs):
+        asked.append(args)
+        raise URLError("no network")
+
+    monkeypatch.setattr("timm.create_model", no_network)
+    dinov3 = ModelConfig(name="timm:vit_small_patch16_dinov3", weights=weights)
+    with pytest.raises(ConfigError, match="--accept-license dinov3-license"):
+        pretrained(dinov3)
+    assert not asked
+    with pytest.raises(MissingWeights):
+        pretrained(replace(dinov3, accept_license="dinov3-license"))
+    assert asked
 
 
 @pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V1"])
@@ -190,6 +231,16 @@ class TestTransformers:
         for rule, expected in (("cls", tokens[:, 0]), ("mean", tokens[:, 1:].mean(dim=1))):
             torch.testing.assert_close(Embedder(found, rule).eval()(x), expected.detach())
         assert Embedder(found, "cls+mean").eval()(x).shape == (2, 2 * tokens.shape[2])
+
+    def test_images_of_another_size_are_taken(self, tmp_path):
+        model = seeded(lambda: timm.create_model("test_vit", num_classes=5))
+        found = pretrained(ModelConfig(name="timm:test_vit", weights=saved(model, tmp_path / "w.safetensors")))
+        x = torch.rand(2, 3, *model.default_cfg["input_size"][1:])
+        torch.testing.assert_close(found.model(x), model(x), rtol=0, atol=0)
+        other = 2 * model.patch_embed.patch_size[0]
+        assert Embedder(found, None).width((3, other, other)) == model.num_features
+        with pytest.raises(ValueError, match=r"set data\.image_size"):
+            Embedder(found, None).width((3, other + 1, other + 1))
 
     def test_a_model_without_tokens_is_told(self, of_torchvision):
         with pytest.raises(ValueError, match="no tokens"):

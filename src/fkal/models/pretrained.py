@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,8 @@ class Inputs:
 class Pretrained:
     """A model with its published weights and head, on the CPU; of an exported program what it returns is the embedding.
 
-    `digest` is the SHA-256 of the weights, `license` what their publisher says of them.
+    `digest` is the SHA-256 of the weights, `license` what their publisher says of them. Without a head, as of models
+    that were trained without labels, what the model returns is the embedding too.
     """
 
     name: str
@@ -46,27 +48,30 @@ class Pretrained:
     digest: str
     license: str
     is_program: bool = False
+    has_head: bool = True
 
     def with_head(self, n_classes: int) -> nn.Module:
         """A copy that can be trained whole: its head is for so many classes and drawn from torch's global seed.
 
-        Raises ValueError for a program, whose layers do not learn, and for a model without a linear head.
+        Raises ValueError for a program, whose layers do not learn, and for a head that is not linear.
         """
         if self.is_program:
             raise ValueError("an exported program has no layers that learn; set train.layers=frozen")
-        model = copy.deepcopy(self.model)
-        name = head_name(model)
-        old = model.get_submodule(name)
-        assert isinstance(old, nn.Linear)
-        model.set_submodule(name, nn.Linear(old.in_features, n_classes))
+        model: Any = copy.deepcopy(self.model)
+        if self.has_head:
+            name = head_name(model)
+            model.set_submodule(name, nn.Linear(model.get_submodule(name).in_features, n_classes))
+        else:
+            model.reset_classifier(n_classes)  # each model of timm has it
         return with_sampled_dropout(model).to(memory_format=torch.channels_last)
 
     def without_head(self) -> nn.Module:
-        """A copy that returns what enters the head. Raises ValueError for a model without a linear head."""
+        """A copy that returns what enters the head. Raises ValueError for a head that is not linear."""
         if self.is_program:
             return self.model
         body = copy.deepcopy(self.model)
-        body.set_submodule(head_name(body), nn.Identity())
+        if self.has_head:
+            body.set_submodule(head_name(body), nn.Identity())
         return body.to(memory_format=torch.channels_last)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fkal.errors import ConfigError, MissingPackage, MissingWeights, did_you_mean, first_line
-from fkal.models.licenses import NOT_STATED
+from fkal.models.licenses import NOT_STATED, refuse_unaccepted
 from fkal.models.pretrained import Inputs, Pretrained
 from fkal.models.settings import DEFAULT_WEIGHTS, TIMM, ModelConfig
 from fkal.models.taps import POOLED_STAGES
@@ -49,8 +49,7 @@ def usual_taps(name: str) -> tuple[str, ...]:
     """The last two stages; none for a model that timm does not have or that has no stages."""
     if not is_model(name):
         return ()
-    with torch.device("meta"), _quiet():
-        model = timm.create_model(name, pretrained=False)
+    model = _blueprint(name)
     if getattr(model, "output_fmt", "") == "NHWC":
         return (POOLED_STAGES,)
     stages = [str(each["module"]) for each in getattr(model, "feature_info", None) or []]
@@ -61,19 +60,22 @@ def pretrained_timm(config: ModelConfig) -> Pretrained:
     """A model `timm:NAME` with published weights, with those of a file, or of the Hugging Face hub.
 
     Raises:
-        ConfigError: The name or the weights are unknown, or the weights are another model's.
+        ConfigError: The name or the weights are unknown, the weights are another model's, or their license has to be
+            accepted and was not.
         MissingWeights: The weights are not on this machine and cannot be downloaded.
     """
     name, weights = _known(config), config.weights or DEFAULT_WEIGHTS
+    if not is_file(weights):
+        _refuse_before_download(config, _source(name, weights))
     model = _of_file(name, read_weights(weights)) if is_file(weights) else _published(name, weights)
     made_for = resolve_model_data_config(model)
-    stated = _settings(model).get("license") or ""
     return Pretrained(
         name=config.name,
         model=model.eval(),
         inputs=Inputs(made_for["input_size"][-1], made_for["interpolation"], made_for["mean"], made_for["std"]),
         digest=checksum(model.state_dict()),
-        license=NOT_STATED if stated in UNKNOWN else stated,
+        license=_license(_settings(model)),
+        has_head=bool(model.num_classes),
     )
 
 
@@ -97,14 +99,14 @@ def _known(config: ModelConfig) -> str:
 
 def _of_file(name: str, state: dict[str, Tensor]) -> nn.Module:
     """With as many classes as the weights have. Raises ConfigError for weights of another model."""
-    with torch.device("meta"), _quiet():
-        classifier = _settings(timm.create_model(name, pretrained=False)).get("classifier")
-    bias = state.get(f"{classifier}.bias")
-    classes: dict[str, Any] = {} if bias is None else {"num_classes": len(bias)}
+    blueprint = _blueprint(name)
+    classes = _classes(_settings(blueprint).get("classifier"), state)
     overlay = {"state_dict": dict(state), "custom_load": False, **classes}
     try:
         with _quiet():
-            model: nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **classes)
+            model: nn.Module = timm.create_model(
+                name, pretrained=True, pretrained_cfg_overlay=overlay, **classes, **_any_size(blueprint)
+            )
     except (RuntimeError, KeyError, AttributeError) as error:
         problem = " ".join(line.strip() for line in str(error).splitlines()[:2])[:200]
         raise ConfigError(
@@ -113,10 +115,42 @@ def _of_file(name: str, state: dict[str, Tensor]) -> nn.Module:
     return model
 
 
+def _classes(classifier: str | tuple[str, ...] | None, state: dict[str, Tensor]) -> dict[str, Any]:
+    """How many classes the weights tell; none where they have no head. Several heads stay as the model has them."""
+    if not isinstance(classifier, str):
+        return {}
+    weight = state.get(f"{classifier}.weight")
+    return {"num_classes": 0 if weight is None else len(weight)}
+
+
+def _blueprint(name: str) -> nn.Module:
+    """The model without memory for its weights."""
+    with torch.device("meta"), _quiet():
+        model: nn.Module = timm.create_model(name, pretrained=False)
+    return model
+
+
+def _any_size(blueprint: nn.Module) -> dict[str, Any]:
+    """What makes a transformer of patches take images of all sizes; its positions are interpolated for other ones."""
+    return {"dynamic_img_size": True} if hasattr(blueprint, "dynamic_img_size") else {}
+
+
 def _settings(model: nn.Module) -> dict[str, Any]:
     """What timm knows of the weights."""
     settings: Any = model.pretrained_cfg
     return dict(settings)
+
+
+def _license(settings: dict[str, Any]) -> str:
+    stated = settings.get("license") or ""
+    return NOT_STATED if stated in UNKNOWN else str(stated)
+
+
+def _refuse_before_download(config: ModelConfig, source: "_Source") -> None:
+    """Nobody downloads what may not be used. timm does not know the license of an id of the hub beforehand."""
+    settings = None if source.overlay else timm.get_pretrained_cfg(source.tagged)
+    if settings is not None:
+        refuse_unaccepted(config.name, _license(settings.to_dict()), config.accept_license)
 
 
 def _published(name: str, weights: str) -> nn.Module:
@@ -124,7 +158,12 @@ def _published(name: str, weights: str) -> nn.Module:
     source = _source(name, weights)
     try:
         with _quiet():
-            model: nn.Module = timm.create_model(source.tagged, pretrained=True, pretrained_cfg_overlay=source.overlay)
+            model: nn.Module = timm.create_model(
+                source.tagged,
+                pretrained=True,
+                pretrained_cfg_overlay=source.overlay,
+                **_any_size(_blueprint(name)),
+            )
     except RuntimeError as error:
         raise ConfigError(f"model.weights = {weights!r}: {first_line(error)}; name a file of weights") from error
     except Exception as error:  # what the hub's client raises without a network has no common class

@@ -8,11 +8,10 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fkal.errors import ConfigError, MissingWeights, shortened
+from fkal.errors import ConfigError, MissingWeights, first_line, shortened
 from fkal.paths import at_home
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -39,8 +38,9 @@ def read_weights(file: str) -> dict[str, Tensor]:
         raise MissingWeights(f"model.weights = {shortened(file)}: there is no such file; put it there, or name another")
     try:
         held = load_file(path) if path.suffix == ".safetensors" else unpickled_tensors(path)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    except Exception as error:  # what torch.load raises for bytes of another kind has no common class
+        refused = isinstance(error, pickle.UnpicklingError)  # torch's own text tells how to run the code after all
+        reason = "it holds more than tensors, and reading that could run code" if refused else first_line(error)
         raise ConfigError(
             f"model.weights = {shortened(file)}: not a file of weights alone ({reason}); give a safetensors file or a "
             "state dict that torch.load reads with weights_only=True"
