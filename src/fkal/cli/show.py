@@ -259,7 +259,7 @@ def _file_names(a: RunSummary, b: RunSummary) -> Sequence[str] | None:
     from fkal.data.images import NumberedNames
     from fkal.report.datasets import images_at_hand
 
-    dataset = images_at_hand(a.config.data, {each.data_digest for each in (a, b) if each.data_digest})
+    dataset = images_at_hand(a.config, {each.data_digest for each in (a, b) if each.data_digest})
     if isinstance(dataset, str) or isinstance(dataset.train.names, NumberedNames):
         return None
     return dataset.train.names

@@ -48,9 +48,12 @@ def backbone_of(config: Config) -> Backbone | None:
         return None
     found = _loaded(config.model)
     refuse_unaccepted(config.model.name, found.license, config.model.accept_license)
-    made_for = found.inputs
-    view = configured("model.name", lambda _: _view(config.data, made_for), config.model.name)
-    return Backbone(found, view, _embedder(config.model, config.features.tokens) if config.is_frozen else None)
+    return Backbone(found, view_of(config.data, config.model), _embedder(config.model, config.features.tokens) if config.is_frozen else None)
+
+
+def view_of(data: DataConfig, model: ModelConfig) -> View:
+    """The images of a pretrained model. Raises ConfigError for a model whose images fkal cannot make."""
+    return configured("model.name", lambda _: _view(data, _loaded(model).inputs), model.name)
 
 
 def _view(data: DataConfig, made_for: Inputs) -> View:
