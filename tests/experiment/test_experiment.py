@@ -14,7 +14,7 @@ from fkal.engine.metering import Meter
 from fkal.engine.pretraining import pretrain
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Round
-from fkal.experiment.checks import refuse_infeasible
+from fkal.experiment.checks import doubts, refuse_infeasible
 from fkal.experiment.device import device_named
 from fkal.experiment.experiment import prepare
 from fkal.experiment.names import bias_name, method_name, settings_of_first_descriptors, settings_read
@@ -527,3 +527,20 @@ def test_images_that_change_between_two_experiments_of_a_process_are_read_again(
     Image.new("L", (8, 8), 99).save(tmp_path / "mine/train/dark/0.png")
     after = prepare(config, tmp_path / "out", print)
     assert after.dataset.digest != before.dataset.digest and after.fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("method", "on_validation", "is_doubted"),
+    [
+        ("weighted_coverage", True, True),
+        ("pfk_joint", True, True),
+        ("pfk_true", True, False),
+        ("base", True, False),
+        ("random", True, False),
+        ("weighted_coverage", False, False),
+    ],
+)
+def test_steering_by_images_that_are_trained_on_is_doubted(method, on_validation, is_doubted):
+    trained = from_assignments([f"train.on_validation={str(on_validation).lower()}"])
+    config = merged([from_file(preset("digits"), "digits"), trained, method_layer(method)])
+    assert any("random,base" in doubt for doubt in doubts(config)) == is_doubted

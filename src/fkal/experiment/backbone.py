@@ -48,7 +48,11 @@ def backbone_of(config: Config) -> Backbone | None:
         return None
     found = _loaded(config.model)
     refuse_unaccepted(config.model.name, found.license, config.model.accept_license)
-    return Backbone(found, view_of(config.data, config.model), _embedder(config.model, config.features.tokens) if config.is_frozen else None)
+    return Backbone(
+        found,
+        view_of(config.data, config.model),
+        _embedder(config.model, config.features.tokens) if config.is_frozen else None,
+    )
 
 
 def view_of(data: DataConfig, model: ModelConfig) -> View:

@@ -156,6 +156,17 @@ def _refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:
         )
 
 
+def doubts(config: Config) -> list[str]:
+    """Warnings on what can be run and is not known to pay."""
+    steers = "pseudo_label" in acquisition_of(config.acquisition).reads(config.acquisition.pseudo_label)
+    if not (config.train.on_validation and steers) or config.acquisition.pseudo_label == "true":
+        return []
+    return [
+        "warning: train.on_validation is true; in our tables no method that steers by validation images is ahead of "
+        "random picks then, and some are behind: compare with --method random,base"
+    ]
+
+
 def _refuse_holdout(config: Config, per_class: int) -> None:
     """Something has to stay for the method of the rarest class, and nothing may be chosen by what is measured."""
     if config.holdout and config.holdout >= per_class:

@@ -46,7 +46,7 @@ from fkal.engine.rounds import Round
 from fkal.engine.unfinished import UnfinishedRounds
 from fkal.errors import MissingWeights
 from fkal.experiment.backbone import Backbone, about_weights, backbone_of, feature_check_line, seen_dataset
-from fkal.experiment.checks import refuse_infeasible, refuse_unfit_for_frozen
+from fkal.experiment.checks import doubts, refuse_infeasible, refuse_unfit_for_frozen
 from fkal.experiment.command import command_of
 from fkal.experiment.descriptor_cache import DescriptorFiles, ShardMade
 from fkal.experiment.device import device_named, reproducible, reproducibly
@@ -558,6 +558,7 @@ def assembled(
     refuse_infeasible(config, dataset, split, model, device)
     if backbone is not None:
         _say_once([about_weights(backbone)], say)
+    _say_once(doubts(config), say)
     return Experiment(
         config=config,
         dataset=dataset,

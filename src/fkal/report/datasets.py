@@ -28,7 +28,7 @@ def dataset_of(finished: Sequence[Finished], data_root: Path | None) -> Dataset 
 
 
 def images_at_hand(config: Config, digests: Collection[str]) -> Dataset | str:
-    """Images as the model takes them that have one of these digests, any if there are none; or why they are not here."""
+    """Images as the model takes them that have one of these digests (any if there are none), or why there are none."""
     dataset = _loaded(config.data, config.model)
     if not isinstance(dataset, str) and digests and set(digests) != {dataset.digest}:
         return f"the images of {dataset.name} here are others than those of the experiments"
