@@ -1,12 +1,19 @@
 """Printed tables are those of their CSV files, and rows are those of the listed grids."""
 
 import importlib
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
+from fkal.plots.canvas import about_numbers
+from fkal.report.build import csv_bytes
+from fkal.report.figures.accuracy import accuracy_numbers
 from fkal.report.load.csv import from_curves
+from fkal.report.panels import panels_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -76,6 +83,18 @@ def test_rows_become_curves_that_the_report_reads(small, tmp_path):
     rows = pd.read_csv(small.rows)
     assert read["test/accuracy"].tolist() == rows["test/accuracy"].tolist()
     assert set(read["dataset"]) == {"digits"} and set(read["bias"]) == {"ir20"}
+
+
+def test_the_figure_of_the_readme_has_the_numbers_of_the_rows(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    grid, file = re.search(r"results.py curves (\S+) (\S+)", readme).groups()
+    method = re.search(rf"fkal report --curves {file} --method (\S+)", readme)[1]
+    results = importlib.import_module("results")
+    assert CliRunner().invoke(results.app, ["curves", grid, str(tmp_path / file)]).exit_code == 0
+    panels = panels_of(from_curves(tmp_path / file), method.split(","))
+    with Image.open(ROOT / "docs" / "images" / "mnist.png") as image:
+        assert image.text["Description"] == about_numbers(csv_bytes(accuracy_numbers(panels)))
+    assert "docs/images/mnist.png" in readme
 
 
 def test_a_table_has_the_seeds_of_each_row_and_names_what_is_not_measured(small):

@@ -27,10 +27,9 @@ from fkal.config.schema import Config, ConfigError
 from fkal.data.digest import bytes_digest
 from fkal.experiment.experiment import prepare
 from fkal.models.registry import build
-from fkal.plots.canvas import about_numbers, key_below
+from fkal.plots.canvas import key_below
 from fkal.plots.method_styles import method_styles
-from fkal.report.build import csv_bytes, report, report_options
-from fkal.report.figures.accuracy import accuracy_numbers
+from fkal.report.build import report, report_options
 from fkal.report.figures.labels_needed import needed_figure
 from fkal.report.load.csv import from_curves
 from fkal.report.load.local import from_runs
@@ -558,15 +557,6 @@ def test_what_is_not_there_or_wrong_is_said(tmp_path, scratch):
     (tmp_path / "c.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ConfigError, match="lacks"):
         from_curves(tmp_path / "c.csv")
-
-
-def test_the_figure_of_the_readme_has_the_numbers_of_the_kept_curves():
-    kept = from_curves(ROOT / "docs" / "results" / "curves.csv")
-    method = re.search(r"--curves docs/results/curves.csv --method (\S+)", (ROOT / "README.md").read_text())
-    panels = panels_of(kept, method[1].split(","))
-    with Image.open(ROOT / "docs" / "images" / "mnist.png") as image:
-        assert image.text["Description"] == about_numbers(csv_bytes(accuracy_numbers(panels)))
-    assert "docs/images/mnist.png" in (ROOT / "README.md").read_text()
 
 
 def test_a_curve_is_made_of_experiments_that_differ_in_their_seeds_alone(scratch, longer):
