@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,43 @@ def test_the_suggested_backbone_and_its_kind_embed_small_images(tmp_path, name):
     model = seeded(lambda: timm.create_model(name))
     config = ModelConfig(name=f"timm:{name}", weights=saved(model, tmp_path / "w.safetensors"))
     assert Embedder(pretrained(config), None).width((3, 112, 112)) == model.num_features
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "volo_d1_224", "dla46_c"])
+def test_a_model_with_several_heads_or_another_kind_embeds_what_enters_them(tmp_path, name):
+    model = seeded(lambda: timm.create_model(name))
+    found = pretrained(ModelConfig(name=f"timm:{name}", weights=saved(model, tmp_path / "w.safetensors")))
+    model.reset_classifier(0)
+    x = torch.rand(2, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(Embedder(found, None).eval()(x), model(x))
+
+
+def test_weights_of_torchvision_under_a_license_of_their_own_have_to_be_accepted(monkeypatch):
+    def no_network(*args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
+    swag = ModelConfig(name="vit_b_16", weights="IMAGENET1K_SWAG_LINEAR_V1")
+    with pytest.raises(ConfigError, match=r"--accept-license .*SWAG") as refused:
+        pretrained(swag)
+    license_name = re.search(r"--accept-license (\S+),", str(refused.value))[1]
+    with pytest.raises(MissingWeights):
+        pretrained(replace(swag, accept_license=license_name))
+
+
+def test_registers_are_no_class_token(tmp_path):
+    model = seeded(lambda: timm.create_model("test_vit2"))
+    found = pretrained(ModelConfig(name="timm:test_vit2", weights=saved(model, tmp_path / "w.safetensors")))
+    assert model.num_prefix_tokens == 1 and model.cls_token is None
+    with pytest.raises(ValueError, match="no class token"):
+        Embedder(found, "cls")
+
+
+def test_a_model_that_ends_in_a_convolution_is_refused(tmp_path):
+    model = seeded(lambda: torchvision.models.squeezenet1_1())
+    with pytest.raises(ConfigError, match="no linear layer"):
+        pretrained(ModelConfig(name="squeezenet1_1", weights=saved(model, tmp_path / "w.safetensors")))
 
 
 def test_inputs_are_those_of_the_default_weights(of_torchvision, of_timm):

@@ -79,7 +79,7 @@ from fkal.folders import below
 from fkal.models.ensemble import Ensemble, members_of
 from fkal.models.linear_head import LinearHead
 from fkal.models.pretrained import names_own_file, weights_are_here
-from fkal.models.registry import build
+from fkal.models.registry import build, refuse_unless_it_takes
 from fkal.models.weights_files import checksum
 from fkal.notify import Notify
 
@@ -698,4 +698,5 @@ def _seeded_model(config: Config, dataset: Dataset, n_members: int, backbone: Ba
                 members.append(build(config.model.name, dataset.train.shape, len(dataset.classes)))
             else:
                 members.append(backbone.pretrained.with_head(len(dataset.classes)))
+                refuse_unless_it_takes(dataset.train.shape, members[-1], config.model.name)
     return members[0] if n_members == 1 else Ensemble(members)

@@ -38,8 +38,9 @@ class Inputs:
 class Pretrained:
     """A model with its published weights and head, on the CPU; of an exported program what it returns is the embedding.
 
-    `digest` is the SHA-256 of the weights, `license` what their publisher says of them. Without a head, as of models
-    that were trained without labels, what the model returns is the embedding too.
+    `digest` is the SHA-256 of the weights, `license` what their publisher says of them. With `sets_head` it is a model
+    of timm whose head is not its last linear layer: it has several, one of another kind, or none, as models that were
+    trained without labels. It sets and removes it itself.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Pretrained:
     digest: str
     license: str
     is_program: bool = False
-    has_head: bool = True
+    sets_head: bool = False
 
     def with_head(self, n_classes: int) -> nn.Module:
         """A copy that can be trained whole: its head is for so many classes and drawn from torch's global seed.
@@ -58,21 +59,24 @@ class Pretrained:
         if self.is_program:
             raise ValueError("an exported program has no layers that learn; set train.layers=frozen")
         model: Any = copy.deepcopy(self.model)
-        if self.has_head:
+        if self.sets_head:
+            model.reset_classifier(n_classes)
+        else:
             name = head_name(model)
             model.set_submodule(name, nn.Linear(model.get_submodule(name).in_features, n_classes))
-        else:
-            model.reset_classifier(n_classes)  # each model of timm has it
         return with_sampled_dropout(model).to(memory_format=torch.channels_last)
 
     def without_head(self) -> nn.Module:
         """A copy that returns what enters the head. Raises ValueError for a head that is not linear."""
         if self.is_program:
             return self.model
-        body = copy.deepcopy(self.model)
-        if self.has_head:
+        body: Any = copy.deepcopy(self.model)
+        if self.sets_head:
+            body.reset_classifier(0)
+        else:
             body.set_submodule(head_name(body), nn.Identity())
-        return body.to(memory_format=torch.channels_last)
+        whole: nn.Module = body.to(memory_format=torch.channels_last)
+        return whole
 
 
 class Embedder(nn.Module):
@@ -88,7 +92,7 @@ class Embedder(nn.Module):
         self._tokens = tokens_of(self.body)
         if rule is not None and self._tokens is None:
             raise ValueError(f"{pretrained.name} has no tokens to choose from; leave features.tokens out")
-        if rule in ("cls", "cls+mean") and self._tokens is not None and not self._tokens.prefix:
+        if rule in ("cls", "cls+mean") and not _has_class_token(self.body):
             raise ValueError(f"{pretrained.name} has no class token; set features.tokens=mean, or leave it out")
 
     @torch.no_grad()
@@ -111,6 +115,11 @@ class Embedder(nn.Module):
                 f"it cannot take images of {shape[1]}x{shape[2]} ({first_line(error)}); "
                 "set data.image_size to what it is made for"
             ) from error
+
+
+def _has_class_token(body: nn.Module) -> bool:
+    """Under timm's or torchvision's name. Registers come before the patches as well, and are none."""
+    return any(isinstance(getattr(body, name, None), Tensor) for name in ("cls_token", "class_token"))
 
 
 def pretrained(config: ModelConfig) -> Pretrained:

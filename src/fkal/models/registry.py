@@ -70,7 +70,7 @@ def _named(name: str, shape: Shape, n_classes: int) -> nn.Module:
         raise ValueError("an exported program has no layers that learn; set train.layers=frozen")
     if name.startswith(TIMM):
         model: nn.Module = resolved("fkal.models.timm_models:built")(name.removeprefix(TIMM), shape[0], n_classes)
-        _refuse_unless_it_takes(shape, model, name)
+        refuse_unless_it_takes(shape, model, name)
         return with_sampled_dropout(model)
     return _from_torchvision(known_model(name).removeprefix(TORCHVISION), shape, n_classes)
 
@@ -101,7 +101,7 @@ def _from_torchvision(name: str, shape: Shape, n_classes: int) -> nn.Module:
     auxiliary = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     model = torchvision.models.get_model(name, weights=None, num_classes=n_classes, **auxiliary)
     _accept_channels(model, shape[0])
-    _refuse_unless_it_takes(shape, model, name)
+    refuse_unless_it_takes(shape, model, name)
     return with_sampled_dropout(model)
 
 
@@ -118,7 +118,8 @@ def with_sampled_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
-def _refuse_unless_it_takes(shape: Shape, model: nn.Module, name: str) -> None:
+def refuse_unless_it_takes(shape: Shape, model: nn.Module, name: str) -> None:
+    """Raises ValueError for a model that images of this shape (c, h, w) cannot pass."""
     try:
         with torch.no_grad(), evaluating(model):
             model(torch.zeros(1, *shape))

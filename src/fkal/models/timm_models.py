@@ -75,8 +75,14 @@ def pretrained_timm(config: ModelConfig) -> Pretrained:
         inputs=Inputs(made_for["input_size"][-1], made_for["interpolation"], made_for["mean"], made_for["std"]),
         digest=checksum(model.state_dict()),
         license=_license(_settings(model)),
-        has_head=bool(model.num_classes),
+        sets_head=not _ends_in_its_head(model),
     )
+
+
+def _ends_in_its_head(model: nn.Module) -> bool:
+    """Whether its one head is a linear layer, and the last one."""
+    linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    return bool(model.num_classes and linear) and linear[-1] == _settings(model).get("classifier")
 
 
 def is_here(config: ModelConfig) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from fkal.errors import ConfigError, MissingWeights, did_you_mean, first_line
-from fkal.models.licenses import NOT_STATED
+from fkal.models.licenses import NOT_STATED, refuse_unaccepted
 from fkal.models.pretrained import Inputs, Pretrained
 from fkal.models.registry import head_name, resnet10, resnet18
 from fkal.models.settings import DEFAULT_WEIGHTS, TORCHVISION, ModelConfig, known_model
@@ -28,15 +28,18 @@ def pretrained_torchvision(config: ModelConfig) -> Pretrained:
     """A model by name, `torchvision:` before it or not.
 
     Raises:
-        ConfigError: The name or the weights are unknown, or the weights are another model's.
+        ConfigError: The name or the weights are unknown, the weights are another model's, or their license has to be
+            accepted and was not.
         MissingWeights: The weights are not on this machine and cannot be downloaded.
     """
     name = known_model(config.name).removeprefix(TORCHVISION)
     weights = config.weights or DEFAULT_WEIGHTS
+    license_name = NOT_STATED if is_file(weights) else str(_named(name, weights).meta.get("license", NOT_STATED))
+    refuse_unaccepted(config.name, license_name, config.accept_license)  # before the download
     state = read_weights(weights) if is_file(weights) else _published(name, _named(name, weights))
     model = _built(name, state)
     return Pretrained(
-        name=config.name, model=model, inputs=_inputs(name, weights), digest=checksum(state), license=NOT_STATED
+        name=config.name, model=model, inputs=_inputs(name, weights), digest=checksum(state), license=license_name
     )
 
 
@@ -93,7 +96,10 @@ def _built(name: str, state: dict[str, Tensor]) -> nn.Module:
     """With as many classes as the weights have. Raises ConfigError for weights of another model."""
     state = {key: value for key, value in state.items() if not key.startswith(AUXILIARY.get(name, ("\0",)))}
     model = _random(name, n_classes=1000)
-    head = head_name(model)
+    try:
+        head = head_name(model)
+    except ValueError as error:
+        raise ConfigError(f"model.name = {name!r}: {error}; take another model") from error
     bias = state.get(f"{head}.bias")
     if bias is not None and len(bias) != 1000:
         model = _random(name, n_classes=len(bias))
