@@ -118,6 +118,11 @@ def test_a_network_that_learns_from_scratch_is_asked_for_by_none(fkal, images):
     assert chosen["model"] == {"name": "resnet10"} and chosen["pretrain"]["task"] == "rotation"
 
 
+def test_weights_without_a_backbone_to_take_them_are_refused(fkal, images):
+    refused = fkal("init", "pets", "--pool", "pool", "--val", "val", "--backbone", "none", "--weights", "w.pt", code=2)
+    assert "--backbone none takes none" in refused.stderr and not (images / "pets").exists()
+
+
 def test_a_place_without_a_usable_image_is_refused_and_not_kept(fkal, images):
     fkal("init", "pets", "--pool", "pool", "--val", "val")
     params = (images / "pets" / "params.yaml").read_text()

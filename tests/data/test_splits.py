@@ -94,6 +94,13 @@ def test_a_class_too_small_for_validation_is_named(dataset):
         draw_split(dataset, DataConfig(validation_per_class=21), BiasConfig(), 0)
 
 
+def test_a_class_without_images_is_not_told_to_give_none(tiny_images):
+    train = tiny_images(80)
+    train.labels[train.labels == 0] = 1
+    with pytest.raises(ValueError, match=r"class 'a' has only 0 images; bring some, or leave the class out"):
+        draw_split(Dataset("tiny", train, tiny_images(20), "random_half"), DATA, BiasConfig(), 0)
+
+
 def test_a_pool_without_the_last_class_keeps_its_tail(dataset):
     labels = dataset.train.labels
     labels[labels == 3] = torch.tensor([3] * 2 + [0] * 18)

@@ -48,6 +48,18 @@ def test_a_validation_part_is_taken_as_it_is(tmp_path):
     assert dataset.validation.tolist() == [4, 5]
 
 
+def test_a_class_that_validation_has_not_is_refused(tmp_path):
+    parts = np.array(["train"] * 5 + ["validation"] + ["test"] * 2)
+    with pytest.raises(CorruptData, match="'validation' has the label 'owl'; give each class some"):
+        load(at(saved(tmp_path, parts=parts)))
+
+
+def test_a_file_that_is_not_there_is_named_and_no_data_root(tmp_path):
+    with pytest.raises(MissingData, match=r"none\.npz: there is no such file; make it from your own model") as missing:
+        load(at(tmp_path / "none.npz"))
+    assert "put there" not in str(missing.value)
+
+
 def test_numbers_name_classes_in_their_order(tmp_path):
     assert load(at(saved(tmp_path, labels=np.array([10, 9] * 4)))).classes == ("9", "10")
 

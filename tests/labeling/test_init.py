@@ -1,6 +1,7 @@
 """fkal init: what it finds, what it writes, and what it leaves alone."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -234,6 +235,39 @@ def test_a_model_that_cannot_be_had_is_refused_before_a_file_is_read(images, bac
     with pytest.raises((ConfigError, MissingWeights), match=said):
         init(images / "pets", options(images, backbone=backbone, weights=weights), PLAIN)
     assert not (images / "pets").exists()
+
+
+def test_an_init_that_fails_on_its_model_keeps_no_params_with_it(images, weights, monkeypatch):
+    """So that the corrected command is not about the model that was wrong."""
+
+    def unfit(*args):
+        raise ConfigError("not those of resnet10")
+
+    monkeypatch.setattr("fkal.labeling.init.features_checked", unfit)
+    chosen = options(images, backbone="resnet10", weights=weights)
+    with pytest.raises(ConfigError, match="not those of"):
+        init(images / "pets", chosen, PLAIN)
+    assert not (images / "pets" / "params.yaml").exists()
+    monkeypatch.undo()
+    init(images / "pets", chosen, PLAIN)
+    monkeypatch.setattr("fkal.labeling.init.features_checked", unfit)
+    with pytest.raises(ConfigError, match="not those of"):
+        init(images / "pets", chosen, PLAIN)
+    assert (images / "pets" / "params.yaml").exists()
+
+
+def test_another_model_than_that_of_the_params_is_refused_where_it_is_named(images, weights):
+    chosen = options(images, backbone="resnet10", weights=weights)
+    init(images / "pets", chosen, PLAIN)
+    init(images / "pets", replace(chosen, model_is_named=True), PLAIN)
+    for other in (
+        replace(chosen, backbone="resnet18"),
+        replace(chosen, weights="DEFAULT", backbone="torchvision:resnet18"),
+        replace(chosen, backbone=None),
+    ):
+        with pytest.raises(ConfigError, match=r"with model\.name resnet10 .*leave --backbone and --weights out"):
+            init(images / "pets", replace(other, model_is_named=True), PLAIN)
+        init(images / "pets", other, PLAIN)  # a suggestion that was not taken
 
 
 @pytest.fixture

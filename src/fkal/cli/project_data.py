@@ -7,6 +7,7 @@ import typer
 
 from fkal.cli.exit import cli_errors
 from fkal.cli.options import Debug, Json
+from fkal.errors import ConfigError
 
 if TYPE_CHECKING:
     from fkal.labeling.project import Project
@@ -55,8 +56,11 @@ def init(
         ),
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="Weights of the backbone: DEFAULT, a name, a file, or an id of the Hugging Face hub.")
-    ] = "DEFAULT",
+        str | None,
+        typer.Option(
+            help="Weights of the backbone: a name, a file, or an id of the Hugging Face hub. [default: DEFAULT]"
+        ),
+    ] = None,
     groups: Annotated[
         str | None,
         typer.Option(help="Images that belong together: a regular expression on paths with captures, or a column."),
@@ -79,13 +83,16 @@ def init(
         from fkal.labeling.init import InitOptions
         from fkal.labeling.init import init as make
 
+        if backbone == NO_BACKBONE and weights is not None:
+            raise ConfigError(f"--weights {weights}: --backbone none takes none; name the backbone, or leave it out")
         options = InitOptions(
             pools=tuple(pools),
             validation=tuple(validation or ()),
             test=tuple(test or ()),
             labeled=tuple(labeled or ()),
             backbone=None if backbone == NO_BACKBONE else backbone or suggested_backbone(),
-            weights=weights,
+            weights=weights or "DEFAULT",
+            model_is_named=not (backbone is None and weights is None),
             groups=groups,
             name=name,
             drop_leaks=drop_leaks,

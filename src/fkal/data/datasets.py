@@ -16,7 +16,7 @@ from fkal.data.groups import group_numbers, refuse_shared
 from fkal.data.images import Annotated, ImageSet, TensorImages
 from fkal.data.places import tree_at
 from fkal.data.registry import CutRule, DatasetEntry, PartsWithValidation, entry_of
-from fkal.data.settings import DataConfig, has_captures, require_folder
+from fkal.data.settings import EMBEDDINGS, DataConfig, has_captures, require_folder
 from fkal.data.twins import OfFiles, Part, warnings_on_twins
 from fkal.errors import shortened
 from fkal.paths import at_home
@@ -158,7 +158,7 @@ def _cut_rule(n_classes: int) -> CutRule:
 
 def _refuse_unfit(config: DataConfig, train: ImageSet, test: ImageSet) -> None:
     """What no experiment could be made of, whichever format it was read from."""
-    where = f"dataset {config.name} under {printable(config.folder or config.root)}"
+    where = f"dataset {config.name} under {printable(config.embeddings or config.folder or config.root)}"
     if not len(train) or not len(test):
         raise CorruptData(f"{where}: {len(train)} training and {len(test)} test images; give both parts images")
     if tuple(train.classes) != tuple(test.classes):
@@ -177,6 +177,8 @@ def _refuse_unfit(config: DataConfig, train: ImageSet, test: ImageSet) -> None:
 
 
 def _missing(config: DataConfig, entry: DatasetEntry, reason: str) -> str:
+    if config.name == EMBEDDINGS:
+        return f"{reason}; make it from your own model, or give --embeddings the path of a file that is there"
     root = Path(config.root)
     needs = [need.replace("FOLDER", config.folder or "") for need in entry.needs]
     absent = [need for need in needs if not _exists(root / need)]

@@ -229,10 +229,11 @@ def _balanced(
 ) -> Int64[Tensor, " m"]:
     counts = labels.bincount(minlength=len(classes))
     rarest = int(counts.argmin())
-    if int(counts[rarest]) < per_class:
+    images = int(counts[rarest])
+    if images < per_class:
+        way_out = f"give {images} or less" if images else "bring some, or leave the class out"
         raise ValueError(
-            f"validation_per_class: {per_class}: class {classes[rarest]!r} has only {int(counts[rarest])} images; "
-            f"give {int(counts[rarest])} or less"
+            f"validation_per_class: {per_class}: class {classes[rarest]!r} has only {images} images; {way_out}"
         )
     order = torch.randperm(len(labels), generator=generator)
     return order[rank_in_class(labels[order]) < per_class].sort().values

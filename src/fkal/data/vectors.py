@@ -103,8 +103,20 @@ def embeddings(config: DataConfig, *, download: bool) -> tuple[VectorSet, Vector
     train, own = places[TRAIN], places[VALIDATION]
     if not len(own):
         return part(train), part(places[TEST])
+    _refuse_unseen_classes(path, labels[own], classes)
     validation = torch.arange(len(train), len(train) + len(own))
     return PartsWithValidation(part(torch.cat([train, own])), part(places[TEST]), validation)
+
+
+def _refuse_unseen_classes(path: Path, labels: Int64[Tensor, " n"], classes: Sequence[str]) -> None:
+    """A class without validation images would steer nothing and be measured by nothing."""
+    seen = set(labels.tolist())
+    unseen = [name for k, name in enumerate(classes) if k not in seen]
+    if unseen:
+        raise CorruptData(
+            f"data.embeddings: {printable(path)}: no row of part 'validation' has the label "
+            f"{printable(unseen[0])!r}; give each class some, or leave the class out"
+        )
 
 
 def _columns(path: Path) -> Mapping[str, np.ndarray]:

@@ -72,6 +72,8 @@ class InitOptions:
     labeled: tuple[str, ...] = ()
     backbone: str | None = None
     weights: str = DEFAULT_WEIGHTS
+    model_is_named: bool = False
+    """Whether backbone and weights were asked for by name, and are no suggestion."""
     groups: str | None = None
     name: str | None = None
     drop_leaks: bool = False
@@ -138,18 +140,23 @@ def _made(state: Path) -> Path:
 
 @contextmanager
 def _without_leftovers(folder: Path) -> Iterator[None]:
-    """A first init starts from nothing, and one that fails leaves no list of images.
+    """A first init starts from nothing, and one that fails leaves no list of images and no params.
 
-    Rows of other places would stay in such a list. What was read of files is kept in `.fkal/state` for the next call.
+    Rows of other places would stay in such a list, and a model that did not work in the params. What was read of files
+    is kept in `.fkal/state` for the next call.
     """
-    if any((folder / name).exists() for name in ("params.yaml", "rounds", LABELS)):
-        yield
-        return
-    _remove_lists(folder)
+    params = folder / "params.yaml"
+    had_params = params.exists()
+    is_first = not (had_params or any((folder / name).exists() for name in ("rounds", LABELS)))
+    if is_first:
+        _remove_lists(folder)
     try:
         yield
     except BaseException:
-        _remove_lists(folder)
+        if is_first:
+            _remove_lists(folder)
+        if not had_params:
+            params.unlink(missing_ok=True)
         raise
 
 
@@ -223,7 +230,20 @@ def _project(folder: Path, options: InitOptions) -> Project:
             command = {"pools": "fkal pool add", "validation": "fkal val add"}.get(key)
             way_out = f"add it: {command} {new[0]}" if command else f"list it under project.{key} yourself"
             raise ConfigError(f"{project.params_path}: the project is there, without {new[0]} in {key}; {way_out}")
+    if options.model_is_named:
+        _refuse_another_model(project, options)
     return project
+
+
+def _refuse_another_model(project: Project, options: InitOptions) -> None:
+    """Raises ConfigError where the params have another model than the one that was named, or other weights."""
+    model = project.config().model
+    wanted = (options.backbone, options.weights) if options.backbone else (model.name, None)
+    if (model.name, model.weights) != wanted:
+        raise ConfigError(
+            f"{project.params_path}: the project is there, with model.name {model.name} and model.weights "
+            f"{model.weights}; to change them, set them in this file, or leave --backbone and --weights out"
+        )
 
 
 def _filled(project: Project, options: InitOptions, display: Display) -> InitSummary:
