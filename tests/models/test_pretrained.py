@@ -19,6 +19,7 @@ from fkal.errors import ConfigError, MissingWeights
 from fkal.models.dropout import MonteCarloDropout
 from fkal.models.head import HeadInput, head_width
 from fkal.models.pretrained import Embedder, Pretrained, pretrained, weights_are_here
+from fkal.models.registry import build
 from fkal.models.settings import ModelConfig, usual_taps
 from fkal.models.taps import Taps, pooled_tap, tap_widths
 from fkal.models.weights_files import checksum
@@ -124,6 +125,25 @@ def test_weights_of_torchvision_under_a_license_of_their_own_have_to_be_accepted
     license_name = re.search(r"--accept-license (\S+),", str(refused.value))[1]
     with pytest.raises(MissingWeights):
         pretrained(replace(swag, accept_license=license_name))
+
+
+def test_a_transformer_of_torchvision_has_the_image_size_of_its_weights(tmp_path):
+    model = seeded(lambda: torchvision.models.vit_b_16(image_size=64, num_classes=3))
+    found = pretrained(ModelConfig(name="vit_b_16", weights=saved(model, tmp_path / "w.safetensors")))
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(found.model(x), model(x))
+    assert found.inputs.size == 64
+
+
+@pytest.mark.parametrize("name", ["mvitv2_tiny", "test_mambaout"])
+def test_stages_that_are_no_layers_are_not_tapped(name):
+    assert usual_taps(f"timm:{name}") == ()
+
+
+def test_a_transformer_with_drawn_weights_takes_other_sizes_too():
+    model = seeded(lambda: build("timm:test_vit", (3, 32, 32), 4))
+    assert model(torch.rand(2, 3, 32, 32)).shape == (2, 4)
 
 
 def test_registers_are_no_class_token(tmp_path):

@@ -40,20 +40,23 @@ def known(name: str) -> str:
 
 def built(name: str, channels: int, n_classes: int) -> nn.Module:
     """The model with random weights. Raises ValueError for a name that timm does not have."""
-    model: nn.Module = timm.create_model(known(name), pretrained=False, in_chans=channels, num_classes=n_classes)
+    model: nn.Module = timm.create_model(
+        known(name), pretrained=False, in_chans=channels, num_classes=n_classes, **_any_size(_blueprint(name))
+    )
     return model
 
 
 @lru_cache(maxsize=32)
 def usual_taps(name: str) -> tuple[str, ...]:
-    """The last two stages; none for a model that timm does not have or that has no stages."""
+    """The last two stages; none for a model that timm does not have, or whose stages are no layers of it."""
     if not is_model(name):
         return ()
     model = _blueprint(name)
+    stages = [str(each["module"]) for each in getattr(model, "feature_info", None) or []][-2:]
     if getattr(model, "output_fmt", "") == "NHWC":
-        return (POOLED_STAGES,)
-    stages = [str(each["module"]) for each in getattr(model, "feature_info", None) or []]
-    return tuple(dict.fromkeys(stages[-2:]))
+        stages = [POOLED_STAGES]
+    layers = {layer for layer, _ in model.named_modules()}
+    return tuple(dict.fromkeys(stages)) if layers.issuperset(stages) else ()
 
 
 def pretrained_timm(config: ModelConfig) -> Pretrained:

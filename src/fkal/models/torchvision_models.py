@@ -1,6 +1,8 @@
 """Models of torchvision with its published weights, or with those of a file."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlsplit
@@ -37,9 +39,13 @@ def pretrained_torchvision(config: ModelConfig) -> Pretrained:
     license_name = NOT_STATED if is_file(weights) else str(_named(name, weights).meta.get("license", NOT_STATED))
     refuse_unaccepted(config.name, license_name, config.accept_license)  # before the download
     state = read_weights(weights) if is_file(weights) else _published(name, _named(name, weights))
-    model = _built(name, state)
+    inputs, own_size = _inputs(name, weights), _image_size(state)
     return Pretrained(
-        name=config.name, model=model, inputs=_inputs(name, weights), digest=checksum(state), license=license_name
+        name=config.name,
+        model=_built(name, state),
+        inputs=inputs if own_size is None else replace(inputs, size=own_size),
+        digest=checksum(state),
+        license=license_name,
     )
 
 
@@ -95,14 +101,15 @@ def _published(name: str, weights: WeightsEnum) -> dict[str, Tensor]:
 def _built(name: str, state: dict[str, Tensor]) -> nn.Module:
     """With as many classes as the weights have. Raises ConfigError for weights of another model."""
     state = {key: value for key, value in state.items() if not key.startswith(AUXILIARY.get(name, ("\0",)))}
-    model = _random(name, n_classes=1000)
+    image_size = _image_size(state) if name.startswith("vit_") else None
+    model = _random(name, 1000, image_size)
     try:
         head = head_name(model)
     except ValueError as error:
         raise ConfigError(f"model.name = {name!r}: {error}; take another model") from error
     bias = state.get(f"{head}.bias")
     if bias is not None and len(bias) != 1000:
-        model = _random(name, n_classes=len(bias))
+        model = _random(name, len(bias), image_size)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -113,12 +120,24 @@ def _built(name: str, state: dict[str, Tensor]) -> nn.Module:
     return model.eval()
 
 
-def _random(name: str, n_classes: int) -> nn.Module:
+def _image_size(state: dict[str, Tensor]) -> int | None:
+    """Pixels per side that a vision transformer of torchvision has positions for; None of other models."""
+    positions, patches = state.get("encoder.pos_embedding"), state.get("conv_proj.weight")
+    if positions is None or patches is None or positions.dim() != 3 or positions.shape[1] < 2:
+        return None
+    return math.isqrt(positions.shape[1] - 1) * patches.shape[-1]
+
+
+def _random(name: str, n_classes: int, image_size: int | None) -> nn.Module:
     if name in OWN_BUILDERS:
         return OWN_BUILDERS[name]((3, 224, 224), n_classes)
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise ConfigError(f"model.weights: {name} takes none, since nobody published any; leave model.weights out")
-    options = {"aux_logits": False, "transform_input": True, "init_weights": False} if name in AUXILIARY else {}
+    options: dict[str, bool | int] = {}
+    if name in AUXILIARY:
+        options = {"aux_logits": False, "transform_input": True, "init_weights": False}
+    if image_size is not None:
+        options = {"image_size": image_size}
     model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=n_classes, **options)
     return model
 
