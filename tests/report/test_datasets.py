@@ -1,6 +1,7 @@
 """The images of experiments: found as the model took them, pretrained ones too."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from fkal.config.layers import from_assignments, from_file, merged, preset
 from fkal.config.schema import Config
 from fkal.data.datasets import Dataset
 from fkal.experiment.experiment import prepare
-from fkal.report.datasets import images_at_hand
+from fkal.report.datasets import dataset_of, images_at_hand
 
 MODEL = "shufflenet_v2_x0_5"
 
@@ -52,6 +53,14 @@ def test_published_images_of_a_pretrained_model_are_found(tmp_path, weights):
     found = images_at_hand(config, {experiment.dataset.digest})
     assert isinstance(found, Dataset) and found.train.shape == (3, 32, 32)
     assert "others than those" in images_at_hand(config, {"0" * 32})
+
+
+def test_they_are_looked_for_below_a_data_root_that_is_named(tmp_path, photos):
+    config = merged([from_file(preset("folder"), "folder"), from_assignments(["data.folder=photos"])])
+    finished = SimpleNamespace(outcome=SimpleNamespace(config=config), split=None)
+    found = dataset_of([finished], photos.parent)
+    assert isinstance(found, Dataset) and found.classes == ("cat", "dog")
+    assert isinstance(dataset_of([finished], tmp_path / "elsewhere"), str)
 
 
 def test_own_images_of_a_pretrained_model_are_found(tmp_path, weights, photos):

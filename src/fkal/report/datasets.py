@@ -23,7 +23,7 @@ def dataset_of(finished: Sequence[Finished], data_root: Path | None) -> Dataset 
         return "curves alone were read"
     config = finished[0].outcome.config
     if data_root is not None:
-        config = replace(config, data=replace(config.data, root=str(data_root)))
+        config = config.model_copy(update={"data": replace(config.data, root=str(data_root))})
     return images_at_hand(config, {each.split.data_digest for each in finished if each.split})
 
 
