@@ -178,6 +178,19 @@ def test_weights_of_another_model_are_refused(tmp_path, name):
         pretrained(ModelConfig(name=name, weights=saved(model, tmp_path / "w.safetensors")))
 
 
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("timm:test_resnet", {"fc.weight": torch.tensor(1.0)}),
+        ("vit_b_16", {"encoder.pos_embedding": torch.ones(1, 5, 768), "conv_proj.weight": torch.tensor(1.0)}),
+    ],
+)
+def test_weights_of_an_odd_shape_are_refused(tmp_path, name, state):
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ConfigError, match="not those of"):
+        pretrained(ModelConfig(name=name, weights=str(tmp_path / "w.safetensors")))
+
+
 def test_unknown_weights_are_refused_with_those_that_there_are():
     with pytest.raises(ConfigError, match="IMAGENET1K_V1"):
         pretrained(ModelConfig(name="resnet50", weights="IMAGENET"))

@@ -129,7 +129,7 @@ def _classes(classifier: str | tuple[str, ...] | None, state: dict[str, Tensor])
     if not isinstance(classifier, str):
         return {}
     weight = state.get(f"{classifier}.weight")
-    return {"num_classes": 0 if weight is None else len(weight)}
+    return {"num_classes": 0 if weight is None or not weight.dim() else len(weight)}
 
 
 def _blueprint(name: str) -> nn.Module:

@@ -123,7 +123,7 @@ def _built(name: str, state: dict[str, Tensor]) -> nn.Module:
 def _image_size(state: dict[str, Tensor]) -> int | None:
     """Pixels per side that a vision transformer of torchvision has positions for; None of other models."""
     positions, patches = state.get("encoder.pos_embedding"), state.get("conv_proj.weight")
-    if positions is None or patches is None or positions.dim() != 3 or positions.shape[1] < 2:
+    if positions is None or patches is None or (positions.dim(), patches.dim()) != (3, 4) or positions.shape[1] < 2:
         return None
     return math.isqrt(positions.shape[1] - 1) * patches.shape[-1]
 
