@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -49,6 +50,41 @@ def test_own_embeddings_set_data_model_and_layers():
     config = config_of("--embeddings", "v.npz")
     chosen = config["data"]["name"], config["data"]["embeddings"], config["model"]["name"], config["train"]["layers"]
     assert chosen == ("embeddings", "v.npz", "linear", "frozen")
+
+
+def test_own_embeddings_have_no_size_from_a_preset():
+    result = run("config", "--preset", "cifar10-frozen", "--embeddings", "v.npz", "--json")
+    assert json.loads(result.stdout)["config"]["data"]["image_size"] is None
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    ["data.image_size=64", "data.interpolation=bicubic", "data.mean=[0.5]", "data.std=[0.5]", "features.tokens=cls"],
+)
+def test_own_embeddings_refuse_what_only_images_have(tmp_path, assignment):
+    parts = np.array(["train"] * 8 + ["test"] * 4)
+    np.savez(tmp_path / "v.npz", features=np.eye(12, 4), labels=np.array(["owl", "cat"] * 6), parts=parts)
+    dry_run = ("run", "--preset", "digits", "--dry-run", "--out", str(tmp_path))
+    sizes = (
+        "data.validation_per_class=1",
+        "acquisition.budget=1",
+        "acquisition.rounds=1",
+        "bias.kind=none",
+        "bias.ratio=1",
+    )
+    by_option = ("--embeddings", str(tmp_path / "v.npz"))
+    by_settings = ("data.name=embeddings", f"data.embeddings={tmp_path / 'v.npz'}", "model.name=linear")
+
+    def ended(words, settings):
+        return run(*dry_run, *words, *(word for each in settings for word in ("--set", each)))
+
+    result = ended(by_option, sizes)
+    assert result.exit_code == 0, result.output
+    key = assignment.partition("=")[0]
+    for words, settings in ((by_option, sizes), ((), (*sizes, *by_settings, "train.layers=frozen"))):
+        result = ended(words, (*settings, assignment))
+        assert result.exit_code == 2 and key in result.stderr, result.output
+        assert "leave it out" in result.stderr or "--embeddings and --set" in result.stderr
 
 
 @pytest.mark.parametrize(

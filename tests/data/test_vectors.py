@@ -93,6 +93,7 @@ def test_a_picture_of_a_vector_has_all_its_numbers(tmp_path):
         ({"parts": np.array([["train"]] * 8)}, r"parts of shape \(8, 1\)"),
         ({"labels": np.array([b"\xff", b"cat"] * 4)}, "labels: cannot be read as text"),
         ({"features": np.full((8, 3), 1e300)}, "not finite"),
+        ({"labels": np.array(["owl"] * 8)}, "all images have the label 'owl'"),
     ],
 )
 def test_a_file_that_no_run_could_use_is_refused(tmp_path, columns, reason):

@@ -170,11 +170,8 @@ def test_own_embeddings_give_the_picks_of_computed_ones(finished, place, tmp_pat
         labels=torch.cat([part.labels for part in parts.values()]).numpy(),
         parts=[name for name, part in parts.items() for _ in range(len(part))],
     )
-    own = prepare(
-        configured(**{"data.name": "embeddings", "data.embeddings": tmp_path / "digits.npz", "model.name": "linear"}),
-        tmp_path,
-        [].append,
-    )
+    of_file = {"data.name": "embeddings", "data.embeddings": tmp_path / "digits.npz", "data.image_size": "null"}
+    own = prepare(configured(**of_file, **{"model.name": "linear"}), tmp_path, [].append)
     found = rounds_of(own)
     for one, other in zip(rounds, found, strict=True):
         assert one.selection.indices.equal(other.selection.indices)

@@ -191,6 +191,21 @@ def test_weights_of_an_odd_shape_are_refused(tmp_path, name, state):
         pretrained(ModelConfig(name=name, weights=str(tmp_path / "w.safetensors")))
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (torch.full((8,), float("nan")), "not finite"),
+        (torch.full((8,), float("inf")), "not finite"),
+        (torch.ones(8, dtype=torch.int64), "torch.int64"),
+    ],
+)
+def test_weights_that_are_no_finite_floats_are_refused(tmp_path, changed, message):
+    model = seeded(lambda: torchvision.models.resnet18(num_classes=8))
+    save_file({**model.state_dict(), "fc.bias": changed}, tmp_path / "w.safetensors")
+    with pytest.raises(ConfigError, match=rf"fc\.bias.*{message}"):
+        pretrained(ModelConfig(name="resnet18", weights=str(tmp_path / "w.safetensors")))
+
+
 def test_unknown_weights_are_refused_with_those_that_there_are():
     with pytest.raises(ConfigError, match="IMAGENET1K_V1"):
         pretrained(ModelConfig(name="resnet50", weights="IMAGENET"))
@@ -318,6 +333,24 @@ class TestTransformers:
             Embedder(of_torchvision[1], "cls")
 
 
+class Made(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def exported(function, path, *, shape=(2, 3, 8, 8), is_dynamic=True) -> str:
+    """The file of a program that does what a function does."""
+    batch = ({0: torch.export.Dim("batch", min=1)},) if is_dynamic else None
+    torch.export.save(torch.export.export(Made(function), (torch.zeros(*shape),), dynamic_shapes=batch), path)
+    return str(path)
+
+
 class TestPrograms:
     """Exported programs: run as graphs, refused where loading would run code."""
 
@@ -337,6 +370,33 @@ class TestPrograms:
         x = torch.rand(5, 3, 16, 16)
         torch.testing.assert_close(Embedder(found, None).eval()(x), body(x).detach())
         assert found.inputs.size == 16
+
+    @pytest.mark.parametrize(
+        ("made", "message"),
+        [
+            (lambda x: (x.flatten(1), x), "tuple"),
+            (lambda x: {"features": x.flatten(1)}, "dict"),
+            (lambda x: x.flatten(1).argmax(dim=1), r"torch.int64 of shape \(2,\)"),
+            (lambda x: x.flatten(1).sum(dim=1), r"torch.float32 of shape \(2,\)"),
+            (lambda x: x.flatten(1).sum(dim=0, keepdim=True), "1 rows of 2 images"),
+            (lambda x: x.flatten(1) / x.flatten(1).sum(dim=1, keepdim=True), "not finite"),
+        ],
+        ids=["tuple", "dict", "argmax", "scalars", "one row", "nan"],
+    )
+    def test_one_that_makes_no_row_for_each_image_is_told_so(self, tmp_path, made, message):
+        embedder = Embedder(pretrained(ModelConfig(name=exported(made, tmp_path / "odd.pt2"))), None)
+        with pytest.raises(ValueError, match=message) as refused:
+            embedder.width((3, 8, 8))
+        assert "image_size" not in str(refused.value)
+
+    @pytest.mark.parametrize(
+        ("shape", "is_dynamic", "message"),
+        [((2, 3, 8, 8), False, "batches of 2 alone"), ((2, 1, 8, 8), True, "images of 1 channels")],
+    )
+    def test_one_that_takes_other_batches_is_refused(self, tmp_path, shape, is_dynamic, message):
+        name = exported(lambda x: x.flatten(1), tmp_path / "odd.pt2", shape=shape, is_dynamic=is_dynamic)
+        with pytest.raises(ConfigError, match=message):
+            pretrained(ModelConfig(name=name))
 
     def test_its_layers_do_not_learn(self, file):
         with pytest.raises(ValueError, match="frozen"):

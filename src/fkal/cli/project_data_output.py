@@ -38,7 +38,7 @@ def print_init(summary: InitSummary, *, as_json: bool) -> None:
     if summary.feature_check is not None:
         echo(summary.feature_check)
     echo(_estimated(summary.estimate))
-    echo(f"made {summary.folder / 'params.yaml'}")
+    echo(f"{'kept' if summary.was_there else 'made'} {summary.folder / 'params.yaml'}")
     has_validation = any(part.part == "validation" for part in summary.parts)
     echo(f"next: cd {summary.folder} && {'fkal select' if has_validation else 'fkal val start -n 200'}")
 
@@ -136,6 +136,7 @@ def _init_facts(summary: InitSummary) -> Mapping[str, Any]:
     estimate = summary.estimate
     return {
         "project": str(summary.folder),
+        "was_there": summary.was_there,
         "parts": [_part_facts(part) for part in summary.parts],
         "classes": list(summary.classes),
         "too_few": dict(summary.too_few),

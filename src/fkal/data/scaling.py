@@ -119,5 +119,13 @@ def _scaled(part: ImageSet, view: View) -> ScaledImages:
     return ScaledImages(part, view)
 
 
+def refuse_unless_for_three_channels(values: Sequence[float]) -> None:
+    """Raises ValueError for neither one value nor one per channel."""
+    if len(values) not in (1, CHANNELS):
+        raise ValueError(
+            f"a pretrained model sees images of {CHANNELS} channels; give one value or {CHANNELS}, or leave it out"
+        )
+
+
 def _three(values: Sequence[float] | None) -> Sequence[float] | None:
     return values if values is None or len(values) == CHANNELS else list(values) * CHANNELS

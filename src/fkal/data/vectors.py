@@ -24,6 +24,7 @@ from fkal.errors import shortened
 from fkal.paths import at_home
 
 LARGEST_FILE = 2**36  # bytes; a million embeddings of 4,096 float32 have a quarter of them
+FEWEST_CLASSES = 2
 MOST_DIGITS = 18
 """Of labels that are sorted as numbers."""
 UNREADABLE = (
@@ -180,7 +181,8 @@ def _of_parquet(file: io.BufferedReader) -> dict[str, np.ndarray]:
 
 
 def _labels(names: np.ndarray, path: Path) -> tuple[Int64[Tensor, " n"], tuple[str, ...]]:
-    """Classes in the order of their names, whole numbers by their value. Raises CorruptData for an image without."""
+    """Classes in the order of their names, whole numbers by their value. Raises CorruptData for an image without
+    one, and where all have the same."""
     unlabeled = [name for name in ("", "-1", "None", "nan") if (names == name).any()]
     if unlabeled:
         raise CorruptData(
@@ -188,6 +190,11 @@ def _labels(names: np.ndarray, path: Path) -> tuple[Int64[Tensor, " n"], tuple[s
             "for the label of any image: leave those without out"
         )
     distinct = sorted(set(names.tolist()), key=_by_number)
+    if len(distinct) < FEWEST_CLASSES:
+        raise CorruptData(
+            f"data.embeddings: {printable(path)}: all images have the label {printable(distinct[0])!r}; give images of "
+            f"at least {FEWEST_CLASSES} classes"
+        )
     place = {name: k for k, name in enumerate(distinct)}
     return torch.tensor([place[name] for name in names.tolist()]), tuple(map(printable, distinct))
 

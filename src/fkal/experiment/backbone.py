@@ -6,9 +6,10 @@ from functools import lru_cache
 
 from fkal.config.schema import Config, ConfigError, configured
 from fkal.data.datasets import Dataset
-from fkal.data.scaling import View, scaled_dataset
-from fkal.data.settings import EMBEDDINGS, DataConfig
+from fkal.data.scaling import View, refuse_unless_for_three_channels, scaled_dataset
+from fkal.data.settings import EMBEDDINGS, OF_IMAGES, DataConfig
 from fkal.engine.feature_check import FeatureCheck
+from fkal.errors import shortened
 from fkal.models.licenses import refuse_unaccepted
 from fkal.models.pretrained import Embedder, Inputs, Pretrained, pretrained
 from fkal.models.settings import LINEAR, ModelConfig, TokenRule
@@ -31,14 +32,17 @@ class Backbone:
     def license(self) -> str:
         return self.pretrained.license
 
+    def width(self, shape: tuple[int, int, int]) -> int:
+        """Features of an embedding of images of this shape. Raises ConfigError for images that cannot pass."""
+        embedder = self.embedder
+        assert embedder is not None
+        return configured("model.name", lambda _: embedder.width(shape), self.pretrained.name)
+
 
 def backbone_of(config: Config) -> Backbone | None:
     """None for a model whose first weights are drawn. Raises ConfigError for what cannot be frozen or is not free."""
-    if config.data.name == EMBEDDINGS and (config.model.name != LINEAR or not config.is_frozen):
-        raise ConfigError(
-            f"data.name = {EMBEDDINGS!r}: own embeddings take model.name={LINEAR} and train.layers=frozen, which "
-            f"--embeddings sets; here are {config.model.name} and {config.train.layers}"
-        )
+    if config.data.name == EMBEDDINGS:
+        _refuse_images_of_embeddings(config)
     if not config.model.is_pretrained:
         if config.is_frozen and config.data.name != EMBEDDINGS:
             raise ConfigError(
@@ -55,9 +59,25 @@ def backbone_of(config: Config) -> Backbone | None:
     )
 
 
+def _refuse_images_of_embeddings(config: Config) -> None:
+    """Raises ConfigError for what only images could have: a network that they pass, a size, tokens."""
+    if config.model.name != LINEAR or not config.is_frozen:
+        raise ConfigError(
+            f"data.name = {EMBEDDINGS!r}: own embeddings take model.name={LINEAR} and train.layers=frozen, which "
+            f"--embeddings sets; here are {config.model.name} and {config.train.layers}"
+        )
+    of_images = {f"data.{key}": getattr(config.data, key) for key in OF_IMAGES}
+    for key, value in {**of_images, "features.tokens": config.features.tokens}.items():
+        if value is not None:
+            raise ConfigError(f"{key} = {shortened(value)}: own embeddings are taken as they are; leave it out")
+
+
 def view_of(data: DataConfig, model: ModelConfig) -> View:
     """The images of a pretrained model. Raises ConfigError for a model whose images fkal cannot make."""
-    return configured("model.name", lambda _: _view(data, _loaded(model).inputs), model.name)
+    view = configured("model.name", lambda _: _view(data, _loaded(model).inputs), model.name)
+    for key, values in (("data.mean", view.mean), ("data.std", view.std)):
+        configured(key, refuse_unless_for_three_channels, values)
+    return view
 
 
 def _view(data: DataConfig, made_for: Inputs) -> View:

@@ -68,7 +68,7 @@ def _model(
 ) -> tuple[nn.Module, int]:
     """The model that every image passes, and how many numbers are kept of each."""
     if backbone is not None and backbone.embedder is not None:
-        return backbone.embedder, backbone.embedder.width(shape)
+        return backbone.embedder, backbone.width(shape)
     n_classes = max(2, len(project.classes))
     with torch.random.fork_rng(devices=[]):
         model = (

@@ -85,6 +85,8 @@ class InitSummary:
     """What was found and what was made."""
 
     folder: Path
+    was_there: bool
+    """Whether it had its params file already, which is kept as it is."""
     parts: tuple[PartSummary, ...]
     classes: tuple[str, ...]
     too_few: Mapping[str, int]
@@ -258,12 +260,14 @@ def _filled(project: Project, options: InitOptions, display: Display) -> InitSum
     n_labels = _append_new(project, given)
     groups = {part: {group for group in fresh.listing(part).groups if group is not None} for part in PARTS}
     budget, rule = suggested_budget(len(fresh.pool), len(project.classes), len(groups["pool"]))
-    if not project.params_path.exists():
+    was_there = project.params_path.exists()
+    if not was_there:
         _write_params(project, options, budget, rule, fresh.pool)
     written = Project.open(project.folder)
     config = written.config()
     return InitSummary(
         folder=project.folder,
+        was_there=was_there,
         parts=summaries,
         classes=project.classes,
         too_few=_too_few(project.classes, fresh.validation),

@@ -79,6 +79,10 @@ class Pretrained:
         return whole
 
 
+class OddOutput(ValueError):
+    """What a model returns is no row of numbers for each image."""
+
+
 class Embedder(nn.Module):
     """Images to embeddings: what enters a pretrained model's head, or its last tokens by a rule of one's own.
 
@@ -105,16 +109,26 @@ class Embedder(nn.Module):
         return pooled_tokens(caught.outputs[self._tokens.layer], self._rule, self._tokens.prefix)
 
     def width(self, shape: tuple[int, int, int]) -> int:
-        """Features of an image of this shape, by one pass of blank ones. Raises ValueError where they cannot pass."""
+        """Features of an image of this shape, by one pass of two blank ones.
+
+        Raises ValueError where they cannot pass, and where what comes out is no row of numbers for each.
+        """
         device = next((tensor.device for tensor in (*self.parameters(), *self.buffers())), torch.device("cpu"))
         try:
             with evaluating(self):
-                return self(torch.zeros(2, *shape, device=device)).shape[1]
+                rows = self(torch.zeros(2, *shape, device=device))
+        except OddOutput:
+            raise
         except Exception as error:  # a program checks its inputs by errors of its own
             raise ValueError(
                 f"it cannot take images of {shape[1]}x{shape[2]} ({first_line(error)}); "
                 "set data.image_size to what it is made for"
             ) from error
+        if len(rows) != 2:
+            raise OddOutput(f"it makes {len(rows)} rows of 2 images; take a model that makes one for each")
+        if not bool(rows.isfinite().all()):
+            raise OddOutput("it makes numbers of a blank image that are not finite; check its weights")
+        return rows.shape[1]
 
 
 def _has_class_token(body: nn.Module) -> bool:
@@ -168,6 +182,11 @@ def _loader(config: ModelConfig) -> tuple[str, str]:
     )
 
 
-def _one_row(output: Tensor) -> Tensor:
-    """One row per image: maps are averaged over their positions."""
+def _one_row(output: object) -> Tensor:
+    """One row per image: maps are averaged over their positions. Raises OddOutput for what is no row."""
+    if not isinstance(output, Tensor) or not output.is_floating_point() or output.dim() < 2:
+        found = (
+            f"{output.dtype} of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        )
+        raise OddOutput(f"it returns {found}; take a model that returns one row of floats for each image")
     return output.mean(dim=(2, 3)) if output.dim() == 4 else output.flatten(1)

@@ -24,6 +24,7 @@ from fkal.models.settings import DEFAULT_WEIGHTS, ModelConfig
 from fkal.models.weights_files import unpickled_tensors
 from fkal.paths import at_home
 
+CHANNELS = 3
 HOLDS_CODE = ("data/aotinductor/", "data/executorch/")
 """Folders of an archive whose files are programs of the machine."""
 PICKLED = ("custom_obj_", "opaque_obj_")
@@ -59,7 +60,7 @@ class Program(nn.Module):
     def train(self, mode: bool = True) -> "Program":  # the graph's own raises
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:  # a file decides what
         return self.graph(x)
 
 
@@ -94,12 +95,19 @@ def pretrained_program(config: ModelConfig) -> Pretrained:
 
 
 def _side(exported: torch.export.ExportedProgram, name: str) -> int | None:
-    """Pixels per side that the program takes; None where it takes any."""
+    """Pixels per side that the program takes; None where it takes any.
+
+    Raises ConfigError for a program that takes something else than a batch of any size of color images.
+    """
     names = exported.graph_signature.user_inputs
     shapes = [node.meta["val"].shape for node in exported.graph.nodes if node.name in names]
     if len(shapes) != 1 or len(shapes[0]) != 4:
         raise _unfit(name, "it does not take one batch of images (n, 3, height, width)")
-    side = shapes[0][-1]
+    batch, channels, _, side = shapes[0]
+    if isinstance(batch, int):
+        raise _unfit(name, f"it takes batches of {batch} alone")
+    if isinstance(channels, int) and channels != CHANNELS:
+        raise _unfit(name, f"it takes images of {channels} channels")
     return side if isinstance(side, int) else None
 
 

@@ -31,7 +31,8 @@ def read_weights(file: str) -> dict[str, Tensor]:
 
     Raises:
         MissingWeights: There is no such file.
-        ConfigError: It is no file of weights. A pickle that would run code is one of these: nothing of it is run.
+        ConfigError: It is no file of weights, or they are not finite, or integers. A pickle that would run code is no
+            file of weights: nothing of it is run.
     """
     path = at_home(file)
     if not path.is_file():
@@ -60,7 +61,21 @@ def _state_dict(held: object, file: str) -> dict[str, Tensor]:
     inner = next((held[key] for key in NESTED if isinstance(held, dict) and isinstance(held.get(key), dict)), held)
     if not isinstance(inner, dict) or not inner or not all(isinstance(v, Tensor) for v in inner.values()):
         raise ConfigError(f"model.weights = {shortened(file)}: holds no state dict; give tensors by name")
-    return {str(name).removeprefix("module."): value for name, value in inner.items()}
+    weights = {str(name).removeprefix("module."): value for name, value in inner.items()}
+    for name, value in weights.items():
+        reason = _odd(name, value)
+        if reason:
+            raise ConfigError(
+                f"model.weights = {shortened(file)}: {shortened(name)} {reason}; give the weights as they were trained"
+            )
+    return weights
+
+
+def _odd(name: str, value: Tensor) -> str:
+    """What is wrong with a tensor as weights; nothing, for most."""
+    if not value.is_floating_point():
+        return f"is of {value.dtype}, and no floats" if name.endswith((".weight", ".bias")) else ""
+    return "" if bool(value.float().isfinite().all()) else "has values that are not finite"
 
 
 def checksum(weights: Mapping[str, Tensor]) -> str:

@@ -30,7 +30,7 @@ from fkal.config.schema import LONGEST_NAME, SET, Config, ConfigError, configure
 from fkal.config.tuned import tuned_layer, tuned_path
 from fkal.data.file_digests import FileDigests
 from fkal.data.registry import entry_of
-from fkal.data.settings import EMBEDDINGS, DataConfig, require_folder
+from fkal.data.settings import EMBEDDINGS, OF_IMAGES, DataConfig, require_folder
 from fkal.data.sources import ABSENT, UNKNOWN, source_digest
 from fkal.errors import MissingSettings, shortened
 from fkal.escaping import json_text
@@ -64,7 +64,7 @@ class StartingPoint:
         if self.accept_license:
             found.append(Layer("--accept-license", {"model": {"accept_license": self.accept_license}}))
         if self.embeddings:
-            data = {"name": EMBEDDINGS, "embeddings": str(self.embeddings)}
+            data = {"name": EMBEDDINGS, "embeddings": str(self.embeddings), **dict.fromkeys(OF_IMAGES)}
             own = {"data": data, "model": {"name": LINEAR, "weights": None}, "train": {"layers": "frozen"}}
             found.append(Layer("--embeddings", own))
         return found
@@ -193,7 +193,8 @@ def refuse_contradictions(assigned: Layer, options: Sequence[Layer]) -> None:
     for option in options:
         for key, value in flattened_leaves(option.values):
             if key in said and not same_value(said[key], value):
-                origin = option.origin if " " in option.origin else f"{option.origin} {value}"
+                is_whole = " " in option.origin or value is None
+                origin = option.origin if is_whole else f"{option.origin} {value}"
                 raise ConfigError(
                     f"{origin[:LONGEST_NAME]} and {SET} {key}={shortened(said[key])} contradict each other: "
                     f"{key} is {shortened(value)} by the option; give one of them"
