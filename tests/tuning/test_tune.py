@@ -40,6 +40,8 @@ TINY = [
     "--set", "acquisition.budget=10",
 ]  # fmt: skip
 
+LEARNING = ["--set", "train.epochs=10", "--set", "acquisition.rounds=3", "--set", "acquisition.budget=40"]
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, store) -> Path:
@@ -318,9 +320,8 @@ def test_a_holdout_that_cannot_be_is_refused(here, assignments, words):
 
 @pytest.mark.slow
 def test_hopeless_trials_are_pruned_at_equal_labels(here):
-    learning = ["--set", "train.epochs=10", "--set", "acquisition.rounds=3", "--set", "acquisition.budget=40"]
     Path("params.yaml").write_text(
-        fkal("config", "--preset", "digits", "--set", "pretrain.task=none", *learning).stdout
+        fkal("config", "--preset", "digits", "--set", "pretrain.task=none", *LEARNING).stdout
         + yaml.safe_dump({"tune": {"space": {"train.lr": {"low": 0.0001, "high": 0.2, "log": True}}}})
     )
     options = ["--method", "random", "--trials", "10", "--sampler", "random", "--holdout", "10", "--json"]
@@ -330,6 +331,21 @@ def test_hopeless_trials_are_pruned_at_equal_labels(here):
     assert "hopeless" in pruned[0]["reason"]
     _, tracked = runs("trial")
     assert [run.data.tags["fkal.trial_state"] for run in tracked].count("pruned") == len(pruned)
+
+
+@pytest.mark.slow
+def test_settings_that_completed_a_trial_are_not_pruned_when_they_come_again(here):
+    Path("params.yaml").write_text(
+        fkal("config", "--preset", "digits", "--set", "pretrain.task=none", *LEARNING).stdout
+        + yaml.safe_dump({"tune": {"space": {"train.lr": [1e-5, 0.05, 0.1]}}})
+    )
+    options = ["--method", "random", "--trials", "12", "--sampler", "random", "--holdout", "10", "--json"]
+    trials = json.loads(fkal("tune", *options).stdout)["trials"]
+    values = {trial["params"]["train.lr"]: trial["values"] for trial in trials}
+    assert len(values) < len(trials)
+    assert all(
+        (trial["state"], trial["values"]) == ("complete", values[trial["params"]["train.lr"]]) for trial in trials
+    )
 
 
 def the_plan(out: Path, *assignments: str) -> StudySpec:
@@ -431,9 +447,8 @@ def test_a_final_accuracy_is_maximised_on_held_out_images(here, objective):
 
 @pytest.mark.slow
 def test_seeds_of_a_hopeless_trial_are_pruned_together(here):
-    learning = ["--set", "train.epochs=10", "--set", "acquisition.rounds=3", "--set", "acquisition.budget=40"]
     Path("params.yaml").write_text(
-        fkal("config", "--preset", "digits", "--set", "pretrain.task=none", *learning).stdout
+        fkal("config", "--preset", "digits", "--set", "pretrain.task=none", *LEARNING).stdout
         + yaml.safe_dump({"tune": {"space": {"train.lr": {"low": 0.0001, "high": 0.2, "log": True}}}})
     )
     options = ["--method", "random", "--trials", "10", "--sampler", "random", "--seeds", "0-1", "--holdout", "10"]

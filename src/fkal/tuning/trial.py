@@ -31,7 +31,7 @@ def run_trial(plan: StudySpec, study: SharedStudy, trial: Trial, run: StudyRun, 
     with study.alive(trial), run.trial(trial) as tracked:
         values, state, reason = None, TrialState.COMPLETE, ""
         try:
-            values = _worked(plan, trial, tracked, display)
+            values = _worked(plan, study, trial, tracked, display)
         except optuna.TrialPruned as why:
             state, reason = TrialState.PRUNED, str(why)
         except Exception as error:
@@ -45,12 +45,13 @@ def run_trial(plan: StudySpec, study: SharedStudy, trial: Trial, run: StudyRun, 
     return state
 
 
-def _worked(plan: StudySpec, trial: Trial, tracked: TrialRun, display: Display) -> list[float]:
-    """The objectives' values. Raises TrialPruned where the pruner says so.
+def _worked(plan: StudySpec, study: SharedStudy, trial: Trial, tracked: TrialRun, display: Display) -> list[float]:
+    """The objectives' values. Raises TrialPruned where the pruner says so, but for settings whose values are known.
 
     Every trial labels the same number of images per round, as the budget is not searched: steps
     are labels used, and trials are compared at equal ones.
     """
+    is_known = any(other.params == trial.params for other in study.trials(TrialState.COMPLETE))
     experiments = [prepare(config, plan.out, display.notify) for config in plan.configs(trial.params)]
     tracked.begin(experiments)
     rounds = experiments[0].rounds
@@ -67,13 +68,14 @@ def _worked(plan: StudySpec, trial: Trial, tracked: TrialRun, display: Display) 
             values = [mean(objective.of(history) for history in histories) for objective in plan.objectives]
             tracked.checkpoint([history[-1] for history in histories], values)
             if len(values) == 1:
-                _report(trial, values[0], step=histories[0][-1].labels_used, is_last=len(histories[0]) == rounds)
+                is_last = len(histories[0]) == rounds
+                _report(trial, values[0], step=histories[0][-1].labels_used, may_end=not (is_last or is_known))
     return values
 
 
-def _report(trial: Trial, value: float, *, step: int, is_last: bool) -> None:
+def _report(trial: Trial, value: float, *, step: int, may_end: bool) -> None:
     trial.report(value, step)
-    if not is_last and trial.should_prune():
+    if may_end and trial.should_prune():
         raise optuna.TrialPruned(f"hopeless at {step} labels ({value:.4f})")
 
 
