@@ -10,7 +10,7 @@ from result_pages.balanced import ALPHA, BALANCED, LIMITS
 from result_pages.cells import WITHOUT_CURVE, areas, gaps, head, holm_ps, p_text, points, row, seeds, signed_points
 
 SAME_LABELS = "pfk_joint_shift_grid:"
-CANDIDATES = tuple(f"{SAME_LABELS}{matching}" for matching in ("coverage", "wcov", "noisy_or", "ecov"))
+CANDIDATES = tuple(f"{SAME_LABELS}{matching}" for matching in ("coverage", "wcov", "noisy_or", "wcov_zg", "ecov"))
 UNRANKED = (*LIMITS, *WITHOUT_CURVE, "boss")
 """Rows that no method is held against: they know labels that nobody has paid for, or choose nothing."""
 

@@ -31,7 +31,11 @@ def test_so_is_a_mistyped_setting(key, typed, meant):
 
 @pytest.mark.parametrize(
     ("alias", "long"),
-    [("fisher_coverage", "pfk_joint_shift_grid:coverage"), ("weighted_coverage", "pfk_joint_shift_grid:wcov")],
+    [
+        ("fisher_coverage", "pfk_joint_shift_grid:coverage"),
+        ("weighted_coverage", "pfk_joint_shift_grid:wcov"),
+        ("noisy_or", "pfk_joint_shift_grid:noisy_or"),
+    ],
 )
 def test_an_alias_and_what_it_stands_for_are_one_method(alias, long):
     assert long_method_name(f"{alias}:k16@conv2") == f"{long}:k16@conv2"

@@ -17,6 +17,7 @@ VALUES = FirstParams(
     weights=None,
     image_size=32,
     groups=r"([^/]+)/(\d+)_",
+    validation_per_class=25,
     budget=20,
     budget_rule="10 per class",
 )
@@ -33,11 +34,19 @@ def test_the_first_file_is_read_as_it_was_meant(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("weights", "layers", "method"), [(None, "all", "fisher_coverage"), ("DEFAULT", "frozen", "weighted_coverage")]
+    ("weights", "per_class", "layers", "method"),
+    [
+        (None, 100, "all", "fisher_coverage"),
+        (None, 99.5, "all", "noisy_or"),
+        (None, 0, "all", "noisy_or"),
+        ("DEFAULT", 1000, "frozen", "weighted_coverage"),
+        ("DEFAULT", 10, "frozen", "weighted_coverage"),
+    ],
 )
-def test_a_frozen_backbone_and_a_network_that_learns_have_methods_of_their_own(tmp_path, weights, layers, method):
+def test_the_method_follows_the_model_and_the_validation_images(tmp_path, weights, per_class, layers, method):
     (tmp_path / ".fkal").mkdir()
-    (tmp_path / "params.yaml").write_text(first_text(VALUES._replace(model="torchvision:resnet50", weights=weights)))
+    values = VALUES._replace(model="torchvision:resnet50", weights=weights, validation_per_class=per_class)
+    (tmp_path / "params.yaml").write_text(first_text(values))
     config = Project.open(tmp_path).config(environment={})
     assert (config.train.layers, method_of(config).removesuffix("@embedding")) == (layers, method)
     assert config.acquisition.budget == 20

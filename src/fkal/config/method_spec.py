@@ -20,7 +20,11 @@ RANDOM_THETA_0 = "random_theta_0"
 HEAD_ONLY = "head_only"
 WHITEN = "whiten"
 METHOD_ALIASES: Mapping[str, str] = MappingProxyType(
-    {"fisher_coverage": "pfk_joint_shift_grid:coverage", "weighted_coverage": "pfk_joint_shift_grid:wcov"}
+    {
+        "fisher_coverage": "pfk_joint_shift_grid:coverage",
+        "weighted_coverage": "pfk_joint_shift_grid:wcov",
+        "noisy_or": "pfk_joint_shift_grid:noisy_or",
+    }
 )
 """Short names of short names: what this platform recommends, by names of their own."""
 

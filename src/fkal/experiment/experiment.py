@@ -684,7 +684,7 @@ def _model(config: Config, dataset: Dataset, split: Split, backbone: Backbone | 
 def _head(config: Config, dataset: Dataset, split: Split, backbone: Backbone | None) -> nn.Module:
     """At zero, for embeddings as wide as the backbone makes them, or for their principal components."""
     shape = dataset.train.shape
-    width = shape[0] if backbone is None else backbone.width(shape)
+    width = shape[0] if backbone is None or backbone.embedder is None else backbone.embedder.width(shape)
     return LinearHead(components(width, len(split.pool), config.features.pca), len(dataset.classes))
 
 

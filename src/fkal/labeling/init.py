@@ -262,7 +262,7 @@ def _filled(project: Project, options: InitOptions, display: Display) -> InitSum
     budget, rule = suggested_budget(len(fresh.pool), len(project.classes), len(groups["pool"]))
     was_there = project.params_path.exists()
     if not was_there:
-        _write_params(project, options, budget, rule, fresh.pool)
+        _write_params(project, options, budget, rule, fresh)
     written = Project.open(project.folder)
     config = written.config()
     return InitSummary(
@@ -304,8 +304,9 @@ def _append_new(project: Project, given: Sequence[LabelRow]) -> int:
     return len(new)
 
 
-def _write_params(project: Project, options: InitOptions, budget: int, rule: str, pool: Listing) -> None:
-    side = None if options.backbone else min(LARGEST_SIDE, median_side(pool))
+def _write_params(project: Project, options: InitOptions, budget: int, rule: str, fresh: Project) -> None:
+    """`fresh` has the lists of images as they are now."""
+    side = None if options.backbone else min(LARGEST_SIDE, median_side(fresh.pool))
     text = first_text(
         FirstParams(
             name=project.name,
@@ -316,6 +317,7 @@ def _write_params(project: Project, options: InitOptions, budget: int, rule: str
             weights=None if options.backbone is None else options.weights,
             image_size=side,
             groups=options.groups,
+            validation_per_class=len(fresh.validation) / max(1, len(project.classes)),
             budget=budget,
             budget_rule=rule,
         )

@@ -42,11 +42,14 @@ train:
   decay_epochs: [15, 25]
   start: warm  # each round goes on from the weights of the round before
 acquisition:
-  name: pfk  # these three are fisher_coverage, which fkal recommends for a network that learns
+  name: pfk  # these three are {method}, which fkal recommends for a network that learns
   pseudo_label: joint_shift_grid
-  matching: coverage
+  matching: {matching}  # {reason}
 """
 """A network that learns from the pool and from labels alone, and the method that suits it."""
+MANY = 100
+"""Validation images per class from which `coverage` is the matching of a network that learns; `noisy_or` is the one of
+fewer. Held-out images chose both (docs/log.md)."""
 FROZEN = """\
 model:
   name: {model}  # torchvision:NAME, timm:NAME, or the file of an exported program, NAME.pt2
@@ -77,6 +80,8 @@ class FirstParams(NamedTuple):
     """Of a pretrained model, which then is frozen under a linear head; None for one that learns from scratch."""
     image_size: int | None
     groups: str | None
+    validation_per_class: float
+    """Validation images per class, the mean; 0 without any."""
     budget: int
     budget_rule: str
 
@@ -109,7 +114,13 @@ device: auto
 def _learning(values: FirstParams) -> str:
     """The sections of the model, of its training and of the method; the last one is continued."""
     if values.weights is None:
-        return FROM_SCRATCH.format(model=json.dumps(values.model))
+        has_many = values.validation_per_class >= MANY
+        return FROM_SCRATCH.format(
+            model=json.dumps(values.model),
+            method="fisher_coverage" if has_many else "noisy_or",
+            matching="coverage" if has_many else "noisy_or",
+            reason=f"with {MANY} validation images per class or more coverage, with fewer noisy_or",
+        )
     return FROZEN.format(model=json.dumps(values.model), weights=json.dumps(values.weights))
 
 
