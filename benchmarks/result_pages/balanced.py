@@ -30,6 +30,7 @@ OVERVIEW = (
     "balanced_margin",
     "pfk_joint_shift_grid:coverage",
     "pfk_joint_shift_grid:wcov",
+    "pfk_joint_shift_grid:noisy_or",
     "pfk_true:coverage",
     "validation_only",
 )

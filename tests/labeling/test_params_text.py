@@ -36,8 +36,8 @@ def test_the_first_file_is_read_as_it_was_meant(tmp_path):
 @pytest.mark.parametrize(
     ("weights", "per_class", "layers", "method"),
     [
-        (None, 100, "all", "fisher_coverage"),
-        (None, 99.5, "all", "noisy_or"),
+        (None, 50, "all", "fisher_coverage"),
+        (None, 49.5, "all", "noisy_or"),
         (None, 0, "all", "noisy_or"),
         ("DEFAULT", 1000, "frozen", "weighted_coverage"),
         ("DEFAULT", 10, "frozen", "weighted_coverage"),

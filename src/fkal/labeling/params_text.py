@@ -47,7 +47,7 @@ acquisition:
   matching: {matching}  # {reason}
 """
 """A network that learns from the pool and from labels alone, and the method that suits it."""
-MANY = 100
+MANY = 50
 """Validation images per class from which `coverage` is the matching of a network that learns; `noisy_or` is the one of
 fewer. Held-out images chose both (docs/log.md)."""
 FROZEN = """\
