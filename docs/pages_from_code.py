@@ -82,8 +82,8 @@ def methods_page() -> str:
     text = [
         "# Methods",
         "",
-        "Every acquisition that `fkal run --method` takes. [fisher_coverage](fisher_coverage.md) is short for "
-        "`pfk_joint_shift_grid:coverage`. "
+        "Every acquisition that `fkal run --method` takes. [fisher_coverage, weighted_coverage and "
+        "noisy_or](fisher_coverage.md) are short for `pfk_joint_shift_grid:coverage`, `:wcov` and `:noisy_or`. "
         "[Options of a name](guides/configure.md#names-of-methods) come after a colon.",
         "",
         "| name | picks by | needs | passes | source |",

@@ -192,4 +192,4 @@ def test_an_overview_has_the_first_and_the_last_round_of_each_setting(parts):
     curves = curves[(curves.method != "validation_only") | (curves.b == 1)]
     lines = parts["balanced"].overview(curves, None)
     assert lines[0].startswith("| setting | labels | `random` | `balanced_margin` |")
-    assert lines[2:] == ["| a pool (seeds 0-1) | 10, 20 | 41.0, 42.0 |  |  |  |  | 60.5 |"]
+    assert lines[2:] == ["| a pool (seeds 0-1) | 10, 20 | 41.0, 42.0 |  |  |  |  |  | 60.5 |"]

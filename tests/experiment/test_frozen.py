@@ -15,6 +15,7 @@ from fkal.core.randomness import stream
 from fkal.engine.embedding import Embedding
 from fkal.engine.metering import Meter
 from fkal.engine.rounds import Round
+from fkal.experiment.backbone import as_embeddings
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.runner.cost import bill_of
 
@@ -170,8 +171,12 @@ def test_own_embeddings_give_the_picks_of_computed_ones(finished, place, tmp_pat
         labels=torch.cat([part.labels for part in parts.values()]).numpy(),
         parts=[name for name, part in parts.items() for _ in range(len(part))],
     )
-    of_file = {"data.name": "embeddings", "data.embeddings": tmp_path / "digits.npz", "data.image_size": "null"}
-    own = prepare(configured(**of_file, **{"model.name": "linear"}), tmp_path, [].append)
+    of_file = configured(
+        **{"data.name": "embeddings", "data.embeddings": tmp_path / "digits.npz", "model.name": "linear"}
+    )
+    with pytest.raises(ConfigError, match=r"data\.image_size = 32: own embeddings"):
+        prepare(of_file, tmp_path, [].append)
+    own = prepare(as_embeddings(of_file), tmp_path, [].append)
     found = rounds_of(own)
     for one, other in zip(rounds, found, strict=True):
         assert one.selection.indices.equal(other.selection.indices)

@@ -72,6 +72,17 @@ def test_the_same_call_shows_the_open_batch_and_another_call_is_refused(signs):
             select(made.project, other)
 
 
+def test_an_open_batch_by_a_methods_long_name_is_known_by_its_short_one(signs):
+    made = signs()
+    options = SelectOptions(n=5, method="noisy_or")
+    first = select(made.project, options).batch
+    request = first.folder / "request.json"
+    assert '"noisy_or"' in request.read_text()
+    request.write_text(request.read_text().replace('"noisy_or"', '"pfk_joint_shift_grid:noisy_or"'))
+    again = select(made.again(), options)
+    assert not again.is_new and again.batch.name == first.name
+
+
 def test_a_batch_is_chosen_in_parts_of_the_pool(signs):
     """What rests on best matches is the same in parts; a method that needs the whole pool is refused, and asks none."""
     in_parts = SelectOptions(method="pcc", assignments=["acquisition.parts=3"])

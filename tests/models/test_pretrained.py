@@ -196,6 +196,7 @@ def test_weights_of_an_odd_shape_are_refused(tmp_path, name, state):
     [
         (torch.full((8,), float("nan")), "not finite"),
         (torch.full((8,), float("inf")), "not finite"),
+        (torch.ones(8, dtype=torch.float64) * 1e300, "not finite"),
         (torch.ones(8, dtype=torch.int64), "torch.int64"),
     ],
 )
@@ -204,6 +205,13 @@ def test_weights_that_are_no_finite_floats_are_refused(tmp_path, changed, messag
     save_file({**model.state_dict(), "fc.bias": changed}, tmp_path / "w.safetensors")
     with pytest.raises(ConfigError, match=rf"fc\.bias.*{message}"):
         pretrained(ModelConfig(name="resnet18", weights=str(tmp_path / "w.safetensors")))
+
+
+def test_weights_that_are_not_dense_are_refused(tmp_path):
+    state = torchvision.models.resnet18(num_classes=8).state_dict()
+    torch.save({**state, "fc.weight": state["fc.weight"].to_sparse()}, tmp_path / "w.pt")
+    with pytest.raises(ConfigError, match=r"fc\.weight.*no dense tensor"):
+        pretrained(ModelConfig(name="resnet18", weights=str(tmp_path / "w.pt")))
 
 
 def test_unknown_weights_are_refused_with_those_that_there_are():
@@ -379,7 +387,7 @@ class TestPrograms:
             (lambda x: x.flatten(1).argmax(dim=1), r"torch.int64 of shape \(2,\)"),
             (lambda x: x.flatten(1).sum(dim=1), r"torch.float32 of shape \(2,\)"),
             (lambda x: x.flatten(1).sum(dim=0, keepdim=True), "1 rows of 2 images"),
-            (lambda x: x.flatten(1) / x.flatten(1).sum(dim=1, keepdim=True), "not finite"),
+            (lambda x: x.flatten(1) / 0, "not finite"),
         ],
         ids=["tuple", "dict", "argmax", "scalars", "one row", "nan"],
     )
@@ -389,9 +397,13 @@ class TestPrograms:
             embedder.width((3, 8, 8))
         assert "image_size" not in str(refused.value)
 
+    def test_one_that_standardises_each_image_is_taken(self, tmp_path):
+        name = exported(lambda x: x.flatten(1) / x.flatten(1).std(dim=1, keepdim=True), tmp_path / "own.pt2")
+        assert Embedder(pretrained(ModelConfig(name=name)), None).width((3, 8, 8)) == 192
+
     @pytest.mark.parametrize(
         ("shape", "is_dynamic", "message"),
-        [((2, 3, 8, 8), False, "batches of 2 alone"), ((2, 1, 8, 8), True, "images of 1 channels")],
+        [((2, 3, 8, 8), False, "only batches of 2"), ((2, 1, 8, 8), True, "images of 1 channels")],
     )
     def test_one_that_takes_other_batches_is_refused(self, tmp_path, shape, is_dynamic, message):
         name = exported(lambda x: x.flatten(1), tmp_path / "odd.pt2", shape=shape, is_dynamic=is_dynamic)

@@ -20,7 +20,7 @@ LAST_CLASS = 1_000_000
 EMBEDDINGS = "embeddings"
 """The dataset of own embeddings."""
 OF_IMAGES = ("image_size", "interpolation", "mean", "std", "decoding")
-"""What own embeddings have not."""
+"""Settings of images, which own embeddings lack."""
 OWN_VALIDATION = "a folder"
 """What digests and recipes hold of `data.validation`; the digest of the data covers its content."""
 MOST_POOL_IMAGES = 1_000_000_000

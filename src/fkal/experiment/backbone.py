@@ -1,8 +1,9 @@
 """The pretrained model of an experiment: loaded once for all experiments of a call, and the images as it takes them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from fkal.config.schema import Config, ConfigError, configured
 from fkal.data.datasets import Dataset
@@ -70,6 +71,13 @@ def _refuse_images_of_embeddings(config: Config) -> None:
     for key, value in {**of_images, "features.tokens": config.features.tokens}.items():
         if value is not None:
             raise ConfigError(f"{key} = {shortened(value)}: own embeddings are taken as they are; leave it out")
+
+
+def as_embeddings(config: Config) -> Config:
+    """Without the settings of images, which own embeddings had and ignored in earlier versions."""
+    unset: dict[str, Any] = dict.fromkeys(OF_IMAGES)
+    data = replace(config.data, **unset)
+    return config.model_copy(update={"data": data, "features": replace(config.features, tokens=None)})
 
 
 def view_of(data: DataConfig, model: ModelConfig) -> View:

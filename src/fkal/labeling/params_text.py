@@ -48,8 +48,8 @@ acquisition:
 """
 """A network that learns from the pool and from labels alone, and the method that suits it."""
 MANY = 50
-"""Validation images per class from which `coverage` is the matching of a network that learns; `noisy_or` is the one of
-fewer. Held-out images chose both (docs/log.md)."""
+"""With so many validation images per class, on average, a network that learns gets `coverage`, with fewer `noisy_or`.
+Held-out images chose both (docs/log.md)."""
 FROZEN = """\
 model:
   name: {model}  # torchvision:NAME, timm:NAME, or the file of an exported program, NAME.pt2
@@ -119,7 +119,7 @@ def _learning(values: FirstParams) -> str:
             model=json.dumps(values.model),
             method="fisher_coverage" if has_many else "noisy_or",
             matching="coverage" if has_many else "noisy_or",
-            reason=f"with {MANY} validation images per class or more coverage, with fewer noisy_or",
+            reason=f"coverage from {MANY} validation images per class on, else noisy_or",
         )
     return FROZEN.format(model=json.dumps(values.model), weights=json.dumps(values.weights))
 

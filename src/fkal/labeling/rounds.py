@@ -15,7 +15,7 @@ import torch
 
 from fkal.atomic_files import write_whole
 from fkal.config.documents import file_bytes
-from fkal.config.method_spec import short_method_name
+from fkal.config.method_spec import long_method_name, short_method_name
 from fkal.config.schema import Config, digest_of, flattened
 from fkal.core.randomness import stream
 from fkal.engine.loop import Weights
@@ -294,7 +294,7 @@ def _open_again(books: Books, options: SelectOptions, wish: Mapping[str, Any]) -
     opened = books.open_of("select")
     is_bare = options == replace(SelectOptions(), assignments=options.assignments)
     for batch in reversed(opened):
-        if is_bare or batch.request.facts.get("wish") == _as_kept(wish):
+        if is_bare or _is_same_wish(batch.request.facts.get("wish"), _as_kept(wish)):
             return batch
     if opened:
         batch, left = opened[-1], len(opened[-1].missing(books.current))
@@ -309,6 +309,13 @@ def _open_again(books: Books, options: SelectOptions, wish: Mapping[str, Any]) -
             "selects, or select with the model as it is by --more"
         )
     return None
+
+
+def _is_same_wish(kept: Any, wish: Mapping[str, Any]) -> bool:
+    """A method may have got a short name since."""
+    if not isinstance(kept, dict) or not isinstance(kept.get("method"), str):
+        return False
+    return {**kept, "method": long_method_name(kept["method"])} == {**wish, "method": long_method_name(wish["method"])}
 
 
 def _as_kept(wish: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,25 +109,26 @@ class Embedder(nn.Module):
         return pooled_tokens(caught.outputs[self._tokens.layer], self._rule, self._tokens.prefix)
 
     def width(self, shape: tuple[int, int, int]) -> int:
-        """Features of an image of this shape, by one pass of two blank ones.
+        """Features of an image of this shape, by one pass of two random ones.
 
         Raises ValueError where they cannot pass, and where what comes out is no row of numbers for each.
         """
         device = next((tensor.device for tensor in (*self.parameters(), *self.buffers())), torch.device("cpu"))
+        images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(device)
         try:
             with evaluating(self):
-                rows = self(torch.zeros(2, *shape, device=device))
+                rows = self(images)
         except OddOutput:
             raise
         except Exception as error:  # a program checks its inputs by errors of its own
             raise ValueError(
-                f"it cannot take images of {shape[1]}x{shape[2]} ({first_line(error)}); "
+                f"it cannot take two images of {shape[1]}x{shape[2]} ({first_line(error)}); "
                 "set data.image_size to what it is made for"
             ) from error
         if len(rows) != 2:
             raise OddOutput(f"it makes {len(rows)} rows of 2 images; take a model that makes one for each")
         if not bool(rows.isfinite().all()):
-            raise OddOutput("it makes numbers of a blank image that are not finite; check its weights")
+            raise OddOutput("it makes numbers that are not finite; check its weights")
         return rows.shape[1]
 
 

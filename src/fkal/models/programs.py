@@ -105,7 +105,7 @@ def _side(exported: torch.export.ExportedProgram, name: str) -> int | None:
         raise _unfit(name, "it does not take one batch of images (n, 3, height, width)")
     batch, channels, _, side = shapes[0]
     if isinstance(batch, int):
-        raise _unfit(name, f"it takes batches of {batch} alone")
+        raise _unfit(name, f"it takes only batches of {batch}")
     if isinstance(channels, int) and channels != CHANNELS:
         raise _unfit(name, f"it takes images of {channels} channels")
     return side if isinstance(side, int) else None

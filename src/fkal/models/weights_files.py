@@ -17,6 +17,9 @@ from fkal.paths import at_home
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 """What the file of a state dict ends with."""
 
+LEARNED = (".weight", ".bias")
+"""What the names of learned tensors end with; a mask may be infinite."""
+
 NESTED = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Where training programs keep the weights in what they save; the first one counts."""
 
@@ -63,7 +66,7 @@ def _state_dict(held: object, file: str) -> dict[str, Tensor]:
         raise ConfigError(f"model.weights = {shortened(file)}: holds no state dict; give tensors by name")
     weights = {str(name).removeprefix("module."): value for name, value in inner.items()}
     for name, value in weights.items():
-        reason = _odd(name, value)
+        reason = _odd(value) if name.endswith(LEARNED) else ""
         if reason:
             raise ConfigError(
                 f"model.weights = {shortened(file)}: {shortened(name)} {reason}; give the weights as they were trained"
@@ -71,11 +74,15 @@ def _state_dict(held: object, file: str) -> dict[str, Tensor]:
     return weights
 
 
-def _odd(name: str, value: Tensor) -> str:
+def _odd(value: Tensor) -> str:
     """What is wrong with a tensor as weights; nothing, for most."""
+    if value.layout != torch.strided or value.is_meta:
+        return "is no dense tensor"
+    if value.dtype == torch.bool:  # a mask, as some attention layers call their bias
+        return ""
     if not value.is_floating_point():
-        return f"is of {value.dtype}, and no floats" if name.endswith((".weight", ".bias")) else ""
-    return "" if bool(value.float().isfinite().all()) else "has values that are not finite"
+        return f"holds {value.dtype} and not floats"
+    return "" if bool(value.float().isfinite().all()) else "has values that are not finite as float32"
 
 
 def checksum(weights: Mapping[str, Tensor]) -> str:

@@ -65,7 +65,12 @@ class StartingPoint:
             found.append(Layer("--accept-license", {"model": {"accept_license": self.accept_license}}))
         if self.embeddings:
             data = {"name": EMBEDDINGS, "embeddings": str(self.embeddings), **dict.fromkeys(OF_IMAGES)}
-            own = {"data": data, "model": {"name": LINEAR, "weights": None}, "train": {"layers": "frozen"}}
+            own = {
+                "data": data,
+                "model": {"name": LINEAR, "weights": None},
+                "features": {"tokens": None},
+                "train": {"layers": "frozen"},
+            }
             found.append(Layer("--embeddings", own))
         return found
 
@@ -197,7 +202,7 @@ def refuse_contradictions(assigned: Layer, options: Sequence[Layer]) -> None:
                 origin = option.origin if is_whole else f"{option.origin} {value}"
                 raise ConfigError(
                     f"{origin[:LONGEST_NAME]} and {SET} {key}={shortened(said[key])} contradict each other: "
-                    f"{key} is {shortened(value)} by the option; give one of them"
+                    f"{key} is {'null' if value is None else shortened(value)} by the option; give one of them"
                 )
 
 

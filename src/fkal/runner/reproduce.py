@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from fkal.config.machine import config_here
 from fkal.config.schema import ConfigError
+from fkal.data.settings import EMBEDDINGS
 from fkal.engine.rounds import Round
+from fkal.experiment.backbone import as_embeddings
 from fkal.experiment.experiment import Experiment, prepare
 from fkal.notify import Notify, ShownBy, Unseen
 from fkal.results.run_summary import RoundSummary, RunSummary
@@ -63,7 +65,8 @@ def reproduced(
 
 
 def _prepared(one: RunSummary, data_root: Path | None, out: Path, say: Notify) -> Experiment:
-    experiment = prepare(config_here(one.config, "record", data_root), out, say)
+    config = config_here(one.config, "record", data_root)
+    experiment = prepare(as_embeddings(config) if config.data.name == EMBEDDINGS else config, out, say)
     if one.data_digest and experiment.split.data_digest != one.data_digest:
         raise ConfigError(
             f"the images have the digest {experiment.split.data_digest}, and had {one.data_digest} when "

@@ -51,7 +51,6 @@ def _worked(plan: StudySpec, study: SharedStudy, trial: Trial, tracked: TrialRun
     Every trial labels the same number of images per round, as the budget is not searched: steps
     are labels used, and trials are compared at equal ones.
     """
-    is_known = any(other.params == trial.params for other in study.trials(TrialState.COMPLETE))
     experiments = [prepare(config, plan.out, display.notify) for config in plan.configs(trial.params)]
     tracked.begin(experiments)
     rounds = experiments[0].rounds
@@ -69,14 +68,19 @@ def _worked(plan: StudySpec, study: SharedStudy, trial: Trial, tracked: TrialRun
             tracked.checkpoint([history[-1] for history in histories], values)
             if len(values) == 1:
                 is_last = len(histories[0]) == rounds
-                _report(trial, values[0], step=histories[0][-1].labels_used, may_end=not (is_last or is_known))
+                _report(study, trial, values[0], step=histories[0][-1].labels_used, is_last=is_last)
     return values
 
 
-def _report(trial: Trial, value: float, *, step: int, may_end: bool) -> None:
+def _report(study: SharedStudy, trial: Trial, value: float, *, step: int, is_last: bool) -> None:
     trial.report(value, step)
-    if may_end and trial.should_prune():
+    if not is_last and trial.should_prune() and not _is_known(study, trial):
         raise optuna.TrialPruned(f"hopeless at {step} labels ({value:.4f})")
+
+
+def _is_known(study: SharedStudy, trial: Trial) -> bool:
+    """Whether its settings have completed a trial."""
+    return any(other.params == trial.params for other in study.trials(TrialState.COMPLETE))
 
 
 def _opened(stack: ExitStack, experiments: Sequence[Experiment], plan: StudySpec, notify: Notify) -> list[Checkpoint]:
