@@ -20,7 +20,7 @@ from result_pages import tables
 from result_pages.balanced import OVERVIEW, balanced, overview
 from result_pages.grids import ROOT, Grid, Plan, first_config, recipes_of
 from result_pages.rows import COUNTS, Pages
-from result_pages.standings import CANDIDATES, standings
+from result_pages.standings import CANDIDATES, UNRANKED, over_random, standings
 from result_pages.tables import CONTENDERS, OPTIONS, SMALL, WITHOUT, Table, is_of_the_paper
 
 MARKED = re.compile(r"(?P<start><!-- rows (?P<kind>\w+) (?P<grids>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
@@ -52,6 +52,7 @@ KINDS: dict[str, Kind] = {
     "overview": Kind(overview, lambda method: method in OVERVIEW),
     "readme": Kind(tables.readme),
     "standings": Kind(standings, is_missed=lambda method: method in CANDIDATES),
+    "over_random": Kind(over_random, lambda method: method not in UNRANKED, lambda method: method in CANDIDATES),
 }
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from fkal.config.method_spec import short_method_name
-from result_pages.balanced import ALPHA, BALANCED, LIMITS
+from result_pages.balanced import ALPHA, BALANCED, BASELINE, LIMITS
 from result_pages.cells import WITHOUT_CURVE, areas, gaps, head, holm_ps, p_text, points, row, seeds, signed_points
 
 SAME_LABELS = "pfk_joint_shift_grid:"
@@ -60,6 +60,26 @@ def standings(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
                 named = (f"`{grid}`", shown(method), seeds(by_method[method]))
                 lines.append(row(*named, *area.cells(), *last.cells()))
     return lines
+
+
+def over_random(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
+    """A row per method and a column per setting: what area and last round are above random picks, paired by seed."""
+    cells: dict[str, dict[str, str]] = {}
+    grids = list(dict.fromkeys(curves.grid))
+    for grid in grids:
+        of_grid = curves[(curves.grid == grid) & ~curves.method.isin(UNRANKED)]
+        by_method = {str(method): mine for method, mine in of_grid.groupby("method", sort=False)}
+        measures = (
+            {m: areas(mine, BALANCED) for m, mine in by_method.items()},
+            {m: last_round(mine) for m, mine in by_method.items()},
+        )
+        apart = [gaps(measure, BASELINE) for measure in measures]
+        ps = [holm_ps(gap) for gap in apart]
+        for method in apart[0]:
+            texts = [f"{signed_points(gap[method])} ({p_text(p[method])})" for gap, p in zip(apart, ps, strict=True)]
+            cells.setdefault(method, {})[grid] = ", ".join(texts)
+    lines = head("method", *(f"`{grid}`" for grid in grids))
+    return [*lines, *(row(shown(method), *(found.get(grid, "") for grid in grids)) for method, found in cells.items())]
 
 
 def last_round(curves: pd.DataFrame) -> pd.Series:

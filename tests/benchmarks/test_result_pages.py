@@ -157,6 +157,17 @@ def test_a_candidate_is_first_level_or_behind(parts):
     assert found["weighted_coverage"][6] == "54.2±2.6"  # the last round
 
 
+def test_over_random_has_the_gap_of_area_and_of_the_last_round_in_each_setting(parts):
+    one = _curves({"random": [30.0, 32.0, 34.0], "base": [31.0, 33.5, 35.1], "all": [90.0, 90.0, 90.0]}, "one")
+    two = _curves({"random": [30.0, 32.0, 34.0], "margin": [29.0, 31.5, 33.0]}, "two")
+    lines = parts["standings"].over_random(pd.concat([one, two]), None)
+    assert lines[0] == "| method | `one` | `two` |"
+    assert lines[2:] == [
+        "| `base` | +1.2±0.3 (0.016), +1.2±0.3 (0.016) |  |",
+        "| `margin` |  | -0.8±0.3 (0.038), -0.8±0.3 (0.038) |",
+    ]
+
+
 def test_a_candidate_is_behind_even_if_the_best_mean_proves_nothing(parts):
     """The method with the largest mean scatters; another one is a little and surely ahead."""
     found = _verdicts(
