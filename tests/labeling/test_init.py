@@ -63,10 +63,19 @@ def test_what_was_found_is_said_and_written(images):
     assert (images / "pets" / ".fkal" / ".gitignore").read_text() == "*\n!.gitignore\n"
 
 
-def test_the_same_call_again_changes_nothing(images):
+@pytest.mark.parametrize(("cats", "matching"), [(98, "noisy_or"), (99, "coverage")])
+def test_the_method_goes_by_the_mean_number_of_validation_images(images, cats, matching):
+    for n in range(cats - 12):
+        picture(images / "val" / "cat" / f"more{n}.png", 140 + n, side=9 + n // 100)
     init(images / "pets", options(images), PLAIN)
+    assert Project.open(images / "pets").config(environment={}).acquisition.matching == matching
+
+
+def test_the_same_call_again_changes_nothing(images):
+    assert not init(images / "pets", options(images), PLAIN).was_there
     before = contents(images / "pets")
-    assert [part.added for part in init(images / "pets", options(images), PLAIN).parts] == [0, 0, 0]
+    again = init(images / "pets", options(images), PLAIN)
+    assert again.was_there and [part.added for part in again.parts] == [0, 0, 0]
     assert contents(images / "pets") == before
 
 
