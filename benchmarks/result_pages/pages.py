@@ -13,14 +13,15 @@ import pandas as pd
 
 from fkal.atomic_files import write_whole
 from fkal.config.method_spec import long_method_name, short_method_name
-from fkal.config.schema import ConfigError
+from fkal.config.schema import Config, ConfigError
 from fkal.experiment.names import bias_name, dataset_name
+from fkal.labeling.params_text import MANY
 from fkal.report.figures.published import published_curves
 from result_pages import tables
 from result_pages.balanced import OVERVIEW, balanced, overview
 from result_pages.grids import ROOT, Grid, Plan, first_config, recipes_of
 from result_pages.rows import COUNTS, Pages
-from result_pages.standings import CANDIDATES, UNRANKED, over_random, standings
+from result_pages.standings import CANDIDATES, SAME_LABELS, UNRANKED, over_random, standings
 from result_pages.tables import CONTENDERS, OPTIONS, SMALL, WITHOUT, Table, is_of_the_paper
 
 MARKED = re.compile(r"(?P<start><!-- rows (?P<kind>\w+) (?P<grids>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
@@ -107,7 +108,8 @@ def lacking(curves: pd.DataFrame, methods: Mapping[str, Sequence[str]]) -> list[
 def todays_rows(grid: Grid, methods: Sequence[str], pages: Pages) -> pd.DataFrame:
     """The rows of these methods whose recipe is today's, in the methods' order.
 
-    With `accuracy` as it was measured, `validation`, the images per class that a method sees, and the grid's `title`.
+    With `accuracy` as it was measured, `validation`, the images per class that a method sees, the grid's `title`, and
+    `rule`, the method that fkal recommends there.
     """
     rows, config, recipes = pages.rows(grid.page), first_config(grid), recipes_of(grid)
     place = {method: n for n, method in enumerate(methods)}
@@ -116,7 +118,17 @@ def todays_rows(grid: Grid, methods: Sequence[str], pages: Pages) -> pd.DataFram
     measured = "holdout/accuracy" if config.holdout else "test/accuracy"
     accuracy = mine[measured] if measured in mine else pd.Series(dtype=float)
     seen = config.data.validation_per_class - config.holdout
-    return mine.assign(accuracy=accuracy, validation=seen, title=grid.title)
+    return mine.assign(accuracy=accuracy, validation=seen, title=grid.title, rule=recommended(config))
+
+
+def recommended(config: Config) -> str:
+    """The candidate that docs/fisher_coverage.md names; none where validation images are trained on."""
+    if config.train.on_validation:
+        return ""
+    if config.is_frozen:
+        return f"{SAME_LABELS}wcov"
+    has_many = config.data.validation_per_class - config.holdout >= MANY
+    return f"{SAME_LABELS}{'coverage' if has_many else 'noisy_or'}"
 
 
 def published_of(grid: Grid) -> pd.DataFrame:

@@ -45,7 +45,10 @@ def shown(method: str) -> str:
 
 
 def standings(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
-    """A row per setting and candidate: the area and the last round, each against the best other method."""
+    """A row per setting and candidate: the area and the last round, each against the best other method.
+
+    The candidate that the rule names is bold.
+    """
     lines = head("setting", "method", "seeds", "AUBC", "best other", "", "last round", "best other", "")
     for grid in dict.fromkeys(curves.grid):
         of_grid = curves[(curves.grid == grid) & ~curves.method.isin(UNRANKED)]
@@ -57,7 +60,9 @@ def standings(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
                 continue
             area, last = standing(method, of_areas), standing(method, of_last)
             if area is not None and last is not None:
-                named = (f"`{grid}`", shown(method), seeds(by_method[method]))
+                is_rule = method in by_method[method].get("rule", pd.Series(dtype=str)).unique()
+                name = f"**{shown(method)}**" if is_rule else shown(method)
+                named = (f"`{grid}`", name, seeds(by_method[method]))
                 lines.append(row(*named, *area.cells(), *last.cells()))
     return lines
 

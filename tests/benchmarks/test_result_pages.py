@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from fkal.config.layers import from_assignments, from_file, merged, preset
 from fkal.plots.canvas import about_numbers
 from fkal.report.build import csv_bytes
 from fkal.report.figures.accuracy import accuracy_numbers
@@ -155,6 +156,29 @@ def test_a_candidate_is_first_level_or_behind(parts):
     assert found["fisher_coverage"][5] == "level"
     assert found["noisy_or"][4].startswith("`weighted_coverage`") and found["noisy_or"][5] == "behind"
     assert found["weighted_coverage"][6] == "54.2±2.6"  # the last round
+
+
+@pytest.mark.parametrize(
+    ("preset_name", "assignments", "matching"),
+    [
+        ("mnist", ["data.validation_per_class=200"], "coverage"),
+        ("mnist", ["holdout=975"], "noisy_or"),
+        ("gtsrb", [], "noisy_or"),
+        ("cifar10-frozen", ["train.on_validation=false"], "wcov"),
+        ("cifar10-frozen", ["train.on_validation=true"], None),
+    ],
+)
+def test_the_rule_goes_by_the_model_and_the_validation_images(parts, preset_name, assignments, matching):
+    config = merged([from_file(preset(preset_name), preset_name), from_assignments(assignments)])
+    expected = f"pfk_joint_shift_grid:{matching}" if matching else ""
+    assert parts["pages"].recommended(config) == expected
+
+
+def test_the_method_of_the_rule_is_bold(parts):
+    curves = _curves({"pfk_joint_shift_grid:coverage": [50.0, 52.0], "random": [30.0, 35.0]}, "g")
+    ruled = curves.assign(rule="pfk_joint_shift_grid:coverage")
+    assert parts["standings"].standings(ruled, None)[2].startswith("| `g` | **`fisher_coverage`** |")
+    assert parts["standings"].standings(curves, None)[2].startswith("| `g` | `fisher_coverage` |")
 
 
 def test_over_random_has_the_gap_of_area_and_of_the_last_round_in_each_setting(parts):
