@@ -2,13 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import weakref
 
 import pytest
 
-from fkal.interrupts import none_lost, unbroken
+from fkal.interrupts import interrupt_in, none_lost, unbroken
 
 
 def interrupt(_number: int, _frame: object) -> None:
@@ -63,6 +65,62 @@ def test_other_errors_in_a_callback_are_shown_as_before(monkeypatch):
     with none_lost(armed):
         del freed
     assert reference() is None and [str(each.exc_value) for each in shown] == ["bad"]
+
+
+def test_an_error_that_was_made_of_an_interrupt_is_raised_as_that_interrupt():
+    came = KeyboardInterrupt()
+
+    @none_lost(armed)
+    def work() -> None:
+        try:
+            raise ImportError("initialization failed") from came
+        except ImportError as error:
+            raise RuntimeError("cannot draw") from error
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        work()
+    assert raised.value is came
+    assert interrupt_in(came) is came and interrupt_in(None) is None
+
+
+def test_an_error_beside_an_interrupt_stays_what_it_is():
+    def flush() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise OSError("disk full")  # noqa: B904
+
+    with pytest.raises(OSError, match="disk full"), none_lost(armed):
+        flush()
+
+
+IN_THE_MIDDLE = """
+import enum, os, signal, sys
+from fkal.plots.figure_text import load_matplotlib
+
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+begin = enum.EnumType.__call__
+
+
+def called(cls, *values, **named):
+    if "matplotlib" in sys.modules and values[:1] == ("Kerning",):  # made while ft2font is
+        print("asked to end")
+        os.kill(os.getpid(), signal.SIGTERM)
+    return begin(cls, *values, **named)
+
+
+enum.EnumType.__call__ = called
+try:
+    load_matplotlib()
+except KeyboardInterrupt:
+    print("interrupted", "matplotlib.ft2font" in sys.modules)
+"""
+
+
+def test_an_interrupt_waits_until_matplotlib_is_whole():
+    """Else Python would abort where it ends."""
+    done = subprocess.run([sys.executable, "-c", IN_THE_MIDDLE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "asked to end\ninterrupted True\n"), done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

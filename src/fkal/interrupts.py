@@ -19,16 +19,28 @@ def none_lost(arm: Callable[[KeyboardInterrupt], int]) -> Iterator[None]:
     """An interrupt that a handler raises in a finaliser or in a weak reference's callback is sent once more.
 
     Python lets nothing that such a function raises go further. `arm` sets the handler again, and returns the number of
-    the signal.
+    the signal. An error that was made of an interrupt is raised as that interrupt.
     """
     hook, timers = sys.unraisablehook, list[threading.Timer]()
     sys.unraisablehook = partial(_send_again, hook, arm, timers)
     try:
         yield
+    except Exception as error:
+        if (interrupt := interrupt_in(error)) is not None:
+            raise interrupt from None
+        raise
     finally:
         sys.unraisablehook = hook
         for timer in timers:
             timer.cancel()
+
+
+def interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interrupt that the error is, or was made of: an extension module that is interrupted while it is imported
+    raises ImportError from it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return error
 
 
 def _send_again(

@@ -264,7 +264,21 @@ def test_an_iteration_that_came_out_otherwise_gets_a_run_of_its_own(open_run, cl
         assert third.run_id == again.run_id
 
 
-@pytest.mark.parametrize(("error", "status"), [(RuntimeError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def import_error(cause: BaseException) -> ImportError:
+    error = ImportError("initialization failed")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RuntimeError(), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (import_error(KeyboardInterrupt()), "KILLED"),  # what an extension module makes of an interrupt
+        (import_error(OSError()), "FAILED"),
+    ],
+)
 def test_an_error_ends_the_run_until_it_is_taken_up_again(open_run, client, experiment, tiny_round, error, status):
     run = open_run()
 
@@ -273,7 +287,7 @@ def test_an_error_ends_the_run_until_it_is_taken_up_again(open_run, client, expe
             run.log(tiny_round(experiment, 1))
             raise error
 
-    with pytest.raises(error):
+    with pytest.raises(type(error)):
         fail()
     assert client.get_run(run.run_id).info.status == status
     with open_run() as again:

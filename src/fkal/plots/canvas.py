@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fkal.config.method_spec import short_method_name
-from fkal.plots.figure_text import figure_text
+from fkal.plots.figure_text import figure_text, load_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -59,6 +59,7 @@ STYLE: Mapping[str, Any] = {
 
 def style() -> AbstractContextManager[None]:
     """Figures are made and saved within it."""
+    load_matplotlib()
     import matplotlib as mpl
 
     settings: Any = dict(STYLE)

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 import pandas as pd
 
 from fkal.config.method_spec import short_method_name
-from fkal.plots.figure_text import figure_text
+from fkal.plots.figure_text import figure_text, load_matplotlib
 from fkal.plots.method_styles import BLACK, GREY, Style, method_styles
 from fkal.results.curves import ACCURACY
 
@@ -104,6 +104,7 @@ def _canvas(figure: "Figure") -> "FigureCanvasAgg":
 
 
 def _panel(title: str, label: str) -> tuple["Figure", "Axes"]:
+    load_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from fkal.escaping import one_line, printable
+from fkal.interrupts import unbroken
 
 
 def figure_text(text: str) -> str:
@@ -12,6 +13,7 @@ def figure_text(text: str) -> str:
     A dollar sign would begin a formula; a letter that no font has would be a box and a warning; matplotlib leaves a
     name that begins with `_` out of the legend.
     """
+    load_matplotlib()
     from matplotlib import rcParams
 
     fonts = _font_files(tuple(rcParams["font.family"]))
@@ -26,9 +28,16 @@ def caption_text(text: str) -> str:
 
 def caption_font_file() -> str:
     """matplotlib's own font: it is there wherever matplotlib is, and it knows the letters of most scripts."""
+    load_matplotlib()
     from matplotlib import get_data_path
 
     return f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf"
+
+
+def load_matplotlib() -> None:
+    """Before anything else of it is imported: an interrupt in the middle makes Python abort at its end."""
+    with unbroken():
+        import matplotlib  # noqa: F401
 
 
 def _drawn(letter: str, fonts: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from fkal.data.datasets import Dataset
 from fkal.engine.loop import Weights
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Loadable
+from fkal.interrupts import interrupt_in
 from fkal.notify import Notify
 from fkal.plots.curves import PAPER_TITLE, save_run_png
 from fkal.results.checkpoint import Checkpoint
@@ -102,7 +103,7 @@ class TrackedRun:
         try:
             self._take_up(run)
         except BaseException as error:
-            self._stopped(run.info.run_id, type(error))
+            self._stopped(run.info.run_id, error)
             raise
         self._meters = Meters(experiment.device, client.tracking_uri) if monitor else None
 
@@ -140,8 +141,8 @@ class TrackedRun:
     ) -> None:
         if self._meters:
             self._meters.stop()
-        if kind is not None:
-            self._stopped(self.run_id, kind)
+        if error is not None:
+            self._stopped(self.run_id, error)
 
     def replay(self, finished: Iterable[Round]) -> None:
         """Rounds of an earlier process: what the store lacks of them is logged."""
@@ -175,12 +176,13 @@ class TrackedRun:
 
     def leave(self) -> None:
         """Leaves an experiment that is not finished: its run is KILLED until someone goes on with it."""
-        self._stopped(self.run_id, KeyboardInterrupt)
+        self._stopped(self.run_id, KeyboardInterrupt())
 
-    def _stopped(self, run_id: str, kind: type[BaseException]) -> None:
+    def _stopped(self, run_id: str, error: BaseException) -> None:
         """A store that is locked or gone cannot be told; the run stays RUNNING there, and is taken up again."""
-        if not self._is_finished and not issubclass(kind, StoreUnavailable):
-            terminate_soon(self._client, run_id, "FAILED" if issubclass(kind, Exception) else "KILLED")
+        if not self._is_finished and not isinstance(error, StoreUnavailable):
+            failed = isinstance(error, Exception) and interrupt_in(error) is None
+            terminate_soon(self._client, run_id, "FAILED" if failed else "KILLED")
 
     def _found(self) -> Run | None:
         """The run of an earlier process; one that was deleted does not count."""
