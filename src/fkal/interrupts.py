@@ -26,8 +26,7 @@ def none_lost(arm: Callable[[KeyboardInterrupt], int]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if (interrupt := interrupt_in(error)) is not None:
-            raise interrupt from None
+        raise_interrupt_in(error)
         raise
     finally:
         sys.unraisablehook = hook
@@ -41,6 +40,12 @@ def interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__
     return error
+
+
+def raise_interrupt_in(error: Exception) -> None:
+    """For whoever goes on after errors."""
+    if (interrupt := interrupt_in(error)) is not None:
+        raise interrupt from None
 
 
 def _send_again(

@@ -321,6 +321,18 @@ def test_a_process_that_is_killed_for_good_is_gone_on_from(after, whole, here):
     assert len(runs(here, "round")[1]) == 3
 
 
+def test_a_run_that_an_import_was_interrupted_of_is_interrupted_and_no_other_begins(here, monkeypatch):
+    tried = []
+
+    def interrupted(experiment, *_, **__):
+        tried.append(experiment.seed)
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    monkeypatch.setattr("fkal.runner.run.run_one", interrupted)
+    assert "interrupted" in fkal("run", *QUICK, "--method", "random", "--seeds", "0-1", code=130).stderr
+    assert tried == [0]
+
+
 def test_an_interrupted_run_ends_with_130_and_no_traceback(here, monkeypatch):
     from fkal.tracking.experiment_run import TrackedRun
 

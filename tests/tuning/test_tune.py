@@ -513,6 +513,15 @@ def test_the_run_of_a_study_tells_whether_it_is_at_work(here, monkeypatch):
     assert runs("study")[1][0].info.status == "FINISHED" and seen == ["RUNNING"] * 3
 
 
+def test_a_trial_that_an_import_was_interrupted_of_has_not_failed(here, monkeypatch):
+    def interrupted(*_):
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    monkeypatch.setattr("fkal.tuning.trial._worked", interrupted)
+    fkal("tune", "--dataset", "digits", *TINY, "--method", "random", "--trials", "1", code=130)
+    assert [run.info.status for run in runs("trial")[1]] == ["KILLED"]
+
+
 def test_trials_share_one_pretraining_a_split(here, monkeypatch):
     made = []
     real = experiment.pretrain

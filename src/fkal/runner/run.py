@@ -22,6 +22,7 @@ from fkal.experiment.experiment import prepare
 from fkal.experiment.names import shown_name
 from fkal.experiment.plan_memory import RememberedPlan
 from fkal.folders import below
+from fkal.interrupts import raise_interrupt_in
 from fkal.models.pretrained import names_own_file
 from fkal.notify import PLAIN, Display, Notify
 from fkal.redaction import redacted
@@ -215,6 +216,7 @@ class _Work(NamedTuple):
                 experiment = prepare(self.planned[place].config, self.out, self.display.notify)
                 result = run_one(experiment, self.out, self.tracking, wait=self.wait, shown_by=self.display.one)
             except Exception as error:
+                raise_interrupt_in(error)
                 result = error
             yield place, result
 

@@ -13,6 +13,7 @@ from fkal.config.schema import ConfigError
 from fkal.engine.rounds import Round
 from fkal.errors import ends_all
 from fkal.experiment.experiment import Experiment, prepare
+from fkal.interrupts import raise_interrupt_in
 from fkal.notify import Display, Notify, Shown
 from fkal.redaction import redacted
 from fkal.results.checkpoint import Checkpoint
@@ -35,6 +36,7 @@ def run_trial(plan: StudySpec, study: SharedStudy, trial: Trial, run: StudyRun, 
         except optuna.TrialPruned as why:
             state, reason = TrialState.PRUNED, str(why)
         except Exception as error:
+            raise_interrupt_in(error)
             if ends_all(error) and not isinstance(error, ConfigError):
                 raise
             state, reason = TrialState.FAIL, redacted(" ".join(str(error).split())) or type(error).__name__
