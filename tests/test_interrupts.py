@@ -95,21 +95,20 @@ def test_an_error_beside_an_interrupt_stays_what_it_is():
 
 
 IN_THE_MIDDLE = """
-import enum, os, signal, sys
+import os, signal, sys
 from fkal.plots.figure_text import load_matplotlib
 
 signal.signal(signal.SIGTERM, signal.default_int_handler)
-begin = enum.EnumType.__call__
 
 
-def called(cls, *values, **named):
-    if "matplotlib" in sys.modules and values[:1] == ("Kerning",):  # made while ft2font is
-        print("asked to end")
-        os.kill(os.getpid(), signal.SIGTERM)
-    return begin(cls, *values, **named)
+class Asking:
+    def find_spec(self, name, *_):
+        if name == "matplotlib.ft2font":  # matplotlib is half imported
+            print("asked to end")
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
-enum.EnumType.__call__ = called
+sys.meta_path.insert(0, Asking())
 try:
     load_matplotlib()
 except KeyboardInterrupt:
@@ -118,9 +117,15 @@ except KeyboardInterrupt:
 
 
 def test_an_interrupt_waits_until_matplotlib_is_whole():
-    """Else Python would abort where it ends."""
+    """Else Python could abort where it ends."""
     done = subprocess.run([sys.executable, "-c", IN_THE_MIDDLE], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "asked to end\ninterrupted True\n"), done.stderr
+
+
+def test_an_error_that_is_its_own_cause_is_no_interrupt():
+    error = OSError("disk full")
+    error.__cause__ = error
+    assert interrupt_in(error) is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -82,19 +82,23 @@ def shares_of(of_methods: Mapping[str, pd.Series]) -> dict[str, str]:
 
 
 def overview(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
-    """A setting per row, a column per method: mean balanced accuracies after the first and after the last round."""
+    """A setting per row, a column per method: mean balanced accuracies after the first and after the last round.
+
+    A cell names its seeds where they are fewer than the setting's.
+    """
     lines = head("setting", "labels", *(f"`{short_method_name(method)}`" for method in OVERVIEW))
     for title in dict.fromkeys(curves.title):
         mine = curves[curves.title == title]
         with_curve = mine[~mine.method.isin(WITHOUT_CURVE)]
         ends = (1, int(with_curve.b.max()))
         labels = with_curve.groupby("b").labels_used.first()
-        cells = [_at_ends(mine[mine.method == method], ends) for method in OVERVIEW]
+        cells = [_at_ends(mine[mine.method == method], ends, seeds(with_curve)) for method in OVERVIEW]
         lines.append(row(f"{title} (seeds {seeds(with_curve)})", ", ".join(f"{labels[b]:,}" for b in ends), *cells))
     return lines
 
 
-def _at_ends(curves: pd.DataFrame, ends: Sequence[int]) -> str:
-    """`36.8, 43.7`; a single number of a method that trains once."""
+def _at_ends(curves: pd.DataFrame, ends: Sequence[int], of_setting: str) -> str:
+    """`36.8, 43.7`, or `36.8, 43.7 (0-4)` with fewer seeds; a single number of a method that trains once."""
     means = 100 * curves.groupby("b")[BALANCED].mean()
-    return ", ".join(f"{means[b]:.1f}" for b in ends if b in means)
+    text = ", ".join(f"{means[b]:.1f}" for b in ends if b in means)
+    return text if not text or seeds(curves) == of_setting else f"{text} ({seeds(curves)})"

@@ -37,9 +37,13 @@ def none_lost(arm: Callable[[KeyboardInterrupt], int]) -> Iterator[None]:
 def interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
     """The interrupt that the error is, or was made of: an extension module that is interrupted while it is imported
     raises ImportError from it."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+    seen = set[int]()
+    while error is not None and id(error) not in seen:  # an error can be its own cause
+        if isinstance(error, KeyboardInterrupt):
+            return error
+        seen.add(id(error))
         error = error.__cause__
-    return error
+    return None
 
 
 def raise_interrupt_in(error: Exception) -> None:

@@ -223,8 +223,9 @@ def test_what_lacks_is_named_by_setting(parts):
 
 
 def test_an_overview_has_the_first_and_the_last_round_of_each_setting(parts):
-    curves = _curves({"random": [40.0, 42.0], "validation_only": [60.0, 61.0]}, "g").assign(title="a pool")
+    accuracies = {"random": [40.0, 42.0], "pfk_true:coverage": [70.0], "validation_only": [60.0, 61.0]}
+    curves = _curves(accuracies, "g").assign(title="a pool")
     curves = curves[(curves.method != "validation_only") | (curves.b == 1)]
     lines = parts["balanced"].overview(curves, None)
     assert lines[0].startswith("| setting | labels | `random` | `balanced_margin` |")
-    assert lines[2:] == ["| a pool (seeds 0-1) | 10, 20 | 41.0, 42.0 |  |  |  |  |  | 60.5 |"]
+    assert lines[2:] == ["| a pool (seeds 0-1) | 10, 20 | 41.0, 42.0 |  |  |  |  | 70.0, 71.0 (0) | 60.5 |"]

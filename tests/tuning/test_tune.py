@@ -522,6 +522,29 @@ def test_a_trial_that_an_import_was_interrupted_of_has_not_failed(here, monkeypa
     assert [run.info.status for run in runs("trial")[1]] == ["KILLED"]
 
 
+@pytest.mark.slow
+def test_the_files_of_a_study_are_drawn_by_a_matplotlib_that_is_whole(here):
+    """Where it is imported first, by the program: an interrupt in the middle would make Python abort."""
+    program = """
+import sys
+
+class Looking:
+    def find_spec(self, name, *_):
+        if name == "matplotlib":
+            frame, names = sys._getframe(), []
+            while frame := frame.f_back:
+                names.append(frame.f_code.co_name)
+            print("first by", "load_matplotlib" if "load_matplotlib" in names else names)
+
+sys.meta_path.insert(0, Looking())
+from fkal.cli.main import app
+app(sys.argv[1:], standalone_mode=False)
+"""
+    command = ["tune", "--dataset", "digits", *TINY, "--method", "random", "--trials", "1"]
+    done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True, check=False)
+    assert [line for line in done.stdout.splitlines() if line.startswith("first by")] == ["first by load_matplotlib"]
+
+
 def test_trials_share_one_pretraining_a_split(here, monkeypatch):
     made = []
     real = experiment.pretrain

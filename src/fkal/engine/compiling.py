@@ -12,6 +12,7 @@ from torch import nn
 from fkal.core.precision_names import Precision
 from fkal.engine.precision import computing
 from fkal.errors import first_line
+from fkal.interrupts import raise_interrupt_in
 
 TRIED = 2
 """Images of the pass that tries it; batch normalisation needs two."""
@@ -45,5 +46,6 @@ def why_not(
             if learns:
                 passed.float().sum().backward()
     except Exception as error:  # a compiler of another kind fails by errors of its own
+        raise_interrupt_in(error)
         return first_line(error)
     return None

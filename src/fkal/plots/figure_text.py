@@ -1,7 +1,7 @@
 """Text that is not ours, for matplotlib: drawn as it is, never as a formula, and without letters that no font has."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from fkal.escaping import one_line, printable
 from fkal.interrupts import unbroken
@@ -23,7 +23,8 @@ def figure_text(text: str) -> str:
 
 def caption_text(text: str) -> str:
     """For the caption of a picture, in `caption_font_file`: one line, and dollar signs are letters."""
-    return "".join(_drawn(letter, (caption_font_file(),)) for letter in one_line(text))
+    fonts = (caption_font_file(),)
+    return "".join(_drawn(letter, fonts) for letter in one_line(text))
 
 
 def caption_font_file() -> str:
@@ -34,8 +35,12 @@ def caption_font_file() -> str:
     return f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf"
 
 
+@cache
 def load_matplotlib() -> None:
-    """Before anything else of it is imported: an interrupt in the middle makes Python abort at its end."""
+    """Before anything else of it is imported: an interrupt in the middle makes Python abort at its end.
+
+    A first interrupt waits until it is loaded, a second one does not.
+    """
     with unbroken():
         import matplotlib  # noqa: F401
 

@@ -18,6 +18,7 @@ from mlflow.models import Model, infer_signature
 from torch import Tensor, nn
 
 from fkal.atomic_files import naming
+from fkal.interrupts import raise_interrupt_in
 from fkal.redaction import redacted
 
 EXAMPLES = 2  # a batch of one would become the only batch size that the graph takes
@@ -105,6 +106,7 @@ def save_model(path: Path, meta: Model, model: nn.Module, weights: Mapping[str, 
         except OSError:
             raise
         except Exception as error:  # torch.export's have no common class
+            raise_interrupt_in(error)
             reason = redacted((str(error).splitlines() or [type(error).__name__])[0])
             raise NotTraceable(f"{type(model).__name__}: {reason}") from error
 

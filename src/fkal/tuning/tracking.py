@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from fkal.atomic_files import naming
 from fkal.engine.rounds import Round
 from fkal.experiment.experiment import Experiment
+from fkal.plots.figure_text import load_matplotlib
 from fkal.tracking.metrics import PARENT_METRICS, Point, child_points, round_digest, stored_name
 from fkal.tracking.patience import StoreUnavailable, terminate_soon
 from fkal.tracking.run_writer import RunWriter, new_run
@@ -90,6 +91,7 @@ class StudyRun:
 
     def finish(self, best: Mapping[str, Any] | None) -> None:
         """What came of the study, as files; then the run is FINISHED, or FAILED where no trial is complete."""
+        load_matplotlib()
         from fkal.tuning.figures import write_study_files
 
         with tempfile.TemporaryDirectory() as folder, naming(Path(folder)):
