@@ -158,3 +158,26 @@ def test_python_of_the_documentation_compiles():
         for block in code_blocks(page):
             if block.language == "python":
                 compile(block.text, str(page), "exec")
+
+
+LINK = re.compile(r"\]\((?P<file>[^()#\s:]*)(?:#(?P<anchor>[^()\s]+))?\)")
+FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+MADE = re.compile(r"\w+\.md")
+"""Pages that the site makes of the code, as the program that makes them names them."""
+
+
+def anchors(page: Path) -> set[str]:
+    """Of the headings of a page, as GitHub and the site have them."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", heading).lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings_that_there_are(page):
+    made = MADE.findall((ROOT / "docs" / "pages_from_code.py").read_text(encoding="utf-8"))
+    for link in LINK.finditer(FENCED.sub("", page.read_text(encoding="utf-8"))):
+        target = (page.parent / link["file"]).resolve() if link["file"] else page
+        if target.name in made and not target.exists():
+            continue
+        assert target.exists(), link[0]
+        assert not link["anchor"] or link["anchor"] in anchors(target), link[0]
