@@ -33,8 +33,9 @@ demo: install
 	@echo "figures and tables: report/   tables: $(BIN)/dvc metrics show   again: make demo runs what has changed"
 	@echo "compare the methods in MLflow: $(BIN)/fkal ui"
 
+# with --quiet mkdocs counts no warnings, and --strict nothing
 docs: $(VENV)/installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "documentation: site/index.html   with its search: $(BIN)/mkdocs serve"
 
 $(VENV)/installed-docs: $(VENV)/installed
