@@ -56,8 +56,8 @@ def parts_of(pool: PoolRows, count: int, *, step: int = 1) -> list[PoolPart]:
     """At most so many parts, as large as each other; all but the last have a multiple of `step` rows.
 
     Example:
-        >>> print(*(len(part) for part in parts_of(torch.zeros(10, 1), 3, step=2)))
-        2 4 4
+        >>> [len(part) for part in parts_of(torch.zeros(10, 1), 3, step=2)] == [2, 4, 4]
+        True
     """
     n = len(pool)
     steps = -(-n // step)
