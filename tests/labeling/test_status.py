@@ -11,6 +11,7 @@ from fkal.labeling.label_store import LabelRow, LabelStore, now
 from fkal.labeling.rounds import SelectOptions, audit, next_, select, train
 from fkal.labeling.status import advice, status
 from fkal.labeling.trainings import trainings
+from fkal.notify import PLAIN, Display
 
 
 def test_a_new_project_has_nothing_to_say_yet(signs):
@@ -46,6 +47,38 @@ def test_labels_seconds_curve_and_classes_are_those_of_the_files(signs):
     right = sum(image.guess == made.truth[image.path] for image in guessed)
     assert said.with_guesses.of >= len(guessed) and said.with_guesses.same >= right
     assert json.loads(json.dumps(said.tree))["curve"][1]["labels"] == 12
+
+
+@pytest.mark.parametrize("backbone", [False, True], ids=["from scratch", "frozen"])
+def test_validation_images_that_are_trained_on_count_by_models_that_were_not_trained_on_them(signs, weights, backbone):
+    made = signs(backbone=weights if backbone else "")
+    made.answer(select(made.project).batch)
+    train(made.again(), ["train.on_validation=true"])
+    said, (last,) = status(made.again()), trainings(made.again())
+    assert said.on_validation
+    assert said.curve[-1].validation.value == pytest.approx(last.metrics["val/accuracy"])
+    assert said.balanced == last.metrics["val/macro_accuracy"]
+
+
+def test_a_frozen_model_is_held_to_a_head_on_the_validation_images_alone(signs, weights, monkeypatch):
+    made = signs(backbone=weights)
+    told = []
+    monkeypatch.setattr("fkal.experiment.experiment.NOTES_SAID", set())  # what this process said before
+    made.answer(select(made.project, display=Display(told.append, PLAIN.one, PLAIN.many)).batch)
+    train(made.again())
+    said = status(made.again())
+    assert not said.on_validation
+    assert said.validation_alone is not None
+    (line,) = [each for each in told if "feature check" in each]
+    assert f"has {100 * said.validation_alone:.1f} % balanced accuracy" in line
+    assert said.tree["validation_alone"] == said.validation_alone
+
+
+def test_a_network_that_learns_is_not_held_to_it(signs):
+    made = signs()
+    made.answer(select(made.project).batch)
+    train(made.again())
+    assert status(made.again()).validation_alone is None
 
 
 def test_with_a_test_set_its_accuracy_has_an_interval_too(signs):
@@ -128,6 +161,8 @@ def once_trained(tmp_path_factory, made_signs):
         (("facts", "validation_right"), "12x", "facts.validation_right"),
         (("facts", "validation_right"), ["1"], "facts.validation_right"),
         (("facts", "validation_right"), "", "facts.validation_right"),
+        (("facts", "validation_alone"), "x", "facts.validation_alone"),
+        (("facts", "validation_alone"), 1.5, "facts.validation_alone"),
         (("facts", "mix"), [1], "facts.mix"),
         (("facts", "mix"), None, "facts.mix"),
         (("facts", "mix"), {"a": "x"}, "facts.mix.a"),

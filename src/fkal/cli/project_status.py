@@ -46,6 +46,9 @@ def _show_curve(status: Status) -> None:
         table.add_row(str(point.round), f"{point.labels:,}", _percent(point.validation), test)
     console(piped=WIDTH).print(table)
     echo("validation images steer the selection, so this accuracy is optimistic; fkal audit gives an unbiased one")
+    if status.on_validation:
+        echo("they are trained on as well; each counts by a model that was not trained on it")
+    _show_validation_alone(status)
     if status.gain is not None:
         echo(f"gain of the last round: {_points(status.gain)}")
     if status.audit is not None:
@@ -55,6 +58,16 @@ def _show_curve(status: Status) -> None:
         echo(f"{what}: unknown (it takes {FEWEST_ROUNDS} rounds whose errors fall)")
     else:
         echo(f"{what}: {_points(status.forecast)}")
+
+
+def _show_validation_alone(status: Status) -> None:
+    """The other way to use the validation images, where the labels of the pool are not worth more."""
+    alone, balanced = status.validation_alone, status.balanced
+    if status.on_validation or alone is None or balanced is None:
+        return
+    line = f"balanced accuracy: {100 * balanced:.1f} %; a head on the validation images alone has {100 * alone:.1f} %"
+    more = "; train.on_validation: true trains on both, and acquisition.name: base goes with it"
+    echo(line + (more if alone > balanced else ""))
 
 
 def _show_classes(status: Status) -> None:

@@ -291,7 +291,7 @@ class Experiment:
         theta_0 = yield from self._theta_0()
         if self.config.is_frozen:
             seen = yield from self.embedded()
-            _say_once([self._feature_check(seen.problem)], self.say)
+            _say_once([self._feature_check_line(seen.problem)], self.say)
             return self._learning(theta_0, seen.problem, ahead=seen.ahead)
         return self._learning(theta_0, self.problem, self.descriptor_files(theta_0))
 
@@ -345,14 +345,17 @@ class Experiment:
         self._embedded.append(seen)
         return seen
 
-    def _feature_check(self, seen: Problem) -> str:
-        """What a head on the validation images says of the features, in a line."""
+    def feature_check(self, seen: Problem) -> FeatureCheck:
+        """What a head on the validation images alone says of the features. `seen` is of `embedded`."""
         images, indices = seen.train, seen.validation
         assert isinstance(images, EmbeddedImages)
         rows = LabeledRows(images.rows(indices), images.labels[indices])
         groups = None if self.dataset.groups is None else self.dataset.groups[indices]
-        found = _checked_once(rows, self.seed, groups)
-        return feature_check_line(found, f"{dataset_name(self.config.data)} seed {self.seed}", len(indices))
+        return _checked_once(rows, self.seed, groups)
+
+    def _feature_check_line(self, seen: Problem) -> str:
+        of = f"{dataset_name(self.config.data)} seed {self.seed}"
+        return feature_check_line(self.feature_check(seen), of, len(seen.validation))
 
     def _embedding(self, processes: Processes = ALONE) -> Embedding:
         if self.backbone is None:  # own embeddings

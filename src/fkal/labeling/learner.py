@@ -181,6 +181,14 @@ class Learner:
             parts.append(found.logits.double().softmax(dim=1).cpu())
         return torch.stack(parts).mean(dim=0)
 
+    def by_validation_alone(self) -> float | None:
+        """Cross-validated balanced accuracy of a head on the validation images alone.
+
+        None where the model is not frozen, or where a class has a single image or a single group.
+        """
+        experiment = self.experiment
+        return experiment.feature_check(self.loop.problem).balanced_accuracy if experiment.config.is_frozen else None
+
     def class_mix(self, known: Known) -> Generator[Progress, None, dict[str, float]]:
         """Estimated shares of the classes among open images, by a drawn part of them; empty where none is open.
 

@@ -449,8 +449,11 @@ def _facts(books: Books, learner: Learner, finished: Round, display: Display) ->
     dataset = learner.dataset
     assert dataset.pool_listing is not None and dataset.validation_listing is not None
     validation = learner.loop.problem.validation
-    p = watched(learner.probabilities(finished.weights, validation), display, f"{books.project.name}: validation")
-    right = p.argmax(dim=1) == learner.loop.problem.train.labels[validation]
+    seen = finished.cross_fitted  # by models that did not train on the image
+    if seen is None:
+        name = f"{books.project.name}: validation"
+        seen = watched(learner.probabilities(finished.weights, validation), display, name)
+    right = seen.argmax(dim=1).cpu() == learner.loop.problem.train.labels[validation].cpu()
     known = replace(known_now(books, learner, waits=False), b=finished.b, weights=finished.weights)
     mix = watched(learner.class_mix(known), display, f"{books.project.name}: pool")
     near = watched(learner.near_copies(known), display, f"{books.project.name}: near-copies")
@@ -462,6 +465,7 @@ def _facts(books: Books, learner: Learner, finished: Round, display: Display) ->
         "validation_digest": dataset.validation_listing.digest,
         "pool_images": len(dataset.pool),
         "validation_right": "".join("1" if each else "0" for each in right.tolist()),
+        "validation_alone": learner.by_validation_alone(),
         "skipped": len(books.with_status("skipped")),
         "none_of_these": len(books.with_status("none_of_these")),
     }

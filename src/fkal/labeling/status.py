@@ -75,6 +75,12 @@ class Status:
     """Spent on labels, where their source says so."""
     batches: tuple[OpenBatch, ...]
     curve: tuple[Point, ...]
+    on_validation: bool
+    """Whether the last training was on the validation images too. Its accuracy is then that of cross-fitting."""
+    balanced: float | None
+    """Balanced accuracy of the last training on the validation images."""
+    validation_alone: float | None
+    """The same of a head on the validation images alone, cross-validated; None where the model is not frozen."""
     gain: Interval | None
     """Of the last round, on the validation images that both rounds saw."""
     audit: Interval | None
@@ -137,6 +143,9 @@ def status(project: Project) -> Status:
         seconds=sum(row.seconds or 0.0 for row in books.rows if row.status != "undone"),
         batches=tuple(_open_batch(batch, books) for batch in books.batches if batch.state(books.current) == "open"),
         curve=curve,
+        on_validation=bool(facts.get("settings", {}).get("train.on_validation", False)),
+        balanced=None if last is None else last.metrics.get("val/macro_accuracy"),
+        validation_alone=facts.get("validation_alone"),
         gain=gains[-1] if gains else None,
         audit=audited,
         audit_round=audit_round,

@@ -70,6 +70,7 @@ class _Facts(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
     validation_right: Annotated[str, Field(pattern="^[01]+$")]
+    validation_alone: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     mix: dict[str, Annotated[FiniteFloat, Field(ge=0)]] = {}
     dedup: _NearCopies | None = None
     test_images: NonNegativeInt = 0
