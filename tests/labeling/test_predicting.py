@@ -1,11 +1,13 @@
 """The trained model on new images, and as a file."""
 
+import csv
 import json
 import os
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -17,12 +19,13 @@ from fkal.data.errors import MissingData
 from fkal.errors import ConfigError, LabelsMissing, MissingPackage
 from fkal.identifiers import UnsafeName
 from fkal.labeling.learner import Learner
-from fkal.labeling.predicting import TrainedModel, export_model, known_format, predict
+from fkal.labeling.predicting import COLUMNS, TrainedModel, export_model, known_format, predict
 from fkal.labeling.project import Project
 from fkal.labeling.rounds import select, train, watched
 from fkal.labeling.trainings import read_round, trainings
 from fkal.models.registry import build, head_name, resnet10
 from fkal.notify import PLAIN
+from fkal.results.csv_files import csv_rows
 
 
 @pytest.fixture(params=["from scratch", "frozen"])
@@ -47,6 +50,43 @@ def test_predictions_are_those_of_the_trained_model_and_flawed_files_have_no_lab
     for row, path in enumerate(project.pool.paths):
         assert rows[path]["label"] == project.classes[int(p.indices[row])]
         assert rows[path]["probability"] == pytest.approx(float(p.values[row]), abs=1e-5)
+
+
+@pytest.mark.parametrize("trained", ["from scratch"], indirect=True)
+def test_a_csv_has_the_rows_of_the_parquet_file_and_no_formula(trained, tmp_path):
+    images = tmp_path / "=new"
+    images.mkdir()
+    path = trained.project.folder.parent / "images" / trained.project.pool.paths[0]
+    for name in ("=1+1.png", "b,c.png"):
+        (images / name).write_bytes(path.read_bytes())
+    (images / "none.png").write_bytes(b"no image")
+    parquet, table = (predict(trained.again(), str(images), tmp_path / f"out{kind}") for kind in (".parquet", ".CSV"))
+    assert (table.images, table.unreadable) == (parquet.images, parquet.unreadable) == (2, 1)
+    rows = pq.read_table(parquet.path).to_pylist()
+    with table.path.open(encoding="utf-8", newline="") as file:
+        read = list(csv.DictReader(file))
+    assert [row["path"] for row in read] == ["'=1+1.png", "b,c.png", "none.png"]
+    assert [row["path"] for row in rows] == ["=1+1.png", "b,c.png", "none.png"]
+    assert [row["label"] for row in read] == [row["label"] or "" for row in rows]
+    again = predict(trained.again(), str(images), table.path)
+    assert again.path.read_bytes() == csv_rows([COLUMNS, *(list(row.values()) for row in rows)]).encode()
+    assert [row["flaw"] for row in read] == [row["flaw"] or "" for row in rows]
+    assert [row["probability"] for row in read] == [
+        "" if p is None else repr(p) for p in (r["probability"] for r in rows)
+    ]
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "list.parquet", "text.parquet"])
+def test_a_table_of_something_else_is_not_written_over(signs, tmp_path, name):
+    out = tmp_path / name
+    if name == "list.parquet":
+        pq.write_table(pa.table({"path": ["a.png"], "label": ["cat"]}), out)
+    else:
+        out.write_bytes(b"path,label\na.png,cat\n")
+    before = out.read_bytes()
+    with pytest.raises(ConfigError, match="is no table of predictions; name another file"):
+        predict(signs().project, str(tmp_path), out)
+    assert out.read_bytes() == before
 
 
 def test_without_a_trained_model_nothing_is_predicted(signs, tmp_path):
@@ -142,7 +182,7 @@ def test_no_result_is_written_over_a_file_of_the_project(signs, name, kind):
     assert (out.read_bytes() if out.exists() else None) == before
 
 
-@pytest.mark.parametrize("name", ["0.png", "list.csv", "noname"])
+@pytest.mark.parametrize("name", ["0.png", "list.txt", "noname"])
 @pytest.mark.parametrize("kind", ["predict", "export"])
 def test_a_name_of_another_kind_of_file_is_refused_since_it_may_be_an_image(signs, tmp_path, name, kind):
     out = tmp_path / name
@@ -150,7 +190,7 @@ def test_a_name_of_another_kind_of_file_is_refused_since_it_may_be_an_image(sign
     write = (
         partial(predict, signs().project, str(tmp_path)) if kind == "predict" else partial(exported, signs().project)
     )
-    suffix = {"predict": "parquet", "export": "safetensors"}[kind]
+    suffix = {"predict": r"parquet or \.csv", "export": "safetensors"}[kind]
     with pytest.raises(ConfigError, match=rf"--out .*{name}: a name that ends in \.{suffix} is wanted"):
         write(out)
     assert out.read_bytes() == b"precious"

@@ -22,7 +22,7 @@ SELECT_EXAMPLES = (
 TRAIN_EXAMPLE = "Example:\n\n    fkal train"
 NEXT_EXAMPLE = "Example:\n\n    fkal next -n 500"
 STATUS_EXAMPLE = "Example:\n\n    fkal status"
-PREDICT_EXAMPLE = "Example:\n\n    fkal predict new-photos --out predictions.parquet"
+PREDICT_EXAMPLE = "Examples:\n\n    fkal predict new-photos\n\n    fkal predict new-photos --out predictions.csv"
 EXPORT_EXAMPLE = "Examples:\n\n    fkal export model\n\n    fkal export model --format onnx --out signs.onnx"
 AUDIT_EXAMPLE = "Example:\n\n    fkal audit -n 100"
 RELABEL_EXAMPLE = "Example:\n\n    fkal relabel -n 50"
@@ -182,7 +182,7 @@ export = typer.Typer(help="What a project made, for other programs.", no_args_is
 
 def predict(
     place: Annotated[str, typer.Argument(metavar="DIR", help="Images: a folder tree, or a list of them.")],
-    out: Annotated[Path, typer.Option(help="A Parquet file with path, label, probability and flaw.")] = Path(
+    out: Annotated[Path, typer.Option(help="A .parquet or .csv file with path, label, probability and flaw.")] = Path(
         "predictions.parquet"
     ),
     project: ProjectFolder = None,

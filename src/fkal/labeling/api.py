@@ -142,7 +142,7 @@ class Project:
         return None if asked is None else asked.batch
 
     def predict(self, place: Path | str, out: Path | str) -> Predicted:
-        """The class of each image of a folder or manifest, in a Parquet file."""
+        """The class of each image of a folder or manifest, in a Parquet or CSV file."""
         return predicting.predict(self._folder, str(place), Path(out), self._display)
 
     def export_model(self, out: Path | str, *, format: str = "safetensors") -> Path:

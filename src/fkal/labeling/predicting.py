@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -34,11 +35,15 @@ from fkal.labeling.trainings import read_round, refuse_other_classes
 from fkal.models.ensemble import Ensemble, members_of
 from fkal.models.modes import evaluating
 from fkal.notify import PLAIN, Display
+from fkal.results.csv_files import csv_rows
 
 FILES_AT_ONCE = 4096
 """So many images are decoded and held together, whatever their number."""
 EXAMPLES = 2
-TABLE = ".parquet"
+PARQUET, CSV = ".parquet", ".csv"
+COLUMNS = ("path", "label", "probability", "flaw")
+HEADER = csv_rows([COLUMNS]).encode()
+Write = Callable[[list[dict[str, Any]]], object]
 Format = Literal["safetensors", "onnx"]
 FORMATS: tuple[Format, ...] = ("safetensors", "onnx")
 
@@ -130,34 +135,69 @@ class TrainedModel:
 
 
 def predict(project: Project, place: str, out: Path, display: Display = PLAIN) -> Predicted:
-    """The class of each image of a folder or manifest, in a Parquet file: path, label, probability, flaw.
+    """The class of each image of a folder or manifest, in a Parquet or CSV file: path, label, probability, flaw.
 
-    A file that cannot be read has a flaw and no label. Raises MissingData where nothing is at the place.
+    A file that cannot be read has a flaw and no label. Raises MissingData where nothing is at the place, ConfigError
+    where the file cannot be written.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    project.refuse_output(out, TABLE)
+    project.refuse_output(out, PARQUET, CSV)
+    _refuse_other_table(out)
     source = source_at(place, labeled=False)
     if not source.stray and next(source.entries(), None) is None:
         raise IncompleteData(f"{printable(place)}: lists no image; name another folder or list")
     with project.lock(display.notify):
         project = Project.open(project.folder)
         model = TrainedModel.of(project, display)
-        schema = pa.schema(
-            [("path", pa.string()), ("label", pa.string()), ("probability", pa.float64()), ("flaw", pa.string())]
-        )
         images = unreadable = 0
         with (
             whole_file(out) as scratch,
-            pq.ParquetWriter(scratch, schema) as table,
+            _csv_table(scratch) if out.suffix.lower() == CSV else _parquet_table(scratch) as write,
             FileFacts(project.facts_path) as facts,
         ):
             for rows in chain(_predicted(model, source, facts, display), [_strays(source)]):
-                table.write_table(pa.Table.from_pylist(rows, schema))
+                write(rows)
                 images += sum(row["flaw"] is None for row in rows)
                 unreadable += sum(row["flaw"] is not None for row in rows)
         return Predicted(out, images, unreadable)
+
+
+def _refuse_other_table(out: Path) -> None:
+    """Raises ConfigError for a table that is there and has no predictions: it may be a list of images or of labels."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not out.exists():
+        return
+    try:
+        if out.suffix.lower() == CSV:
+            with out.open("rb") as file:
+                is_ours = file.readline(len(HEADER) + 1) == HEADER
+        else:
+            is_ours = tuple(pq.read_schema(out).names) == COLUMNS
+    except (OSError, pa.ArrowException):
+        is_ours = False
+    if not is_ours:
+        raise ConfigError(f"--out {out}: is there and is no table of predictions; name another file, or remove it")
+
+
+@contextmanager
+def _parquet_table(path: Path) -> Iterator[Write]:
+    """Takes rows in blocks."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = (pa.string(), pa.string(), pa.float64(), pa.string())
+    schema = pa.schema(list(zip(COLUMNS, kinds, strict=True)))
+    with pq.ParquetWriter(path, schema) as table:
+        yield lambda rows: table.write_table(pa.Table.from_pylist(rows, schema))
+
+
+@contextmanager
+def _csv_table(path: Path) -> Iterator[Write]:
+    """The same; text that a spreadsheet would compute has an apostrophe in front."""
+    with path.open("w", encoding="utf-8", newline="") as table:
+        table.write(HEADER.decode())
+        yield lambda rows: table.write(csv_rows(list(row.values()) for row in rows))
 
 
 def _predicted(

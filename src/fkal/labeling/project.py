@@ -191,10 +191,10 @@ class Project:
         """What is known of files, so that they are not read again."""
         return self.state_path / "files.sqlite"
 
-    def refuse_output(self, out: Path, suffix: str) -> None:
+    def refuse_output(self, out: Path, *suffixes: str) -> None:
         """Raises ConfigError for a file that no result may be written to.
 
-        These are the project's own, what is no file, and names that do not end in the suffix: such a name may be
+        These are the project's own, what is no file, and names that end in none of the suffixes: such a name may be
         that of an image.
         """
         if out.is_dir() or (out.exists() and not out.is_file()):
@@ -206,8 +206,11 @@ class Project:
             first = there.relative_to(home).parts[0]
             if first in OWN_FILES:
                 raise ConfigError(f"--out {out}: {first} is the project's own; name another file")
-        if out.suffix.lower() != suffix:
-            raise ConfigError(f"--out {out}: a name that ends in {suffix} is wanted; say {out.with_suffix(suffix)}")
+        if out.suffix.lower() not in suffixes:
+            wanted = " or ".join(suffixes)
+            raise ConfigError(
+                f"--out {out}: a name that ends in {wanted} is wanted; say {out.with_suffix(suffixes[0])}"
+            )
 
     def listing_path(self, part: Part) -> Path:
         """`pool.parquet`, `validation.parquet`, `test.parquet`."""

@@ -127,7 +127,7 @@ def status(project: Project) -> Status:
     last, validation = books.last, Counter(name for name in project.validation.labels if name is not None)
     curve = tuple(map(_point, books.trainings))
     gains = _gains(books.trainings)
-    asked = books.selected_in(books.b) or books.selected_in(books.b + 1)
+    asked = books.selected_in(books.b + 1) or books.selected_in(books.b)
     next_labels = len(asked[-1].images) if asked else project.config().acquisition.budget
     facts = {} if last is None else last.facts
     mix = facts.get("mix", {})
