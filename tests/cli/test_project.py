@@ -70,6 +70,10 @@ def test_simulated_rounds_need_both_options_and_take_no_others(project):
     settings = [*QUICK, "--set", "acquisition.budget=4", "--set", "acquisition.rounds=2", "--method", "random"]
     found = json.loads(fkal("run", "--project", ".", "--truth", "truth.csv", *settings, "--json").stdout)
     assert [each["labels_used"] for each in found["simulated"][0]["rounds"]] == [4, 8]
+    both = fkal("run", "--project", ".", "--truth", "truth.csv", *settings, "--seeds", "0-1")
+    (row,) = [line.split() for line in both.stdout.splitlines() if line.split()[:1] == ["random"]]
+    assert row[1] == "2" and len(row) == 5 and all("±" in cell for cell in row[2:])
+    assert "random s1: round 2 of 2, 8 labels, validation accuracy " in both.stderr
 
 
 def test_outside_of_a_project_the_way_to_one_is_said(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from fkal.labeling.label_store import LabelRow, LabelStore, now
 from fkal.labeling.rounds import SelectOptions, next_, select, train
 from fkal.labeling.simulating import SimulationOptions, simulate
 from fkal.labeling.trainings import read_round, trainings
-from fkal.notify import PLAIN
+from fkal.notify import PLAIN, Display
 from fkal.results.checkpoint import Checkpoint
 
 
@@ -139,6 +139,41 @@ def test_a_simulation_writes_no_label_and_no_batch_and_goes_on_where_it_was_stop
     (again,) = simulate(made.again(), path)
     assert (one.folder / "round-01.json").read_bytes() == before
     assert [each.metrics for each in again.rounds] == [each.metrics for each in one.rounds]
+
+
+def test_more_rounds_go_on_after_those_that_are_finished(signs, tmp_path):
+    made = signs()
+    path, told = truth_file(made, tmp_path), []
+    display = Display(told.append, PLAIN.one, PLAIN.many)
+    of = [SimulationOptions(("margin",), assignments=(f"acquisition.rounds={n}",)) for n in (1, 2, 3)]
+    simulate(made.project, path, of[1], display)
+    (more,) = simulate(made.again(), path, of[2], display)
+    (fewer,) = simulate(made.again(), path, of[0], display)
+    assert [line.partition(",")[0] for line in told if "margin s0" in line] == [
+        f"margin s0: round {b} of {n}" for b, n in ((1, 2), (2, 2), (3, 3))
+    ]
+    assert "18 labels, validation accuracy " in told[-1]
+    (whole,) = simulate(signs("whole").project, path, of[2])
+    assert_same(kept(whole), kept(more))
+    assert [each.metrics for each in fewer.rounds] == [whole.rounds[0].metrics]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "part"),
+    [
+        ("validation_only", (), "asks for no label"),
+        ("all", (), "labels the whole pool at once"),
+        ("random", ("holdout=1",), "leave epoch and holdout"),
+        ("random", ("acquisition.rounds=9",), "give at most 8 rounds"),
+    ],
+)
+def test_what_no_project_can_have_is_refused_before_any_round(signs, tmp_path, method, settings, part):
+    made = signs()
+    told = []
+    options = SimulationOptions(("random", method), (0, 1), assignments=settings)
+    with pytest.raises(ConfigError, match=part):
+        simulate(made.project, truth_file(made, tmp_path), options, Display(told.append, PLAIN.one, PLAIN.many))
+    assert not told and not (made.project.folder / ".fkal" / "simulated").exists()
 
 
 def test_methods_and_seeds_each_have_rounds_of_their_own(signs, tmp_path):

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
+from fkal.cli.tables import simulated_table
 from fkal.cli.terminal import WIDTH, console, echo, echo_json
 from fkal.labeling.batch import TO_LABEL, Batch
 from fkal.labeling.predicting import Predicted
@@ -51,19 +50,11 @@ def show_next(trained: Trained, asked: Asked, *, as_json: bool) -> None:
 
 
 def show_simulated(found: Sequence[Simulated], *, as_json: bool) -> None:
-    """A row per method and seed, a column per round."""
+    """A row per method, a column per round; JSON has each seed."""
     if as_json:
         echo_json({"simulated": [_simulated_json(each) for each in found]})
         return
-    longest = max(found, key=lambda each: len(each.rounds)).rounds
-    part = {"val": "validation"}.get(longest[0].measured, longest[0].measured) if longest else ""
-    table = Table(title=f"{part} accuracy (%) after so many labels")
-    for name in ("method", "seed", *(str(each.labels_used) for each in longest)):
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for each in found:
-        scores = [f"{100 * this.metrics[f'{this.measured}/accuracy']:.1f}" for this in each.rounds]
-        table.add_row(each.method, str(each.seed), *scores)
-    console(piped=WIDTH).print(table)
+    console(piped=WIDTH).print(simulated_table(found))
 
 
 def _simulated_json(each: Simulated) -> dict[str, Any]:

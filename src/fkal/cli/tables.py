@@ -14,6 +14,7 @@ from fkal.config.method_spec import short_method_name
 from fkal.results.outcome import Group, Outcome
 
 if TYPE_CHECKING:
+    from fkal.labeling.simulating import Simulated
     from fkal.runner.cost import CostReport, Figures
 
 LAST = {"balanced": "macro_accuracy", "rare": "minority_accuracy"}
@@ -48,6 +49,26 @@ def accuracy_table(group: Group, outcomes: Sequence[Outcome], distinction: str =
             for s in last.values()
         ]
         table.add_row(short_method_name(method), str(len(members)), *cells, *map(_spread, scores))
+    return table
+
+
+def simulated_table(found: Sequence[Simulated]) -> Table:
+    """The same of a project's simulated rounds; a head has the labels of the first experiment with most rounds."""
+    longest = max(found, key=lambda each: len(each.rounds)).rounds
+    measured = longest[0].measured
+    part = {"val": "validation"}.get(measured, measured)
+    table = Table(title=f"{part} accuracy (%), mean ± std over seeds", box=box.SIMPLE)
+    table.add_column("method", no_wrap=True)
+    for name in ("seeds", *(f"b={each.b}\n{each.labels_used:,}" for each in longest), "balanced\nlast"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for method in dict.fromkeys(each.method for each in found):
+        mine = [each.rounds for each in found if each.method == method]
+        cells = [
+            _spread([100 * rounds[place].metrics[f"{measured}/accuracy"] for rounds in mine if place < len(rounds)])
+            for place in range(len(longest))
+        ]
+        ends = [100 * rounds[-1].metrics[f"{measured}/macro_accuracy"] for rounds in mine]
+        table.add_row(method, str(len(mine)), *cells, _spread(ends))
     return table
 
 

@@ -45,7 +45,7 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
     if config.train.on_validation or entry.validation_only:
         _refuse_lone_fold(dataset, split)
     if entry.has_schedule:
-        _refuse_beyond_pool(config.acquisition, len(split.pool))
+        refuse_beyond_pool(config.acquisition, len(split.pool))
     _refuse_parts(config, model)
     _require_batch_of_two(config, model, has_budget=entry.has_schedule and not config.train.on_validation)
     if config.pretrains:
@@ -143,7 +143,8 @@ def _refuse_unable_to_decode(config: Config, device: torch.device) -> None:
         raise ConfigError(f"data.decoding = 'gpu': {why}; set data.decoding=draft, or leave it out")
 
 
-def _refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:
+def refuse_beyond_pool(config: AcquisitionConfig, pool: int) -> None:
+    """Raises ConfigError where the pool has fewer images than the rounds ask for."""
     asked = config.budget * config.rounds
     if not pool:
         raise ConfigError("the pool has no images that can be used; bring them back, or add others")

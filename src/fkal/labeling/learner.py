@@ -102,6 +102,19 @@ def refuse_beyond_open(n: int, left: int) -> None:
         raise ConfigError(f"-n {n}: {left} images of the pool are open; {way_out}")
 
 
+def refuse_unsuited(config: Config) -> None:
+    """Raises ConfigError for a method or a setting that no project can have."""
+    if acquisition(config.acquisition.name).validation_only:
+        raise ConfigError(f"method {config.acquisition.name!r}: it asks for no label; take another method")
+    if acquisition(config.acquisition.name).whole_pool:
+        raise ConfigError(
+            f"method {config.acquisition.name!r}: it labels the whole pool at once; take another method, "
+            "or random with -n as large as the pool"
+        )
+    if config.epoch != "last" or config.holdout:
+        raise ConfigError("a project keeps the last epoch and measures all its images; leave epoch and holdout")
+
+
 @dataclass(frozen=True, eq=False)
 class Learner:
     """The loop of a project on its images as they are now."""
@@ -116,15 +129,7 @@ class Learner:
 
         Raises MissingData where nothing steers the selection, ConfigError for what cannot work.
         """
-        if acquisition(config.acquisition.name).validation_only:
-            raise ConfigError(f"method {config.acquisition.name!r}: it asks for no label; take another method")
-        if acquisition(config.acquisition.name).whole_pool:
-            raise ConfigError(
-                f"method {config.acquisition.name!r}: it labels the whole pool at once; take another method, "
-                "or random with -n as large as the pool"
-            )
-        if config.epoch != "last" or config.holdout:
-            raise ConfigError("a project keeps the last epoch and measures all its images; leave epoch and holdout")
+        refuse_unsuited(config)
         backbone = backbone_of(_of_own_images(config))
         dataset = _seen(project, config, backbone, display)
         _refuse_unsteered(project, dataset)

@@ -15,6 +15,7 @@ import torch
 from fkal.config.schema import Config, digest_of
 from fkal.engine.rounds import Round
 from fkal.errors import MOST_NAMES, ConfigError, did_you_mean, shortened
+from fkal.experiment.checks import refuse_beyond_pool
 from fkal.experiment.versions import ALGO_VERSION
 from fkal.labeling.answers import digest_finder
 from fkal.labeling.books import Books
@@ -26,6 +27,7 @@ from fkal.labeling.learner import (
     acquisition_settings,
     answered,
     empty_request,
+    refuse_unsuited,
     training_settings,
 )
 from fkal.labeling.listing import Listing
@@ -112,8 +114,9 @@ def simulate(
 ) -> list[Simulated]:
     """Runs `acquisition.rounds` rounds of `acquisition.budget` images for each method and seed.
 
-    Finished rounds are kept: the same call goes on where it was stopped. Raises ConfigError for a table that lacks
-    what is asked for.
+    Finished rounds are kept: the same call goes on where it was stopped, and one with more rounds goes on after them.
+    Raises ConfigError for a table that lacks what is asked for and, before any round, for a method that no project
+    can have and for more labels than the pool has images.
     """
     with project.lock(display.notify):
         project = with_validation(project)
@@ -123,6 +126,9 @@ def simulate(
             for method in options.methods
             for seed in options.seeds
         ]
+        for config in configs:
+            refuse_unsuited(config)
+            refuse_beyond_pool(config.acquisition, len(project.pool))
         return [_simulated(project, config, oracle, options.dedup, display) for config in configs]
 
 
@@ -135,7 +141,7 @@ def _simulated(project: Project, config: Config, oracle: Oracle, dedup: float | 
         {
             "settings": training_settings(config),
             "method": method,
-            "acquisition": acquisition_settings(config),
+            "acquisition": {k: v for k, v in acquisition_settings(config).items() if k != "rounds"},
             "dedup": dedup,
             "truth": digest_of(sorted(oracle.answers.items())),
             "given": sorted(given.items()),
@@ -152,7 +158,14 @@ def _simulated(project: Project, config: Config, oracle: Oracle, dedup: float | 
         for this in walk.after(finished, n_rounds):
             state.add(this)
             finished.append(this)
+            display.notify(f"{method} s{config.seed}: round {this.b} of {n_rounds}, {about_round(this)}")
         return Simulated(method, config.seed, state.path, tuple(replace(each, weights={}) for each in finished))
+
+
+def about_round(this: Round) -> str:
+    """Its labels and its accuracy, for people."""
+    name = {"val": "validation"}.get(this.measured, this.measured)
+    return f"{this.labels_used:,} labels, {name} accuracy {100 * this.metrics[f'{this.measured}/accuracy']:.1f} %"
 
 
 @dataclass(frozen=True, eq=False)
