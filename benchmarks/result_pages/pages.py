@@ -1,7 +1,8 @@
 """The pages that show tables of the committed rows, between their markers.
 
-A table is between `<!-- rows KIND GRID,GRID -->` and `<!-- end -->`. It is made of the rows alone, and of those only
-that were measured by the settings and versions of today.
+A table is between `<!-- rows KIND GRID,GRID -->` and `<!-- end -->`; with `of METHOD,METHOD` behind the grids it has
+these methods alone. It is made of the rows alone, and of those only that were measured by the settings and versions of
+today.
 """
 
 import re
@@ -24,7 +25,10 @@ from result_pages.rows import COUNTS, Pages
 from result_pages.standings import CANDIDATES, SAME_LABELS, UNRANKED, over_random, standings
 from result_pages.tables import CONTENDERS, OPTIONS, SMALL, WITHOUT, Table, is_of_the_paper
 
-MARKED = re.compile(r"(?P<start><!-- rows (?P<kind>\w+) (?P<grids>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+MARKED = re.compile(
+    r"(?P<start><!-- rows (?P<kind>\w+) (?P<grids>\S+)(?: of (?P<methods>\S+))? -->\n).*?(?P<end><!-- end -->)",
+    re.DOTALL,
+)
 Chosen = Callable[[str], bool]
 
 
@@ -78,19 +82,28 @@ def write_tables(files: Iterable[Path], plan: Plan, pages: Pages) -> list[Path]:
 
 
 def filled(match: re.Match[str], plan: Plan, pages: Pages) -> str:
-    """One table with its markers. Raises ConfigError for a kind or a grid that there is not."""
+    """One table with its markers. Raises ConfigError for a kind, a grid or a method that there is not."""
     if match["kind"] not in KINDS:
         raise ConfigError(f"{match['start'].strip()}: no such kind of table; there are {', '.join(KINDS)}")
     kind = KINDS[match["kind"]]
     grids = plan.chosen(match["grids"])
-    if match["kind"] == "readme":
-        methods = {grid.name: [long_method_name(method) for method in plan.readme_methods] for grid in grids}
+    named = plan.readme_methods if match["kind"] == "readme" else (match["methods"] or "").split(",")
+    if any(named):
+        methods = {grid.name: _of_grid(grid, named) for grid in grids}
     else:
         methods = {grid.name: [method for method in recipes_of(grid) if kind.is_read(method)] for grid in grids}
     curves = pd.concat([todays_rows(grid, methods[grid.name], pages) for grid in grids])
     missed = {grid: [method for method in named if kind.is_missed(method)] for grid, named in methods.items()}
     lines = [NOT_MEASURED] if curves.empty else [*kind.table(curves, published_of(grids[0])), *lacking(curves, missed)]
     return match["start"] + "\n".join(lines) + "\n" + match["end"]
+
+
+def _of_grid(grid: Grid, names: Sequence[str]) -> list[str]:
+    """The methods by their long names. Raises ConfigError where the grid does not have one."""
+    known, methods = recipes_of(grid), [long_method_name(name) for name in names]
+    if unknown := [method for method in methods if method not in known]:
+        raise ConfigError(f"{grid.name} of results.yaml: has no method {', '.join(unknown)}")
+    return methods
 
 
 def lacking(curves: pd.DataFrame, methods: Mapping[str, Sequence[str]]) -> list[str]:

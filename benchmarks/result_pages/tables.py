@@ -132,7 +132,7 @@ def accuracy(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
         means = 100 * mine.groupby("b").accuracy.mean()
         off = [b for b in rounds if b > 1 and b in paper and abs(means[b] - paper[b]) > TOLERANCE.get(b, LATER)]
         beyond = ", ".join(f"b={b}: {means[b] - paper[b]:+.1f}" for b in off)
-        lines.append(row(f"`{method}`", seeds(mine), *by_round(mine, "accuracy", rounds), beyond))
+        lines.append(row(f"`{short_method_name(method)}`", seeds(mine), *by_round(mine, "accuracy", rounds), beyond))
         if len(paper):
             lines.append(row("*published*", "", *(f"*{paper[b]:.1f}*" if b in paper else "" for b in rounds), ""))
     return lines

@@ -111,6 +111,19 @@ def test_a_table_has_the_seeds_of_each_row_and_names_what_is_not_measured(small)
     assert small.table() == ["not measured by this version"]
 
 
+def test_a_table_may_have_some_methods_alone(small):
+    small("run", "--seeds", "0", "--methods", "margin")
+    small.page.write_text("<!-- rows short small of random -->\n<!-- end -->\n")
+    small("tables")
+    assert small.table() == ["not measured by this version"]
+    small.page.write_text("<!-- rows short small of margin -->\n<!-- end -->\n")
+    small("tables")
+    assert [line.split("|")[1].strip() for line in small.table()[2:]] == ["`margin`"]
+    small.page.write_text("<!-- rows short small of margin,badge -->\n<!-- end -->\n")
+    result = small("tables")
+    assert result.exit_code == 2 and "small of results.yaml: has no method badge" in result.output
+
+
 def _curves(levels: dict[str, list[float]], grid: str = "g") -> pd.DataFrame:
     """Two rounds per seed, balanced accuracy in %; the last round is a point better."""
     return pd.DataFrame(
