@@ -159,7 +159,7 @@ class Lines:
 
 
 class PhaseLines:
-    """A line per phase every half minute, for long work without rounds."""
+    """A line every half minute, of whatever phase is at work, for long work without rounds."""
 
     def __init__(
         self,
@@ -187,12 +187,11 @@ class PhaseLines:
     def show(self, progress: Step) -> None:
         now = self._clock()
         if progress.phase != self._phase:
-            self._phase, self._first = progress.phase, progress.done
-            self._began = self._said = now
+            self._phase, self._first, self._began = progress.phase, progress.done, now
         if now - self._said < SECONDS_A_LINE or progress.done >= progress.total:
             return
         self._said = now
-        rate = (progress.done - self._first) / (now - self._began)
+        rate = (progress.done - self._first) / (now - self._began) if now > self._began else 0.0
         left = f", {duration((progress.total - progress.done) / rate)} left" if rate else ""
         say(f"{progress.phase}: {progress.done:,} of {progress.total:,} {progress.unit}{left}")
 

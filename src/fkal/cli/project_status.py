@@ -25,6 +25,8 @@ def show(status: Status, *, as_json: bool) -> None:
         echo(f"open: {batch.folder} ({batch.kind}), {batch.missing} of {batch.images} images have no label")
     _show_curve(status)
     _show_classes(status)
+    if status.conflicts:
+        echo(f"people disagree on {status.conflicts} images, and labels.resolve does not decide; fkal train names them")
     if status.with_guesses.of:
         echo(f"people agreed with {_share(status.with_guesses)} of the guesses")
     if status.between_people.of:
@@ -38,12 +40,13 @@ def show(status: Status, *, as_json: bool) -> None:
 def _show_curve(status: Status) -> None:
     if not status.curve:
         return
-    table = Table(title=f"accuracy (%) with its 95 % interval; {status.validation:,} validation images")
-    for name in ("round", "labels", "validation", "test"):
+    table = Table(title="accuracy (%) with its 95 % interval")
+    for name in ("round", "labels", "validation", "of images", "test"):
         table.add_column(name, justify="right")
     for point in status.curve:
         test = "" if point.test is None else _percent(point.test)
-        table.add_row(str(point.round), f"{point.labels:,}", _percent(point.validation), test)
+        images = f"{point.validation_images:,}"
+        table.add_row(str(point.round), f"{point.labels:,}", _percent(point.validation), images, test)
     console(piped=WIDTH).print(table)
     echo("validation images steer the selection, so this accuracy is optimistic; fkal audit gives an unbiased one")
     if status.on_validation:

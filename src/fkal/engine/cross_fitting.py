@@ -62,17 +62,16 @@ class CrossFit:
         """
         y_v, fold = self.images.labels[self.validation], self.fold
         found = torch.zeros(len(y_v), len(self.images.classes), device=self.meter.device)
-        n_folds = int(fold.max()) + 1
+        n_folds, epochs = int(fold.max()) + 1, self.config.epochs
         for k in range(n_folds):
             model = deepcopy(self.model)
             indices = torch.cat([labeled, self.validation[fold != k]])
             labels = torch.cat([y, y_v[fold != k]])
             draws = stream(seed, "fold", k)
-            for _ in self._fit(model, indices, labels, draws):
-                pass
+            for epoch, _ in enumerate(self._fit(model, indices, labels, draws), 1):
+                yield Progress(what, k * epochs + epoch, n_folds * epochs, "epochs")
             logits_of_fold = yield from self._logits(model, self.validation[fold == k])
             found[fold == k] = logits_of_fold.to(found)
-            yield Progress(what, k + 1, n_folds, "folds")
         return CrossFitted(found)
 
     def _fit(self, model: nn.Module, indices: Tensor, labels: Tensor, draws: torch.Generator) -> Iterator[float]:

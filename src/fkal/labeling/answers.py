@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 
-from fkal.labeling.label_store import LabelRow, LabelStore, Resolved, resolved
+from fkal.labeling.label_store import LabelRow, LabelStore
 from fkal.labeling.listing import Listing
 from fkal.labeling.project import Project
 
@@ -16,11 +16,6 @@ def label_store(project: Project) -> LabelStore:
 def label_rows(project: Project) -> list[LabelRow]:
     """All rows of labels.csv, in order. Raises ConfigError with a line per row that cannot be read."""
     return label_store(project).rows()
-
-
-def resolved_labels(project: Project) -> Resolved:
-    """One answer per image, by `labels.resolve` of the params file."""
-    return resolved(label_rows(project), project.label_settings.resolve)
 
 
 def digest_finder(pool: Listing) -> Callable[[str], str]:

@@ -87,9 +87,15 @@ class Books:
 
 
 def _last_checks(rows: Sequence[LabelRow], current: Iterable[LabelRow], batches: Iterable[Batch]) -> Sequence[LabelRow]:
-    """Rows without those of images whose label was checked again, but for the rows of the last check."""
+    """Rows without those that came before the last check of their image (`fkal relabel`)."""
     checked: dict[str, str] = {}
     for batch in batches:
         if batch.request.kind == "relabel" and not batch.request.withdrawn:
             checked |= dict.fromkeys(batch.answers(current), batch.name)
-    return [row for row in rows if row.digest not in checked or row.batch == checked[row.digest]]
+    kept = []
+    for row in rows:
+        if checked.get(row.digest) == row.batch:
+            del checked[row.digest]  # from here on each row counts
+        if row.digest not in checked:
+            kept.append(row)
+    return kept

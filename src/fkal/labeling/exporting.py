@@ -21,10 +21,11 @@ from fkal.atomic_files import write_whole
 from fkal.errors import ConfigError, did_you_mean, listed, shortened
 from fkal.escaping import file_stem
 from fkal.folders import finish_folder, unfinished_folder
-from fkal.labeling.answers import label_rows, resolved_labels
+from fkal.labeling.answers import label_rows
 from fkal.labeling.batch import Batch, BatchImage, to_label_text
+from fkal.labeling.books import Books
 from fkal.labeling.given_labels import DIGEST_FIELD, PATH_FIELD, UNSORTED
-from fkal.labeling.label_store import current_rows, unknown_classes
+from fkal.labeling.label_store import current_rows
 from fkal.labeling.label_studio_tasks import labeling_config, task_of
 from fkal.labeling.page_images import VanishedImage, image_bytes
 from fkal.labeling.project import Project
@@ -53,16 +54,15 @@ class ExportItem:
 
 def batch_items(project: Project, batch: Batch) -> list[ExportItem]:
     """Images of the batch that wait for an answer, in order of rank."""
-    return _items(project, batch.missing(current_rows(label_rows(project))))
+    missing = batch.missing(current_rows(label_rows(project)))
+    return _items(project, [replace(image, label="") for image in missing])
 
 
 def labeled_items(project: Project) -> list[ExportItem]:
     """All labeled images of the pool. Raises ConfigError where annotators disagree."""
-    found = resolved_labels(project)
-    found.refuse_conflicts()
-    rows = [row for row in found.rows.values() if row.status == "labeled"]
-    if problems := unknown_classes(rows, project.classes):
-        raise ConfigError("\n".join(problems))
+    books = Books.of(project)
+    books.labels()
+    rows = [row for row in books.answers.rows.values() if row.status == "labeled"]
     return _items(project, [BatchImage(row.path, row.digest, rank, label=row.label) for rank, row in enumerate(rows)])
 
 
@@ -96,7 +96,7 @@ def export(
         raise ConfigError(f"{place}: is there already; name another place, or move it away")
     place.parent.mkdir(parents=True, exist_ok=True)
     if to == "csv":
-        write_whole(place, to_label_text([replace(item.image, label="") for item in items]).encode())
+        write_whole(place, to_label_text([item.image for item in items]).encode())
         return Exported(place, len(items))
     scratch = unfinished_folder(place)
     left_out = FOLDERS[to](Export(project, scratch, document_root), items)

@@ -1,6 +1,6 @@
 """Labels from elsewhere into labels.csv: all of them, or none and a line per problem. Imports no torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -83,8 +83,8 @@ def import_given(
         store, problems = label_store(project), Problems()
         existing = current_rows(store.rows())
         batches = [batch for batch in all_batches(project.rounds_path) if not batch.request.withdrawn]
-        asked = _asked(batches, existing)
         digests = _digests(project.pool, given, problems)
+        asked = _asked(batches, existing, {digest for digest in digests if digest is not None})
         found = _rows(given, digests, asked, rules, project.classes, problems)
         new_classes = _new_classes(found, project.classes, rules, problems)
         counted = [*existing, *(row for _, row in found)]
@@ -106,10 +106,23 @@ def import_given(
         )
 
 
-def _asked(batches: Sequence[Batch], rows: Sequence[LabelRow]) -> dict[str, Asked]:
-    """The batch that asks for each digest: an open one before one that is done, a later before an earlier."""
-    ordered = sorted(batches, key=lambda batch: batch.state(rows) == "open")
+def _asked(batches: Sequence[Batch], rows: Sequence[LabelRow], given: Set[str]) -> dict[str, Asked]:
+    """The batch that asks for each digest: an open one before one that is done, a later before an earlier.
+
+    An open check (`fkal relabel`) is answered only by what has images of it alone: labels of before, which come in once
+    more among others, are no second look.
+    """
+    answered = [batch for batch in batches if not (_is_open_check(batch, rows) and _has_others(batch, given))]
+    ordered = sorted(answered, key=lambda batch: batch.state(rows) == "open")
     return {image.digest: (batch, image) for batch in ordered for image in batch.images}
+
+
+def _is_open_check(batch: Batch, rows: Sequence[LabelRow]) -> bool:
+    return batch.request.kind == "relabel" and batch.state(rows) == "open"
+
+
+def _has_others(batch: Batch, given: Set[str]) -> bool:
+    return not given <= {image.digest for image in batch.images}
 
 
 def _digests(pool: Listing, given: Sequence[GivenLabel], problems: Problems) -> list[str | None]:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
 
@@ -104,11 +104,15 @@ def refuse_beyond_open(n: int, left: int) -> None:
 
 def refuse_unsuited(config: Config) -> None:
     """Raises ConfigError for a method or a setting that no project can have."""
-    if acquisition(config.acquisition.name).validation_only:
-        raise ConfigError(f"method {config.acquisition.name!r}: it asks for no label; take another method")
-    if acquisition(config.acquisition.name).whole_pool:
+    name, entry = config.acquisition.name, acquisition(config.acquisition.name)
+    reads_truth = config.acquisition.pseudo_label == "true" and "pseudo_label" in entry.reads("true")
+    if entry.needs.sees_oracle or reads_truth:
+        raise ConfigError(f"method {name!r}: it needs the labels of the pool, which nobody knows; take another")
+    if entry.validation_only:
+        raise ConfigError(f"method {name!r}: it asks for no label; take another method")
+    if entry.whole_pool:
         raise ConfigError(
-            f"method {config.acquisition.name!r}: it labels the whole pool at once; take another method, "
+            f"method {name!r}: it labels the whole pool at once; take another method, "
             "or random with -n as large as the pool"
         )
     if config.epoch != "last" or config.holdout:
@@ -197,8 +201,9 @@ class Learner:
     def class_mix(self, known: Known) -> Generator[Progress, None, dict[str, float]]:
         """Estimated shares of the classes among open images, by a drawn part of them; empty where none is open.
 
-        The model's posteriors are those under the labeled images' class frequencies, unless its loss weighs classes
-        alike. The shares are those under which the images are most likely (`fkal.core.label_shift`).
+        The model's posteriors are those under the class frequencies of what it was trained on, unless its loss weighs
+        classes alike. A class that it was not trained on has no share. The shares are those under which the images are
+        most likely (`fkal.core.label_shift`).
         """
         assert known.weights is not None
         state = self.state(known)
@@ -207,7 +212,10 @@ class Learner:
             return {}
         drawn = torch.randperm(len(rows), generator=stream(self.loop.seed, "mix", known.b))[:MIX_IMAGES]
         p = yield from self.probabilities(known.weights, rows[drawn.sort().values])
-        counts = state.y.bincount(minlength=len(self.classes)).double()
+        problem, y = self.loop.problem, state.y
+        if self.experiment.trains_on_validation:
+            y = torch.cat([y, problem.train.labels[problem.validation].to(y)])
+        counts = y.bincount(minlength=len(self.classes)).double()
         seen = counts > 0
         prior = counts if self.loop.training.loss == "plain" else torch.ones_like(counts)
         equal = p[:, seen] / prior[seen]
@@ -377,7 +385,10 @@ def grown(weights: Weights, theta_0: Weights) -> Weights:
     Raises ConfigError for weights of another model.
     """
     if weights.keys() != theta_0.keys():
-        raise ConfigError("the last round trained another model; set model.name as it was, or train again: fkal train")
+        raise ConfigError(
+            "the last round trained another model, or another number of networks; set model.name and "
+            "acquisition.ensemble as they were, or train again: fkal train"
+        )
     return {name: _grown(name, weights[name], theta_0[name]) for name in theta_0}
 
 
@@ -393,12 +404,20 @@ def training_settings(config: Config) -> dict[str, object]:
     }
 
 
+def reading_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the flattened settings of a training those by which its model reads images; files by their name alone."""
+    read = {k: v for k, v in settings.items() if k.startswith(("model.", "features.")) or k in READ}
+    return {k: PurePath(v).name if k in FILES and isinstance(v, str) else v for k, v in read.items()}
+
+
 def acquisition_settings(config: Config) -> dict[str, object]:
     """The settings that choose the images."""
     found: dict[str, object] = _without_later(config.tree)["acquisition"]
     return found
 
 
+READ = frozenset({"data.image_size", "data.mean", "data.std", "data.interpolation", "data.decoding", "train.layers"})
+FILES = frozenset({"model.name", "model.weights"})
 LATER_THAN_PROJECTS: Mapping[str, tuple[str, Any]] = MappingProxyType(
     {
         "data.interpolation": ("interpolation", None),

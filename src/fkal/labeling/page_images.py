@@ -64,9 +64,8 @@ class BatchImages:
         position = self._matches[row]
         if position is None:
             raise VanishedImage(f"{self._images[row].path}: has no matched validation image")
-        listed = self._project.validation[position]
-        part: Part = "validation" if listed.batch is None else "pool"
-        return browser_picture(image_bytes(self._project, listed, part), listed.path, longest)
+        listed = self._project.validation[position]  # in its places, also where it was labeled as a part of the pool
+        return browser_picture(image_bytes(self._project, listed, "validation"), listed.path, longest)
 
 
 def browser_picture(data: bytes, name: str, longest: int) -> Picture:

@@ -29,7 +29,7 @@ from fkal.labeling.file_facts import FileFacts
 from fkal.labeling.learner import Learner
 from fkal.labeling.manifest import Entry
 from fkal.labeling.project import Project
-from fkal.labeling.rounds import watched
+from fkal.labeling.rounds import refuse_other_settings, watched
 from fkal.labeling.sources import Source, source_at
 from fkal.labeling.trainings import read_round, refuse_other_classes
 from fkal.models.ensemble import Ensemble, members_of
@@ -71,6 +71,7 @@ class TrainedModel:
         finished = None if books.last is None else read_round(project, books.last)
         if books.last is None or finished is None:
             raise LabelsMissing("no trained model is in .fkal/state; label images, then run fkal train")
+        refuse_other_settings(books.last, project.config())
         learner = watched(Learner.ready(project, project.config(), display), display, project.name)
         refuse_other_classes(books.last, learner.classes)
         if len(finished.labeled_counts) != len(learner.classes):

@@ -23,7 +23,7 @@ from fkal.engine.progress import Progress
 from fkal.engine.rounds import Request, Round
 from fkal.engine.settings import PretrainConfig, TrainConfig
 from fkal.errors import MOST_NAMES, ConfigError, LabelsMissing, shortened
-from fkal.experiment.names import method_name
+from fkal.experiment.names import ensemble_size, method_name
 from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import in_place
 from fkal.labeling.batch import Batch, BatchImage, BatchRequest, Kind, batch_id, next_folder
@@ -38,6 +38,7 @@ from fkal.labeling.learner import (
     answered,
     empty_request,
     joined,
+    reading_settings,
     refuse_beyond_open,
     training_settings,
 )
@@ -98,6 +99,8 @@ def select(project: Project, options: SelectOptions = SelectOptions(), display: 
             again = _open_again(books, options, wish)
             if again is not None:
                 return Asked(again, is_new=False)
+        if books.last is not None:
+            refuse_other_settings(books.last, config)
         learner = watched(Learner.ready(project, config, display), display, project.name)
         known = known_now(books, learner, waits=True)
         selecting = Selecting(wish["n"], options.dedup, excluded=_rows_of(wish["excluded"], learner))
@@ -260,11 +263,30 @@ def _learned(project: Project, books: Books, display: Display) -> tuple[Learner,
     """For what needs a trained model. Raises LabelsMissing where none is trained, or its weights are lost."""
     if books.last is None:
         raise LabelsMissing("no model is trained yet; label the images of fkal select, then run fkal train")
+    refuse_other_settings(books.last, project.config())
     learner = watched(Learner.ready(project, project.config(), display), display, project.name)
     known = known_now(books, learner, waits=True)
     if known.weights is None:
         raise LabelsMissing(f"the weights of round {books.b} are lost; fkal train makes them again")
     return learner, known
+
+
+def refuse_other_settings(training: Training, config: Config) -> None:
+    """Raises ConfigError where the trained model would read images by other settings than it was trained with."""
+    then = reading_settings(training.facts.get("settings", {}))
+    now_ = reading_settings(dict(flattened(training_settings(config))))
+    other = [name for name in sorted({*then, *now_}) if then.get(name) != now_.get(name)]
+    if then and other:
+        name, before, after = other[0], then.get(other[0]), now_.get(other[0])
+        more = f" and {len(other) - 1} more settings" if other[1:] else ""
+        raise ConfigError(
+            f"{name} = {_shown(after)}, and was {_shown(before)} when round "
+            f"{training.b} was trained{more}; set it back in params.yaml, or run fkal train"
+        )
+
+
+def _shown(value: object) -> str:
+    return shortened(value) if isinstance(value, str) else str(value)
 
 
 def _wish(project: Project, options: SelectOptions, config: Config) -> dict[str, Any]:
@@ -292,7 +314,7 @@ def method_of(config: Config) -> str:
 def _open_again(books: Books, options: SelectOptions, wish: Mapping[str, Any]) -> Batch | None:
     """The open batch that the same call made. Raises ConfigError where another call is refused."""
     opened = books.open_of("select")
-    is_bare = options == replace(SelectOptions(), assignments=options.assignments)
+    is_bare = options == SelectOptions()
     for batch in reversed(opened):
         if is_bare or _is_same_wish(batch.request.facts.get("wish"), _as_kept(wish)):
             return batch
@@ -408,6 +430,7 @@ def _due(books: Books) -> int:
 def _made_of(books: Books, config: Config, labels: Mapping[str, str], b: int) -> str:
     """Digest of all that a training depends on."""
     before = next((each for each in books.trainings if each.b == b - 1), None)
+    networks = ensemble_size(config)
     return digest_of(
         {
             "settings": training_settings(config),
@@ -420,6 +443,7 @@ def _made_of(books: Books, config: Config, labels: Mapping[str, str], b: int) ->
             "before": None if before is None else before.round["sha256"],
             "batches": [batch.name for batch in books.selected_in(b)],
             "algorithm": ALGO_VERSION,
+            **({"ensemble": networks} if networks > 1 else {}),
         }
     )
 

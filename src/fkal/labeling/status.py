@@ -33,6 +33,7 @@ class Point(NamedTuple):
     labels: int
     validation: Interval
     test: Interval | None
+    validation_images: int
 
 
 class OpenBatch(NamedTuple):
@@ -82,10 +83,12 @@ class Status:
     validation_alone: float | None
     """The same of a head on the validation images alone, cross-validated; None where the model is not frozen."""
     gain: Interval | None
-    """Of the last round, on the validation images that both rounds saw."""
+    """Of the last round, on the validation images that both rounds saw; None where the set has changed between them."""
     audit: Interval | None
-    """Accuracy on the images that were not labeled when the last audit was drawn."""
+    """Accuracy on the images that were not labeled when the last audit was drawn; None while people disagree on one."""
     audit_round: int | None
+    conflicts: int
+    """Images on which annotators disagree and `labels.resolve` does not decide."""
     pool_mix: Mapping[str, float]
     """Estimated shares of classes among open images; empty where no training estimated them."""
     validation_mix: Mapping[str, float]
@@ -127,9 +130,12 @@ def status(project: Project) -> Status:
     last, validation = books.last, Counter(name for name in project.validation.labels if name is not None)
     curve = tuple(map(_point, books.trainings))
     gains = _gains(books.trainings)
+    kept_out = set(project.validation.digests)
+    of_pool = [row for digest, row in answers.rows.items() if row.status == "labeled" and digest not in kept_out]
     asked = books.selected_in(books.b + 1) or books.selected_in(books.b)
     next_labels = len(asked[-1].images) if asked else project.config().acquisition.budget
     facts = {} if last is None else last.facts
+    counts = dict(Counter(row.label for row in of_pool))
     mix = facts.get("mix", {})
     audited, audit_round = _audit(books)
     return Status(
@@ -137,7 +143,7 @@ def status(project: Project) -> Status:
         folder=str(project.folder),
         pool=len(project.pool),
         validation=len(project.validation),
-        labeled=sum(row.status == "labeled" for row in answers.rows.values()),
+        labeled=len(of_pool),
         skipped=len(books.with_status("skipped")),
         none_of_these=len(books.with_status("none_of_these")),
         seconds=sum(row.seconds or 0.0 for row in books.rows if row.status != "undone"),
@@ -149,10 +155,11 @@ def status(project: Project) -> Status:
         gain=gains[-1] if gains else None,
         audit=audited,
         audit_round=audit_round,
+        conflicts=len(answers.conflicts),
         pool_mix=mix,
         validation_mix=_shares(validation),
-        labeled_counts=dict(Counter(row.label for row in answers.rows.values() if row.status == "labeled")),
-        rare=_rare(project.classes, mix, answers.labels),
+        labeled_counts=counts,
+        rare=_rare(project.classes, mix, counts),
         without_validation=tuple(name for name in project.classes if not validation[name]),
         ambiguous=ambiguous_classes(project.classes),
         with_guesses=_with_guesses(books),
@@ -164,12 +171,12 @@ def status(project: Project) -> Status:
     )
 
 
-def advice(gains: Sequence[Interval]) -> Advice:
+def advice(gains: Sequence[Interval | None]) -> Advice:
     """Stop once two rounds one after another surely gained less than one percentage point of validation accuracy."""
     rule = f"{STOP_AFTER} rounds in a row gain surely less than {100 * SMALL_GAIN:.0f} percentage point"
-    if len(gains) < STOP_AFTER:
-        return Advice("go on", rule, f"{len(gains)} gains are known, and the rule needs {STOP_AFTER}")
-    last = gains[-STOP_AFTER:]
+    last = [gain for gain in gains[-STOP_AFTER:] if gain is not None]
+    if len(last) < STOP_AFTER:
+        return Advice("go on", rule, f"{len(last)} of the last gains are known, and the rule needs {STOP_AFTER}")
     ends = " and ".join(f"{100 * gain.high:+.1f}" for gain in last)
     if all(gain.high < SMALL_GAIN for gain in last):
         return Advice("stop", rule, f"the upper ends of the last gains are {ends} points")
@@ -181,17 +188,16 @@ def _point(training: Training) -> Point:
     validation = proportion(right.count("1"), len(right))
     accuracy, n = training.metrics.get("test/accuracy"), training.facts.get("test_images", 0)
     measured = None if accuracy is None or not n else proportion(round(accuracy * n), n)
-    return Point(training.b, training.labels_used, validation, measured)
+    return Point(training.b, training.labels_used, validation, measured, len(right))
 
 
-def _gains(trainings: Sequence[Training]) -> list[Interval]:
-    """Of each round over the one before, where both were measured on the same validation images."""
-    found = []
+def _gains(trainings: Sequence[Training]) -> list[Interval | None]:
+    """Of each round over the one before; None where they were measured on other validation images."""
+    found: list[Interval | None] = []
     for before, after in pairwise(trainings):
-        if before.facts.get("validation_digest") == after.facts.get("validation_digest"):
-            rights = [[flag == "1" for flag in each.facts["validation_right"]] for each in (before, after)]
-            if len(rights[0]) == len(rights[1]):
-                found.append(paired_gain(*rights))
+        rights = [[flag == "1" for flag in each.facts["validation_right"]] for each in (before, after)]
+        is_same = before.facts.get("validation_digest") == after.facts.get("validation_digest")
+        found.append(paired_gain(*rights) if is_same and len(rights[0]) == len(rights[1]) else None)
     return found
 
 
@@ -214,12 +220,15 @@ def _forecast(trainings: Sequence[Training], further: int) -> Interval | None:
 def _audit(books: Books) -> tuple[Interval | None, int | None]:
     """Of the last audit whose images all have an answer: what the model then took them for beside what they are.
 
-    Images of no class count as wrong; skipped ones are left out.
+    Images of no class count as wrong; skipped ones are left out. There is none while people disagree on an image of it:
+    without these images it would be of the easy ones.
     """
     done = [batch for batch in books.batches if batch.request.kind == "audit" and batch.state(books.current) == "done"]
     if not done:
         return None, None
     guesses: Mapping[str, str] = done[-1].request.facts.get("guesses", {})
+    if any(conflict.digest in guesses for conflict in books.answers.conflicts):
+        return None, None
     rows = [books.answers.rows[digest] for digest in guesses if digest in books.answers.rows]
     counted = [row for row in rows if row.status != "skipped"]
     if not counted:
@@ -260,13 +269,12 @@ def _between_people(rows: Sequence[LabelRow]) -> Agreement:
     return Agreement(same, of)
 
 
-def _rare(classes: Sequence[str], mix: Mapping[str, float], labels: Mapping[str, str]) -> dict[str, int]:
+def _rare(classes: Sequence[str], mix: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, int]:
     """Classes whose estimated share of the pool is small, with their labels; without an estimate nothing is rare."""
     if not mix:
         return {}
-    counts = Counter(labels.values())
     few = RARE_SHARE / len(classes)
-    return {name: counts[name] for name in classes if mix.get(name, 0.0) < few}
+    return {name: counts.get(name, 0) for name in classes if mix.get(name, 0.0) < few}
 
 
 def _shares(counts: Mapping[str, int]) -> dict[str, float]:

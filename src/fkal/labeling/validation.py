@@ -15,8 +15,9 @@ from fkal.data.tree_files import EXTENSIONS
 from fkal.errors import ConfigError, shortened
 from fkal.labeling.answers import label_rows
 from fkal.labeling.batch import Batch, BatchImage, BatchRequest, all_batches, next_folder, open_batches
+from fkal.labeling.books import Books
 from fkal.labeling.checking import checked_listing, held_out
-from fkal.labeling.label_store import current_rows, now, resolved, unknown_classes
+from fkal.labeling.label_store import current_rows, now
 from fkal.labeling.listing import ListedImage, Listing, write_listing
 from fkal.labeling.manifest import Entry
 from fkal.labeling.params_text import restored_on_failure, with_place
@@ -97,20 +98,17 @@ def adopt_validation(project: Project) -> int:
     Hold the lock. Batches that are not labeled whole wait. A label that was corrected or taken back since then is
     corrected or taken back in the list. Raises ConfigError for a class that classes.txt does not name.
     """
-    rows = label_rows(project)
-    answers = resolved(rows, project.label_settings.resolve)
-    batches = [batch for batch in all_batches(project.rounds_path) if batch.request.kind == "validation"]
-    done = [batch for batch in batches if batch.state(current_rows(rows)) == "done"]
+    books = Books.of(project)
+    batches = [batch for batch in books.batches if batch.request.kind == "validation"]
+    done = [batch for batch in batches if batch.state(books.current) == "done"]
     if not done:
         return 0
-    answers.refuse_conflicts()
-    if unknown := unknown_classes(rows, project.classes):
-        raise ConfigError("\n".join(unknown))
+    labels = books.labels()
     wanted = {
-        image.digest: (answers.labels[image.digest], batch.name)
+        image.digest: (labels[image.digest], batch.name)
         for batch in done
         for image in batch.images
-        if image.digest in answers.labels
+        if image.digest in labels
     }
     names = {batch.name for batch in done}
     kept = [

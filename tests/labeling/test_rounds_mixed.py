@@ -1,0 +1,232 @@
+"""Rounds of a project where several ways of its images, labels and settings meet."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from fkal.cli import project_status
+from fkal.errors import ConfigError
+from fkal.labeling.books import Books
+from fkal.labeling.exporting import export, labeled_items
+from fkal.labeling.importing import ImportRules, import_labels
+from fkal.labeling.intervals import Interval
+from fkal.labeling.label_store import LabelRow, LabelStore, now
+from fkal.labeling.page_images import BatchImages
+from fkal.labeling.predicting import predict
+from fkal.labeling.rounds import SelectOptions, audit, relabel, select, train
+from fkal.labeling.status import advice, status
+from fkal.labeling.validation import add_validation, start_validation
+from fkal.notify import PLAIN
+
+RANDOM = SelectOptions(n=12, method="random")
+
+
+def answer(made, batch, label_of, annotator=""):
+    """Labels a batch as one annotator; `label_of` takes an image of it."""
+    LabelStore(made.project.folder).append(
+        [
+            LabelRow(image.path, image.digest, label_of(image), batch=batch.name, annotator=annotator, time=now())
+            for image in batch.images
+        ]
+    )
+
+
+def truth(made):
+    return lambda image: made.truth[image.path]
+
+
+def other(made):
+    return lambda image: next(name for name in made.project.classes if name != made.truth[image.path])
+
+
+def set_params(made, before, after):
+    path = made.project.params_path
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+
+
+def test_a_batch_is_matched_with_validation_images_that_the_pool_had(signs):
+    made = signs()
+    started = start_validation(made.again(), 30, PLAIN, seed=0, workers=0).batch
+    made.answer(started)
+    batch = select(made.again(), SelectOptions(n=6, method="pcc")).batch
+    project = made.again()
+    images = BatchImages(project, batch)
+    of_pool = [
+        row
+        for row, image in enumerate(batch.images)
+        if project.validation[project.validation.positions_of_paths([image.matched_validation])[0]].batch is not None
+    ]
+    assert of_pool
+    for row in of_pool:
+        assert (
+            images.matched(row, 100).content
+            == (project.folder.parent / "images" / batch.images[row].matched_validation).read_bytes()
+        )
+
+
+def test_an_audit_on_which_people_disagree_has_no_figure(signs):
+    made = signs()
+    made.answer(select(made.project, RANDOM).batch)
+    train(made.again())
+    asked = audit(made.again(), 10).batch
+    answer(made, asked, truth(made), "Ann")
+    alone = status(made.again())
+    assert alone.audit is not None and alone.conflicts == 0
+    guesses = asked.request.facts["guesses"]
+    answer(made, asked, lambda image: guesses[image.digest], "Bo")
+    both = status(made.again())
+    wrong = sum(guesses[image.digest] != made.truth[image.path] for image in asked.images)
+    assert wrong and (both.audit, both.conflicts) == (None, wrong)
+
+
+def checked(made):
+    """A project whose first labels are wrong, trained, with an open check of three of them."""
+    batch = select(made.project, RANDOM).batch
+    answer(made, batch, other(made), "Ann")
+    train(made.again())
+    asked = relabel(made.again(), 3)
+    assert asked is not None
+    return batch, asked.batch
+
+
+def test_labels_that_come_in_once_more_are_no_second_look(signs, tmp_path):
+    made = signs()
+    batch, check = checked(made)
+    rows = [(image.path, other(made)(image)) for image in batch.images]
+    (tmp_path / "all.csv").write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows))
+    again = import_labels(made.again(), [tmp_path / "all.csv"], ImportRules(annotator="Ann"), say=PLAIN.notify)
+    assert not again.rows and check.state(Books.of(made.again()).current) == "open"
+    own = {image.path for image in check.images}
+    few = "".join(f"{path},{label}\n" for path, label in rows if path in own)
+    (tmp_path / "check.csv").write_text("path,label\n" + few)
+    confirmed = import_labels(made.again(), [tmp_path / "check.csv"], ImportRules(annotator="Ann"), say=PLAIN.notify)
+    assert len(confirmed.rows) == 3 and check.state(Books.of(made.again()).current) == "done"
+
+
+def test_what_a_check_says_counts_beside_a_validation_batch_and_in_exports(signs):
+    made = signs()
+    made.answer(start_validation(made.project, 9, PLAIN, seed=0, workers=0).batch)
+    check = checked(made)[1]
+    answer(made, check, truth(made), "Bo")
+    assert not Books.of(made.again()).answers.conflicts
+    train(made.again())
+    select(made.again(), SelectOptions(n=4, method="random"))
+    written = {item.image.digest: item.image.label for item in labeled_items(made.again())}
+    assert [written[image.digest] for image in check.images] == [made.truth[image.path] for image in check.images]
+
+
+def test_a_row_after_a_check_counts_again(signs):
+    made = signs()
+    check = checked(made)[1]
+    answer(made, check, truth(made), "Bo")
+    image = check.images[0]
+    LabelStore(made.project.folder).append([LabelRow(image.path, image.digest, other(made)(image), annotator="Cem")])
+    (conflict,) = Books.of(made.again()).answers.conflicts
+    assert {row.annotator for row in conflict.rows} == {"Bo", "Cem"}
+
+
+def test_a_csv_of_labeled_images_has_their_labels_and_one_of_a_batch_has_none(signs, tmp_path):
+    made = signs()
+    made.answer(select(made.project, RANDOM).batch)
+    export(made.again(), labeled_items(made.again()), to="csv", place=tmp_path / "labeled.csv", say=PLAIN.notify)
+    with (tmp_path / "labeled.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12 and all(row["label"] == made.truth[row["path"]] for row in rows)
+
+
+def test_images_of_a_validation_batch_are_no_labels_of_the_pool(signs):
+    made = signs()
+    made.answer(start_validation(made.project, 9, PLAIN, seed=0, workers=0).batch)
+    made.answer(select(made.again(), RANDOM).batch)
+    train(made.again())
+    said = status(made.again())
+    assert (said.labeled, sum(said.labeled_counts.values()), said.curve[-1].labels) == (12, 12, 12)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "part"),
+    [
+        ("image_size: 16", "image_size: 12", "data.image_size = 12, and was 16 when round 1 was trained; set it back"),
+        ("{name: lenet}", "{name: resnet10}", "model.name = 'resnet10', and was 'lenet'"),
+    ],
+)
+def test_a_model_is_not_asked_by_settings_that_it_was_not_trained_with(signs, tmp_path, before, after, part):
+    made = signs()
+    made.answer(select(made.project, RANDOM).batch)
+    train(made.again())
+    set_params(made, before, after)
+    for ask in (
+        lambda: predict(made.again(), str(made.project.folder.parent / "images"), tmp_path / "out.csv"),
+        lambda: audit(made.again(), 5),
+        lambda: relabel(made.again(), 5),
+        lambda: select(made.again(), RANDOM),
+    ):
+        with pytest.raises(ConfigError, match=part):
+            ask()
+    assert train(made.again()).is_new
+    assert predict(made.again(), str(made.project.folder.parent / "images"), tmp_path / "out.csv").images == 48
+
+
+def test_weights_may_move_to_another_folder(signs, tmp_path, weights):
+    moved = tmp_path / "elsewhere" / "resnet10.safetensors"
+    moved.parent.mkdir()
+    moved.write_bytes(Path(weights).read_bytes())
+    made = signs(backbone=weights)
+    made.answer(select(made.project, RANDOM).batch)
+    train(made.again())
+    set_params(made, weights, str(moved))
+    assert audit(made.again(), 5).is_new
+
+
+def test_another_number_of_networks_is_another_training(signs):
+    made = signs()
+    made.answer(select(made.project, RANDOM).batch)
+    train(made.again())
+    assert not train(made.again()).is_new
+    set_params(made, "acquisition: {", "acquisition: {name: varr, ensemble: 2, samples: 2, ")
+    with pytest.raises(ConfigError, match=r"acquisition.ensemble as they were, or train again"):
+        select(made.again(), SelectOptions(n=4))
+    assert train(made.again()).is_new
+    assert select(made.again(), SelectOptions(n=4)).is_new
+
+
+def test_a_class_that_validation_images_taught_has_a_share(signs, weights):
+    made = signs(backbone=weights, n=60)
+    rows = [
+        LabelRow(image.path, image.digest, made.truth[image.path], time=now())
+        for image in list(made.project.pool)[:30]
+        if made.truth[image.path] != "top"
+    ]
+    LabelStore(made.project.folder).append(rows)
+    assert list(made.truth.values()).count("top") == 20
+    assert train(made.again()).training.facts["mix"]["top"] == 0
+    assert train(made.again(), ["train.on_validation=true"]).training.facts["mix"]["top"] > 0
+
+
+def test_no_gain_is_said_where_the_validation_set_has_changed(signs, tmp_path, capsys):
+    made = signs()
+    for _ in range(2):
+        made.answer(select(made.again(), SelectOptions(n=6, method="random")).batch)
+        train(made.again())
+    assert status(made.again()).gain is not None
+    extra = [made.project.folder.parent / "test" / "top" / "new.png"]
+    extra[0].parent.mkdir(parents=True)
+    extra[0].write_bytes((made.project.folder.parent / "validation" / "top" / "002.png").read_bytes() + b"\0")
+    add_validation(made.again(), [str(extra[0])], PLAIN, label="top", drop_leaks=False, workers=0)
+    made.answer(select(made.again(), SelectOptions(n=6, method="random")).batch)
+    train(made.again())
+    said = status(made.again())
+    assert said.gain is None and [point.validation_images for point in said.curve] == [18, 18, 19]
+    project_status.show(said, as_json=False)
+    shown = capsys.readouterr().out
+    assert "of images" in shown and "gain of the last round" not in shown
+
+
+def test_gains_that_are_not_known_stop_nothing():
+    small = Interval(0.001, -0.004, 0.006)
+    assert advice([small, None, small]).do == "go on"
+    assert "1 of the last gains are known" in advice([small, None, small]).why
+    assert advice([None, small, small]).do == "stop"
