@@ -12,6 +12,7 @@ from fkal.labeling.exporting import export, labeled_items
 from fkal.labeling.importing import ImportRules, import_labels
 from fkal.labeling.intervals import Interval
 from fkal.labeling.label_store import LabelRow, LabelStore, now
+from fkal.labeling.listing import write_listing
 from fkal.labeling.page_images import BatchImages
 from fkal.labeling.predicting import predict
 from fkal.labeling.rounds import SelectOptions, audit, relabel, select, train
@@ -230,3 +231,15 @@ def test_gains_that_are_not_known_stop_nothing():
     assert advice([small, None, small]).do == "go on"
     assert "1 of the last gains are known" in advice([small, None, small]).why
     assert advice([None, small, small]).do == "stop"
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "from scratch"])
+def test_a_frozen_model_is_trained_again_once_the_pool_has_grown(signs, weights, frozen):
+    """Embeddings are centred and scaled by the whole pool; a network that learns reads each image by itself."""
+    made = signs(backbone=weights if frozen else "")
+    pool = list(made.project.pool)
+    write_listing(made.project.listing_path("pool"), pool[:40])
+    made.answer(select(made.again(), SelectOptions(n=6, method="random")).batch)
+    train(made.again())
+    write_listing(made.project.listing_path("pool"), pool)
+    assert train(made.again()).is_new == frozen

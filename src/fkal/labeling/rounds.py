@@ -444,6 +444,7 @@ def _made_of(books: Books, config: Config, labels: Mapping[str, str], b: int) ->
             "batches": [batch.name for batch in books.selected_in(b)],
             "algorithm": ALGO_VERSION,
             **({"ensemble": networks} if networks > 1 else {}),
+            **({"pool": books.project.pool.digest} if config.is_frozen else {}),  # embeddings are centred by its mean
         }
     )
 
