@@ -62,14 +62,14 @@ def balanced(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
 
 
 def shares_of(of_methods: Mapping[str, pd.Series]) -> dict[str, str]:
-    """(method - random) / (limit - random) in %, the limit being the better of two; nothing where it gains nothing.
+    """(method - random) / (limit - random) in %; nothing where the limit gains nothing.
 
-    On the seeds that the method, `random` and the limit have.
+    On the seeds that the method, `random` and the limit have. The limit is the better of those that have most seeds.
     """
     gains = gaps({m: area for m, area in of_methods.items() if m in (*LIMITS, BASELINE)}, BASELINE)
     if not gains:
         return {}
-    limit = max(gains, key=lambda method: float(of_methods[method].mean()))
+    limit = max(gains, key=lambda method: (len(gains[method]), float(gains[method].mean())))
     gain = gains[limit]
     if gain.mean() <= 0 or stats.ttest_1samp(gain, 0).pvalue >= ALPHA:
         return {limit: f"no reachable gain ({signed_points(gain)})"}

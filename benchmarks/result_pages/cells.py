@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from scipy import stats
 
-from fkal.report.stats.paired_tests import holm
+from fkal.report.stats.paired_tests import holm, paired_p_value
 from fkal.results.curves import area_under_budget_curve
 
 WITHOUT_CURVE = ("validation_only", "all")
@@ -84,6 +83,10 @@ def gaps(of_methods: Mapping[str, pd.Series], against: str) -> dict[str, pd.Seri
 
 
 def holm_ps(of_methods: Mapping[str, pd.Series]) -> dict[str, float]:
-    """p of each difference being none, by a paired t-test, corrected by Holm over all of them."""
-    ps = [float(stats.ttest_1samp(gap, 0).pvalue) for gap in of_methods.values()]
-    return dict(zip(of_methods, holm(ps), strict=True))
+    """p of each difference being none, by a paired t-test, corrected by Holm over all of them.
+
+    One that is the same in each seed has no p: it has no error to be held against.
+    """
+    found = {method: paired_p_value(gap.to_numpy(), "t") for method, gap in of_methods.items()}
+    ps = {method: p for method, p in found.items() if p is not None}
+    return dict(zip(ps, holm(list(ps.values())), strict=True))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fkal.config.method_spec import long_method_name
 from fkal.data.errors import MissingData
-from fkal.errors import MissingWeights
+from fkal.errors import ConfigError, MissingWeights, did_you_mean
 from fkal.experiment.experiment import prepare
 from fkal.notify import Notify
 from result_pages.grids import Grid, Job, Machine, jobs_of
@@ -25,9 +25,16 @@ class Missing(NamedTuple):
 def chosen_jobs(
     grids: Sequence[Grid], machine: Machine, methods: str | None = None, seeds: Sequence[int] | None = None
 ) -> list[Job]:
-    """The jobs of these methods and seeds, all where none are named; first tiers of all grids, then second ones."""
+    """The jobs of these methods and seeds, all where none are named; first tiers of all grids, then second ones.
+
+    Raises ConfigError for a method that no grid has.
+    """
     named = None if methods is None else {long_method_name(method.strip()) for method in methods.split(",")}
     every = [job for grid in grids for job in jobs_of(grid, machine)]
+    known = sorted({job.method for job in every})
+    if unknown := sorted((named or set()) - set(known)):
+        hint = did_you_mean(unknown[0], known)
+        raise ConfigError(f"--methods {', '.join(unknown)}: no chosen grid has it; {hint}results.yaml lists them")
     kept = [
         job for job in every if (named is None or job.method in named) and (seeds is None or job.config.seed in seeds)
     ]

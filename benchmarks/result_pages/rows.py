@@ -21,6 +21,7 @@ from fkal.notify import on_standard_error
 from fkal.results.csv_files import csv_bytes
 from fkal.results.curves import curve_frame
 from fkal.results.manifest import read_about
+from fkal.results.round_facts import round_files
 from fkal.results.round_io import load_round
 from result_pages.grids import ROOT, Job
 
@@ -61,7 +62,7 @@ class Measured(NamedTuple):
 
 def measured_in(folder: Path, job: Job, cpu: str) -> Measured:
     """The finished experiment of a state folder. Raises UnusableRound or ConfigError where it is not whole."""
-    facts = sorted(folder.glob("round-??.json"))
+    facts = round_files(folder)
     rounds = [load_round(regular_bytes(path.with_suffix(".safetensors")), regular_bytes(path)) for path in facts]
     about = read_about(folder)
     made_with = {} if about is None else about.made_with

@@ -81,7 +81,9 @@ def over_random(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
         apart = [gaps(measure, BASELINE) for measure in measures]
         ps = [holm_ps(gap) for gap in apart]
         for method in apart[0]:
-            texts = [f"{signed_points(gap[method])} ({p_text(p[method])})" for gap, p in zip(apart, ps, strict=True)]
+            texts = [
+                f"{signed_points(gap[method])} ({p_text(p.get(method, 1.0))})" for gap, p in zip(apart, ps, strict=True)
+            ]
             cells.setdefault(method, {})[grid] = ", ".join(texts)
     lines = head("method", *(f"`{grid}`" for grid in grids))
     return [*lines, *(row(shown(method), *(found.get(grid, "") for grid in grids)) for method, found in cells.items())]
@@ -99,5 +101,5 @@ def standing(method: str, of_methods: Mapping[str, pd.Series]) -> Standing | Non
         return None
     ps = holm_ps(apart)
     other = min(apart, key=lambda name: float(apart[name].mean()))
-    is_behind = any(gap.mean() < 0 and ps[name] < ALPHA for name, gap in apart.items())
-    return Standing(of_methods[method], other, apart[other], ps[other], is_behind)
+    is_behind = any(gap.mean() < 0 and ps.get(name, 1.0) < ALPHA for name, gap in apart.items())
+    return Standing(of_methods[method], other, apart[other], ps.get(other, 1.0), is_behind)

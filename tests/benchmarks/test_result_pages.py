@@ -124,6 +124,28 @@ def test_a_table_may_have_some_methods_alone(small):
     assert result.exit_code == 2 and "small of results.yaml: has no method badge" in result.output
 
 
+def test_a_method_that_no_grid_has_is_refused(small):
+    result = small("run", "--methods", "randm", "--dry-run")
+    assert result.exit_code == 2 and "did you mean 'random'" in result.output
+
+
+def test_a_difference_that_does_not_vary_has_no_p_and_spoils_no_other(parts):
+    cells = importlib.import_module("result_pages.cells")
+    found = cells.holm_ps({"same": pd.Series([0.0, 0.0, 0.0]), "other": pd.Series([2.0, 2.1, 2.05])})
+    assert set(found) == {"other"} and found["other"] < 0.001
+
+
+def test_the_limit_of_a_share_is_one_of_those_with_most_seeds(parts):
+    areas = {
+        "random": pd.Series([10.0, 11.0, 12.0, 10.5]),
+        "pfk_true": pd.Series([30.0, 31.5, 32.0, 30.0]),
+        "pfk_true:coverage": pd.Series([50.0, 52.0]),
+        "margin": pd.Series([20.0, 21.2, 22.0, 20.3]),
+    }
+    shares = parts["balanced"].shares_of(areas)
+    assert shares["pfk_true"] == "100" and shares["margin"] == "50"
+
+
 def _curves(levels: dict[str, list[float]], grid: str = "g") -> pd.DataFrame:
     """Two rounds per seed, balanced accuracy in %; the last round is a point better."""
     return pd.DataFrame(

@@ -76,6 +76,16 @@ def listed(*arguments: str) -> list[str]:
     return [run["run_id"] for run in json.loads(fkal(*arguments, "--json").stdout)["runs"]]
 
 
+def test_what_was_measured_on_held_out_images_stands_in_the_test_sets_stead(three, store):
+    client = MlflowClient(store)
+    run = client.get_run(three["begun"])
+    for name, value in (("accuracy/holdout", 0.3), ("accuracy/holdout_macro", 0.2), ("accuracy/holdout_rare", 0.1)):
+        client.log_metric(run.info.run_id, name, value, step=4)
+    told = next(each for each in json.loads(fkal("--json").stdout)["runs"] if each["run_id"] == three["begun"])
+    figures = [told[name] for name in ("accuracy", "balanced_accuracy", "rare_accuracy")]
+    assert figures == pytest.approx([0.3, 0.2, 0.1]) and told["labels_used"] == 4
+
+
 def test_the_newest_comes_first_with_its_figures(three, store):
     for name, value in (("accuracy/macro", 0.45), ("accuracy/rare", 0.4)):
         MlflowClient(store).log_metric(three["pfk"], name, value, step=12)

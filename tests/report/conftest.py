@@ -98,6 +98,18 @@ def keep(experiment: Experiment, out: Path) -> None:
             state.add(drawn_round(experiment, b))
 
 
+@pytest.fixture
+def kept_experiment() -> Callable[..., None]:
+    """Keeps one below a folder: method, seed, folder, and settings that are not the usual ones."""
+
+    def keep_it(method: str, seed: int, out: Path, changes: dict[str, dict[str, object]] | None = None) -> None:
+        usual = settings(method, seed, 20)
+        config = merged([Layer("usual", usual.tree), Layer("changes", changes or {})])
+        keep(prepare(config, out, lambda _: None), out)
+
+    return keep_it
+
+
 @pytest.fixture(scope="session")
 def scratch(tmp_path_factory) -> Path:
     """As `fkal run --out` leaves it, two biases; coreset has one seed alone."""

@@ -1,16 +1,20 @@
 """`fkal show` and `fkal compare`, as a user calls them."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
+from fkal.cli import show
 from fkal.cli.main import app
+from fkal.config.layers import Layer, from_file, merged, preset
 
 
 def picked(scratch: Path, name: str) -> list[int]:
@@ -20,6 +24,10 @@ def picked(scratch: Path, name: str) -> list[int]:
             files = sorted(folder.glob("round-*.safetensors"))
             return [int(i) for file in files for i in load_file(file)["selection.indices"]]
     raise AssertionError(name)
+
+
+def merged_small(holdout: int):
+    return merged([from_file(preset("digits"), "digits"), Layer("small", {"holdout": holdout})])
 
 
 def told(*arguments: str, code: int = 0) -> str:
@@ -78,6 +86,15 @@ def test_compare_prints_what_differs_and_which_images_both_picked(scratch, round
 def test_experiments_on_other_images_have_nothing_in_common(scratch):
     text = " ".join(told("compare", "digits-ir20-random-s0", "digits-ir20-random-s1", "--out", str(scratch)).split())
     assert "they have different splits" in text and "labeled by both:" not in text
+    assert re.search(r"20 \d+\.\d\d \d+\.\d\d [+-]\d+\.\d\d ", text)  # the test set is the same
+
+
+def test_accuracies_on_other_images_have_no_difference():
+    a, b = (SimpleNamespace(config=merged_small(holdout), split_digest="s", data_digest="d") for holdout in (4, 4))
+    assert show._one_measure(a, b, "holdout") and show._one_measure(a, b, "test")
+    assert not show._one_measure(a, SimpleNamespace(**{**vars(b), "split_digest": "t"}), "holdout")
+    assert not show._one_measure(a, SimpleNamespace(**{**vars(b), "config": merged_small(5)}), "val")
+    assert not show._one_measure(a, SimpleNamespace(**{**vars(b), "data_digest": "e"}), "test")
 
 
 def test_of_one_name_a_fingerprint_tells_two_experiments_apart(scratch, longer):

@@ -95,3 +95,15 @@ def test_the_setup_names_seeds_labels_rounds_and_the_test():
 )
 def test_accuracies_to_reach_are_round_and_reached(accuracies, wanted):
     assert targets(panel(accuracies)) == pytest.approx(wanted)
+
+
+def test_one_easy_seed_does_not_hide_what_many_seeds_show():
+    some = {"coreset": [0.95], "pfk_joint": [0.9, 0.7, 0.72, 0.71], "random": [0.6, 0.4, 0.41, 0.42]}
+    (line,) = verdicts([panel(some)], "t")
+    assert line.startswith("pfk_joint is better than random: ")
+
+
+def test_against_a_limit_the_verdict_is_that_of_the_methods():
+    some = {"pfk_true": [0.9, 0.91, 0.92], "pfk_joint": [0.8, 0.82, 0.78], "random": [0.4, 0.41, 0.42]}
+    (line,) = verdicts([panel(some)], "t", "pfk_true")
+    assert line.startswith("pfk_joint is better than random: ")

@@ -11,6 +11,7 @@ from fkal.results.round_facts import (
     facts_bytes,
     join_timings,
     read_facts,
+    round_files,
     same_facts,
     split_timings,
 )
@@ -146,3 +147,10 @@ def test_the_same_facts_are_the_same_with_other_timings_or_without_a_digest(file
     changed = copy.deepcopy(json.loads(facts))
     changed["metrics"]["test/accuracy"] = 0.25
     assert not same_facts(facts, facts_bytes(changed))
+
+
+def test_files_of_rounds_are_in_the_order_of_their_numbers(tmp_path):
+    names = [f"round-{b:02d}.json" for b in (1, 2, 10, 99, 100, 101)]
+    for name in [*names, "about.json", "round-01.safetensors"]:
+        (tmp_path / name).touch()
+    assert [path.name for path in round_files(tmp_path)] == names

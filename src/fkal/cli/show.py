@@ -223,7 +223,8 @@ def together_table(a: RunSummary, b: RunSummary) -> Table:
     for labels in sorted(ours.keys() & theirs.keys()):
         (x, mine), (y, yours) = ours[labels], theirs[labels]
         p, q = (100 * r.metrics[f"{r.measured}/accuracy"] for r in (x, y))
-        differences = (_difference(x, y, name) for name in ("accuracy", "macro_accuracy", "minority_accuracy"))
+        names = ("accuracy", "macro_accuracy", "minority_accuracy") if _one_measure(a, b, x.measured) else ()
+        differences = [_difference(x, y, name) for name in names] or ["–"] * 3
         both = f"{len(mine & yours)}" if _one_split(a, b) else "–"
         table.add_row(f"{labels:,}", f"{p:.2f}", f"{q:.2f}", *differences, both)
     return table
@@ -281,6 +282,13 @@ def _picked(one: RunSummary) -> set[int]:
 
 def _one_split(a: RunSummary, b: RunSummary) -> bool:
     return a.split_digest == b.split_digest
+
+
+def _one_measure(a: RunSummary, b: RunSummary, measured: str) -> bool:
+    """Whether the two were measured on the same images: the test set of one dataset, or a part of one split."""
+    if measured == "test":
+        return a.config.data.name == b.config.data.name and a.data_digest == b.data_digest
+    return _one_split(a, b) and a.config.holdout == b.config.holdout
 
 
 def _named(text: str, known: Sequence[RunSummary]) -> RunSummary:

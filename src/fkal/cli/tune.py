@@ -136,7 +136,7 @@ def tune(
             )
             print_applied(applied, as_json=as_json)
             return
-        from fkal.cli.progress import TERMINAL
+        from fkal.cli.progress import TERMINAL, round_display
         from fkal.cli.tune_output import print_study_plan, print_tuned
         from fkal.runner.expand import StartingPoint
         from fkal.tuning import tune as tuning
@@ -162,5 +162,6 @@ def tune(
             )
             print_study_plan(plan, options, as_json=as_json)
             return
-        tuned = tuning.tune(given, method, seeds, options, out=out, tracking=tracking_uri, display=TERMINAL)
+        display = round_display(as_json=as_json)
+        tuned = tuning.tune(given, method, seeds, options, out=out, tracking=tracking_uri, display=display)
         print_tuned(tuned, as_json=as_json)

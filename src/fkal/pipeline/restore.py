@@ -30,7 +30,7 @@ from fkal.pipeline.published import (
     read_timings,
 )
 from fkal.results.checkpoint import Checkpoint, StateInUse
-from fkal.results.round_facts import UnusableRound, join_timings, same_facts
+from fkal.results.round_facts import UnusableRound, join_timings, round_files, same_facts
 
 SHARED = {
     SPLITS: ("*", "*.json"),
@@ -88,7 +88,7 @@ def adopt_experiment(one: Published, root: Path, out: Path, say: Notify) -> None
 
     Raises StateInUse where some are missing while another process works on them, ConfigError for files that are none.
     """
-    facts = sorted(path for path in one.folder.glob("round-*.json") if re.fullmatch(ROUND, path.stem))
+    facts = [path for path in round_files(one.folder) if re.fullmatch(ROUND, path.stem)]
     state = Checkpoint(out, one.fingerprint)
     if state.finished_count >= len(facts):
         return

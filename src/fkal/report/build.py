@@ -131,6 +131,9 @@ def report(
     for each in every:
         if each.missing:
             notify(f"left out: {each.missing}")
+    if material.notes:
+        of = f"{len(material.notes)} notes on experiments" if material.notes[1:] else "a note on experiments"
+        notify(f"{of} that are not shown, at the page's end: {material.notes[0]}")
     refuse_damaged(material.damaged)
 
 

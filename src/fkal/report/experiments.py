@@ -50,6 +50,17 @@ class Finished:
         return names_by_number(self.outcome.config.data.name, n, [self.classes])
 
     @property
+    def training(self) -> dict[str, Any]:
+        """The settings of its model and its training, by which methods may not differ where they are compared.
+
+        Of these a method's name says whether it is pretrained and which layers learn.
+        """
+        settings = settings_read(self.outcome.config)
+        read = {k: v for k, v in settings.items() if k in ("model", "features", "train")}
+        layers = {k: v for k, v in read.get("train", {}).items() if k != "layers"}
+        return {**read, "train": layers}
+
+    @property
     def variant(self) -> dict[str, Any]:
         """What it shares with all experiments that differ from it in their seeds alone: of two GPUs any will do."""
         config = self.outcome.config
@@ -78,14 +89,20 @@ def material_of(
 ) -> Material:
     """Of finished experiments, by what may be compared, method, labels used and seed.
 
-    A curve is made of experiments that differ in nothing but their seeds. Of several variants, told apart by settings
-    that are not in a method's name, the one with the most seeds is taken; the notes say which were left out.
+    All methods that are compared have one model and one training: of several the one that most experiments have. A
+    curve is made of experiments that differ in nothing but their seeds. Of several variants, told apart by settings
+    that are not in a method's name, the one with the most seeds is taken. The notes say what was left out.
     """
     cells: dict[tuple[Group, str, int], dict[str, dict[int, Finished]]] = {}
     left_out = [*notes, *damaged]
     ordered = sorted(finished, key=lambda each: each.outcome.fingerprint)
-    for each, group in zip(ordered, groups_of([each.outcome for each in ordered]), strict=True):
+    pairs = list(zip(ordered, groups_of([each.outcome for each in ordered]), strict=True))
+    shown, trained_otherwise = _training_of(pairs), dict[tuple[Group, str, str], list[Finished]]()
+    for each, group in pairs:
         outcome = each.outcome
+        if each.training != shown[group].training:
+            trained_otherwise.setdefault((group, outcome.method, digest_of(each.training)), []).append(each)
+            continue
         cell = (group, outcome.method, outcome.rounds[-1].labels_used)
         by_seed = cells.setdefault(cell, {}).setdefault(digest_of(each.variant), {})
         twin = by_seed.setdefault(outcome.config.seed, each)
@@ -93,11 +110,13 @@ def material_of(
             left_out.append(
                 f"{outcome.fingerprint[:8]}: another {outcome.shown_name}; {twin.outcome.fingerprint[:8]} is shown"
             )
+    for (group, _, _), of in trained_otherwise.items():
+        left_out.append(_why_not(of, shown[group], of[0].training, shown[group].training))
     chosen: list[Finished] = []
     for variants in cells.values():
         kept, *others = (list(v.values()) for _, v in sorted(variants.items(), key=lambda v: (-len(v[1]), v[0])))
         chosen += kept
-        left_out += [_why_not(other, kept[0]) for other in others]
+        left_out += [_why_not(other, kept[0], other[0].variant, kept[0].variant) for other in others]
     chosen.sort(
         key=lambda each: (dataset_name(each.outcome.config.data), each.outcome.method, each.outcome.config.seed)
     )
@@ -109,11 +128,28 @@ def _place(one: Finished) -> tuple[str, str, int]:
     return dataset_name(config.data), one.outcome.method, config.seed
 
 
-def _why_not(others: Sequence[Finished], kept: Finished) -> str:
-    ours, theirs = dict(flattened(kept.variant)), dict(flattened(others[0].variant))
+def _training_of(pairs: Sequence[tuple[Finished, Group]]) -> dict[Group, Finished]:
+    """An experiment of each group with the training that most (method, seed) of the group have."""
+    found: dict[Group, dict[str, list[Finished]]] = {}
+    for each, group in pairs:
+        found.setdefault(group, {}).setdefault(digest_of(each.training), []).append(each)
+    return {
+        group: max(by_training.values(), key=lambda of: (len({_place(each) for each in of}), _training_digest(of)))[0]
+        for group, by_training in found.items()
+    }
+
+
+def _training_digest(of: Sequence[Finished]) -> str:
+    return digest_of(of[0].training)
+
+
+def _why_not(
+    others: Sequence[Finished], kept: Finished, of_others: Mapping[str, Any], of_kept: Mapping[str, Any]
+) -> str:
+    ours, theirs = dict(flattened(of_kept)), dict(flattened(of_others))
     differ = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
     said = ", ".join(f"{key} = {theirs.get(key)} (shown: {ours.get(key)})" for key in differ)
-    seeds = ", ".join(str(each.outcome.config.seed) for each in others)
+    seeds = ", ".join(map(str, sorted(each.outcome.config.seed for each in others)))
     cell = others[0].outcome.shown_name.rpartition("-s")[0]
     return f"{cell}, seed {seeds}: left out, as it has {said}; report it from an --out of its own"
 

@@ -114,12 +114,15 @@ def _share(found: ReachableGain | None, method: str) -> str:
 
 def _no_gain(found: ReachableGain) -> str:
     spread = "" if found.std is None else f" ± {found.std:.1f}"
-    return f"no reachable gain ({found.gain:.1f}{spread})"
+    return f"{'no' if found.is_tested else 'untested'} reachable gain ({found.gain:.1f}{spread})"
 
 
 def _gain_words(found: ReachableGain | None) -> str:
     if found is None:
         return "The share of the reachable gain needs random and pfk_true on the same seeds."
+    if not found.is_tested:
+        seeds = "one seed" if found.std is None else "seeds that all differ alike"
+        return f"The reachable gain, {found.gain:.1f} by {shown(found.limit)}, cannot be tested with {seeds}."
     if found.shares is None:
         return f"There is {_no_gain(found)}: {shown(found.limit)} is not significantly above random."
     spread = "" if found.std is None else f" ± {found.std:.1f}"

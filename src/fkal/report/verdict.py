@@ -46,11 +46,25 @@ def _verdict(panel: Panel, test: str, against: str | None) -> str:
     if len(methods) < 2:
         return "There is one method here, and nothing to compare it with."
     rival = _rival(methods, against)
-    best = next(method for method in methods if method != rival)
-    found = pairs(panel, test, against)
-    pair = next(each for each in found if {each.first, each.second} == {best, rival})
-    difference = pair.difference if pair.first == best else -pair.difference
-    return _sentence(pair, short_method_name(best), short_method_name(rival), difference)
+    held = rival if against in panel.methods and against not in methods else against  # no method, but a limit
+    beside = {_other(each, rival): each for each in pairs(panel, test, held) if rival in (each.first, each.second)}
+    best = max((method for method in methods if method != rival), key=lambda method: _rank(beside[method], method))
+    pair = beside[best]
+    return _sentence(pair, short_method_name(best), short_method_name(rival), _difference(pair, best))
+
+
+def _other(pair: Pair, method: str) -> str:
+    return pair.second if pair.first == method else pair.first
+
+
+def _difference(pair: Pair, method: str) -> float:
+    """Of the method to the other one."""
+    return pair.difference if pair.first == method else -pair.difference
+
+
+def _rank(pair: Pair, method: str) -> tuple[bool, bool, float]:
+    """The best has the largest difference; one that several seeds show comes before one of a single seed."""
+    return pair.seeds > 1, pair.seeds > 0, _difference(pair, method) if pair.seeds else 0.0
 
 
 def _rival(methods: Sequence[str], against: str | None) -> str:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -173,3 +174,8 @@ EMPTY: Mapping[str, Any] = MappingProxyType({"seconds": {}, "peak_memory_mb": No
 def _shortened(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def round_files(folder: Path) -> list[Path]:
+    """The facts of a folder's rounds in their order, which is not that of their names from round 100 on."""
+    return sorted(folder.glob("round-*.json"), key=lambda path: (len(path.stem), path.stem))

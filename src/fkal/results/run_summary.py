@@ -15,7 +15,7 @@ from fkal.engine.measured import measured_part
 from fkal.errors import first_line
 from fkal.experiment.names import experiment_name, experiment_title, shown_name
 from fkal.results.class_names import names_by_number
-from fkal.results.round_facts import UnusableRound, read_facts
+from fkal.results.round_facts import UnusableRound, read_facts, round_files
 
 INDICES, LABELS = "selection.indices", "selection.labels"
 
@@ -80,7 +80,7 @@ def counts_by_class(labels: Iterable[int], n_classes: int) -> list[int]:
 
 def summaries_in(folder: Path) -> tuple[RoundSummary, ...]:
     """The rounds of a state folder in their order. Raises ConfigError for one that is not whole."""
-    return tuple(_summary(path) for path in sorted(folder.glob("round-*.json")))
+    return tuple(_summary(path) for path in round_files(folder))
 
 
 def _summary(path: Path) -> RoundSummary:

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 READ_AGAIN = "give the same command again once it can be used"
-ACCURACY = "accuracy/test"
+MEASURED = (
+    ("accuracy/test", "accuracy/macro", "accuracy/rare"),
+    ("accuracy/holdout", "accuracy/holdout_macro", "accuracy/holdout_rare"),
+)
+"""Accuracy, balanced, of rare classes: on the test set, or on validation images that the method does not see."""
 FRACTIONS = ("accuracy/", "summary/aubc", "summary/final_accuracy")
 ROUNDING = 1e-9
 """By which a mean of ones may exceed one."""
@@ -242,6 +246,7 @@ def _found(run: "Run") -> FoundRun:
     steps = stored_metrics(_steps(run))
     if flaw := metric_flaw(metrics):
         raise ValueError(flaw)
+    accuracy, balanced, rare = next((names for names in MEASURED if names[0] in metrics), MEASURED[0])
     return FoundRun(
         run_id=run.info.run_id,
         experiment_id=run.info.experiment_id,
@@ -256,10 +261,10 @@ def _found(run: "Run") -> FoundRun:
         data_digest=tags.get(DATA_DIGEST, ""),
         status=run.info.status,
         superseded=SUPERSEDED in tags,
-        labels_used=None if ACCURACY not in steps else _step(int(steps[ACCURACY])),
-        accuracy=metrics.get(ACCURACY),
-        balanced_accuracy=metrics.get("accuracy/macro"),
-        rare_accuracy=metrics.get("accuracy/rare"),
+        labels_used=None if accuracy not in steps else _step(int(steps[accuracy])),
+        accuracy=metrics.get(accuracy),
+        balanced_accuracy=metrics.get(balanced),
+        rare_accuracy=metrics.get(rare),
         aubc=metrics.get("summary/aubc"),
         started=_moment(run.info.start_time),
     )
@@ -303,7 +308,7 @@ def metric_flaw(metrics: Mapping[str, float]) -> str:
 
 def _step(labels: int) -> int:
     if labels < 0:
-        raise ValueError(f"its metric {ACCURACY} has the step {labels}, and no number of labels")
+        raise ValueError(f"its accuracy has the step {labels}, and no number of labels")
     return labels
 
 

@@ -56,7 +56,6 @@ def test_a_method_below_random_has_a_negative_share():
     [
         [0.41, 0.41, 0.39],  # a difference that the seeds do not show
         [0.38, 0.39, 0.37],  # worse than random
-        [0.60],  # one seed
     ],
 )
 def test_without_a_significant_gain_there_is_no_share_but_its_size(limit):
@@ -64,6 +63,23 @@ def test_without_a_significant_gain_there_is_no_share_but_its_size(limit):
     assert found.shares is None
     caption = honest_exhibit(panel({"random": SOME["random"], "pfk_true": limit}), "t").caption
     assert "There is no reachable gain (" in caption
+
+
+@pytest.mark.parametrize(
+    ("limit", "seeds"), [([0.60], "one seed"), ([0.60, 0.62, 0.58], "seeds that all differ alike")]
+)
+def test_where_nothing_can_be_tested_nothing_is_denied(limit, seeds):
+    found = reachable_gain(panel({"random": SOME["random"], "pfk_true": limit}), "t")
+    assert found.shares is None and not found.is_tested
+    caption = honest_exhibit(panel({"random": SOME["random"], "pfk_true": limit}), "t").caption
+    assert f"The reachable gain, 20.0 by pfk_true, cannot be tested with {seeds}" in caption
+    assert "no reachable gain" not in caption
+
+
+def test_the_limit_is_one_of_those_with_most_seeds():
+    """A limit of one easy seed does not take the place of one that three seeds show."""
+    found = reachable_gain(panel({**SOME, "pfk_true:coverage": [0.9]}), "t")
+    assert found.limit == "pfk_true" and found.shares is not None
 
 
 def test_shares_are_of_the_seeds_that_all_three_have():

@@ -8,22 +8,20 @@ from fkal.config.schema import ConfigError
 from fkal.data.regular_files import regular_bytes
 from fkal.engine.rounds import Round
 from fkal.report.experiments import Weights
-from fkal.results.round_facts import UnusableRound, join_timings
+from fkal.results.round_facts import UnusableRound, join_timings, round_files
 from fkal.results.round_io import load_round
 
 
 def rounds_in(folder: Path, *, timed_files: bool) -> tuple[Round, ...]:
     """Its rounds in their order, without weights. Raises ConfigError for one that is not whole."""
-    return tuple(
-        replace(_read(path, timed_files=timed_files), weights={}) for path in sorted(folder.glob("round-*.json"))
-    )
+    return tuple(replace(_read(path, timed_files=timed_files), weights={}) for path in round_files(folder))
 
 
 def weights_in(folder: Path) -> Callable[[], Weights]:
     """Reads the weights after its last round."""
 
     def last_weights() -> Weights:
-        return _read(max(folder.glob("round-*.json")), timed_files=False).weights
+        return _read(round_files(folder)[-1], timed_files=False).weights
 
     return last_weights
 

@@ -16,13 +16,15 @@ LIMITS = ("pfk_true", "pfk_true:coverage")
 class ReachableGain(NamedTuple):
     """The limit, and what it gains over random: mean and deviation over common seeds, in points.
 
-    `shares` has each method's part of that gain; None where the gain is not significant.
+    `shares` has each method's part of that gain; None where the gain is not significant, or where too few seeds have
+    both for a test (`is_tested`).
     """
 
     limit: str
     gain: float
     std: float | None
     shares: dict[str, float] | None
+    is_tested: bool = True
 
 
 def balanced_areas(panel: Panel, method: str) -> pd.Series:
@@ -33,7 +35,8 @@ def balanced_areas(panel: Panel, method: str) -> pd.Series:
 def reachable_gain(panel: Panel, test: str) -> ReachableGain | None:
     """None where random or a limit was not run, or they have no seed in common.
 
-    A share is (method - random) / (limit - random), each a mean over the seeds that all three have.
+    A share is (method - random) / (limit - random), each a mean over the seeds that all three have. The limit is the
+    better of those that have most seeds in common with random.
     """
     areas = {method: balanced_areas(panel, method) for method in panel.methods}
     base = areas.get(BASELINE, pd.Series(dtype=float))
@@ -41,12 +44,12 @@ def reachable_gain(panel: Panel, test: str) -> ReachableGain | None:
     gains = {limit: gain for limit, gain in gains.items() if len(gain)}
     if not gains:
         return None
-    limit = max(gains, key=lambda each: float(gains[each].mean()))
+    limit = max(gains, key=lambda each: (len(gains[each]), float(gains[each].mean())))
     gain = gains[limit]
     std = float(gain.std(ddof=1)) if len(gain) > 1 else None
     p = paired_p_value(gain.to_numpy(), test)
     if p is None or p >= ALPHA or gain.mean() <= 0:
-        return ReachableGain(limit, float(gain.mean()), std, None)
+        return ReachableGain(limit, float(gain.mean()), std, None, is_tested=p is not None)
     shares = {method: _share(area, base, areas[limit]) for method, area in areas.items() if method != BASELINE}
     return ReachableGain(limit, float(gain.mean()), std, shares)
 
