@@ -69,7 +69,7 @@ def _show_validation_alone(status: Status) -> None:
     if status.on_validation or alone is None or balanced is None:
         return
     line = f"balanced accuracy: {100 * balanced:.1f} %; a head on the validation images alone has {100 * alone:.1f} %"
-    more = "; train.on_validation: true trains on both, and acquisition.name: base goes with it"
+    more = "; train.on_validation: true trains on both; take acquisition.name: random or base with it"
     echo(line + (more if alone > balanced else ""))
 
 

@@ -59,7 +59,7 @@ pretrain:
 train:
   layers: frozen  # the pool is embedded once, and a linear head learns
   loss: balanced_softmax  # rare classes count as much as common ones
-  on_validation: false  # true: validation images are trained on as well; set acquisition.name to base or random then
+  on_validation: false  # true: validation images are trained on as well; set acquisition.name to random or base then
 acquisition:
   name: pfk  # these three are weighted_coverage, which fkal recommends for a frozen backbone
   pseudo_label: joint_shift_grid
