@@ -56,3 +56,26 @@ def test_sums_that_are_added_up_part_by_part_give_the_same_map(pca, monkeypatch)
     monkeypatch.setattr("fkal.core.standardising.FITTED_AT_ONCE", 0)
     monkeypatch.setattr("fkal.core.standardising.PART", 60)
     torch.testing.assert_close(Standardising.fitted(rows(), pca)(rows()), whole)
+
+
+@pytest.mark.parametrize("pca", [None, 6])
+def test_a_layer_moved_behind_another_map_gives_the_same_logits(pca):
+    then, now = Standardising.fitted(rows()[:20], None), Standardising.fitted(rows(), pca)
+    weight, bias = torch.randn(3, 6, generator=torch.Generator().manual_seed(1)), torch.tensor([1.0, 0.0, -1.0])
+    moved, moved_bias = then.refolded(weight, bias, now)
+    logits = then(rows()) @ weight.T + bias
+    torch.testing.assert_close(now(rows()) @ moved.T + moved_bias, logits, atol=1e-4, rtol=1e-4)
+
+
+def test_a_layer_behind_components_keeps_what_the_other_map_keeps():
+    """Of components that span other features the logits differ, less the more components there are."""
+    then = Standardising.fitted(rows()[:20], 3)
+    weight, bias = torch.randn(2, 3, generator=torch.Generator().manual_seed(1)), torch.zeros(2)
+    logits = then(rows()) @ weight.T
+
+    def lost(pca: int) -> float:
+        now = Standardising.fitted(rows(), pca)
+        moved, moved_bias = then.refolded(weight, bias, now)
+        return float((now(rows()) @ moved.T + moved_bias - logits).norm() / logits.norm())
+
+    assert lost(6) < 1e-5 < lost(5) < lost(2)

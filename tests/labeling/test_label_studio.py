@@ -13,6 +13,7 @@ import pytest
 from fkal.errors import ConfigError
 from fkal.labeling.answers import label_rows
 from fkal.labeling.batch import Batch
+from fkal.labeling.books import Books
 from fkal.labeling.exporting import batch_items
 from fkal.labeling.importing import ImportRules, import_given
 from fkal.labeling.label_studio import LabelStudio, LabelStudioFailed, push, token_from_environment
@@ -155,6 +156,49 @@ def test_a_pull_brings_labels_and_skips_and_twice_nothing_new(project, there, tm
     ]  # fmt: skip
 
 
+def labeled_there(task: dict[str, Any], label: str) -> None:
+    choice = {"type": "choices", "value": {"choices": [label]}}
+    task["annotations"] = [{"result": [choice], "was_cancelled": False, "completed_by": 1}]
+
+
+def test_a_check_is_a_second_task_of_its_images_whose_label_answers_it(project, there, tmp_path, batch_maker):
+    pushed(project, there, tmp_path)
+    for task in there.tasks:
+        labeled_there(task, "cat")
+
+    def pulled() -> list[tuple[str, str]]:
+        given = LabelStudio(there.url, 1, LEGACY).labels()
+        rules = ImportRules(partial=True)
+        rows = import_given(project, given, rules, source="label studio 1", say=print).rows
+        return [(row.label, row.batch) for row in rows]
+
+    assert len(pulled()) == 6
+    check = batch_maker(project, "01-2", range(6), kind="relabel")
+    items = batch_items(project, check)
+    assert push(project, LabelStudio(there.url, 1, LEGACY), items, tmp_path) == 6
+    assert push(project, LabelStudio(there.url, 1, LEGACY), items, tmp_path) == 0
+    labeled_there(there.tasks[7], "dog")
+    assert pulled() == [("dog", check.request.batch)]
+    assert check.state(Books.of(project).current) == "open"
+    assert Books.of(project).labels() == {
+        **dict.fromkeys(project.pool.digests[:6], "cat"),
+        project.pool.digests[1]: "dog",
+    }
+    assert pulled() == []
+
+
+def test_labels_of_before_that_come_in_beside_a_check_do_not_answer_it(project, there, tmp_path, batch_maker):
+    pushed(project, there, tmp_path)
+    for task in there.tasks:
+        labeled_there(task, "cat")
+    check = batch_maker(project, "01-2", range(6), kind="relabel")
+    push(project, LabelStudio(there.url, 1, LEGACY), batch_items(project, check), tmp_path)
+    labeled_there(there.tasks[6], "owl")
+    given = LabelStudio(there.url, 1, LEGACY).labels()
+    import_given(project, given, ImportRules(partial=True), source="label studio 1", say=print)
+    assert len(check.missing(Books.of(project).current)) == 5
+
+
 def test_a_personal_token_is_exchanged_and_again_once_it_has_ended(project, there, tmp_path):
     server = LabelStudio(there.url, 1, PERSONAL)
     there.access = "another"
@@ -221,13 +265,13 @@ def test_a_server_that_answers_nonsense_is_named_and_gets_no_task(project, there
 def test_a_page_of_tasks_that_is_none_is_refused(there, page):
     there.nonsense["/api/tasks"] = page
     with pytest.raises(LabelStudioFailed, match="which Label Studio does not"):
-        list(LabelStudio(there.url, 1, LEGACY).digests())
+        list(LabelStudio(there.url, 1, LEGACY).images())
 
 
 def test_a_server_that_repeats_a_page_without_end_is_left(there):
     there.nonsense["/api/tasks"] = b'{"tasks": [{"id": 1, "data": {"fkal_digest": "a"}}], "total": 1000000000000}'
     with pytest.raises(LabelStudioFailed, match="page 2 of /api/tasks repeats earlier ones"):
-        list(LabelStudio(there.url, 1, LEGACY).digests())
+        list(LabelStudio(there.url, 1, LEGACY).images())
 
 
 NO_TOKENS = (b"", b"null", b"[]", b'{"access": 5}', b'{"access": "a\\nb"}', b'{"access": "\\u20ac"}')
@@ -268,7 +312,7 @@ def test_a_host_that_no_name_can_have_does_not_answer():
 def test_many_tasks_go_in_parts(there):
     LabelStudio(there.url, 1, LEGACY).add_tasks([{"data": {"fkal_digest": str(i)}} for i in range(501)])
     assert there.imports == [250, 250, 1]
-    assert len(set(LabelStudio(there.url, 1, LEGACY).digests())) == 501
+    assert len(set(LabelStudio(there.url, 1, LEGACY).images())) == 501
 
 
 def test_the_token_is_read_from_the_environment(monkeypatch):

@@ -243,3 +243,28 @@ def test_a_frozen_model_is_trained_again_once_the_pool_has_grown(signs, weights,
     train(made.again())
     write_listing(made.project.listing_path("pool"), pool)
     assert train(made.again()).is_new == frozen
+
+
+@pytest.mark.parametrize("pca", ["", "features.pca=8"], ids=["all features", "components"])
+def test_a_frozen_model_predicts_the_same_once_the_pool_has_grown(signs, weights, tmp_path, pca):
+    """Embeddings are centred and scaled otherwise then; the head goes on from the map of its training."""
+    made = signs(backbone=weights)
+    if pca:
+        with made.project.params_path.open("a") as params:
+            params.write("features:\n  pca: 8\n")
+    pool = list(made.project.pool)
+    write_listing(made.project.listing_path("pool"), pool[:40])
+    made.answer(select(made.again(), SelectOptions(n=12, method="random")).batch)
+    train(made.again())
+
+    def predicted(name):
+        predict(made.again(), str(made.project.folder.parent / "images"), tmp_path / name)
+        rows = list(csv.DictReader((tmp_path / name).read_text().splitlines()))
+        return [row["label"] for row in rows], [float(row["probability"]) for row in rows]
+
+    before = predicted("before.csv")
+    write_listing(made.project.listing_path("pool"), pool)
+    after = predicted("after.csv")
+    assert after[1] != before[1], "the map is another"
+    assert after[0] == before[0]
+    assert after[1] == pytest.approx(before[1], abs=0.05 if pca else 1e-4)

@@ -37,6 +37,19 @@ class Standardising:
         scaled = wide / self.deviation
         return scaled.to(weight), (bias.double() - scaled @ self.mean).to(bias)
 
+    def refolded(
+        self, weight: Float[Tensor, "d k"], bias: Float[Tensor, " d"], by: "Standardising"
+    ) -> tuple[Float[Tensor, "d j"], Float[Tensor, " d"]]:
+        """Weight and bias of a linear layer behind `by` in place of a layer behind this map.
+
+        Its outputs are the same. Where `by` has components they are those of the features that `by` keeps.
+        """
+        wide = weight.double() if self.components is None else weight.double() @ self.components.T
+        wide = wide / self.deviation
+        kept = wide * by.deviation
+        kept = kept if by.components is None else kept @ by.components
+        return kept.to(weight), (bias.double() + wide @ (by.mean - self.mean)).to(bias)
+
     @staticmethod
     def fitted(rows: Float[Tensor, "n l"], pca: int | None) -> "Standardising":
         """By the mean and deviation of some images' features, and their `pca` components of most variance.

@@ -21,6 +21,7 @@ from fkal.config.schema import Config, ConfigError, configured
 from fkal.core.pool_parts import MapParts, Parts, one_by_one
 from fkal.core.precision_names import Precision
 from fkal.core.randomness import stream
+from fkal.core.standardising import Standardising
 from fkal.data.datasets import Dataset, load
 from fkal.data.digest import bytes_digest
 from fkal.data.images import ImageSet
@@ -344,6 +345,11 @@ class Experiment:
         seen = yield from embedded_problem(self.problem, self._embedding(self.processes), pca)
         self._embedded.append(seen)
         return seen
+
+    @property
+    def standardising(self) -> Standardising | None:
+        """The map behind `embedded`; None before that, and of a model that is not frozen."""
+        return self._embedded[0].standardising if self._embedded else None
 
     def feature_check(self, seen: Problem) -> FeatureCheck:
         """What a head on the validation images alone says of the features. `seen` is of `embedded`."""

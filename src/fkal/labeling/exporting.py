@@ -45,17 +45,23 @@ class Exported:
 
 @dataclass(frozen=True)
 class ExportItem:
-    """One image: its row of a batch, in `image.label` its class if it has one, and its size."""
+    """One image: its row of a batch, in `image.label` its class if it has one, and its size.
+
+    `check` is the identifier of a batch that asks for a second look (`fkal relabel`), else empty.
+    """
 
     image: BatchImage
     width: int
     height: int
+    check: str = ""
 
 
 def batch_items(project: Project, batch: Batch) -> list[ExportItem]:
     """Images of the batch that wait for an answer, in order of rank."""
     missing = batch.missing(current_rows(label_rows(project)))
-    return _items(project, [replace(image, label="") for image in missing])
+    items = _items(project, [replace(image, label="") for image in missing])
+    check = batch.request.batch if batch.request.kind == "relabel" else ""
+    return [replace(item, check=check) for item in items]
 
 
 def labeled_items(project: Project) -> list[ExportItem]:
@@ -260,7 +266,7 @@ def _label_studio(export: Export, items: Sequence[ExportItem]) -> list[str]:
             problems.append(f"{item.image.path}: is not in the pool any more")
             continue
         location = export.project.location("pool", export.project.pool[position])
-        tasks.append(task_of(item.image, location, document_root=export.document_root))
+        tasks.append(task_of(item.image, location, document_root=export.document_root, check=item.check))
     export.write_json("tasks.json", tasks)
     (export.folder / "labeling_config.xml").write_text(labeling_config(export.project.classes), encoding="utf-8")
     return problems

@@ -23,6 +23,8 @@ CONTROL = "label"
 """The name of the choice in the labeling interface that fkal gives Label Studio."""
 PATH_FIELD, DIGEST_FIELD = "fkal_path", "fkal_digest"
 """Our own fields of a task. Label Studio gives them back in JSON, JSON-MIN and CSV."""
+CHECK_FIELD = "fkal_check"
+"""The batch of `fkal relabel` that a task is of; other tasks lack it."""
 NONE_OF_THESE = "none_of_these"
 """A label that means that no class fits, where no class has this name."""
 SKIPPED_THERE = "skipped in Label Studio"
@@ -33,7 +35,10 @@ OTHER_FOLDERS = {UNSORTED: "", SKIPPED: "skipped", f"_{NONE_OF_THESE}": NONE_OF_
 
 @dataclass(frozen=True)
 class GivenLabel:
-    """One label of one image; `where` says in which file and line. An empty label with an empty status is none yet."""
+    """One label of one image; `where` says in which file and line. An empty label with an empty status is none yet.
+
+    `check` names the batch of a second look (`fkal relabel`) where it is known.
+    """
 
     where: str
     path: str
@@ -43,6 +48,7 @@ class GivenLabel:
     reason: str = ""
     annotator: str = ""
     seconds: float | None = None
+    check: str = ""
 
 
 def read_given_labels(path: Path) -> list[GivenLabel]:
@@ -85,10 +91,12 @@ def _from_task(task: Mapping[str, Any], number: int, where: str) -> Iterator[Giv
             "fkal label export --to labelstudio)"
         )
     image = str(data.get(PATH_FIELD, "")), str(data.get(DIGEST_FIELD, ""))
+    check = str(data.get(CHECK_FIELD, ""))
     if not has_annotations:
         yield GivenLabel(
             place, *image, _one_choice(task.get(CONTROL), place),
             annotator=_annotator(task.get("annotator")), seconds=_seconds(task.get("lead_time"), place),
+            check=check,
         )  # fmt: skip
         return
     annotations = task["annotations"]
@@ -97,7 +105,7 @@ def _from_task(task: Mapping[str, Any], number: int, where: str) -> Iterator[Giv
     latest = sorted(annotations, key=lambda each: str(each.get("updated_at", "")))
     by_annotator = {_annotator(each.get("completed_by")): each for each in latest}
     if not by_annotator:
-        yield GivenLabel(place, *image)
+        yield GivenLabel(place, *image, check=check)
     for annotator, each in by_annotator.items():
         is_skip = bool(each.get("was_cancelled"))
         yield GivenLabel(
@@ -108,6 +116,7 @@ def _from_task(task: Mapping[str, Any], number: int, where: str) -> Iterator[Giv
             reason=SKIPPED_THERE if is_skip else "",
             annotator=annotator,
             seconds=_seconds(each.get("lead_time"), place),
+            check=check,
         )
 
 
@@ -158,6 +167,7 @@ def _from_row(row: Row, where: str, paths: str, digests: str) -> GivenLabel:
         cells.get("reason", "").strip(),
         cells.get("annotator", "").strip(),
         _seconds(cells.get("seconds") or cells.get("lead_time"), where),
+        cells.get(CHECK_FIELD, "").strip(),
     )
 
 

@@ -8,7 +8,7 @@ from fkal.errors import MOST_NAMES, ConfigError, LabelsMissing, did_you_mean, sh
 from fkal.labeling.answers import label_store
 from fkal.labeling.batch import Batch, BatchImage, all_batches
 from fkal.labeling.given_labels import NONE_OF_THESE, GivenLabel, read_given_labels
-from fkal.labeling.label_store import LabelRow, current_rows, now
+from fkal.labeling.label_store import LabelRow, current_rows, live_rows, now
 from fkal.labeling.listing import Listing
 from fkal.labeling.project import Project, new_class_problem
 from fkal.notify import Notify
@@ -81,10 +81,11 @@ def import_given(
     """Append labels that were read already."""
     with project.lock(say):
         store, problems = label_store(project), Problems()
-        existing = current_rows(store.rows())
+        before = store.rows()
+        existing = current_rows(before)
         batches = [batch for batch in all_batches(project.rounds_path) if not batch.request.withdrawn]
         digests = _digests(project.pool, given, problems)
-        asked = _asked(batches, existing, {digest for digest in digests if digest is not None})
+        asked = _asked(batches, existing, given, digests)
         found = _rows(given, digests, asked, rules, project.classes, problems)
         new_classes = _new_classes(found, project.classes, rules, problems)
         counted = [*existing, *(row for _, row in found)]
@@ -96,7 +97,8 @@ def import_given(
                 for image in images:
                     problems.add(MISSING, f"{image.path}: has no label, and batch {name} asks for one")
         problems.refuse()
-        known = {_content(row) for row in existing}
+        last = {(row.digest, row.annotator, row.batch): row for row in live_rows(before)}
+        known = {_content(row) for row in last.values()}  # a check does not make the label before it a new one
         time = now()
         rows = tuple(_stamped(row, source, time) for _, row in found if _content(row) not in known)
         project.add_classes(new_classes)
@@ -106,15 +108,27 @@ def import_given(
         )
 
 
-def _asked(batches: Sequence[Batch], rows: Sequence[LabelRow], given: Set[str]) -> dict[str, Asked]:
-    """The batch that asks for each digest: an open one before one that is done, a later before an earlier.
+def _asked(
+    batches: Sequence[Batch], rows: Sequence[LabelRow], given: Sequence[GivenLabel], digests: Sequence[str | None]
+) -> list[Asked | None]:
+    """For each label the batch that asks for its image: an open one before one that is done, a later before an earlier.
 
-    An open check (`fkal relabel`) is answered only by what has images of it alone: labels of before, which come in once
-    more among others, are no second look.
+    An open check (`fkal relabel`) is answered by labels that name it. Where none names a check it is answered by what
+    has images of it alone: labels of before, which come in once more among others, are no second look.
     """
-    answered = [batch for batch in batches if not (_is_open_check(batch, rows) and _has_others(batch, given))]
+    named = any(each.check for each in given)
+    images = {digest for digest in digests if digest is not None}
+    answered = [
+        batch for batch in batches if not (_is_open_check(batch, rows) and (named or _has_others(batch, images)))
+    ]
     ordered = sorted(answered, key=lambda batch: batch.state(rows) == "open")
-    return {image.digest: (batch, image) for batch in ordered for image in batch.images}
+    by_digest = {image.digest: (batch, image) for batch in ordered for image in batch.images}
+    checks = [batch for batch in batches if batch.request.kind == "relabel"]
+    by_check = {(batch.request.batch, image.digest): (batch, image) for batch in checks for image in batch.images}
+    return [
+        None if digest is None else by_check.get((each.check, digest), by_digest.get(digest))
+        for each, digest in zip(given, digests, strict=True)
+    ]
 
 
 def _is_open_check(batch: Batch, rows: Sequence[LabelRow]) -> bool:
@@ -146,17 +160,16 @@ def _digests(pool: Listing, given: Sequence[GivenLabel], problems: Problems) -> 
 def _rows(
     given: Sequence[GivenLabel],
     digests: Sequence[str | None],
-    asked: Mapping[str, Asked],
+    asked: Sequence[Asked | None],
     rules: ImportRules,
     classes: Sequence[str],
     problems: Problems,
 ) -> list[tuple[GivenLabel, LabelRow]]:
     """What the labels mean for this project; those without an answer and with problems are left out."""
-    found: dict[tuple[str, str], tuple[GivenLabel, LabelRow]] = {}
-    for each, digest in zip(given, digests, strict=True):
+    found: dict[tuple[str, str, str], tuple[GivenLabel, LabelRow]] = {}
+    for each, digest, place in zip(given, digests, asked, strict=True):
         if digest is None or not (each.label or each.status):
             continue
-        place = asked.get(digest)
         if place is None and not rules.accept_extra:
             problems.add(
                 "not asked for",
@@ -167,7 +180,7 @@ def _rows(
         if row.status == "labeled" and not row.label:
             problems.add("no label", f"{each.where}: {each.path}: status labeled, and no label; fill it")
             continue
-        before = found.setdefault((digest, row.annotator), (each, row))
+        before = found.setdefault((digest, row.annotator, each.check), (each, row))
         if (before[1].status, before[1].label) != (row.status, row.label):
             problems.add(
                 "labeled twice",

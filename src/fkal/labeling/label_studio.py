@@ -19,10 +19,11 @@ from urllib3.exceptions import LocationParseError
 from fkal.data.addresses import is_url
 from fkal.errors import ConfigError, listed, shortened
 from fkal.labeling.exporting import ExportItem
-from fkal.labeling.given_labels import CONTROL, DIGEST_FIELD, GivenLabel, from_json
+from fkal.labeling.given_labels import CHECK_FIELD, CONTROL, DIGEST_FIELD, GivenLabel, from_json
 from fkal.labeling.label_studio_answers import (
     Access,
     Answer,
+    AskedFor,
     Folder,
     Folders,
     LabelStudioFailed,
@@ -83,7 +84,7 @@ class LabelStudio:
         body = {"project": self._project, "path": str(folder), "title": "fkal", "use_blob_urls": True}
         self._ask("POST", "/api/storages/localfiles", json=body)
 
-    def digests(self) -> Iterator[str]:
+    def images(self) -> Iterator[AskedFor]:
         """Of every task that came from fkal. Raises LabelStudioFailed where a page has no task that is new."""
         seen: set[int] = set()
         n_seen = 0
@@ -95,7 +96,7 @@ class LabelStudio:
             if seen.issuperset(task.id for task in found.tasks):
                 raise LabelStudioFailed(f"{self._shown}: page {page} of /api/tasks repeats earlier ones; check --url")
             seen.update(task.id for task in found.tasks)
-            yield from (task.digest for task in found.tasks)
+            yield from (task.asked_for for task in found.tasks)
             n_seen += len(found.tasks)
             if n_seen >= found.total:
                 return
@@ -199,11 +200,14 @@ def token_from_environment() -> str:
 
 
 def push(project: Project, server: LabelStudio, items: Sequence[ExportItem], document_root: Path | None) -> int:
-    """Add a task for each image that has none, in order of rank; returns how many."""
+    """Add a task for each image that has none, in order of rank; returns how many.
+
+    An image that is to be checked again gets a second task.
+    """
     positions = project.pool.positions([item.image.digest for item in items])
     locations = [project.location("pool", project.pool[position]) for position in positions if position is not None]
     tasks = [
-        task_of(item.image, location, document_root=document_root)
+        task_of(item.image, location, document_root=document_root, check=item.check)
         for item, location in zip(items, locations, strict=True)
     ]
     _bring_config(server, project.classes)
@@ -211,8 +215,8 @@ def push(project: Project, server: LabelStudio, items: Sequence[ExportItem], doc
         for folder in sorted({_folder_of(project, position) for position in positions if position is not None}):
             if not is_url(folder):
                 server.register_folder(served_folder(Path(folder), document_root))
-    known = set(server.digests())
-    new = [task for task in tasks if task["data"][DIGEST_FIELD] not in known]
+    known = set(server.images())
+    new = [task for task in tasks if (task["data"][DIGEST_FIELD], task["data"].get(CHECK_FIELD, "")) not in known]
     server.add_tasks(new)
     return len(new)
 

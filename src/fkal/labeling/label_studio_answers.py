@@ -8,7 +8,7 @@ import requests
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, TypeAdapter, ValidationError
 
 from fkal.errors import EndsAll, shortened
-from fkal.labeling.given_labels import DIGEST_FIELD
+from fkal.labeling.given_labels import CHECK_FIELD, DIGEST_FIELD
 
 SECONDS = 120
 """A server may be silent for so long."""
@@ -50,6 +50,13 @@ class ProjectAnswer(_Told):
     label_config: str | None
 
 
+class AskedFor(NamedTuple):
+    """The digest of a task's image, and the batch of its check if it is a second look."""
+
+    digest: str
+    check: str
+
+
 class Folder(_Told):
     path: str | None = None
 
@@ -65,9 +72,9 @@ class Task(_Told):
     data: dict[str, Any]
 
     @property
-    def digest(self) -> str:
+    def asked_for(self) -> AskedFor:
         """Empty for a task that did not come from fkal."""
-        return str(self.data.get(DIGEST_FIELD, ""))
+        return AskedFor(str(self.data.get(DIGEST_FIELD, "")), str(self.data.get(CHECK_FIELD, "")))
 
 
 class TaskPage(_Told):

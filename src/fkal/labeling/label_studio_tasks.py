@@ -10,7 +10,7 @@ from xml.sax.saxutils import quoteattr
 from fkal.data.addresses import is_url
 from fkal.errors import ConfigError
 from fkal.labeling.batch import BatchImage
-from fkal.labeling.given_labels import CONTROL, DIGEST_FIELD, NONE_OF_THESE, PATH_FIELD
+from fkal.labeling.given_labels import CHECK_FIELD, CONTROL, DIGEST_FIELD, NONE_OF_THESE, PATH_FIELD
 
 MARK = "made by fkal"
 FEW_CLASSES = 20
@@ -35,13 +35,17 @@ def labeling_config(classes: Sequence[str]) -> str:
     )
 
 
-def task_of(image: BatchImage, location: str, *, document_root: Path | None) -> dict[str, Any]:
-    """One task. Our own fields come back in each export; labels are joined by them alone."""
-    data = {
+def task_of(image: BatchImage, location: str, *, document_root: Path | None, check: str = "") -> dict[str, Any]:
+    """One task. Our own fields come back in each export; labels are joined by them alone.
+
+    A second look at an image (`check` names its batch) is a task of its own, so that it begins without the first label.
+    """
+    data: dict[str, Any] = {
         "image": location if is_url(location) else local_address(location, document_root),
         PATH_FIELD: image.path,
         DIGEST_FIELD: image.digest,
         "fkal_rank": image.rank,
+        **({CHECK_FIELD: check} if check else {}),
     }
     if not image.guess:
         return {"data": data}

@@ -22,6 +22,7 @@ from fkal.config.schema import Config, ConfigError, digest_of
 from fkal.core.label_shift import estimated_prior
 from fkal.core.pool import Pool
 from fkal.core.randomness import stream
+from fkal.core.standardising import Standardising
 from fkal.data.datasets import Dataset
 from fkal.data.errors import MissingData
 from fkal.data.settings import DataConfig
@@ -148,6 +149,11 @@ class Learner:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.dataset.classes
+
+    @property
+    def standardising(self) -> Standardising | None:
+        """The map that embeddings went through; None where the model is not frozen."""
+        return self.experiment.standardising
 
     def select(self, known: Known, wish: Selecting) -> Generator[Progress, None, Selected]:
         """The first half of the next round. Raises ConfigError where the pool has fewer open images."""

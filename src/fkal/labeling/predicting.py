@@ -23,9 +23,11 @@ from fkal.data.listed import ListedFiles, fit_in_memory, listed_images
 from fkal.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from fkal.data.scaling import ScaledImages
 from fkal.engine.loop import Weights
+from fkal.engine.progress import Progress
 from fkal.errors import ConfigError, LabelsMissing, MissingPackage, did_you_mean, shortened
 from fkal.labeling.books import Books
 from fkal.labeling.file_facts import FileFacts
+from fkal.labeling.heads import weights_today
 from fkal.labeling.learner import Learner
 from fkal.labeling.manifest import Entry
 from fkal.labeling.project import Project
@@ -34,7 +36,7 @@ from fkal.labeling.sources import Source, source_at
 from fkal.labeling.trainings import read_round, refuse_other_classes
 from fkal.models.ensemble import Ensemble, members_of
 from fkal.models.modes import evaluating
-from fkal.notify import PLAIN, Display
+from fkal.notify import PLAIN, Display, Shown
 from fkal.results.csv_files import csv_rows
 
 FILES_AT_ONCE = 4096
@@ -76,7 +78,7 @@ class TrainedModel:
         refuse_other_classes(books.last, learner.classes)
         if len(finished.labeled_counts) != len(learner.classes):
             raise LabelsMissing("classes.txt has classes that the trained model lacks; run fkal train")
-        return cls(learner, finished.weights, finished.b)
+        return cls(learner, weights_today(project, books.last, finished, learner), finished.b)
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -120,7 +122,7 @@ class TrainedModel:
         backbone = self.learner.experiment.backbone
         return found if backbone is None or not isinstance(found, TensorImages) else ScaledImages(found, backbone.view)
 
-    def probabilities(self, images: ImageSet) -> Float[Tensor, "n d"]:
+    def probabilities(self, images: ImageSet, shown: Shown) -> Float[Tensor, "n d"]:
         """Class probabilities, the mean over an ensemble's members."""
         network, device = self.network().to(self.learner.loop.device), self.learner.loop.device
         batch_size = self.learner.loop.method.config.acquisition.batch_size
@@ -128,10 +130,13 @@ class TrainedModel:
         first = next(network.children())
         members = members_of(first) if isinstance(first, Ensemble) else [network]
         parts = []
+        done = 0
         for x in images.batches(batches, device=device):
             with torch.no_grad(), evaluating(network):
                 p = [member(x).double().softmax(dim=1).cpu() for member in members]
             parts.append(torch.stack(p).mean(dim=0))
+            done += len(x)
+            shown.show(Progress("predicting", done, len(images), "images"))
         return torch.cat(parts) if parts else torch.empty(0, len(self.learner.classes))
 
 
@@ -209,8 +214,9 @@ def _predicted(
         addresses = [source.address(entry) for entry in block]
         with display.one("images") as shown:
             facts.learn(addresses, len(addresses), workers=workers, shown=shown, phase="reading images")
-        flaws = [found.reason if found.flaw is not None else None for found in facts.of(addresses)]
-        yield _rows(model, source, block, flaws)
+            flaws = [found.reason if found.flaw is not None else None for found in facts.of(addresses)]
+            rows = _rows(model, source, block, flaws, shown)
+        yield rows
 
 
 def _strays(source: Source) -> list[dict[str, Any]]:
@@ -221,14 +227,14 @@ def _strays(source: Source) -> list[dict[str, Any]]:
 
 
 def _rows(
-    model: TrainedModel, source: Source, block: Sequence[Entry], flaws: Sequence[str | None]
+    model: TrainedModel, source: Source, block: Sequence[Entry], flaws: Sequence[str | None], shown: Shown
 ) -> list[dict[str, Any]]:
     sound = [entry for entry, flaw in zip(block, flaws, strict=True) if flaw is None]
     labels = torch.full((len(sound),), -1)
     files = ListedFiles(
         (source.base,), [0] * len(sound), [entry.path for entry in sound], labels, model.learner.classes
     )
-    best = model.probabilities(model.images(files)).max(dim=1) if sound else None
+    best = model.probabilities(model.images(files), shown).max(dim=1) if sound else None
     found = {}
     if best is not None:
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)

@@ -29,6 +29,7 @@ from fkal.folders import in_place
 from fkal.labeling.batch import Batch, BatchImage, BatchRequest, Kind, batch_id, next_folder
 from fkal.labeling.books import Books
 from fkal.labeling.contact_sheet import write_batch
+from fkal.labeling.heads import keep_standardising, weights_today
 from fkal.labeling.label_store import now
 from fkal.labeling.learner import (
     Known,
@@ -138,6 +139,7 @@ def train(project: Project, assignments: Sequence[str] = (), display: Display = 
         learner = watched(Learner.ready(project, config, display), display, project.name)
         finished, facts = _trained(books, learner, due, display)
         facts["settings"] = dict(flattened(training_settings(config)))
+        facts |= keep_standardising(project, learner)
         training = write_training(project, finished, made_of=made_of, time=now(), classes=learner.classes, facts=facts)
         return Trained(training, is_new=True, learner=learner)
 
@@ -256,7 +258,7 @@ def weights_after(books: Books, b: int, learner: Learner) -> Weights | None:
             "before the first label"
         )
         return None
-    return finished.weights
+    return weights_today(books.project, training, finished, learner)
 
 
 def _learned(project: Project, books: Books, display: Display) -> tuple[Learner, Known]:

@@ -19,6 +19,7 @@ from fkal.config.schema import Config, ConfigError, flattened
 from fkal.engine.rounds import Round
 from fkal.labeling.batch import REQUEST, TO_LABEL, Batch
 from fkal.labeling.books import Books
+from fkal.labeling.heads import weights_today
 from fkal.labeling.learner import Learner, grown, training_settings
 from fkal.labeling.project import Project
 from fkal.labeling.rounds import watched
@@ -118,7 +119,7 @@ def _track_training(
         copy.write_text(json.dumps({"facts": dict(training.facts), "round": dict(training.round)}, indent=1))
         client.log_artifact(run.info.run_id, str(copy))
     if is_last and not has_model(run):
-        _log_model(client, run, project, params, finished, display, learner)
+        _log_model(client, run, project, params, training, finished, display, learner)
     client.set_terminated(run.info.run_id, "FINISHED")
 
 
@@ -127,6 +128,7 @@ def _log_model(
     run: Run,
     project: Project,
     params: Mapping[str, object],
+    training: Training,
     finished: Round,
     display: Display,
     learner: Learner | None,
@@ -135,12 +137,13 @@ def _log_model(
     if learner is None:
         learner = watched(Learner.ready(project, project.config(), display), display, project.name)
     experiment = learner.experiment
+    weights = weights_today(project, training, finished, learner)
     try:
-        grown(finished.weights, learner.loop.theta_0)
+        grown(weights, learner.loop.theta_0)
     except ConfigError as error:
         display.notify(f"no loadable model of round {finished.b} in MLflow: {error}")
         return
-    model, weights, examples = experiment.loadable(finished.weights, EXAMPLES)
+    model, weights, examples = experiment.loadable(weights, EXAMPLES)
     try:
         log_model(
             client,

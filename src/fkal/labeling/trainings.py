@@ -80,6 +80,7 @@ class _Facts(BaseModel):
     skipped: NonNegativeInt = 0
     none_of_these: NonNegativeInt = 0
     settings: dict[str, str | int | float | bool | None] = {}
+    standardising: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
 class _Document(BaseModel):
