@@ -40,6 +40,19 @@ def test_a_script_labels_two_rounds_and_every_image_is_asked_for_once(signs):
     assert by_class == {name: sum(made.truth[path] == name for path in asked) for name in made.project.classes}
 
 
+def test_a_setting_that_is_not_given_again_is_named_when_the_round_is_trained_again(signs, capsys):
+    made = signs()
+    made.answer(select(made.project).batch)
+    train(made.again(), ["train.epochs=2"])
+    epochs = made.project.config().train.epochs
+    capsys.readouterr()
+    assert train(made.again(), ["train.epochs=2"]).is_new is False
+    assert "trained again" not in capsys.readouterr().err
+    assert train(made.again()).is_new
+    said = capsys.readouterr().err
+    assert f"round 1 is trained again: train.epochs is {epochs}, and was 2; a --set is for one command" in said
+
+
 def test_what_is_not_known_is_not_measured(signs):
     """No test set and no labels of the pool: accuracies are those on validation images alone."""
     _, last = two_rounds(signs())

@@ -23,6 +23,7 @@ from fkal.config.layers import from_assignments, from_file, merged, preset
 from fkal.config.schema import ConfigError
 from fkal.config.tuned import read_tuned, write_tuned
 from fkal.experiment import experiment
+from fkal.report.load.local import finished_in
 from fkal.results.checkpoint import Checkpoint
 from fkal.runner.expand import Sources
 from fkal.tuning.objectives import objectives
@@ -118,6 +119,19 @@ def test_the_same_command_does_nothing_and_apply_only_applies(here):
     assert {path: path.stat().st_mtime_ns for path in Path("runs/state").rglob("round-*")} == kept
     assert read_tuned(Path(again["tuned"])).study.applied
     assert tuned("--trials", "2", "--method", "random")["applied"]
+
+
+def test_what_trials_leave_is_no_experiment_of_reports_and_tracking(here):
+    tuned("--trials", "2", "--method", "random")
+    trials = {path.name for path in Path("runs/state").iterdir()}
+    assert trials
+    assert "runs/state has no finished rounds" in fkal("sync", code=4).stderr
+    assert "no finished rounds" in fkal("report", "--out", "runs", code=4).stderr
+    fkal("run", "--dataset", "digits", "--method", "random", *TINY)
+    (own,) = {path.name for path in Path("runs/state").iterdir()} - trials
+    assert "1 of 1 experiments" in fkal("sync").stdout
+    found = finished_in(Path("runs"), None)
+    assert ([each.outcome.fingerprint for each in found.finished], found.left_out) == ([own], [])
 
 
 WAITING = {

@@ -22,7 +22,7 @@ from fkal.engine.loop import Weights
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Request, Round
 from fkal.engine.settings import PretrainConfig, TrainConfig
-from fkal.errors import MOST_NAMES, ConfigError, LabelsMissing, shortened
+from fkal.errors import MOST_NAMES, ConfigError, LabelsMissing, listed, shortened
 from fkal.experiment.names import ensemble_size, method_name
 from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import in_place
@@ -136,6 +136,8 @@ def train(project: Project, assignments: Sequence[str] = (), display: Display = 
         before = next((each for each in books.trainings if each.b == due), None)
         if before is not None and before.made_of == made_of and read_round(project, before) is not None:
             return Trained(before, is_new=False)
+        if before is not None:
+            _say_other_settings(before, config, display)
         learner = watched(Learner.ready(project, config, display), display, project.name)
         finished, facts = _trained(books, learner, due, display)
         facts["settings"] = dict(flattened(training_settings(config)))
@@ -284,6 +286,17 @@ def refuse_other_settings(training: Training, config: Config) -> None:
         raise ConfigError(
             f"{name} = {_shown(after)}, and was {_shown(before)} when round "
             f"{training.b} was trained{more}; set it back in params.yaml, or run fkal train"
+        )
+
+
+def _say_other_settings(before: Training, config: Config, display: Display) -> None:
+    """Says which settings are others than before, as after a `--set` that is not given again."""
+    then, now_ = before.facts.get("settings", {}), dict(flattened(training_settings(config)))
+    other = [name for name in sorted({*then, *now_}) if then.get(name) != now_.get(name)] if then else []
+    if other:
+        changes = [f"{name} is {_shown(now_.get(name))}, and was {_shown(then.get(name))}" for name in other]
+        display.notify(
+            f"round {before.b} is trained again: {listed(changes)}; a --set is for one command, params.yaml for all"
         )
 
 

@@ -15,7 +15,7 @@ from fkal.identifiers import UnsafeName
 from fkal.notify import Notify, on_standard_error
 from fkal.pipeline.published import published_folders, read_published
 from fkal.pipeline.restore import adopt_experiment
-from fkal.results.checkpoint import Checkpoint, StateInUse
+from fkal.results.checkpoint import Checkpoint, StateInUse, is_of_trial
 from fkal.results.manifest import Manifest, read_about
 from fkal.runner.run import put_under_method
 from fkal.tracking.store import tracking_uri
@@ -158,7 +158,9 @@ def _track(about: Manifest, fingerprint: str, options: SyncOptions, *, whole: bo
 
 
 def _states(out: Path) -> Iterator[Path]:
-    return (path for path in sorted((out / "state").glob("*")) if any(path.glob("round-*.json")))
+    """Of experiments that began, but those of trials of `fkal tune`, which the study tracks."""
+    began = (path for path in sorted((out / "state").glob("*")) if any(path.glob("round-*.json")))
+    return (path for path in began if not is_of_trial(path))
 
 
 def _is_published(state: Path, folders: list[Path]) -> bool:

@@ -36,6 +36,10 @@ LAYOUT = (
 """Names of the files in it."""
 
 
+TRIAL = "trial"
+"""The note of a folder that a trial of `fkal tune` made."""
+
+
 class StateInUse(LockHeld):
     """Another process works on the same experiment."""
 
@@ -170,6 +174,11 @@ class Checkpoint:
     def finish(self) -> None:
         self._note(finished=True)
 
+    def belongs_to_trial(self) -> None:
+        """A trial of `fkal tune` made it: no experiment that reports and tracking count, until `describe` says so."""
+        if not (self.path / ABOUT).exists():
+            self._note(**{TRIAL: True})
+
     def _read(self, b: int) -> Round:
         from fkal.results.round_io import load_round
 
@@ -208,11 +217,7 @@ class Checkpoint:
 
     def _notes(self) -> dict[str, Any]:
         """What cannot be read is forgotten: the store knows its runs by tag as well."""
-        try:
-            notes = json.loads(regular_bytes(self.path / "notes.json"))
-        except (FileNotFoundError, ValueError):
-            return {}
-        return notes if isinstance(notes, dict) else {}
+        return _notes_of(self.path)
 
     def _note(self, **entries: Any) -> None:
         self._check_open()
@@ -224,3 +229,16 @@ class Checkpoint:
 
     def _check_open(self) -> None:
         assert self._lock.is_held, "the state directory is used outside of its with block"
+
+
+def is_of_trial(folder: Path) -> bool:
+    """Whether only trials of `fkal tune` worked on the experiment of this state folder."""
+    return not (folder / ABOUT).exists() and _notes_of(folder).get(TRIAL) is True
+
+
+def _notes_of(folder: Path) -> dict[str, Any]:
+    try:
+        notes = json.loads(regular_bytes(folder / "notes.json"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return notes if isinstance(notes, dict) else {}

@@ -8,6 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 from fkal.acquisition.registry import acquisition
 from fkal.config.schema import ConfigError
 from fkal.errors import MissingRuns
+from fkal.results.checkpoint import is_of_trial
 from fkal.results.manifest import Manifest, read_about
 
 R = TypeVar("R")
@@ -34,7 +35,7 @@ class KeptRuns(NamedTuple, Generic[R]):
 def kept_runs(
     out: Path, read: Callable[[Path], tuple[R, ...]], tracked: Tracked, damaged_splits: Sequence[str] = ()
 ) -> KeptRuns[R]:
-    """Every finished experiment of `out`.
+    """Every finished experiment of `out`; trials of `fkal tune` are none.
 
     Args:
         out: The folder that `fkal run --out` names.
@@ -45,7 +46,8 @@ def kept_runs(
     Raises:
         MissingRuns: Nothing is finished there.
     """
-    folders = [path for path in sorted((out / "state").glob("*")) if any(path.glob("round-*.json"))]
+    began = [path for path in sorted((out / "state").glob("*")) if any(path.glob("round-*.json"))]
+    folders = [path for path in began if not is_of_trial(path)]
     if not folders:
         raise MissingRuns(f"{out / 'state'}: no finished rounds; run `fkal run --out {shlex.quote(str(out))}` first")
     abouts, damaged = _abouts(folders, tracked)

@@ -90,6 +90,7 @@ def _opened(stack: ExitStack, experiments: Sequence[Experiment], plan: StudySpec
     states = [Checkpoint(plan.out, experiment.fingerprint, waiting=notify) for experiment in experiments]
     for state in sorted(states, key=lambda state: state.path):
         stack.enter_context(state)  # another trial may have the same values; its rounds are then taken up
+        state.belongs_to_trial()
     return states
 
 
