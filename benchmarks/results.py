@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from result_pages import checking, computing, earlier, pages
+from result_pages import checking, computing, pages
 from result_pages.grids import GRIDS, Machine, read_plan
 from result_pages.missing import Missing, chosen_jobs, missing
 from result_pages.rows import Pages, cpu_model
@@ -127,7 +127,7 @@ def tables(debug: Debug = False) -> None:
 
 
 def write_tables() -> None:
-    for path in [*earlier.write_tables(), *pages.write_tables(FILES, read_plan(GRIDS), HERE)]:
+    for path in pages.write_tables(FILES, read_plan(GRIDS), HERE):
         echo(f"changed: {path}")
 
 

@@ -53,8 +53,6 @@ ORDER = (
 )
 """Of the rows of the paper's methods."""
 OURS = "pfk_joint_shift_grid:coverage"
-BEFORE = ("pfk_joint_shift:coverage", "pfk_joint_shift:coverage:whiten")
-"""What was recommended before."""
 OTHER_MATCHINGS = tuple(f"pfk_joint_shift_grid:{matching}" for matching in ("ecov", "noisy_or", "wcov", "wcov_zg"))
 AGAINST = "pfk_joint"
 CONTENDERS = (
@@ -80,14 +78,13 @@ CONTENDERS = (
     "gcmi",
     "flqmi",
     "pfk_joint",
-    *BEFORE,
     OURS,
     *OTHER_MATCHINGS,
     "pfk_true",
     "pfk_true:coverage",
 )
 """Rows of the table of what came since the paper; they are held against `AGAINST`."""
-SMALL = ("validation_only", OURS, *BEFORE, AGAINST)
+SMALL = ("validation_only", OURS, AGAINST)
 """Methods that are measured with small validation sets."""
 WITHOUT = "base"
 """The best method that needs no validation set."""

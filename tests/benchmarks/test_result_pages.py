@@ -27,7 +27,7 @@ def parts():
     """The modules of `benchmarks/result_pages` by name."""
     return {
         name: importlib.import_module(f"result_pages.{name}")
-        for name in ("balanced", "earlier", "grids", "pages", "rows", "standings")
+        for name in ("balanced", "grids", "pages", "rows", "standings")
     }
 
 
@@ -38,13 +38,6 @@ def test_each_printed_number_is_that_of_the_rows(page, parts):
     assert len(found) == text.count("<!-- rows ")
     for match in found:
         assert parts["pages"].filled(match, plan, rows) == match.group()
-
-
-def test_each_number_of_the_earlier_page_is_that_of_its_curves(parts):
-    found = list(parts["earlier"].MARKED.finditer(parts["earlier"].PAGE.read_text(encoding="utf-8")))
-    assert len(found) > 10
-    for match in found:
-        assert parts["earlier"].filled(match) == match.group()
 
 
 @pytest.mark.parametrize("path", ROWS, ids=lambda path: path.parent.name)

@@ -25,7 +25,7 @@ KeptTracking = Annotated[
 REPORT_EXAMPLES = (
     "Examples:\n\n    fkal report --to report\n\n    fkal report --out runs --method random,pfk_joint\n\n"
     "    fkal report --out runs --against pfk_joint\n\n"
-    "    fkal report --curves docs/results/curves.csv"
+    "    fkal report --curves curves.csv"
 )
 
 
