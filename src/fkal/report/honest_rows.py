@@ -57,7 +57,7 @@ def honest_exhibit(panel: Panel, test: str) -> Exhibit:
         numbers.append(_numbers(method, int(panel.of(method)["labels_used"].max()), areas, last, found))
     for method, scores in ((ALL, panel.baseline), (VALIDATION_ONLY, panel.validation_only)):
         if "macro_accuracy" in scores:
-            value = pd.Series([100 * scores["macro_accuracy"]])
+            value = 100 * scores["macro_accuracy"]
             labels = "all" if method == ALL else "0"
             rows.append([method, labels, MISSING, mean_std(value), MISSING])
             numbers.append(

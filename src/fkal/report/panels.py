@@ -31,19 +31,20 @@ BIASES = {"ir": "ir", "longtail": "long tail"}
 class Panel:
     """One dataset and bias, under one protocol and one schedule of labels, since areas under curves of others differ.
 
-    `methods` are in the order of their area under the budget curve, the best first. `baseline` has the mean scores
-    with every label of the pool, by `SCORES`, and `validation_only` those with none. `name` is unlike that of any other
-    panel, and fit for files; `schedule` says in the title what tells it from another of the same dataset and bias.
+    `methods` are in the order of their area under the budget curve, the best first. `baseline` has the scores
+    of each seed with every label of the pool, by `SCORES`, and `validation_only` those with none. `name` is unlike that
+    of any other panel, and fit for files; `schedule` says in the title what tells it from another of the same dataset
+    and bias.
     """
 
     name: str
     group: Group
     frame: pd.DataFrame
     methods: tuple[str, ...]
-    baseline: Mapping[str, float]
+    baseline: Mapping[str, pd.Series]
     finished: tuple[Finished, ...]
     schedule: str = ""
-    validation_only: Mapping[str, float] = field(default_factory=dict)
+    validation_only: Mapping[str, pd.Series] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -199,11 +200,12 @@ def _new_name(wanted: Sequence[str], taken: Collection[str]) -> str:
     return next(name for name in chain(wanted, numbered) if name not in taken)
 
 
-def _baseline(whole: pd.DataFrame, group: Group, method: str) -> Mapping[str, float]:
-    """Of the method as it is; its variants (`all:random_theta_0`) are methods of their own."""
+def _baseline(whole: pd.DataFrame, group: Group, method: str) -> Mapping[str, pd.Series]:
+    """By score and seed, of the method as it is; its variants (`all:random_theta_0`) are methods of their own."""
     same = whole[(whole["method"] == method) & (whole["dataset"] == group.dataset) & (whole["bias"] == group.bias)]
     same = same[(same["protocol"] == group.protocol) & (same["measured"] == group.measured)]
     for name in GROUPED:
         same = same[same[name] == getattr(group, name)]
     scores = {score: f"{group.measured}/{score}" for score in SCORES}
-    return {k: float(same[v].mean()) for k, v in scores.items() if v in same and same[v].notna().any()}
+    by_seed = same.set_index("seed")
+    return {k: by_seed[v].dropna() for k, v in scores.items() if v in same and same[v].notna().any()}

@@ -29,7 +29,8 @@ def panel(balanced: Mapping[str, Sequence[float]], **group: object) -> Panel:
         for seed, value in enumerate(by_seed)
         for b in (1, 2)
     ]
-    return Panel("p", GROUP._replace(**group), pd.DataFrame(rows), tuple(balanced), {}, (), "", {"macro_accuracy": 0.6})
+    alone = {"macro_accuracy": pd.Series([0.5, 0.7])}
+    return Panel("p", GROUP._replace(**group), pd.DataFrame(rows), tuple(balanced), {}, (), "", alone)
 
 
 SOME = {
@@ -96,7 +97,7 @@ def test_the_rows_have_validation_alone_and_the_command_for_what_was_not_run():
     exhibit = honest_exhibit(panel(SOME), "t")
     rows = {row[0]: row[1:] for row in exhibit.shown.rows}
     assert rows["pcc"][-1] == "50 %"
-    assert rows["validation_only"] == ["0", "–", "60.0", "–"]
+    assert rows["validation_only"] == ["0", "–", "60.0 ± 14.1", "–"]
     assert "Not run: all; run: fkal run --method all." in exhibit.caption
 
 

@@ -85,10 +85,14 @@ def _draw(axes: "Axes", panel: Panel, styles: Mapping[str, Style], score: str, n
             drawn = True
     if score in panel.baseline:
         axes.axhline(
-            100 * panel.baseline[score], color=BLACK, linestyle=":", linewidth=1.2, label="all labels of the pool"
+            100 * panel.baseline[score].mean(),
+            color=BLACK,
+            linestyle=":",
+            linewidth=1.2,
+            label="all labels of the pool",
         )
     if score in panel.validation_only:
-        value = 100 * panel.validation_only[score]
+        value = 100 * panel.validation_only[score].mean()
         axes.axhline(value, color=BLACK, linestyle="-.", linewidth=1.0, label="validation images alone")
     title_alone(axes, panel.title)
     axes.set_xlabel("labels used")
@@ -102,9 +106,9 @@ def _numbers(panel: Panel, method: str, score: str) -> pd.DataFrame:
     if score == "accuracy":
         table["published"] = _published(panel, method, score).reindex(table.index)
     if score in panel.baseline:
-        table["all_labels"] = 100 * panel.baseline[score]
+        table["all_labels"] = 100 * panel.baseline[score].mean()
     if score in panel.validation_only:
-        table["validation_only"] = 100 * panel.validation_only[score]
+        table["validation_only"] = 100 * panel.validation_only[score].mean()
     about = {"dataset": panel.group.dataset, "bias": panel.group.bias, "method": method}
     about |= {"schedule": panel.schedule.removeprefix(", ")} if panel.schedule else {}
     table = table.reset_index()
