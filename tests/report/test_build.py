@@ -26,6 +26,7 @@ from fkal.config.schema import Config, ConfigError
 from fkal.data.digest import bytes_digest
 from fkal.experiment.experiment import prepare
 from fkal.models.registry import build
+from fkal.notify import PLAIN, Unseen
 from fkal.plots.canvas import key_below
 from fkal.plots.method_styles import method_styles
 from fkal.report.build import report, report_options
@@ -515,7 +516,18 @@ def test_the_same_experiments_make_the_same_files(scratch, made, tmp_path):
 
 @pytest.mark.slow
 def test_curves_alone_make_a_page_that_says_what_is_left_out(made, tmp_path, capsys):
-    report(from_curves(made / "iterations.csv"), tmp_path, report_options(None, "60", "t", None))
+    steps: list[tuple[int, int, str]] = []
+
+    class Seen(Unseen):
+        def show(self, progress):
+            steps.append((progress.done, progress.total, progress.unit))
+
+    display = PLAIN._replace(one=Seen)
+    report(from_curves(made / "iterations.csv"), tmp_path, report_options(None, "60", "t", None), display=display)
+    sections = [step for step in steps if step[2] == "sections"]
+    figures = [step for step in steps if step[2] == "figures"]
+    assert sections == [(done, 9, "sections") for done in range(9)]
+    assert len(figures) > 3 and figures == [(done, len(figures), "figures") for done in range(len(figures))]
     assert table(tmp_path, "accuracy").equals(table(made, "accuracy"))
     assert "curves alone were read" in (tmp_path / "index.html").read_text()
     assert "left out: digits, ir = 20: test descriptors (t-SNE): curves alone were read." in capsys.readouterr().err

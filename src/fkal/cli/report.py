@@ -7,7 +7,7 @@ import typer
 
 from fkal.cli.exit import cli_errors
 from fkal.cli.options import DataRoot, Debug, Root
-from fkal.cli.terminal import echo, say
+from fkal.cli.terminal import echo
 
 RunName = Annotated[
     str,
@@ -60,12 +60,13 @@ def report(
     TO/tables as CSV, where text that a spreadsheet would take for a formula has an apostrophe in front.
     """
     with cli_errors(debug):
+        from fkal.cli.progress import phase_display
         from fkal.report import build as reporting
         from fkal.report.load.source import material
 
         options = reporting.report_options(method, reach, test, data_root, against)
         found = material(root=root, out=out, curves=curves, tracking=tracking_uri)
-        reporting.report(found, to, options, notify=say, tell=echo)
+        reporting.report(found, to, options, display=phase_display(), tell=echo)
 
 
 SHOW_EXAMPLES = (

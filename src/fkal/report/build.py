@@ -2,10 +2,11 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ from fkal.atomic_files import write_whole
 from fkal.config.schema import ConfigError
 from fkal.errors import did_you_mean, refuse_damaged
 from fkal.folders import below
-from fkal.notify import Notify, on_standard_error
+from fkal.notify import PLAIN, Display, Notify, Shown, on_standard_error
 from fkal.plots.canvas import png_bytes, style, svg_bytes
 from fkal.plots.method_styles import method_styles
 from fkal.report.exhibit import Exhibit
@@ -22,7 +23,7 @@ from fkal.report.figures.accuracy import accuracy_figure, accuracy_numbers
 from fkal.report.html import page, png_of
 from fkal.report.panels import Panel, has_no_curve, known_method, panels_of
 from fkal.report.reproducibility import experiments_exhibit, figures_exhibit, recipes
-from fkal.report.sections import sections_of
+from fkal.report.sections import SECTIONS, sections_of
 from fkal.report.stats.paired_tests import TESTS
 from fkal.report.verdict import setup, verdicts
 from fkal.results.csv_files import csv_bytes
@@ -32,7 +33,17 @@ CURVE = ["dataset", "bias", "method", "labels_used"]
 
 LISTING = ".fkal-report"
 """Of the figures, tables and settings that belong to the page."""
+T = TypeVar("T")
 OWN_FILE = re.compile(r"(figures|tables|settings)/[^/\\]+\.(png|svg|csv|yaml)")
+
+
+class Making(NamedTuple):
+    """How far a report is."""
+
+    phase: str
+    done: int
+    total: int
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -73,12 +84,12 @@ def report(
     to: Path,
     options: ReportOptions,
     *,
-    notify: Notify = on_standard_error,
+    display: Display = PLAIN,
     tell: Notify = on_standard_error,
 ) -> None:
     """Write the page and its files. `accuracy.csv` has what DVC plots.
 
-    `tell` gets the counts of figures and tables, `notify` what is left out.
+    `tell` gets the counts of figures and tables, `display` what is left out, and how far the work is.
 
     Raises SomeFailed, once all is written, if some of what was to be reported could not be read.
     """
@@ -90,7 +101,7 @@ def report(
     command = shlex.join(["fkal", "report", *material.source, *options.given, "--to", str(to)])
     with style():
         styles = method_styles(material.frame["method"].unique())
-        sections = sections_of(
+        made = sections_of(
             panels,
             styles,
             accuracies=options.accuracies,
@@ -98,11 +109,15 @@ def report(
             against=against,
             data_root=options.data_root,
         )
+        with display.one("report") as shown:
+            sections = list(_counted(made, SECTIONS, "sections", shown))
         dotted = [each for each in material.finished if has_no_curve(each.outcome.method)]
         trust = [figures_exhibit(sections, command), experiments_exhibit(panels, dotted)]
         every = [each for section in sections for each in section.exhibits]
         overview = Exhibit("accuracy", "", figure=accuracy_figure(panels, styles), numbers=accuracy_numbers(panels))
-        svgs = {each.name: svg_bytes(each.figure) for each in [overview, *every] if each.figure is not None}
+        drawn = [(each.name, each.figure) for each in [overview, *every] if each.figure is not None]
+        with display.one("report") as shown:
+            svgs = {name: svg_bytes(figure) for name, figure in _counted(drawn, len(drawn), "figures", shown)}
         settings = recipes(panels, to)
         exhibited = (_contents(each, svgs) for each in [overview, *every, *trust])
         files = set()
@@ -130,11 +145,18 @@ def report(
     tell(f"{to / 'index.html'}: {figures} figures, {sum(each.numbers is not None for each in every)} tables")
     for each in every:
         if each.missing:
-            notify(f"left out: {each.missing}")
+            display.notify(f"left out: {each.missing}")
     if material.notes:
         of = f"{len(material.notes)} notes on experiments" if material.notes[1:] else "a note on experiments"
-        notify(f"{of} that are not shown, at the page's end: {material.notes[0]}")
+        display.notify(f"{of} that are not shown, at the page's end: {material.notes[0]}")
     refuse_damaged(material.damaged)
+
+
+def _counted(made: Iterable[T], total: int, unit: str, shown: Shown) -> Iterator[T]:
+    """Each of them; how many there are so far is shown."""
+    for done, each in enumerate(made):
+        shown.show(Making("report", done, total, unit))
+        yield each
 
 
 def mean_and_std(frame: pd.DataFrame) -> pd.DataFrame:

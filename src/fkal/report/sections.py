@@ -1,6 +1,6 @@
 """The page from top to bottom."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fkal.data.datasets import Dataset
@@ -23,6 +23,8 @@ EVIDENCE = (
     "missing difference is not equality."
 )
 
+SECTIONS = 9
+
 
 def sections_of(
     panels: Sequence[Panel],
@@ -32,41 +34,31 @@ def sections_of(
     test: str,
     against: str | None,
     data_root: Path | None,
-) -> list[Section]:
+) -> Iterator[Section]:
+    """`SECTIONS` of them, each made when it is asked for: pictures of many panels take minutes."""
+
     def curves(score: str) -> list[Exhibit]:
         return [accuracy_exhibits(panel, styles, score) for panel in panels]
 
-    tests = [evidence_exhibit(panel, test, against) for panel in panels]
+    yield Section("accuracy", "Accuracy", "", [*curves("accuracy"), *map(ranking_exhibit, panels)])
+    balanced = [*curves("macro_accuracy"), *(honest_exhibit(p, test) for p in panels)]
+    yield Section("balanced", "Balanced accuracy", "", balanced)
+    rare = [*curves("minority_accuracy"), *curves("worst_class_accuracy")]
+    yield Section("rare", "Rare and worst classes", "", rare)
     needed = [
         each for panel in panels for each in needed_exhibits(panel, styles, accuracies or targets(panel), against)
     ]
+    yield Section("labels", "Labels needed", "", needed)
+    tests = [evidence_exhibit(panel, test, against) for panel in panels]
+    yield Section("evidence", "Evidence", EVIDENCE, [*tests, penalty_exhibit(panels)])
+    yield Section("cost", "Cost", "", [cost_exhibit(p, styles, unit) for unit in COSTS for p in panels])
+    pseudo = [*(pseudo_exhibit(p, styles) for p in panels), *(prior_exhibit(p, styles) for p in panels)]
+    yield Section("pseudo", "Pseudo-labels", "", pseudo)
     datasets = {panel.name: dataset_of(panel.finished, data_root) for panel in panels}
-    return [
-        Section("accuracy", "Accuracy", "", [*curves("accuracy"), *(ranking_exhibit(p) for p in panels)]),
-        Section(
-            "balanced",
-            "Balanced accuracy",
-            "",
-            [*curves("macro_accuracy"), *(honest_exhibit(p, test) for p in panels)],
-        ),
-        Section("rare", "Rare and worst classes", "", [*curves("minority_accuracy"), *curves("worst_class_accuracy")]),
-        Section("labels", "Labels needed", "", needed),
-        Section("evidence", "Evidence", EVIDENCE, [*tests, penalty_exhibit(panels)]),
-        Section("cost", "Cost", "", [cost_exhibit(p, styles, unit) for unit in COSTS for p in panels]),
-        Section(
-            "pseudo",
-            "Pseudo-labels",
-            "",
-            [*(pseudo_exhibit(p, styles) for p in panels), *(prior_exhibit(p, styles) for p in panels)],
-        ),
-        Section("labeled", "What was labeled", "", [*map(counts_exhibit, panels), *_picked(panels, datasets)]),
-        Section(
-            "errors",
-            "Errors",
-            "",
-            [*map(confusion_exhibit, panels), *(tsne_exhibit(p, datasets[p.name]) for p in panels)],
-        ),
-    ]
+    labeled = [*map(counts_exhibit, panels), *_picked(panels, datasets)]
+    yield Section("labeled", "What was labeled", "", labeled)
+    errors = [*map(confusion_exhibit, panels), *(tsne_exhibit(p, datasets[p.name]) for p in panels)]
+    yield Section("errors", "Errors", "", errors)
 
 
 def _picked(panels: Sequence[Panel], datasets: Mapping[str, Dataset | str]) -> list[Exhibit]:
