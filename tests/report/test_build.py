@@ -657,6 +657,14 @@ def test_a_key_has_a_column_however_long_its_names(made):
     assert figure.get_figheight() > 3
 
 
+def test_a_round_that_lacks_between_others_is_refused(made, tmp_path):
+    frame = pd.read_csv(made / "iterations.csv")
+    first = frame[frame["fingerprint"] == frame["fingerprint"].iloc[0]]
+    frame.drop(first.index[first["b"] == 2]).to_csv(tmp_path / "c.csv", index=False)
+    with pytest.raises(ConfigError, match="round 3 of .*, comes after round 1; add the rounds between them"):
+        from_curves(tmp_path / "c.csv")
+
+
 @pytest.mark.slow
 def test_a_metric_that_one_panel_lacks_is_left_out_there(made, tmp_path):
     frame = pd.read_csv(made / "iterations.csv")

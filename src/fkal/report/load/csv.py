@@ -56,6 +56,7 @@ def from_curves(path: Path) -> Material:
     _refuse_unlabeled(path, frame, lines)
     _refuse_unmeasured(path, frame, lines)
     _refuse_repeated(path, frame, lines)
+    _refuse_gaps(path, frame, lines)
     return Material(frame, (), ("--curves", str(path)), (f"{path}: curves alone, so what needs more is left out",))
 
 
@@ -268,9 +269,27 @@ def _refuse_repeated(path: Path, frame: pd.DataFrame, lines: Sequence[int]) -> N
         )
 
 
+def _refuse_gaps(path: Path, frame: pd.DataFrame, lines: Sequence[int]) -> None:
+    """Raises ConfigError where a round lies between others and is not there: the area would be of other labels."""
+    run = _run(frame)
+    ordered = with_groups(frame).reset_index(drop=True).sort_values("b", kind="stable")
+    before = ordered.groupby(run, dropna=False)["b"].shift()
+    for place in ordered.index[(before + 1 < ordered["b"]).to_numpy()]:
+        row = frame.iloc[place]
+        raise ConfigError(
+            f"{path}, line {lines[place]}: round {row['b']} of {row['method']}, seed {row['seed']}, comes after round "
+            f"{int(before[place])}; add the rounds between them"
+        )
+
+
+def _run(frame: pd.DataFrame) -> list[str]:
+    """The columns that tell one run's rows from those of others."""
+    return [name for name in ONCE if name != "b"] + (["fingerprint"] if "fingerprint" in frame else [])
+
+
 def _falling(grouped: pd.DataFrame) -> Iterator[tuple[int, int]]:
     """Rows whose labels are no more than those of the round before, with these."""
-    run = [name for name in ONCE if name != "b"] + (["fingerprint"] if "fingerprint" in grouped else [])
+    run = _run(grouped)
     ordered = grouped.reset_index(drop=True).sort_values("b", kind="stable")
     before = ordered.groupby(run, dropna=False)["labels_used"].shift()
     for place in ordered.index[(before >= ordered["labels_used"]).to_numpy()]:
