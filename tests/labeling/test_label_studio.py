@@ -187,6 +187,33 @@ def test_a_check_is_a_second_task_of_its_images_whose_label_answers_it(project, 
     assert pulled() == []
 
 
+def test_a_done_check_keeps_its_answer_however_often_all_is_pulled(project, there, tmp_path, batch_maker):
+    pushed(project, there, tmp_path)
+    for task in there.tasks:
+        labeled_there(task, "cat")
+    said: list[str] = []
+
+    def pulled() -> int:
+        given = LabelStudio(there.url, 1, LEGACY).labels()
+        return len(import_given(project, given, ImportRules(), source="label studio 1", say=said.append).rows)
+
+    assert pulled() == 6
+    check = batch_maker(project, "01-2", range(2), kind="relabel")
+    assert pulled() == 0, "nobody has looked again"
+    push(project, LabelStudio(there.url, 1, LEGACY), batch_items(project, check), tmp_path)
+    for task in there.tasks[6:]:
+        labeled_there(task, "dog")
+    assert [pulled(), pulled(), pulled()] == [2, 0, 0]
+    answers = Books.of(project).labels()
+    assert [answers[digest] for digest in project.pool.digests[:3]] == ["dog", "dog", "cat"]
+    there.tasks[6]["data"]["fkal_check"] = "r09-9"
+    assert pulled() == 0
+    assert said == ["labels of checks that are not open or done here are left out: 'r09-9'"]
+    there.tasks[6]["data"]["fkal_check"] = None
+    with pytest.raises(ConfigError, match=r"dog, but .* says cat; leave one of them out"):
+        pulled()
+
+
 def test_labels_of_before_that_come_in_beside_a_check_do_not_answer_it(project, there, tmp_path, batch_maker):
     pushed(project, there, tmp_path)
     for task in there.tasks:

@@ -1,12 +1,16 @@
 """Rounds of a project where several ways of its images, labels and settings meet."""
 
 import csv
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save
 
 from fkal.cli import project_status
-from fkal.errors import ConfigError
+from fkal.errors import ConfigError, LabelsMissing
 from fkal.labeling.books import Books
 from fkal.labeling.exporting import export, labeled_items
 from fkal.labeling.importing import ImportRules, import_labels
@@ -243,6 +247,51 @@ def test_a_frozen_model_is_trained_again_once_the_pool_has_grown(signs, weights,
     train(made.again())
     write_listing(made.project.listing_path("pool"), pool)
     assert train(made.again()).is_new == frozen
+
+
+@pytest.mark.parametrize("lost", ["file", "fact"])
+def test_without_its_map_a_frozen_model_of_other_images_is_not_asked(signs, weights, tmp_path, lost):
+    made = signs(backbone=weights)
+    with made.project.params_path.open("a") as params:
+        params.write("features:\n  pca: 64\n")
+    pool = list(made.project.pool)
+    write_listing(made.project.listing_path("pool"), pool[:40])
+    made.answer(select(made.again(), SelectOptions(n=12, method="random")).batch)
+    train(made.again())
+    if lost == "file":
+        (kept,) = made.project.state_path.glob("standardising-*")
+        kept.write_bytes(b"")
+    else:
+        path = made.project.rounds_path / "01" / "trained.json"
+        told = json.loads(path.read_text())
+        del told["facts"]["standardising"]
+        path.write_text(json.dumps(told))
+    images = str(made.project.folder.parent / "images")
+    predict(made.again(), images, tmp_path / "before.csv")
+    write_listing(made.project.listing_path("pool"), pool)
+    with pytest.raises(LabelsMissing, match=r"images have changed since round 1, .*; run fkal train"):
+        predict(made.again(), images, tmp_path / "after.csv")
+    with pytest.raises(LabelsMissing, match="weights of round 1 cannot be used any more; fkal train makes them again"):
+        relabel(made.again())
+    made.answer(select(made.again(), SelectOptions(n=6, method="random")).batch)
+    assert train(made.again()).training.b == 2
+    predict(made.again(), images, tmp_path / "after.csv")
+
+
+def test_a_map_of_another_backbone_is_no_matter_of_shapes(signs, weights, tmp_path):
+    """Its settings are refused where a model is asked; a training starts from what fits."""
+    made = signs(backbone=weights)
+    made.answer(select(made.again(), SelectOptions(n=6, method="random")).batch)
+    train(made.again())
+    content = save({"mean": torch.zeros(7, dtype=torch.float64), "deviation": torch.ones(7, dtype=torch.float64)})
+    digest = hashlib.sha256(content).hexdigest()
+    (made.project.state_path / f"standardising-{digest}.safetensors").write_bytes(content)
+    path = made.project.rounds_path / "01" / "trained.json"
+    told = json.loads(path.read_text())
+    told["facts"]["standardising"] = digest
+    path.write_text(json.dumps(told))
+    made.answer(select(made.again(), SelectOptions(n=6, method="random")).batch)
+    assert train(made.again()).training.b == 2
 
 
 @pytest.mark.parametrize("pca", ["", "features.pca=8"], ids=["all features", "components"])

@@ -661,7 +661,7 @@ def test_a_round_that_lacks_between_others_is_refused(made, tmp_path):
     frame = pd.read_csv(made / "iterations.csv")
     first = frame[frame["fingerprint"] == frame["fingerprint"].iloc[0]]
     frame.drop(first.index[first["b"] == 2]).to_csv(tmp_path / "c.csv", index=False)
-    with pytest.raises(ConfigError, match="round 3 of .*, comes after round 1; add the rounds between them"):
+    with pytest.raises(ConfigError, match=r"round 3 of .*, comes after round 1; add the rounds between them"):
         from_curves(tmp_path / "c.csv")
 
 

@@ -130,8 +130,16 @@ def test_what_trials_leave_is_no_experiment_of_reports_and_tracking(here):
     fkal("run", "--dataset", "digits", "--method", "random", *TINY)
     (own,) = {path.name for path in Path("runs/state").iterdir()} - trials
     assert "1 of 1 experiments" in fkal("sync").stdout
+    assert "all: 1 experiments came or grew" in fkal("merge", "runs", "--out", "all").stdout
     found = finished_in(Path("runs"), None)
     assert ([each.outcome.fingerprint for each in found.finished], found.left_out) == ([own], [])
+    for name, spoil in zip(sorted(trials), (Path.mkdir, lambda notes: notes.write_text(200_000 * "[")), strict=False):
+        notes = Path("runs/state", name, "notes.json")
+        notes.unlink()
+        spoil(notes)
+    found = finished_in(Path("runs"), None)
+    assert [each.outcome.fingerprint for each in found.finished] == [own]
+    assert "1 of 3 experiments" in fkal("sync", code=3).stdout
 
 
 WAITING = {

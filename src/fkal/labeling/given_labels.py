@@ -37,7 +37,8 @@ OTHER_FOLDERS = {UNSORTED: "", SKIPPED: "skipped", f"_{NONE_OF_THESE}": NONE_OF_
 class GivenLabel:
     """One label of one image; `where` says in which file and line. An empty label with an empty status is none yet.
 
-    `check` names the batch of a second look (`fkal relabel`) where it is known.
+    `check` names the batch of a second look (`fkal relabel`). It is empty where the label is of none, and None where
+    the file's format does not say.
     """
 
     where: str
@@ -48,7 +49,7 @@ class GivenLabel:
     reason: str = ""
     annotator: str = ""
     seconds: float | None = None
-    check: str = ""
+    check: str | None = None
 
 
 def read_given_labels(path: Path) -> list[GivenLabel]:
@@ -91,7 +92,7 @@ def _from_task(task: Mapping[str, Any], number: int, where: str) -> Iterator[Giv
             "fkal label export --to labelstudio)"
         )
     image = str(data.get(PATH_FIELD, "")), str(data.get(DIGEST_FIELD, ""))
-    check = str(data.get(CHECK_FIELD, ""))
+    check = check_of(data)
     if not has_annotations:
         yield GivenLabel(
             place, *image, _one_choice(task.get(CONTROL), place),
@@ -118,6 +119,12 @@ def _from_task(task: Mapping[str, Any], number: int, where: str) -> Iterator[Giv
             seconds=_seconds(each.get("lead_time"), place),
             check=check,
         )
+
+
+def check_of(data: Mapping[str, Any]) -> str:
+    """The batch of the check that a task is of; empty where it is of none."""
+    value = data.get(CHECK_FIELD)
+    return value.strip() if isinstance(value, str) else ""
 
 
 def _result(annotation: Mapping[str, Any], place: str) -> Any:
@@ -167,7 +174,7 @@ def _from_row(row: Row, where: str, paths: str, digests: str) -> GivenLabel:
         cells.get("reason", "").strip(),
         cells.get("annotator", "").strip(),
         _seconds(cells.get("seconds") or cells.get("lead_time"), where),
-        cells.get(CHECK_FIELD, "").strip(),
+        cells.get(CHECK_FIELD, "").strip() if DIGEST_FIELD in cells else None,
     )
 
 

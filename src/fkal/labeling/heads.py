@@ -37,21 +37,30 @@ def keep_standardising(project: Project, learner: Learner) -> dict[str, str]:
     return {"standardising": digest}
 
 
-def weights_today(project: Project, training: Training, finished: Round, learner: Learner) -> Weights:
+def weights_today(project: Project, training: Training, finished: Round, learner: Learner) -> Weights | None:
     """The weights of a training for the embeddings as they are now.
 
-    They are what they were where the model is not frozen, where the map is the same, or where it is lost, as of a
-    training by an earlier version.
+    They are what they were where the model is not frozen or the map is the same. None where the images have changed
+    since and the map of then is not there, as of a training by an earlier version.
     """
     now = learner.standardising
     digest = training.facts.get("standardising")
-    if now is None or digest is None or digest == hashlib.sha256(_bytes(now)).hexdigest():
+    if now is None or digest == hashlib.sha256(_bytes(now)).hexdigest():
         return finished.weights
-    then = _read(project, digest)
+    then = None if digest is None else _read(project, digest)
     if then is None:
-        return finished.weights
+        return finished.weights if _has_same_images(training, learner) else None
+    if then.mean.shape != now.mean.shape:
+        return finished.weights  # of another backbone, which whoever loads them refuses by its settings
     weight, bias = then.refolded(finished.weights["head.weight"], finished.weights["head.bias"], now)
     return {**finished.weights, "head.weight": weight, "head.bias": bias}
+
+
+def _has_same_images(training: Training, learner: Learner) -> bool:
+    pool, validation = learner.dataset.pool_listing, learner.dataset.validation_listing
+    assert pool is not None and validation is not None
+    then = [training.facts.get(name) for name in ("pool_digest", "validation_digest", "pool_images")]
+    return then == [pool.digest, validation.digest, len(learner.dataset.pool)]
 
 
 def _read(project: Project, digest: str) -> Standardising | None:

@@ -1,10 +1,10 @@
 """Labels from elsewhere into labels.csv: all of them, or none and a line per problem. Imports no torch."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from fkal.errors import MOST_NAMES, ConfigError, LabelsMissing, did_you_mean, shortened
+from fkal.errors import MOST_NAMES, ConfigError, LabelsMissing, did_you_mean, listed, shortened
 from fkal.labeling.answers import label_store
 from fkal.labeling.batch import Batch, BatchImage, all_batches
 from fkal.labeling.given_labels import NONE_OF_THESE, GivenLabel, read_given_labels
@@ -84,6 +84,7 @@ def import_given(
         before = store.rows()
         existing = current_rows(before)
         batches = [batch for batch in all_batches(project.rounds_path) if not batch.request.withdrawn]
+        given = _without_unknown_checks(given, batches, say)
         digests = _digests(project.pool, given, problems)
         asked = _asked(batches, existing, given, digests)
         found = _rows(given, digests, asked, rules, project.classes, problems)
@@ -97,10 +98,9 @@ def import_given(
                 for image in images:
                     problems.add(MISSING, f"{image.path}: has no label, and batch {name} asks for one")
         problems.refuse()
-        last = {(row.digest, row.annotator, row.batch): row for row in live_rows(before)}
-        known = {_content(row) for row in last.values()}  # a check does not make the label before it a new one
+        is_known = _known(before, [batch for batch in batches if _is_open_check(batch, existing)])
         time = now()
-        rows = tuple(_stamped(row, source, time) for _, row in found if _content(row) not in known)
+        rows = tuple(_stamped(row, source, time) for each, row in found if not is_known(each, row))
         project.add_classes(new_classes)
         store.append(rows)
         return Imported(
@@ -108,27 +108,53 @@ def import_given(
         )
 
 
+def _without_unknown_checks(given: Sequence[GivenLabel], batches: Sequence[Batch], say: Notify) -> list[GivenLabel]:
+    """Without labels of checks (`fkal relabel`) that were withdrawn, or are not of this project; says which."""
+    known = {batch.request.batch for batch in batches if batch.request.kind == "relabel"}
+    unknown = {each.check: None for each in given if each.check and each.check not in known}
+    if unknown:
+        say(f"labels of checks that are not open or done here are left out: {listed([shortened(c) for c in unknown])}")
+    return [each for each in given if each.check not in unknown]
+
+
 def _asked(
     batches: Sequence[Batch], rows: Sequence[LabelRow], given: Sequence[GivenLabel], digests: Sequence[str | None]
 ) -> list[Asked | None]:
     """For each label the batch that asks for its image: an open one before one that is done, a later before an earlier.
 
-    An open check (`fkal relabel`) is answered by labels that name it. Where none names a check it is answered by what
-    has images of it alone: labels of before, which come in once more among others, are no second look.
+    A check (`fkal relabel`) is answered by labels that name it. An open one is also answered by a file whose format
+    names no check and that has images of it alone. Labels of before, which come in once more, are no second look.
     """
-    named = any(each.check for each in given)
     images = {digest for digest in digests if digest is not None}
-    answered = [
-        batch for batch in batches if not (_is_open_check(batch, rows) and (named or _has_others(batch, images)))
-    ]
-    ordered = sorted(answered, key=lambda batch: batch.state(rows) == "open")
-    by_digest = {image.digest: (batch, image) for batch in ordered for image in batch.images}
+    names_none = all(each.check is None for each in given)
     checks = [batch for batch in batches if batch.request.kind == "relabel"]
+    answered = [
+        batch for batch in checks if _is_open_check(batch, rows) and names_none and not _has_others(batch, images)
+    ]
+    others = [batch for batch in batches if batch.request.kind != "relabel"]
+    last = [*checks, *sorted(others, key=lambda batch: batch.state(rows) == "open"), *answered]
+    by_digest = {image.digest: (batch, image) for batch in last for image in batch.images}
     by_check = {(batch.request.batch, image.digest): (batch, image) for batch in checks for image in batch.images}
     return [
-        None if digest is None else by_check.get((each.check, digest), by_digest.get(digest))
+        None if digest is None else by_check.get((each.check or "", digest), by_digest.get(digest))
         for each, digest in zip(given, digests, strict=True)
     ]
+
+
+def _known(before: Sequence[LabelRow], open_checks: Sequence[Batch]) -> Callable[[GivenLabel, LabelRow], bool]:
+    """Whether a label brings nothing new.
+
+    The answer of a check is new unless that check has it. Another label is new unless its annotator said the same of
+    the image before, be it in another batch: what a check said since is not taken back by the label before it.
+    """
+    last = {(row.digest, row.annotator, row.batch): row for row in live_rows(before)}.values()
+    in_batch, anywhere = {_content(row) for row in last}, {_said(row) for row in last}
+    opened = {batch.request.batch for batch in open_checks}
+
+    def is_known(each: GivenLabel, row: LabelRow) -> bool:
+        return _content(row) in in_batch if each.check or row.batch in opened else _said(row) in anywhere
+
+    return is_known
 
 
 def _is_open_check(batch: Batch, rows: Sequence[LabelRow]) -> bool:
@@ -180,7 +206,7 @@ def _rows(
         if row.status == "labeled" and not row.label:
             problems.add("no label", f"{each.where}: {each.path}: status labeled, and no label; fill it")
             continue
-        before = found.setdefault((digest, row.annotator, each.check), (each, row))
+        before = found.setdefault((digest, row.annotator, row.batch), (each, row))
         if (before[1].status, before[1].label) != (row.status, row.label):
             problems.add(
                 "labeled twice",
@@ -252,7 +278,11 @@ def _name(path: str) -> str:
 
 def _content(row: LabelRow) -> tuple[str, ...]:
     """What makes two rows say the same; the same import twice brings nothing new."""
-    return row.digest, row.annotator, row.status, row.label, row.reason, row.batch
+    return *_said(row), row.batch
+
+
+def _said(row: LabelRow) -> tuple[str, ...]:
+    return row.digest, row.annotator, row.status, row.label, row.reason
 
 
 def _stamped(row: LabelRow, source: str, time: str) -> LabelRow:

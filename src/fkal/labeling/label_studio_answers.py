@@ -8,7 +8,7 @@ import requests
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, TypeAdapter, ValidationError
 
 from fkal.errors import EndsAll, shortened
-from fkal.labeling.given_labels import CHECK_FIELD, DIGEST_FIELD
+from fkal.labeling.given_labels import DIGEST_FIELD, check_of
 
 SECONDS = 120
 """A server may be silent for so long."""
@@ -74,7 +74,7 @@ class Task(_Told):
     @property
     def asked_for(self) -> AskedFor:
         """Empty for a task that did not come from fkal."""
-        return AskedFor(str(self.data.get(DIGEST_FIELD, "")), str(self.data.get(CHECK_FIELD, "")))
+        return AskedFor(str(self.data.get(DIGEST_FIELD, "")), check_of(self.data))
 
 
 class TaskPage(_Told):

@@ -78,7 +78,13 @@ class TrainedModel:
         refuse_other_classes(books.last, learner.classes)
         if len(finished.labeled_counts) != len(learner.classes):
             raise LabelsMissing("classes.txt has classes that the trained model lacks; run fkal train")
-        return cls(learner, weights_today(project, books.last, finished, learner), finished.b)
+        weights = weights_today(project, books.last, finished, learner)
+        if weights is None:
+            raise LabelsMissing(
+                f"the images have changed since round {finished.b}, and .fkal/state does not have how its embeddings "
+                "were centred; run fkal train"
+            )
+        return cls(learner, weights, finished.b)
 
     @property
     def preprocessing(self) -> dict[str, Any]:

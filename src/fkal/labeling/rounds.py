@@ -54,6 +54,7 @@ from fkal.results.request_io import UnusableRequest, load_request, request_bytes
 LARGEST_EXCLUDED = 2**30
 """Bytes of a file of images to leave out."""
 AUDIT_IMAGES, RELABEL_IMAGES = 100, 50
+ENSEMBLE = "acquisition.ensemble"
 T = TypeVar("T")
 
 
@@ -140,7 +141,7 @@ def train(project: Project, assignments: Sequence[str] = (), display: Display = 
             _say_other_settings(before, config, display)
         learner = watched(Learner.ready(project, config, display), display, project.name)
         finished, facts = _trained(books, learner, due, display)
-        facts["settings"] = dict(flattened(training_settings(config)))
+        facts["settings"] = _kept_settings(config)
         facts |= keep_standardising(project, learner)
         training = write_training(project, finished, made_of=made_of, time=now(), classes=learner.classes, facts=facts)
         return Trained(training, is_new=True, learner=learner)
@@ -260,7 +261,13 @@ def weights_after(books: Books, b: int, learner: Learner) -> Weights | None:
             "before the first label"
         )
         return None
-    return weights_today(books.project, training, finished, learner)
+    weights = weights_today(books.project, training, finished, learner)
+    if weights is None:
+        learner.experiment.say(
+            f"the images have changed since round {b}, and {books.project.state_path} does not have how its embeddings "
+            "were centred; the next training starts from the weights before the first label"
+        )
+    return weights
 
 
 def _learned(project: Project, books: Books, display: Display) -> tuple[Learner, Known]:
@@ -271,7 +278,7 @@ def _learned(project: Project, books: Books, display: Display) -> tuple[Learner,
     learner = watched(Learner.ready(project, project.config(), display), display, project.name)
     known = known_now(books, learner, waits=True)
     if known.weights is None:
-        raise LabelsMissing(f"the weights of round {books.b} are lost; fkal train makes them again")
+        raise LabelsMissing(f"the weights of round {books.b} cannot be used any more; fkal train makes them again")
     return learner, known
 
 
@@ -291,7 +298,7 @@ def refuse_other_settings(training: Training, config: Config) -> None:
 
 def _say_other_settings(before: Training, config: Config, display: Display) -> None:
     """Says which settings are others than before, as after a `--set` that is not given again."""
-    then, now_ = before.facts.get("settings", {}), dict(flattened(training_settings(config)))
+    then, now_ = before.facts.get("settings", {}), _kept_settings(config)
     other = [name for name in sorted({*then, *now_}) if then.get(name) != now_.get(name)] if then else []
     if other:
         changes = [f"{name} is {_shown(now_.get(name))}, and was {_shown(then.get(name))}" for name in other]
@@ -300,8 +307,14 @@ def _say_other_settings(before: Training, config: Config, display: Display) -> N
         )
 
 
+def _kept_settings(config: Config) -> dict[str, Any]:
+    """What trained.json has of the settings; the number of networks where it is not one."""
+    networks = ensemble_size(config)
+    return {**dict(flattened(training_settings(config))), **({ENSEMBLE: networks} if networks > 1 else {})}
+
+
 def _shown(value: object) -> str:
-    return shortened(value) if isinstance(value, str) else str(value)
+    return shortened(value) if isinstance(value, str) else "unset" if value is None else str(value)
 
 
 def _wish(project: Project, options: SelectOptions, config: Config) -> dict[str, Any]:

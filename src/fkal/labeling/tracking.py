@@ -139,6 +139,8 @@ def _log_model(
     experiment = learner.experiment
     weights = weights_today(project, training, finished, learner)
     try:
+        if weights is None:
+            raise ConfigError("the images have changed since")
         grown(weights, learner.loop.theta_0)
     except ConfigError as error:
         display.notify(f"no loadable model of round {finished.b} in MLflow: {error}")

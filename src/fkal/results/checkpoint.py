@@ -176,7 +176,7 @@ class Checkpoint:
 
     def belongs_to_trial(self) -> None:
         """A trial of `fkal tune` made it: no experiment that reports and tracking count, until `describe` says so."""
-        if not (self.path / ABOUT).exists():
+        if not ((self.path / ABOUT).exists() or self.finished_count or self.run_ids()):
             self._note(**{TRIAL: True})
 
     def _read(self, b: int) -> Round:
@@ -233,12 +233,15 @@ class Checkpoint:
 
 def is_of_trial(folder: Path) -> bool:
     """Whether only trials of `fkal tune` worked on the experiment of this state folder."""
-    return not (folder / ABOUT).exists() and _notes_of(folder).get(TRIAL) is True
+    try:
+        return not (folder / ABOUT).exists() and _notes_of(folder).get(TRIAL) is True
+    except OSError:  # a folder that cannot be read is named by whoever reads on
+        return False
 
 
 def _notes_of(folder: Path) -> dict[str, Any]:
     try:
         notes = json.loads(regular_bytes(folder / "notes.json"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return notes if isinstance(notes, dict) else {}

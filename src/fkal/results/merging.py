@@ -14,7 +14,7 @@ from fkal.errors import MissingRuns, ends_all, first_line
 from fkal.folders import below
 from fkal.identifiers import DIGEST, SPLIT_FILE, UnsafeName
 from fkal.notify import Notify
-from fkal.results.checkpoint import ABOUT, Checkpoint
+from fkal.results.checkpoint import ABOUT, Checkpoint, is_of_trial
 from fkal.results.manifest import read_about
 from fkal.results.round_facts import UnusableRound, read_facts, same_facts
 
@@ -73,7 +73,9 @@ def merge(sources: Sequence[Path], out: Path, say: Notify) -> Merged:
 
 
 def _fingerprints(source: Path) -> list[str]:
-    return sorted(path.name for path in (source / "state").glob("*") if re.fullmatch(DIGEST, path.name))
+    """Of experiments, but not of trials of `fkal tune`."""
+    found = (path for path in (source / "state").glob("*") if re.fullmatch(DIGEST, path.name))
+    return sorted(path.name for path in found if not is_of_trial(path))
 
 
 def _merge_one(folder: Path, out: Path, say: Notify) -> tuple[int, str | None]:
