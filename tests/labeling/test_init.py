@@ -197,6 +197,7 @@ def test_dvc_gets_a_stage_that_reads_what_training_depends_on(images, monkeypatc
     init(images / "pets", options(images, dvc=True), PLAIN)
     stage = yaml.safe_load((images / "pets" / "dvc.yaml").read_text())["stages"]["train"]
     assert stage["cmd"] == "fkal train" and {"labels.csv", "test.parquet"} <= set(stage["deps"])
+    assert stage["params"] == [{"params.yaml": None}]  # whatever is set, fkal train knows whether it matters
     assert "outs" not in stage  # a frozen model has no first weights, and DVC stops where an output is missing
     ((command, given),) = calls
     assert command[1:4] == ["-m", "dvc", "init"] and given["cwd"] == images / "pets"

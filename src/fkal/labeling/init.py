@@ -58,7 +58,8 @@ stages:
   train:
     cmd: fkal train
     deps: [labels.csv, pool.parquet, validation.parquet, {test}classes.txt]
-    params: [project, labels, data, model, pretrain, train, acquisition, seed]
+    params:
+      - params.yaml:  # all of it: fkal train knows which settings matter
 """
 
 
