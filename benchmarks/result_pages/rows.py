@@ -1,7 +1,8 @@
 """The committed rows of a page: `docs/results/<page>/rows.csv`, and beside it what they took in `costs.csv`.
 
-A row is a round. It says the grid, method and seed, the fingerprint and recipe of its experiment, and the version of
-fkal that measured it; nothing of the machine. Rows are sorted, so that another experiment changes only its own lines.
+A row is a round. It says the grid, method and seed, and the fingerprint and recipe of its experiment, which name the
+versions of all that its numbers depend on; nothing of the machine. Rows are sorted, so that another experiment changes
+only its own lines.
 """
 
 import platform
@@ -26,7 +27,7 @@ from fkal.results.round_io import load_round
 from result_pages.grids import ROOT, Job
 
 RUN = ["grid", "method", "seed"]
-IDENTITY = ["fingerprint", "recipe", "version"]
+IDENTITY = ["fingerprint", "recipe"]
 COUNTS = ["b", "labels_used"]
 COSTS = [*RUN, "seconds", "date", "cpu", "threads", "torch"]
 TEXT = dict.fromkeys(("grid", "method", *IDENTITY, "date", "cpu", "torch"), str)
@@ -40,7 +41,6 @@ class Measured(NamedTuple):
     job: Job
     fingerprint: str
     rounds: Sequence[Round]
-    version: str
     torch: str
     day: date
     cpu: str
@@ -48,7 +48,7 @@ class Measured(NamedTuple):
     def rows(self) -> pd.DataFrame:
         """A row per round; a metric that the method does not have is empty."""
         frame = curve_frame(self.rounds).reindex(columns=[*COUNTS, *self.job.grid.columns])
-        values = [*self.job.key, self.fingerprint, self.job.recipe, self.version]
+        values = [*self.job.key, self.fingerprint, self.job.recipe]
         named = frame.assign(**dict(zip([*RUN, *IDENTITY], values, strict=True)))
         return named[[*RUN, *IDENTITY, *COUNTS, *self.job.grid.columns]]
 
@@ -70,7 +70,6 @@ def measured_in(folder: Path, job: Job, cpu: str) -> Measured:
         job=job,
         fingerprint=digest(folder.name, "state folder"),
         rounds=rounds,
-        version=made_with.get("fkal", ""),
         torch=made_with.get("torch", ""),
         day=date.fromtimestamp(facts[-1].stat().st_mtime),
         cpu=cpu,
