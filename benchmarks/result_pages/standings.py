@@ -11,6 +11,7 @@ from result_pages.cells import WITHOUT_CURVE, areas, gaps, head, holm_ps, p_text
 
 SAME_LABELS = "pfk_joint_shift_grid:"
 CANDIDATES = tuple(f"{SAME_LABELS}{matching}" for matching in ("coverage", "wcov", "noisy_or", "wcov_zg", "ecov"))
+ALONE = "validation_only"
 UNRANKED = (*LIMITS, *WITHOUT_CURVE, "boss")
 """Rows that no method is held against: they know labels that nobody has paid for, or choose nothing."""
 
@@ -87,6 +88,22 @@ def over_random(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
             cells.setdefault(method, {})[grid] = ", ".join(texts)
     lines = head("method", *(f"`{grid}`" for grid in grids))
     return [*lines, *(row(shown(method), *(found.get(grid, "") for grid in grids)) for method, found in cells.items())]
+
+
+def alone(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
+    """A row per setting: training on the validation images alone, and the best method's last round beside it."""
+    lines = head("setting", "seeds", f"`{ALONE}`", "best method, last round", "", f"`{ALONE}` - it")
+    for grid in dict.fromkeys(curves.grid):
+        of_grid = curves[curves.grid == grid]
+        mine = last_round(of_grid[of_grid.method == ALONE])
+        others = {m: last_round(rows) for m, rows in of_grid.groupby("method") if m not in UNRANKED}
+        gap = gaps({**others, ALONE: mine}, ALONE)
+        if gap:
+            best = max(gap, key=lambda method: float(gap[method].mean()))
+            common = of_grid[(of_grid.method == ALONE) & of_grid.seed.isin(gap[best].index)]
+            cells = (seeds(common), points(mine[gap[best].index]), shown(best), points(others[best][gap[best].index]))
+            lines.append(row(f"`{grid}`", *cells, signed_points(-gap[best])))
+    return lines
 
 
 def last_round(curves: pd.DataFrame) -> pd.Series:

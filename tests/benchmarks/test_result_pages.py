@@ -209,6 +209,24 @@ def test_the_method_of_the_rule_is_bold(parts):
     assert parts["standings"].standings(curves, None)[2].startswith("| `g` | `fisher_coverage` |")
 
 
+def test_what_validation_images_alone_give_stands_beside_the_best_last_round(parts):
+    alone = pd.DataFrame(
+        [
+            {"grid": "g", "method": method, "seed": seed, "b": b, "labels_used": 10 * b, "test/macro_accuracy": value}
+            for method, by_seed in {
+                "validation_only": [[0.8], [0.9], [0.7]],
+                "random": [[0.1, 0.6], [0.1, 0.7]],
+                "margin": [[0.2, 0.5], [0.2, 0.5]],
+                "pfk_true": [[0.9, 0.95], [0.9, 0.95]],
+            }.items()
+            for seed, values in enumerate(by_seed)
+            for b, value in enumerate(values, 1)
+        ]
+    )
+    lines = parts["standings"].alone(alone, None)
+    assert lines[2:] == ["| `g` | 0-1 | 85.0±7.1 | `random` | 65.0±7.1 | +20.0±0.0 |"]
+
+
 def test_over_random_has_the_gap_of_area_and_of_the_last_round_in_each_setting(parts):
     one = _curves({"random": [30.0, 32.0, 34.0], "base": [31.0, 33.5, 35.1], "all": [90.0, 90.0, 90.0]}, "one")
     two = _curves({"random": [30.0, 32.0, 34.0], "margin": [29.0, 31.5, 33.0]}, "two")
