@@ -48,7 +48,7 @@ def test_the_method_follows_the_model_and_the_validation_images(tmp_path, weight
     values = VALUES._replace(model="torchvision:resnet50", weights=weights, validation_per_class=per_class)
     (tmp_path / "params.yaml").write_text(first_text(values))
     config = Project.open(tmp_path).config(environment={})
-    assert (config.train.layers, method_of(config).removesuffix("@embedding")) == (layers, method)
+    assert (config.train.layers, method_of(config)) == (layers, method)
     assert config.acquisition.budget == 20
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from fkal.cli.tables import simulated_table
 from fkal.cli.terminal import WIDTH, console, echo, echo_json
+from fkal.engine.measured import measured_part, part_word
 from fkal.labeling.batch import TO_LABEL, Batch
 from fkal.labeling.predicting import Predicted
 from fkal.labeling.rounds import Asked, Trained
@@ -127,8 +128,8 @@ def training_json(trained: Trained) -> dict[str, Any]:
 
 def measured_accuracy(training: Training) -> tuple[str, float]:
     """What was measured on, and the accuracy there."""
-    part = next(part for part in ("test", "val") if f"{part}/accuracy" in training.metrics)
-    return {"test": "test", "val": "validation"}[part], training.metrics[f"{part}/accuracy"]
+    part = measured_part(training.metrics)
+    return part_word(part), training.metrics[f"{part}/accuracy"]
 
 
 def _echo_batch(asked: Asked) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from fkal.acquisition.cost import Passes
 from fkal.config.method_spec import short_method_name
+from fkal.engine.measured import part_word
 from fkal.results.outcome import Group, Outcome
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def simulated_table(found: Sequence[Simulated]) -> Table:
     """The same of a project's simulated rounds; a head has the labels of the first experiment with most rounds."""
     longest = max(found, key=lambda each: len(each.rounds)).rounds
     measured = longest[0].measured
-    part = {"val": "validation"}.get(measured, measured)
-    table = Table(title=f"{part} accuracy (%), mean ± std over seeds", box=box.SIMPLE)
+    table = Table(title=f"{part_word(measured)} accuracy (%), mean ± std over seeds", box=box.SIMPLE)
     table.add_column("method", no_wrap=True)
     for name in ("seeds", *(f"b={each.b}\n{each.labels_used:,}" for each in longest), "balanced\nlast"):
         table.add_column(name, justify="right", no_wrap=True)

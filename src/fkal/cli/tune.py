@@ -35,7 +35,10 @@ Trials = Annotated[
     typer.Option(help="Finished trials that the study shall have, earlier ones included. [default: 30]"),
 ]
 Objective = Annotated[
-    str, typer.Option(help="aubc, final, minority, aubc_balanced or balanced (held-out accuracy), or with the cost: aubc,cost.")
+    str,
+    typer.Option(
+        help="aubc, final, minority, aubc_balanced or balanced (held-out accuracy), or with the cost: aubc,cost."
+    ),
 ]
 Space = Annotated[
     str | None,

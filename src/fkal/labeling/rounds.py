@@ -48,6 +48,7 @@ from fkal.labeling.project import Project
 from fkal.labeling.spreadsheets import decoded, parse_sheet
 from fkal.labeling.trainings import Training, read_round, refuse_other_classes, write_training
 from fkal.labeling.validation import with_validation
+from fkal.models.settings import FROZEN_TAP
 from fkal.notify import PLAIN, Display
 from fkal.results.request_io import UnusableRequest, load_request, request_bytes
 
@@ -335,7 +336,8 @@ def _wish(project: Project, options: SelectOptions, config: Config) -> dict[str,
 
 def method_of(config: Config) -> str:
     """The method as `--method` takes it. Pretraining and training are the project's, not the method's."""
-    usual = config.model_copy(update={"pretrain": PretrainConfig(), "train": TrainConfig()})
+    train = TrainConfig(layers="frozen") if config.is_frozen else TrainConfig()
+    usual = config.model_copy(update={"pretrain": PretrainConfig(), "train": train})
     return short_method_name(method_name(usual))
 
 
@@ -362,10 +364,11 @@ def _open_again(books: Books, options: SelectOptions, wish: Mapping[str, Any]) -
 
 
 def _is_same_wish(kept: Any, wish: Mapping[str, Any]) -> bool:
-    """A method may have got a short name since."""
+    """A method may have got a short name since, and that of a frozen model had its one tap."""
     if not isinstance(kept, dict) or not isinstance(kept.get("method"), str):
         return False
-    return {**kept, "method": long_method_name(kept["method"])} == {**wish, "method": long_method_name(wish["method"])}
+    method = long_method_name(kept["method"].removesuffix(f"@{FROZEN_TAP}"))
+    return {**kept, "method": method} == {**wish, "method": long_method_name(wish["method"])}
 
 
 def _as_kept(wish: Mapping[str, Any]) -> dict[str, Any]:

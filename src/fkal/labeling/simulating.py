@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from fkal.config.schema import Config, digest_of
+from fkal.engine.measured import part_word
 from fkal.engine.rounds import Round
 from fkal.errors import MOST_NAMES, ConfigError, did_you_mean, shortened
 from fkal.experiment.checks import refuse_beyond_pool
@@ -164,8 +165,8 @@ def _simulated(project: Project, config: Config, oracle: Oracle, dedup: float | 
 
 def about_round(this: Round) -> str:
     """Its labels and its accuracy, for people."""
-    name = {"val": "validation"}.get(this.measured, this.measured)
-    return f"{this.labels_used:,} labels, {name} accuracy {100 * this.metrics[f'{this.measured}/accuracy']:.1f} %"
+    accuracy = 100 * this.metrics[f"{this.measured}/accuracy"]
+    return f"{this.labels_used:,} labels, {part_word(this.measured)} accuracy {accuracy:.1f} %"
 
 
 @dataclass(frozen=True, eq=False)
