@@ -119,11 +119,8 @@ def report(
         with display.one("report") as shown:
             svgs = {name: svg_bytes(figure) for name, figure in _counted(drawn, len(drawn), "figures", shown)}
         settings = recipes(panels, to)
-        exhibited = (_contents(each, svgs) for each in [overview, *every, *trust])
-        files = set()
-        for file, content in chain(*exhibited, ((recipe.file, recipe.settings.encode()) for recipe in settings)):
-            _write(to, file, content)
-            files.add(file)
+        exhibited = chain(*(_contents(each, svgs) for each in [overview, *every, *trust]))
+        files = _written(to, chain(exhibited, ((recipe.file, recipe.settings.encode()) for recipe in settings)))
         text = page(
             sections,
             trust,
@@ -143,13 +140,17 @@ def report(
     _only_these(to, files)
     figures = sum(each.figure is not None or each.picture is not None for each in every)
     tell(f"{to / 'index.html'}: {figures} figures, {sum(each.numbers is not None for each in every)} tables")
-    for each in every:
-        if each.missing:
-            display.notify(f"left out: {each.missing}")
-    if material.notes:
-        of = f"{len(material.notes)} notes on experiments" if material.notes[1:] else "a note on experiments"
-        display.notify(f"{of} that are not shown, at the page's end: {material.notes[0]}")
+    for line in _left_out(every, material.notes):
+        display.notify(line)
     refuse_damaged(material.damaged)
+
+
+def _left_out(exhibits: Sequence[Exhibit], notes: Sequence[str]) -> Iterator[str]:
+    """A line for each exhibit that could not be made, and one for experiments that are not shown."""
+    yield from (f"left out: {each.missing}" for each in exhibits if each.missing)
+    if notes:
+        of = f"{len(notes)} notes on experiments" if notes[1:] else "a note on experiments"
+        yield f"{of} that are not shown, at the page's end: {notes[0]}"
 
 
 def _counted(made: Iterable[T], total: int, unit: str, shown: Shown) -> Iterator[T]:
@@ -188,6 +189,15 @@ def _contents(each: Exhibit, svgs: Mapping[str, bytes]) -> Iterator[tuple[str, b
         yield f"figures/{each.name}.png", png_of(each)
     if each.numbers is not None:
         yield f"tables/{each.name}.csv", numbers
+
+
+def _written(to: Path, contents: Iterable[tuple[str, bytes]]) -> set[str]:
+    """Writes files below the report's folder; returns their names."""
+    files = set()
+    for file, content in contents:
+        _write(to, file, content)
+        files.add(file)
+    return files
 
 
 def _only_these(to: Path, files: Set[str]) -> None:
