@@ -134,8 +134,8 @@ def _gain_words(found: ReachableGain | None) -> str:
 
 def _absent_words(panel: Panel) -> str:
     """The command that runs the rows that are not here."""
-    there = {*panel.methods, *([ALL] if panel.baseline else []), *([VALIDATION_ONLY] if panel.validation_only else [])}
-    absent = [row for row in ROWS if row not in there]
+    once = [row for row, scores in ((ALL, panel.baseline), (VALIDATION_ONLY, panel.validation_only)) if scores]
+    absent = [row for row in ROWS if row not in once and panel.trained_alike(row) not in panel.methods]
     return f"Not run: {', '.join(absent)}; run: {_command(panel, absent)}." if absent else ""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from fkal.config.method_spec import long_method_name, short_method_name
+from fkal.config.method_spec import HEAD_ONLY, RANDOM_THETA_0, long_method_name, short_method_name
 from fkal.config.schema import ConfigError
 from fkal.errors import did_you_mean
 from fkal.plots.curves import PAPER_TITLE
@@ -23,6 +23,8 @@ SAME = [*COMPARED, "budget", "most"]
 RUN = [*COMPARED, "method", "seed"]
 ONCE = [*RUN, "b"]
 SCORES = ("accuracy", "macro_accuracy", "minority_accuracy", "worst_class_accuracy")
+STARTS = (RANDOM_THETA_0, HEAD_ONLY)
+"""What a method's name says of training, not of the method."""
 BIASES = {"ir": "ir", "longtail": "long tail"}
 """How the names of those that have a ratio are written."""
 
@@ -81,6 +83,10 @@ class Panel:
     def _tables(self) -> dict[tuple[str, str], pd.DataFrame]:
         """What `by_seed` has answered already."""
         return {}
+
+    def trained_alike(self, method: str) -> str:
+        """The name that a method has here: `random:random_theta_0` where no method is pretrained."""
+        return _trained_as(self.methods, method)
 
     def experiments(self, method: str) -> list[Finished]:
         """Those of a method, by seed."""
@@ -181,7 +187,8 @@ def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finishe
         schedule = told + (f", {group.budget} to {most:,} labels" if several else "")
         members = [each for each in finished if each.outcome.fingerprint in set(mine["fingerprint"])]
         methods = tuple(mine["method"].unique())
-        all_labels, no_labels = (_baseline(whole, group, method) for method in ("all", "validation_only"))
+        beside = [_trained_as(methods, method) for method in ("all", "validation_only")]
+        all_labels, no_labels = (_baseline(whole, group, method) for method in beside)
         panel = Panel(name, group, mine, methods, all_labels, tuple(members), schedule, no_labels)
         area = {method: panel.areas(method).mean() for method in panel.methods}
         yield replace(panel, methods=tuple(sorted(area, key=lambda method: (-area[method], method))))
@@ -198,6 +205,12 @@ def _new_name(wanted: Sequence[str], taken: Collection[str]) -> str:
     """The first that is free, else the last with a number: two datasets may have one name once it is fit for files."""
     numbered = (f"{wanted[-1]}-{number}" for number in count(2))
     return next(name for name in chain(wanted, numbered) if name not in taken)
+
+
+def _trained_as(methods: Sequence[str], method: str) -> str:
+    """With the marks of `STARTS` that all methods have."""
+    marks = [set(re.split("[:@]", each)[1:]) for each in methods]
+    return ":".join([method, *(start for start in STARTS if marks and all(start in mark for mark in marks))])
 
 
 def _baseline(whole: pd.DataFrame, group: Group, method: str) -> Mapping[str, pd.Series]:

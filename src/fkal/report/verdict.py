@@ -45,7 +45,7 @@ def _verdict(panel: Panel, test: str, against: str | None) -> str:
     methods = [method for method in panel.methods if not method.startswith(KNOWS_LABELS)]
     if len(methods) < 2:
         return "There is one method here, and nothing to compare it with."
-    rival = _rival(methods, against)
+    rival = _rival(methods, (against, panel.trained_alike(USUAL_RIVAL)))
     held = rival if against in panel.methods and against not in methods else against  # no method, but a limit
     beside = {_other(each, rival): each for each in pairs(panel, test, held) if rival in (each.first, each.second)}
     best = max((method for method in methods if method != rival), key=lambda method: _rank(beside[method], method))
@@ -67,9 +67,9 @@ def _rank(pair: Pair, method: str) -> tuple[bool, bool, float]:
     return pair.seeds > 1, pair.seeds > 0, _difference(pair, method) if pair.seeds else 0.0
 
 
-def _rival(methods: Sequence[str], against: str | None) -> str:
-    """The method that the best other one is held against: the asked one, random, else the second best."""
-    asked = [name for name in (against, USUAL_RIVAL) if name is not None and name in methods]
+def _rival(methods: Sequence[str], wanted: Sequence[str | None]) -> str:
+    """The method that the best other one is held against: the first wanted that is there, else the second best."""
+    asked = [name for name in wanted if name is not None and name in methods]
     return asked[0] if asked else methods[1]
 
 

@@ -88,6 +88,16 @@ def test_shares_are_of_the_seeds_that_all_three_have():
     assert reachable_gain(panel(shorter), "t").shares["pcc"] == pytest.approx((0.515 - 0.41) / (0.615 - 0.41))
 
 
+def test_methods_that_all_start_alike_have_their_rows_too():
+    """Where nothing is pretrained, each name says so."""
+    cold = panel({f"{method}:random_theta_0": areas for method, areas in SOME.items()})
+    found = reachable_gain(cold, "t")
+    assert found.limit == "pfk_true:coverage:random_theta_0" and "pcc:random_theta_0" in found.shares
+    assert "Not run: all; run" in honest_exhibit(cold, "t").caption
+    mixed = panel({**SOME, "pcc:random_theta_0": SOME["pcc"]})
+    assert reachable_gain(mixed, "t").limit == "pfk_true:coverage"
+
+
 def test_without_random_or_a_limit_there_is_none():
     assert reachable_gain(panel({"random": [0.4], "pcc": [0.5]}), "t") is None
     assert reachable_gain(panel({"pfk_true": [0.4], "pcc": [0.5]}), "t") is None

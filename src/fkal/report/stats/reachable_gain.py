@@ -39,8 +39,9 @@ def reachable_gain(panel: Panel, test: str) -> ReachableGain | None:
     better of those that have most seeds in common with random.
     """
     areas = {method: balanced_areas(panel, method) for method in panel.methods}
-    base = areas.get(BASELINE, pd.Series(dtype=float))
-    gains = {limit: (areas[limit] - base).dropna() for limit in LIMITS if limit in areas}
+    baseline, limits = panel.trained_alike(BASELINE), map(panel.trained_alike, LIMITS)
+    base = areas.get(baseline, pd.Series(dtype=float))
+    gains = {limit: (areas[limit] - base).dropna() for limit in limits if limit in areas}
     gains = {limit: gain for limit, gain in gains.items() if len(gain)}
     if not gains:
         return None
@@ -50,7 +51,7 @@ def reachable_gain(panel: Panel, test: str) -> ReachableGain | None:
     p = paired_p_value(gain.to_numpy(), test)
     if p is None or p >= ALPHA or gain.mean() <= 0:
         return ReachableGain(limit, float(gain.mean()), std, None, is_tested=p is not None)
-    shares = {method: _share(area, base, areas[limit]) for method, area in areas.items() if method != BASELINE}
+    shares = {method: _share(area, base, areas[limit]) for method, area in areas.items() if method != baseline}
     return ReachableGain(limit, float(gain.mean()), std, shares)
 
 
