@@ -6,7 +6,7 @@ import yaml
 from fkal.errors import ConfigError
 from fkal.labeling.params_text import FirstParams, first_text, with_place
 from fkal.labeling.project import Project
-from fkal.labeling.rounds import method_of
+from fkal.labeling.rounds import method_in_keys, method_of
 
 VALUES = FirstParams(
     name="pets",
@@ -49,6 +49,7 @@ def test_the_method_follows_the_model_and_the_validation_images(tmp_path, weight
     (tmp_path / "params.yaml").write_text(first_text(values))
     config = Project.open(tmp_path).config(environment={})
     assert (config.train.layers, method_of(config)) == (layers, method)
+    assert method_in_keys(config) == (f"{method}@embedding" if layers == "frozen" else method), "kept simulations"
     assert config.acquisition.budget == 20
 
 

@@ -336,9 +336,16 @@ def _wish(project: Project, options: SelectOptions, config: Config) -> dict[str,
 
 def method_of(config: Config) -> str:
     """The method as `--method` takes it. Pretraining and training are the project's, not the method's."""
-    train = TrainConfig(layers="frozen") if config.is_frozen else TrainConfig()
-    usual = config.model_copy(update={"pretrain": PretrainConfig(), "train": train})
-    return short_method_name(method_name(usual))
+    return _method_under(config, TrainConfig(layers="frozen") if config.is_frozen else TrainConfig())
+
+
+def method_in_keys(config: Config) -> str:
+    """The same in the keys of simulated rounds: that of a frozen model has its one tap, as it had at first."""
+    return _method_under(config, TrainConfig())
+
+
+def _method_under(config: Config, train: TrainConfig) -> str:
+    return short_method_name(method_name(config.model_copy(update={"pretrain": PretrainConfig(), "train": train})))
 
 
 def _open_again(books: Books, options: SelectOptions, wish: Mapping[str, Any]) -> Batch | None:

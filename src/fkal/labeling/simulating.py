@@ -33,7 +33,7 @@ from fkal.labeling.learner import (
 )
 from fkal.labeling.listing import Listing
 from fkal.labeling.project import STATE, Project
-from fkal.labeling.rounds import method_of, rows_by_digest, watched
+from fkal.labeling.rounds import method_in_keys, method_of, rows_by_digest, watched
 from fkal.labeling.validation import with_validation
 from fkal.notify import PLAIN, Display
 from fkal.results.checkpoint import Checkpoint
@@ -141,7 +141,7 @@ def _simulated(project: Project, config: Config, oracle: Oracle, dedup: float | 
     key = digest_of(
         {
             "settings": training_settings(config),
-            "method": method,
+            "method": method_in_keys(config),
             "acquisition": {k: v for k, v in acquisition_settings(config).items() if k != "rounds"},
             "dedup": dedup,
             "truth": digest_of(sorted(oracle.answers.items())),
