@@ -111,6 +111,65 @@ def test_labels_that_come_in_once_more_are_no_second_look(signs, tmp_path):
     assert len(confirmed.rows) == 3 and check.state(Books.of(made.again()).current) == "done"
 
 
+def labels_file(tmp_path, name, rows):
+    (tmp_path / name).write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows))
+    return tmp_path / name
+
+
+def imported(made, file, said, **rules):
+    found = import_labels(made.again(), [file], ImportRules(annotator="Ann", **rules), say=said.append)
+    return len(found.rows)
+
+
+def answers(made):
+    return Books.of(made.again()).labels()
+
+
+def test_an_answered_check_is_changed_by_its_own_file_and_by_no_other(signs, tmp_path):
+    made = signs()
+    batch, check = checked(made)
+    first = labels_file(tmp_path, "all.csv", [(image.path, other(made)(image)) for image in batch.images])
+    sheet, said = check.folder / "to_label.csv", []
+
+    def filled(label_of):
+        rows = list(csv.DictReader(sheet.read_text().splitlines()))
+        path_of = {image.digest: image for image in check.images}
+        with sheet.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows({**row, "label": label_of(path_of[row["digest"]])} for row in rows)
+        return imported(made, sheet, said)
+
+    digests = [image.digest for image in check.images]
+    assert (filled(truth(made)), filled(truth(made))) == (3, 0)
+    right = answers(made)
+    assert all(right[image.digest] == made.truth[image.path] for image in check.images)
+    assert imported(made, first, said) == 0 and answers(made) == right and not said
+    third = next(name for name in made.project.classes if name != right[digests[0]])
+    late = labels_file(tmp_path, "late.csv", [(check.images[0].path, third)])
+    import_labels(made.again(), [late], ImportRules(annotator="Bo", partial=True), say=said.append)
+    assert answers(made) == right
+    (line,) = said
+    assert "a label of an image that a check has answered is left out" in line and str(sheet) in line
+    assert (filled(other(made)), filled(other(made))) == (3, 0), "the check said too much"
+    assert all(answers(made)[image.digest] == other(made)(image) for image in check.images)
+    assert check.state(Books.of(made.again()).current) == "done"
+
+
+def test_labels_that_no_batch_asked_for_do_not_answer_a_check(signs, tmp_path, batch_maker):
+    made = signs()
+    made.answer(select(made.project, RANDOM).batch)
+    train(made.again())
+    asked = {image.path for image in select(made.again(), SelectOptions(n=4, method="random")).batch.images}
+    labeled = {row.path for row in LabelStore(made.project.folder).rows()}
+    extra = [(image.path, "top") for image in made.project.pool if image.path not in asked | labeled][:4]
+    assert imported(made, labels_file(tmp_path, "extra.csv", extra[:3]), [], accept_extra=True, partial=True) == 3
+    places = [made.project.pool.positions_of_paths([path])[0] for path, _ in extra[:2]]
+    check = batch_maker(made.project, "01-2", places, kind="relabel")
+    assert imported(made, labels_file(tmp_path, "more.csv", extra), [], accept_extra=True, partial=True) == 1
+    assert check.state(Books.of(made.again()).current) == "open"
+
+
 def test_what_a_check_says_counts_beside_a_validation_batch_and_in_exports(signs):
     made = signs()
     made.answer(start_validation(made.project, 9, PLAIN, seed=0, workers=0).batch)
@@ -273,9 +332,11 @@ def test_without_its_map_a_frozen_model_of_other_images_is_not_asked(signs, weig
         predict(made.again(), images, tmp_path / "after.csv")
     with pytest.raises(LabelsMissing, match="weights of round 1 cannot be used any more; fkal train makes them again"):
         relabel(made.again())
-    made.answer(select(made.again(), SelectOptions(n=6, method="random")).batch)
-    assert train(made.again()).training.b == 2
+    with pytest.raises(LabelsMissing, match="weights of round 1 cannot be used any more; fkal train makes them again"):
+        select(made.again(), SelectOptions(n=6, method="random"))
+    assert train(made.again()).is_new
     predict(made.again(), images, tmp_path / "after.csv")
+    assert len(select(made.again(), SelectOptions(n=6, method="random")).batch.images) == 6
 
 
 def test_a_map_of_another_backbone_is_no_matter_of_shapes(signs, weights, tmp_path):

@@ -37,8 +37,8 @@ OTHER_FOLDERS = {UNSORTED: "", SKIPPED: "skipped", f"_{NONE_OF_THESE}": NONE_OF_
 class GivenLabel:
     """One label of one image; `where` says in which file and line. An empty label with an empty status is none yet.
 
-    `check` names the batch of a second look (`fkal relabel`). It is empty where the label is of none, and None where
-    the file's format does not say.
+    `check` names the batch of a second look (`fkal relabel`). It is empty where the label is known to be of none, and
+    None where nothing says so.
     """
 
     where: str
@@ -121,10 +121,10 @@ def _from_task(task: Mapping[str, Any], number: int, where: str) -> Iterator[Giv
         )
 
 
-def check_of(data: Mapping[str, Any]) -> str:
-    """The batch of the check that a task is of; empty where it is of none."""
+def check_of(data: Mapping[str, Any]) -> str | None:
+    """The batch of the check that a task is of; None where the task does not say."""
     value = data.get(CHECK_FIELD)
-    return value.strip() if isinstance(value, str) else ""
+    return (value.strip() or None) if isinstance(value, str) else None
 
 
 def _result(annotation: Mapping[str, Any], place: str) -> Any:
@@ -174,7 +174,7 @@ def _from_row(row: Row, where: str, paths: str, digests: str) -> GivenLabel:
         cells.get("reason", "").strip(),
         cells.get("annotator", "").strip(),
         _seconds(cells.get("seconds") or cells.get("lead_time"), where),
-        cells.get(CHECK_FIELD, "").strip() if DIGEST_FIELD in cells else None,
+        cells.get(CHECK_FIELD, "").strip() or None,
     )
 
 

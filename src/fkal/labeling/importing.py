@@ -1,12 +1,12 @@
 """Labels from elsewhere into labels.csv: all of them, or none and a line per problem. Imports no torch."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from fkal.errors import MOST_NAMES, ConfigError, LabelsMissing, did_you_mean, listed, shortened
 from fkal.labeling.answers import label_store
-from fkal.labeling.batch import Batch, BatchImage, all_batches
+from fkal.labeling.batch import TO_LABEL, Batch, BatchImage, all_batches
 from fkal.labeling.given_labels import NONE_OF_THESE, GivenLabel, read_given_labels
 from fkal.labeling.label_store import LabelRow, current_rows, live_rows, now
 from fkal.labeling.listing import Listing
@@ -71,7 +71,8 @@ def import_labels(project: Project, files: Sequence[Path], rules: ImportRules, *
 
     Raises ConfigError with a line per problem, LabelsMissing if the one problem is that labels are missing.
     """
-    given = [each for file in files for each in read_given_labels(file)]
+    batches = all_batches(project.rounds_path)
+    given = [each for file in files for each in _of_its_check(file, read_given_labels(file), batches)]
     return import_given(project, given, rules, source=f"import {', '.join(file.name for file in files)}", say=say)
 
 
@@ -87,7 +88,8 @@ def import_given(
         given = _without_unknown_checks(given, batches, say)
         digests = _digests(project.pool, given, problems)
         asked = _asked(batches, existing, given, digests)
-        found = _rows(given, digests, asked, rules, project.classes, problems)
+        checked = _Checked.of(before, batches)
+        found = _rows(given, digests, asked, rules, project.classes, problems, checked)
         new_classes = _new_classes(found, project.classes, rules, problems)
         counted = [*existing, *(row for _, row in found)]
         answered = {row.batch for _, row in found}
@@ -98,14 +100,64 @@ def import_given(
                 for image in images:
                     problems.add(MISSING, f"{image.path}: has no label, and batch {name} asks for one")
         problems.refuse()
-        is_known = _known(before, [batch for batch in batches if _is_open_check(batch, existing)])
+        known = {_content(row) for row in _last_in_batches(before)}
         time = now()
-        rows = tuple(_stamped(row, source, time) for each, row in found if not is_known(each, row))
+        rows = tuple(_stamped(row, source, time) for _, row in found if _content(row) not in known)
         project.add_classes(new_classes)
         store.append(rows)
-        return Imported(
-            rows, len(found) - len(rows), new_classes, {name: len(images) for name, images in missing.items()}
-        )
+        for line in checked.left_out():
+            say(line)
+        n_known = len(found) - len(rows) + checked.known
+        return Imported(rows, n_known, new_classes, {name: len(images) for name, images in missing.items()})
+
+
+@dataclass
+class _Checked:
+    """Images that a check (`fkal relabel`) has an answer for: a label that names no check says nothing of them.
+
+    `folders` has that of the check by digest, `said` what was ever said of them, by annotator.
+    """
+
+    folders: Mapping[str, Path]
+    said: Set[tuple[str, ...]]
+    known: int = 0
+    late: list[tuple[str, Path]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, rows: Sequence[LabelRow], batches: Sequence[Batch]) -> "_Checked":
+        checks = {batch.request.batch: batch.folder for batch in batches if batch.request.kind == "relabel"}
+        live = live_rows(rows)
+        folders = {row.digest: checks[row.batch] for row in live if row.batch in checks}
+        return cls(folders, {_said(row) for row in live if row.digest in folders})
+
+    def takes(self, each: GivenLabel, row: LabelRow, asked: Asked | None) -> bool:
+        """Whether the label is left out here."""
+        is_answer = each.check or (asked is not None and asked[0].request.kind == "relabel")
+        if row.digest not in self.folders or is_answer:
+            return False
+        if _said(row) in self.said:
+            self.known += 1
+        else:
+            self.late.append((each.path, self.folders[row.digest]))
+        return True
+
+    def left_out(self) -> Iterator[str]:
+        if self.late:
+            path, folder = self.late[0]
+            many = f"{len(self.late)} labels of images" if self.late[1:] else "a label of an image"
+            yield (
+                f"{many} that a check has answered {'are' if self.late[1:] else 'is'} left out ({shortened(path)}); "
+                f"correct it on the page, or in {folder / TO_LABEL} and import that"
+            )
+
+
+def _of_its_check(file: Path, given: Sequence[GivenLabel], batches: Sequence[Batch]) -> list[GivenLabel]:
+    """Labels of the to_label.csv of a check are of that check."""
+    place = file.resolve()
+    for batch in batches:
+        if batch.request.kind == "relabel" and place == (batch.folder / TO_LABEL).resolve():
+            return [replace(each, check=batch.request.batch) for each in given]
+    return list(given)
 
 
 def _without_unknown_checks(given: Sequence[GivenLabel], batches: Sequence[Batch], say: Notify) -> list[GivenLabel]:
@@ -129,10 +181,10 @@ def _asked(
     names_none = all(each.check is None for each in given)
     checks = [batch for batch in batches if batch.request.kind == "relabel"]
     answered = [
-        batch for batch in checks if _is_open_check(batch, rows) and names_none and not _has_others(batch, images)
+        batch for batch in checks if batch.state(rows) == "open" and names_none and not _has_others(batch, images)
     ]
     others = [batch for batch in batches if batch.request.kind != "relabel"]
-    last = [*checks, *sorted(others, key=lambda batch: batch.state(rows) == "open"), *answered]
+    last = [*sorted(others, key=lambda batch: batch.state(rows) == "open"), *answered]
     by_digest = {image.digest: (batch, image) for batch in last for image in batch.images}
     by_check = {(batch.request.batch, image.digest): (batch, image) for batch in checks for image in batch.images}
     return [
@@ -141,24 +193,9 @@ def _asked(
     ]
 
 
-def _known(before: Sequence[LabelRow], open_checks: Sequence[Batch]) -> Callable[[GivenLabel, LabelRow], bool]:
-    """Whether a label brings nothing new.
-
-    The answer of a check is new unless that check has it. Another label is new unless its annotator said the same of
-    the image before, be it in another batch: what a check said since is not taken back by the label before it.
-    """
-    last = {(row.digest, row.annotator, row.batch): row for row in live_rows(before)}.values()
-    in_batch, anywhere = {_content(row) for row in last}, {_said(row) for row in last}
-    opened = {batch.request.batch for batch in open_checks}
-
-    def is_known(each: GivenLabel, row: LabelRow) -> bool:
-        return _content(row) in in_batch if each.check or row.batch in opened else _said(row) in anywhere
-
-    return is_known
-
-
-def _is_open_check(batch: Batch, rows: Sequence[LabelRow]) -> bool:
-    return batch.request.kind == "relabel" and batch.state(rows) == "open"
+def _last_in_batches(rows: Sequence[LabelRow]) -> Iterable[LabelRow]:
+    """The last row of each image, annotator and batch."""
+    return {(row.digest, row.annotator, row.batch): row for row in live_rows(rows)}.values()
 
 
 def _has_others(batch: Batch, given: Set[str]) -> bool:
@@ -190,11 +227,15 @@ def _rows(
     rules: ImportRules,
     classes: Sequence[str],
     problems: Problems,
+    checked: _Checked,
 ) -> list[tuple[GivenLabel, LabelRow]]:
     """What the labels mean for this project; those without an answer and with problems are left out."""
     found: dict[tuple[str, str, str], tuple[GivenLabel, LabelRow]] = {}
     for each, digest, place in zip(given, digests, asked, strict=True):
         if digest is None or not (each.label or each.status):
+            continue
+        row = _row(each, digest, place, rules.annotator, classes)
+        if checked.takes(each, row, place):
             continue
         if place is None and not rules.accept_extra:
             problems.add(
@@ -202,7 +243,6 @@ def _rows(
                 f"{each.where}: {each.path}: no batch asks for it; --accept-extra takes it all the same",
             )
             continue
-        row = _row(each, digest, place, rules.annotator, classes)
         if row.status == "labeled" and not row.label:
             problems.add("no label", f"{each.where}: {each.path}: status labeled, and no label; fill it")
             continue

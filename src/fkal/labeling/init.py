@@ -35,7 +35,7 @@ from fkal.locks import NamedLock
 from fkal.models.pretrained import weights_are_here
 from fkal.models.settings import PROGRAM, ModelConfig
 from fkal.models.weights_files import is_file
-from fkal.notify import Display
+from fkal.notify import Display, Notify
 from fkal.paths import at_home
 
 FEW_VALIDATION_IMAGES = 10
@@ -119,7 +119,7 @@ def init(folder: Path, options: InitOptions, display: Display) -> InitSummary:
             project = _project(folder, options)
             summary = _filled(project, options, display)
         if options.dvc:
-            _with_dvc(folder)
+            _with_dvc(folder, display.notify)
     return summary
 
 
@@ -333,9 +333,15 @@ def _too_few(classes: Sequence[str], validation: Listing) -> dict[str, int]:
     return few if len(validation) else {}
 
 
-def _with_dvc(folder: Path) -> None:
+def _with_dvc(folder: Path, say: Notify) -> None:
     """A stage for DVC, in a repository of its own where the folder is in none."""
-    if not (folder / "dvc.yaml").exists():
+    if (folder / "dvc.yaml").exists():
+        if "params.yaml:" not in (folder / "dvc.yaml").read_text(encoding="utf-8", errors="replace"):
+            say(
+                f"{folder / 'dvc.yaml'}: is kept; where its stage lists some params alone, write `- params.yaml:` "
+                "instead, so that features and threads count"
+            )
+    else:
         test = "test.parquet, " if (folder / "test.parquet").exists() else ""
         write_whole(folder / "dvc.yaml", DVC_YAML.format(test=test).encode())
     if any((place / ".dvc").is_dir() for place in (folder.resolve(), *folder.resolve().parents)):

@@ -7,6 +7,7 @@ So all of that is checked here. Tokens are read from the environment and are mas
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -112,11 +113,12 @@ class LabelStudio:
             )
 
     def labels(self) -> list[GivenLabel]:
-        """Those of annotated and of skipped tasks."""
+        """Those of annotated and of skipped tasks. A task that names no check is of none: `push` names them."""
         params = {"exportType": "JSON"}
         path = f"/api/projects/{self._project}/export"
         text = self._answer("GET", path, missing=f"--project-id {self._project}", params=params).text
-        return from_json(text, f"{self._shown}/projects/{self._project}")
+        found = from_json(text, f"{self._shown}/projects/{self._project}")
+        return [replace(each, check=each.check or "") for each in found]
 
     @property
     def _shown(self) -> str:

@@ -74,7 +74,7 @@ class Task(_Told):
     @property
     def asked_for(self) -> AskedFor:
         """Empty for a task that did not come from fkal."""
-        return AskedFor(str(self.data.get(DIGEST_FIELD, "")), check_of(self.data))
+        return AskedFor(str(self.data.get(DIGEST_FIELD, "")), check_of(self.data) or "")
 
 
 class TaskPage(_Told):

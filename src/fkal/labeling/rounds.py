@@ -106,6 +106,7 @@ def select(project: Project, options: SelectOptions = SelectOptions(), display: 
             refuse_other_settings(books.last, config)
         learner = watched(Learner.ready(project, config, display), display, project.name)
         known = known_now(books, learner, waits=True)
+        _refuse_lost(known)
         selecting = Selecting(wish["n"], options.dedup, excluded=_rows_of(wish["excluded"], learner))
         selected = watched(learner.select(known, selecting), display, f"{project.name}: round {known.b + 1}")
         return Asked(_written(project, learner, selected, known.b + 1, wish), is_new=True)
@@ -278,9 +279,14 @@ def _learned(project: Project, books: Books, display: Display) -> tuple[Learner,
     refuse_other_settings(books.last, project.config())
     learner = watched(Learner.ready(project, project.config(), display), display, project.name)
     known = known_now(books, learner, waits=True)
-    if known.weights is None:
-        raise LabelsMissing(f"the weights of round {books.b} cannot be used any more; fkal train makes them again")
+    _refuse_lost(known)
     return learner, known
+
+
+def _refuse_lost(known: Known) -> None:
+    """Raises LabelsMissing where a round was trained and its weights are lost, or its embeddings' map."""
+    if known.b and known.weights is None:
+        raise LabelsMissing(f"the weights of round {known.b} cannot be used any more; fkal train makes them again")
 
 
 def refuse_other_settings(training: Training, config: Config) -> None:

@@ -149,4 +149,4 @@ def _command(panel: Panel, methods: Sequence[str]) -> str:
             return command_of(config, seeds).replace(f"--method {word}", f"--method {','.join(methods)}", 1)
         except ConfigError:  # settings that only a plug-in's method takes
             pass
-    return f"fkal run --method {','.join(methods)}"
+    return f"fkal run --method {','.join(map(panel.trained_alike, methods))}"
