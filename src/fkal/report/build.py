@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import pandas as pd
 
 from fkal.atomic_files import write_whole
 from fkal.config.schema import ConfigError
+from fkal.engine.progress import Progress
 from fkal.errors import did_you_mean, refuse_damaged
 from fkal.folders import below
 from fkal.notify import PLAIN, Display, Notify, Shown, on_standard_error
@@ -35,15 +36,6 @@ LISTING = ".fkal-report"
 """Of the figures, tables and settings that belong to the page."""
 T = TypeVar("T")
 OWN_FILE = re.compile(r"(figures|tables|settings)/[^/\\]+\.(png|svg|csv|yaml)")
-
-
-class Making(NamedTuple):
-    """How far a report is."""
-
-    phase: str
-    done: int
-    total: int
-    unit: str
 
 
 @dataclass(frozen=True)
@@ -156,7 +148,7 @@ def _left_out(exhibits: Sequence[Exhibit], notes: Sequence[str]) -> Iterator[str
 def _counted(made: Iterable[T], total: int, unit: str, shown: Shown) -> Iterator[T]:
     """Each of them; how many there are so far is shown."""
     for done, each in enumerate(made):
-        shown.show(Making("report", done, total, unit))
+        shown.show(Progress("report", done, total, unit))
         yield each
 
 
