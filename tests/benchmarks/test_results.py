@@ -143,24 +143,43 @@ def test_check_passes_and_fails_on_a_changed_number(small):
     assert "small random s0" in failed.output and f"{second:.6g}" in failed.output
 
 
-def test_on_another_processor_a_point_of_the_mean_is_allowed(small):
+def test_on_another_processor_a_point_of_the_mean_or_three_standard_errors_are_allowed(small):
     small("run", "--methods", "random")
     checking = importlib.import_module("result_pages.checking")
     rows, jobs = pd.read_csv(small.rows), small.results.chosen_jobs([small.grid], small.results.Machine(), "random")
-    moved = rows.assign(**{"test/accuracy": rows["test/accuracy"] + 0.009})
-    far = rows.assign(**{"test/accuracy": rows["test/accuracy"] + 0.011})
 
-    def pairs(now: pd.DataFrame, is_same_machine: bool) -> list:
+    def pairs(offset: float, is_same_machine: bool, scatter: float = 0.0) -> list:
+        now = rows.assign(**{"test/accuracy": rows["test/accuracy"] + offset})
         return [
-            checking.Pair(job, checking.of_job(rows, job), checking.of_job(now, job), is_same_machine) for job in jobs
+            checking.Pair(job, checking.of_job(rows, job), checking.of_job(now, job), is_same_machine, scatter)
+            for job in jobs
         ]
 
-    assert checking.differences(pairs(moved, False)) == []
-    (difference,) = checking.differences(pairs(far, False))
+    assert checking.differences(pairs(0.009, False)) == []
+    far = pairs(0.011, False)
+    (difference,) = checking.differences(far)
     assert difference.experiment == "small random s0, s1" and difference.figure == "AUBC"
     assert float(difference.now) - float(difference.committed) == pytest.approx(1.1, abs=0.011)
-    assert {each.figure for each in checking.differences(pairs(moved, True))} == {"test/accuracy"}
-    assert checking.differences(pairs(rows, True)) == []
+    assert "now, 1.00 are allowed" in "\n".join(checking.report(far, [difference]))
+    # Two seeds on either side: three standard errors of the difference are three deviations.
+    assert checking.differences(pairs(0.029, False, scatter=1.0)) == []
+    assert checking.differences(pairs(0.031, False, scatter=1.0))
+    assert {each.figure for each in checking.differences(pairs(0.009, True))} == {"test/accuracy"}
+    assert checking.differences(pairs(0.0, True)) == []
+
+
+def test_the_scatter_of_a_method_is_that_of_the_areas_of_its_seeds(small):
+    checking = importlib.import_module("result_pages.checking")
+    (job, *_) = small.results.chosen_jobs([small.grid], small.results.Machine(), "random")
+    levels = {0: 0.5, 1: 0.54, 2: 0.58}
+    rows = pd.DataFrame(
+        {"grid": "small", "method": method, "seed": seed, "b": b, "labels_used": 10 * b, "test/accuracy": level}
+        for method, lift in [("random", 0), ("coreset", 0.3)]
+        for seed, level in ((seed, level + lift * seed) for seed, level in levels.items())
+        for b in (1, 2)
+    )
+    assert checking.scatter(rows, job) == pytest.approx(4.0)
+    assert checking.scatter(rows[rows.seed == 0], job) == 0
 
 
 @pytest.mark.slow
