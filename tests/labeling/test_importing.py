@@ -13,7 +13,7 @@ from fkal.errors import ConfigError, LabelsMissing
 from fkal.labeling.answers import label_rows, label_store
 from fkal.labeling.batch import Batch
 from fkal.labeling.importing import Imported, ImportRules, import_labels
-from fkal.labeling.label_store import LabelRow, current_rows, last_action
+from fkal.labeling.label_store import PAGE, LabelRow, current_rows, last_action
 from fkal.labeling.project import Project
 
 PARTIAL = ImportRules(partial=True, annotator="Ann")
@@ -79,6 +79,27 @@ def test_the_same_import_twice_brings_nothing_new(project):
     before = project.labels_path.read_bytes()
     found = imported(project, path)
     assert (found.rows, found.known) == ((), 1) and project.labels_path.read_bytes() == before
+
+
+def test_a_correction_on_the_page_stays_until_a_file_says_something_new(project, tmp_path):
+    """Ann corrects on the page what her file said. The same file is no new answer, another label in it is."""
+    first = written(tmp_path / "x.csv", "path,label\na.png,cat\n")
+    imported(project, first)
+    corrected = replace(label_rows(project)[0], label="dog", source=PAGE)
+    label_store(project).append([corrected])
+
+    said: list[str] = []
+    again = written(tmp_path / "y.csv", "path,label\na.png,cat\nb c.png,owl\n")
+    found = import_labels(project, [again], PARTIAL, say=said.append)
+    assert labels(project) == {"a.png": "dog", "b c.png": "owl"} and (len(found.rows), found.known) == (1, 1)
+    assert said == [
+        "a label says what came in before and was corrected on the page since ('a.png'): the correction stays; "
+        "change it on the page"
+    ]
+    imported(project, written(tmp_path / "z.csv", "path,label\na.png,owl\n"))
+    assert labels(project)["a.png"] == "owl"
+    imported(project, first)
+    assert labels(project)["a.png"] == "cat"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

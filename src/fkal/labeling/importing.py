@@ -8,7 +8,7 @@ from fkal.errors import MOST_NAMES, ConfigError, LabelsMissing, did_you_mean, li
 from fkal.labeling.answers import label_store
 from fkal.labeling.batch import TO_LABEL, Batch, BatchImage, all_batches
 from fkal.labeling.given_labels import NONE_OF_THESE, GivenLabel, read_given_labels
-from fkal.labeling.label_store import LabelRow, current_rows, live_rows, now
+from fkal.labeling.label_store import PAGE, LabelRow, current_rows, live_rows, now
 from fkal.labeling.listing import Listing
 from fkal.labeling.project import Project, new_class_problem
 from fkal.notify import Notify
@@ -101,11 +101,13 @@ def import_given(
                     problems.add(MISSING, f"{image.path}: has no label, and batch {name} asks for one")
         problems.refuse()
         known = {_content(row) for row in _last_in_batches(before)}
+        corrected = _corrected_on_the_page(before)
+        repeated = [each for each, row in found if _content(row) in corrected]
         time = now()
-        rows = tuple(_stamped(row, source, time) for _, row in found if _content(row) not in known)
+        rows = tuple(_stamped(row, source, time) for _, row in found if _content(row) not in known | corrected)
         project.add_classes(new_classes)
         store.append(rows)
-        for line in checked.left_out():
+        for line in (*checked.left_out(), *_corrections_stay(repeated)):
             say(line)
         n_known = len(found) - len(rows) + checked.known
         return Imported(rows, n_known, new_classes, {name: len(images) for name, images in missing.items()})
@@ -196,6 +198,28 @@ def _asked(
 def _last_in_batches(rows: Sequence[LabelRow]) -> Iterable[LabelRow]:
     """The last row of each image, annotator and batch."""
     return {(row.digest, row.annotator, row.batch): row for row in live_rows(rows)}.values()
+
+
+def _corrected_on_the_page(rows: Sequence[LabelRow]) -> set[tuple[str, ...]]:
+    """What came in last from elsewhere, where the same annotator has since said something else on the page."""
+    last, elsewhere = {}, {}
+    for row in live_rows(rows):
+        key = row.digest, row.annotator, row.batch
+        last[key] = row
+        if row.source != PAGE:
+            elsewhere[key] = row
+    return {_content(row) for key, row in elsewhere.items() if last[key].source == PAGE} - {
+        _content(row) for row in last.values()
+    }
+
+
+def _corrections_stay(repeated: Sequence[GivenLabel]) -> Iterator[str]:
+    if repeated:
+        many = f"{len(repeated)} labels say" if repeated[1:] else "a label says"
+        yield (
+            f"{many} what came in before and was corrected on the page since ({shortened(repeated[0].path)}): "
+            "the correction stays; change it on the page"
+        )
 
 
 def _has_others(batch: Batch, given: Set[str]) -> bool:
