@@ -3,6 +3,7 @@
 import pandas as pd
 
 from fkal.report.experiments import Material
+from fkal.report.honest_rows import honest_exhibit
 from fkal.report.panels import Panel, panels_of
 
 ONE, OTHER = "1a2b3c" + "0" * 26, "4d5e6f" + "0" * 26
@@ -73,3 +74,18 @@ def test_a_table_without_these_columns_is_one_panel():
     ]
     (panel,) = panels(table)
     assert panel.title == "mine, ir = 2"
+
+
+def test_methods_that_the_report_is_not_asked_for_are_not_called_not_run():
+    """Of the same images and schedule; the limit of another panel is no row of this one."""
+    here = [{**row, "method": method} for method in ("random", "pfk_joint", "pfk_true") for row in rows()]
+    more = [{**row, "labels_used": 2 * row["labels_used"]} for row in rows()]
+    there = [{**row, "method": method} for method in ("random", "pfk_true:coverage") for row in more]
+    frame = pd.DataFrame([*here, *there]).assign(**{"test/macro_accuracy": 0.5})
+    frame.insert(0, "fingerprint", [f"{place // 2}" for place in range(len(frame))])
+    found = panels_of(Material(frame, (), ()), ["random"])
+    assert {panel.not_chosen for panel in found} == {("pfk_joint", "pfk_true"), ("pfk_true:coverage",)}
+    (one,) = (panel for panel in found if "pfk_true" in panel.not_chosen)
+    caption = honest_exhibit(one, "t").caption
+    assert "Left out by --method: pfk_true. Not run: validation_only, all, pfk_true:coverage; run: fkal run" in caption
+    assert all(panel.not_chosen == () for panel in panels_of(Material(frame, (), ())))

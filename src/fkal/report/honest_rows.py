@@ -133,10 +133,15 @@ def _gain_words(found: ReachableGain | None) -> str:
 
 
 def _absent_words(panel: Panel) -> str:
-    """The command that runs the rows that are not here."""
+    """Which rows are not here, and the command that runs those that never ran."""
     once = [row for row, scores in ((ALL, panel.baseline), (VALIDATION_ONLY, panel.validation_only)) if scores]
-    absent = [row for row in ROWS if row not in once and panel.trained_alike(row) not in panel.methods]
-    return f"Not run: {', '.join(absent)}; run: {_command(panel, absent)}." if absent else ""
+    unseen = [row for row in ROWS if row not in once and panel.trained_alike(row) not in panel.methods]
+    unasked = [row for row in unseen if panel.trained_alike(row) in panel.not_chosen]
+    absent = [row for row in unseen if row not in unasked]
+    words = [f"Left out by --method: {', '.join(unasked)}."] if unasked else []
+    if absent:
+        words.append(f"Not run: {', '.join(absent)}; run: {_command(panel, absent)}.")
+    return " ".join(words)
 
 
 def _command(panel: Panel, methods: Sequence[str]) -> str:

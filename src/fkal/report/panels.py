@@ -36,7 +36,7 @@ class Panel:
     `methods` are in the order of their area under the budget curve, the best first. `baseline` has the scores
     of each seed with every label of the pool, by `SCORES`, and `validation_only` those with none. `name` is unlike that
     of any other panel, and fit for files; `schedule` says in the title what tells it from another of the same dataset
-    and bias.
+    and bias. `not_chosen` are methods that were run alike and are not among those that the report is asked for.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Panel:
     finished: tuple[Finished, ...]
     schedule: str = ""
     validation_only: Mapping[str, pd.Series] = field(default_factory=dict)
+    not_chosen: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -116,12 +117,14 @@ def panels_of(material: Material, methods: Sequence[str] = ()) -> list[Panel]:
     known = sorted(frame["method"].unique())
     wanted = [known_method(method, known, "--method") for method in methods]
     whole = frame["method"].map(has_no_curve)
-    chosen = frame[~whole & (frame["method"].isin(wanted) if wanted else True)]
+    is_wanted = frame["method"].isin(wanted) if wanted else ~whole
+    chosen = frame[~whole & is_wanted]
     if chosen.empty:
         raise ConfigError(
             "all experiments label the whole pool or nothing: there is no curve to draw; run a method with a budget"
         )
-    return list(_panels(chosen, frame[whole], material.finished))
+    others = {same: tuple(mine["method"].unique()) for same, mine in frame[~whole & ~is_wanted].groupby(SAME)}
+    return list(_panels(chosen, frame[whole], material.finished, others))
 
 
 def known_method(name: str, known: Sequence[str], option: str) -> str:
@@ -169,16 +172,23 @@ def bias_words(bias: str) -> str:
     return f"{BIASES[ratio[1]]} = {ratio[2]}{ratio[3]}" if ratio else bias
 
 
-def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finished]) -> Iterator[Panel]:
+def _panels(
+    frame: pd.DataFrame,
+    whole: pd.DataFrame,
+    finished: Sequence[Finished],
+    others: Mapping[tuple[object, ...], tuple[str, ...]],
+) -> Iterator[Panel]:
     """By dataset and bias; of several schedules of labels the one with the most comes first, and has the plain name."""
-    cells = [_cell(dict(zip(SAME, same, strict=True)), mine) for same, mine in frame.groupby(SAME)]
-    differs = distinctions([group for group, _, _ in cells])
+    cells = [
+        (*_cell(dict(zip(SAME, same, strict=True)), mine), others.get(same, ())) for same, mine in frame.groupby(SAME)
+    ]
+    differs = distinctions([group for group, *_ in cells])
     cells.sort(key=lambda cell: (cell[0].slug, -cell[1], cell[0].budget))
     schedules: dict[tuple[str, str], set[tuple[int, int]]] = {}
-    for group, most, _ in cells:
+    for group, most, *_ in cells:
         schedules.setdefault((group.slug, differs[group]), set()).add((group.budget, most))
     taken: set[str] = set()
-    for group, most, mine in cells:
+    for group, most, mine, not_chosen in cells:
         told = differs[group]
         own = [f"{group.slug}-{group.data[:SHORT]}"] if "images" in told and group.data else []
         name = _new_name([group.slug, *own, f"{group.slug}-{group.budget}-to-{most}"], taken)
@@ -189,7 +199,7 @@ def _panels(frame: pd.DataFrame, whole: pd.DataFrame, finished: Sequence[Finishe
         methods = tuple(mine["method"].unique())
         beside = [_trained_as(methods, method) for method in ("all", "validation_only")]
         all_labels, no_labels = (_baseline(whole, group, method) for method in beside)
-        panel = Panel(name, group, mine, methods, all_labels, tuple(members), schedule, no_labels)
+        panel = Panel(name, group, mine, methods, all_labels, tuple(members), schedule, no_labels, not_chosen)
         area = {method: panel.areas(method).mean() for method in panel.methods}
         yield replace(panel, methods=tuple(sorted(area, key=lambda method: (-area[method], method))))
 
