@@ -80,3 +80,10 @@ def test_copies_are_picked_when_nothing_else_is_left():
         assert sorted(positions) == list(range(6))
         firsts.add(positions[1])
     assert len(firsts) > 2
+
+
+def test_features_whose_squares_are_infinite_are_refused():
+    pool = pool_of(20, seed=3)
+    large = Outputs(pool.logits.float(), (pool.features * 1e25).float())
+    with pytest.raises(ValueError, match="square is infinite"):
+        select(LastLayer(large, torch.zeros(3, 4)), 5, seeded())

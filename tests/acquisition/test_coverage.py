@@ -168,3 +168,20 @@ def test_of_a_pool_that_is_too_large_a_drawn_part_stands_for_it(monkeypatch):
     positions = select_maxherding(supervised(pool, pool[:0]), 8, seeded()).positions.tolist()
     assert len(set(positions)) == 8
     assert max(positions) > 20
+
+
+@pytest.mark.parametrize("select", [select_maxherding, select_probcover])
+def test_images_whose_features_are_all_zero_are_copies(select):
+    """One of them stands for all, as one of as many equal ones would."""
+    near = circle([0.01 * i for i in range(12)])
+    zeros, ones = torch.zeros(12, 2, dtype=torch.float64), circle([math.pi] * 12)
+    of_zeros, of_ones = (
+        select(supervised(torch.cat([copies, near]), copies[:0]), 4, seeded()) for copies in (zeros, ones)
+    )
+    for picks in (of_zeros, of_ones):
+        assert sum(position < 12 for position in picks.positions.tolist()) <= 1, picks
+
+
+def test_a_row_of_zeros_is_one_away_from_a_unit_row():
+    rows = torch.cat([circle([0.0, math.pi / 2]), torch.zeros(1, 2, dtype=torch.float64)])
+    assert_close(coverage._squared(rows, rows), torch.cdist(rows, rows).square())

@@ -205,3 +205,12 @@ def test_a_feature_that_is_not_finite_is_refused(bad, where):
     {"pool": pool, "labeled": labeled}[where][2, 1] = bad
     with pytest.raises(ValueError, match="a feature is NaN or infinite; check the model's outputs"):
         farthest_first(pool, labeled, 2, generator=seeded(0))
+
+
+def test_features_whose_squares_are_infinite_are_refused():
+    """All differences would be NaN, and the same image the farthest again and again."""
+    pool = torch.randn(50, 4, generator=seeded(0)) * 1e20
+    for labeled in (pool[:0], pool[:3]):
+        with pytest.raises(ValueError, match="square is infinite"):
+            farthest_first(pool, labeled, 5, generator=seeded(0))
+    assert len(set(farthest_first(pool.double(), pool[:0].double(), 5, generator=seeded(0))[0].tolist())) == 5

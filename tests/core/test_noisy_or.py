@@ -108,3 +108,11 @@ def test_what_cannot_be_is_refused():
         picks_of(torch.rand(2, 3), torch.ones(3), 3)
     with pytest.raises(ValueError, match="a similarity is NaN"):
         picks_of(torch.full((2, 3), torch.nan), torch.ones(3), 1)
+
+
+def test_targets_that_are_wholly_covered_bring_no_pick_back():
+    """All but certain similarities, then one that leaves nothing to want."""
+    k = torch.full((60, 1), 1 - 6e-8)
+    k[50] = 1.0
+    picks = picks_of(k, torch.ones(1), 60)
+    assert sorted(picks.positions.tolist()) == list(range(60))

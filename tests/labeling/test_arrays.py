@@ -196,12 +196,49 @@ def test_methods_that_run_a_model_refuse_arrays(method):
         ("target_labels", np.array([-1] * M), "whole numbers"),
         ("probabilities", probabilities(1, N - 1), f"{N - 1} rows"),
         ("probabilities", -probabilities(1, N), "class probabilities"),
+        ("targets", rows(1, M, WIDTH + 1), f"{WIDTH + 1} numbers and those of pool {WIDTH}"),
+        ("labeled", rows(6, 12, WIDTH - 1), "same model and layer"),
+        ("target_probabilities", np.ones((M, CLASSES + 1)), f"those of probabilities {CLASSES}"),
+        ("labeled_probabilities", np.ones((12, CLASSES - 1)), f"those of probabilities {CLASSES}"),
+        ("target_labels", np.arange(M), f"class {M - 1}, but probabilities has {CLASSES} columns"),
+        ("labels", np.arange(12) % CLASSES + 1, f"class {CLASSES}, but probabilities has {CLASSES} columns"),
+        ("targets", np.full((M, WIDTH), 1e300), "NaN or infinite"),
+        ("n", 2.5, "whole number"),
+        ("n", 0, "from 1 on"),
+        ("parts", 1.5, "whole number"),
+        ("parts", 0, "from 1 on"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused_by_name(name, value, told):
+    given = {**EVERYTHING, "pool_gradients": None, "target_gradients": None, "n": 3, name: value}
     with pytest.raises(ValueError, match=told) as refused:
-        fkal.select(**{**EVERYTHING, "pool_gradients": None, "target_gradients": None, name: value}, n=3)
+        fkal.select(**given)
     assert name in str(refused.value)
+
+
+def test_gradients_of_another_width_are_refused():
+    with pytest.raises(ValueError, match="target_gradients: its rows have 7 numbers"):
+        fkal.select(**{**EVERYTHING, "target_gradients": rows(3, M, 7)}, n=3)
+
+
+@pytest.mark.parametrize("method", [*ON_ARRAYS, "fisher_coverage", "pfk_joint", *BY_PROBABILITIES])
+@pytest.mark.parametrize("names", [["pool"], ["targets", "target_gradients", "labeled"]])
+def test_numpys_float64_beside_float32_picks_as_float32_alone(method, names):
+    mixed = {**EVERYTHING, **{name: EVERYTHING[name].astype(np.float64) for name in names}}
+    found, wanted = (fkal.select(**given, n=5, method=method).positions for given in (mixed, EVERYTHING))
+    assert sorted(found.tolist()) == sorted(wanted.tolist())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64, np.int8, np.int64])
+def test_classes_may_be_of_any_whole_type(dtype):
+    given = {**EVERYTHING, **{name: EVERYTHING[name].astype(dtype) for name in ("target_labels", "labels")}}
+    wanted = fkal.select(**EVERYTHING, n=np.int64(5), method="galaxy").positions
+    assert fkal.select(**given, n=5, method="galaxy").positions.tolist() == wanted.tolist()
+
+
+def test_before_the_first_label_labeled_may_be_empty_and_of_any_width():
+    given = {**EVERYTHING, "labeled": np.zeros((0, 0)), "labels": np.zeros(0, dtype=int), "labeled_probabilities": None}
+    assert len(fkal.select(**given, n=5, method="coreset").positions) == 5
 
 
 def test_importing_fkal_imports_no_torch():

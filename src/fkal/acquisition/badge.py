@@ -8,7 +8,7 @@ import torch
 
 from fkal.core.evidence import LastLayer
 from fkal.core.gradients import Gradients, hypothesised
-from fkal.core.picks import Picks, is_finite, refuse_beyond, refuse_unfinite
+from fkal.core.picks import TOO_LARGE, Picks, is_finite, refuse_beyond, refuse_unfinite
 
 
 def select(evidence: LastLayer, p: int, generator: torch.Generator) -> Picks:
@@ -26,7 +26,7 @@ def select(evidence: LastLayer, p: int, generator: torch.Generator) -> Picks:
         p distinct positions in the open pool, in the order of picking.
 
     Raises:
-        ValueError: p exceeds the pool, or an output is not finite.
+        ValueError: p exceeds the pool, or an output or the square of a feature is not finite.
     """
     refuse_beyond(p, evidence.n)
     refuse_unfinite(evidence.pool.logits)
@@ -34,6 +34,7 @@ def select(evidence: LastLayer, p: int, generator: torch.Generator) -> Picks:
     squared = gradients.squared_norm
     if not is_finite(squared):  # finite lengths come of finite features alone: mostly, one look at these is saved
         refuse_unfinite(evidence.pool.features)
+        raise ValueError(TOO_LARGE)
     gap = torch.full_like(squared, torch.inf)
     is_open = torch.ones(len(gap), dtype=torch.bool, device=gap.device)
     positions, scores = [squared.argmax()], [squared.amax()]

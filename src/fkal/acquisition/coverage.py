@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -153,8 +153,19 @@ def _gaussian(squared: Float[Tensor, "r s"], *, radius: float) -> Float[Tensor, 
 
 
 def _squared(rows: Float[Tensor, "r l"], targets: Float[Tensor, "s l"]) -> Float[Tensor, "r s"]:
-    """|x - x'|^2 of rows of unit length. Doubling the few rows is exact, and spares a look at all products."""
-    return ((-2 * rows) @ targets.T).add_(2).clamp_(min=0)
+    """|x - x'|^2 of rows of unit length or of zeros.
+
+    Doubling the few rows is exact, and spares a look at all products.
+    """
+    squared = ((-2 * rows) @ targets.T).add_(2)
+    for zeros, of_zeros in ((_is_zero(rows), squared), (_is_zero(targets), squared.T)):
+        if zeros.any():
+            of_zeros[zeros] -= 1
+    return squared.clamp_(min=0)
+
+
+def _is_zero(rows: Float[Tensor, "n l"]) -> Bool[Tensor, " n"]:
+    return ~rows.any(dim=1)
 
 
 def _unit(rows: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:

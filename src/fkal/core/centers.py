@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fkal.core.descriptors import Descriptors
 from fkal.core.kernels import BLOCK_ENTRIES, Kernel
-from fkal.core.picks import is_finite
+from fkal.core.picks import TOO_LARGE, is_finite
 from fkal.core.row_stream import Rows, RowStream, joined
 
 
@@ -55,7 +55,7 @@ def farthest_first(
 
     With nothing labeled the first is drawn at random, at distance infinity. O((m + p) n l) time, in
     blocks of the pool; of equals the smaller position is taken. A stream is read p + 2 times, or p + 3 beside labeled
-    images. Raises ValueError if p exceeds the pool or a feature is not finite.
+    images. Raises ValueError if p exceeds the pool, or a feature or its square is not finite.
     """
     if not 1 <= p <= len(pool):
         raise ValueError(f"{p} picks of a pool of {len(pool)}; ask for 1 to {len(pool)}")
@@ -63,6 +63,8 @@ def farthest_first(
         raise ValueError("a feature is NaN or infinite; check the model's outputs")
     middle = _middle(pool)
     points, known = _Points.of(_without(middle, pool)), _Points.of(labeled - middle)
+    if not (is_finite(points.squared) and is_finite(known.squared)):
+        raise ValueError(TOO_LARGE)
     gap = torch.full((len(pool),), torch.inf, dtype=pool.dtype, device=pool.device)  # squared
     if len(known):
         size = max(1, block_entries // len(known))

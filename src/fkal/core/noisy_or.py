@@ -116,7 +116,7 @@ class _Search:
 
     def take(self, position: Int[Tensor, ""], row: Float[Tensor, " m"]) -> None:
         """Leaves the image out from now on; all other gains become bounds, but for those that are nothing."""
-        self._bounds = self._bounds * self._wanting.help(row)
+        self._bounds = (self._bounds * self._wanting.help(row)).masked_fill_(self._bounds == -torch.inf, -torch.inf)
         self._bounds[position] = -torch.inf
         self._is_exact = self._bounds <= 0
 

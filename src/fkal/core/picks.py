@@ -42,6 +42,9 @@ def refuse_empty(targets: int) -> None:
         raise ValueError("0 validation images to pick for; give at least one")
 
 
+TOO_LARGE = "a feature is so large that its square is infinite; scale the features, or give float64"
+
+
 def is_finite(values: Rows) -> bool:
     """Whether no number is NaN or infinite, in one pass and without a mask."""
     if isinstance(values, RowStream):

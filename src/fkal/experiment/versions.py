@@ -31,9 +31,9 @@ METHOD_REVISIONS = {
     "bait": 2,
     "typiclust": 3,
     "coreset": 2,
-    "uherding": 2,
-    "maxherding": 2,
-    "probcover": 3,
+    "uherding": 3,
+    "maxherding": 3,
+    "probcover": 4,
     "flqmi": 2,
 }
 """The same for what one method picks.
@@ -45,6 +45,7 @@ for up to 50 clusters. 3, k-means works with as many threads as torch, which rou
 coreset: 2, distances by one product a pick, about the pool's median, and by differences where the product loses them.
 uherding: 2, near-copies among the labeled images do not shrink the radius, and an image covers itself wholly.
 uherding, maxherding, probcover, flqmi: 2, greedy over more drawn candidates; flqmi over fewer drawn queries.
+uherding, maxherding: 3, probcover: 4, features that are all zero are copies of each other.
 """
 
 MATCHING_REVISIONS = {"coverage": 2}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,21 @@ ROWS_OF_ONE = frozenset({"target_labels", "labels"})
 """Arguments with one number per image."""
 
 HALVES = (torch.float16, torch.bfloat16)
+
+BESIDE = {
+    "targets": "pool",
+    "labeled": "pool",
+    "target_gradients": "pool_gradients",
+    "target_probabilities": "probabilities",
+    "labeled_probabilities": "probabilities",
+}
+"""Arguments whose columns mean the same."""
+
+PROBABILITIES_OF = {
+    "target_labels": ("probabilities", "target_probabilities"),
+    "labels": ("probabilities", "labeled_probabilities"),
+}
+"""Arguments with a column per class, which classes are counted by."""
 
 
 def rows_of(name: str, value: Any, *, stream_above_gb: float) -> Rows:
@@ -45,12 +62,65 @@ def tensor_of(name: str, value: Any) -> Tensor:
     if not len(tensor) and name in ("pool", "targets"):
         raise ValueError(f"{name}: it has no rows; give one for each image")
     if dims == 1:
-        if tensor.is_floating_point() or tensor.dtype == torch.bool or (len(tensor) and int(tensor.min()) < 0):
+        is_whole = not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool
+        classes = tensor.long() if is_whole else tensor  # torch compares no unsigned numbers
+        if not is_whole or (len(classes) and int(classes.min()) < 0):
             raise ValueError(f"{name}: give whole numbers, classes counted from 0")
-        return tensor
+        return classes
     tensor = _wide(tensor)
     refuse_unfinite_rows(name, tensor)
     return tensor
+
+
+def fitted(given: Mapping[str, Rows]) -> dict[str, Rows]:
+    """The arguments, those beside others in the others' dtype.
+
+    Raises ValueError where columns that mean the same are not equally many, or a class has no column.
+    """
+    rows = dict(given)
+    for name, other in BESIDE.items():
+        if name in rows and other in rows:
+            rows[name] = _beside(name, rows[name], other, rows[other])
+    for name, tables in PROBABILITIES_OF.items():
+        if name in rows and len(rows[name]):
+            for table in tables:
+                _refuse_unknown_class(name, rows[name], table, rows.get(table))
+    return rows
+
+
+def _beside(name: str, rows: Rows, other: str, reference: Rows) -> Rows:
+    if not len(rows):  # nothing labeled yet: an empty array may have any width
+        return torch.empty(0, reference.shape[1], dtype=reference.dtype)
+    if rows.shape[1] != reference.shape[1]:
+        raise ValueError(
+            f"{name}: its rows have {rows.shape[1]} numbers and those of {other} {reference.shape[1]}; "
+            "give both of the same model and layer"
+        )
+    if rows.dtype == reference.dtype or not isinstance(rows, Tensor):
+        return rows
+    same = rows.to(reference.dtype)
+    refuse_unfinite_rows(name, same)
+    return same
+
+
+def _refuse_unknown_class(name: str, classes: Rows, table: str, probabilities: Rows | None) -> None:
+    assert isinstance(classes, Tensor)
+    if probabilities is not None and int(classes.max()) >= probabilities.shape[1]:
+        raise ValueError(
+            f"{name}: class {int(classes.max())}, but {table} has {probabilities.shape[1]} columns; "
+            "give a column per class, and classes counted from 0"
+        )
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Raises ValueError for what is no whole number, as 2.5 is, or is below 1."""
+    try:
+        number = index(value)
+    except TypeError:
+        raise ValueError(f"{name}: {value!r} is no whole number; give one from 1 on") from None
+    if number < 1:
+        raise ValueError(f"{name}: {number}; give a whole number from 1 on")
+    return number
 
 
 def refuse_unfinite_rows(name: str, rows: Rows) -> None:

@@ -31,7 +31,7 @@ from fkal.core.randomness import stream
 from fkal.core.row_stream import PoolDescriptors, Rows, RowStream, StreamedDescriptors, joined
 from fkal.core.softmax import margin, wrongness
 from fkal.core.whitening import WHITENINGS
-from fkal.labeling.array_rows import refuse_unfinite_rows, rows_of
+from fkal.labeling.array_rows import fitted, refuse_unfinite_rows, rows_of, whole_number
 
 TAP = "features"
 STREAM_ABOVE_GB = 2.0
@@ -129,15 +129,14 @@ as float32.
         "labels": labels,
         "labeled_probabilities": labeled_probabilities,
     }
+    n = whole_number("n", n)
+    parts = None if parts is None else whole_number("parts", parts)
     settings = AcquisitionConfig(**method_layer(method).values["acquisition"], parts=parts)
     entry = acquisition_of(settings)
     refuse_unable_in_parts(settings)
     given = {name: value for name, value in given.items() if value is not None}
-    arrays = Arrays(
-        method,
-        settings,
-        {name: rows_of(name, value, stream_above_gb=stream_above_gb) for name, value in given.items()},
-    )
+    rows = {name: rows_of(name, value, stream_above_gb=stream_above_gb) for name, value in given.items()}
+    arrays = Arrays(method, settings, fitted(rows))
     evidence = arrays.evidence(entry)
     options = {name: getattr(settings, name) for name in entry.options}
     if parts is not None:
