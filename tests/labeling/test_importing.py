@@ -1,20 +1,25 @@
 """Labels from files of other programs: all or nothing, a line per problem, joined by digest, path or unique name."""
 
+import hashlib
 import json
 import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fkal.data.errors import MissingData
 from fkal.errors import ConfigError, LabelsMissing
+from fkal.labeling import rounds
 from fkal.labeling.answers import label_rows, label_store
 from fkal.labeling.batch import Batch
 from fkal.labeling.importing import Imported, ImportRules, import_labels
 from fkal.labeling.label_store import PAGE, LabelRow, current_rows, last_action
-from fkal.labeling.project import Project
+from fkal.labeling.listing import ListedImage, write_listing
+from fkal.labeling.project import Project, write_classes
 
 PARTIAL = ImportRules(partial=True, annotator="Ann")
 
@@ -290,3 +295,49 @@ def test_rows_of_an_import_are_those_of_the_file(project, tmp_path):
     found = imported(project, written(tmp_path / "x.csv", "path,label\na.png,cat\n"))
     (row,) = found.rows
     assert isinstance(row, LabelRow) and [replace(each, line=0) for each in label_rows(project)] == [row]
+
+
+@pytest.fixture
+def cams(tmp_path):
+    """Two places with files of the same names."""
+    folder = tmp_path / "cams"
+    (folder / ".fkal").mkdir(parents=True)
+    (folder / "params.yaml").write_text("project: {name: cams, pools: [../cam1, ../cam2], validation: []}\n")
+    names = [(root, f"{n}.png") for root in (0, 1) for n in range(3)]
+    images = []
+    for seed, (root, name) in enumerate(names):
+        path = tmp_path / f"cam{root + 1}" / name
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((4, 4, 3), 20 * seed, dtype=np.uint8)).save(path)
+        images.append(ListedImage(name, hashlib.sha256(path.read_bytes()).hexdigest(), root))
+    write_listing(folder / "pool.parquet", images)
+    write_classes(folder / "classes.txt", ("cat", "dog"))
+    return Project.open(folder)
+
+
+def test_a_path_that_two_places_have_names_no_image_alone(cams, tmp_path):
+    (line, last) = problems(cams, written(tmp_path / "x.csv", "path,label\n1.png,cat\n"), accept_extra=True)
+    assert line.endswith(
+        "'1.png': 2 images in several places have this path; put its folder in front, or give the digest"
+    )
+    assert last == "no label was imported"
+
+
+@pytest.mark.parametrize("form", ["cam2/1.png", "./cam2/1.png", "cam2\\1.png", "{}/cam2/1.png"])
+def test_the_folder_in_front_tells_two_places_apart(cams, tmp_path, form):
+    text = f"path,label\n{form.format(tmp_path)},cat\n"
+    imported(cams, written(tmp_path / "x.csv", text), accept_extra=True)
+    (row,) = label_rows(cams)
+    assert row.digest == cams.pool[4].digest and row.label == "cat"
+
+
+def test_a_row_by_hand_whose_path_two_places_have_is_refused(cams):
+    cams.labels_path.write_text("path,digest,label,status\n1.png,,cat,labeled\n")
+    with pytest.raises(ConfigError, match=r"'1\.png': images of several places have it; give the digest"):
+        label_rows(cams)
+
+
+def test_an_excluded_path_leaves_all_images_of_it_out(cams, tmp_path):
+    listed = written(tmp_path / "out.txt", "1.png\n")
+    assert rounds._excluded(listed, cams.pool) == ["1.png"]
+    assert cams.pool.rows_of_paths(["1.png"]) == [1, 4] and cams.pool.positions_of_paths(["1.png"]) == [None]

@@ -179,7 +179,7 @@ def test_a_check_is_a_second_task_of_its_images_whose_label_answers_it(project, 
     assert push(project, LabelStudio(there.url, 1, LEGACY), items, tmp_path) == 0
     labeled_there(there.tasks[7], "dog")
     assert pulled() == [("dog", check.request.batch)]
-    assert check.state(Books.of(project).current) == "open"
+    assert check.state(Books.of(project).live) == "open"
     assert Books.of(project).labels() == {
         **dict.fromkeys(project.pool.digests[:6], "cat"),
         project.pool.digests[1]: "dog",
@@ -223,7 +223,7 @@ def test_labels_of_before_that_come_in_beside_a_check_do_not_answer_it(project, 
     labeled_there(there.tasks[6], "owl")
     given = LabelStudio(there.url, 1, LEGACY).labels()
     import_given(project, given, ImportRules(partial=True), source="label studio 1", say=print)
-    assert len(check.missing(Books.of(project).current)) == 5
+    assert len(check.missing(Books.of(project).live)) == 5
 
 
 def test_a_personal_token_is_exchanged_and_again_once_it_has_ended(project, there, tmp_path):

@@ -19,7 +19,7 @@ from fkal.labeling.label_store import LabelRow, LabelStore, now
 from fkal.labeling.listing import write_listing
 from fkal.labeling.page_images import BatchImages
 from fkal.labeling.predicting import predict
-from fkal.labeling.rounds import SelectOptions, audit, relabel, select, train
+from fkal.labeling.rounds import SelectOptions, audit, cancel, relabel, select, train
 from fkal.labeling.status import advice, status
 from fkal.labeling.validation import add_validation, start_validation
 from fkal.notify import PLAIN
@@ -103,12 +103,12 @@ def test_labels_that_come_in_once_more_are_no_second_look(signs, tmp_path):
     rows = [(image.path, other(made)(image)) for image in batch.images]
     (tmp_path / "all.csv").write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows))
     again = import_labels(made.again(), [tmp_path / "all.csv"], ImportRules(annotator="Ann"), say=PLAIN.notify)
-    assert not again.rows and check.state(Books.of(made.again()).current) == "open"
+    assert not again.rows and check.state(Books.of(made.again()).live) == "open"
     own = {image.path for image in check.images}
     few = "".join(f"{path},{label}\n" for path, label in rows if path in own)
     (tmp_path / "check.csv").write_text("path,label\n" + few)
     confirmed = import_labels(made.again(), [tmp_path / "check.csv"], ImportRules(annotator="Ann"), say=PLAIN.notify)
-    assert len(confirmed.rows) == 3 and check.state(Books.of(made.again()).current) == "done"
+    assert len(confirmed.rows) == 3 and check.state(Books.of(made.again()).live) == "done"
 
 
 def labels_file(tmp_path, name, rows):
@@ -153,7 +153,7 @@ def test_an_answered_check_is_changed_by_its_own_file_and_by_no_other(signs, tmp
     assert "a label of an image that a check has answered is left out" in line and str(sheet) in line
     assert (filled(other(made)), filled(other(made))) == (3, 0), "the check said too much"
     assert all(answers(made)[image.digest] == other(made)(image) for image in check.images)
-    assert check.state(Books.of(made.again()).current) == "done"
+    assert check.state(Books.of(made.again()).live) == "done"
 
 
 def test_labels_that_no_batch_asked_for_do_not_answer_a_check(signs, tmp_path, batch_maker):
@@ -167,7 +167,7 @@ def test_labels_that_no_batch_asked_for_do_not_answer_a_check(signs, tmp_path, b
     places = [made.project.pool.positions_of_paths([path])[0] for path, _ in extra[:2]]
     check = batch_maker(made.project, "01-2", places, kind="relabel")
     assert imported(made, labels_file(tmp_path, "more.csv", extra), [], accept_extra=True, partial=True) == 1
-    assert check.state(Books.of(made.again()).current) == "open"
+    assert check.state(Books.of(made.again()).live) == "open"
 
 
 def test_what_a_check_says_counts_beside_a_validation_batch_and_in_exports(signs):
@@ -180,6 +180,42 @@ def test_what_a_check_says_counts_beside_a_validation_batch_and_in_exports(signs
     select(made.again(), SelectOptions(n=4, method="random"))
     written = {item.image.digest: item.image.label for item in labeled_items(made.again())}
     assert [written[image.digest] for image in check.images] == [made.truth[image.path] for image in check.images]
+
+
+def test_a_second_check_leaves_the_first_one_done_and_asks_for_no_confirmed_label(signs):
+    made = signs()
+    batch = select(made.project, RANDOM).batch
+    answer(made, batch, other(made), "Ann")
+    train(made.again())
+    first = relabel(made.again(), 3).batch
+    answer(made, first, other(made), "Ann")  # the labels are confirmed
+    second = relabel(made.again(), 12)
+    assert second is None or not {i.digest for i in second.batch.images} & {i.digest for i in first.images}
+    if second is not None:
+        answer(made, second.batch, other(made), "Ann")
+    row = first.images[0]
+    LabelStore(made.project.folder).append(
+        [LabelRow(row.path, row.digest, truth(made)(row), batch=batch.name, source="page", annotator="Ann", time=now())]
+    )
+    books = Books.of(made.again())
+    assert first.state(books.live) == "done" and not books.open_of("relabel")
+    assert books.answers.rows[row.digest].label == truth(made)(row), "the later row counts"
+    again = relabel(made.again(), 12)
+    assert again is None or {image.digest for image in again.batch.images} <= {row.digest}
+
+
+@pytest.mark.parametrize(("kind", "word"), [("relabel", "check"), ("audit", "audit")])
+def test_a_check_and_an_audit_can_be_withdrawn(signs, kind, word):
+    made = signs()
+    answer(made, select(made.project, RANDOM).batch, other(made), "Ann")
+    train(made.again())
+    asked = {"relabel": relabel, "audit": audit}[kind](made.again(), 3).batch
+    with pytest.raises(ConfigError, match=rf"fkal {kind} --cancel"):
+        start_validation(made.again(), 5, PLAIN, seed=0, workers=0)
+    assert cancel(made.again(), kind=kind).name == asked.name
+    with pytest.raises(ConfigError, match=f"no {word} is open; fkal {kind} opens one"):
+        cancel(made.again(), kind=kind)
+    assert start_validation(made.again(), 5, PLAIN, seed=0, workers=0).batch
 
 
 def test_a_row_after_a_check_counts_again(signs):

@@ -1,5 +1,7 @@
 """The validation set of a project: labeled first as a random sample, and images that join it."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,7 +9,7 @@ from PIL import Image
 from fkal.errors import ConfigError
 from fkal.labeling.batch import all_batches
 from fkal.labeling.init import InitOptions, init
-from fkal.labeling.label_store import LabelRow, LabelStore
+from fkal.labeling.label_store import LabelRow, LabelStore, last_action
 from fkal.labeling.project import Project
 from fkal.labeling.rounds import SelectOptions, select
 from fkal.labeling.validation import (
@@ -101,6 +103,37 @@ def test_corrected_labels_are_corrected_and_undone_ones_leave(pets):
     LabelStore(pets.folder).append([row])
     adopt_validation(Project.open(pets.folder))
     assert [image.digest for image in Project.open(pets.folder).validation] == [batch.images[1].digest]
+
+
+def test_labels_that_were_taken_back_leave_though_their_batch_is_open_again(pets):
+    batch = start(pets, 3).batch
+    pets.add_classes(["cat", "dog"])
+    answer(pets, batch, ["cat", "dog", "dog"])
+    adopt_validation(pets.reread())
+    LabelStore(pets.folder).undo(last_action, time="2026-01-02T00:00:00+00:00")
+    adopt_validation(Project.open(pets.folder))
+    assert not len(Project.open(pets.folder).validation)
+    rows = [LabelRow(image.path, image.digest, "cat", batch=batch.name, source="x") for image in batch.images[:1]]
+    LabelStore(pets.folder).append(rows)
+    assert adopt_validation(Project.open(pets.folder)) == 0, "a batch that is not labeled whole waits"
+    withdraw_validation(Project.open(pets.folder))
+    assert adopt_validation(Project.open(pets.folder)) == 0
+
+
+def test_a_path_that_two_places_of_the_pool_have_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("FKAL_DATA__WORKERS", "0")
+    for place, shade in (("cam1", 10), ("cam2", 20)):
+        for n in range(4):
+            picture(tmp_path / place / f"{n}.png", shade + n)
+    init(tmp_path / "cams", InitOptions((str(tmp_path / "cam1"), str(tmp_path / "cam2"))), PLAIN)
+    project = Project.open(tmp_path / "cams")
+    (tmp_path / "some.csv").write_text("path,label\n3.png,dog\n")
+    with pytest.raises(ConfigError, match=r"some\.csv: '3\.png': images of several places .* give the whole path"):
+        add(project, tmp_path / "some.csv")
+    (tmp_path / "some.csv").write_text(f"path,label\n{tmp_path / 'cam2' / '3.png'},dog\n")
+    assert add(project, tmp_path / "some.csv").added == 1
+    (image,) = Project.open(project.folder).validation
+    assert image.digest == hashlib.sha256((tmp_path / "cam2" / "3.png").read_bytes()).hexdigest()
 
 
 def test_a_label_of_an_unknown_class_is_refused(pets):

@@ -12,7 +12,7 @@ from fkal.cli.terminal import echo, say
 from fkal.errors import ConfigError, listed, shortened
 from fkal.labeling.answers import label_rows
 from fkal.labeling.batch import Batch, all_batches
-from fkal.labeling.label_store import current_rows
+from fkal.labeling.label_store import live_rows
 from fkal.labeling.page_access import Invitations, is_loopback
 from fkal.labeling.page_server import PageServer
 from fkal.labeling.page_session import NEXT, LabelingSession
@@ -73,9 +73,9 @@ def chosen_batch(project: "Project", name: str | None) -> Batch | None:
             names = listed([batch.folder.name for batch in batches]) or "none yet"
             raise ConfigError(f"--batch {shortened(name)}: there is no such batch; there are: {names}")
         if found[0].request.withdrawn:
-            raise ConfigError(f"--batch {name}: it was withdrawn (fkal select --cancel); name another one")
+            raise ConfigError(f"--batch {name}: it was withdrawn; name another one")
         return found[0]
-    rows = current_rows(label_rows(project))
+    rows = live_rows(label_rows(project))
     waiting = [batch for batch in batches if batch.state(rows) == "open"]
     if len(waiting) > 1:
         say(f"open batches: {listed([batch.folder.name for batch in waiting])}; --batch chooses another one")
@@ -130,7 +130,7 @@ def _told_used(server: PageServer, name: str) -> None:
 
 
 def _conclude(project: "Project", batch: Batch) -> None:
-    rows = current_rows(label_rows(project))
+    rows = live_rows(label_rows(project))
     given = Counter(row.status for rows_of in batch.answers(rows).values() for row in rows_of[-1:])
     missing = len(batch.missing(rows))
     parts = [f"{n:,} {status.replace('_', ' ')}" for status, n in given.items()]

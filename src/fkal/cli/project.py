@@ -47,6 +47,9 @@ Exclude = Annotated[
 ]
 
 
+Withdraw = Annotated[bool, typer.Option("--cancel", help="Withdraw the open batch; its labels stay.")]
+
+
 def select(
     n: Count = None,
     method: Method = None,
@@ -54,7 +57,7 @@ def select(
     share_labels: ShareLabels = False,
     exclude: Exclude = None,
     more: Annotated[bool, typer.Option("--more", help="Open a further batch while one is open.")] = False,
-    cancel: Annotated[bool, typer.Option("--cancel", help="Withdraw the open batch; its labels stay.")] = False,
+    cancel: Withdraw = False,
     assignments: Set = None,
     tracking_uri: Tracking = None,
     project: ProjectFolder = None,
@@ -142,6 +145,7 @@ def status(project: ProjectFolder = None, as_json: Json = False, debug: Debug = 
 
 def audit(
     n: Annotated[int, typer.Option("-n", help="Images to label.")] = 100,
+    cancel: Withdraw = False,
     project: ProjectFolder = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -155,22 +159,34 @@ def audit(
         from fkal.cli.progress import phase_display
         from fkal.labeling import rounds
 
-        output.show_batch(rounds.audit(opened(project), n, phase_display(as_json=as_json)), as_json=as_json)
+        display = phase_display(as_json=as_json)
+        if cancel:
+            output.show_withdrawn(rounds.cancel(opened(project), display, kind="audit"), as_json=as_json)
+            return
+        output.show_batch(rounds.audit(opened(project), n, display), as_json=as_json)
 
 
 def relabel(
     n: Annotated[int, typer.Option("-n", help="Images to check.")] = 50,
+    cancel: Withdraw = False,
     project: ProjectFolder = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Ask again for the labeled images whose label the model finds least probable."""
+    """Ask again for the labeled images whose label the model finds least probable.
+
+    A label that was checked already is not asked for again.
+    """
     with cli_errors(debug):
         from fkal.cli import project_output as output
         from fkal.cli.progress import phase_display
         from fkal.labeling import rounds
 
-        asked = rounds.relabel(opened(project), n, phase_display(as_json=as_json))
+        display = phase_display(as_json=as_json)
+        if cancel:
+            output.show_withdrawn(rounds.cancel(opened(project), display, kind="relabel"), as_json=as_json)
+            return
+        asked = rounds.relabel(opened(project), n, display)
         if asked is None:
             output.show_agreement(as_json=as_json)
             return

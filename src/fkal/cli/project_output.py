@@ -95,7 +95,7 @@ def show_agreement(*, as_json: bool) -> None:
     if as_json:
         echo_json({"batch": None, "images": 0})
         return
-    echo("the model agrees with every label; there is nothing to check")
+    echo("the model agrees with every label that was not checked already; there is nothing to check")
 
 
 def batch_json(asked: Asked) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 
+from fkal.errors import ConfigError, shortened
 from fkal.labeling.label_store import LabelRow, LabelStore
 from fkal.labeling.listing import Listing
 from fkal.labeling.project import Project
@@ -19,11 +20,22 @@ def label_rows(project: Project) -> list[LabelRow]:
 
 
 def digest_finder(pool: Listing) -> Callable[[str], str]:
-    """Gives the digest of a path, empty for one that is not in the pool, which is read when it is first asked for."""
+    """Gives the digest of a path, which is read when one is first asked for.
+
+    It is empty for a path that is not in the pool. Raises ConfigError for one that images of several places have.
+    """
 
     @cache
-    def known() -> dict[str, str]:
-        pairs = zip(pool.paths, pool.digests, strict=True)
-        return {path: digest for path, digest in pairs if digest}
+    def known() -> tuple[dict[str, str], set[str]]:
+        pairs = [(path, digest) for path, digest in zip(pool.paths, pool.digests, strict=True) if digest]
+        digests: dict[str, str] = {}
+        several = {path for path, digest in pairs if digests.setdefault(path, digest) != digest}
+        return digests, several
 
-    return lambda path: known().get(path, "")
+    def find(path: str) -> str:
+        digests, several = known()
+        if path in several:
+            raise ConfigError(f"path {shortened(path)}: images of several places have it; give the digest beside it")
+        return digests.get(path, "")
+
+    return find

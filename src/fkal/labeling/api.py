@@ -137,7 +137,7 @@ class Project:
         return rounds.audit(self._folder, n, self._display).batch
 
     def relabel(self, n: int = rounds.RELABEL_IMAGES) -> Batch | None:
-        """The labeled images whose label the model finds least probable; None where it agrees with all."""
+        """The labeled images whose label the model finds least probable; None where no unchecked one is in doubt."""
         asked = rounds.relabel(self._folder, n, self._display)
         return None if asked is None else asked.batch
 

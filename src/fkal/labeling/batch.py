@@ -142,17 +142,19 @@ class Batch:
         return batch
 
     def answers(self, rows: Iterable[LabelRow]) -> dict[str, list[LabelRow]]:
-        """Rows that answer this batch, by digest. `rows` are those that count, as `current_rows` gives them.
+        """The last answer of each annotator to this batch, by digest. `rows` are all that `live_rows` gives.
 
         Images of `select`, `audit` and `validation` may have been answered anywhere. `relabel` asks again, so only
-        rows of its own batch answer it.
+        rows of its own batch answer it, and they do so whatever came later.
         """
         asked = {image.digest for image in self.images}
-        found: dict[str, list[LabelRow]] = {}
+        found: dict[str, dict[str, LabelRow]] = {}
         for row in rows:
             if row.digest in asked and (self.request.kind != "relabel" or row.batch == self.name):
-                found.setdefault(row.digest, []).append(row)
-        return found
+                of_image = found.setdefault(row.digest, {})
+                of_image.pop(row.annotator, None)
+                of_image[row.annotator] = row
+        return {digest: list(of_image.values()) for digest, of_image in found.items()}
 
     def missing(self, rows: Iterable[LabelRow]) -> list[BatchImage]:
         """Images without an answer, in order; a skip with its reason and "none of these" are answers."""
@@ -198,7 +200,7 @@ def round_folders(rounds: Path) -> list[str]:
 
 
 def open_batches(rounds: Path, rows: Sequence[LabelRow]) -> list[Batch]:
-    """Those that wait for labels; `rows` are those that count."""
+    """Those that wait for labels; `rows` are all that `live_rows` gives."""
     return [batch for batch in all_batches(rounds) if batch.state(rows) == "open"]
 
 

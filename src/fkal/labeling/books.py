@@ -12,7 +12,7 @@ from functools import cached_property
 from fkal.errors import ConfigError
 from fkal.labeling.answers import label_rows
 from fkal.labeling.batch import Batch, all_batches
-from fkal.labeling.label_store import LabelRow, Resolved, current_rows, resolved, unknown_classes
+from fkal.labeling.label_store import LabelRow, Resolved, live_rows, resolved, unknown_classes
 from fkal.labeling.project import Project
 from fkal.labeling.trainings import Training, trainings
 
@@ -32,14 +32,14 @@ class Books:
         return cls(project, label_rows(project), all_batches(project.rounds_path), trainings(project))
 
     @cached_property
-    def current(self) -> list[LabelRow]:
-        """The rows that count, one per image and annotator."""
-        return current_rows(self.rows)
+    def live(self) -> list[LabelRow]:
+        """The rows that nobody took back."""
+        return live_rows(self.rows)
 
     @cached_property
     def answers(self) -> Resolved:
         """One answer per image; where an image was checked again (`fkal relabel`), the answer of that check."""
-        return resolved(_last_checks(self.rows, self.current, self.batches), self.project.label_settings.resolve)
+        return resolved(_last_checks(self.rows, self.live, self.batches), self.project.label_settings.resolve)
 
     @property
     def last(self) -> Training | None:
@@ -53,7 +53,7 @@ class Books:
 
     def open_of(self, kind: str) -> list[Batch]:
         """Batches of a kind that wait for labels."""
-        return [each for each in self.batches if each.request.kind == kind and each.state(self.current) == "open"]
+        return [each for each in self.batches if each.request.kind == kind and each.state(self.live) == "open"]
 
     def selected_in(self, b: int) -> list[Batch]:
         """The selections of round b that were not withdrawn."""
@@ -69,8 +69,8 @@ class Books:
         return {
             image.digest
             for batch in self.batches
-            if batch.state(self.current) == "open"
-            for image in batch.missing(self.current)
+            if batch.state(self.live) == "open"
+            for image in batch.missing(self.live)
         }
 
     def with_status(self, status: str) -> set[str]:
@@ -86,12 +86,12 @@ class Books:
         return self.answers.labels
 
 
-def _last_checks(rows: Sequence[LabelRow], current: Iterable[LabelRow], batches: Iterable[Batch]) -> Sequence[LabelRow]:
+def _last_checks(rows: Sequence[LabelRow], live: Sequence[LabelRow], batches: Iterable[Batch]) -> Sequence[LabelRow]:
     """Rows without those that came before the last check of their image (`fkal relabel`)."""
     checked: dict[str, str] = {}
     for batch in batches:
         if batch.request.kind == "relabel" and not batch.request.withdrawn:
-            checked |= dict.fromkeys(batch.answers(current), batch.name)
+            checked |= dict.fromkeys(batch.answers(live), batch.name)
     kept = []
     for row in rows:
         if checked.get(row.digest) == row.batch:

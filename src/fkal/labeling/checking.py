@@ -143,12 +143,12 @@ def _unlisted_names(project: Project, part: Part, root: int, listed: set[str]) -
 def _set_aside(project: Project, part: Part, listing: Listing, lost: Mapping[int, Facts]) -> None:
     """Puts the lost rows into quarantine.csv, and takes out what was lost and is back."""
     before = [row for row in read_quarantine(project.quarantine_path) if row.part == part]
-    by_path = listing.positions_of_paths([row.path for row in before])
+    paths = {listing.paths[row] for row in listing.rows_of_paths([row.path for row in before])}
     by_digest = listing.positions([row.digest for row in before])
     listed = {
         row.key
-        for row, *found in zip(before, by_path, by_digest, strict=True)
-        if row.flaw not in FROM_SCANS and found != [None, None]
+        for row, found in zip(before, by_digest, strict=True)
+        if row.flaw not in FROM_SCANS and (found is not None or row.path in paths)
     }
     aside = [_row(part, listing[row], found) for row, found in lost.items()]
     update_quarantine(project.quarantine_path, aside, replaced=lambda row: row.key in listed)

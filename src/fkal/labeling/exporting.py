@@ -25,7 +25,7 @@ from fkal.labeling.answers import label_rows
 from fkal.labeling.batch import Batch, BatchImage, to_label_text
 from fkal.labeling.books import Books
 from fkal.labeling.given_labels import DIGEST_FIELD, PATH_FIELD, UNSORTED
-from fkal.labeling.label_store import current_rows
+from fkal.labeling.label_store import live_rows
 from fkal.labeling.label_studio_tasks import labeling_config, task_of
 from fkal.labeling.page_images import VanishedImage, image_bytes
 from fkal.labeling.project import Project
@@ -58,7 +58,7 @@ class ExportItem:
 
 def batch_items(project: Project, batch: Batch) -> list[ExportItem]:
     """Images of the batch that wait for an answer, in order of rank."""
-    missing = batch.missing(current_rows(label_rows(project)))
+    missing = batch.missing(live_rows(label_rows(project)))
     items = _items(project, [replace(image, label="") for image in missing])
     check = batch.request.batch if batch.request.kind == "relabel" else ""
     return [replace(item, check=check) for item in items]

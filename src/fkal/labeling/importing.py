@@ -1,14 +1,16 @@
 """Labels from elsewhere into labels.csv: all of them, or none and a line per problem. Imports no torch."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from fkal.data.addresses import is_url
 from fkal.errors import MOST_NAMES, ConfigError, LabelsMissing, did_you_mean, listed, shortened
 from fkal.labeling.answers import label_store
 from fkal.labeling.batch import TO_LABEL, Batch, BatchImage, all_batches
 from fkal.labeling.given_labels import NONE_OF_THESE, GivenLabel, read_given_labels
-from fkal.labeling.label_store import PAGE, LabelRow, current_rows, live_rows, now
+from fkal.labeling.label_store import PAGE, LabelRow, live_rows, now
 from fkal.labeling.listing import Listing
 from fkal.labeling.project import Project, new_class_problem
 from fkal.notify import Notify
@@ -83,10 +85,10 @@ def import_given(
     with project.lock(say):
         store, problems = label_store(project), Problems()
         before = store.rows()
-        existing = current_rows(before)
+        existing = live_rows(before)
         batches = [batch for batch in all_batches(project.rounds_path) if not batch.request.withdrawn]
         given = _without_unknown_checks(given, batches, say)
-        digests = _digests(project.pool, given, problems)
+        digests = _digests(project, given, problems)
         asked = _asked(batches, existing, given, digests)
         checked = _Checked.of(before, batches)
         found = _rows(given, digests, asked, rules, project.classes, problems, checked)
@@ -226,8 +228,13 @@ def _has_others(batch: Batch, given: Set[str]) -> bool:
     return not given <= {image.digest for image in batch.images}
 
 
-def _digests(pool: Listing, given: Sequence[GivenLabel], problems: Problems) -> list[str | None]:
-    """Of each label's image: by its digest, else by its path, else by a name that one image alone has."""
+def _digests(project: Project, given: Sequence[GivenLabel], problems: Problems) -> list[str | None]:
+    """Of each label's image: by its digest, else by its path, else by the end of its whole path or by its name.
+
+    Only what one image alone has names it: two places of a pool may have files of the same path.
+    """
+    pool = project.pool
+    several = pool.repeated_paths([each.path for each in given])
     by_digest = pool.positions([each.digest for each in given])
     by_path = pool.positions_of_paths([each.path for each in given])
     names: dict[str, list[int]] | None = None
@@ -237,9 +244,12 @@ def _digests(pool: Listing, given: Sequence[GivenLabel], problems: Problems) -> 
         if position is None:
             names = _names(pool) if names is None else names
             same = names.get(_name(each.path), [])
+            if len(same) > 1:
+                same = [row for row in same if _ends_with(project.location("pool", pool[row]), each.path)] or same
             position = same[0] if len(same) == 1 else None
             if position is None:
-                problems.add("unknown file", f"{each.where}: {_unknown(each, len(same), pool)}")
+                told = _unknown(each, len(same), pool, is_path=each.path in several)
+                problems.add("unknown file", f"{each.where}: {told}")
         found.append(None if position is None else pool.digests[position])
     return found
 
@@ -318,8 +328,17 @@ def _new_classes(
     return tuple(new)
 
 
-def _unknown(each: GivenLabel, same: int, pool: Listing) -> str:
+def _ends_with(location: str, path: str) -> bool:
+    """Whether a path is a file's whole path, or its last parts: `cam2/01.png` of `/data/cam2/01.png`."""
+    wanted = path.replace("\\", "/").removeprefix("./")
+    whole = location if is_url(location) else os.path.normpath(location)
+    return whole == wanted or whole.endswith(f"/{wanted.lstrip('/')}")
+
+
+def _unknown(each: GivenLabel, same: int, pool: Listing, *, is_path: bool) -> str:
     shown = shortened(each.path or each.digest)
+    if is_path:
+        return f"{shown}: {same} images in several places have this path; put its folder in front, or give the digest"
     if same > 1:
         return f"{shown}: {same} images of the pool have this name; give the path of pool.parquet or the digest"
     if not len(pool):

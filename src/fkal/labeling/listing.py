@@ -128,11 +128,25 @@ class Listing:
         return found
 
     def positions_of_paths(self, paths: Sequence[str]) -> list[int | None]:
-        """The first index of each path, as it is listed; None for one that is not."""
+        """The index of each path, as it is listed; None for one that is not, or that images of several places have."""
+        several = self.repeated_paths(paths)
         found: list[int | None] = pc.index_in(
             pa.array(paths, pa.string()), value_set=self.table["path"].combine_chunks()
         ).to_pylist()
-        return found
+        return [None if path in several else position for path, position in zip(paths, found, strict=True)]
+
+    def repeated_paths(self, paths: Sequence[str]) -> set[str]:
+        """Those of the paths that several images have, each below a place of its own."""
+        counts = pc.value_counts(self.table["path"].filter(self._has(paths)))
+        return {each["values"] for each in counts.to_pylist() if each["counts"] > 1}
+
+    def rows_of_paths(self, paths: Sequence[str]) -> list[int]:
+        """Every row that has one of the paths."""
+        rows: list[int] = self._has(paths).to_numpy().nonzero()[0].tolist()
+        return rows
+
+    def _has(self, paths: Sequence[str]) -> pa.ChunkedArray:
+        return pc.is_in(self.table["path"], value_set=pa.array(paths, pa.string()))
 
 
 class Texts(Sequence[Any]):

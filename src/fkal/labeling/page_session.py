@@ -9,7 +9,7 @@ from typing import Any
 from fkal.errors import ConfigError, did_you_mean, shortened
 from fkal.labeling.answers import label_store
 from fkal.labeling.batch import Batch, Kind
-from fkal.labeling.label_store import PAGE, LabelRow, Status, current_rows, last_answer, now
+from fkal.labeling.label_store import PAGE, LabelRow, Status, last_answer, live_rows, now
 from fkal.labeling.page_images import BatchImages
 from fkal.labeling.project import Project, new_class_problem
 
@@ -54,7 +54,7 @@ class LabelingSession:
 
     def view(self, annotator: str) -> dict[str, Any]:
         """All that the page shows to an annotator, as JSON."""
-        answers = self.batch.answers(current_rows(self._store.rows()))
+        answers = self.batch.answers(live_rows(self._store.rows()))
         mine = self.annotators.index(annotator)
         rows = [row for row, share in enumerate(self._shares) if mine in share]
         items = [self._item(row, answers.get(self.batch.images[row].digest, ()), annotator) for row in rows]

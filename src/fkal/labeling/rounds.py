@@ -55,6 +55,7 @@ from fkal.results.request_io import UnusableRequest, load_request, request_bytes
 LARGEST_EXCLUDED = 2**30
 """Bytes of a file of images to leave out."""
 AUDIT_IMAGES, RELABEL_IMAGES = 100, 50
+WORDS = {"select": "selection", "relabel": "check"}
 ENSEMBLE = "acquisition.ensemble"
 T = TypeVar("T")
 
@@ -112,12 +113,12 @@ def select(project: Project, options: SelectOptions = SelectOptions(), display: 
         return Asked(_written(project, learner, selected, known.b + 1, wish), is_new=True)
 
 
-def cancel(project: Project, display: Display = PLAIN) -> Batch:
-    """Withdraws the open selection; its labels stay. Raises ConfigError where none is open."""
+def cancel(project: Project, display: Display = PLAIN, *, kind: Kind = "select") -> Batch:
+    """Withdraws the open batch of a kind; its labels stay. Raises ConfigError where none is open."""
     with project.lock(display.notify):
-        opened = Books.of(Project.open(project.folder)).open_of("select")
+        opened = Books.of(Project.open(project.folder)).open_of(kind)
         if not opened:
-            raise ConfigError("no selection is open; fkal select opens one")
+            raise ConfigError(f"no {WORDS.get(kind, kind)} is open; fkal {kind} opens one")
         return opened[-1].withdraw()
 
 
@@ -185,7 +186,10 @@ def audit(project: Project, n: int = AUDIT_IMAGES, display: Display = PLAIN) -> 
 
 
 def relabel(project: Project, n: int = RELABEL_IMAGES, display: Display = PLAIN) -> Asked | None:
-    """The labeled images whose label the model finds least probable, to be checked; None where it agrees with all."""
+    """The labeled images whose label the model finds least probable, to be checked.
+
+    A label that is the answer of such a check is not asked for again. None where there is no other in doubt.
+    """
     with project.lock(display.notify):
         project = with_validation(project)
         books = Books.of(project)
@@ -200,7 +204,9 @@ def relabel(project: Project, n: int = RELABEL_IMAGES, display: Display = PLAIN)
         p = watched(learner.probabilities(known.weights, state.pool.labeled), display, f"{project.name}: relabel")
         of_label = p.gather(1, state.y[:, None])[:, 0]
         best = p.max(dim=1)
-        doubtful = (best.indices != state.y).nonzero()[:, 0]
+        rows = torch.tensor(_confirmed(books, learner), dtype=torch.long, device=state.pool.labeled.device)
+        open_to_doubt = ~torch.isin(state.pool.labeled, rows)
+        doubtful = ((best.indices != state.y) & open_to_doubt).nonzero()[:, 0]
         chosen = doubtful[of_label[doubtful].argsort(stable=True)[:n]]
         if not len(chosen):
             return None
@@ -214,6 +220,13 @@ def relabel(project: Project, n: int = RELABEL_IMAGES, display: Display = PLAIN)
             for rank, at in enumerate(chosen.tolist())
         ]
         return Asked(_batch(project, learner, "relabel", max(1, books.b), images, "relabel", {}), is_new=True)
+
+
+def _confirmed(books: Books, learner: Learner) -> list[int]:
+    """Rows of the pool whose label is the answer of a check."""
+    checks = {batch.name for batch in books.batches if batch.request.kind == "relabel"}
+    digests = [digest for digest, row in books.answers.rows.items() if row.batch in checks]
+    return list(rows_by_digest(learner, digests).values())
 
 
 def watched(work: Generator[Progress, None, T], display: Display, name: str) -> T:
@@ -362,7 +375,7 @@ def _open_again(books: Books, options: SelectOptions, wish: Mapping[str, Any]) -
         if is_bare or _is_same_wish(batch.request.facts.get("wish"), _as_kept(wish)):
             return batch
     if opened:
-        batch, left = opened[-1], len(opened[-1].missing(books.current))
+        batch, left = opened[-1], len(opened[-1].missing(books.live))
         raise ConfigError(
             f"{batch.folder}: this batch is open ({len(batch.images)} images by {batch.request.method}, {left} without "
             "a label); label it, withdraw it by --cancel, or open a further one by --more"
@@ -460,7 +473,7 @@ def _refuse_open(books: Books) -> None:
     opened = [batch for batch in books.open_of("select") if batch.request.round > books.b]
     if opened:
         lines = [
-            f"{batch.folder}: {len(batch.missing(books.current))} of {len(batch.images)} images have no label"
+            f"{batch.folder}: {len(batch.missing(books.live))} of {len(batch.images)} images have no label"
             for batch in opened
         ]
         raise LabelsMissing("\n".join([*lines, "label them: fkal label; or withdraw the batch: fkal select --cancel"]))
@@ -592,11 +605,14 @@ def rows_by_digest(learner: Learner, digests: Iterable[str]) -> dict[str, int]:
 def _rows_of(paths: Sequence[str], learner: Learner) -> frozenset[int]:
     listing = learner.dataset.pool_listing
     assert listing is not None
-    return frozenset(row for row in listing.positions_of_paths(paths) if row is not None)
+    return frozenset(listing.rows_of_paths(paths))
 
 
 def _excluded(path: Path, pool: Listing) -> list[str]:
-    """The paths in a file: a line each, or the column `path` of a table. Raises ConfigError for unknown ones."""
+    """The paths in a file: a line each, or the column `path` of a table. Raises ConfigError for unknown ones.
+
+    A path that images of several places have leaves all of them out.
+    """
     try:
         text = decoded(file_bytes(path, str(path), most=LARGEST_EXCLUDED), str(path))
     except FileNotFoundError:
@@ -606,8 +622,8 @@ def _excluded(path: Path, pool: Listing) -> list[str]:
         names = [row.cells["path"] for row in parse_sheet(text, required=("path",), where=str(path)).rows]
     else:
         names = lines
-    found = pool.positions_of_paths(names)
-    unknown = [name for name, row in zip(names, found, strict=True) if row is None]
+    known = {pool.paths[row] for row in pool.rows_of_paths(names)}
+    unknown = [name for name in names if name not in known]
     if unknown:
         shown = ", ".join(map(shortened, unknown[:MOST_NAMES]))
         raise ConfigError(f"--exclude {path}: {len(unknown)} are no images of the pool: {shown}; correct the paths")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from fkal.labeling.batch import Batch
 from fkal.labeling.books import Books
 from fkal.labeling.intervals import FEWEST_ROUNDS, Interval, paired_gain, power_law, proportion
-from fkal.labeling.label_store import LabelRow
+from fkal.labeling.label_store import LabelRow, current_rows
 from fkal.labeling.project import Project, ambiguous_classes
 from fkal.labeling.trainings import Training, refuse_other_classes
 
@@ -147,7 +147,7 @@ def status(project: Project) -> Status:
         skipped=len(books.with_status("skipped")),
         none_of_these=len(books.with_status("none_of_these")),
         seconds=sum(row.seconds or 0.0 for row in books.rows if row.status != "undone"),
-        batches=tuple(_open_batch(batch, books) for batch in books.batches if batch.state(books.current) == "open"),
+        batches=tuple(_open_batch(batch, books) for batch in books.batches if batch.state(books.live) == "open"),
         curve=curve,
         on_validation=bool(facts.get("settings", {}).get("train.on_validation", False)),
         balanced=None if last is None else last.metrics.get("val/macro_accuracy"),
@@ -163,7 +163,7 @@ def status(project: Project) -> Status:
         without_validation=tuple(name for name in project.classes if not validation[name]),
         ambiguous=ambiguous_classes(project.classes),
         with_guesses=_with_guesses(books),
-        between_people=_between_people(books.current),
+        between_people=_between_people(current_rows(books.rows)),
         next_labels=next_labels,
         forecast=_forecast(books.trainings, next_labels),
         dedup=facts.get("dedup"),
@@ -223,7 +223,7 @@ def _audit(books: Books) -> tuple[Interval | None, int | None]:
     Images of no class count as wrong; skipped ones are left out. There is none while people disagree on an image of it:
     without these images it would be of the easy ones.
     """
-    done = [batch for batch in books.batches if batch.request.kind == "audit" and batch.state(books.current) == "done"]
+    done = [batch for batch in books.batches if batch.request.kind == "audit" and batch.state(books.live) == "done"]
     if not done:
         return None, None
     guesses: Mapping[str, str] = done[-1].request.facts.get("guesses", {})
@@ -238,7 +238,7 @@ def _audit(books: Books) -> tuple[Interval | None, int | None]:
 
 
 def _open_batch(batch: Batch, books: Books) -> OpenBatch:
-    missing = len(batch.missing(books.current))
+    missing = len(batch.missing(books.live))
     return OpenBatch(batch.name, batch.request.kind, str(batch.folder), len(batch.images), missing)
 
 

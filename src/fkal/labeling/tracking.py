@@ -64,7 +64,7 @@ def _track_selection(
 ) -> None:
     """The run ends when the batch is written; its tag says that people are waited for until they are done."""
     key = f"{batch.name}/{batch.request.pool_digest}/{batch.request.time}"
-    state = batch.state(books.current)
+    state = batch.state(books.live)
     run = known.get(key)
     if run is None:
         tags = {**_tags(books.project, "selection", key), "fkal.batch": batch.name, "fkal.method": batch.request.method}

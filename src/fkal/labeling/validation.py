@@ -14,10 +14,10 @@ from fkal.data.errors import MissingData, printable
 from fkal.data.tree_files import EXTENSIONS
 from fkal.errors import ConfigError, shortened
 from fkal.labeling.answers import label_rows
-from fkal.labeling.batch import Batch, BatchImage, BatchRequest, all_batches, next_folder, open_batches
+from fkal.labeling.batch import Batch, BatchImage, BatchRequest, Kind, all_batches, next_folder, open_batches
 from fkal.labeling.books import Books
 from fkal.labeling.checking import checked_listing, held_out
-from fkal.labeling.label_store import current_rows, now
+from fkal.labeling.label_store import live_rows, now
 from fkal.labeling.listing import ListedImage, Listing, write_listing
 from fkal.labeling.manifest import Entry
 from fkal.labeling.params_text import restored_on_failure, with_place
@@ -27,6 +27,14 @@ from fkal.labeling.scan import PartSummary
 from fkal.labeling.sources import Source, grouped, source_at
 from fkal.notify import Display
 from fkal.paths import at_home
+
+WITHDRAW: Mapping[Kind, str] = {
+    "select": "fkal select --cancel",
+    "audit": "fkal audit --cancel",
+    "relabel": "fkal relabel --cancel",
+    "validation": "fkal val start --cancel",
+}
+"""The command that withdraws an open batch of each kind."""
 
 FIRST_ROUND = 0
 """Validation batches are labeled before the first round, or beside it."""
@@ -45,14 +53,14 @@ def start_validation(project: Project, n: int, display: Display, *, seed: int, w
     With groups, each image is of another group while there are any. Raises ConfigError where a batch of another kind
     or size is open, or the pool has too few images.
     """
-    rows = current_rows(label_rows(project))
+    rows = live_rows(label_rows(project))
     waiting = open_batches(project.rounds_path, rows)
     for batch in waiting:
         if batch.request.kind == "validation" and len(batch.images) == n:
             return Start(batch, True)
         raise ConfigError(
             f"batch {batch.name} ({batch.request.kind}, {len(batch.images)} images) is open in {batch.folder}; label "
-            "it first (fkal label), or withdraw it (--cancel)"
+            f"it first (fkal label), or withdraw it ({WITHDRAW[batch.request.kind]})"
         )
     asked = {image.digest for batch in all_batches(project.rounds_path) for image in batch.images}
     pool, open_rows = _open_pool(project, display, workers=workers)
@@ -79,7 +87,7 @@ def start_validation(project: Project, n: int, display: Display, *, seed: int, w
 
 def withdraw_validation(project: Project) -> Batch:
     """Withdraws the open validation batch. Hold the lock. Raises ConfigError where none is open."""
-    rows = current_rows(label_rows(project))
+    rows = live_rows(label_rows(project))
     waiting = [each for each in open_batches(project.rounds_path, rows) if each.request.kind == "validation"]
     if not waiting:
         raise ConfigError("--cancel: no validation batch is open; `fkal status` lists the batches")
@@ -96,26 +104,27 @@ def adopt_validation(project: Project) -> int:
     """Makes the labeled images of validation batches part of validation.parquet; returns how many are new.
 
     Hold the lock. Batches that are not labeled whole wait. A label that was corrected or taken back since then is
-    corrected or taken back in the list. Raises ConfigError for a class that classes.txt does not name.
+    corrected or taken back in the list, also where that opened its batch again.
+
+    Raises ConfigError for a class that classes.txt does not name.
     """
     books = Books.of(project)
     batches = [batch for batch in books.batches if batch.request.kind == "validation"]
-    done = [batch for batch in batches if batch.state(books.current) == "done"]
-    if not done:
+    names = {batch.name for batch in batches}
+    done = [batch for batch in batches if batch.state(books.live) == "done"]
+    if not done and not any(image.batch in names for image in project.validation):
         return 0
     labels = books.labels()
-    wanted = {
+    kept = [
+        _relabeled(image, labels) for image in project.validation if image.batch not in names or image.digest in labels
+    ]
+    there = {image.digest for image in kept}
+    new = {
         image.digest: (labels[image.digest], batch.name)
         for batch in done
         for image in batch.images
-        if image.digest in labels
+        if image.digest in labels and image.digest not in there
     }
-    names = {batch.name for batch in done}
-    kept = [
-        _relabeled(image, wanted) for image in project.validation if image.batch not in names or image.digest in wanted
-    ]
-    there = {image.digest for image in kept}
-    new = {digest: found for digest, found in wanted.items() if digest not in there}
     added = list(_from_pool(project, new))
     if [*kept, *added] != list(project.validation):
         write_listing(project.listing_path("validation"), [*kept, *added], labeled=True)
@@ -205,11 +214,15 @@ def _labeled_place(project: Project, name: str) -> list[_Placed]:
     if not at_home(name).is_file():
         return [own]
     entries = list(source.entries())
+    paths = [entry.path for entry in entries if not is_url(entry.path) and not Path(source.address(entry)).exists()]
+    if several := project.pool.repeated_paths(paths):
+        raise ConfigError(
+            f"{printable(name)}: {shortened(min(several))}: images of several places of the pool have this path; "
+            "give the whole path of the file"
+        )
     rows = project.pool.positions_of_paths([entry.path for entry in entries])
-    is_pools = [
-        row is not None and not is_url(entry.path) and not Path(source.address(entry)).exists()
-        for entry, row in zip(entries, rows, strict=True)
-    ]
+    there = set(paths)
+    is_pools = [row is not None and entry.path in there for entry, row in zip(entries, rows, strict=True)]
     if not any(is_pools):
         return [own]
     by_place: dict[str, list[tuple[str, str]]] = {}
@@ -263,9 +276,10 @@ def _asked(pool: Listing, rows: Sequence[int]) -> Iterator[BatchImage]:
         yield BatchImage(image.path, image.digest or "", rank, duplicates=image.duplicates)
 
 
-def _relabeled(image: ListedImage, wanted: Mapping[str, tuple[str, str]]) -> ListedImage:
-    found = wanted.get(image.digest or "")
-    return image if found is None or image.batch is None else replace(image, label=found[0])
+def _relabeled(image: ListedImage, labels: Mapping[str, str]) -> ListedImage:
+    """With the label as it is now, where a batch brought the image."""
+    found = labels.get(image.digest or "")
+    return image if found is None or image.batch is None else replace(image, label=found)
 
 
 def _from_pool(project: Project, wanted: Mapping[str, tuple[str, str]]) -> Iterator[ListedImage]:
