@@ -12,7 +12,7 @@ from fkal.errors import ConfigError
 from fkal.labeling.label_store import LabelRow, LabelStore, now
 from fkal.labeling.learner import grown
 from fkal.labeling.listing import ListedImage, write_listing
-from fkal.labeling.rounds import SelectOptions, cancel, next_, select, train
+from fkal.labeling.rounds import SelectOptions, audit, cancel, next_, select, train
 from fkal.labeling.status import status
 from fkal.labeling.trainings import read_round, trainings
 
@@ -59,6 +59,15 @@ def test_of_near_copies_one_is_asked_for_and_its_label_may_be_shared(signs):
     counts = dict(zip(made.project.classes, trained.round["labeled_counts"], strict=True))
     assert counts == {c: 2 * sum(made.truth[i.path] == c for i in batch.images) for c in made.project.classes}
     assert status(made.again()).labeled == 6
+
+    trained_on = {image.path for image in batch.images} | {
+        f"{int(image.path[:3]) + 1:03d}.png" for image in batch.images
+    }
+    audited = audit(made.again(), 12).batch
+    assert not trained_on & {image.path for image in audited.images} and audited.request.facts["of"] == 12
+    cancel(made.again(), kind="audit")
+    asked = select(made.again(), SelectOptions(n=12, method="random")).batch
+    assert not trained_on & {image.path for image in asked.images}
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["from scratch", "frozen"])

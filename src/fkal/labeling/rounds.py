@@ -245,13 +245,16 @@ def known_now(
 ) -> Known:
     """What the files say, by rows of the pool.
 
-    With `waits` images that open batches ask for are closed. `without` are digests whose labels are left out, `b` the
+    With `waits` images that open batches ask for are closed, and near-copies that have a label from another
+    (`--share-labels`). `without` are digests whose labels are left out, `b` the
     round to go on from, else the last one.
     """
     at = books.b if b is None else b
     labels = books.labels()
     left_out = set(without)
-    closed = books.with_status("skipped") | books.with_status("none_of_these") | (books.waiting if waits else set())
+    closed = books.with_status("skipped") | books.with_status("none_of_these")
+    if waits:
+        closed |= books.waiting | set(_shared(books, labels))
     numbers = {name: label for label, name in enumerate(learner.classes)}
     rows = rows_by_digest(learner, [*labels, *closed])
     return Known(
