@@ -76,6 +76,21 @@ def test_another_column_of_groups_is_named(entries):
     assert entries("list.csv", "path,track\na.jpg,7\n", group="track") == [Entry("a.jpg", group="7")]
     with pytest.raises(ConfigError, match=r"data.groups = 'trak': no such column; did you mean 'track'"):
         entries("list.csv", "path,track\na.jpg,7\n", group="trak")
+    with pytest.raises(ConfigError, match=r"data.groups = 'trak': no such column; did you mean 'track'"):
+        entries("list.jsonl", '{"path": "a.jpg", "track": 7}\n{"path": "b.jpg"}\n', group="trak")
+
+
+@pytest.mark.parametrize("group", [None, "track"])
+def test_the_first_row_may_lack_its_group_and_its_class(entries, group):
+    column = group or "group"
+    expected = [Entry("a.jpg", problem="has no label"), Entry("b.jpg", "cat", "7"), Entry("c.jpg", "dog")]
+    table = f"path,label,{column}\na.jpg\nb.jpg,cat,7\nc.jpg,dog\n"
+    lines = [{"path": "a.jpg"}, {"label": "cat", column: 7, "path": "b.jpg"}, {"path": "c.jpg", "label": "dog"}]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    assert entries("list.csv", table, labeled=True, group=group) == expected
+    assert entries("list.jsonl", text, labeled=True, group=group) == expected
+    unlabeled = [entry._replace(label=None, problem=None) for entry in expected]
+    assert entries("list.csv", table, group=group) == entries("list.jsonl", text, group=group) == unlabeled
 
 
 @pytest.mark.parametrize(
@@ -86,6 +101,7 @@ def test_another_column_of_groups_is_named(entries):
         ("a.csv", "path,label\na,b,c\n", "line 2: 3 cells in a table of 2 columns"),
         ("a.csv", b"path,label\n\xff,b\n", "not UTF-8 at byte"),
         ("a.csv", 'path,label\n"a,b\n', "not a CSV file"),
+        ("a.jsonl", '{"path": "a"}\n{"path": "b"}\n', "one of them must name the classes: label, class"),
         ("a.jsonl", "[1]\n", "line 1: .* not an object"),
         ("a.jsonl", "{\n", "line 1: .* not JSON"),
         ("a.parquet", "PAR1", "not a Parquet file"),

@@ -52,20 +52,29 @@ def metadata_of(folder: Path) -> Path | None:
 def manifest_entries(path: Path, *, labeled: bool, group: str | None = None) -> Iterator[Entry]:
     """The images that a manifest lists, in its order.
 
-    With `labeled`, a column of labels is needed; `group` names another column of groups than `group`. Raises
-    ConfigError for a file that is no manifest or lacks a column.
+    With `labeled`, a column of labels is needed; `group` names another column of groups than `group`. A line of JSON
+    may lack either, but not all of them. Raises ConfigError for a file that is no manifest or lacks a column.
     """
     kind = EXTENSIONS[path.suffix.lower()]
     rows = {"csv": _csv_rows, "json": _json_rows, "parquet": _parquet_rows}[kind](path)
-    columns: _Columns | None = None
+    first: _Columns | None = None
+    last: _Columns | None = None
     for line, row in rows:
-        if columns is None:
-            columns = _columns(row, path, labeled=labeled, group=group)
-        yield _entry(row, columns, f"{printable(path.name)}, line {line}", labeled=labeled)
+        if last is None or last.names != tuple(row):
+            last = _columns(row, group)
+        if first is None:
+            first = _with_paths(last, path)
+        first = first._replace(label=first.label or last.label, group=first.group or last.group)
+        yield _entry(row, last, f"{printable(path.name)}, line {line}", labeled=labeled)
+    if first is not None:
+        _refuse_lacking(first, path, labeled=labeled, group=group)
 
 
 class _Columns(NamedTuple):
-    path: str
+    """The names of a row's columns, and which of them hold the path, the class and the group."""
+
+    names: tuple[str, ...]
+    path: str | None
     label: str | None
     group: str | None
 
@@ -97,7 +106,8 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 def _row(names: Sequence[str], cells: Sequence[str], where: str) -> Mapping[str, Any]:
     if len(cells) > len(names):
         raise ConfigError(f"{where}: {len(cells)} cells in a table of {len(names)} columns; put cells in quotes")
-    return {name: plain_cell(cell) for name, cell in zip(names, cells, strict=False)}
+    short = [""] * (len(names) - len(cells))
+    return {name: plain_cell(cell) for name, cell in zip(names, [*cells, *short], strict=True)}
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
@@ -144,38 +154,49 @@ def _is_plain(kind: pa.DataType) -> bool:
     return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _columns(row: Mapping[str, Any], path: Path, *, labeled: bool, group: str | None) -> _Columns:
-    by_name = {str(name).strip().lower(): name for name in row}
-    where = next((by_name[name] for name in PATHS if name in by_name), None)
-    if where is None:
+def _columns(row: Mapping[str, Any], group: str | None) -> _Columns:
+    by_name = {name.strip().lower(): name for name in row}
+
+    def first(names: Sequence[str]) -> str | None:
+        return next((by_name[name] for name in names if name in by_name), None)
+
+    own = group if group is None or group in row else None
+    return _Columns(tuple(row), first(PATHS), first(LABELS), first(GROUPS) if group is None else own)
+
+
+def _with_paths(columns: _Columns, path: Path) -> _Columns:
+    if columns.path is None:
         raise ConfigError(
-            f"{path}: has columns {printable(listed(list(map(str, row)))) or 'without names'}; one of them must name "
+            f"{path}: has columns {printable(listed(columns.names)) or 'without names'}; one of them must name "
             f"the images: {', '.join(PATHS)}"
         )
-    label = next((by_name[name] for name in LABELS if name in by_name), None)
-    if labeled and label is None:
+    return columns
+
+
+def _refuse_lacking(columns: _Columns, path: Path, *, labeled: bool, group: str | None) -> None:
+    """Raises ConfigError for a column that no row has."""
+    if labeled and columns.label is None:
         raise ConfigError(
-            f"{path}: has columns {printable(listed(list(map(str, row))))}; one of them must name the classes: "
+            f"{path}: has columns {printable(listed(columns.names))}; one of them must name the classes: "
             f"{', '.join(LABELS)}"
         )
-    if group is not None and group not in row:
+    if group is not None and columns.group is None:
         raise ConfigError(
-            f"{path}: data.groups = {shortened(group)}: no such column; {did_you_mean(group, map(str, row))}give a "
+            f"{path}: data.groups = {shortened(group)}: no such column; {did_you_mean(group, columns.names)}give a "
             "column, or a regular expression with captures, say ([^/]+)_[^/]*$"
         )
-    return _Columns(where, label, group or next((by_name[name] for name in GROUPS if name in by_name), None))
 
 
 def _entry(row: Mapping[str, Any], columns: _Columns, where: str, *, labeled: bool) -> Entry:
-    path = row.get(columns.path)
+    path = row[columns.path] if columns.path is not None else None
     if not isinstance(path, str) or not path.strip():
         return Entry(where, problem="names no image")
-    group = _text(row.get(columns.group)) if columns.group is not None else None
+    group = _text(row[columns.group]) if columns.group is not None else None
     if not (_is_storable(path) and _is_storable(group or "")):
         return Entry(where, problem="has a zero byte, or letters that are no Unicode")
-    if not labeled or columns.label is None:
+    if not labeled:
         return Entry(path, None, group)
-    label, problem = _label(row.get(columns.label))
+    label, problem = _label(row[columns.label] if columns.label is not None else None)
     return Entry(path, label, group, problem)
 
 
