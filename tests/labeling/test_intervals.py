@@ -1,11 +1,11 @@
 """Intervals against reference values and simulation."""
 
+import functools
 import math
-import random
 
 import pytest
 
-from fkal.labeling.intervals import paired_gain, power_law, proportion
+from fkal.labeling.intervals import paired_difference, paired_gain, power_law, proportion
 
 
 def test_wilsons_interval_has_its_published_values():
@@ -15,19 +15,60 @@ def test_wilsons_interval_has_its_published_values():
         assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_a_gain_on_the_same_images_covers_the_true_one_nineteen_times_of_twenty():
-    draws, held = random.Random(0), 0
-    for _ in range(400):
-        before = [draws.random() < 0.6 for _ in range(200)]
-        after = [right if draws.random() < 0.8 else draws.random() < 0.75 for right in before]
-        gain = paired_gain(before, after)
-        held += gain.low <= 0.2 * (0.75 - 0.6) <= gain.high
-    assert held >= 0.93 * 400
+def test_tangos_interval_has_its_published_values():
+    """Fagerland, Lydersen, Laake, Statistical Analysis of Contingency Tables, 2017, chapter 8: Bentur, and Cavo."""
+    for won, lost, n, low, high in ((7, 1, 21, 0.026, 0.517), (16, 6, 161, 0.0054, 0.1240)):
+        found = paired_difference(won, lost, n)
+        assert (found.low, found.high) == pytest.approx((low, high), abs=5e-4 if n < 100 else 5e-5)
 
 
-def test_images_that_both_have_right_make_a_gain_no_surer():
-    gain = paired_gain([True] * 100, [True] * 100)
-    assert gain.value == 0 and gain.low == pytest.approx(-0.005) and gain.high == pytest.approx(0.005)
+def _coverage(n, fixed, broken, intervals):
+    """How often the interval holds the true gain if each image is fixed or broken with these probabilities. Exact."""
+    held = 0.0
+    for won in _likely(n * fixed, n):
+        for lost in _likely(n * broken, n - won):
+            interval = intervals(won, lost, n)
+            if interval.low - 1e-9 <= fixed - broken <= interval.high + 1e-9:
+                held += _multinomial((won, lost, n - won - lost), (fixed, broken, 1 - fixed - broken))
+    return held
+
+
+def _likely(mean, most):
+    """Counts of this mean but those that are less likely than one in a million."""
+    reach = 5 * math.sqrt(mean) + 10 * (mean > 0)
+    return range(max(0, math.floor(mean - reach)), min(most, math.ceil(mean + reach)) + 1)
+
+
+def _multinomial(counts, shares):
+    if any(count and not share for count, share in zip(counts, shares, strict=True)):
+        return 0.0
+    logs = [
+        count * math.log(share) - math.lgamma(count + 1) for count, share in zip(counts, shares, strict=True) if share
+    ]
+    return math.exp(math.lgamma(sum(counts) + 1) + sum(logs))
+
+
+@pytest.mark.parametrize("n", [20, 60, 100, 200, 1000])
+def test_a_gain_on_the_same_images_covers_the_true_one_also_where_few_change(n):
+    intervals = functools.cache(paired_difference)
+    few = [(0.005, 0), (0.01, 0), (0.02, 0), (0.03, 0), (0, 0.01), (0.01, 0.01), (0.02, 0.01), (0.03, 0.02)]
+    for fixed, broken in [*few, (0.05, 0), (0.1, 0.05)]:
+        assert _coverage(n, fixed, broken, intervals) > 0.93
+
+
+def test_a_gain_counts_what_was_won_and_lost():
+    before, after = [True] * 50 + [False] * 30, [True] * 47 + [False] * 3 + [True] * 10 + [False] * 20
+    assert paired_gain(before, after) == paired_difference(10, 3, 80)
+    lost = paired_difference(3, 10, 80)
+    assert (-lost.high, -lost.low) == pytest.approx(paired_difference(10, 3, 80)[1:])
+
+
+@pytest.mark.parametrize("n", [1, 5, 100, 400])
+def test_a_gain_on_images_of_which_none_changed_is_as_sure_as_a_share_of_none(n):
+    none_changed = paired_gain([True] * n, [True] * n)
+    assert none_changed.value == 0 and none_changed.high == pytest.approx(proportion(0, n).high)
+    assert none_changed.low == pytest.approx(-none_changed.high)
+    assert paired_gain([False] * n, [True] * n)[::2] == (1, 1)
 
 
 def test_an_exact_power_law_is_found_again():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fkal.errors import ConfigError
-from fkal.labeling.intervals import Interval
+from fkal.labeling.intervals import Interval, paired_gain
 from fkal.labeling.label_store import LabelRow, LabelStore, now
 from fkal.labeling.rounds import SelectOptions, audit, next_, select, train
 from fkal.labeling.status import advice, status
@@ -143,6 +143,14 @@ def test_advice_names_its_rule_and_stops_after_two_small_gains():
     assert advice([large, small]).do == "go on"
     assert advice([large, small, small]).do == "stop"
     assert "percentage point" in advice([small, small]).rule
+
+
+def test_advice_says_where_validation_images_are_too_few_to_show_a_small_gain():
+    for images, too_few in ((60, True), (380, True), (381, False), (1000, False)):
+        same = paired_gain([True] * images, [True] * images)
+        said = advice([same, same], images)
+        assert said.do == ("go on" if too_few else "stop")
+        assert (f"{images} validation images are too few" in said.why) is too_few
 
 
 @pytest.fixture(scope="module")

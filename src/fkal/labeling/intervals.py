@@ -12,6 +12,8 @@ from typing import NamedTuple
 LEVEL = 0.95
 Z = 1.959963984540054
 """The normal quantile of a two-sided interval at LEVEL."""
+HALVINGS = 50
+"""Of the range in which an end of an interval lies; after so many it is exact to the last digits."""
 FEWEST_ROUNDS = 4
 """Rounds that a power law is fitted to; with fewer its interval says nothing."""
 
@@ -33,14 +35,40 @@ def proportion(successes: int, n: int) -> Interval:
 
 
 def paired_gain(before: Sequence[bool], after: Sequence[bool]) -> Interval:
-    """The difference of two accuracies on the same images; images that both have right or wrong say nothing of it."""
-    n = len(before)
-    won = sum(now and not then for then, now in zip(before, after, strict=True))
-    lost = sum(then and not now for then, now in zip(before, after, strict=True))
+    """The difference of two accuracies on the same images."""
+    pairs = list(zip(before, after, strict=True))
+    won, lost = sum(now and not then for then, now in pairs), sum(then and not now for then, now in pairs)
+    return paired_difference(won, lost, len(pairs))
+
+
+def paired_difference(won: int, lost: int, n: int) -> Interval:
+    """(won - lost) / n with its score interval, after Tango (Statistics in Medicine 1998). n is at least 1.
+
+    It has the differences that a score test does not reject. Where few images change it holds the true one 93 times of
+    100 or more; the intervals of Agresti and Min (2005) and Newcombe (1998, method 10) hold it 87 times at worst.
+    """
     gain = (won - lost) / n
-    spread = math.sqrt(max(0.0, (won + lost) / n - gain * gain) / n)
-    half = Z * spread + 1 / (2 * n)  # corrected for whole counts
-    return Interval(gain, max(-1.0, gain - half), min(1.0, gain + half))
+
+    def outmost(end: float) -> float:
+        inside, outside = gain, end
+        for _ in range(HALVINGS):
+            middle = (inside + outside) / 2
+            if _is_rejected(middle, won, lost, n):
+                outside = middle
+            else:
+                inside = middle
+        return inside
+
+    return Interval(gain, outmost(-1.0), outmost(1.0))
+
+
+def _is_rejected(difference: float, won: int, lost: int, n: int) -> bool:
+    """Whether the score test at LEVEL rejects this difference."""
+    b = (2 * n - won + lost) * difference - won - lost
+    free = difference * (1 - difference)
+    share_lost = (math.sqrt(max(0.0, b * b + 8 * n * lost * free)) - b) / (4 * n)  # most likely, given the difference
+    variance = n * (2 * share_lost + free)
+    return (won - lost - n * difference) ** 2 > Z * Z * variance
 
 
 def power_law(labels: Sequence[int], errors: Sequence[float], further: int) -> Interval | None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from fkal.labeling.batch import Batch
 from fkal.labeling.books import Books
-from fkal.labeling.intervals import FEWEST_ROUNDS, Interval, paired_gain, power_law, proportion
+from fkal.labeling.intervals import FEWEST_ROUNDS, Interval, paired_difference, paired_gain, power_law, proportion
 from fkal.labeling.label_store import LabelRow, current_rows
 from fkal.labeling.project import Project, ambiguous_classes
 from fkal.labeling.trainings import Training, refuse_other_classes
@@ -167,20 +167,25 @@ def status(project: Project) -> Status:
         next_labels=next_labels,
         forecast=_forecast(books.trainings, next_labels),
         dedup=facts.get("dedup"),
-        advice=advice(gains),
+        advice=advice(gains, images=curve[-1].validation_images if curve else 0),
     )
 
 
-def advice(gains: Sequence[Interval | None]) -> Advice:
-    """Stop once two rounds one after another surely gained less than one percentage point of validation accuracy."""
+def advice(gains: Sequence[Interval | None], images: int = 0) -> Advice:
+    """Stop once two rounds one after another surely gained less than one percentage point of validation accuracy.
+
+    So many validation `images` may be too few to show that; 0: unknown.
+    """
     rule = f"{STOP_AFTER} rounds in a row gain surely less than {100 * SMALL_GAIN:.0f} percentage point"
     last = [gain for gain in gains[-STOP_AFTER:] if gain is not None]
     if len(last) < STOP_AFTER:
         return Advice("go on", rule, f"{len(last)} of the last gains are known, and the rule needs {STOP_AFTER}")
-    ends = " and ".join(f"{100 * gain.high:+.1f}" for gain in last)
+    why = f"the upper ends of the last gains are {' and '.join(f'{100 * gain.high:+.1f}' for gain in last)} points"
     if all(gain.high < SMALL_GAIN for gain in last):
-        return Advice("stop", rule, f"the upper ends of the last gains are {ends} points")
-    return Advice("go on", rule, f"the upper ends of the last gains are {ends} points")
+        return Advice("stop", rule, why)
+    if images and paired_difference(0, 0, images).high >= SMALL_GAIN:
+        why += f"; {images} validation images are too few to show so small a gain"
+    return Advice("go on", rule, why)
 
 
 def _point(training: Training) -> Point:
