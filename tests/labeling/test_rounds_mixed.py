@@ -306,6 +306,18 @@ def test_a_class_that_validation_images_taught_has_a_share(signs, weights):
     assert train(made.again(), ["train.on_validation=true"]).training.facts["mix"]["top"] > 0
 
 
+@pytest.mark.parametrize("on_validation", [False, True], ids=["on labels", "on validation too"])
+def test_shares_of_classes_are_those_of_a_model_that_is_calibrated(signs, on_validation):
+    """Its own posteriors, of four epochs on twelve images, are far from what they claim to be."""
+    made = signs(n=60)
+    made.answer(select(made.project, SelectOptions(n=12, method="random")).batch)
+    mix = train(made.again(), [f"train.on_validation={str(on_validation).lower()}"]).training.facts["mix"]
+    labeled = Books.of(made.again()).labels()
+    opened = [made.truth[image.path] for image in made.project.pool if image.digest not in labeled]
+    for name in made.project.classes:
+        assert mix[name] == pytest.approx(opened.count(name) / len(opened), abs=0.1)
+
+
 def test_no_gain_is_said_where_the_validation_set_has_changed(signs, tmp_path, capsys):
     made = signs()
     for _ in range(2):

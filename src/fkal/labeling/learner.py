@@ -14,11 +14,12 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fkal.acquisition.registry import acquisition
 from fkal.config.schema import Config, ConfigError, digest_of
+from fkal.core.calibration import bias_corrected
 from fkal.core.label_shift import estimated_prior
 from fkal.core.pool import Pool
 from fkal.core.randomness import stream
@@ -122,11 +123,16 @@ def refuse_unsuited(config: Config) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """The loop of a project on its images as they are now."""
+    """The loop of a project on its images as they are now.
+
+    `cross_fitted` has the logits of the validation images of each round that was learned here, where they were trained
+    on as well.
+    """
 
     experiment: Experiment
     dataset: ProjectDataset
     loop: ActiveLearning
+    cross_fitted: dict[int, Float[Tensor, "m d"]] = field(default_factory=dict)
 
     @classmethod
     def ready(cls, project: Project, config: Config, display: Display) -> Generator[Progress, None, Learner]:
@@ -175,7 +181,10 @@ class Learner:
     def learn(self, known: Known, request: Request, labels: Int[Tensor, " p"]) -> Generator[Progress, None, Round]:
         """The second half: training on the answers to the request and on all labels before them."""
         work = self.loop.learn(self.state(known), request, labels)
-        return (yield from reproducibly(self.experiment.config.threads, work))
+        finished = yield from reproducibly(self.experiment.config.threads, work)
+        if finished.cross_fitted is not None:
+            self.cross_fitted[finished.b] = finished.cross_fitted
+        return finished
 
     def probabilities(self, weights: Weights, rows: Int[Tensor, " n"]) -> Generator[Progress, None, Tensor]:
         """Class probabilities of images under these weights, the mean over an ensemble's members. (n d)"""
@@ -207,9 +216,9 @@ class Learner:
     def class_mix(self, known: Known) -> Generator[Progress, None, dict[str, float]]:
         """Estimated shares of the classes among open images, by a drawn part of them; empty where none is open.
 
-        The model's posteriors are those under the class frequencies of what it was trained on, unless its loss weighs
-        classes alike. A class that it was not trained on has no share. The shares are those under which the images are
-        most likely (`fkal.core.label_shift`).
+        The model's posteriors are taken off the class frequencies of what it was trained on, unless its loss weighs
+        classes alike, and calibrated on the validation images. A class that it was not trained on has no share. The
+        shares are those under which the images are most likely (`fkal.core.label_shift`).
         """
         assert known.weights is not None
         state = self.state(known)
@@ -219,15 +228,27 @@ class Learner:
         drawn = torch.randperm(len(rows), generator=stream(self.loop.seed, "mix", known.b))[:MIX_IMAGES]
         p = yield from self.probabilities(known.weights, rows[drawn.sort().values])
         problem, y = self.loop.problem, state.y
+        y_v = problem.train.labels[problem.validation].to(y)
         if self.experiment.trains_on_validation:
-            y = torch.cat([y, problem.train.labels[problem.validation].to(y)])
+            y = torch.cat([y, y_v])
         counts = y.bincount(minlength=len(self.classes)).double()
         seen = counts > 0
         prior = counts if self.loop.training.loss == "plain" else torch.ones_like(counts)
-        equal = p[:, seen] / prior[seen]
+        p_v = yield from self._validated(known)
+        taught = seen[y_v]
+        number = (seen.cumsum(dim=0) - 1)[y_v[taught]]
+        calibrated = bias_corrected(_log_equal(p_v[taught], prior, seen), number)
         shares = torch.zeros(len(self.classes), dtype=torch.float64)
-        shares[seen] = estimated_prior((equal / equal.sum(dim=1, keepdim=True)).clamp(min=LEAST_SHARE))
+        shares[seen] = estimated_prior(calibrated(_log_equal(p, prior, seen)).clamp(min=LEAST_SHARE))
         return dict(zip(self.classes, shares.tolist(), strict=True))
+
+    def _validated(self, known: Known) -> Generator[Progress, None, Float[Tensor, "m d"]]:
+        """Class probabilities of the validation images, by models that were not trained on the image."""
+        assert known.weights is not None
+        logits = self.cross_fitted.get(known.b)
+        if logits is not None:
+            return logits.double().softmax(dim=1).cpu()
+        return (yield from self.probabilities(known.weights, self.loop.problem.validation))
 
     def near_copies(self, known: Known) -> Generator[Progress, None, dict[str, float] | None]:
         """A similarity for `--dedup` by labeled and validation images, and the share of open images it leaves out."""
@@ -459,6 +480,11 @@ def _grown(name: str, value: Tensor, first: Tensor) -> Tensor:
         f"the last round's {name} has the shape {tuple(value.shape)}, and the model's is {tuple(first.shape)}; "
         "set model, data.image_size and classes.txt as they were, or train again: fkal train"
     )
+
+
+def _log_equal(p: Float[Tensor, "n d"], prior: Float[Tensor, " d"], seen: Bool[Tensor, " d"]) -> Float[Tensor, "n s"]:
+    """Log posteriors of the seen classes under equal frequencies, up to a term for each row."""
+    return p[:, seen].clamp(min=torch.finfo(torch.float64).tiny).log() - prior[seen].log()
 
 
 def _picked(column: Tensor | None, *, kept: Tensor) -> Tensor | None:
