@@ -16,6 +16,7 @@ from fkal.labeling.feature_checking import LATER
 from fkal.labeling.init import InitOptions, init, suggested_budget
 from fkal.labeling.label_store import LabelStore
 from fkal.labeling.project import Project
+from fkal.labeling.quarantine import read_quarantine
 from fkal.labeling.scan import Leak
 from fkal.notify import PLAIN
 
@@ -172,6 +173,31 @@ def test_labels_that_are_there_are_labels_of_pool_images(images):
     assert project.classes == ("cat", "dog", "owl") and len(project.pool) == 7
     found = project.dataset(labels={row.digest: row.label for row in rows})
     assert found.train.labels[[3, 6]].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("is_in_the_pool", [True, False], ids=["also in the pool", "among the labeled alone"])
+@pytest.mark.parametrize("places", [("known", "known"), ("known", "more")], ids=["one place", "two places"])
+def test_an_image_that_is_labeled_as_two_classes_is_set_aside(images, is_in_the_pool, places):
+    for place, name in zip(places, ("cat", "dog"), strict=True):
+        picture(images / place / name / "both.png", 3 if is_in_the_pool else 77)
+    picture(images / "known" / "dog" / "clear.png", 4)
+    for _ in range(2):
+        summary = init(images / "pets", options(images, labeled=tuple(dict.fromkeys(places))), PLAIN)
+        assert summary.parts[0].set_aside == {"contradiction": 2 + is_in_the_pool}
+    project = Project.open(images / "pets")
+    assert [(row.path, row.label) for row in LabelStore(project.folder).rows()] == [("4.png", "dog")]
+    expected = [name for name in ("0.bmp", *(f"{n}.png" for n in range(1, 6))) if name != "3.png" or not is_in_the_pool]
+    assert list(project.pool.paths) == expected
+    assert all("other labels: cat, dog" in row.reason for row in read_quarantine(project.quarantine_path))
+
+
+def test_a_label_that_a_second_class_contradicts_later_stays(images):
+    picture(images / "known" / "dog" / "a.png", 3)
+    init(images / "pets", options(images, labeled=("known",)), PLAIN)
+    picture(images / "known" / "owl" / "a.png", 3)
+    assert init(images / "pets", options(images, labeled=("known",)), PLAIN).parts[0].set_aside == {"contradiction": 1}
+    project = Project.open(images / "pets")
+    assert [row.label for row in LabelStore(project.folder).rows()] == ["dog"] and len(project.pool) == 6
 
 
 def test_groups_in_two_parts_are_counted(images):

@@ -10,7 +10,6 @@ from typing import Self
 
 from fkal.labeling.file_facts import FileFacts
 from fkal.labeling.label_store import LabelRow, now
-from fkal.labeling.listing import Listing
 from fkal.labeling.project import Part, Project
 from fkal.labeling.scan import PartSummary, scan_part, with_facts
 from fkal.labeling.sources import Source, source_at
@@ -75,26 +74,27 @@ def scan_sources(project: Project, part: Part, sources: Mapping[int, Source], lo
 
 
 def labels_of_places(project: Project, places: Sequence[str], facts: FileFacts) -> Iterator[LabelRow]:
-    """The label of each pool image that these places name a class of."""
+    """The label of each pool image that these places name a class of; none of an image that is in two classes."""
     time = now()
+    labels: dict[str, str] = {}
+    contradicted: set[str] = set()
     for place in places:
-        source = _source(project, place, True)
-        for listing, row, label in _labeled_rows(project.pool, source, facts):
-            image = listing[row]
-            yield LabelRow(image.path, image.digest or "", label, source=SOURCE, time=time)
+        for digest, label in _labeled(_source(project, place, True), facts):
+            if labels.setdefault(digest, label) != label:
+                contradicted.add(digest)
+    digests = [digest for digest in labels if digest not in contradicted]
+    for digest, row in zip(digests, project.pool.positions(digests), strict=True):
+        if row is not None:
+            image = project.pool[row]
+            yield LabelRow(image.path, image.digest or "", labels[digest], source=SOURCE, time=time)
 
 
 def _source(project: Project, place: str, is_labeled: bool) -> Source:
     return source_at(str(project.folder / at_home(place)), labeled=is_labeled, groups=project.groups)
 
 
-def _labeled_rows(pool: Listing, source: Source, facts: FileFacts) -> Iterator[tuple[Listing, int, str]]:
-    found = [
-        (known.digest, entry.label)
-        for entry, known in with_facts(source, facts)
-        if known is not None and known.digest is not None and entry.label is not None
-    ]
-    labels = dict(found)
-    for digest, row in zip(labels, pool.positions(list(labels)), strict=True):
-        if row is not None and digest is not None:
-            yield pool, row, labels[digest]
+def _labeled(source: Source, facts: FileFacts) -> Iterator[tuple[str, str]]:
+    """Digest and class of each file."""
+    for entry, known in with_facts(source, facts):
+        if known is not None and known.digest is not None and entry.label is not None:
+            yield known.digest, entry.label

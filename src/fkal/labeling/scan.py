@@ -196,14 +196,21 @@ def _keys(digest: str | None, root: int, path: str) -> tuple[Key, ...]:
 
 
 def _copy(found: _Sorted, row: int, copy: SetAside, entry: Entry, source: Source, summary: PartSummary) -> None:
-    """Of an image that is listed already, a copy with another label is set aside; the listed label stays."""
+    """Of an image that is listed already, a copy with another label is set aside; the listed label stays.
+
+    Images of the pool are listed without the labels that they came with: those of the copies count.
+    """
     label = found.labels.get(row)
-    if label is not None and entry.label is not None and entry.label != label:
+    if label is None and entry.label is not None:
+        found.labels[row] = entry.label
+    elif entry.label is not None and entry.label != label:
+        reason = f"copies of the image have other labels: {label}, {entry.label}"
         if row < len(found.before):
-            reason = f"the image is listed with the label {label}, not {entry.label}: correct one of the two"
+            if copy.part != "pool":
+                reason = f"the image is listed with the label {label}, not {entry.label}: correct one of the two"
             found.aside.append(replace(copy, reason=reason, flaw=CONTRADICTION))
             return
-        found.contradicted[row] = f"copies of the image have other labels: {label}, {entry.label}"
+        found.contradicted[row] = reason
     is_same_place = found.roots[row] == copy.root
     if row < len(found.before) and is_same_place and found.before.paths[row] == entry.path:
         return
