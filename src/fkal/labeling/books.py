@@ -12,7 +12,8 @@ from functools import cached_property
 from fkal.errors import ConfigError
 from fkal.labeling.answers import label_rows
 from fkal.labeling.batch import Batch, all_batches
-from fkal.labeling.label_store import LabelRow, Resolved, live_rows, resolved, unknown_classes
+from fkal.labeling.label_store import LabelRow, Resolved, current_rows, live_rows, resolved, unknown_classes
+from fkal.labeling.places import SOURCE
 from fkal.labeling.project import Project
 from fkal.labeling.trainings import Training, trainings
 
@@ -38,8 +39,12 @@ class Books:
 
     @cached_property
     def answers(self) -> Resolved:
-        """One answer per image; where an image was checked again (`fkal relabel`), the answer of that check."""
-        return resolved(_last_checks(self.rows, self.live, self.batches), self.project.label_settings.resolve)
+        """One answer per image; where an image was checked again (`fkal relabel`), the answer of that check.
+
+        A label that came with `fkal init --labeled` counts until somebody who is named answers.
+        """
+        rows = _last_checks(_without_corrected(self.rows), self.live, self.batches)
+        return resolved(rows, self.project.label_settings.resolve)
 
     @property
     def last(self) -> Training | None:
@@ -84,6 +89,12 @@ class Books:
         if wrong:
             raise ConfigError("\n".join(wrong))
         return self.answers.labels
+
+
+def _without_corrected(rows: Sequence[LabelRow]) -> Sequence[LabelRow]:
+    """Rows without those of `fkal init` whose image has the answer of a named person."""
+    answered = {row.digest for row in current_rows(rows) if row.annotator and row.status != "skipped"}
+    return [row for row in rows if row.source != SOURCE or row.annotator or row.digest not in answered]
 
 
 def _last_checks(rows: Sequence[LabelRow], live: Sequence[LabelRow], batches: Iterable[Batch]) -> Sequence[LabelRow]:
