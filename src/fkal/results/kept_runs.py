@@ -7,6 +7,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from fkal.acquisition.registry import acquisition
 from fkal.config.schema import ConfigError
+from fkal.data.registry import entry_of
 from fkal.errors import MissingRuns
 from fkal.results.checkpoint import is_of_trial
 from fkal.results.manifest import Manifest, read_about
@@ -59,12 +60,17 @@ def kept_runs(
                 left_out.append(f"{folder}: no about.json, and the tracking store does not know it; left out")
             continue
         try:
+            expected = _expected(about)
+        except ValueError as error:
+            damaged[folder] = f"{folder}: {error}; left out"
+            continue
+        try:
             rounds = read(folder)
         except ConfigError as error:
             damaged[folder] = f"{error}; the same `fkal run` makes it again; left out"
             continue
-        if len(rounds) < _expected(about):
-            left_out.append(f"{folder}: {len(rounds)} of {_expected(about)} rounds are finished; left out")
+        if len(rounds) < expected:
+            left_out.append(f"{folder}: {len(rounds)} of {expected} rounds are finished; left out")
             continue
         finished.append(KeptRun(folder, about, rounds))
     flaws = [*damaged.values(), *damaged_splits]
@@ -101,4 +107,6 @@ def _abouts(folders: Sequence[Path], tracked: Tracked) -> tuple[Mapping[str, Man
 
 
 def _expected(about: Manifest) -> int:
+    """How many rounds a finished one has. Raises ValueError where no method or dataset here has its names."""
+    entry_of(about.config.data.name)
     return about.config.acquisition.rounds if acquisition(about.config.acquisition.name).has_schedule else 1
