@@ -119,6 +119,32 @@ def test_config_prints_what_it_reads_again(here):
     assert f"# digest: {again['digest']}" in Path("params.yaml").read_text()
 
 
+def test_a_file_of_one_experiment_is_taken_for_its_dataset(here):
+    Path("params.yaml").write_text(fkal("config", "--preset", "digits", "--set", "train.lr=0.0123").stdout)
+    assert answer("config", "--dataset", "digits")["config"]["train"]["lr"] == 0.0123
+
+
+def test_a_preset_in_the_place_of_a_file_of_another_dataset_is_said_once(here):
+    Path("params.yaml").write_text(fkal("config", "--preset", "mnist").stdout)
+    result = fkal("config", "--dataset", "digits", "--json")
+    assert json.loads(result.stdout)["config"]["data"]["name"] == "digits"
+    said = "params.yaml: has the settings of 'mnist' alone, so the preset digits is used instead; leave --dataset out"
+    assert result.stderr.count(said) == 1
+
+
+def test_a_grid_without_the_dataset_stands_beside_its_preset_in_silence(here):
+    Path("params.yaml").write_text(fkal("grid", "--dataset", "digits").stdout)
+    assert fkal("config", "--dataset", "mnist").stderr == ""
+
+
+def test_several_datasets_of_a_grid_can_be_named(here):
+    Path("params.yaml").write_text(fkal("grid", "--dataset", "digits,mnist,svhn", "--method", "random").stdout)
+    told = answer("run", "--dataset", "digits, mnist", "--seeds", "0", "--dry-run")["plan"]
+    assert [each["name"].split("-")[0] for each in told] == ["digits", "mnist"]
+    refused = fkal("run", "--dataset", "digits,gtsrb", "--dry-run", code=2).stderr
+    assert "params.yaml: datasets has no 'gtsrb'" in refused
+
+
 @pytest.mark.parametrize("what", ["datasets", "models", "acquisitions", "pseudo-labels", "matchings", "presets"])
 def test_lists_have_names_and_explanations(what):
     rows = answer("list", what)[what]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -108,7 +109,15 @@ class Sources:
     verify: bool = False  # whether these are believed
 
     def file(self) -> ParamsFile:
-        """The preset, or the params file, or else the preset of the dataset. Raises MissingSettings without any."""
+        """The preset, or the params file, or else the preset of the dataset. Raises MissingSettings without any.
+
+        ./params.yaml is taken for --dataset where it has a named dataset, or the settings of that one alone.
+        """
+        return self._file
+
+    @cached_property
+    def _file(self) -> ParamsFile:
+        """Read once, so that what there is to say of it is said once."""
         if self.preset and self.params:
             raise ConfigError("--preset and --params both name the settings' file; give one of them")
         if self.preset:
@@ -116,13 +125,36 @@ class Sources:
         path = self.params or PARAMS
         if file_there(path, str(path)):
             file = params_file(path, str(path))
-            if self.params or self.dataset is None or self.dataset in file.datasets:
+            if self.params or self.dataset is None or self._is_named_in(file):
                 return file
+            return self._preset_of_dataset(beside=file)
         if self.dataset and not self.params:
-            return params_file(preset(self.dataset), f"preset {self.dataset}")
+            return self._preset_of_dataset()
         raise MissingSettings(
             f"no {path} here; name a preset, say --preset digits, or write one: fkal grid --dataset digits > {path}"
         )
+
+    def _preset_of_dataset(self, beside: ParamsFile | None = None) -> ParamsFile:
+        """What `beside`, the params file here, does not replace. Of a file with named datasets nothing is said."""
+        assert self.dataset is not None
+        found = params_file(preset(self.dataset), f"preset {self.dataset}")
+        if beside is not None and not beside.datasets:
+            there = _only_dataset(beside)
+            alone = "of no dataset" if there is None else f"of {shortened(there)} alone"
+            self.notify(
+                f"{beside.origin}: has the settings {alone}, so the preset {self.dataset} is used instead; "
+                "leave --dataset out to use the file"
+            )
+        return found
+
+    def _is_named_in(self, file: ParamsFile) -> bool:
+        """Whether the file has one of the datasets of --dataset. Those that it lacks are refused later, by name."""
+        known = file.datasets or [_only_dataset(file)]
+        return any(name in known for name in self._datasets)
+
+    @property
+    def _datasets(self) -> list[str]:
+        return [name.strip() for name in (self.dataset or "").split(",")]
 
     def datasets(self, file: ParamsFile) -> Sequence[str | None]:
         """Names in the file; None for one that holds a single experiment's settings."""
@@ -130,7 +162,7 @@ class Sources:
             self._refuse_other_dataset(file)
             return [None]
         if self.dataset:
-            return [name.strip() for name in self.dataset.split(",")]
+            return self._datasets
         return file.grid.dataset if file.grid else list(file.datasets)
 
     def _refuse_other_dataset(self, file: ParamsFile) -> None:
@@ -177,6 +209,13 @@ class Sources:
             *self.start.layers(assigned),
             assigned,
         ]
+
+
+def _only_dataset(file: ParamsFile) -> str | None:
+    """The dataset of a file that holds one experiment's settings, if it names one."""
+    data = file.settings.get("data")
+    name = data.get("name") if isinstance(data, Mapping) else None
+    return name if isinstance(name, str) else None
 
 
 def image_source(data: DataConfig, digests: FileDigests) -> str:
