@@ -95,9 +95,10 @@ LONG = [
 
 
 @pytest.fixture
-def started(here):
+def started(here, request):
     """A command in a terminal's manner, with its workers, once each has finished a round."""
-    command = [sys.executable, "-m", "fkal.cli.main", "run", *LONG, "--jobs", "2"]
+    more = getattr(request, "param", [])
+    command = [sys.executable, "-m", "fkal.cli.main", "run", *LONG, *more, "--jobs", "2"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -135,6 +136,20 @@ def test_an_interrupt_ends_the_workers_and_the_same_command_goes_on(started, her
     client, found = parents(here)
     assert [parent.info.status for parent in found] == ["FINISHED"] * 2
     assert all(len(client.get_metric_history(p.info.run_id, "accuracy/test")) == 12 for p in found)
+
+
+@pytest.mark.parametrize("started", [["--seeds", "0-2"]], indirect=True)
+def test_a_worker_that_is_killed_fails_its_own_experiment_alone(started, here):
+    process, workers = started
+    next(worker for worker in workers if any("spawn_main" in word for word in worker.cmdline())).kill()
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 3, told
+    assert "1 of 3 experiments failed" in told
+    assert told.count("a worker process was killed; the other experiments go on in new ones") == 1
+    finished = [state for state in here.glob("runs/state/*") if len(list(state.glob("round-*.json"))) == 12]
+    assert len(finished) == 2
+    assert [parent.info.status for parent in parents(here)[1]].count("FINISHED") == 2
+    assert left(workers) == []
 
 
 def test_workers_whose_command_was_killed_end_themselves(started, here):

@@ -36,7 +36,7 @@ SHOWN_SECONDS = 0.2
 
 
 class Report(NamedTuple):
-    """`said`, `began`, `show`, `advance` or `left`, of which worker and with what."""
+    """`took`, `said`, `began`, `show`, `advance` or `left`, of which worker and with what."""
 
     worker: int
     what: str
@@ -77,6 +77,12 @@ def take_threads(threads: int) -> None:
     """Of experiments that do not say how many. The parent's number, since sums depend on it."""
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+
+
+def take(place: int, config: Config, out: Path, tracking: str | None, wait: bool) -> bytes:
+    """`work`, reported first, so that the parent knows which experiment dies with this process."""
+    _report("took", place)
+    return work(config, out, tracking, wait)
 
 
 def work(
