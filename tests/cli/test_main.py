@@ -112,6 +112,13 @@ def test_every_command_has_help_with_an_example(command):
     assert "Example" in fkal(command, "--help").stdout
 
 
+def test_what_is_merged_is_reported_from_where_it_was_merged_to():
+    shown = " ".join(fkal("merge", "--help").stdout.split())
+    guide = (Path(__file__).resolve().parents[2] / "docs/guides/gpus.md").read_text()
+    assert "fkal sync --out runs && fkal report --out runs" in shown
+    assert "fkal sync --out runs\n    fkal report --out runs\n" in guide
+
+
 def test_config_prints_what_it_reads_again(here):
     Path("params.yaml").write_text(fkal("config", "--preset", "mnist", "--set", "train.lr=0.2").stdout)
     again = answer("config")

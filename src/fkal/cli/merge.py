@@ -11,7 +11,7 @@ from fkal.cli.options import Debug
 from fkal.cli.terminal import echo, say
 from fkal.errors import refuse_damaged
 
-MERGE_EXAMPLE = "Example:\n\n    fkal merge shard0 shard1 --out runs && fkal sync --out runs && fkal report"
+MERGE_EXAMPLE = "Example:\n\n    fkal merge shard0 shard1 --out runs && fkal sync --out runs && fkal report --out runs"
 
 
 def merge(
