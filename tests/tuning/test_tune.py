@@ -222,6 +222,14 @@ def test_to_apply_where_no_experiment_looks_is_refused(here):
     assert not read_tuned(Path("mine/digits.yaml")).study.applied
 
 
+def test_a_search_whose_result_no_experiment_would_read_is_not_applied(here):
+    options = ["--method", "random", "--trials", "1", "--tuned-dir", "mine", "--apply"]
+    for more in ([], ["--dry-run"]):
+        result = fkal("tune", "--dataset", "digits", *TINY, *options, *more, code=2)
+        assert "experiments read params/tuned/digits.yaml alone" in " ".join(result.stderr.split())
+    assert not Path("runs").exists() and not Path("mine").exists()
+
+
 def test_to_apply_where_nothing_waits_names_the_command_that_makes_one(here):
     result = fkal("tune", "--dataset", "digits", "--apply", code=4)
     assert "no result waits there; search one: fkal tune --dataset digits" in result.stderr

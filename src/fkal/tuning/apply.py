@@ -43,10 +43,7 @@ def apply(folder: Path, dataset: str | None, preset: str | None, params: Path | 
     A file made by hand has no study, and is used anyway. Raises ConfigError for a file that experiments would refuse.
     """
     path = _waiting(folder, dataset, preset, params)
-    if folder.resolve() != TUNED.resolve():
-        raise _unusable(
-            path, f"experiments read {TUNED / path.name} alone; copy it there and apply that", rewrite=False
-        )
+    refuse_unread(path)
     try:
         text = file_bytes(path, str(path)).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -64,6 +61,14 @@ def apply(folder: Path, dataset: str | None, preset: str | None, params: Path | 
         write_whole(path, text.encode())
     flat = {f"{section}.{name}": value for section, names in values.items() for name, value in names.items()}
     return Applied(path, flat, is_applied=was_applied or not dry_run, is_new=not was_applied)
+
+
+def refuse_unread(path: Path) -> None:
+    """Raises ConfigError for a tuned file in a folder that no experiment reads."""
+    if path.parent.resolve() != TUNED.resolve():
+        raise _unusable(
+            path, f"experiments read {TUNED / path.name} alone; copy it there and apply that", rewrite=False
+        )
 
 
 def overruled(key: str) -> str:

@@ -22,6 +22,7 @@ from fkal.runner import expand as configuring
 from fkal.runner.expand import image_source
 from fkal.runner.out_folder import refuse_unusable
 from fkal.tracking.store import tracking_uri
+from fkal.tuning.apply import refuse_unread
 from fkal.tuning.objectives import MINORITY, objectives
 from fkal.tuning.results import Findings, line
 from fkal.tuning.samplers import pruner_named, sampler_named
@@ -189,6 +190,8 @@ def planned(
         out=out,
     )
     _refuse_unknown(plan, options)
+    if options.apply:
+        refuse_unread(tuned_path(options.tuned_dir, plan.dataset))
     return plan
 
 
