@@ -606,8 +606,27 @@ def test_a_dry_run_shows_the_space_and_leaves_no_study(here):
     told = tuned("--trials", "5", "--dry-run")["plan"]
     assert told["planned"] == 5 and told["holdout"] == 6 and told["config"]["holdout"] == 6
     assert list(told["space"]) == ["train.batch_size", *(f"taps/{t}" for t in ("conv1", "conv2", "fc1"))]
-    assert not Path("runs/tune").exists()
+    assert not Path("runs").exists() and not Path("study.db").exists()
     assert "train.batch_size" in fkal("tune", "--dataset", "digits", *TINY, "--dry-run").stdout
+
+
+def test_a_dry_run_with_a_database_makes_none(here):
+    assert tuned("--trials", "5", "--storage", "sqlite:///study.db", "--dry-run")["plan"]["finished"] == 0
+    assert not Path("runs").exists() and not Path("study.db").exists()
+
+
+def test_a_dry_run_downloads_nothing_and_says_what_is_unknown(here, monkeypatch):
+    def downloaded(*_, **__):
+        raise AssertionError("it downloads")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", downloaded)
+    options = ["tune", "--dataset", "mnist", "--data-root", "nothing", "--method", "random", "--dry-run"]
+    shown = fkal(*options)
+    assert "study: unknown until the data are here" in shown.stdout
+    assert "mnist is not whole under nothing" in shown.stderr
+    told = json.loads(fkal(*options, "--json").stdout)["plan"]
+    assert (told["study"], told["finished"], told["planned"]) == (None, 0, 30)
+    assert not Path("runs").exists() and not Path("study.db").exists()
 
 
 def test_a_dry_run_counts_the_trials_of_the_study_that_is_gone_on_with(here):

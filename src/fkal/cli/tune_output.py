@@ -7,13 +7,13 @@ from optuna.trial import TrialState
 from rich import box
 from rich.table import Table
 
+from fkal.cli.run_plan import UNKNOWN
 from fkal.cli.terminal import WIDTH, console, echo, echo_json
 from fkal.redaction import redacted
 from fkal.tracking.ui import ui_command, ui_hint
 from fkal.tuning.results import Findings, best_rows
 from fkal.tuning.study import finished_count
-from fkal.tuning.study_spec import StudySpec
-from fkal.tuning.tune import Tuned, TuneOptions
+from fkal.tuning.tune import StudyPlan, Tuned, TuneOptions
 from fkal.tuning.tuned_result import apply_command
 
 
@@ -57,11 +57,12 @@ def _table(findings: Findings) -> Table:
     return table
 
 
-def print_study_plan(plan: StudySpec, options: TuneOptions, *, as_json: bool) -> None:
+def print_study_plan(planned: StudyPlan, options: TuneOptions, *, as_json: bool) -> None:
     """What would be searched, and how many trials are left."""
-    finished = finished_count(options.storage, plan)
+    plan = planned.spec
+    finished = finished_count(options.storage, plan) if planned.is_known else 0
     answer = {
-        "study": plan.name,
+        "study": plan.name if planned.is_known else None,
         "objective": plan.objective,
         "seeds": list(plan.seeds),
         "holdout": plan.base.holdout,
@@ -74,4 +75,5 @@ def print_study_plan(plan: StudySpec, options: TuneOptions, *, as_json: bool) ->
         echo_json({"plan": {**answer, "config": plan.base.tree}})
         return
     space = {name: str(each) for name, each in plan.space.distributions.items()}
+    answer["study"] = answer["study"] or UNKNOWN
     echo(yaml.safe_dump({"config": plan.base.tree, **answer, "space": space}, sort_keys=False))

@@ -39,12 +39,16 @@ Stamp = tuple[int, int, int, int]
 
 
 class FileDigests:
-    """Digests by name below a root. With `verify` nothing is believed, and all is read and remembered again."""
+    """Digests by name below a root. With `verify` nothing is believed, and all is read and remembered again.
 
-    def __init__(self, folder: Path, say: Notify, *, verify: bool = False) -> None:
+    With `looks_only` nothing is written.
+    """
+
+    def __init__(self, folder: Path, say: Notify, *, verify: bool = False, looks_only: bool = False) -> None:
         self._folder = folder
         self._say = say
         self._verify = verify
+        self._looks_only = looks_only
         self._verified: dict[str, dict[str, list[Any]]] = {}
 
     def of(self, dataset: str, root: Path, names: Sequence[str]) -> dict[str, str]:
@@ -66,7 +70,7 @@ class FileDigests:
                 kept[name] = [*stamp, digest]
         if self._verify:
             self._verified[memory.name] = kept
-        if kept != known and len(kept) <= MOST_NAMES:
+        if kept != known and len(kept) <= MOST_NAMES and not self._looks_only:
             self._remember(memory, kept)
         return found
 

@@ -190,9 +190,9 @@ class Sources:
             tuned_layer(base.tree, name, self.tuned, self.notify, lambda: image_source(data, self.digests())),
         ]
 
-    def digests(self) -> FileDigests:
-        """Of the files that images come from."""
-        return FileDigests(below(self.out, DIGESTS), self.notify, verify=self.verify)
+    def digests(self, *, looks_only: bool = False) -> FileDigests:
+        """Of the files that images come from; with `looks_only` they are not remembered."""
+        return FileDigests(below(self.out, DIGESTS), self.notify, verify=self.verify, looks_only=looks_only)
 
     def given(self) -> list[Layer]:
         """The environment and the options, which go over the file."""

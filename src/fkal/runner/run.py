@@ -140,7 +140,7 @@ def _planned(config: Config, out: Path, notify: Notify, *, looks_only: bool) -> 
     try:
         experiment = prepare(config, out, notify, looks_only=looks_only)
     except (MissingData, MissingWeights) as error:
-        if not looks_only or _names_own_files(config):
+        if not looks_only or names_own_files(config):
             raise
         notify(f"{shown_name(config)}: {error}")
         rounds = config.acquisition.rounds if acquisition_of(config.acquisition).has_schedule else 1
@@ -159,7 +159,7 @@ def _remembered(plan: PlannedRun) -> RememberedPlan:
     return RememberedPlan(str(plan.fingerprint), rounds=plan.rounds, budget=plan.budget, notes=plan.notes)
 
 
-def _names_own_files(config: Config) -> bool:
+def names_own_files(config: Config) -> bool:
     """Whether images or weights are files that the user has; nothing will bring them."""
     return config.data.name in ("folder", EMBEDDINGS) or names_own_file(config.model)
 

@@ -5,6 +5,7 @@ import os
 import socket
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +38,7 @@ WORKER, LOST, RETRY_OF, RETRIES, EMPTY, REASON, SECONDS, RUN = (
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 JOURNAL = ".journal"
+SQLITE = "sqlite:///"
 
 MOST_RETRIES = 3
 """Of a trial whose worker is gone: one that takes more memory than there is would end one worker after another."""
@@ -254,8 +256,11 @@ def _stored(given: str | None, plan: StudySpec) -> BaseStorage:
     assert given is not None
     remember_address(given)
     redact_log("optuna")
+    lock = (
+        FileLock(plan.folder / "storage.lock") if plan.folder.exists() else nullcontext()
+    )  # who only looks makes none
     try:
-        with FileLock(plan.folder / "storage.lock"):  # two processes that create the tables at once break them
+        with lock:  # two processes that create the tables at once break them
             return _database(given)
     except Exception as error:  # SQLAlchemy's and the drivers' own
         raise ConfigError(
@@ -272,9 +277,10 @@ def _database(url: str) -> BaseStorage:
 
 
 def finished_count(given: str | None, plan: StudySpec) -> int:
-    """How many trials the study has finished; makes neither the study nor its file."""
+    """How many trials the study has finished; makes neither the study nor its file, and writes nothing under --out."""
     path = _journal_path(given, plan)
-    if path is not None and not path.exists():
+    file = path or _sqlite_file(given)
+    if file is not None and not file.exists():
         return 0
     storage = _stored(given, plan) if path is None else read_journal(path)
     if plan.name not in optuna.get_all_study_names(storage):
@@ -288,6 +294,13 @@ def _journal_path(given: str | None, plan: StudySpec) -> Path | None:
     if given is None:
         return in_place(plan.folder, f"{plan.name}{JOURNAL}")
     return None if "://" in given else Path(given)
+
+
+def _sqlite_file(url: str | None) -> Path | None:
+    """The file of such a database; None for another URL."""
+    if url is None or not url.startswith(SQLITE):
+        return None
+    return Path(url.removeprefix(SQLITE).partition("?")[0])
 
 
 @lru_cache(maxsize=1)

@@ -15,12 +15,16 @@ from fkal.config.layers import Layer, from_assignments, merged
 from fkal.config.params_file import seed_numbers
 from fkal.config.schema import Config, ConfigError
 from fkal.config.tuned import refuse_hand_made, tuned_path
-from fkal.errors import did_you_mean, shortened
+from fkal.data.errors import MissingData
+from fkal.data.file_digests import FileDigests
+from fkal.errors import MissingWeights, did_you_mean, shortened
 from fkal.experiment.experiment import Experiment, prepare
+from fkal.experiment.names import shown_name
 from fkal.notify import PLAIN, Display, Notify
 from fkal.runner import expand as configuring
 from fkal.runner.expand import image_source
-from fkal.runner.out_folder import refuse_unusable
+from fkal.runner.out_folder import refuse_no_folder, refuse_unusable
+from fkal.runner.run import names_own_files
 from fkal.tracking.store import tracking_uri
 from fkal.tuning.apply import refuse_unread
 from fkal.tuning.objectives import MINORITY, objectives
@@ -121,7 +125,7 @@ def tune(
     if not options.force:
         refuse_hand_made(path)
     first = _checked(plan, options, out, display.notify)
-    plan = _of_images(plan, given)
+    plan = _of_images(plan, given.digests())
     study = _study(plan, options, first, display.notify)
     run = StudyRun(plan, first, study, uri)
     with run:
@@ -137,6 +141,13 @@ def tune(
     return Tuned(findings, path, applied, idle, run.run_id, uri)
 
 
+class StudyPlan(NamedTuple):
+    """A study, and whether the images and weights are here, by which it is named and its trials are found."""
+
+    spec: StudySpec
+    is_known: bool
+
+
 def study_plan(
     given: configuring.Sources,
     method: str | None,
@@ -146,17 +157,25 @@ def study_plan(
     out: Path,
     tracking: str | None,
     notify: Notify,
-) -> StudySpec:
-    """What `tune` would search, checked; nothing is run."""
+) -> StudyPlan:
+    """What `tune` would search, checked; nothing is run, downloaded or written."""
     tracking_uri(tracking, Path.cwd())
     plan = planned(given, method, seeds, options, out)
-    _checked(plan, options, out, notify)
-    return _of_images(plan, given)
+    refuse_no_folder(out)
+    try:
+        experiments = [prepare(config, out, notify, looks_only=True) for config in plan.default_configs]
+    except (MissingData, MissingWeights) as error:
+        if names_own_files(plan.base):
+            raise
+        notify(f"{shown_name(plan.base)}: {error}")
+        return StudyPlan(plan, is_known=False)
+    _refuse_unmet(plan, options, experiments[0])
+    return StudyPlan(_of_images(plan, given.digests(looks_only=True)), is_known=True)
 
 
-def _of_images(plan: StudySpec, given: configuring.Sources) -> StudySpec:
+def _of_images(plan: StudySpec, digests: FileDigests) -> StudySpec:
     """The plan with the digest of the files that its images come from, which are there by now."""
-    return replace(plan, source=image_source(plan.base.data, given.digests()))
+    return replace(plan, source=image_source(plan.base.data, digests))
 
 
 def _checked(plan: StudySpec, options: TuneOptions, out: Path, notify: Notify) -> Experiment:
