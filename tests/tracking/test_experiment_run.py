@@ -160,6 +160,23 @@ def test_a_killed_run_is_found_again_and_nothing_is_logged_twice(open_run, clien
     assert client.get_run(parent.info.run_id).info.status == "FINISHED"
 
 
+def test_rounds_on_a_second_page_of_the_store_are_found_again(open_run, client, experiment, tiny_round, monkeypatch):
+    with open_run() as first:
+        for b in (1, 2, 3):
+            first.log(tiny_round(experiment, b))
+    made = {run.info.run_id for run in runs(client, "round")}
+    search = MlflowClient.search_runs
+
+    def on_small_pages(self, *given, **named):
+        return search(self, *given, **{**named, "max_results": 2})
+
+    with monkeypatch.context() as small:
+        small.setattr(MlflowClient, "search_runs", on_small_pages)
+        with open_run() as second:
+            second.replay([tiny_round(experiment, b) for b in (1, 2, 3)])
+    assert {run.info.run_id for run in runs(client, "round")} == made and len(made) == 3
+
+
 def test_a_kill_between_state_and_store_is_made_good(open_run, client, experiment, tiny_round):
     first = open_run().__enter__()
     first.log(tiny_round(experiment, 1))

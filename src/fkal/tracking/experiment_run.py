@@ -28,6 +28,7 @@ from fkal.tracking.dataset_inputs import dataset_inputs, measured_dataset
 from fkal.tracking.descriptions import CURVE, Described, experiment_note, round_note
 from fkal.tracking.metrics import Point, child_points, nested, param_text, parent_points, round_digest
 from fkal.tracking.model import EXAMPLES, NotTraceable, has_model, log_model
+from fkal.tracking.paged_runs import paged_runs
 from fkal.tracking.patience import StoreUnavailable, terminate_soon
 from fkal.tracking.run_writer import RunWriter, new_run
 from fkal.tracking.store import experiment_id, prepare_store, tracking_uri
@@ -238,7 +239,7 @@ class TrackedRun:
     def _found_children(self) -> dict[str, RunWriter]:
         """By key."""
         query = f"tags.`{PARENT}` = '{self.run_id}'"
-        runs = self._client.search_runs([self._experiment_id], query, max_results=1000)
+        runs = paged_runs(self._client, self._experiment_id, query)
         return {run.data.tags.get(KEY, ""): RunWriter(self._client, run) for run in runs}
 
     def _record(self, finished: Round, figures: Mapping[str, float]) -> None:

@@ -22,6 +22,7 @@ from fkal.plots import curves
 from fkal.results.csv_files import csv_bytes
 from fkal.tracking.descriptions import CURVE, method_note
 from fkal.tracking.metrics import PARENT_METRICS, Point, stored_name
+from fkal.tracking.paged_runs import paged_runs
 from fkal.tracking.run_writer import RunWriter, new_run
 from fkal.tracking.store import only_writer
 from fkal.tracking.tags import (
@@ -54,7 +55,6 @@ CURVES = tuple(dict.fromkeys(stored_name(name) for name in PARENT_METRICS))
 OF_A_SEED = ("seed", "device", "data.root", "data.workers")
 """Params that a method has not: they are one seed's or one machine's."""
 SETTINGS = "params.yaml"
-PAGE = 500
 SEED_NUMBER = re.compile("[0-9]{1,18}")
 
 
@@ -84,8 +84,8 @@ def remake_method_run(client: MlflowClient, seed_run_id: str) -> str | None:
 
 
 def _remake(client: MlflowClient, experiment_id: str, key: str) -> str | None:
-    runs = list(_runs(client, experiment_id, f"tags.`{METHOD_KEY}` = '{key}' and tags.`{KIND}` = 'experiment'"))
-    before = list(_runs(client, experiment_id, f"tags.`{KEY}` = '{key}' and tags.`{KIND}` = 'method'"))
+    runs = list(paged_runs(client, experiment_id, f"tags.`{METHOD_KEY}` = '{key}' and tags.`{KIND}` = 'experiment'"))
+    before = list(paged_runs(client, experiment_id, f"tags.`{KEY}` = '{key}' and tags.`{KIND}` = 'method'"))
     members = _members(runs)
     digest = digest_of([[run.info.run_id, run.info.end_time] for run in members])
     current = [run for run in before if run.data.tags.get(MEMBERS) == digest and run.info.status == "FINISHED"]
@@ -107,7 +107,7 @@ def _remake(client: MlflowClient, experiment_id: str, key: str) -> str | None:
 
 def _delete_if_empty(client: MlflowClient, experiment_id: str, run_id: str) -> None:
     """A method's run under the key of an earlier version, whose seeds all went to that of this version."""
-    if not list(_runs(client, experiment_id, f"tags.`{PARENT}` = '{run_id}'")):
+    if not list(paged_runs(client, experiment_id, f"tags.`{PARENT}` = '{run_id}'")):
         client.delete_run(run_id)
 
 
@@ -240,13 +240,3 @@ def _common_params(members: Sequence[Member]) -> dict[str, str]:
         for key, value in params[0].items()
         if key not in OF_A_SEED and all(each.get(key) == value for each in params)
     }
-
-
-def _runs(client: MlflowClient, experiment_id: str, query: str) -> Iterator[Run]:
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], query, max_results=PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
