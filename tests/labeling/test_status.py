@@ -121,6 +121,13 @@ def test_open_batches_and_people_who_disagree_are_counted(signs):
         ]
     )
     assert status(made.again()).between_people == (1, 2)
+    last = batch.images[5]
+    rows = [
+        LabelRow(last.path, last.digest, other, source="init"),
+        LabelRow(last.path, last.digest, other, annotator="bob"),
+    ]
+    LabelStore(made.project.folder).append(rows)
+    assert status(made.again()).between_people == (1, 2), "a label that came with init is nobody's"
 
 
 def test_a_forecast_needs_four_rounds(signs):

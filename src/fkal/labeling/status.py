@@ -15,6 +15,7 @@ from fkal.labeling.batch import Batch
 from fkal.labeling.books import Books
 from fkal.labeling.intervals import FEWEST_ROUNDS, Interval, paired_difference, paired_gain, power_law, proportion
 from fkal.labeling.label_store import LabelRow, current_rows
+from fkal.labeling.places import SOURCE
 from fkal.labeling.project import Project, ambiguous_classes
 from fkal.labeling.trainings import Training, refuse_other_classes
 
@@ -262,10 +263,10 @@ def _with_guesses(books: Books) -> Agreement:
 
 
 def _between_people(rows: Sequence[LabelRow]) -> Agreement:
-    """Pairs of people who labeled the same image."""
+    """Pairs of people who labeled the same image; labels that came with `fkal init` are nobody's."""
     by_image: dict[str, list[str]] = {}
     for row in rows:
-        if row.status == "labeled":
+        if row.status == "labeled" and row.source != SOURCE:
             by_image.setdefault(row.digest, []).append(row.label)
     same = of = 0
     for given in by_image.values():
