@@ -102,11 +102,11 @@ def import_given(
                 for image in images:
                     problems.add(MISSING, f"{image.path}: has no label, and batch {name} asks for one")
         problems.refuse()
-        known = {_content(row) for row in _last_in_batches(before)}
         corrected = _corrected_on_the_page(before)
+        known = {_content(row) for row in _last_in_batches(before)} | corrected
         repeated = [each for each, row in found if _content(row) in corrected]
         time = now()
-        rows = tuple(_stamped(row, source, time) for _, row in found if _content(row) not in known | corrected)
+        rows = tuple(_stamped(row, source, time) for _, row in found if _content(row) not in known)
         project.add_classes(new_classes)
         store.append(rows)
         for line in (*checked.left_out(), *_corrections_stay(repeated)):
