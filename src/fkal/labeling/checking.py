@@ -143,7 +143,7 @@ def _unlisted_names(project: Project, part: Part, root: int, listed: set[str]) -
 def _set_aside(project: Project, part: Part, listing: Listing, lost: Mapping[int, Facts]) -> None:
     """Puts the lost rows into quarantine.csv, and takes out what was lost and is back."""
     before = [row for row in read_quarantine(project.quarantine_path) if row.part == part]
-    paths = {listing.paths[row] for row in listing.rows_of_paths([row.path for row in before])}
+    paths = listing.listed_paths([row.path for row in before])
     by_digest = listing.positions([row.digest for row in before])
     listed = {
         row.key

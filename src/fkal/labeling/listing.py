@@ -140,6 +140,10 @@ class Listing:
         counts = pc.value_counts(self.table["path"].filter(self._has(paths)))
         return {each["values"] for each in counts.to_pylist() if each["counts"] > 1}
 
+    def listed_paths(self, paths: Sequence[str]) -> set[str]:
+        """Those of the paths that an image has."""
+        return set(self.table["path"].filter(self._has(paths)).to_pylist())
+
     def rows_of_paths(self, paths: Sequence[str]) -> list[int]:
         """Every row that has one of the paths."""
         rows: list[int] = self._has(paths).to_numpy().nonzero()[0].tolist()

@@ -625,7 +625,7 @@ def _excluded(path: Path, pool: Listing) -> list[str]:
         names = [row.cells["path"] for row in parse_sheet(text, required=("path",), where=str(path)).rows]
     else:
         names = lines
-    known = {pool.paths[row] for row in pool.rows_of_paths(names)}
+    known = pool.listed_paths(names)
     unknown = [name for name in names if name not in known]
     if unknown:
         shown = ", ".join(map(shortened, unknown[:MOST_NAMES]))

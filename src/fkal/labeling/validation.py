@@ -214,7 +214,9 @@ def _labeled_place(project: Project, name: str) -> list[_Placed]:
     if not at_home(name).is_file():
         return [own]
     entries = list(source.entries())
-    paths = [entry.path for entry in entries if not is_url(entry.path) and not Path(source.address(entry)).exists()]
+    listed = project.pool.listed_paths([entry.path for entry in entries])
+    candidates = [entry for entry in entries if entry.path in listed and not is_url(entry.path)]
+    paths = [entry.path for entry in candidates if not Path(source.address(entry)).exists()]
     if several := project.pool.repeated_paths(paths):
         raise ConfigError(
             f"{printable(name)}: {shortened(min(several))}: images of several places of the pool have this path; "
