@@ -1,5 +1,7 @@
 """The matching `transport`, held against the layers of TAROT's program by loops."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -76,6 +78,23 @@ def test_of_many_targets_a_drawn_part_is_matched_by_the_generator(monkeypatch):
     assert once.positions.tolist() == again.positions.tolist()
     assert once.positions.tolist() != other.positions.tolist()
     assert int(once.targets.max()) < 30
+
+
+def test_a_constant_target_changes_no_distance_of_the_others():
+    evidence = evidence_of(12, 3)
+    constant = Descriptors.of({"a": torch.ones(1, 6)}, {"a": torch.ones(1, 4)})
+    by_place = [
+        replace(evidence, targets=Descriptors.concatenated(parts))
+        for parts in ([constant, evidence.targets], [evidence.targets, constant])
+    ]
+    first, last = (picked(found, 15) for found in by_place)
+    assert set(first.positions.tolist()) == set(last.positions.tolist()) == by_layers(by_place[1], 15)
+
+
+def test_targets_that_are_all_constant_pick_as_many():
+    constant = Descriptors.of({"a": torch.ones(3, 6)}, {"a": torch.ones(3, 4)})
+    picks = picked(replace(evidence_of(3, 0), targets=constant), 2)
+    assert len(set(picks.positions.tolist())) == 2
 
 
 @pytest.mark.parametrize("p", [0, N + 1])

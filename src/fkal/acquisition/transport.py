@@ -39,7 +39,9 @@ def by_transport(
     if len(order) > p:
         is_last = found.ranks == found.ranks[-1]
         new = evidence.pool[found.positions[is_last]]
-        similarity = kernel(targets, new).T / kernel(targets[:1], targets[:1])
+        # targets without a varying tap are shorter than 1, so the longest is the unit
+        unit = kernel(targets, targets).diagonal().max()
+        similarity = kernel(targets, new).T / torch.where(unit > 0, unit, 1)
         f = source_potentials((2 - 2 * similarity).clamp(min=0).sqrt())
         order = torch.cat([order[~is_last], order[is_last][f.argsort(descending=True, stable=True)]])[:p]
     return replace(

@@ -48,11 +48,12 @@ uherding, maxherding, probcover, flqmi: 2, greedy over more drawn candidates; fl
 uherding, maxherding: 3, probcover: 4, features that are all zero are copies of each other.
 """
 
-MATCHING_REVISIONS = {"coverage": 2}
+MATCHING_REVISIONS = {"coverage": 2, "transport": 2}
 """The same for how the targets of `pfk` share the picks.
 
 coverage: 2, greedy over more drawn candidates and fewer drawn targets; best matches where there are no more targets
 than picks.
+transport: 2, the unit of length is that of the longest target, not of the first, which can be constant.
 """
 
 CROSS_FIT_REVISION = 2
