@@ -4,7 +4,7 @@ import gc
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -172,6 +172,15 @@ def no_settings_from_outside(monkeypatch):
     for name in list(os.environ):
         if name.startswith("FKAL_") or name == "MLFLOW_TRACKING_URI":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def use_store() -> Iterator[Callable[[str], None]]:
+    """Sets the store of MLflow's own functions, which the next test of this process does not see."""
+    import mlflow
+
+    yield mlflow.set_tracking_uri
+    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ def runs(store: str, kind: str) -> list:
 
 
 @pytest.mark.slow
-def test_selections_wait_for_labels_and_trainings_have_their_model(signs, store):
+def test_selections_wait_for_labels_and_trainings_have_their_model(signs, store, use_store):
     made = signs()
     asked = select(made.project)
     mirror(made.project, uri=store)
@@ -56,11 +56,8 @@ def test_selections_wait_for_labels_and_trainings_have_their_model(signs, store)
     assert {metric.key: metric.value for metric in logged.metrics}["accuracy/validation"] == pytest.approx(
         last.metrics["val/accuracy"]
     )
-    mlflow.set_tracking_uri(store)
-    try:
-        loaded = mlflow.pytorch.load_model(f"models:/{output.model_id}")
-    finally:
-        mlflow.set_tracking_uri(None)
+    use_store(store)
+    loaded = mlflow.pytorch.load_model(f"models:/{output.model_id}")
     weights = read_round(made.again(), last).weights
     state = dict(loaded.state_dict())
     kernels = [value for value in weights.values() if value.dim() == 4]

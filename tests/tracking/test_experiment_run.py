@@ -387,7 +387,7 @@ def test_the_model_has_the_last_accuracies_the_summary_and_the_dataset_they_are_
 
 
 def test_the_model_can_be_loaded_and_is_the_last_iterations(
-    open_run, client, store, experiment, tiny_round, monkeypatch
+    open_run, client, store, experiment, tiny_round, monkeypatch, use_store
 ):
     import mlflow.pytorch
 
@@ -400,7 +400,7 @@ def test_the_model_can_be_loaded_and_is_the_last_iterations(
         again.finish()
     (output,) = client.get_run(run.run_id).outputs.model_outputs
     assert output.step == 6
-    mlflow.set_tracking_uri(store)
+    use_store(store)
     loaded = mlflow.pytorch.load_model(f"models:/{output.model_id}")
     x = torch.randn(5, 1, 8, 8)
     experiment.model.load_state_dict(dict(last.weights))
