@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -116,6 +117,7 @@ def simulate(
     """Runs `acquisition.rounds` rounds of `acquisition.budget` images for each method and seed.
 
     Finished rounds are kept: the same call goes on where it was stopped, and one with more rounds goes on after them.
+    So does one whose table has more labels, or other ones: it repeats what follows the first label that changed.
     Raises ConfigError for a table that lacks what is asked for and, before any round, for a method that no project
     can have and for more labels than the pool has images.
     """
@@ -138,13 +140,14 @@ def _simulated(project: Project, config: Config, oracle: Oracle, dedup: float | 
     learner = watched(Learner.ready(project, config, display), display, project.name)
     books = Books.of(project)
     given = _given_before(books)
+    compares = oracle.names_classes_alone(learner.classes)  # a round does not say what was skipped
     key = digest_of(
         {
             "settings": training_settings(config),
             "method": method_in_keys(config),
             "acquisition": {k: v for k, v in acquisition_settings(config).items() if k != "rounds"},
             "dedup": dedup,
-            "truth": digest_of(sorted(oracle.answers.items())),
+            "truth": None if compares else digest_of(sorted(oracle.answers.items())),
             "given": sorted(given.items()),
             "images": learner.dataset.digest,
             "usable": learner.dataset.pool.tolist(),
@@ -153,9 +156,10 @@ def _simulated(project: Project, config: Config, oracle: Oracle, dedup: float | 
     )
     out = project.folder / STATE / SIMULATED
     with Checkpoint(out, key, display.notify) as state:
-        kept = state.rounds(display.notify)[:n_rounds]
-        finished = kept if oracle.names_classes_alone(learner.classes) else []  # a round does not say what was skipped
         walk = _Walk(learner, oracle, Selecting(budget, dedup), given, display)
+        finished = walk.still_true(state.rounds(display.notify)) if compares else []
+        state.set_aside_after(len(finished))
+        finished = finished[:n_rounds]
         for this in walk.after(finished, n_rounds):
             state.add(this)
             finished.append(this)
@@ -202,6 +206,15 @@ class _Walk:
             yield this
             known = replace(before, b=this.b, weights=this.weights, labels={**known.labels, **labeled})
 
+    def still_true(self, finished: Sequence[Round]) -> list[Round]:
+        """The finished rounds up to the first one with a label that the table gives otherwise now, or not at all."""
+        return list(takewhile(self._has_labels_of_table, finished))
+
+    def _has_labels_of_table(self, past: Round) -> bool:
+        rows, labels = past.selection.indices.tolist(), past.selection.labels.tolist()
+        said = (self.oracle.answers.get(self._listing.digests[row] or "") for row in rows)
+        return all(name == self.learner.classes[label] for name, label in zip(said, labels, strict=True))
+
     def _first(self) -> Known:
         rows = rows_by_digest(self.learner, self.given)
         return Known(labels={row: self._number(self.given[digest]) for digest, row in rows.items()})
@@ -211,9 +224,14 @@ class _Walk:
         labels = dict(zip(past.selection.indices.tolist(), past.selection.labels.tolist(), strict=True))
         return replace(known, b=past.b, weights=past.weights, labels={**known.labels, **labels})
 
-    def _said(self, rows: Sequence[int]) -> dict[int, str]:
+    @property
+    def _listing(self) -> Listing:
         listing = self.learner.dataset.pool_listing
         assert listing is not None
+        return listing
+
+    def _said(self, rows: Sequence[int]) -> dict[int, str]:
+        listing = self._listing
         digests, paths = [listing.digests[row] or "" for row in rows], [listing.paths[row] for row in rows]
         return dict(zip(rows, self.oracle.of(digests, paths), strict=True))
 

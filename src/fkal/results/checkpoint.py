@@ -106,13 +106,22 @@ class Checkpoint:
                 why = first_line(flaw)
                 say(f"{self._file(b, 'json')}: round {b} is unusable, {why}; it and later ones are run again")
                 break
-        self._set_aside_after(len(finished))
+        self.set_aside_after(len(finished))
         return finished
 
     def set_aside(self, name: str) -> None:
         """A file that cannot be used is kept under another name."""
         self._check_open()
         (self.path / name).replace(self.path / (name + UNUSABLE))
+
+    def set_aside_after(self, last: int) -> None:
+        """Files of later rounds no longer count; a tensors file alone is what a kill leaves."""
+        self._check_open()
+        later = [p for p in self.path.iterdir() if (match := ROUND_FILE.fullmatch(p.name)) and int(match[1]) > last]
+        if later and self.is_finished:  # first, since a kill may come in between
+            self._note(finished=False)
+        for path in later:
+            path.replace(path.with_name(path.name + UNUSABLE))
 
     def describe(self, about: bytes) -> None:
         """Keep what the first process that worked on the experiment says of it."""
@@ -199,14 +208,6 @@ class Checkpoint:
         if counted.b != b:
             raise UnusableRound(f"its file is that of round {counted.b}")
         return counted
-
-    def _set_aside_after(self, last: int) -> None:
-        """Files of later rounds no longer count; a tensors file alone is what a kill leaves."""
-        later = [p for p in self.path.iterdir() if (match := ROUND_FILE.fullmatch(p.name)) and int(match[1]) > last]
-        if later and self.is_finished:  # first, since a kill may come in between
-            self._note(finished=False)
-        for path in later:
-            path.replace(path.with_name(path.name + UNUSABLE))
 
     def _last_marked(self) -> int:
         matches = (ROUND_FILE.fullmatch(path.name) for path in self.path.iterdir())
