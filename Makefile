@@ -3,7 +3,7 @@
 # make test   the tests of some minutes;  make test-slow: those that start processes, and one kill of each command
 # make test-browser       drives the labeling page in an installed Chromium
 # make test-label-studio  installs Label Studio (795 MB) into an environment of its own and labels in it
-# make check  all of these and the wheel, as CI does;  make test-all: with clusters and 60 kills of each command, hours
+# make check  lint, docs, wheel, test and test-slow;  make test-all: with clusters and 60 kills of each command, hours
 # make bench  what each part takes beside its floor or a peer, into benchmarks/README.md; MNIST is below DATA_ROOT
 PYTHON ?= python3
 DATA_ROOT ?= data

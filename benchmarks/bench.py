@@ -1,12 +1,12 @@
 """Every figure of benchmarks/README.md: what a part of the platform takes, as a ratio to its floor or to a peer.
 
-    make bench                                                    # all rows, some 20 minutes on two cores
+    make bench                                                    # all rows but those of full size: minutes
     python benchmarks/bench.py --rows coreset,typiclust           # some rows; the others are kept as they were
     python benchmarks/bench.py --device cuda                      # by events of the GPU
     python benchmarks/bench.py --full                             # also the recorded run at full size: hours
 
 Both sides of a row take turns in one process, on one thread, and count CPU-seconds, which other work on the machine
-hardly lengthens. A row whose peer is not installed keeps its floor. The figures go into benchmarks/bench.json, those of
+hardly lengthens. A row whose peer is not installed is left as it was. The figures go into benchmarks/bench.json, those of
 a GPU into bench-cuda.json, the tables between the markers of benchmarks/README.md.
 """
 

@@ -93,7 +93,7 @@ LATER = 3.0
 DIGITS = 10
 CONFUSED_DIGITS = ["test/class_5", "test/class_8", "test/class_9"]
 RARE_DIGITS = [f"test/class_{digit}" for digit in range(5, DIGITS)]
-PAID = (375, 500, 625, 750, 875, 1000, 1125, 1250, 1500)
+PAID = (250, 375, 500, 625, 750, 875, 1000, 1125, 1250, 1500)
 README_LABELS = (125, 250, 500, 1250)
 REMARKS = {"pfk_joint": " (the paper's)", OURS: " (ours)"}
 OPTIONS = re.compile(
@@ -211,7 +211,7 @@ def paid(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
         by_labels = 100 * mine.groupby("labels_used").accuracy.mean()
         spent = by_labels.index.to_numpy() + size
         cells = [f"{np.interp(n, spent, by_labels.to_numpy()):.1f}" if spent[0] <= n <= spent[-1] else "" for n in PAID]
-        lines.append(row(f"`{short_method_name(method)}`", str(size or "none"), *cells))
+        lines.append(row(f"`{short_method_name(method)}`", f"{size:,}" if size else "none", *cells))
     return lines
 
 
@@ -227,7 +227,7 @@ def in_short(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
         rare = spread(mine[mine.b == mine.b.max()]["test/minority_accuracy"])
         area = "" if method in WITHOUT_CURVE else points(of_methods[method])
         cells = (*by_round(mine, "accuracy", rounds), rare, area, spread(picked))
-        lines.append(row(f"`{method}`", seeds(mine), *cells))
+        lines.append(row(f"`{short_method_name(method)}`", seeds(mine), *cells))
     return lines
 
 
