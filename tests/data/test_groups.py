@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from fkal.data.datasets import Dataset, load
 from fkal.data.errors import CorruptData
 from fkal.data.files import tar_parts
-from fkal.data.groups import drawn_by_group, group_numbers, refuse_shared, whole_groups
+from fkal.data.groups import (
+    BY_NAME,
+    BY_PATH,
+    drawn_by_group,
+    group_key,
+    group_numbers,
+    refuse_shared,
+    seeming_groups,
+    whole_groups,
+)
 from fkal.data.images import TensorImages
 from fkal.data.settings import BiasConfig, DataConfig
 from fkal.data.splits import draw_split, hold_out, read_split, write_split
@@ -181,3 +190,35 @@ def test_gtsrb_validates_on_two_tracks_per_class_none_of_which_is_in_the_pool(re
     assert train.labels[found].bincount().tolist() == [10] * 43
     assert len(groups[found].unique()) == 86
     assert len(whole_groups(found, groups)) == 86 * 30
+
+
+def frames(tracks, per_track, folders=("",)):
+    return [f"{folder}{t:05}_{i:05}.jpg" for folder in folders for t in range(tracks) for i in range(per_track)]
+
+
+@pytest.mark.parametrize(
+    ("names", "count", "pattern"),
+    [(frames(12, 3), 12, BY_NAME), (frames(6, 5, ("a/", "b/")), 12, BY_PATH)],
+    ids=["names", "names that begin again in each folder"],
+)
+def test_names_of_frames_seem_to_say_groups_which_the_pattern_finds(names, count, pattern):
+    found = seeming_groups(names, n_classes=4)
+    assert found is not None
+    assert (found.n, found.pattern) == (count, pattern)
+    assert len({group_key(name, found.pattern) for name in names}) == count
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"IMG_{i:04}.jpg" for i in range(100)],
+        [f"{i:04}.jpg" for i in range(100)],
+        frames(9, 5),
+        frames(40, 2),
+        [f"class{c}_{i}.png" for c in range(12) for i in range(9)],
+        [*frames(12, 3), *(f"photo{i}.png" for i in range(9))],
+    ],
+    ids=["one beginning", "numbers", "few tracks", "pairs", "a beginning a class", "a quarter is named otherwise"],
+)
+def test_other_names_say_no_groups(names):
+    assert seeming_groups(names, n_classes=10) is None

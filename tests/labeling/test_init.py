@@ -306,6 +306,30 @@ def test_another_model_than_that_of_the_params_is_refused_where_it_is_named(imag
         init(images / "pets", other, PLAIN)  # a suggestion that was not taken
 
 
+@pytest.mark.parametrize(
+    ("other", "key"), [({"groups": r"(\d+)_"}, r"data\.groups null"), ({"name": "cats"}, r"project\.name 'pets'")]
+)
+def test_groups_and_a_name_that_a_project_has_not_are_refused(images, other, key):
+    chosen = options(images)
+    init(images / "pets", chosen, PLAIN)
+    before = contents(images / "pets")
+    with pytest.raises(ConfigError, match=key):
+        init(images / "pets", replace(chosen, **other), PLAIN)
+    assert contents(images / "pets") == before
+    init(images / "pets", replace(chosen, name="pets"), PLAIN)
+
+
+def test_names_that_seem_to_say_groups_are_said_until_groups_are_known(images):
+    for track in range(12):
+        for frame in range(3):
+            picture(images / "video" / f"{track:03}_{frame:02}.png", 3 * track + frame, side=9)
+    chosen = options(images, pools=("video",))
+    seeming = init(images / "pets", chosen, PLAIN).seeming_groups
+    assert seeming is not None and (seeming.n, len(seeming.example)) == (12, 3)
+    assert init(images / "grouped", replace(chosen, groups=seeming.pattern), PLAIN).seeming_groups is None
+    assert init(images / "other", options(images), PLAIN).seeming_groups is None
+
+
 @pytest.fixture
 def no_network(monkeypatch):
     def refused(*args, **kwargs):

@@ -9,6 +9,7 @@ from rich.table import Table
 from fkal.cli.progress import duration
 from fkal.cli.terminal import console, echo, echo_json
 from fkal.data.decoding import Change, described_changes
+from fkal.data.errors import printable
 from fkal.escaping import one_line
 from fkal.labeling.batch import Batch
 from fkal.labeling.estimate import Estimate
@@ -33,6 +34,13 @@ def print_init(summary: InitSummary, *, as_json: bool) -> None:
     if summary.groups:
         shared = f"; {summary.shared_groups:,} of them are validated or tested on and leave the pool"
         echo(f"groups: {summary.groups:,} in the pool{shared if summary.shared_groups else ''}")
+    if summary.seeming_groups is not None:
+        count, example, pattern = summary.seeming_groups
+        echo(
+            f"names of the pool have {count:,} beginnings, such as {printable(example)}. Where one is a track, a video "
+            f"or a patient, set data.groups: '{pattern}' in {summary.folder / 'params.yaml'}. Else images like "
+            "validated ones are asked for, and accuracy looks better than it is"
+        )
     _echo_classes(summary)
     echo(f"suggested budget: {summary.budget} images per round ({summary.budget_rule})")
     if summary.feature_check is not None:
@@ -142,6 +150,7 @@ def _init_facts(summary: InitSummary) -> Mapping[str, Any]:
         "too_few": dict(summary.too_few),
         "groups": summary.groups,
         "shared_groups": summary.shared_groups,
+        "seeming_groups": None if summary.seeming_groups is None else summary.seeming_groups._asdict(),
         "labeled": summary.labeled,
         "budget": summary.budget,
         "feature_check": summary.feature_check,

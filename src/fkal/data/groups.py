@@ -6,7 +6,9 @@ Near-copies in pool, validation and test would leak labels from one to the other
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int64
@@ -21,6 +23,44 @@ VALIDATION_SHARE = 3
 """At most one in so many groups of a class validates."""
 HOLDOUT_SHARE = 2
 """The same of the groups of validation images that are held out."""
+
+
+NUMBERED = re.compile(r"(.*/)?([^/]*)[_-][^/_-]*\d[^/_-]*\.\w+")
+"""A path whose file name ends with a number: its folder, and the beginning of the name."""
+BY_NAME, BY_PATH = "([^/]+)[_-][^/_-]*$", "(.+)[_-][^/_-]*$"
+"""What captures that beginning, without the folder and with it."""
+FEWEST_GROUPS = 10
+FEWEST_PER_GROUP = 3
+MOST_ELSEWHERE = 0.1
+"""At most such a share of the names is of another form where names seem to say groups."""
+
+
+class SeemingGroups(NamedTuple):
+    """Beginnings of file names that several images have in common."""
+
+    n: int
+    example: str
+    pattern: str
+
+
+def seeming_groups(names: Iterable[str], n_classes: int) -> SeemingGroups | None:
+    """What names like `00012_00003.jpg` seem to say: frames of tracks or videos. None where they say nothing.
+
+    Names that differ in their last number alone, or that begin with the name of their class, say nothing.
+    """
+    n, paths, beginnings = 0, Counter[tuple[str, str]](), set[str]()
+    for name in names:
+        n += 1
+        if (found := NUMBERED.fullmatch(name)) and found[2]:
+            paths[found[1] or "", found[2]] += 1
+            beginnings.add(found[2])
+    numbered = paths.total()
+    if numbered < (1 - MOST_ELSEWHERE) * n or len(paths) < max(FEWEST_GROUPS, 2 * n_classes):
+        return None
+    if numbered < FEWEST_PER_GROUP * len(paths):
+        return None
+    (_, example), _ = paths.most_common(1)[0]
+    return SeemingGroups(len(paths), example, BY_NAME if len(beginnings) == len(paths) else BY_PATH)
 
 
 def group_key(name: str, pattern: str) -> str | None:

@@ -15,9 +15,10 @@ from fkal.atomic_files import write_whole
 from fkal.config.layers import Layer
 from fkal.config.schema import configured
 from fkal.data.errors import printable
+from fkal.data.groups import SeemingGroups, seeming_groups
 from fkal.data.registry import DATASETS
 from fkal.data.settings import DataConfig
-from fkal.errors import DISK_FULL, FORBIDDEN, ConfigError, MissingWeights, UserError
+from fkal.errors import DISK_FULL, FORBIDDEN, ConfigError, MissingWeights, UserError, shortened
 from fkal.experiment.names import dataset_name
 from fkal.identifiers import dataset_name as checked_name
 from fkal.labeling.answers import label_store
@@ -95,6 +96,8 @@ class InitSummary:
     groups: int
     shared_groups: int
     """Groups that have images in the pool and in validation or test."""
+    seeming_groups: SeemingGroups | None
+    """What the names of the pool's files seem to say where no groups are known."""
     labeled: int
     """Labels that came with `--labeled` and are new."""
     budget: int
@@ -233,9 +236,21 @@ def _project(folder: Path, options: InitOptions) -> Project:
             command = {"pools": "fkal pool add", "validation": "fkal val add"}.get(key)
             way_out = f"add it: {command} {new[0]}" if command else f"list it under project.{key} yourself"
             raise ConfigError(f"{project.params_path}: the project is there, without {new[0]} in {key}; {way_out}")
+    _refuse_another(project, "--groups", options.groups, "data.groups", project.groups)
+    _refuse_another(project, "--name", options.name, "project.name", project.name)
     if options.model_is_named:
         _refuse_another_model(project, options)
     return project
+
+
+def _refuse_another(project: Project, option: str, given: str | None, key: str, known: str | None) -> None:
+    """Raises ConfigError for an option that says something else than the params file that is there."""
+    if given is not None and given != known:
+        raise ConfigError(
+            f"{option} {shortened(given)}: {project.params_path} is there, with {key} "
+            f"{'null' if known is None else shortened(known)}; to change it, set it in this file, and leave {option} "
+            "out"
+        )
 
 
 def _refuse_another_model(project: Project, options: InitOptions) -> None:
@@ -274,6 +289,7 @@ def _filled(project: Project, options: InitOptions, display: Display) -> InitSum
         too_few=_too_few(project.classes, fresh.validation),
         groups=len(groups["pool"]),
         shared_groups=len(groups["pool"] & (groups["validation"] | groups["test"])),
+        seeming_groups=None if groups["pool"] else seeming_groups(fresh.pool.paths, len(project.classes)),
         labeled=n_labels,
         budget=budget,
         budget_rule=rule,
