@@ -6,8 +6,8 @@
     python benchmarks/bench.py --full                             # also the recorded run at full size: hours
 
 Both sides of a row take turns in one process, on one thread, and count CPU-seconds, which other work on the machine
-hardly lengthens. A row whose peer is not installed is left as it was. The figures go into benchmarks/bench.json, those of
-a GPU into bench-cuda.json, the tables between the markers of benchmarks/README.md.
+hardly lengthens. A row whose peer is not installed is left as it was. The figures go into benchmarks/bench.json, those
+of a GPU into bench-cuda.json, the tables between the markers of benchmarks/README.md.
 """
 
 import argparse
