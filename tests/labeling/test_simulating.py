@@ -160,8 +160,8 @@ def test_more_rounds_go_on_after_those_that_are_finished(signs, tmp_path):
 
 def test_a_table_with_more_labels_goes_on_after_the_rounds_that_it_had_labels_for(signs, tmp_path):
     made = signs()
-    path, told = truth_file(made, tmp_path), []
-    display = Display(told.append, PLAIN.one, PLAIN.many)
+    path, lines = truth_file(made, tmp_path), []
+    display = Display(lines.append, PLAIN.one, PLAIN.many)
     options = SimulationOptions(("margin",), assignments=("acquisition.rounds=3",))
     (whole,) = simulate(signs("whole").project, path, options)
     listing = made.project.pool
@@ -171,7 +171,7 @@ def test_a_table_with_more_labels_goes_on_after_the_rounds_that_it_had_labels_fo
     with pytest.raises(ConfigError, match="has no label of"):
         simulate(made.project, some, options, display)
     (more,) = simulate(made.again(), path, options, display)
-    assert [line.partition(",")[0] for line in told if "margin s0" in line] == [
+    assert [line.partition(",")[0] for line in lines if "margin s0" in line] == [
         f"margin s0: round {b} of 3" for b in (1, 2, 3)
     ]
     assert_same(kept(whole), kept(more))
@@ -179,8 +179,8 @@ def test_a_table_with_more_labels_goes_on_after_the_rounds_that_it_had_labels_fo
 
 def test_a_label_that_changed_repeats_its_round_and_the_later_ones(signs, tmp_path):
     made = signs()
-    path, told = truth_file(made, tmp_path), []
-    display = Display(told.append, PLAIN.one, PLAIN.many)
+    path, lines = truth_file(made, tmp_path), []
+    display = Display(lines.append, PLAIN.one, PLAIN.many)
     options = SimulationOptions(("margin",), assignments=("acquisition.rounds=3",))
     (before,) = simulate(made.project, path, options)
     row = int(kept(before)[1].selection.indices[0])
@@ -189,12 +189,12 @@ def test_a_label_that_changed_repeats_its_round_and_the_later_ones(signs, tmp_pa
     path = truth_file(made, tmp_path, **{changed: other})
     first = (before.folder / "round-01.json").read_bytes()
     (after,) = simulate(made.again(), path, options, display)
-    assert [line.partition(",")[0] for line in told if "margin s0" in line] == [
+    assert [line.partition(",")[0] for line in lines if "margin s0" in line] == [
         f"margin s0: round {b} of 3" for b in (2, 3)
     ]
     assert (after.folder / "round-01.json").read_bytes() == first
-    (anew,) = simulate(signs("anew").project, path, options)
-    assert_same(kept(anew), kept(after))
+    (fresh,) = simulate(signs("fresh").project, path, options)
+    assert_same(kept(fresh), kept(after))
 
 
 @pytest.mark.parametrize(
