@@ -6,8 +6,9 @@
     python benchmarks/bench.py --full                             # also the recorded run at full size: hours
 
 Both sides of a row take turns in one process, on one thread, and count CPU-seconds, which other work on the machine
-hardly lengthens. A row whose peer is not installed is left as it was. The figures go into benchmarks/bench.json, those
-of a GPU into bench-cuda.json, the tables between the markers of benchmarks/README.md.
+hardly lengthens. A row whose peer is not installed is left as it was, and names the machine and the versions that it
+was measured with where they are others. The figures go into benchmarks/bench.json, those of a GPU into bench-cuda.json,
+the tables between the markers of benchmarks/README.md.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,15 +80,14 @@ def peak_of(function: Callable[[], object]) -> float:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / MEBI
 
 
-def machine(device: torch.device) -> dict[str, Any]:
+def machine(device: torch.device) -> dict[str, str]:
+    """The processor or card, Python, and the packages that are installed, with their versions."""
     versions = {}
     for package in PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     name = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name()
-    return {"machine": name, "device": device.type, "python": platform.python_version(), "versions": versions}
+    return {"machine": name, "Python": platform.python_version(), **versions}
 
 
 def cpu_name() -> str:
@@ -99,30 +100,45 @@ def figures_of(device: torch.device) -> Path:
     return HERE / ("bench.json" if device.type == "cpu" else f"bench-{device.type}.json")
 
 
-def table(figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    how = "`make bench`" if about["device"] == "cpu" else f"`bench.py --device {about['device']}`"
-    yield f"{how} on {about['machine']}, one thread; Python {about['python']}, {versions}."
+def page_with(page: str, figures: dict[str, dict[str, Any]], device: str) -> str:
+    """The page, with the table of a device between its markers."""
+    start, end = f"<!-- bench {device} -->", f"<!-- end {device} -->"
+    before, rest = page.split(start)
+    after = rest.split(end)[1]
+    return "\n".join([before + start, *table(figures, device), end]) + after
+
+
+def table(figures: dict[str, dict[str, Any]], device: str) -> Iterator[str]:
+    """The lines of a device's table; its heading names the machine and the versions of most rows."""
+    usual = most_common([found["by"] for found in figures.values()])
+    how = "`make bench`" if device == "cpu" else f"`bench.py --device {device}`"
+    yield f"{how} on {in_words(usual)}; one thread."
     yield ""
     yield "| what | beside | ratio: median (smallest to largest) | target | seconds | |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for name, found in figures.items():
         low, median, high = found["ratio"]
         memory = "" if found["extra_mb"] is None else f"{found['extra_mb']:.0f} MB of temporaries"
-        notes = "; ".join(filter(None, (memory, str(found["note"]))))
+        others = {key: version for key, version in found["by"].items() if usual.get(key) != version}
+        elsewhere = f"measured with {in_words(others)}" if others else ""
+        notes = "; ".join(filter(None, (memory, str(found["note"]), elsewhere)))
         yield (
             f"| {ROWS[name].what} | {found['beside']} | {median:.2f} ({low:.2f} to {high:.2f}) | {found['target']} "
             f"| {found['ours_s']:.2f} | {notes} |"
         )
 
 
+def most_common(machines: list[dict[str, str]]) -> dict[str, str]:
+    return max(machines, key=machines.count)
+
+
+def in_words(by: dict[str, str]) -> str:
+    return ", ".join(words if name == "machine" else f"{name} {words}" for name, words in by.items())
+
+
 def write(figures: dict[str, dict[str, Any]], device: torch.device) -> None:
-    about = machine(device)
-    figures_of(device).write_text(json.dumps({**about, "rows": figures}, indent=1) + "\n")
-    start, end = f"<!-- bench {device.type} -->", f"<!-- end {device.type} -->"
-    before, rest = PAGE.read_text().split(start)
-    after = rest.split(end)[1]
-    PAGE.write_text("\n".join([before + start, *table(figures, about), end]) + after)
+    figures_of(device).write_text(json.dumps(figures, indent=1) + "\n")
+    PAGE.write_text(page_with(PAGE.read_text(), figures, device.type))
 
 
 def main() -> None:
@@ -137,7 +153,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     device = torch.device(given.device)
     path = figures_of(device)
-    figures = json.loads(path.read_text())["rows"] if path.exists() else {}
+    figures = json.loads(path.read_text()) if path.exists() else {}
     names = [*given.rows.split(","), *(name for name, row in ROWS.items() if row.full_size and given.full)]
     for name in names:
         row = ROWS[name]
@@ -148,6 +164,7 @@ def main() -> None:
             print(f"{name}: left out, {error}")
             continue
         figures[name] = measured(row, sides, Clock(device), 1 if row.full_size else given.alternations)
+        figures[name]["by"] = machine(device)
         if given.threads > 1:
             figures[name]["note"] += f"; {given.threads} threads"
         low, median, high = figures[name]["ratio"]
