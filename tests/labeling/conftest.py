@@ -145,6 +145,9 @@ def make_signs(
         for i, (path, label) in enumerate(zip(paths, labels, strict=True))
     ]
     write_listing(folder / "pool.parquet", pool)
+    if any(image.group for image in pool):
+        rows = "".join(f"{image.path},{image.group or ''}\n" for image in pool)
+        (home / "images" / "metadata.csv").write_text(f"file_name,group\n{rows}")
     for part, count, first in (("validation", 18, 1000), ("test", test, 2000)):
         known = []
         for i in range(count):

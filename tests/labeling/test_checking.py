@@ -177,6 +177,50 @@ def test_a_rule_of_groups_that_changed_is_applied_to_listed_images(pets):
     assert found.groups.tolist()[:5] == [0, 1, 2, 3, 4] and Project.open(pets.folder).pool[2].group == "2"
 
 
+def test_a_rule_of_groups_that_is_taken_back_leaves_no_group(pets):
+    text = pets.params_path.read_text()
+    pets.params_path.write_text(text.replace("  workers: 2", '  groups: "[.](png)"\n  workers: 0'))
+    assert len(Project.open(pets.folder).dataset().pool) == 0  # all are of the validation images' group
+    pets.params_path.write_text(text)
+    found = Project.open(pets.folder).dataset()
+    assert found.groups is None and found.pool.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_groups_of_a_manifest_come_back_when_a_rule_is_taken_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("FKAL_DATA__WORKERS", "0")
+    for n in range(4):
+        picture(tmp_path / "pool" / f"{n}.png", 10 * n)
+    picture(tmp_path / "val" / "cat" / "a.png", 200)
+    picture(tmp_path / "val" / "dog" / "b.png", 210)
+    manifest = tmp_path / "pool" / "metadata.csv"
+    manifest.write_text("file_name,group,day\n" + "".join(f"{n}.png,g{n // 2},d{n}\n" for n in range(4)))
+    init(tmp_path / "pets", options(tmp_path), PLAIN)
+    pets = Project.open(tmp_path / "pets")
+
+    def groups(setting):
+        text = pets.params_path.read_text()
+        pets.params_path.write_text(text.replace("data:\n", f"data:\n  groups: {setting}\n"))
+        Project.open(pets.folder).dataset()
+        pets.params_path.write_text(text)
+        return list(Project.open(pets.folder).pool.groups)
+
+    assert list(pets.pool.groups) == ["g0", "g0", "g1", "g1"]
+    assert groups("'([0-9])'") == ["0", "1", "2", "3"]
+    assert groups("null") == ["g0", "g0", "g1", "g1"]
+    manifest.rename(tmp_path / "gone.csv")
+    assert groups("null") == [None] * 4
+
+
+def test_a_validation_image_that_moves_to_another_class_has_its_label(pets, tmp_path, capsys):
+    (tmp_path / "val" / "cat" / "a.png").rename(tmp_path / "val" / "dog" / "a.png")
+    found = pets.dataset()
+    assert found.train.labels.tolist()[-2:] == [1, 1] and pets.reread().validation[0].path == "dog/a.png"
+    assert "dog/a.png: its label is dog now, and was cat" in capsys.readouterr().err
+    (tmp_path / "val" / "dog" / "a.png").rename(tmp_path / "val" / "elsewhere.png")
+    assert pets.reread().dataset().train.labels.tolist()[-2:] == [1, 1]
+    assert "its label" not in capsys.readouterr().err
+
+
 def test_places_inside_the_project_move_with_it(tmp_path, monkeypatch):
     monkeypatch.setenv("FKAL_DATA__WORKERS", "0")
     picture(tmp_path / "pets" / "images" / "a.png", 1)

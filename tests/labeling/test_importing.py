@@ -78,6 +78,28 @@ def test_missing_labels_are_named_unless_the_import_is_partial(project):
     assert imported(project, path).missing == {"01": 5}
 
 
+def test_a_list_without_any_label_says_what_is_missing(project):
+    with pytest.raises(LabelsMissing, match="has no label, and batch 01 asks for one"):
+        imported(project, filled(project, {}), partial=False)
+    assert imported(project, filled(project, {})).missing == {"01": 6}
+
+
+def test_a_path_names_what_its_file_is_now(project, tmp_path):
+    """A file whose content changed is a later row of the pool, beside the row of its content before."""
+    before = list(project.pool)
+    after = replace(before[0], digest="a" * 64)
+    write_listing(project.listing_path("pool"), [*before, after])
+    again = Project.open(project.folder)
+    assert again.pool.positions_of_paths([after.path, before[1].path, "no.png"]) == [len(before), 1, None]
+    assert again.pool.repeated_paths([after.path]) == set() and 0 not in again.pool.last_rows
+    whole = str(tmp_path / "images" / after.path)
+    for given in (after.path, whole):
+        file = written(tmp_path / "labels-of-one.csv", f"path,label\n{given},cat\n")
+        assert [row.digest for row in imported(again, file, accept_extra=True, annotator=given).rows] == ["a" * 64]
+    written(again.labels_path, f"path,digest,label,status\n{after.path},,cat,labeled\n")
+    assert [row.digest for row in label_rows(again)] == ["a" * 64]
+
+
 def test_the_same_import_twice_brings_nothing_new(project):
     path = filled(project, {"a.png": "cat"})
     imported(project, path)

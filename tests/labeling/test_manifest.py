@@ -64,6 +64,12 @@ def test_json_lines_and_parquet_are_read(entries, tmp_path):
     assert list(manifest_entries(tmp_path / "l.parquet", labeled=True)) == expected
 
 
+def test_whole_numbers_that_a_table_keeps_as_floats_are_whole(tmp_path):
+    table = pd.DataFrame({"path": ["1.png", "2.png", "3.png"], "label": [1.0, None, 2.5]})
+    table.to_parquet(tmp_path / "l.parquet")
+    assert [entry.label for entry in manifest_entries(tmp_path / "l.parquet", labeled=True)] == ["1", None, "2.5"]
+
+
 def test_rows_without_image_or_label_have_their_line(entries):
     found = entries("list.csv", "path,label\na.jpg,\n,cat\n", labeled=True)
     assert found == [

@@ -225,6 +225,40 @@ def test_images_that_were_labeled_before_the_first_selection_are_trained_on(sign
     assert not {row.path for row in rows} & set(paths_of(asked.batch))
 
 
+def test_labels_of_before_are_said_where_nothing_is_trained_on_them(signs, capsys):
+    made = signs()
+    image = made.project.pool[0]
+    LabelStore(made.project.folder).append(
+        [LabelRow(image.path, image.digest, made.truth[image.path], source="init", time=now())]
+    )
+    select(made.again())
+    assert "1 images have labels, and no model is trained on them: fkal next does it first" in capsys.readouterr().err
+
+
+def test_planned_rounds_beyond_the_pool_stop_no_command(signs):
+    made = signs(n=12)
+    more = ("acquisition.rounds=20",)
+    made.answer(select(made.project, SelectOptions(assignments=more)).batch)
+    trained, asked = next_(made.again(), SelectOptions(assignments=more))
+    assert trained.training.labels_used == 6 and len(asked.batch.images) == 6
+
+
+def test_a_pool_that_its_groups_hold_out_is_refused_by_name(signs):
+    made = signs()
+    text = made.project.params_path.read_text()
+    made.project.params_path.write_text(text.replace("workers: 0", "workers: 0, groups: '[.](png)'"))
+    with pytest.raises(ConfigError, match=r"48 are listed, 48 of them held out.*correct data.groups = '\[\.\]\(png\)'"):
+        select(made.again())
+
+
+def test_a_training_is_given_away_where_nothing_can_be_selected_after_it(signs):
+    made, given = signs(n=12), []
+    made.answer(select(made.project).batch)
+    with pytest.raises(ConfigError, match="6 images of the pool are open"):
+        next_(made.again(), SelectOptions(n=7), when_refused=given.append)
+    assert [each.training.labels_used for each in given] == [6]
+
+
 def test_a_pool_that_grows_keeps_its_rounds(signs):
     made = signs(n=30)
     made.answer(select(made.project).batch)

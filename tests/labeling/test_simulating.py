@@ -1,6 +1,6 @@
 """Simulated rounds are those of people, to the bit."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from fkal.engine.rounds import Selection
 from fkal.errors import ConfigError
 from fkal.labeling.label_store import LabelRow, LabelStore, now
 from fkal.labeling.rounds import SelectOptions, next_, select, train
-from fkal.labeling.simulating import SimulationOptions, simulate
+from fkal.labeling.simulating import Oracle, SimulationOptions, simulate
 from fkal.labeling.trainings import read_round, trainings
 from fkal.notify import PLAIN, Display
 from fkal.results.checkpoint import Checkpoint
@@ -122,11 +122,29 @@ def test_labels_that_a_project_begins_with_are_known_to_both(signs, tmp_path):
     LabelStore(made.project.folder).append(rows)
     (simulated,) = simulate(made.project, truth_file(made, tmp_path))
     train(made.again())
-    made.answer(next_(made.again())[1].batch)
+    for _ in range(2):
+        made.answer(next_(made.again())[1].batch)
     train(made.again())
     project = made.again()
     assert_same([read_round(project, each) for each in trainings(project)], kept(simulated))
-    assert [each.labels_used for each in simulated.rounds] == [5, 11]
+    assert [each.labels_used for each in simulated.rounds] == [5, 11, 17]
+
+
+def test_the_projects_own_labels_are_a_truth_with_what_was_taken_back_and_corrected(signs, tmp_path):
+    made = signs()
+    wrong = {image.path: "left" for image in made.project.pool if made.truth[image.path] != "left"}
+    store = LabelStore(made.project.folder)
+    for said in (wrong, made.truth):  # nobody is named, so the later label of an image corrects the one before
+        store.append(
+            [LabelRow(i.path, i.digest, said[i.path], time=now()) for i in made.project.pool if i.path in said]
+        )
+    store.undo(lambda rows: rows[-1:], time=now())
+    last = made.project.pool[len(made.project.pool) - 1]
+    store.append([LabelRow(last.path, last.digest, made.truth[last.path], time=now())])
+    oracle = Oracle.read(made.project.labels_path, made.again())
+    assert oracle == replace(
+        Oracle.read(truth_file(made, tmp_path), made.again()), origin=str(made.project.labels_path)
+    )
 
 
 def test_a_simulation_writes_no_label_and_no_batch_and_goes_on_where_it_was_stopped(signs, tmp_path):

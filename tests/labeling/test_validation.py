@@ -204,3 +204,13 @@ def test_select_and_train_take_in_a_labeled_validation_batch(pets):
     asked = select(project, options).batch
     assert not {image.digest for image in asked.images} & {image.digest for image in batch.images}
     assert asked.request.validation_digest == project.validation.digest
+
+
+def test_a_label_that_is_given_again_corrects_the_one_that_is_listed(pets, tmp_path, capsys):
+    one, two = (picture(tmp_path / "more" / f"{n}.png", 200 + n) for n in range(2))
+    add(pets, one, two, label="cat")
+    capsys.readouterr()
+    summary = add(pets, one, label="dog")
+    assert list(pets.reread().validation.labels) == ["dog", "cat"] and not summary.set_aside
+    assert "0.png: its label is dog now, and was cat" in capsys.readouterr().err
+    assert pets.reread().classes == ("cat", "dog")

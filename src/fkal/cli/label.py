@@ -1,6 +1,5 @@
 """`fkal label`: the labeling page, and labels that go to other programs and come back."""
 
-import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,6 +71,7 @@ def page(
         return
     with cli_errors(debug):
         from fkal.cli.label_page import PageOptions, serve
+        from fkal.labeling.label_store import login
 
         options = PageOptions(
             batch=batch,
@@ -108,6 +108,7 @@ def import_(
     """
     with cli_errors(debug):
         from fkal.labeling.importing import ImportRules, import_labels
+        from fkal.labeling.label_store import login
 
         rules = ImportRules(
             allow_new_class=allow_new_class,
@@ -249,14 +250,6 @@ def opened(folder: Path | None) -> "Project":
     from fkal.labeling.project import Project
 
     return Project.open(folder) if folder is not None else Project.find(Path.cwd())
-
-
-def login() -> str:
-    """The annotator where none is named: last rows count per annotator, so one person needs one name everywhere."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without an entry in the system's list
-        return ""
 
 
 def show_imported(found: "Imported", *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from fkal.cli.options import Debug, Json, Set
 if TYPE_CHECKING:
     from fkal.labeling.learner import Learner
     from fkal.labeling.project import Project
-    from fkal.labeling.rounds import SelectOptions
+    from fkal.labeling.rounds import SelectOptions, Trained
     from fkal.notify import Display
 
 SELECT_EXAMPLES = (
@@ -129,7 +129,13 @@ def next_(
 
         options = _options(n, method, dedup, share_labels, exclude, False, assignments)
         found, display = opened(project), phase_display(as_json=as_json)
-        trained, asked = rounds.next_(found, options, display)
+
+        def trained_alone(trained: Trained) -> None:
+            _mirror(found, display, tracking_uri, trained.learner)
+            if not as_json:
+                output.show_training(trained, as_json=False)
+
+        trained, asked = rounds.next_(found, options, display, when_refused=trained_alone)
         _mirror(found, display, tracking_uri, trained.learner)
         output.show_next(trained, asked, as_json=as_json)
 

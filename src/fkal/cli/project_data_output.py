@@ -48,7 +48,8 @@ def print_init(summary: InitSummary, *, as_json: bool) -> None:
     echo(_estimated(summary.estimate))
     echo(f"{'kept' if summary.was_there else 'made'} {summary.folder / 'params.yaml'}")
     has_validation = any(part.part == "validation" for part in summary.parts)
-    echo(f"next: cd {summary.folder} && {'fkal select' if has_validation else 'fkal val start -n 200'}")
+    begin = "fkal next" if summary.labeled else "fkal select"  # what is labeled already is trained on first
+    echo(f"next: cd {summary.folder} && {begin if has_validation else 'fkal val start -n 200'}")
 
 
 def print_part(project: Project, summary: PartSummary, *, as_json: bool) -> None:

@@ -44,8 +44,6 @@ def refuse_infeasible(config: Config, dataset: Dataset, split: Split, model: nn.
         _refuse_split_groups(config, dataset, split)
     if config.train.on_validation or entry.validation_only:
         _refuse_lone_fold(dataset, split)
-    if entry.has_schedule:
-        refuse_beyond_pool(config.acquisition, len(split.pool))
     _refuse_parts(config, model)
     _require_batch_of_two(config, model, has_budget=entry.has_schedule and not config.train.on_validation)
     if config.pretrains:

@@ -47,7 +47,7 @@ from fkal.engine.rounds import Round
 from fkal.engine.unfinished import UnfinishedRounds
 from fkal.errors import MissingWeights
 from fkal.experiment.backbone import Backbone, about_weights, backbone_of, feature_check_line, seen_dataset
-from fkal.experiment.checks import doubts, refuse_infeasible, refuse_unfit_for_frozen
+from fkal.experiment.checks import doubts, refuse_beyond_pool, refuse_infeasible, refuse_unfit_for_frozen
 from fkal.experiment.command import command_of
 from fkal.experiment.descriptor_cache import DescriptorFiles, ShardMade
 from fkal.experiment.device import device_named, reproducible, reproducibly
@@ -544,6 +544,8 @@ def prepare(config: Config, out: Path, say: Notify, *, looks_only: bool = False)
     if not looks_only:
         ensure_split(path, split, say)
     _say_once(dataset.notes, say)
+    if acquisition_of(config.acquisition).has_schedule:
+        refuse_beyond_pool(config.acquisition, len(split.pool))
     return assembled(config, dataset, split, path, backbone=backbone, out=out, say=say)
 
 

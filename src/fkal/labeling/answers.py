@@ -27,7 +27,8 @@ def digest_finder(pool: Listing) -> Callable[[str], str]:
 
     @cache
     def known() -> tuple[dict[str, str], set[str]]:
-        pairs = [(path, digest) for path, digest in zip(pool.paths, pool.digests, strict=True) if digest]
+        paths, listed = list(pool.paths), list(pool.digests)
+        pairs = [(paths[row], listed[row] or "") for row in pool.last_rows if listed[row]]
         digests: dict[str, str] = {}
         several = {path for path, digest in pairs if digests.setdefault(path, digest) != digest}
         return digests, several

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from fkal.labeling import status as status_of
 from fkal.labeling.batch import Batch
 from fkal.labeling.given_labels import GivenLabel
 from fkal.labeling.importing import Imported, ImportRules
+from fkal.labeling.label_store import login
 from fkal.labeling.learner import Learner
 from fkal.labeling.predicting import Predicted
 from fkal.labeling.project import Project as Folder
@@ -94,13 +96,18 @@ class Project:
         return batch
 
     def label(
-        self, labels: Mapping[str, str], *, annotator: str = "", partial: bool = False, allow_new_class: bool = False
+        self,
+        labels: Mapping[str, str],
+        *,
+        annotator: str | None = None,
+        partial: bool = False,
+        allow_new_class: bool = False,
     ) -> Imported:
         """Labels by path, or by digest: all of them, or none and a line per problem.
 
         Args:
             labels: A class for each image, or `none_of_these`.
-            annotator: Who labeled.
+            annotator: Who labeled; None: your login, as on the labeling page.
             partial: Accept that images of a batch have no label yet.
             allow_new_class: Accept classes that classes.txt lacks.
 
@@ -108,7 +115,8 @@ class Project:
             ConfigError: An image or a class is unknown.
             LabelsMissing: Images of the batch have no label.
         """
-        rules = ImportRules(partial=partial, allow_new_class=allow_new_class, annotator=annotator)
+        author = login() if annotator is None else annotator
+        rules = ImportRules(partial=partial, allow_new_class=allow_new_class, annotator=author)
         given = [GivenLabel(f"labels[{key!r}]", key, digest=key, label=label) for key, label in labels.items()]
         return importing.import_given(Folder.open(self.path), given, rules, source="python", say=self._display.notify)
 
@@ -124,7 +132,12 @@ class Project:
 
     def next(self, n: int | None = None, *, method: str | None = None) -> Batch:
         """Trains, then selects."""
-        trained, asked = rounds.next_(self._folder, SelectOptions(n, method), self._display)
+        trained, asked = rounds.next_(
+            self._folder,
+            SelectOptions(n, method),
+            self._display,
+            when_refused=lambda trained: self._mirror(trained.learner),
+        )
         self._mirror(trained.learner)
         return asked.batch
 
@@ -168,7 +181,12 @@ def _assignments(settings: Mapping[str, object]) -> list[str]:
     found = []
     for section, value in settings.items():
         if isinstance(value, Mapping):
-            found += [f"{section}.{key}={each}" for key, each in value.items()]
+            found += [f"{section}.{key}={_as_text(each)}" for key, each in value.items()]
         else:
-            found.append(f"{section}={value}")
+            found.append(f"{section}={_as_text(value)}")
     return found
+
+
+def _as_text(value: object) -> str:
+    """None, lists and tuples as YAML has them; texts, paths and numbers as they are."""
+    return json.dumps(value, default=str) if value is None or isinstance(value, list | tuple | Mapping) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from fkal.data.groups import group_key
 from fkal.data.settings import has_captures
 from fkal.labeling.file_facts import FILES_AT_ONCE, UNREAD, Facts, FileFacts
 from fkal.labeling.listing import ListedImage, Listing, read_listing, write_listing
+from fkal.labeling.manifest import manifest_entries, metadata_of
 from fkal.labeling.project import Part, Project
 from fkal.labeling.quarantine import (
     CHANGED,
@@ -71,19 +72,27 @@ def held_out(pool: Listing, validation: Listing, test: Listing) -> list[bool]:
     return [digest in digests or group in groups for digest, group in rows]
 
 
+def relabeled(before: Listing, now: Listing) -> Iterator[str]:
+    """A line for each image whose label followed it into the folder of another class."""
+    if now.is_labeled:
+        for old, new in zip(before, now, strict=True):
+            if old.label != new.label:
+                yield f"{printable(new.path)}: its label is {new.label} now, and was {old.label}, as its folder says"
+
+
 def _compared(
     project: Project, part: Part, listing: Listing, facts: FileFacts
 ) -> tuple[dict[int, ListedImage], dict[int, Facts]]:
     """Rows of which something new is known (a URL's digest, a group by another rule), and rows of lost files."""
     learned: dict[int, ListedImage] = {}
-    rule = project.groups if project.groups is not None and has_captures(project.groups) else None
+    group_of = _group_finder(project, part, listing)
     lost: dict[int, Facts] = {}
     digests: set[str] = set()
     rows = iter(enumerate(listing))
     while block := list(islice(rows, FILES_AT_ONCE)):
         known = facts.of([project.location(part, image) for _, image in block])
         for (row, image), found in zip(block, known, strict=True):
-            group = image.group if rule is None else group_key(image.path, rule)
+            group = group_of(image)
             if found.flaw is None and image.digest is None:
                 learned[row] = replace(image, digest=found.digest, width=found.width, height=found.height, group=group)
             elif group != image.group:
@@ -94,6 +103,29 @@ def _compared(
                 lost[row] = found._replace(flaw=COPY, reason="it is a copy of an image that is listed before it")
             digests.add(found.digest or "")
     return learned, lost
+
+
+def _group_finder(project: Project, part: Part, listing: Listing) -> Callable[[ListedImage], str | None]:
+    """Gives the group of an image by today's `data.groups`, which may have changed since it was listed."""
+    rule = project.groups
+    if rule is not None and has_captures(rule):
+        return lambda image: group_key(image.path, rule)
+    has_groups = {root for root, group in zip(listing.roots, listing.groups, strict=True) if group is not None}
+    roots = has_groups if rule is None else set(listing.roots)
+    by_root = {root: _group_finder_of_place(project, part, root, column=rule) for root in roots}
+    return lambda image: by_root[image.root](image) if image.root in by_root else image.group
+
+
+def _group_finder_of_place(
+    project: Project, part: Part, root: int, *, column: str | None
+) -> Callable[[ListedImage], str | None]:
+    """A manifest says the groups; where it is gone the list has what it said. In a folder only an expression does."""
+    place = project.folder / at_home(project.settings.sources(part)[root])
+    manifest = place if place.is_file() else metadata_of(place)
+    if manifest is not None:
+        groups = {each.path: each.group for each in manifest_entries(manifest, labeled=False, group=column)}
+        return lambda image: groups.get(image.path, image.group)
+    return (lambda image: None) if place.is_dir() else (lambda image: image.group)
 
 
 def _found_again(
@@ -124,8 +156,16 @@ def _found_again(
             if row is not None and row not in moved:
                 before = listing[row]
                 copies_left = tuple(path for path in before.duplicates if path != image.path)
-                moved[row] = replace(before, path=image.path, duplicates=copies_left)
+                label = _label_there(project, before, image.path)
+                moved[row] = replace(before, path=image.path, duplicates=copies_left, label=label)
     return moved
+
+
+def _label_there(project: Project, before: ListedImage, path: str) -> str | None:
+    """The class of a validation or test image that moved: that of its folder, where folders named the class before."""
+    folder = path.partition("/")[0]
+    is_by_folder = before.label is not None and before.batch is None and before.path.startswith(f"{before.label}/")
+    return folder if is_by_folder and "/" in path and folder in project.classes else before.label
 
 
 def _unlisted_names(project: Project, part: Part, root: int, listed: set[str]) -> Iterator[str]:

@@ -37,7 +37,7 @@ class Imported:
     known: int
     new_classes: tuple[str, ...] = ()
     missing: Mapping[str, int] = field(default_factory=dict)
-    """By the folder of each batch that it answered."""
+    """By the folder of each batch whose images were named."""
 
     def count(self, status: str) -> int:
         return sum(row.status == status for row in self.rows)
@@ -94,7 +94,7 @@ def import_given(
         found = _rows(given, digests, asked, rules, project.classes, problems, checked)
         new_classes = _new_classes(found, project.classes, rules, problems)
         counted = [*existing, *(row for _, row in found)]
-        answered = {row.batch for _, row in found}
+        answered = {row.batch for _, row in found} | {place[0].request.batch for place in asked if place is not None}
         touched = [batch for batch in batches if batch.request.batch in answered]
         missing = {batch.folder.name: batch.missing(counted) for batch in touched}
         if not rules.partial:
@@ -347,9 +347,12 @@ def _unknown(each: GivenLabel, same: int, pool: Listing, *, is_path: bool) -> st
 
 
 def _names(pool: Listing) -> dict[str, list[int]]:
-    """Positions by the last part of their paths, those of collapsed duplicates included."""
+    """Positions by the last part of their paths, also of collapsed duplicates; of a file by its content now."""
     names: dict[str, list[int]] = {}
+    last = set(pool.last_rows)
     for position, image in enumerate(pool):
+        if position not in last:
+            continue
         for name in {_name(path) for path in (image.path, *image.duplicates)}:
             names.setdefault(name, []).append(position)
     return names

@@ -6,6 +6,7 @@ Imports no torch.
 """
 
 import csv
+import getpass
 import math
 import os
 from collections import Counter
@@ -360,6 +361,14 @@ def seconds_of(text: str) -> float | None:
 def _cell(row: LabelRow, name: str) -> object:
     value = getattr(row, name) if name in COLUMNS else None
     return "" if value is None else one_line(value) if isinstance(value, str) else value
+
+
+def login() -> str:
+    """The annotator where none is named: last rows count per annotator, so one person needs one name everywhere."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without an entry in the system's list
+        return ""
 
 
 def _unknown(_path: str) -> str:

@@ -47,6 +47,7 @@ from fkal.labeling.candidates import (
     suggested_similarity,
     turns_by_group,
 )
+from fkal.labeling.checking import held_out
 from fkal.labeling.project import STATE, Project
 from fkal.labeling.project_dataset import ProjectDataset
 from fkal.models.ensemble import members_of
@@ -144,6 +145,7 @@ class Learner:
         backbone = backbone_of(_of_own_images(config))
         dataset = _seen(project, config, backbone, display)
         _refuse_unsteered(project, dataset)
+        _refuse_without_pool(project, dataset)
         split = _split(dataset)
         path = project.state_path / "split.json"
         experiment = assembled(
@@ -548,6 +550,20 @@ def _refuse_unsteered(project: Project, dataset: ProjectDataset) -> None:
             f"{project.name} has no validation images, which steer the selection and measure it; label some of the "
             "pool: fkal val start -n 200, or give some: fkal val add PATH"
         )
+
+
+def _refuse_without_pool(project: Project, dataset: ProjectDataset) -> None:
+    assert dataset.pool_listing is not None
+    if len(dataset.pool):
+        return
+    fresh = project.reread()
+    held = sum(held_out(dataset.pool_listing, fresh.validation, fresh.test))
+    more = f", {held:,} of them held out, because they or images of their group validate or test" if held else ""
+    groups = f"correct data.groups = {project.groups!r}, or " if held and project.groups else ""
+    raise ConfigError(
+        f"{project.params_path}: no image of the pool can be used: {len(dataset.pool_listing):,} are listed{more}; "
+        f"{groups}add others: fkal pool add PATH"
+    )
 
 
 def _split(dataset: ProjectDataset) -> Split:

@@ -127,18 +127,32 @@ class Listing:
         ).to_pylist()
         return found
 
+    @cached_property
+    def last_rows(self) -> list[int]:
+        """Rows, in order, without those whose file has got another content since, which is a later row."""
+        names = self.table.select(["root", "path"]).append_column("row", pa.array(range(len(self)), pa.int64()))
+        last = names.group_by(["root", "path"], use_threads=False).aggregate([("row", "max")])
+        return sorted(last["row_max"].to_pylist())
+
     def positions_of_paths(self, paths: Sequence[str]) -> list[int | None]:
         """The index of each path, as it is listed; None for one that is not, or that images of several places have."""
         several = self.repeated_paths(paths)
         found: list[int | None] = pc.index_in(
-            pa.array(paths, pa.string()), value_set=self.table["path"].combine_chunks()
+            pa.array(paths, pa.string()), value_set=self._last_paths.combine_chunks()
         ).to_pylist()
-        return [None if path in several else position for path, position in zip(paths, found, strict=True)]
+        return [
+            None if at is None or path in several else self.last_rows[at] for path, at in zip(paths, found, strict=True)
+        ]
 
     def repeated_paths(self, paths: Sequence[str]) -> set[str]:
         """Those of the paths that several images have, each below a place of its own."""
-        counts = pc.value_counts(self.table["path"].filter(self._has(paths)))
+        given = pc.is_in(self._last_paths, value_set=pa.array(paths, pa.string()))
+        counts = pc.value_counts(self._last_paths.filter(given))
         return {each["values"] for each in counts.to_pylist() if each["counts"] > 1}
+
+    @cached_property
+    def _last_paths(self) -> pa.ChunkedArray:
+        return self.table["path"].take(pa.array(self.last_rows, pa.int64()))
 
     def listed_paths(self, paths: Sequence[str]) -> set[str]:
         """Those of the paths that an image has."""

@@ -220,6 +220,8 @@ def _is_storable(text: str) -> bool:
 def _text(value: Any) -> str | None:
     if value is None or (isinstance(value, float) and value != value):
         return None
+    if isinstance(value, float) and value.is_integer():  # pandas makes floats of whole numbers where one is missing
+        value = int(value)
     return str(value).strip() or None
 
 

@@ -6,7 +6,7 @@ kill interrupts is made again by the same command, with the same picks and weigh
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -22,7 +22,7 @@ from fkal.engine.loop import Weights
 from fkal.engine.progress import Progress
 from fkal.engine.rounds import Request, Round
 from fkal.engine.settings import PretrainConfig, TrainConfig
-from fkal.errors import MOST_NAMES, ConfigError, LabelsMissing, listed, shortened
+from fkal.errors import MOST_NAMES, ConfigError, LabelsMissing, UserError, listed, shortened
 from fkal.experiment.names import ensemble_size, method_name
 from fkal.experiment.versions import ALGO_VERSION
 from fkal.folders import in_place
@@ -105,12 +105,21 @@ def select(project: Project, options: SelectOptions = SelectOptions(), display: 
                 return Asked(again, is_new=False)
         if books.last is not None:
             refuse_other_settings(books.last, config)
+        elif given := _given_before(books):
+            display.notify(f"{given:,} images have labels, and no model is trained on them: fkal next does it first")
         learner = watched(Learner.ready(project, config, display), display, project.name)
         known = known_now(books, learner, waits=True)
         _refuse_lost(known)
         selecting = Selecting(wish["n"], options.dedup, excluded=_rows_of(wish["excluded"], learner))
         selected = watched(learner.select(known, selecting), display, f"{project.name}: round {known.b + 1}")
         return Asked(_written(project, learner, selected, known.b + 1, wish), is_new=True)
+
+
+def _given_before(books: Books) -> int:
+    """How many labels came without a batch, where no batch was ever selected."""
+    if any(batch.request.kind == "select" for batch in books.batches):
+        return 0
+    return sum(row.status == "labeled" and not row.batch for row in books.answers.rows.values())
 
 
 def cancel(project: Project, display: Display = PLAIN, *, kind: Kind = "select") -> Batch:
@@ -151,11 +160,22 @@ def train(project: Project, assignments: Sequence[str] = (), display: Display = 
 
 
 def next_(
-    project: Project, options: SelectOptions = SelectOptions(), display: Display = PLAIN
+    project: Project,
+    options: SelectOptions = SelectOptions(),
+    display: Display = PLAIN,
+    *,
+    when_refused: Callable[[Trained], None] = lambda trained: None,
 ) -> tuple[Trained, Asked]:
-    """Trains, then selects. Raises LabelsMissing while the batch of the round waits for labels."""
+    """Trains, then selects; `when_refused` gets the training where nothing can be selected, say from an empty pool.
+
+    Raises LabelsMissing while the batch of the round waits for labels.
+    """
     trained = train(project, options.assignments, display)
-    return trained, select(project, options, display)
+    try:
+        return trained, select(project, options, display)
+    except UserError:
+        when_refused(trained)
+        raise
 
 
 def audit(project: Project, n: int = AUDIT_IMAGES, display: Display = PLAIN) -> Asked:

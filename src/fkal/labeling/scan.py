@@ -207,7 +207,10 @@ def _copy(found: _Sorted, row: int, copy: SetAside, entry: Entry, source: Source
         reason = f"copies of the image have other labels: {label}, {entry.label}"
         if row < len(found.before):
             if copy.part != "pool":
-                reason = f"the image is listed with the label {label}, not {entry.label}: correct one of the two"
+                reason = (
+                    f"the image is listed with the label {label}, not {entry.label}: move the file, or correct the "
+                    "list: fkal val add FILE --label CLASS"
+                )
             found.aside.append(replace(copy, reason=reason, flaw=CONTRADICTION))
             return
         found.contradicted[row] = reason

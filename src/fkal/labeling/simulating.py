@@ -63,6 +63,8 @@ class Oracle:
     @classmethod
     def read(cls, path: Path, project: Project) -> Oracle:
         """The table, as `fkal label import` reads it. Raises ConfigError for unknown classes and images."""
+        if path.exists() and project.labels_path.exists() and path.samefile(project.labels_path):
+            return cls._of_books(Books.of(project), path)
         pool = project.pool
         given = read_given_labels(path)
         digests = _digests(given, pool)
@@ -86,6 +88,13 @@ class Oracle:
                     "correct it, or add the class there"
                 )
         return cls(answers, str(path))
+
+    @classmethod
+    def _of_books(cls, books: Books, path: Path) -> Oracle:
+        """The project's own labels.csv: what counts of its rows, some of which take others back or correct them."""
+        books.labels()  # refuses what people disagree on, and unknown classes
+        rows = books.answers.rows.items()
+        return cls({digest: row.label if row.status == "labeled" else row.status for digest, row in rows}, str(path))
 
     def names_classes_alone(self, classes: Sequence[str]) -> bool:
         """Whether nothing is skipped and every image has a class."""
@@ -116,6 +125,7 @@ def simulate(
 ) -> list[Simulated]:
     """Runs `acquisition.rounds` rounds of `acquisition.budget` images for each method and seed.
 
+    Labels that were there before any batch make a round before them, as `fkal next` trains on them first.
     Finished rounds are kept: the same call goes on where it was stopped, and one with more rounds goes on after them.
     So does one whose table has more labels, or other ones: it repeats what follows the first label that changed.
     Raises ConfigError for a table that lacks what is asked for and, before any round, for a method that no project
@@ -140,6 +150,7 @@ def _simulated(project: Project, config: Config, oracle: Oracle, dedup: float | 
     learner = watched(Learner.ready(project, config, display), display, project.name)
     books = Books.of(project)
     given = _given_before(books)
+    n_rounds += bool(given)
     compares = oracle.names_classes_alone(learner.classes)  # a round does not say what was skipped
     key = digest_of(
         {

@@ -17,6 +17,7 @@ from fkal.labeling.answers import label_rows
 from fkal.labeling.batch import Batch, BatchImage, BatchRequest, Kind, all_batches, next_folder, open_batches
 from fkal.labeling.books import Books
 from fkal.labeling.checking import checked_listing, held_out
+from fkal.labeling.given_labels import digest_of
 from fkal.labeling.label_store import live_rows, now
 from fkal.labeling.listing import ListedImage, Listing, write_listing
 from fkal.labeling.manifest import Entry
@@ -136,7 +137,8 @@ def add_validation(
 ) -> PartSummary:
     """Labeled images join the validation set: a folder per class, manifests, or image files with one `label`.
 
-    Hold the lock. Images of the pool may join; they are no longer asked for or trained on. The same call again adds
+    Hold the lock. Images of the pool may join; they are no longer asked for or trained on. `label` also corrects that
+    of images that are listed from a folder or a file. The same call again adds
     what is new, or nothing.
     """
     known = project.classes  # a file that cannot be read is refused before anything changes
@@ -144,6 +146,8 @@ def add_validation(
     _refuse_unfit_label(label, single, files)
     if label is not None and label not in known:
         refuse_new_classes([label], "--label")
+    if label is not None:
+        _correct(project, single, label, display)
     with restored_on_failure(project.params_path):
         sources = [_labeled_images(project, single, label)] if label is not None else []
         sources += [_labeled_place(project, name) for name in files if name not in single]
@@ -153,6 +157,22 @@ def add_validation(
     if new := sorted(set(summary.per_class).difference(known)):
         project.add_classes(new)
     return summary
+
+
+def _correct(project: Project, files: Sequence[str], label: str, display: Display) -> None:
+    """Gives listed validation images this label; those that a batch brought have theirs from labels.csv."""
+    there = [at_home(name) for name in files if at_home(name).is_file()]
+    rows = project.validation.positions([digest_of(path) for path in there])
+    wrong = {row for row in rows if row is not None and project.validation.labels[row] != label}
+    images = [
+        replace(image, label=label) if row in wrong and image.batch is None else image
+        for row, image in enumerate(project.validation)
+    ]
+    for old, new in zip(project.validation, images, strict=True):
+        if old != new:
+            display.notify(f"{printable(old.path)}: its label is {label} now, and was {old.label}")
+    if images != list(project.validation):
+        write_listing(project.listing_path("validation"), images, labeled=True)
 
 
 def _is_image(name: str) -> bool:
