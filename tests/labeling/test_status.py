@@ -1,6 +1,8 @@
 """What `fkal status` says of a project."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -241,3 +243,16 @@ def test_a_training_of_another_round_is_refused(once_trained):
     finally:
         path.parent.with_name("02").joinpath("trained.json").unlink()
         path.parent.with_name("02").rmdir()
+
+
+def test_a_status_needs_no_torch(signs):
+    made = signs(n=6)
+    program = (
+        "import sys; from pathlib import Path; from fkal.labeling.project import Project; "
+        "from fkal.labeling.status import status; status(Project.open(Path(sys.argv[1]))); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(made.project.folder)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"

@@ -170,7 +170,7 @@ def _of_parquet(file: io.BufferedReader) -> dict[str, np.ndarray]:
     from pyarrow.parquet import read_table
 
     try:
-        table = read_table(file)
+        table = read_table(file, use_threads=False, pre_buffer=False)  # as of lists: labeling/listing.py says why
     except ArrowException as error:
         raise ValueError(str(error)) from error
     found = {name: table.column(name) for name in table.column_names if name in COLUMNS}

@@ -12,8 +12,7 @@ from functools import cached_property
 from fkal.errors import ConfigError
 from fkal.labeling.answers import label_rows
 from fkal.labeling.batch import Batch, all_batches
-from fkal.labeling.label_store import LabelRow, Resolved, current_rows, live_rows, resolved, unknown_classes
-from fkal.labeling.places import SOURCE
+from fkal.labeling.label_store import INIT, LabelRow, Resolved, current_rows, live_rows, resolved, unknown_classes
 from fkal.labeling.project import Project
 from fkal.labeling.trainings import Training, trainings
 
@@ -94,7 +93,7 @@ class Books:
 def _without_corrected(rows: Sequence[LabelRow]) -> Sequence[LabelRow]:
     """Rows without those of `fkal init` whose image has the answer of a named person."""
     answered = {row.digest for row in current_rows(rows) if row.annotator and row.status != "skipped"}
-    return [row for row in rows if row.source != SOURCE or row.annotator or row.digest not in answered]
+    return [row for row in rows if row.source != INIT or row.annotator or row.digest not in answered]
 
 
 def _last_checks(rows: Sequence[LabelRow], live: Sequence[LabelRow], batches: Iterable[Batch]) -> Sequence[LabelRow]:

@@ -24,10 +24,10 @@ from fkal.identifiers import dataset_name as checked_name
 from fkal.labeling.answers import label_store
 from fkal.labeling.estimate import Estimate, estimated
 from fkal.labeling.feature_checking import features_checked
-from fkal.labeling.label_store import LABELS, LabelRow
+from fkal.labeling.label_store import INIT, LABELS, LabelRow
 from fkal.labeling.listing import Listing
 from fkal.labeling.params_text import FirstParams, first_text
-from fkal.labeling.places import SOURCE, Looker, labels_of_places, portable, scan_places
+from fkal.labeling.places import Looker, labels_of_places, portable, scan_places
 from fkal.labeling.project import PARTS, STATE, LabelSettings, Part, Project, ProjectSettings
 from fkal.labeling.project_dataset import median_side
 from fkal.labeling.scan import PartSummary
@@ -315,7 +315,7 @@ def _scanned(
 def _append_new(project: Project, given: Sequence[LabelRow]) -> int:
     """Appends the labels that labels.csv does not have yet; the same call again appends none."""
     store = label_store(project.reread())
-    known = {(row.digest, row.label) for row in store.rows() if row.source == SOURCE}
+    known = {(row.digest, row.label) for row in store.rows() if row.source == INIT}
     new = [row for row in given if (row.digest, row.label) not in known]
     store.append(new)
     return len(new)

@@ -71,6 +71,8 @@ class LabelRow:
 COLUMNS = tuple(each.name for each in fields(LabelRow) if each.name != "line")
 PAGE = "page"
 """The source of rows that the labeling page writes."""
+INIT = "init"
+"""The source of labels that came with `fkal init --labeled`."""
 REQUIRED = ("path", "digest", "label", "status")
 END_OF_TIME = "+00:00"
 

@@ -204,7 +204,8 @@ def read_listing(path: Path, *, labeled: bool = False) -> Listing:
         return empty_listing(labeled=labeled)
     try:
         with open_regular(path) as file:
-            table = pq.read_table(file)
+            # Arrow's threads may hold the file when the interpreter ends, which aborts it (apache/arrow#34314).
+            table = pq.read_table(file, use_threads=False, pre_buffer=False)
         _refuse_other_part(table.schema, path)
         table = table.select(schema.names).cast(schema)
         _refuse_odd(table)

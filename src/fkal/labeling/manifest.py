@@ -139,7 +139,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         with open_regular(path) as file, pq.ParquetFile(file) as table:
             names = [name for name in table.schema_arrow.names if _is_plain(table.schema_arrow.field(name).type)]
             number = 0
-            for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=names):
+            for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=names, use_threads=False):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row

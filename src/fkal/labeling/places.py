@@ -9,15 +9,13 @@ from types import TracebackType
 from typing import Self
 
 from fkal.labeling.file_facts import FileFacts
-from fkal.labeling.label_store import LabelRow, now
+from fkal.labeling.label_store import INIT, LabelRow, now
 from fkal.labeling.project import Part, Project
 from fkal.labeling.scan import PartSummary, scan_part, with_facts
 from fkal.labeling.sources import Source, source_at
 from fkal.notify import Display
 from fkal.paths import at_home
 
-SOURCE = "init"
-"""What labels.csv says of labels that came with `fkal init --labeled`."""
 OTHERS: dict[Part, tuple[Part, ...]] = {"pool": ("validation", "test"), "validation": ("test",), "test": ()}
 """The parts that a new image of a part must not be in."""
 
@@ -86,7 +84,7 @@ def labels_of_places(project: Project, places: Sequence[str], facts: FileFacts) 
     for digest, row in zip(digests, project.pool.positions(digests), strict=True):
         if row is not None:
             image = project.pool[row]
-            yield LabelRow(image.path, image.digest or "", labels[digest], source=SOURCE, time=time)
+            yield LabelRow(image.path, image.digest or "", labels[digest], source=INIT, time=time)
 
 
 def _source(project: Project, place: str, is_labeled: bool) -> Source:

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 from fkal.labeling.batch import Batch
 from fkal.labeling.books import Books
 from fkal.labeling.intervals import FEWEST_ROUNDS, Interval, paired_difference, paired_gain, power_law, proportion
-from fkal.labeling.label_store import LabelRow, current_rows
-from fkal.labeling.places import SOURCE
+from fkal.labeling.label_store import INIT, LabelRow, current_rows
 from fkal.labeling.project import Project, ambiguous_classes
 from fkal.labeling.trainings import Training, refuse_other_classes
 
@@ -266,7 +265,7 @@ def _between_people(rows: Sequence[LabelRow]) -> Agreement:
     """Pairs of people who labeled the same image; labels that came with `fkal init` are nobody's."""
     by_image: dict[str, list[str]] = {}
     for row in rows:
-        if row.status == "labeled" and row.source != SOURCE:
+        if row.status == "labeled" and row.source != INIT:
             by_image.setdefault(row.digest, []).append(row.label)
     same = of = 0
     for given in by_image.values():
