@@ -9,6 +9,8 @@ from fkal.results.curves import area_under_budget_curve
 
 WITHOUT_CURVE = ("validation_only", "all")
 """Methods that train once, on no pool image or on all of them."""
+FEWEST_SEEDS = 3
+"""Seeds that a difference needs: of two a test says nothing, and makes those of other methods weaker."""
 
 
 def spread(values: pd.Series) -> str:
@@ -75,11 +77,11 @@ def areas(curves: pd.DataFrame, column: str = "accuracy") -> pd.Series:
 
 
 def gaps(of_methods: Mapping[str, pd.Series], against: str) -> dict[str, pd.Series]:
-    """Differences to `against` on the seeds that both have; a method without two such seeds is left out."""
+    """Differences to `against` on the seeds that both have; a method with fewer than `FEWEST_SEEDS` is left out."""
     if against not in of_methods:
         return {}
     found = {m: (area - of_methods[against]).dropna() for m, area in of_methods.items() if m != against}
-    return {method: gap for method, gap in found.items() if len(gap) > 1}
+    return {method: gap for method, gap in found.items() if len(gap) >= FEWEST_SEEDS}
 
 
 def holm_ps(of_methods: Mapping[str, pd.Series]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from result_pages import tables
 from result_pages.balanced import OVERVIEW, balanced, overview
 from result_pages.grids import ROOT, Grid, Plan, first_config, recipes_of
 from result_pages.rows import COUNTS, Pages
-from result_pages.standings import ALONE, CANDIDATES, SAME_LABELS, UNRANKED, alone, over_random, standings
+from result_pages.standings import ALONE, CANDIDATES, SAME_LABELS, alone, is_ranked, over_random, standings
 from result_pages.tables import CONTENDERS, OPTIONS, SMALL, WITHOUT, Table, is_of_the_paper
 
 MARKED = re.compile(
@@ -58,7 +58,7 @@ KINDS: dict[str, Kind] = {
     "readme": Kind(tables.readme),
     "standings": Kind(standings, is_missed=lambda method: method in CANDIDATES),
     "alone": Kind(alone, is_missed=lambda method: method == ALONE),
-    "over_random": Kind(over_random, lambda method: method not in UNRANKED, lambda method: method in CANDIDATES),
+    "over_random": Kind(over_random, is_ranked, lambda method: method in CANDIDATES),
 }
 
 

@@ -13,7 +13,7 @@ SAME_LABELS = "pfk_joint_shift_grid:"
 CANDIDATES = tuple(f"{SAME_LABELS}{matching}" for matching in ("coverage", "wcov", "noisy_or", "wcov_zg", "ecov"))
 ALONE = "validation_only"
 UNRANKED = (*LIMITS, *WITHOUT_CURVE, "boss")
-"""Rows that no method is held against: they know labels that nobody has paid for, or choose nothing."""
+"""Methods, with whatever taps, that none is held against: they know labels that nobody paid for, or choose nothing."""
 
 
 class Standing(NamedTuple):
@@ -40,6 +40,10 @@ class Standing(NamedTuple):
         return points(self.mine), against, self.verdict
 
 
+def is_ranked(method: str) -> bool:
+    return method.partition("@")[0] not in UNRANKED
+
+
 def shown(method: str) -> str:
     """A matching with the labels of all candidates by its name alone, unless the method has a name of its own."""
     return f"`{short_method_name(method).removeprefix(SAME_LABELS)}`"
@@ -52,7 +56,7 @@ def standings(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     """
     lines = head("setting", "method", "seeds", "AUBC", "best other", "", "last round", "best other", "")
     for grid in dict.fromkeys(curves.grid):
-        of_grid = curves[(curves.grid == grid) & ~curves.method.isin(UNRANKED)]
+        of_grid = curves[(curves.grid == grid) & curves.method.map(is_ranked)]
         by_method = {str(method): mine for method, mine in of_grid.groupby("method", sort=False)}
         of_areas = {method: areas(mine, BALANCED) for method, mine in by_method.items()}
         of_last = {method: last_round(mine) for method, mine in by_method.items()}
@@ -73,7 +77,7 @@ def over_random(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     cells: dict[str, dict[str, str]] = {}
     grids = list(dict.fromkeys(curves.grid))
     for grid in grids:
-        of_grid = curves[(curves.grid == grid) & ~curves.method.isin(UNRANKED)]
+        of_grid = curves[(curves.grid == grid) & curves.method.map(is_ranked)]
         by_method = {str(method): mine for method, mine in of_grid.groupby("method", sort=False)}
         measures = (
             {m: areas(mine, BALANCED) for m, mine in by_method.items()},
@@ -96,7 +100,7 @@ def alone(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     for grid in dict.fromkeys(curves.grid):
         of_grid = curves[curves.grid == grid]
         mine = last_round(of_grid[of_grid.method == ALONE])
-        others = {m: last_round(rows) for m, rows in of_grid.groupby("method") if m not in UNRANKED}
+        others = {m: last_round(rows) for m, rows in of_grid.groupby("method") if is_ranked(m)}
         gap = gaps({**others, ALONE: mine}, ALONE)
         if gap:
             best = max(gap, key=lambda method: float(gap[method].mean()))
@@ -112,7 +116,7 @@ def last_round(curves: pd.DataFrame) -> pd.Series:
 
 
 def standing(method: str, of_methods: Mapping[str, pd.Series]) -> Standing | None:
-    """None where the method has not two seeds in common with another one."""
+    """None where the method has too few seeds in common with any other one."""
     apart = {other: -gap for other, gap in gaps(of_methods, method).items()}
     if not apart:
         return None

@@ -203,7 +203,7 @@ def test_the_rule_goes_by_the_model_and_the_validation_images(parts, preset_name
 
 
 def test_the_method_of_the_rule_is_bold(parts):
-    curves = _curves({"pfk_joint_shift_grid:coverage": [50.0, 52.0], "random": [30.0, 35.0]}, "g")
+    curves = _curves({"pfk_joint_shift_grid:coverage": [50.0, 52.0, 51.0], "random": [30.0, 35.0, 31.0]}, "g")
     ruled = curves.assign(rule="pfk_joint_shift_grid:coverage")
     assert parts["standings"].standings(ruled, None)[2].startswith("| `g` | **`fisher_coverage`** |")
     assert parts["standings"].standings(curves, None)[2].startswith("| `g` | `fisher_coverage` |")
@@ -214,17 +214,18 @@ def test_what_validation_images_alone_give_stands_beside_the_best_last_round(par
         [
             {"grid": "g", "method": method, "seed": seed, "b": b, "labels_used": 10 * b, "test/macro_accuracy": value}
             for method, by_seed in {
-                "validation_only": [[0.8], [0.9], [0.7]],
-                "random": [[0.1, 0.6], [0.1, 0.7]],
-                "margin": [[0.2, 0.5], [0.2, 0.5]],
-                "pfk_true": [[0.9, 0.95], [0.9, 0.95]],
+                "validation_only": [[0.8], [0.9], [0.85], [0.7]],
+                "random": [[0.1, 0.6], [0.1, 0.7], [0.1, 0.65]],
+                "margin": [[0.2, 0.5], [0.2, 0.5], [0.2, 0.5]],
+                "vaal": [[0.2, 0.9], [0.2, 0.9]],
+                "pfk_true@conv2": [[0.9, 0.95], [0.9, 0.95], [0.9, 0.95]],
             }.items()
             for seed, values in enumerate(by_seed)
             for b, value in enumerate(values, 1)
         ]
     )
     lines = parts["standings"].alone(alone, None)
-    assert lines[2:] == ["| `g` | 0-1 | 85.0±7.1 | `random` | 65.0±7.1 | +20.0±0.0 |"]
+    assert lines[2:] == ["| `g` | 0-2 | 85.0±5.0 | `random` | 65.0±5.0 | +20.0±0.0 |"]
 
 
 def test_over_random_has_the_gap_of_area_and_of_the_last_round_in_each_setting(parts):
