@@ -47,7 +47,7 @@ def balanced(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     ps = holm_ps(apart)
     with_curve = curves[~curves.method.isin(WITHOUT_CURVE)]
     last = int(with_curve.b.max())
-    shown = sorted({1, 2, 4, last} & set(range(1, last + 1)))
+    shown = sorted({b for b in (1, 2, 4, last) if b <= last})
     labels = with_curve.groupby("b").labels_used.first()
     heads = [f"{labels[b]:,} labels" for b in shown]
     lines = head("method", "seeds", *heads, "rare classes, last", "AUBC", "share, %", f"- `{AGAINST}`", "p")

@@ -32,12 +32,16 @@ def noise(path, *, seed, width, height):
 def pets(tmp_path, monkeypatch):
     """Five images in the pool, of grey 0, 10, ..., and two in validation."""
     monkeypatch.setenv("FKAL_DATA__WORKERS", "0")
-    for n in range(5):
-        picture(tmp_path / "pool" / f"{n}.png", 10 * n)
-    picture(tmp_path / "val" / "cat" / "a.png", 200)
-    picture(tmp_path / "val" / "dog" / "b.png", 210)
+    pictures(tmp_path, 5)
     init(tmp_path / "pets", options(tmp_path), PLAIN)
     return Project.open(tmp_path / "pets")
+
+
+def pictures(folder, n):
+    for number in range(n):
+        picture(folder / "pool" / f"{number}.png", 10 * number)
+    picture(folder / "val" / "cat" / "a.png", 200)
+    picture(folder / "val" / "dog" / "b.png", 210)
 
 
 def options(folder, **others):
@@ -188,10 +192,7 @@ def test_a_rule_of_groups_that_is_taken_back_leaves_no_group(pets):
 
 def test_groups_of_a_manifest_come_back_when_a_rule_is_taken_back(tmp_path, monkeypatch):
     monkeypatch.setenv("FKAL_DATA__WORKERS", "0")
-    for n in range(4):
-        picture(tmp_path / "pool" / f"{n}.png", 10 * n)
-    picture(tmp_path / "val" / "cat" / "a.png", 200)
-    picture(tmp_path / "val" / "dog" / "b.png", 210)
+    pictures(tmp_path, 4)
     manifest = tmp_path / "pool" / "metadata.csv"
     manifest.write_text("file_name,group,day\n" + "".join(f"{n}.png,g{n // 2},d{n}\n" for n in range(4)))
     init(tmp_path / "pets", options(tmp_path), PLAIN)
@@ -207,7 +208,12 @@ def test_groups_of_a_manifest_come_back_when_a_rule_is_taken_back(tmp_path, monk
     assert list(pets.pool.groups) == ["g0", "g0", "g1", "g1"]
     assert groups("'([0-9])'") == ["0", "1", "2", "3"]
     assert groups("null") == ["g0", "g0", "g1", "g1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("fkal.labeling.checking.manifest_entries", None)  # the same rule as before needs no manifest
+        assert Project.open(pets.folder).dataset().groups.tolist() == [0, 0, 1, 1, 2, 3]
     manifest.rename(tmp_path / "gone.csv")
+    assert groups("null") == ["g0", "g0", "g1", "g1"]
+    assert groups("'([0-9])'") == ["0", "1", "2", "3"]
     assert groups("null") == [None] * 4
 
 

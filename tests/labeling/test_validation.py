@@ -214,3 +214,11 @@ def test_a_label_that_is_given_again_corrects_the_one_that_is_listed(pets, tmp_p
     assert list(pets.reread().validation.labels) == ["dog", "cat"] and not summary.set_aside
     assert "0.png: its label is dog now, and was cat" in capsys.readouterr().err
     assert pets.reread().classes == ("cat", "dog")
+
+
+def test_a_corrected_label_may_be_of_a_new_class(pets, tmp_path):
+    one = picture(tmp_path / "more" / "0.png", 200)
+    add(pets, one, label="cat")
+    add(pets, one, label="owl")
+    again = pets.reread()
+    assert list(again.validation.labels) == ["owl"] and again.classes == ("cat", "owl")

@@ -77,6 +77,11 @@ class Books:
             for image in batch.missing(self.live)
         }
 
+    def given(self) -> dict[str, str]:
+        """Labels by digest that no batch asked for: those that a project begins with. Raises as `labels` does."""
+        asked = {image.digest for batch in self.batches for image in batch.images}
+        return {digest: name for digest, name in self.labels().items() if digest not in asked}
+
     def with_status(self, status: str) -> set[str]:
         """Digests of images whose answer has this status."""
         return {digest for digest, row in self.answers.rows.items() if row.status == status}

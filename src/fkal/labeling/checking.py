@@ -26,7 +26,7 @@ from fkal.labeling.quarantine import (
     update_quarantine,
 )
 from fkal.labeling.sources import source_at
-from fkal.notify import Shown
+from fkal.notify import Notify, Shown
 from fkal.paths import at_home
 
 FROM_SCANS = frozenset({LEAK, CONTRADICTION, UNLISTED})
@@ -36,12 +36,20 @@ COPY = "copy"
 
 
 def checked_listing(
-    project: Project, part: Part, facts: FileFacts, *, workers: int, shown: Shown, every: bool = False
+    project: Project,
+    part: Part,
+    facts: FileFacts,
+    *,
+    workers: int,
+    shown: Shown,
+    say: Notify,
+    every: bool = False,
 ) -> tuple[Listing, bytearray]:
     """The list of a part as it is now, and for each row whether its file can be used.
 
-    Images behind URLs are read here for the first time. Moved files and what was learned of URLs are written to the
-    list, the others to quarantine.csv. Raises MissingData where a whole place is not there.
+    Images behind URLs are read here for the first time. Moved files, groups by another rule than before and what was
+    learned of URLs are written to the list, the others to quarantine.csv. A validation or test image that moved to the
+    folder of another class gets that label, which is said. Raises MissingData where a whole place is not there.
     """
     listing = project.listing(part)
     _refuse_missing_places(project, part, listing)
@@ -52,10 +60,15 @@ def checked_listing(
     lost = {row: found for row, found in lost.items() if row not in moved}
     _refuse_lost_places(project, part, listing, lost)
     moved = {row: replace(image, group=learned.get(row, image).group) for row, image in moved.items()}
-    if changed := learned | moved:
+    for row, image in moved.items():
+        if image.label != listing[row].label:
+            was = listing[row].label
+            say(f"{printable(image.path)}: its label is {image.label} now, and was {was}, as its folder says")
+    changed, grouped_by = learned | moved, project.groups or ""
+    if changed or (len(listing) and listing.grouped_by != grouped_by):
         path = project.listing_path(part)
         rows = (changed.get(row, image) for row, image in enumerate(listing))
-        write_listing(path, rows, labeled=listing.is_labeled)
+        write_listing(path, rows, labeled=listing.is_labeled, grouped_by=grouped_by)
         listing = read_listing(path, labeled=listing.is_labeled)
     _set_aside(project, part, listing, lost)
     usable = bytearray(b"\x01") * len(listing)
@@ -70,14 +83,6 @@ def held_out(pool: Listing, validation: Listing, test: Listing) -> list[bool]:
     groups = {group for group in chain(validation.groups, test.groups) if group is not None}
     rows = zip(pool.digests, pool.groups, strict=True)
     return [digest in digests or group in groups for digest, group in rows]
-
-
-def relabeled(before: Listing, now: Listing) -> Iterator[str]:
-    """A line for each image whose label followed it into the folder of another class."""
-    if now.is_labeled:
-        for old, new in zip(before, now, strict=True):
-            if old.label != new.label:
-                yield f"{printable(new.path)}: its label is {new.label} now, and was {old.label}, as its folder says"
 
 
 def _compared(
@@ -110,10 +115,10 @@ def _group_finder(project: Project, part: Part, listing: Listing) -> Callable[[L
     rule = project.groups
     if rule is not None and has_captures(rule):
         return lambda image: group_key(image.path, rule)
-    has_groups = {root for root, group in zip(listing.roots, listing.groups, strict=True) if group is not None}
-    roots = has_groups if rule is None else set(listing.roots)
-    by_root = {root: _group_finder_of_place(project, part, root, column=rule) for root in roots}
-    return lambda image: by_root[image.root](image) if image.root in by_root else image.group
+    if listing.grouped_by == (rule or ""):
+        return lambda image: image.group
+    by_root = {root: _group_finder_of_place(project, part, root, column=rule) for root in set(listing.roots)}
+    return lambda image: by_root[image.root](image)
 
 
 def _group_finder_of_place(

@@ -38,6 +38,8 @@ COLUMNS = (
 LABEL_COLUMNS = (("label", pa.string()), ("batch", pa.string()))
 PART = b"fkal.part"
 """In the metadata of a file: the name that it was written by, so that a file of another part is known."""
+GROUPED_BY = b"fkal.groups"
+"""The setting `data.groups` by which the groups of the rows were found, empty for none. Earlier versions lack it."""
 UNLABELED = pa.schema(COLUMNS)
 LABELED = pa.schema((*COLUMNS, *LABEL_COLUMNS))
 
@@ -68,9 +70,13 @@ class ListedImage:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The rows of one list, by column."""
+    """The rows of one list, by column.
+
+    `grouped_by` is the setting `data.groups` that its groups are of, empty for none, None where it is not known.
+    """
 
     table: pa.Table
+    grouped_by: str | None = ""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -207,6 +213,7 @@ def read_listing(path: Path, *, labeled: bool = False) -> Listing:
             # Arrow's threads may hold the file when the interpreter ends, which aborts it (apache/arrow#34314).
             table = pq.read_table(file, use_threads=False, pre_buffer=False)
         _refuse_other_part(table.schema, path)
+        grouped_by = (table.schema.metadata or {}).get(GROUPED_BY)
         table = table.select(schema.names).cast(schema)
         _refuse_odd(table)
     except (PermissionError, IrregularFile) as error:
@@ -218,7 +225,7 @@ def read_listing(path: Path, *, labeled: bool = False) -> Listing:
             f"{path}: not a list of images that fkal wrote ({_first(error)}); take it back from git, "
             "or remove it and run fkal init again"
         ) from error
-    return Listing(table)
+    return Listing(table, None if grouped_by is None else grouped_by.decode(errors="replace"))
 
 
 class _OddColumn(ValueError):
@@ -247,9 +254,12 @@ def _refuse_odd(table: pa.Table) -> None:
             raise _OddColumn(f"{name} {shortened(value)}")
 
 
-def write_listing(path: Path, images: Iterable[ListedImage], *, labeled: bool = False) -> int:
+def write_listing(
+    path: Path, images: Iterable[ListedImage], *, labeled: bool = False, grouped_by: str | None = ""
+) -> int:
     """Writes a list, whole or not at all, some thousand rows at a time; returns how many rows it has."""
-    schema = (LABELED if labeled else UNLABELED).with_metadata({PART: path.stem})
+    about = {PART: path.stem} | ({} if grouped_by is None else {GROUPED_BY: grouped_by})
+    schema = (LABELED if labeled else UNLABELED).with_metadata(about)
     written = 0
     with whole_file(path) as scratch, pq.ParquetWriter(scratch, schema, compression="zstd") as file:
         for rows in _blocks(images):

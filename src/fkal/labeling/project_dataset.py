@@ -17,7 +17,7 @@ from fkal.data.images import UNLABELED, ImageSet
 from fkal.data.listed import ListedFiles, fit_in_memory, listed_images
 from fkal.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from fkal.errors import ConfigError, did_you_mean, shortened
-from fkal.labeling.checking import checked_listing, held_out, relabeled
+from fkal.labeling.checking import checked_listing, held_out
 from fkal.labeling.file_facts import FileFacts
 from fkal.labeling.listing import Listing, empty_listing
 from fkal.labeling.project import PARTS, Part, Project
@@ -112,13 +112,10 @@ def _checked(
     usable: dict[Part, Int64[Tensor, " u"]] = {}
     with FileFacts(project.facts_path) as facts, display.one("images") as shown:
         for part in PARTS:
-            before = project.listing(part)
             listings[part], flags = checked_listing(
-                project, part, facts, workers=config.data.workers, shown=shown, every=verify
+                project, part, facts, workers=config.data.workers, shown=shown, say=display.notify, every=verify
             )
             usable[part] = torch.frombuffer(flags, dtype=torch.uint8).nonzero().flatten() if flags else _none()
-            for line in relabeled(before, listings[part]):
-                display.notify(line)
             lost = len(listings[part]) - len(usable[part])
             if lost:
                 display.notify(f"{lost:,} {part} images cannot be used now; {project.quarantine_path} says why")

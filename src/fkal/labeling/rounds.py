@@ -105,21 +105,14 @@ def select(project: Project, options: SelectOptions = SelectOptions(), display: 
                 return Asked(again, is_new=False)
         if books.last is not None:
             refuse_other_settings(books.last, config)
-        elif given := _given_before(books):
-            display.notify(f"{given:,} images have labels, and no model is trained on them: fkal next does it first")
+        elif not any(batch.request.kind == "select" for batch in books.batches) and (n := len(books.given())):
+            display.notify(f"{n:,} images have labels, and no model is trained on them: fkal next does it first")
         learner = watched(Learner.ready(project, config, display), display, project.name)
         known = known_now(books, learner, waits=True)
         _refuse_lost(known)
         selecting = Selecting(wish["n"], options.dedup, excluded=_rows_of(wish["excluded"], learner))
         selected = watched(learner.select(known, selecting), display, f"{project.name}: round {known.b + 1}")
         return Asked(_written(project, learner, selected, known.b + 1, wish), is_new=True)
-
-
-def _given_before(books: Books) -> int:
-    """How many labels came without a batch, where no batch was ever selected."""
-    if any(batch.request.kind == "select" for batch in books.batches):
-        return 0
-    return sum(row.status == "labeled" and not row.batch for row in books.answers.rows.values())
 
 
 def cancel(project: Project, display: Display = PLAIN, *, kind: Kind = "select") -> Batch:

@@ -249,7 +249,8 @@ def _write(
             yield image
 
     is_labeled = part != "pool"
-    summary.listed = write_listing(project.listing_path(part), counted(), labeled=is_labeled)
+    grouped_by = found.before.grouped_by if len(found.before) else project.groups or ""  # a check regroups the others
+    summary.listed = write_listing(project.listing_path(part), counted(), labeled=is_labeled, grouped_by=grouped_by)
     summary.added = summary.listed - len(found.before)
 
 

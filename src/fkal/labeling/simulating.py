@@ -149,7 +149,7 @@ def _simulated(project: Project, config: Config, oracle: Oracle, dedup: float | 
     method, budget, n_rounds = method_of(config), config.acquisition.budget, config.acquisition.rounds
     learner = watched(Learner.ready(project, config, display), display, project.name)
     books = Books.of(project)
-    given = _given_before(books)
+    given = books.given()
     n_rounds += bool(given)
     compares = oracle.names_classes_alone(learner.classes)  # a round does not say what was skipped
     key = digest_of(
@@ -259,12 +259,6 @@ class _Walk:
 
     def _name(self, b: int) -> str:
         return f"{self.learner.experiment.dataset.name}: round {b}"
-
-
-def _given_before(books: Books) -> dict[str, str]:
-    """Labels by digest that no batch asked for: those that a project begins with."""
-    asked = {image.digest for batch in books.batches for image in batch.images}
-    return {digest: name for digest, name in books.labels().items() if digest not in asked}
 
 
 def _digests(given: Sequence[GivenLabel], pool: Listing) -> list[str]:

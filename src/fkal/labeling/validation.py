@@ -128,7 +128,8 @@ def adopt_validation(project: Project) -> int:
     }
     added = list(_from_pool(project, new))
     if [*kept, *added] != list(project.validation):
-        write_listing(project.listing_path("validation"), [*kept, *added], labeled=True)
+        grouped_by = project.validation.grouped_by if len(project.validation) else project.pool.grouped_by
+        write_listing(project.listing_path("validation"), [*kept, *added], labeled=True, grouped_by=grouped_by)
     return len(added)
 
 
@@ -138,8 +139,7 @@ def add_validation(
     """Labeled images join the validation set: a folder per class, manifests, or image files with one `label`.
 
     Hold the lock. Images of the pool may join; they are no longer asked for or trained on. `label` also corrects that
-    of images that are listed from a folder or a file. The same call again adds
-    what is new, or nothing.
+    of images that are listed from a folder or a file. The same call again adds what is new, or nothing.
     """
     known = project.classes  # a file that cannot be read is refused before anything changes
     single = [name for name in files if _is_image(name)]
@@ -168,11 +168,14 @@ def _correct(project: Project, files: Sequence[str], label: str, display: Displa
         replace(image, label=label) if row in wrong and image.batch is None else image
         for row, image in enumerate(project.validation)
     ]
-    for old, new in zip(project.validation, images, strict=True):
-        if old != new:
-            display.notify(f"{printable(old.path)}: its label is {label} now, and was {old.label}")
-    if images != list(project.validation):
-        write_listing(project.listing_path("validation"), images, labeled=True)
+    corrected = [old for old, new in zip(project.validation, images, strict=True) if old != new]
+    if corrected:
+        project.add_classes([label])
+        write_listing(
+            project.listing_path("validation"), images, labeled=True, grouped_by=project.validation.grouped_by
+        )
+    for old in corrected:
+        display.notify(f"{printable(old.path)}: its label is {label} now, and was {old.label}")
 
 
 def _is_image(name: str) -> bool:
@@ -274,7 +277,9 @@ def _by_root(project: Project, placed: Sequence[_Placed]) -> dict[int, Source]:
 def _open_pool(project: Project, display: Display, *, workers: int) -> tuple[Listing, list[int]]:
     """The pool as it is now, and the rows that can be asked for."""
     with Looker(project.facts_path, display, workers=workers) as looker:
-        pool, usable = checked_listing(project, "pool", looker.facts, workers=workers, shown=looker.shown)
+        pool, usable = checked_listing(
+            project, "pool", looker.facts, workers=workers, shown=looker.shown, say=display.notify
+        )
     held = held_out(pool, project.validation, project.test)
     return pool, [row for row, flag in enumerate(usable) if flag and not held[row]]
 
