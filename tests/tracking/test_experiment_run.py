@@ -15,6 +15,8 @@ from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
 
 from fkal.tracking.experiment_run import TrackedRun
+from fkal.tracking.patience import PatientClient
+from fkal.tracking.system_metrics import Meters
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"  # MLflow 3.17's use of SQLAlchemy 2.1
@@ -322,6 +324,26 @@ def test_an_error_before_the_first_iteration_leaves_no_run_at_work(open_run, cli
         open_run()
     (parent,) = runs(client, "experiment")
     assert parent.info.status == status
+
+
+@pytest.mark.parametrize(
+    ("owner", "step"), [(PatientClient, "_call"), (Meters, "start"), (TrackedRun, "_take_up"), (TrackedRun, "_found")]
+)
+def test_an_interrupt_at_any_step_of_the_start_leaves_no_run_at_work(open_run, client, monkeypatch, owner, step):
+    call, is_past = getattr(owner, step), []
+
+    def interrupted_after(self, *values, **named):
+        result = call(self, *values, **named)
+        if not is_past and (step != "_call" or values[0].__name__ == "create_run"):
+            is_past.append(True)
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(owner, step, interrupted_after)
+    with pytest.raises(KeyboardInterrupt), open_run(monitor=True):
+        pass
+    assert is_past
+    assert [run.info.status for run in runs(client, "experiment")] == ([] if step == "_found" else ["KILLED"])
 
 
 def test_a_dataset_that_another_process_enters_meanwhile_is_no_error(open_run, client, monkeypatch):

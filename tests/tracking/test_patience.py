@@ -2,8 +2,10 @@
 
 import os
 import signal
+import time
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from fkal.tracking.patience import impatient, terminate_soon
 from fkal.tracking.query import open_store
@@ -54,3 +56,32 @@ def test_a_run_that_an_interrupt_ends_is_terminated_whole(client, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         terminate_soon(client, run.info.run_id, "KILLED")
     assert client.get_run(run.info.run_id).info.status == "KILLED"
+
+
+def test_a_store_that_is_locked_for_a_moment_is_told_the_end_of_a_run(client, monkeypatch):
+    run = new_run(client, "0", name="a", tags={})
+    bare = impatient(client)
+    terminate, refused = bare.set_terminated, ["database is locked", "database table is locked"]
+
+    def locked(*values):
+        if refused:
+            raise MlflowException(refused.pop())
+        terminate(*values)
+
+    monkeypatch.setattr(bare, "set_terminated", locked)
+    terminate_soon(client, run.info.run_id, "KILLED")
+    assert client.get_run(run.info.run_id).info.status == "KILLED"
+
+
+@pytest.mark.parametrize("reason", ["database is locked", "no such run"])
+def test_a_store_that_cannot_be_told_the_end_of_a_run_is_no_error(client, monkeypatch, reason):
+    tried = []
+
+    def fails(*_):
+        tried.append(time.monotonic())
+        raise MlflowException(reason)
+
+    monkeypatch.setattr("fkal.tracking.patience.SOON_SECONDS", 0.3)
+    monkeypatch.setattr(impatient(client), "set_terminated", fails)
+    terminate_soon(client, "a", "KILLED")
+    assert (len(tried) > 1) == (reason == "database is locked")

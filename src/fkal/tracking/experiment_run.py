@@ -2,7 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -29,7 +30,7 @@ from fkal.tracking.descriptions import CURVE, Described, experiment_note, round_
 from fkal.tracking.metrics import Point, child_points, nested, param_text, parent_points, round_digest
 from fkal.tracking.model import EXAMPLES, NotTraceable, has_model, log_model
 from fkal.tracking.paged_runs import paged_runs
-from fkal.tracking.patience import StoreUnavailable, terminate_soon
+from fkal.tracking.patience import StoreUnavailable, impatient, terminate_soon
 from fkal.tracking.run_writer import RunWriter, new_run
 from fkal.tracking.store import experiment_id, prepare_store, tracking_uri
 from fkal.tracking.system_metrics import ENERGY, Meters
@@ -98,7 +99,8 @@ class TrackedRun:
         self._logged_some = False
         self._parent: RunWriter
         self._children: dict[str, RunWriter]
-        self._is_finished: bool
+        self._meters = Meters(experiment.device, client.tracking_uri) if monitor else None
+        self._is_finished = False
         run = self._found() or self._created()
         self._is_finished = run.info.status == "FINISHED"
         try:
@@ -106,7 +108,6 @@ class TrackedRun:
         except BaseException as error:
             self._stopped(run.info.run_id, error)
             raise
-        self._meters = Meters(experiment.device, client.tracking_uri) if monitor else None
 
     @classmethod
     def open(
@@ -134,16 +135,20 @@ class TrackedRun:
 
     def __enter__(self) -> Self:
         if self._meters and not self._is_finished:
-            self._meters.start(self.run_id)
+            try:
+                self._meters.start(self.run_id)
+            except BaseException as error:
+                self.__exit__(type(error), error, error.__traceback__)
+                raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._meters:
-            self._meters.stop()
         if error is not None:
             self._stopped(self.run_id, error)
+        if self._meters:  # last, since it may take seconds, and a worker that was asked to end has few
+            self._meters.stop()
 
     def replay(self, finished: Iterable[Round]) -> None:
         """Rounds of an earlier process: what the store lacks of them is logged."""
@@ -190,18 +195,21 @@ class TrackedRun:
         remembered = self._state.run_ids().get("parent")
         run = self._remembered(remembered) if remembered else None
         if run is None:
-            query = f"tags.`{KEY}` = '{self._experiment.fingerprint}'"
-            found = self._client.search_runs(self._places(), query, max_results=1)
-            run = found[0] if found else None
+            run = next(iter(self._of_this_key(self._client)), None)
         if run is None and remembered:
             self._say(f"MLflow run {remembered} is not in {self._client.tracking_uri} any more: a new run is made")
         return run
 
-    def _places(self) -> list[str]:
+    def _of_this_key(self, client: MlflowClient) -> Sequence[Run]:
+        """None or one."""
+        query = f"tags.`{KEY}` = '{self._experiment.fingerprint}'"
+        return client.search_runs(self._places(client), query, max_results=1)
+
+    def _places(self, client: MlflowClient) -> list[str]:
         """Experiments that may hold the run: earlier versions put all own trees into one, `fkal/folder`."""
         shared = None
         if self._experiment.tags["dataset"] != self._experiment.dataset.name:
-            shared = self._client.get_experiment_by_name(f"fkal/{self._experiment.dataset.name}")
+            shared = client.get_experiment_by_name(f"fkal/{self._experiment.dataset.name}")
         return [self._experiment_id, *([] if shared is None else [shared.experiment_id])]
 
     def _remembered(self, run_id: str) -> Run | None:
@@ -216,7 +224,13 @@ class TrackedRun:
 
     def _created(self) -> Run:
         tags = parent_tags(self._experiment, self._made_with)
-        return new_run(self._client, self._experiment_id, name=self._experiment.title, tags=tags)
+        try:
+            return new_run(self._client, self._experiment_id, name=self._experiment.title, tags=tags)
+        except KeyboardInterrupt as error:  # which waits for the store's answer, so the run may be there
+            with suppress(MlflowException):
+                for run in self._of_this_key(impatient(self._client)):
+                    self._stopped(run.info.run_id, error)
+            raise
 
     def _take_up(self, run: Run) -> None:
         self._is_finished = run.info.status == "FINISHED"

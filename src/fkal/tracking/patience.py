@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -27,6 +26,7 @@ ON_FILES = ("log_artifact", "log_artifacts", "log_model_artifacts", "log_text", 
 FULL = re.compile(r"(database or disk is full|disk I/O error)")
 PATIENCE_SECONDS = 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+SOON_SECONDS, SOON_PAUSE = 3.0, 0.1
 TRACKED_LATER = (
     "finished rounds are kept on disk: the same command tracks them and goes on "
     "(`fkal sync` does it for what the pipeline published)"
@@ -83,11 +83,20 @@ def patient(client: "MlflowClient", name: str, say: Notify, way_out: str) -> "Ml
 
 
 def terminate_soon(client: "MlflowClient", run_id: str, status: str) -> None:
-    """Gives a run its end without waiting for a store that is locked or gone: what went wrong first is what matters."""
+    """Gives a run its end, and waits no more than seconds for a store that is locked or gone: what went wrong first is
+    what matters. Processes that end together are in each other's way for moments."""
     from mlflow.exceptions import MlflowException
 
-    with suppress(MlflowException), unbroken():
-        impatient(client).set_terminated(run_id, status)
+    last = time.monotonic() + SOON_SECONDS
+    while True:
+        try:
+            with unbroken():
+                impatient(client).set_terminated(run_id, status)
+            return
+        except MlflowException as error:
+            if not LOCKED.search(str(error)) or time.monotonic() > last:
+                return
+        time.sleep(SOON_PAUSE)
 
 
 def impatient(client: "MlflowClient") -> "MlflowClient":
