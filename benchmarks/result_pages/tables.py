@@ -5,7 +5,7 @@ that the method sees; and the published curves of the same data.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -127,12 +127,34 @@ def accuracy(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:
         mine = curves[curves.method == method]
         paper = published[published.method == known_as(method)].set_index("b").accuracy
         means = 100 * mine.groupby("b").accuracy.mean()
-        off = [b for b in rounds if b > 1 and b in paper and abs(means[b] - paper[b]) > TOLERANCE.get(b, LATER)]
-        beyond = ", ".join(f"b={b}: {means[b] - paper[b]:+.1f}" for b in off)
-        lines.append(row(f"`{short_method_name(method)}`", seeds(mine), *by_round(mine, "accuracy", rounds), beyond))
+        off = {
+            b: means[b] - paper[b]
+            for b in rounds
+            if b > 1 and b in paper and abs(means[b] - paper[b]) > TOLERANCE.get(b, LATER)
+        }
+        cells = by_round(mine, "accuracy", rounds)
+        lines.append(row(f"`{short_method_name(method)}`", seeds(mine), *cells, beyond_tolerance(off)))
         if len(paper):
             lines.append(row("*published*", "", *(f"*{paper[b]:.1f}*" if b in paper else "" for b in rounds), ""))
     return lines
+
+
+def beyond_tolerance(off: Mapping[int, float]) -> str:
+    """Points by round; three rounds and more that follow each other are one entry, of the least and the most."""
+    runs: list[list[int]] = []
+    for b in off:
+        if runs and runs[-1][-1] == b - 1:
+            runs[-1].append(b)
+        else:
+            runs.append([b])
+    said = []
+    for run in runs:
+        if len(run) < 3:
+            said += [f"b={b}: {off[b]:+.1f}" for b in run]
+        else:
+            least, most = sorted((off[b] for b in run), key=abs)[:: len(run) - 1]
+            said.append(f"b={run[0]}-{run[-1]}: {least:+.1f} to {most:+.1f}")
+    return ", ".join(said)
 
 
 def confused_digits(curves: pd.DataFrame, published: pd.DataFrame) -> list[str]:

@@ -27,8 +27,16 @@ def parts():
     """The modules of `benchmarks/result_pages` by name."""
     return {
         name: importlib.import_module(f"result_pages.{name}")
-        for name in ("balanced", "grids", "pages", "rows", "standings")
+        for name in ("balanced", "grids", "pages", "rows", "standings", "tables")
     }
+
+
+def test_rounds_that_follow_each_other_beyond_tolerance_are_one_entry(parts):
+    told = parts["tables"].beyond_tolerance
+    assert told({}) == ""
+    assert told({4: -4.31, 5: -3.2}) == "b=4: -4.3, b=5: -3.2"
+    assert told({2: 6.0, 4: 9.2, 5: 15.6, 6: 8.3}) == "b=2: +6.0, b=4-6: +8.3 to +15.6"
+    assert told({4: -4.0, 5: -9.0, 6: -5.0}) == "b=4-6: -4.0 to -9.0"
 
 
 @pytest.mark.parametrize("page", WITH_ROWS, ids=lambda page: page.name)
