@@ -152,7 +152,7 @@ def beyond_tolerance(off: Mapping[int, float]) -> str:
         if len(run) < 3:
             said += [f"b={b}: {off[b]:+.1f}" for b in run]
         else:
-            least, most = sorted((off[b] for b in run), key=abs)[:: len(run) - 1]
+            least, most = (pick((off[b] for b in run), key=abs) for pick in (min, max))
             said.append(f"b={run[0]}-{run[-1]}: {least:+.1f} to {most:+.1f}")
     return ", ".join(said)
 

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -26,7 +27,7 @@ ON_FILES = ("log_artifact", "log_artifacts", "log_model_artifacts", "log_text", 
 FULL = re.compile(r"(database or disk is full|disk I/O error)")
 PATIENCE_SECONDS = 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-SOON_SECONDS, SOON_PAUSE = 3.0, 0.1
+SOON_SECONDS = 3.0
 TRACKED_LATER = (
     "finished rounds are kept on disk: the same command tracks them and goes on "
     "(`fkal sync` does it for what the pipeline published)"
@@ -87,16 +88,9 @@ def terminate_soon(client: "MlflowClient", run_id: str, status: str) -> None:
     what matters. Processes that end together are in each other's way for moments."""
     from mlflow.exceptions import MlflowException
 
-    last = time.monotonic() + SOON_SECONDS
-    while True:
-        try:
-            with unbroken():
-                impatient(client).set_terminated(run_id, status)
-            return
-        except MlflowException as error:
-            if not LOCKED.search(str(error)) or time.monotonic() > last:
-                return
-        time.sleep(SOON_PAUSE)
+    call = unbroken()(partial(impatient(client).set_terminated, run_id, status))
+    with suppress(MlflowException, StoreUnavailable):
+        patiently(call, "", lambda _: None, seconds=SOON_SECONDS)
 
 
 def impatient(client: "MlflowClient") -> "MlflowClient":
@@ -104,13 +98,16 @@ def impatient(client: "MlflowClient") -> "MlflowClient":
     return client._client if isinstance(client, PatientClient) else client
 
 
-def patiently(call: Callable[[], T], name: str, say: Notify, way_out: str = TRACKED_LATER) -> T:
-    """What the call returns, made again for some minutes while the store is locked.
+def patiently(
+    call: Callable[[], T], name: str, say: Notify, way_out: str = TRACKED_LATER, *, seconds: float | None = None
+) -> T:
+    """What the call returns, made again for some minutes, or for so many seconds, while the store is locked.
 
     Raises StoreUnavailable, whose message ends with the way out, if it stays locked, its disk is full, or its server
     does not answer.
     """
-    last, pause, told = time.monotonic() + PATIENCE_SECONDS, FIRST_PAUSE, False
+    patience = PATIENCE_SECONDS if seconds is None else seconds
+    last, pause, told = time.monotonic() + patience, FIRST_PAUSE, False
     while True:
         try:
             return call()
@@ -124,12 +121,12 @@ def patiently(call: Callable[[], T], name: str, say: Notify, way_out: str = TRAC
             if not LOCKED.search(str(error)):
                 raise
             if time.monotonic() > last:
-                minutes = f"{PATIENCE_SECONDS / 60:.0f} minutes"
+                minutes = f"{patience / 60:.0f} minutes"
                 raise StoreUnavailable(
                     f"another process has kept the MLflow store {name} locked for {minutes}; {way_out}"
                 ) from error
         if not told:
-            say(f"the MLflow store {name} is locked by another process: waiting up to {PATIENCE_SECONDS:.0f} s")
+            say(f"the MLflow store {name} is locked by another process: waiting up to {patience:.0f} s")
             told = True
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
